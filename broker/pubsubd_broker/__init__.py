@@ -1,0 +1,1 @@
+"""The broker daemon: a pure core under an asyncio shell."""

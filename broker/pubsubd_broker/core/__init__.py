@@ -1,0 +1,1 @@
+"""The rules of a broker, without sockets, clock, chance, threads, logger or metrics."""

@@ -1,0 +1,115 @@
+"""The attach rule: where a reader goes on in a stream, or why it can't.
+
+One pure function for every reader and every hop: a peer that attaches, a session that catches up,
+a session at a gap marker, a session on its own node's stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from pubsubd_protocol.positions import Position, StreamView
+
+
+class Reason(StrEnum):
+    """Why a cursor expired."""
+
+    OVERWRITTEN = "overwritten"
+    """The ring moved past what the reader still needed."""
+    STATE_LOST = "state_lost"
+    """The producer does not continue the history that the reader read."""
+    AHEAD = "ahead"
+    """The reader saw more than the producer's present history contains."""
+    UNSEEN = "unseen"
+    """The reader was never told of this stream, and its beginning is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """The reader needs this position: it has read everything before it."""
+
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class FromStart:
+    """The reader never saw this stream, and may have been owed it from its first message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earliest:
+    """The reader asks for all that the ring still holds, and is owed no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A node without memory: it goes on at the cursor that the producer registered for it.
+
+    `waiting`: a session stood open before this contact, so without a registered cursor the node is
+    owed the stream from its first message; otherwise it is a new consumer and begins at `next`.
+    """
+
+    waiting: bool
+
+
+Claim = At | FromStart | Earliest | Remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on at `offset`; nothing is lost."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Messages are lost to this reader: say so with `reason`, then go on at `next`.
+
+    `missed`: how many, None where that can't be known.
+    """
+
+    reason: Reason
+    next: int
+    missed: int | None
+
+
+Answer = Resume | Expired
+
+
+def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
+    """Where a reader that presents `claim` goes on reading the stream seen in `view`. Pure.
+
+    `registered` is the cursor that the producer keeps for the reader's node, if it keeps one.
+    Source: DESIGN.md, Attach; the lineage rule is the one of Redis PSYNC2's second replication id.
+    """
+    match claim:
+        case At(position):
+            return _at(position, view)
+        case FromStart():
+            return Resume(0) if view.oldest == 0 else Expired(Reason.UNSEEN, view.next, None)
+        case Earliest():
+            return Resume(view.oldest)
+        case Remembered(waiting):
+            if registered is not None:
+                return _within(registered, view)
+            return resolve(FromStart(), view) if waiting else Resume(view.next)
+    assert_never(claim)
+
+
+def _at(position: Position, view: StreamView) -> Answer:
+    # The epoch before the offset: another history's numbers happen to fit, and mean nothing.
+    reach = view.reach(position.epoch)
+    if reach is None:
+        return Expired(Reason.STATE_LOST, view.next, None)
+    if position.offset > reach:
+        return Expired(Reason.AHEAD, view.next, None)
+    return _within(position.offset, view)
+
+
+def _within(offset: int, view: StreamView) -> Answer:
+    if offset < view.oldest:
+        return Expired(Reason.OVERWRITTEN, view.next, view.next - offset)
+    return Resume(offset)

@@ -1,0 +1,405 @@
+"""The unit of transport: a batch of messages that one publish put into a stream.
+
+On the wire a batch keeps its numbers apart from its payloads:
+
+    topics    the distinct topics, joined by line feeds
+    index     uint16 per message: which of the topics; empty if there is only one
+    lengths   uint32 per message: how long its payload is
+    payloads  all payloads, one after the other, opaque
+
+An `Entry` is that batch with its place: node, epoch, first offset. Its encoded frame is made once, by
+the node on which it was published, and the same bytes go to the ring, to peers, replicas and sessions.
+Packed numbers are little-endian, as nearly every machine holds them.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from typing import Final
+
+import msgpack
+
+from pubsubd_protocol.errors import MessageTooLarge, ProtocolError
+from pubsubd_protocol.framing import PREFIX
+from pubsubd_protocol.positions import Epoch
+from pubsubd_protocol.topics import split_topics
+
+MAX_BATCH_MESSAGES = 65_535
+MAX_BATCH_TOPICS = 65_535
+
+PUBLISH_KIND: Final = 10
+ENTRY_KIND: Final = 25
+
+_BIN32 = 0xC6
+_SWAP = sys.byteorder == "big"
+
+
+def pack_numbers(typecode: str, numbers: Sequence[int]) -> bytes:
+    """`numbers` as packed little-endian integers; `typecode` "H" for uint16, "I" for uint32."""
+    packed = array(typecode, numbers)
+    if _SWAP:
+        packed.byteswap()
+    return packed.tobytes()
+
+
+def unpack_numbers(typecode: str, packed: bytes) -> array[int]:
+    """The inverse of `pack_numbers`. Raises `ProtocolError` if the bytes don't come out even."""
+    numbers: array[int] = array(typecode)
+    if len(packed) % numbers.itemsize:
+        raise ProtocolError(
+            "malformed", f"{len(packed)} bytes of numbers, {numbers.itemsize} bytes each"
+        )
+    numbers.frombytes(packed)
+    if _SWAP:
+        numbers.byteswap()
+    return numbers
+
+
+class Batch:
+    """Messages on their way into a stream: what a publisher sends in one frame.
+
+    `payloads` is any buffer; nothing in here looks into it.
+    """
+
+    __slots__ = ("count", "index", "lengths", "payloads", "retry", "sequence", "to", "topics")
+
+    def __init__(
+        self,
+        sequence: int,
+        retry: bool,
+        to: str | None,
+        topics: str,
+        index: bytes,
+        lengths: bytes,
+        payloads: bytes | memoryview,
+    ) -> None:
+        self.sequence = sequence
+        """The publisher's own number for this batch: higher for each new one, the same for a retry."""
+        self.retry = retry
+        """Whether it may have been sent before."""
+        self.to = to
+        self.topics = topics
+        self.index = index
+        self.lengths = lengths
+        self.payloads = payloads
+        self.count = len(lengths) // 4
+
+    def check(self, max_message: int) -> None:
+        """Raises `ProtocolError` unless topics, index, lengths and payloads agree with one another,
+        `InvalidTopic` for a topic that is none, `MessageTooLarge`. Cost: C loops only.
+        """
+        _check_columns(
+            split_topics(self.topics), self.index, self.lengths, len(self.payloads), max_message
+        )
+
+
+class Entry:
+    """A batch with its place in a stream. Immutable. `wire` is its frame, ready to send.
+
+    `span` offsets from `first`; `next` is the first offset after it. A part of an entry, cut out for a
+    session that wants only some topics, spans the same offsets with fewer messages.
+    """
+
+    __slots__ = (
+        "count",
+        "epoch",
+        "first",
+        "next",
+        "node",
+        "publisher",
+        "size",
+        "to",
+        "topics",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        node: str,
+        epoch: Epoch,
+        first: int,
+        span: int,
+        count: int,
+        publisher: bytes,
+        to: str | None,
+        topics: str,
+        wire: tuple[bytes, ...],
+    ) -> None:
+        self.node = node
+        self.epoch = epoch
+        self.first = first
+        self.next = first + span
+        self.count = count
+        self.publisher = publisher
+        self.to = to
+        self.topics = topics
+        self.wire = wire
+        self.size = sum(map(len, wire))
+
+
+class Messages:
+    """The messages of an entry, column by column, without decoding any payload.
+
+    `offsets[i]`, `topics[index[i]]`, and `payloads[starts[i]:starts[i + 1]]` belong together.
+    """
+
+    __slots__ = (
+        "index",
+        "offsets",
+        "payloads",
+        "publisher",
+        "sequence",
+        "starts",
+        "time_us",
+        "topics",
+    )
+
+    def __init__(self, entry: Entry, head: Head, payloads: memoryview) -> None:
+        _, _, _, _, time_us, publisher, sequence, _, _, index, places, lengths = head
+        self.time_us = time_us
+        self.publisher = publisher
+        self.sequence = sequence
+        self.topics = entry.topics.split("\n")
+        self.index: Sequence[int] = unpack_numbers("H", index) if index else bytes(entry.count)
+        first = entry.first
+        self.offsets: Sequence[int] = (
+            [first + place for place in unpack_numbers("I", places)]
+            if places
+            else range(first, first + entry.count)
+        )
+        self.starts = list(accumulate(unpack_numbers("I", lengths), initial=0))
+        self.payloads = payloads
+
+
+def place(
+    batch: Batch, node: str, epoch: Epoch, first: int, time_us: int, publisher: bytes
+) -> Entry:
+    """The entry of a checked `batch` at offset `first`. The payloads are copied once, if they are a view.
+
+    `time_us`: wall time in microseconds since 1970, for people only.
+    """
+    wire = _encode(
+        (
+            *(node, epoch, first, batch.count, time_us, publisher, batch.sequence, batch.to),
+            *(batch.topics, batch.index, b"", batch.lengths),
+        ),
+        bytes(batch.payloads),
+    )
+    return Entry(
+        node, epoch, first, batch.count, batch.count, publisher, batch.to, batch.topics, wire
+    )
+
+
+def read_entry(frame: memoryview) -> Entry:
+    """The entry in a received frame, prefix included; copies the frame, once. Raises `ProtocolError`."""
+    wire = bytes(frame)
+    head, payloads = _open(wire)
+    node, epoch, first, span, _, publisher, _, to, topics, index, places, lengths = head
+    if not 0 < span <= MAX_BATCH_MESSAGES or not 0 <= first < 2**63:
+        raise ProtocolError("malformed", f"an entry of {span} offsets at {first}")
+    count = len(lengths) // 4
+    _check_columns(split_topics(topics), index, lengths, len(payloads), len(payloads))
+    _check_places(places, count, span)
+    return Entry(node, epoch, first, span, count, publisher, to, topics, (wire,))
+
+
+def open_entry(entry: Entry) -> Messages:
+    """The messages of an entry, as columns."""
+    return Messages(entry, *_open(entry.wire[0] if len(entry.wire) == 1 else b"".join(entry.wire)))
+
+
+def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
+    """What of `entry` a reader wants: all of it (the same object), a part, or None.
+
+    Cost: one look per distinct topic; only a real part costs work per message.
+    """
+    topics = entry.topics.split("\n")
+    wanted = [wants(topic) for topic in topics]
+    if all(wanted):
+        return entry
+    if not any(wanted):
+        return None
+    wire = entry.wire[0] if len(entry.wire) == 1 else b"".join(entry.wire)
+    old, payloads = _open(wire)
+    messages = Messages(entry, old, payloads)
+    kept = [i for i, topic in enumerate(messages.index) if wanted[topic]]
+    starts, offsets = messages.starts, messages.offsets
+    renumbered = list(accumulate(wanted, initial=0))
+    left = "\n".join(topic for topic, want in zip(topics, wanted, strict=True) if want)
+    index = [renumbered[messages.index[i]] for i in kept] if sum(wanted) > 1 else []
+    places = [offsets[i] - entry.first for i in kept]
+    lengths = [starts[i + 1] - starts[i] for i in kept]
+    head = (
+        *old[:8],
+        left,
+        pack_numbers("H", index),
+        pack_numbers("I", places),
+        pack_numbers("I", lengths),
+    )
+    part = _encode(head, b"".join(payloads[starts[i] : starts[i + 1]] for i in kept))
+    return Entry(
+        entry.node,
+        entry.epoch,
+        entry.first,
+        entry.next - entry.first,
+        len(kept),
+        entry.publisher,
+        entry.to,
+        left,
+        part,
+    )
+
+
+def encode_batch(batch: Batch) -> tuple[bytes, bytes]:
+    """The frame in which a publisher sends `batch`: its front, and its payloads as they are."""
+    head = [batch.sequence, batch.retry, batch.to, batch.topics, batch.index, batch.lengths]
+    front, payloads = _front(PUBLISH_KIND, head, bytes(batch.payloads))
+    return front, payloads
+
+
+def read_batch(frame: memoryview) -> Batch:
+    """The batch in a received PUBLISH frame. Its payloads are a view into the frame. Raises `ProtocolError`."""
+    head, payloads = _split(frame)
+    match head:
+        case [
+            int() as sequence,
+            bool() as retry,
+            (str() | None) as to,
+            str() as topics,
+            bytes() as index,
+            bytes() as lengths,
+            *_,
+        ] if 0 <= sequence < 2**63:
+            return Batch(sequence, retry, to, topics, index, lengths, payloads)
+    raise ProtocolError("malformed", "the head of a publish has a field missing or of a wrong type")
+
+
+Head = tuple[str, Epoch, int, int, int, bytes, int, str | None, str, bytes, bytes, bytes]
+"""node, epoch, first, span, time_us, publisher, sequence, to, topics, index, places, lengths"""
+
+
+def _open(wire: bytes) -> tuple[Head, memoryview]:
+    """The head of an entry's frame, its types checked, and a view of the payloads."""
+    fields, payloads = _split(wire)
+    match fields:
+        case [
+            str() as node,
+            bytes() as epoch,
+            int() as first,
+            int() as span,
+            int() as time_us,
+            bytes() as publisher,
+            int() as sequence,
+            (str() | None) as to,
+            str() as topics,
+            bytes() as index,
+            bytes() as places,
+            bytes() as lengths,
+            *_,
+        ] if len(epoch) == len(publisher) == 16:
+            head = (node, Epoch(epoch), first, span, time_us, publisher, sequence, to)
+            return (*head, topics, index, places, lengths), payloads
+    raise ProtocolError("malformed", "the head of an entry has a field missing or of a wrong type")
+
+
+def _encode(head: Sequence[object], payloads: bytes) -> tuple[bytes, ...]:
+    front, payloads = _front(ENTRY_KIND, head, payloads)
+    # Two buffers spare large payloads a copy; for small ones the copy is cheaper than the second buffer.
+    return (front, payloads) if len(payloads) > _JOIN_BELOW else (front + payloads,)
+
+
+_JOIN_BELOW = 4096
+
+
+def _front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, bytes]:
+    packed: bytes = msgpack.packb(head)
+    body = b"".join(
+        (
+            bytes((0x93, kind, _BIN32)),
+            PREFIX.pack(len(packed)),
+            packed,
+            bytes((_BIN32,)),
+            PREFIX.pack(len(payloads)),
+        )
+    )
+    return PREFIX.pack(len(body) + len(payloads)) + body, payloads
+
+
+def _split(frame: bytes | memoryview) -> tuple[list[object], memoryview]:
+    """Head and payloads of `[kind, bin head, bin payloads]`; the head is unpacked, the payloads are a view."""
+    view = memoryview(frame)
+    head, rest = _bin(view, 6)
+    payloads, rest = _bin(view, rest)
+    if view[4] == 0x93 and rest != len(view):
+        raise ProtocolError("malformed", f"{len(view) - rest} bytes after the payloads")
+    fields = unpack_limited(head)
+    if not isinstance(fields, list):
+        raise ProtocolError("malformed", "the head of a batch is no array")
+    return fields, payloads
+
+
+def _bin(view: memoryview, at: int) -> tuple[memoryview, int]:
+    try:
+        marker = view[at]
+        size = {0xC4: 1, 0xC5: 2, _BIN32: 4}[marker]
+        start = at + 1 + size
+        stop = start + int.from_bytes(view[at + 1 : start], "big")
+    except (KeyError, IndexError):
+        raise ProtocolError("malformed", f"expected msgpack bin at byte {at} of a batch") from None
+    if stop > len(view):
+        raise ProtocolError(
+            "malformed", f"{stop - start} bytes announced, {len(view) - start} there"
+        )
+    return view[start:stop], stop
+
+
+def unpack_limited(packed: bytes | memoryview) -> object:
+    """One msgpack object. Arrays are short, so that nested headers can't take memory. Raises `ProtocolError`."""
+    try:
+        return msgpack.unpackb(packed, max_array_len=32, max_map_len=4096, max_ext_len=0)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(
+            "malformed", f"msgpack: {type(error).__name__}: {str(error)[:200]}"
+        ) from None
+
+
+def _check_columns(
+    topics: list[str], index: bytes, lengths: bytes, total: int, max_message: int
+) -> None:
+    sizes = unpack_numbers("I", lengths)
+    if not 0 < len(sizes) <= MAX_BATCH_MESSAGES:
+        raise ProtocolError(
+            "malformed", f"a batch of {len(sizes)} messages, allowed are 1..{MAX_BATCH_MESSAGES}"
+        )
+    if sum(sizes) != total:
+        raise ProtocolError(
+            "malformed", f"lengths add up to {sum(sizes)} bytes, the payloads are {total}"
+        )
+    if max(sizes) > max_message:
+        raise MessageTooLarge("a message", max(sizes), max_message)
+    if index:
+        which = unpack_numbers("H", index)
+        if len(which) != len(sizes) or max(which) >= len(topics):
+            raise ProtocolError(
+                "malformed",
+                f"an index that does not fit {len(topics)} topics, {len(sizes)} messages",
+            )
+    elif len(topics) != 1:
+        raise ProtocolError("malformed", f"{len(topics)} topics without an index")
+
+
+def _check_places(places: bytes, count: int, span: int) -> None:
+    if not places:
+        if count != span:
+            raise ProtocolError(
+                "malformed", f"{count} messages over {span} offsets, places are missing"
+            )
+        return
+    where = unpack_numbers("I", places)
+    if len(where) != count or where[-1] >= span or any(a >= b for a, b in pairwise(where)):
+        raise ProtocolError(
+            "malformed", f"places of {count} messages that do not fit {span} offsets"
+        )

@@ -1,0 +1,63 @@
+"""The root of every error that pubsubd raises, and those that both ends of a wire share.
+
+`PubSubError`
+├── `ProtocolError`      the other end broke the protocol
+├── `ConnectionRefused`  the other end said no, and why
+├── `InvalidTopic`       our caller's topic or pattern is not one
+├── `InvalidPosition`    our caller's position is not one
+└── `MessageTooLarge`    our caller's message or batch is over a limit
+"""
+
+from __future__ import annotations
+
+
+class PubSubError(Exception):
+    """Root of all errors of pubsubd. `retriable`: whether trying again can help."""
+
+    retriable = False
+
+
+class ProtocolError(PubSubError):
+    """The other end sent what the protocol does not allow; the connection ends.
+
+    `kind` is one of a few constant words (a metric label), the text says which rule, with figures.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+class ConnectionRefused(PubSubError):
+    """The other end ended the connection on purpose. `code` is a constant word, `detail` a sentence."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{detail} ({code})")
+        self.code = code
+        self.detail = detail
+        self.retriable = code in _PASSING
+
+
+# Refusals that time can lift; the others need somebody to change something.
+_PASSING = frozenset({"draining", "too_many_connections", "name_in_use", "replaced", "idle"})
+
+
+class InvalidTopic(PubSubError, ValueError):
+    """A topic or pattern outside the rules; says which rule."""
+
+
+class InvalidPosition(PubSubError, ValueError):
+    """A stored position that is not one of ours; says what was found where."""
+
+
+class MessageTooLarge(PubSubError, ValueError):
+    """A message or batch over a limit. `size` and `limit` in `unit`."""
+
+    def __init__(self, what: str, size: int, limit: int, unit: str = "bytes") -> None:
+        super().__init__(
+            f"{what} is {size} {unit}, the limit is {limit}: split it or raise the limit"
+        )
+        self.size = size
+        self.limit = limit
+        self.unit = unit

@@ -1,0 +1,251 @@
+"""Every frame of the wire, as a closed union. `docs/protocol.md` says who sends which, and when.
+
+A frame is a msgpack array: its kind, then its fields in the order of the class below. A receiver
+ignores elements beyond those it knows; fields with a default may be missing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pubsubd_protocol.attach import Claim, Reason, Resume
+from pubsubd_protocol.entries import Batch, Entry
+from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
+
+MAGIC = "pubsubd"
+VERSION = 1
+"""The version of the wire that this code speaks; the lowest one it speaks is the same, so far."""
+
+ROLES = ("publisher", "session", "control", "peer")
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first frame of whoever opened the connection.
+
+    `name`: the node's for a peer, empty for a client. `life`: a client's publisher id, a broker's epoch.
+    `spoke_to`: the broker life to which this client was connected last, if to any.
+    """
+
+    magic: str
+    lowest: int
+    highest: int
+    role: str
+    name: str
+    life: bytes
+    spoke_to: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The answer to a hello. `life` is the epoch of the node's own stream. Sizes in bytes.
+
+    `window`: how many batches a publisher may have unanswered.
+    """
+
+    version: int
+    node: str
+    life: Epoch
+    max_message: int
+    max_frame: int
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """This connection ends here, and why. `code` is a constant word."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The batch `sequence` is accepted: its first message stands at `first` under `epoch`."""
+
+    sequence: int
+    epoch: Epoch
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The batch `sequence` is not in the stream. Code "unknown": nobody can say any more whether it is."""
+
+    sequence: int
+    code: str
+    detail: str
+    size: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Opens the session of this connection.
+
+    `positions`: where to go on, None for a new session. `born`: the broker life in which the session
+    was first opened. `echo`: whether it wants what its own client published.
+    """
+
+    patterns: tuple[str, ...]
+    start: str
+    positions: dict[str, Position] | None
+    born: bytes | None
+    name: str | None
+    echo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The session stands, at these positions. `resumed`: a named session that the broker knew."""
+
+    positions: dict[str, Position]
+    born: bytes
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetFilter:
+    """Replaces the session's patterns."""
+
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSet:
+    """From these positions on the new patterns count; for a stream not named: from its first message."""
+
+    positions: dict[str, Position]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Where the session stands in a stream that is new to it."""
+
+    node: str
+    position: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Nothing in `first..next` is for this reader; its position moves to `next`."""
+
+    node: str
+    epoch: Epoch
+    first: int
+    next: int
+
+
+@dataclass(frozen=True, slots=True)
+class CursorExpired:
+    """The reader's cursor expired at this very place; it goes on at `view.next` under `view.epoch`.
+
+    `view` is what the producer held when it found so.
+    """
+
+    node: str
+    reason: Reason
+    missed: int | None
+    view: StreamView
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The reader needs nothing of `node`'s stream before `position`.
+
+    `named`: for a peer, the positions of its named sessions that moved, None for one that is gone.
+    """
+
+    node: str
+    position: Position
+    named: dict[str, int | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """A consumer node asks for the stream from where `claim` says."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """The answer: either `resume`, or what the consumer's registration expired with.
+
+    `registered`: the cursor that the producer kept for this node before. `named`: those of its named
+    sessions.
+    """
+
+    view: StreamView
+    answer: Resume | Reason
+    registered: int | None
+    named: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Asks for up to `budget` bytes from where `claim` says, for one session that is behind."""
+
+    id: int
+    claim: Claim
+    budget: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The answer to a fetch; `count` frames (entries or skips) of it follow."""
+
+    id: int
+    view: StreamView
+    answer: Resume | Reason
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing to say but that one is alive. A producer's carries its stream's `next`."""
+
+    next: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question of the command line: `what` with an `argument`."""
+
+    what: str
+    argument: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The answer to a query, as JSON text."""
+
+    json: str
+
+
+Frame = (
+    Hello
+    | Welcome
+    | Refused
+    | Batch
+    | Receipt
+    | Rejected
+    | Subscribe
+    | Subscribed
+    | SetFilter
+    | FilterSet
+    | Told
+    | Entry
+    | Skip
+    | CursorExpired
+    | Ack
+    | Attach
+    | Attached
+    | Fetch
+    | Fetched
+    | Heartbeat
+    | Query
+    | Report
+)
+
+__all__ = ["Lineage", *(cls.__name__ for cls in Frame.__args__)]

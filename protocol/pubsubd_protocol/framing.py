@@ -1,0 +1,102 @@
+"""Cuts frames out of a byte stream: a 4-byte big-endian length, then that many bytes of body.
+
+One preallocated buffer per connection; the receiver writes straight into it. The length is checked
+against the limit before any memory is taken for it, and memory for a large frame is taken only as its
+bytes really arrive.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from pubsubd_protocol.errors import ProtocolError
+
+PREFIX = struct.Struct(">I")
+PREFIX_BYTES = PREFIX.size
+
+BUFFER_BYTES = 256 * 1024
+SMALL_BUFFER_BYTES = 4 * 1024
+"""What an idle connection costs: the buffer starts here and grows to `BUFFER_BYTES` with traffic."""
+
+
+class FrameReader:
+    """`space()` → write there → `received(n)` → `frames()`. Or `feed(data)` in one step."""
+
+    __slots__ = ("_buffer", "_end", "_filled", "_start", "_view", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        """The longest body that is accepted, in bytes."""
+        self._replace(bytearray(SMALL_BUFFER_BYTES))
+        self._start = 0
+        self._end = 0
+        self._filled = False
+
+    def space(self) -> memoryview:
+        """Where the next bytes go; at least one byte long. Makes earlier frames' views invalid."""
+        size = len(self._buffer)
+        held = self._end - self._start
+        if held == 0:
+            self._start = self._end = 0
+            if size > BUFFER_BYTES:
+                self._replace(bytearray(BUFFER_BYTES))
+        elif size - self._end < size // 4 and self._start:
+            self._buffer[:held] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, held
+        if self._end == size or (self._filled and size < BUFFER_BYTES):
+            self._grow()
+        self._filled = False
+        return self._view[self._end :]
+
+    def received(self, count: int) -> None:
+        """`count` bytes have been written into the last `space()`."""
+        self._end += count
+        self._filled = self._end == len(self._buffer)
+
+    def frames(self) -> Iterator[memoryview]:
+        """The complete frames, prefix included, in order; views are valid until the next `space()`.
+
+        Raises `ProtocolError` at a length that is zero or over the limit.
+        """
+        while self._end - self._start >= PREFIX_BYTES:
+            (length,) = PREFIX.unpack_from(self._buffer, self._start)
+            if length > self.limit or length == 0:
+                raise ProtocolError(
+                    "frame_length", f"a frame of {length} bytes, allowed are 1..{self.limit}"
+                )
+            stop = self._start + PREFIX_BYTES + length
+            if stop > self._end:
+                return
+            frame = self._view[self._start : stop]
+            self._start = stop
+            yield frame
+
+    def feed(self, data: bytes | memoryview) -> Iterator[memoryview]:
+        """`frames()` of `data`, however it is split. Take each frame before the next."""
+        rest = memoryview(data)
+        while rest:
+            space = self.space()
+            count = min(len(space), len(rest))
+            space[:count] = rest[:count]
+            self.received(count)
+            rest = rest[count:]
+            yield from self.frames()
+
+    @property
+    def unfinished(self) -> int:
+        """Bytes of a frame that has not come to its end."""
+        return self._end - self._start
+
+    def _grow(self) -> None:
+        # Beyond BUFFER_BYTES only for one unfinished frame whose length passed the limit check, and then
+        # at most twice of what has really arrived is taken.
+        bigger = bytearray(max(2 * len(self._buffer), SMALL_BUFFER_BYTES))
+        held = self._end - self._start
+        bigger[:held] = self._view[self._start : self._end]
+        self._replace(bigger)
+        self._start, self._end = 0, held
+
+    def _replace(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+        self._view = memoryview(buffer)

@@ -1,0 +1,104 @@
+"""Where a reader stands: epochs, offsets, lineages, positions, and their JSON form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NewType
+
+from pubsubd_protocol.errors import InvalidPosition
+
+Epoch = NewType("Epoch", bytes)
+"""Random 128-bit id (16 bytes) of one unbroken history of a stream."""
+
+EPOCH_BYTES = 16
+
+MAX_OFFSET = 2**53 - 1
+"""Publishing is refused here, long before uint64 ends: every JSON reader can still hold the number."""
+
+Lineage = tuple[tuple[Epoch, int], ...]
+"""`((epoch, end), …)`, newest first: earlier epochs the stream continues, each up to offset `end`."""
+
+MAX_LINEAGE = 31
+
+MAX_NODE_NAME = 64
+
+_NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The next offset a reader needs of one stream, and the epoch in which that offset means something."""
+
+    epoch: Epoch
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamView:
+    """What a producer holds at one moment: `oldest <= offset < next`, on the branch `epoch` + `lineage`."""
+
+    epoch: Epoch
+    lineage: Lineage
+    oldest: int
+    next: int
+
+    def reach(self, epoch: Epoch) -> int | None:
+        """The highest position under `epoch` that this branch contains; None if it never was on it."""
+        if epoch == self.epoch:
+            return self.next
+        for earlier, end in self.lineage:
+            if earlier == epoch:
+                return end
+        return None
+
+
+def new_epoch(entropy: bytes) -> Epoch:
+    """An epoch out of 16 bytes of the system's entropy. Never drawn twice, also not after a restore."""
+    if len(entropy) != EPOCH_BYTES:
+        raise ValueError(f"an epoch is {EPOCH_BYTES} bytes, not {len(entropy)}")
+    return Epoch(entropy)
+
+
+def is_node_name(name: str) -> bool:
+    """1–64 of `A-Z a-z 0-9 . _ -`, beginning and ending with a letter or digit: what a host name may be."""
+    return _NODE_NAME.match(name) is not None
+
+
+def dump_positions(positions: Mapping[str, Position]) -> dict[str, list[str | int]]:
+    """`{node: [epoch in hex, next offset]}`: survives `json.dumps` and back."""
+    return {node: [p.epoch.hex(), p.offset] for node, p in positions.items()}
+
+
+def load_positions(stored: object) -> dict[str, Position]:
+    """The inverse of `dump_positions`. Raises `InvalidPosition` for anything else, naming the spot."""
+    if not isinstance(stored, Mapping):
+        raise InvalidPosition(
+            f"a position is a mapping of node to [epoch, offset], not {type(stored).__name__}"
+        )
+    loaded: dict[str, Position] = {}
+    for node, place in stored.items():
+        if not isinstance(node, str) or not is_node_name(node):
+            raise InvalidPosition(f"a position names its nodes; {node!r} is no node name")
+        if not isinstance(place, (list, tuple)) or len(place) != 2:
+            raise InvalidPosition(
+                f"position of node {node!r}: expected [epoch, offset], found {place!r}"
+            )
+        text, offset = place
+        if not isinstance(text, str) or len(text) != 2 * EPOCH_BYTES:
+            raise InvalidPosition(
+                f"position of node {node!r}: an epoch is 32 hex digits, found {text!r}"
+            )
+        try:
+            epoch = Epoch(bytes.fromhex(text))
+        except ValueError:
+            raise InvalidPosition(
+                f"position of node {node!r}: an epoch is 32 hex digits, found {text!r}"
+            ) from None
+        if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset <= MAX_OFFSET:
+            raise InvalidPosition(
+                f"position of node {node!r}: an offset is 0..{MAX_OFFSET}, found {offset!r}"
+            )
+        loaded[node] = Position(epoch, offset)
+    return loaded

@@ -1,0 +1,113 @@
+"""Topics, patterns and the filter that a session reads through.
+
+A topic is 1–255 bytes of UTF-8 without white space or control characters; `.` separates segments.
+In a pattern the segment `*` stands for any one segment, a last segment `>` for one or more.
+Lists of topics travel joined by line feeds, which no topic can contain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from pubsubd_protocol.errors import InvalidTopic
+
+MAX_TOPIC_BYTES = 255
+MAX_PATTERNS = 1024
+
+_FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_FORBIDDEN_IN_LIST = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+# Any string of at most this many characters is within MAX_TOPIC_BYTES: UTF-8 takes four at the most.
+_SURELY_SHORT = MAX_TOPIC_BYTES // 4
+
+_REMEMBERED_TOPICS = 4096
+
+
+def check_topic(topic: str) -> str:
+    """`topic` itself. Raises `InvalidTopic`, saying which rule it breaks."""
+    if not isinstance(topic, str):
+        raise InvalidTopic(f"a topic is a string, not {type(topic).__name__}")
+    if not topic:
+        raise InvalidTopic("a topic has at least one character")
+    bad = _FORBIDDEN.search(topic)
+    if bad is not None:
+        raise InvalidTopic(
+            f"topic {topic[:80]!r} holds {bad.group()!r}: no white space or control characters"
+        )
+    if len(topic) > _SURELY_SHORT and len(topic.encode()) > MAX_TOPIC_BYTES:
+        raise InvalidTopic(
+            f"topic {topic[:40]!r}… is {len(topic.encode())} bytes of UTF-8, the limit is {MAX_TOPIC_BYTES}"
+        )
+    return topic
+
+
+def check_pattern(pattern: str) -> str:
+    """`pattern` itself. Raises `InvalidTopic`, saying which rule it breaks."""
+    check_topic(pattern)
+    if ">" in pattern.split(".")[:-1]:
+        raise InvalidTopic(
+            f"pattern {pattern!r}: '>' stands for the rest of a topic, so it can only be the last segment"
+        )
+    return pattern
+
+
+def split_topics(joined: str) -> list[str]:
+    """The topics of a joined list. Raises `InvalidTopic` if one breaks a rule. Cost: C loops over the list."""
+    topics = joined.split("\n")
+    if (
+        _FORBIDDEN_IN_LIST.search(joined) is not None
+        or not all(topics)
+        or len(max(topics, key=len)) > _SURELY_SHORT
+    ):
+        for topic in topics:
+            check_topic(topic)
+    return topics
+
+
+class Filter:
+    """The patterns of one session. `wants(topic)`: whether any of them matches; overlaps count once.
+
+    Answers are remembered for up to 4,096 topics, so a topic is matched once, not once per message.
+    """
+
+    __slots__ = ("_exact", "_remembered", "_wildcards", "everything", "patterns")
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self.patterns = tuple(dict.fromkeys(check_pattern(p) for p in patterns))
+        if len(self.patterns) > MAX_PATTERNS:
+            raise InvalidTopic(
+                f"{len(self.patterns)} patterns in one session, the limit is {MAX_PATTERNS}"
+            )
+        wild = [p for p in self.patterns if not _EXACT.match(p)]
+        self.everything = ">" in wild
+        self._exact = frozenset(p for p in self.patterns if _EXACT.match(p))
+        self._wildcards = re.compile("|".join(map(_expression, wild))) if wild else None
+        self._remembered: dict[str, bool] = {}
+
+    def wants(self, topic: str) -> bool:
+        if self.everything:
+            return True
+        wanted = self._remembered.get(topic)
+        if wanted is None:
+            wanted = topic in self._exact or (
+                self._wildcards is not None and self._wildcards.fullmatch(topic) is not None
+            )
+            if len(self._remembered) >= _REMEMBERED_TOPICS:
+                self._remembered.clear()
+            self._remembered[topic] = wanted
+        return wanted
+
+
+_EXACT = re.compile(r"(?!(?:.*\.)?(?:\*(?:\.|\Z)|>\Z))")
+
+
+def _expression(pattern: str) -> str:
+    segments = pattern.split(".")
+    rest = segments[-1] == ">"
+    if rest:
+        segments.pop()
+    body = r"\.".join("[^.]*" if segment == "*" else re.escape(segment) for segment in segments)
+    if rest:
+        body += r"\..*" if segments else ".*"
+    return f"(?:{body})"

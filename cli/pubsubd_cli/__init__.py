@@ -1,0 +1,1 @@
+"""The `pubsubd` command. The one place that may use both the broker and the client."""

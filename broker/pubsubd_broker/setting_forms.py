@@ -1,0 +1,169 @@
+"""How the values of settings are written: addresses, names, paths, counts, sizes, durations. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pubsubd_broker.sizes import format_duration, format_size, parse_duration, parse_size
+from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
+
+Address = tuple[str, int]
+"""Host and port. An IPv6 host is without its brackets."""
+
+MAX_SOCKET_PATH_BYTES = 107
+"""What a `sockaddr_un` holds on Linux, without the closing zero."""
+
+MAX_FRAME_BYTES = 2**32 - 1
+"""The length prefix of a frame has four bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How values of one kind are written. `read` takes text and raises `ValueError`; `show` is its inverse."""
+
+    metavar: str
+    allowed: str
+    read: Callable[[str], Any]
+    show: Callable[[Any], str | int | float]
+    toml: tuple[type, ...] = (str,)
+
+
+def parse_address(text: str, lowest_port: int = 0) -> Address:
+    """`HOST:PORT`, an IPv6 host in brackets. Raises `ValueError`."""
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s\[\]:/@,]+)):([0-9]{1,5})", text)
+    if match is None:
+        if text.count(":") > 1 and "[" not in text:
+            raise ValueError(f"{text!r} is no address: an IPv6 host stands in brackets")
+        raise ValueError(f"{text!r} is no address")
+    host, port = match[1] or match[2], int(match[3])
+    if match[1] and not _is_ipv6(match[1]):
+        raise ValueError(f"{match[1]!r} is not an IPv6 address")
+    if not lowest_port <= port <= 65535:
+        raise ValueError(f"port {port} is out of range")
+    return host, port
+
+
+def format_address(address: Address) -> str:
+    """The inverse of `parse_address`."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def node_name_of(host: str) -> str:
+    """The host's name, cut to what a node may be called; `node` if nothing is left of it."""
+    cut = re.sub(r"[^A-Za-z0-9._-]", "-", host)[:MAX_NODE_NAME].strip("._-")
+    return cut if is_node_name(cut) else "node"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_node(text: str) -> str:
+    if not is_node_name(text):
+        raise ValueError(f"{text!r} is no node name")
+    return text
+
+
+def _read_socket(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(f"{text!r} is no path")
+    length = len(text.encode(errors="surrogateescape"))
+    if length > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(f"{text!r} has {length} bytes")
+    return text
+
+
+def _read_peer(text: str) -> Address:
+    return parse_address(text, lowest_port=1)
+
+
+def _count(text: str) -> int:
+    if re.fullmatch(r"[0-9][0-9_]{0,18}", text) is None:
+        raise ValueError(f"{text!r} is no whole number")
+    return int(text.replace("_", ""))
+
+
+def _plain(value: Any) -> Any:
+    return value
+
+
+Number = TypeVar("Number", int, float)
+
+
+def _bounded(
+    read: Callable[[str], Number], lowest: Number, highest: Number
+) -> Callable[[str], Number]:
+    def read_bounded(text: str) -> Number:
+        value = read(text)
+        if not lowest <= value <= highest:
+            raise ValueError(f"{text} is out of range")
+        return value
+
+    return read_bounded
+
+
+def choice(*words: str) -> Form:
+    """One of a few words, in any case."""
+
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"{text!r} is not one of them")
+        return text.lower()
+
+    return Form("|".join(words), " or ".join(words), read, _plain)
+
+
+def size(lowest: int, highest: int = 1 << 46) -> Form:
+    """A number of bytes."""
+    most = f" to {format_size(highest)}" if highest < 1 << 46 else " or more"
+    return Form(
+        "SIZE",
+        f"a size of {format_size(lowest)}{most}, as 1000000, 512KiB, 64MiB or 1GiB",
+        _bounded(parse_size, lowest, highest),
+        format_size,
+        (str, int),
+    )
+
+
+def duration(lowest: float) -> Form:
+    """A number of seconds, up to ten years."""
+    return Form(
+        "DURATION",
+        f"a duration of {format_duration(lowest)} or more, as 250ms, 2s, 5m, 24h or seconds",
+        _bounded(parse_duration, lowest, 10 * 365 * 86_400.0),
+        format_duration,
+        (str, int, float),
+    )
+
+
+COUNT: Final = Form(
+    "N", "a whole number from 1 to 1000000000", _bounded(_count, 1, 10**9), _plain, (int,)
+)
+LISTEN: Final = Form(
+    "HOST:PORT",
+    "HOST:PORT with a port of 0 to 65535 (0 picks a free one), IPv6 as [::1]:7420",
+    parse_address,
+    format_address,
+)
+PEER: Final = Form(
+    "HOST:PORT",
+    "HOST:PORT with a port of 1 to 65535, IPv6 as [::1]:7420",
+    _read_peer,
+    format_address,
+)
+NODE: Final = Form(
+    "NAME",
+    f"1 to {MAX_NODE_NAME} of A-Z a-z 0-9 . _ -, beginning and ending with a letter or digit",
+    _read_node,
+    _plain,
+)
+SOCKET: Final = Form("PATH", f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes", _read_socket, _plain)

@@ -1,0 +1,97 @@
+"""The group `pubsubd`: finds the command's module, and turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from pubsubd_cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, CommandError
+from pubsubd_protocol import __version__
+
+COMMANDS: Final = ("start", "publish", "subscribe", "status", "cursors", "config")
+"""In the order of `--help`. Each is the module of its name, loaded only when it is asked for."""
+
+CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class LazyGroup(click.Group):
+    """`publish` starts fast: it imports the client, and never the broker."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"pubsubd_cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    epilog="""\b
+Examples:
+  pubsubd start                                  a single node on its defaults
+  pubsubd subscribe 'orders.>'                   what is published, a line each
+  pubsubd publish orders.created '{"id": 1}' --json
+
+\b
+Completion, for bash (zsh and fish alike: zsh_source, fish_source):
+  eval "$(_PUBSUBD_COMPLETE=bash_source pubsubd)"
+
+\b
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 no broker at the socket,
+4 --timeout passed, 130 interrupted.
+""",
+)
+@click.version_option(__version__, prog_name="pubsubd", message="%(prog)s %(version)s")
+def pubsubd() -> None:
+    """Events between applications on several machines, without a silent gap."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns its exit code; errors go to standard error, a line each."""
+    try:
+        code = pubsubd.main(arguments, prog_name="pubsubd", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return USAGE
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx is not None else "pubsubd"
+        return _fail(f"{error.format_message().rstrip('.')}; see {path} --help", USAGE)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except CommandError as error:
+        return _fail(str(error), error.code)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _quiet_end()
+    return code if isinstance(code, int) else DONE
+
+
+def _fail(text: str, code: int) -> int:
+    click.echo(f"pubsubd: {' '.join(text.split())}", err=True)
+    return code
+
+
+def _quiet_end() -> int:
+    """Whoever read our output has gone (`| head`): nothing to say, and nobody to say it to."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output once more when it exits; give that a place to go.
+        import os
+
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED

@@ -1,0 +1,71 @@
+"""The broker's settings as click options, made from its one table."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from pubsubd_broker.settings import SETTINGS, Resolved, Setting, Settings, SettingsError, resolve
+from pubsubd_cli.exit_codes import USAGE, CommandError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_DEFAULTS = Settings(node="", socket="")
+_COMPUTED = frozenset({"node", "socket", "log-format"})
+
+
+def setting_options(command: Decorated) -> Decorated:
+    """Adds `--config` and an option for each setting; they arrive as keyword arguments for `resolved`."""
+    for setting in reversed(SETTINGS):
+        if setting.switch_off is not None:
+            command = click.option(
+                f"--no-{setting.name}", is_flag=True, default=False, help=setting.switch_off
+            )(command)
+        command = click.option(
+            f"--{setting.name}",
+            metavar=setting.form.metavar,
+            multiple=setting.repeatable,
+            help=_help(setting),
+        )(command)
+    return click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(),
+        help="Settings in TOML, under the names of these options.",
+    )(command)
+
+
+def resolved(options: dict[str, Any]) -> Resolved:
+    """The settings in force under these options. Raises `CommandError`."""
+    flags: dict[str, str | bool | tuple[str, ...] | None] = {"config": options["config"]}
+    for setting in SETTINGS:
+        value = options[setting.name.replace("-", "_")]
+        if setting.switch_off is not None and options[f"no_{setting.name.replace('-', '_')}"]:
+            if value is not None:
+                raise CommandError(
+                    f"--{setting.name} and --no-{setting.name} exclude each other: give one", USAGE
+                )
+            value = False
+        flags[setting.name] = value
+    try:
+        return resolve(
+            flags,
+            os.environ,
+            host=socket.gethostname(),
+            uid=os.getuid(),
+            terminal=sys.stderr.isatty(),
+        )
+    except SettingsError as error:
+        raise CommandError(str(error), USAGE) from error
+
+
+def _help(setting: Setting) -> str:
+    if setting.name in _COMPUTED or setting.repeatable:
+        return setting.help
+    shown = setting.show(getattr(_DEFAULTS, setting.field))
+    return f"{setting.help} Default: {shown}."

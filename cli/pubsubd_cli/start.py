@@ -1,0 +1,41 @@
+"""`pubsubd start`: run a broker in the foreground."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pubsubd_broker.settings import SettingsError
+from pubsubd_broker.unix_socket import SocketError
+from pubsubd_cli.exit_codes import USAGE, CommandError
+from pubsubd_cli.setting_options import resolved, setting_options
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  pubsubd start
+  pubsubd start --node b --listen 127.0.0.1:7421 --peer 127.0.0.1:7420 --no-http
+  pubsubd start --config /etc/pubsubd/pubsubd.toml --log-level debug
+
+\b
+Every option is also a variable (--ring-bytes: PUBSUBD_RING_BYTES) and a key of the file (ring-bytes).
+Order: option, variable, file, default. Sizes take KiB, MiB, GiB; durations ms, s, m, h.
+"""
+)
+@setting_options
+def start(**options: Any) -> int:
+    """Run a broker in the foreground.
+
+    Without any option it is a single node on sensible defaults. SIGTERM or SIGINT let it finish
+    what it has accepted and end; a second one ends it at once.
+    """
+    settings = resolved(options).settings
+    # Only now: `start --help` and wrong settings need none of the broker.
+    from pubsubd_broker.daemon import run
+
+    try:
+        return run(settings)
+    except (SettingsError, SocketError) as error:
+        raise CommandError(str(error), USAGE) from error

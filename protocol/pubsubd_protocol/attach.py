@@ -78,6 +78,14 @@ class Expired:
 
 Answer = Resume | Expired
 
+_GRAVITY = (Reason.OVERWRITTEN, Reason.UNSEEN, Reason.AHEAD, Reason.STATE_LOST)
+
+
+def merge(earlier: Expired, later: Expired) -> Expired:
+    """Two expiries with nothing read between them are one, over the wider range: the graver reason counts."""
+    missed = None if earlier.missed is None or later.missed is None else earlier.missed + later.missed
+    return Expired(max(earlier.reason, later.reason, key=_GRAVITY.index), later.next, missed)
+
 
 def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
     """Where a reader that presents `claim` goes on reading the stream seen in `view`. Pure.

@@ -1,0 +1,73 @@
+"""What a node is told about itself, and every bound it keeps. Durations in nanoseconds, sizes in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+SECOND_NS: Final = 1_000_000_000
+
+MAX_CONNECTIONS: Final = 4096
+"""Inbound connections at once, clients and peers together."""
+
+MAX_CONSUMERS: Final = 1024
+"""Consumer nodes in the cursor registry."""
+
+MAX_PUBLISHERS: Final = 1024
+"""Publishers that the table of accepted batches remembers, those that are connected not counted."""
+
+PUBLISH_WINDOW: Final = 128
+"""Batches that a publisher may have unanswered; the table remembers as many answers of each."""
+
+MAX_FETCHES: Final = 4
+"""Fetches under way at once on a link; further ones wait their turn."""
+
+FETCH_BYTES: Final = 256 * 1024
+"""What one fetch asks for, and what one pull writes at the most (or one entry, if it is larger)."""
+
+MAX_OUTBOX_BYTES: Final = 256 * 1024
+"""Unsent answers at which a connection is no longer read from."""
+
+HANDSHAKE_NS: Final = 5 * SECOND_NS
+"""How long a connection may take to greet, and to say what it wants."""
+
+HANDSHAKE_BYTES: Final = 64 * 1024
+"""The longest frame before the greeting is over."""
+
+ACK_DELAY_NS: Final = 50_000_000
+ACK_MESSAGES: Final = 1024
+"""A consumer acknowledges after this time or this many messages, whichever comes first."""
+
+SKIP_DELAY_NS: Final = SECOND_NS
+SKIP_MESSAGES: Final = 4096
+"""A session is told of messages that it filters out after this time or this many of them."""
+
+LAG_WARNING_SHARE: Final = 0.4
+LAG_WARNING_EVERY_NS: Final = 60 * SECOND_NS
+"""A consumer that lags by this share of the ring is warned of, at most once in this time."""
+
+
+class Now(NamedTuple):
+    """One reading of the clocks, taken by the shell."""
+
+    mono_ns: int
+    """Monotonic: every rule goes by it."""
+    wall_us: int
+    """Since 1970: printed for people, read by no rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings that the rules need."""
+
+    node: str
+    ring_messages: int = 100_000
+    ring_bytes: int = 64 * 2**20
+    replica_messages: int = 100_000
+    replica_bytes: int = 16 * 2**20
+    max_message: int = 2**20
+    max_frame: int = 16 * 2**20
+    heartbeat_ns: int = 2 * SECOND_NS
+    peer_timeout_ns: int = 6 * SECOND_NS
+    cursor_ttl_ns: int = 24 * 3600 * SECOND_NS
+    listens: bool = True

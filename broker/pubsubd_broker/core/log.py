@@ -1,0 +1,216 @@
+"""A constant-size log of a stream's newest items: the producer's ring, and a consumer's replica of it.
+
+Items have an absolute index (0, 1, 2 …) that only this log knows, and every entry has offsets that all
+nodes know. A ring is one unbroken segment; a replica can hold several, with a gap marker between two.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Final
+
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.frames import Skip
+from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
+
+ITEM_OVERHEAD: Final = 512
+"""What an item costs beside its frame: objects, slots, the head's columns. Counted, so that bounds are real."""
+
+
+class Gap:
+    """The place in a replica where its own registration expired; holds what the producer held then.
+
+    Whoever reaches it is judged against `view` by the attach rule, as if the producer answered.
+    """
+
+    __slots__ = ("view",)
+
+    def __init__(self, view: StreamView) -> None:
+        self.view = view
+
+
+Item = Entry | Skip | Gap
+
+
+class Segment:
+    """A run of contiguous offsets on one branch. `first <= offset < next` is what it still holds."""
+
+    __slots__ = ("begin", "epoch", "first", "lineage", "next")
+
+    def __init__(self, epoch: Epoch, lineage: Lineage, offset: int, begin: int) -> None:
+        self.epoch = epoch
+        self.lineage = lineage
+        self.first = offset
+        self.next = offset
+        self.begin = begin
+        """The index of its first item."""
+
+    @property
+    def view(self) -> StreamView:
+        return StreamView(self.epoch, self.lineage, self.first, self.next)
+
+    def holds(self, position: Position) -> bool:
+        """Whether a reader at `position` stands on this branch, inside or at the end of what is held."""
+        if position.epoch == self.epoch:
+            return self.first <= position.offset <= self.next
+        reach = self.view.reach(position.epoch)
+        return reach is not None and self.first <= position.offset <= min(reach, self.next)
+
+
+class Log:
+    """Bounded by `max_messages` and by `max_bytes`; evicts whole items, oldest first."""
+
+    __slots__ = (
+        "_head",
+        "_items",
+        "_waiting",
+        "begin",
+        "bytes",
+        "max_bytes",
+        "max_messages",
+        "messages",
+        "segments",
+    )
+
+    def __init__(
+        self, max_messages: int, max_bytes: int, epoch: Epoch, lineage: Lineage, offset: int
+    ) -> None:
+        self.max_messages = max_messages
+        self.max_bytes = max_bytes
+        self.messages = 0
+        self.bytes = 0
+        self.begin = 0
+        """The index of the oldest item."""
+        self._items: list[Item | None] = []
+        self._head = 0
+        self.segments = [Segment(epoch, lineage, offset, 0)]
+        self._waiting: set[Callable[[], None]] = set()
+
+    @property
+    def end(self) -> int:
+        """The index that the next item will have."""
+        return self.begin + len(self._items) - self._head
+
+    @property
+    def newest(self) -> Segment:
+        return self.segments[-1]
+
+    @property
+    def view(self) -> StreamView:
+        """What the newest segment holds."""
+        return self.segments[-1].view
+
+    def __getitem__(self, index: int) -> Item:
+        item = self._items[self._head + index - self.begin]
+        assert item is not None, "an index below `begin` is checked for by the reader"
+        return item
+
+    def fits(self, messages: int, size: int) -> bool:
+        """Whether an entry of this size can be held at all."""
+        return messages <= self.max_messages and size + ITEM_OVERHEAD <= self.max_bytes
+
+    def append(self, item: Entry | Skip) -> None:
+        """Puts `item` at the end. It has to begin where the log ends; its caller has checked that.
+
+        An item larger than the whole log passes through it: everything is evicted, it too.
+        """
+        messages, size = _cost(item)
+        # Evict first: a full log must never hold more than its bounds, not even for one turn.
+        self._make_room(messages, size)
+        newest = self.segments[-1]
+        if self.begin == self.end and item.first < newest.first:
+            newest.first = item.first
+        newest.next = item.next
+        if self.fits(messages, size - ITEM_OVERHEAD):
+            self._items.append(item)
+            self.messages += messages
+            self.bytes += size
+        else:
+            self.begin += 1
+            newest.first = item.next
+        self.wake()
+
+    def append_gap(self, view: StreamView) -> None:
+        """Marks that what comes next is `view.next` on `view`'s branch, and does not follow on what is held."""
+        self._make_room(0, ITEM_OVERHEAD)
+        index = self.end
+        self._items.append(Gap(view))
+        self.bytes += ITEM_OVERHEAD
+        self.segments.append(Segment(view.epoch, view.lineage, view.next, index + 1))
+        self.wake()
+
+    def continue_as(self, epoch: Epoch, lineage: Lineage) -> None:
+        """The newest segment goes on unbroken under a later epoch, whose lineage contains it."""
+        self.newest.epoch = epoch
+        self.newest.lineage = lineage
+
+    def locate(self, position: Position) -> int | None:
+        """The index of the item to read next from `position`; None if it does not stand in this log."""
+        stop = self.end
+        for segment in reversed(self.segments):
+            if segment.holds(position):
+                return self._find(position.offset, max(segment.begin, self.begin), stop)
+            stop = segment.begin - 1
+        return None
+
+    def wait(self, wake: Callable[[], None]) -> None:
+        """Calls `wake` once, at the next change."""
+        self._waiting.add(wake)
+
+    def wake(self) -> None:
+        """Calls everybody who waits."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, set()
+            for wake in waiting:
+                wake()
+
+    def forget(self, wake: Callable[[], None]) -> None:
+        """The reader behind `wake` is gone."""
+        self._waiting.discard(wake)
+
+    def _find(self, offset: int, begin: int, stop: int) -> int:
+        shift = self._head - self.begin
+        after = bisect_right(self._items, offset, begin + shift, stop + shift, key=_first)
+        if after > begin + shift:
+            held = self._items[after - 1]
+            assert held is not None
+            if not isinstance(held, Gap) and offset < held.next:
+                after -= 1
+        return after - shift
+
+    def _make_room(self, messages: int, size: int) -> None:
+        while self._head < len(self._items) and (
+            self.messages + messages > self.max_messages or self.bytes + size > self.max_bytes
+        ):
+            self._evict()
+
+    def _evict(self) -> None:
+        item = self._items[self._head]
+        assert item is not None
+        self._items[self._head] = None
+        self._head += 1
+        self.begin += 1
+        if self._head > 1024 and 2 * self._head > len(self._items):
+            del self._items[: self._head]
+            self._head = 0
+        if isinstance(item, Gap):
+            self.bytes -= ITEM_OVERHEAD
+            del self.segments[0]
+        else:
+            messages, cost = _cost(item)
+            self.messages -= messages
+            self.bytes -= cost
+            self.segments[0].first = item.next
+
+
+def _cost(item: Entry | Skip) -> tuple[int, int]:
+    """Messages and bytes that an item takes of a log's bounds."""
+    return (
+        (item.count, item.size + ITEM_OVERHEAD) if isinstance(item, Entry) else (0, ITEM_OVERHEAD)
+    )
+
+
+def _first(item: Item | None) -> int:
+    assert isinstance(item, (Entry, Skip)), "a segment's items are entries and skips"
+    return item.first

@@ -1,0 +1,41 @@
+"""What one pull writes: frames as buffers, in order, up to a budget."""
+
+from __future__ import annotations
+
+from pubsubd_protocol.codec import encode
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.frames import CursorExpired, Frame
+
+
+class Outgoing:
+    """Collects the buffers of a pull. `frames`: how many frames they are. `full`: the budget is used up."""
+
+    __slots__ = ("budget", "buffers", "entries_bytes", "expired", "frames", "messages", "size")
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.buffers: list[bytes] = []
+        self.frames = 0
+        self.size = 0
+        self.messages = 0
+        self.entries_bytes = 0
+        self.expired: list[CursorExpired] = []
+
+    @property
+    def full(self) -> bool:
+        return self.size >= self.budget
+
+    def entry(self, entry: Entry) -> None:
+        self.buffers.extend(entry.wire)
+        self.frames += 1
+        self.size += entry.size
+        self.messages += entry.count
+        self.entries_bytes += entry.size
+
+    def frame(self, frame: Frame) -> None:
+        encoded = encode(frame)
+        self.buffers.append(encoded)
+        self.frames += 1
+        self.size += len(encoded)
+        if isinstance(frame, CursorExpired):
+            self.expired.append(frame)

@@ -1,0 +1,79 @@
+"""What each publisher was answered last, so that a retry is answered the same and placed once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from pubsubd_protocol.frames import Receipt, Rejected
+
+Outcome = Receipt | Rejected
+
+
+class Publisher:
+    """One publisher's newest outcomes, at most `window` of them."""
+
+    __slots__ = ("_outcomes", "_window", "connections", "forgotten", "last")
+
+    def __init__(self, window: int, forgotten: bool) -> None:
+        self._window = window
+        self._outcomes: OrderedDict[int, Outcome] = OrderedDict()
+        self.forgotten = forgotten
+        """Whether an earlier record of it, in this same life of the broker, has been dropped."""
+        self.last = -1
+        """The highest sequence answered."""
+        self.connections = 0
+
+    def recall(self, sequence: int, retry: bool) -> Outcome | None:
+        """The answer that `sequence` got before; None if it is new and has to be judged now.
+
+        What can't be known any more is answered "unknown", never guessed.
+        """
+        outcome = self._outcomes.get(sequence)
+        if outcome is not None:
+            return outcome
+        if sequence <= self.last or (retry and self.forgotten):
+            detail = (
+                f"the outcome of batch {sequence} is no longer remembered (the last {self._window} are): "
+                "it may or may not be in the stream"
+            )
+            return Rejected(sequence, "unknown", detail)
+        return None
+
+    def remember(self, sequence: int, outcome: Outcome) -> None:
+        self.last = sequence
+        self._outcomes[sequence] = outcome
+        if len(self._outcomes) > self._window:
+            self._outcomes.popitem(last=False)
+
+
+class Publishers:
+    """The table of publishers: at most `limit` of those that are away, the least recently used dropped."""
+
+    __slots__ = ("_away", "_connected", "_limit", "_window")
+
+    def __init__(self, limit: int, window: int) -> None:
+        self._limit = limit
+        self._window = window
+        self._connected: dict[bytes, Publisher] = {}
+        self._away: OrderedDict[bytes, Publisher] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._connected) + len(self._away)
+
+    def connect(self, publisher_id: bytes, same_life: bool) -> Publisher:
+        """The record of a publisher that connects. `same_life`: it spoke to this life of the broker before."""
+        publisher = self._connected.get(publisher_id) or self._away.pop(publisher_id, None)
+        if publisher is None:
+            publisher = Publisher(self._window, forgotten=same_life)
+        self._connected[publisher_id] = publisher
+        publisher.connections += 1
+        return publisher
+
+    def disconnect(self, publisher_id: bytes) -> None:
+        publisher = self._connected[publisher_id]
+        publisher.connections -= 1
+        if publisher.connections == 0:
+            del self._connected[publisher_id]
+            self._away[publisher_id] = publisher
+            if len(self._away) > self._limit:
+                self._away.popitem(last=False)

@@ -1,0 +1,261 @@
+"""One session in one stream: where it stands, and where it reads from.
+
+It reads from the log at hand if its position stands there. If not, the producer has to answer: at once
+where the stream is this node's own, by a fetch over the link where it is a peer's, later where that link is
+down. Only the producer's answer, or a gap marker that holds one, expires it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from pubsubd_broker.core.cursor import Choose, Cursor, Stop, read
+from pubsubd_broker.core.log import Gap, Log
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_protocol.attach import (
+    Answer,
+    At,
+    Claim,
+    Expired,
+    FromStart,
+    Reason,
+    Resume,
+    merge,
+    resolve,
+)
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.frames import CursorExpired, Skip, Told
+from pubsubd_protocol.positions import Position, StreamView
+
+
+class Source(Protocol):
+    """A stream as a session sees it: the log at hand, and somebody who answers for the producer."""
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def log(self) -> Log: ...
+
+    def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
+        """The producer's answer, if it can be had here and now."""
+
+    def fetch(self, reading: Reading, claim: Claim) -> bool:
+        """Has the producer call `reading.fetched`; False if it can't be asked now."""
+
+
+class Reading:
+    """`wake` is called when there may be something to read again."""
+
+    __slots__ = (
+        "_asked",
+        "_claim",
+        "_cursor",
+        "_expired",
+        "_inbox",
+        "_index",
+        "_proved",
+        "_told",
+        "acknowledged",
+        "source",
+        "wake",
+    )
+
+    def __init__(self, source: Source, start: Position | Claim, wake: Callable[[], None]) -> None:
+        self.source = source
+        self.wake = wake
+        self.acknowledged: Position | None = None
+        """Where the session begins again in its next life, if the broker keeps it."""
+        self._inbox: deque[Entry | Skip] = deque()
+        self._index: int | None = None
+        self._asked = False
+        self._expired: CursorExpired | None = None
+        self._cursor: Cursor | None = None
+        self._claim: Claim = FromStart()
+        # Whether the producer is known to hold what follows on the position.
+        self._proved = False
+        # Whether the session knows its position in this stream.
+        self._told = isinstance(start, Position)
+        if isinstance(start, Position):
+            self._cursor = Cursor(source.node, start)
+            self.acknowledged = start
+        else:
+            self._claim = start
+
+    @property
+    def position(self) -> Position | None:
+        """The next offset that the session needs; None while the producer has not said where it stands."""
+        return self._cursor.position if self._cursor is not None else None
+
+    @property
+    def needs(self) -> Claim:
+        """What this session would present to the producer."""
+        return At(self._cursor.position) if self._cursor is not None else self._claim
+
+    @property
+    def untold(self) -> int:
+        """Offsets passed without a message, of which the session has not been told."""
+        return self._cursor.untold if self._cursor is not None else 0
+
+    def judge(self, view: StreamView, registered: int | None) -> None:
+        """The producer was reached: a session that waits to know where it stands gets its place."""
+        if self._cursor is None:
+            self._apply(view, resolve(self._claim, view, registered))
+
+    def rewind(self) -> None:
+        """The application is gone; its next life begins at what it acknowledged."""
+        self.stop()
+        self._expired = None
+        self._proved = False
+        if self.acknowledged is not None:
+            self._cursor = Cursor(self.source.node, self.acknowledged)
+            self._told = True
+        else:
+            self._cursor = None
+            self._claim = FromStart()
+            self._told = False
+
+    def stop(self) -> None:
+        """Nobody reads here, for now or for good."""
+        self.source.log.forget(self.wake)
+        self._index = None
+        self._asked = False
+        self._inbox.clear()
+
+    def link_lost(self) -> None:
+        """What was asked will not be answered."""
+        self._asked = False
+
+    def fetched(self, view: StreamView, answer: Answer, items: list[Entry | Skip]) -> None:
+        """The producer's answer to a fetch, and the first of what follows."""
+        if self._asked:
+            self._asked = False
+            self._apply(view, answer)
+            self._inbox.extend(items)
+            self.wake()
+
+    def pull(self, choose: Choose, out: Outgoing) -> bool:
+        """Writes what there is to read. Returns whether there is more; if not, `wake` tells when there is."""
+        reading = True
+        while reading and not out.full:
+            if self._inbox:
+                self._read_inbox(choose, out)
+            elif self._asked:
+                reading = False
+            elif self._index is not None:
+                reading = self._read_log(choose, out)
+            else:
+                reading = self._find()
+        self._tell(out)
+        if reading:
+            return True
+        self.source.log.wait(self.wake)
+        return False
+
+    def settle(self, out: Outgoing) -> None:
+        """Tells the session up to where it has passed offsets without a message."""
+        self._tell(out)
+        if self._cursor is not None:
+            self._cursor.settle(out)
+
+    def _read_inbox(self, choose: Choose, out: Outgoing) -> None:
+        assert self._cursor is not None
+        self._tell(out)
+        while self._inbox and not out.full:
+            self._cursor.pass_item(self._inbox.popleft(), choose, out)
+
+    def _read_log(self, choose: Choose, out: Outgoing) -> bool:
+        """Reads from the log at hand. Returns whether to go on."""
+        assert self._cursor is not None
+        assert self._index is not None
+        log = self.source.log
+        if log.begin <= self._index < log.end and not isinstance(log[self._index], Gap):
+            self._tell(out)
+            self._proved = True
+        self._index, stop = read(self._cursor, log, self._index, choose, out)
+        match stop:
+            case Stop.OVERRUN:
+                self._index = None
+                return True
+            case Stop.GAP:
+                return self._pass_gap(log[self._index])
+            case Stop.END | Stop.FULL:
+                return stop is Stop.FULL
+
+    def _pass_gap(self, gap: object) -> bool:
+        assert isinstance(gap, Gap)
+        assert self._cursor is not None
+        claim = At(self._cursor.position)
+        answer = resolve(claim, gap.view)
+        self._index = None
+        if isinstance(answer, Expired):
+            self._apply(gap.view, answer)
+            return True
+        # The producer still held what this session needs when the gap was made: it may hold it yet.
+        self._asked = self.source.fetch(self, claim)
+        return self._asked
+
+    def _find(self) -> bool:
+        """Finds the position in the log at hand, or has the producer answer. Returns whether to go on."""
+        if self._locate():
+            return True
+        if self._waits_for_replica():
+            return False
+        claim = self.needs
+        now = self.source.answer(claim)
+        if now is None:
+            self._asked = self.source.fetch(self, claim)
+            return False
+        self._apply(*now)
+        return self._locate()
+
+    def _locate(self) -> bool:
+        if self._cursor is not None:
+            self._index = self.source.log.locate(self._cursor.position)
+        return self._index is not None
+
+    def _waits_for_replica(self) -> bool:
+        # By catch-up the session has come further than its broker; the replica will come there too.
+        if self._cursor is None or not self._proved:
+            return False
+        newest, position = self.source.log.newest, self._cursor.position
+        return newest.epoch == position.epoch and position.offset > newest.next
+
+    def _apply(self, view: StreamView, answer: Answer) -> None:
+        """Takes the producer's answer: a place to go on, or an expiry to be told before anything else."""
+        cursor, self._proved = self._cursor, True
+        match answer:
+            case Resume(offset):
+                if cursor is None:
+                    self._cursor = Cursor(self.source.node, Position(view.epoch, offset))
+                    self.acknowledged = self._cursor.position
+                else:
+                    cursor.position = Position(view.epoch, offset)
+            case Expired(reason, following, missed):
+                if cursor is None:
+                    # It was never told of this stream: whatever the reason, what it lost is unseen.
+                    cursor = self._cursor = Cursor(
+                        self.source.node, Position(view.epoch, following)
+                    )
+                    reason, missed = Reason.UNSEEN, None
+                cursor.jump(Position(view.epoch, following))
+                self._expire(Expired(reason, following, missed), view)
+
+    def _expire(self, expired: Expired, view: StreamView) -> None:
+        # A second expiry before the first was told becomes one notice with it.
+        earlier = self._expired
+        if earlier is not None:
+            expired = merge(Expired(earlier.reason, earlier.view.next, earlier.missed), expired)
+        self._expired = CursorExpired(self.source.node, expired.reason, expired.missed, view)
+
+    def _tell(self, out: Outgoing) -> None:
+        if self._cursor is None:
+            return
+        if self._expired is not None:
+            out.frame(self._expired)
+            self._expired = None
+        elif not self._told:
+            out.frame(Told(self.source.node, self._cursor.position))
+        self._told = True

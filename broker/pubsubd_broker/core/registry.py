@@ -1,0 +1,92 @@
+"""The cursor registry: what each consumer node acknowledged, and which of its named sessions did what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
+from pubsubd_protocol.errors import ProtocolError
+
+
+class Registered:
+    """One consumer node's cursor. `named`: the cursors of its named sessions, kept here for its next life."""
+
+    __slots__ = ("connected", "cursor", "named", "seen_ns")
+
+    def __init__(self, cursor: int, now_ns: int) -> None:
+        self.cursor = cursor
+        self.named: dict[str, int] = {}
+        self.connected = False
+        self.seen_ns = now_ns
+
+
+class CursorRegistry:
+    """Only acknowledgements move a cursor, and never backwards. At most `limit` consumers."""
+
+    __slots__ = ("_consumers", "_limit", "removed")
+
+    def __init__(self, limit: int) -> None:
+        self._consumers: dict[str, Registered] = {}
+        self._limit = limit
+        self.removed = 0
+
+    def __len__(self) -> int:
+        return len(self._consumers)
+
+    def __contains__(self, consumer: str) -> bool:
+        return consumer in self._consumers
+
+    def get(self, consumer: str) -> Registered | None:
+        return self._consumers.get(consumer)
+
+    def items(self) -> list[tuple[str, Registered]]:
+        return sorted(self._consumers.items())
+
+    def admits(self, consumer: str) -> bool:
+        """Whether there is room for this consumer."""
+        return consumer in self._consumers or len(self._consumers) < self._limit
+
+    def acknowledge(
+        self, consumer: str, offset: int, named: Mapping[str, int | None], now_ns: int
+    ) -> None:
+        """`consumer` needs nothing before `offset`; `named` are the moves of its named sessions."""
+        registered = self._consumers.get(consumer)
+        if registered is None:
+            registered = self._consumers[consumer] = Registered(offset, now_ns)
+            registered.connected = True
+        # An attach at a lower position may read again; what was acknowledged stays so.
+        registered.cursor = max(registered.cursor, offset)
+        registered.seen_ns = now_ns
+        for name, cursor in named.items():
+            if cursor is None:
+                registered.named.pop(name, None)
+            else:
+                registered.named[name] = cursor
+        if len(registered.named) > MAX_NAMED_SESSIONS:
+            raise ProtocolError(
+                "named_sessions", f"{len(registered.named)} named sessions of {consumer}"
+            )
+
+    def connected(self, consumer: str, connected: bool, now_ns: int) -> None:
+        registered = self._consumers.get(consumer)
+        if registered is not None:
+            registered.connected = connected
+            registered.seen_ns = now_ns
+
+    def drop(self, consumer: str) -> bool:
+        """Forgets a consumer. Changes no answer to one that presents its position."""
+        if self._consumers.pop(consumer, None) is None:
+            return False
+        self.removed += 1
+        return True
+
+    def expire(self, oldest: int, ttl_ns: int, now_ns: int) -> list[str]:
+        """Drops the cursors of consumers that are away for longer than the time-to-live and have expired anyway."""
+        gone = [
+            consumer
+            for consumer, r in self._consumers.items()
+            if not r.connected and r.cursor < oldest and now_ns - r.seen_ns > ttl_ns
+        ]
+        for consumer in gone:
+            self.drop(consumer)
+        return gone

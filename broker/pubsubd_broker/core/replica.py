@@ -1,0 +1,99 @@
+"""A consumer's copy of a peer's newest messages, in the same offsets, and its registration in that stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pubsubd_broker.core.log import Log
+from pubsubd_protocol.attach import Resume
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Attached, CursorExpired, Skip
+from pubsubd_protocol.positions import Position
+
+
+class Replica:
+    """Made at first contact. Checks that what arrives follows on what is held; never guesses.
+
+    `origin`: where a session stands that was open in this life of the broker before first contact: at the
+    cursor that the producer had registered for this node, else at 0. `named`: the same for the named
+    sessions of this node's earlier lives.
+    """
+
+    __slots__ = ("log", "named", "node", "origin", "reader")
+
+    def __init__(
+        self, node: str, reader: str, attached: Attached, max_messages: int, max_bytes: int
+    ) -> None:
+        self.node = node
+        self.reader = reader
+        """The node that holds this replica."""
+        view = attached.view
+        offset = attached.answer.offset if isinstance(attached.answer, Resume) else view.next
+        self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset)
+        self.origin = Position(view.epoch, attached.registered or 0)
+        self.named: Mapping[str, int] = attached.named
+
+    @property
+    def registration(self) -> Position:
+        """What this node presents when it attaches: it holds everything before this."""
+        newest = self.log.newest
+        return Position(newest.epoch, newest.next)
+
+    def attached(self, attached: Attached) -> None:
+        """The producer's answer to the registration: go on, or a gap at this place."""
+        view = attached.view
+        if not isinstance(attached.answer, Resume):
+            self.log.append_gap(view)
+            return
+        if attached.answer.offset != self.registration.offset:
+            raise ProtocolError(
+                "offset",
+                f"{self.node} resumes at {attached.answer.offset}, presented was {self.registration.offset}",
+            )
+        self.log.continue_as(view.epoch, view.lineage)
+        self.log.wake()
+
+    def expired(self, expired: CursorExpired) -> None:
+        """The ring overtook this node while it was connected."""
+        newest = self.log.newest
+        view = expired.view
+        if expired.node != self.node or view.epoch != newest.epoch or view.next < newest.next:
+            raise ProtocolError(
+                "offset", f"{self.node} expired at {newest.next}, to go on at {view.next}"
+            )
+        self.log.append_gap(view)
+
+    def append(self, item: Entry | Skip) -> None:
+        """An entry or a skipped range of the stream. Raises `ProtocolError` unless it comes next."""
+        check_origin(item, self.node, self.reader)
+        newest = self.log.newest
+        if item.first != newest.next and not (self._empty and item.first < newest.next < item.next):
+            raise ProtocolError(
+                "offset",
+                f"{self.node} sent {item.first}..{item.next}, what comes next is {newest.next}",
+            )
+        reach = newest.epoch == item.epoch or item.next <= (newest.view.reach(item.epoch) or 0)
+        if not reach:
+            raise ProtocolError(
+                "epoch", f"{self.node} sent epoch {item.epoch.hex()} at {item.first}"
+            )
+        self.log.append(item)
+
+    @property
+    def _empty(self) -> bool:
+        newest = self.log.newest
+        return newest.first == newest.next and self.log.end == newest.begin
+
+
+def check_origin(item: Entry | Skip, node: str, reader: str) -> None:
+    """Raises `ProtocolError` unless `item` is whole, of `node`'s stream, and meant for `reader` too."""
+    if item.node != node:
+        raise ProtocolError("stream", f"{node} sent a message of {item.node}'s stream")
+    if isinstance(item, Entry):
+        if item.count != item.next - item.first:
+            raise ProtocolError(
+                "offset", f"{node} sent {item.count} messages for {item.first}..{item.next}"
+            )
+        if item.to is not None and item.to != reader:
+            raise ProtocolError("stream", f"{node} sent a message for {item.to}")

@@ -1,0 +1,153 @@
+"""A session: one local subscription, a filter, and a reading for every stream that its broker knows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from pubsubd_broker.core.config import SKIP_MESSAGES
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.reading import Reading, Source
+from pubsubd_protocol.attach import Claim, Earliest, FromStart, Remembered
+from pubsubd_protocol.entries import Entry, part_of
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Ack, Subscribe
+from pubsubd_protocol.positions import Position
+from pubsubd_protocol.topics import Filter
+
+
+class Session:
+    """Reads; has no queue. A slow one is only a set of cursors that lag.
+
+    `born_here`: it was first opened in this life of the broker. `reader` is the node it runs on.
+    """
+
+    __slots__ = (
+        "_order",
+        "_without",
+        "born_here",
+        "connected",
+        "filter",
+        "name",
+        "reader",
+        "readings",
+        "start",
+        "wake",
+    )
+
+    def __init__(
+        self, reader: str, subscribe: Subscribe, client_id: bytes, *, born_here: bool
+    ) -> None:
+        self.reader = reader
+        self.name = subscribe.name
+        self.born_here = born_here
+        self.connected = True
+        self.wake: Callable[[], None] = _nobody
+        self.readings: dict[str, Reading] = {}
+        self._order: deque[Reading] = deque()
+        self.configure(subscribe, client_id)
+
+    def configure(self, subscribe: Subscribe, client_id: bytes) -> None:
+        """Takes what the application wants, anew at each of its lives."""
+        self.filter = Filter(subscribe.patterns)
+        self.start = subscribe.start
+        self._without = None if subscribe.echo else client_id
+
+    def add(self, source: Source, start: Position | Claim) -> Reading:
+        """Begins to read `source` at `start`."""
+        reading = Reading(source, start, self._woken)
+        self.readings[source.node] = reading
+        self._order.append(reading)
+        return reading
+
+    def first_contact_claim(self) -> Claim:
+        """What it needs of a stream that it meets for the first time, together with its broker."""
+        if self.start == "earliest":
+            return Earliest()
+        return Remembered(waiting=True) if self.born_here else FromStart()
+
+    def resume_at(self, positions: Mapping[str, Position]) -> None:
+        """The client knows where it stands; that counts more than what it acknowledged."""
+        for node, position in positions.items():
+            reading = self.readings.get(node)
+            if reading is not None:
+                reading.acknowledged = position
+                reading.rewind()
+
+    @property
+    def positions(self) -> dict[str, Position]:
+        """The next offset that it needs of every stream in which it stands."""
+        found = {node: reading.position for node, reading in self.readings.items()}
+        return {node: position for node, position in found.items() if position is not None}
+
+    def needs(self, node: str) -> Claim:
+        """What it needs of `node`'s stream, now or as soon as that node is reached."""
+        reading = self.readings.get(node)
+        return reading.needs if reading is not None else self.first_contact_claim()
+
+    def acknowledge(self, ack: Ack) -> None:
+        """The application is done with all before `ack.position`. Raises `ProtocolError` if it never got there."""
+        reading = self.readings.get(ack.node)
+        stands = reading.position if reading is not None else None
+        if reading is None or stands is None:
+            raise ProtocolError(
+                "ack", f"acknowledged {ack.node}, of which the session has read nothing"
+            )
+        before = reading.acknowledged
+        if ack.position.epoch == stands.epoch and ack.position.offset > stands.offset:
+            raise ProtocolError(
+                "ack", f"acknowledged {ack.position.offset} of {ack.node}, sent {stands.offset}"
+            )
+        if (
+            before is None
+            or before.epoch != ack.position.epoch
+            or before.offset < ack.position.offset
+        ):
+            reading.acknowledged = ack.position
+
+    def leave(self) -> None:
+        """The application is gone; what the broker keeps of the session waits for its next life."""
+        self.connected = False
+        self.wake = _nobody
+        for reading in self.readings.values():
+            reading.rewind()
+
+    def close(self) -> None:
+        self.connected = False
+        self.wake = _nobody
+        for reading in self.readings.values():
+            reading.stop()
+
+    def pull(self, out: Outgoing) -> bool:
+        """Writes what there is to read, one stream after the other, the next time beginning with another."""
+        more = False
+        for reading in list(self._order):
+            if out.full:
+                more = True
+                break
+            more = reading.pull(self._choose, out) or more
+            if reading.untold >= SKIP_MESSAGES:
+                reading.settle(out)
+        self._order.rotate(-1)
+        return more
+
+    def settle(self, out: Outgoing) -> None:
+        """Tells the session how far it has come in every stream, also where nothing was for it."""
+        for reading in self.readings.values():
+            reading.settle(out)
+
+    @property
+    def untold(self) -> bool:
+        return any(reading.untold for reading in self.readings.values())
+
+    def _woken(self) -> None:
+        self.wake()
+
+    def _choose(self, entry: Entry) -> Entry | None:
+        if entry.publisher == self._without or (entry.to is not None and entry.to != self.reader):
+            return None
+        return entry if self.filter.everything else part_of(entry, self.filter.wants)
+
+
+def _nobody() -> None:
+    """Nobody is there to be woken."""

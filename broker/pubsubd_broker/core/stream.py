@@ -1,0 +1,99 @@
+"""A node's own stream: where publishes take their place."""
+
+from __future__ import annotations
+
+from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.publishers import Publisher
+from pubsubd_protocol.attach import Answer, Claim, resolve
+from pubsubd_protocol.entries import Batch, Entry, place
+from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge
+from pubsubd_protocol.frames import Receipt, Rejected
+from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Position, StreamView
+
+
+class Stream:
+    """The ring of one node's messages, under one epoch; the authority on what it still holds."""
+
+    __slots__ = ("log", "max_message", "node")
+
+    def __init__(
+        self,
+        node: str,
+        epoch: Epoch,
+        lineage: Lineage = (),
+        *,
+        ring_messages: int,
+        ring_bytes: int,
+        max_message: int,
+        offset: int = 0,
+    ) -> None:
+        self.node = node
+        self.max_message = max_message
+        self.log = Log(ring_messages, ring_bytes, epoch, lineage, offset)
+
+    @property
+    def view(self) -> StreamView:
+        return self.log.view
+
+    @property
+    def epoch(self) -> Epoch:
+        return self.log.newest.epoch
+
+    @property
+    def next(self) -> int:
+        return self.log.newest.next
+
+    @property
+    def end(self) -> Position:
+        return Position(self.epoch, self.next)
+
+    def answer(self, claim: Claim, registered: int | None = None) -> tuple[StreamView, Answer]:
+        """What this producer says to a reader's claim, and what it held when it said so."""
+        view = self.view
+        return view, resolve(claim, view, registered)
+
+    def publish(
+        self, batch: Batch, publisher: Publisher, publisher_id: bytes, wall_us: int
+    ) -> Receipt | Rejected:
+        """Places `batch`, or says why not; a retry gets its first answer again.
+
+        Raises `ProtocolError` for a batch that contradicts itself.
+        """
+        outcome = publisher.recall(batch.sequence, batch.retry)
+        if outcome is not None:
+            return outcome
+        outcome = self._refusal(batch)
+        if outcome is None:
+            first = self.next
+            entry = place(batch, self.node, self.epoch, first, wall_us, publisher_id)
+            outcome = self._too_large(batch, entry)
+            if outcome is None:
+                self.log.append(entry)
+                outcome = Receipt(batch.sequence, self.epoch, first)
+        publisher.remember(batch.sequence, outcome)
+        return outcome
+
+    def _refusal(self, batch: Batch) -> Rejected | None:
+        try:
+            batch.check(self.max_message)
+        except InvalidTopic as error:
+            return Rejected(batch.sequence, "invalid_topic", str(error))
+        except MessageTooLarge as error:
+            return Rejected(batch.sequence, "too_large", str(error), error.size, error.limit)
+        if self.next + batch.count > MAX_OFFSET:
+            return Rejected(
+                batch.sequence,
+                "stream_full",
+                f"the stream is at offset {self.next}, its last is {MAX_OFFSET}",
+            )
+        return None
+
+    def _too_large(self, batch: Batch, entry: Entry) -> Rejected | None:
+        if self.log.fits(entry.count, entry.size):
+            return None
+        if entry.count > self.log.max_messages:
+            what, size, limit, unit = "a batch", entry.count, self.log.max_messages, "messages"
+        else:
+            what, size, limit, unit = "a batch", entry.size, self.log.max_bytes, "bytes"
+        detail = f"{what} of {size} {unit} does not fit into the ring, which holds {limit}: publish it in smaller ones"
+        return Rejected(batch.sequence, "too_large", detail, size, limit)

@@ -1,0 +1,253 @@
+"""The admin HTTP server: `/metrics`, `/healthz`, `/readyz`, `/status.json`. GET and HEAD, nothing else.
+
+Everything a caller can take is bounded: the head of a request, the time for it, the connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import h11
+import structlog
+
+from pubsubd_broker.metrics import render_metrics
+
+REQUEST_DEADLINE_S: Final = 5.0
+"""From the first byte of a request, or the start of the connection, to the last byte of the answer."""
+
+IDLE_S: Final = 60.0
+"""How long a kept connection may wait for its next request; Prometheus asks every 15 s or so."""
+
+LINGER_S: Final = 1.0
+LINGER_READS: Final = 16
+"""How long, and for how many reads, a refused caller is listened to before the connection closes."""
+
+MAX_CONNECTIONS: Final = 64
+MAX_HEAD_BYTES: Final = 16 * 1024
+_READ_BYTES: Final = 16 * 1024
+
+_JSON: Final = "application/json"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+StatusReader = Callable[[], Mapping[str, Any]]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back."""
+
+    code: int
+    content_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def answer(method: str, target: str, accept: str, status: StatusReader) -> Answer:
+    """The answer to one request. Reads the status at most once; health does not need it."""
+    path = target.partition("?")[0]
+    if path not in ("/metrics", "/healthz", "/readyz", "/status.json"):
+        return _plain(404, "not here: /metrics, /healthz, /readyz, /status.json")
+    if method not in ("GET", "HEAD"):
+        return _plain(405, "only GET and HEAD", ("Allow", "GET, HEAD"))
+    if path == "/healthz":
+        return _plain(200, "ok")
+    now = status()
+    if path == "/metrics":
+        body, content_type = render_metrics(now, accept)
+        return Answer(200, content_type, body)
+    if path == "/status.json":
+        return _json(200, now)
+    if now["ready"]:
+        return _json(200, {"ready": True})
+    return _json(503, {"ready": False, "reasons": now["not_ready"]})
+
+
+class AdminServer:
+    """Serves until `close()`. `address` is where, with the port that was really taken."""
+
+    def __init__(
+        self,
+        status: StatusReader,
+        deadline_s: float = REQUEST_DEADLINE_S,
+        idle_s: float = IDLE_S,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.address: tuple[str, int] = ("", 0)
+        self._status = status
+        self._deadline_s = deadline_s
+        self._idle_s = idle_s
+        self._max_connections = max_connections
+        self._connections: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int) -> None:
+        """Bind and serve. Raises `OSError` if the address can't be had."""
+        self._server = await asyncio.start_server(self._connected, host, port, limit=_READ_BYTES)
+        name = self._server.sockets[0].getsockname()
+        self.address = (name[0], name[1])
+
+    async def close(self) -> None:
+        """Stop listening and end every connection."""
+        if self._server is None:
+            return
+        self._server.close()
+        connections = list(self._connections)
+        for task in connections:
+            task.cancel()
+        await asyncio.gather(*connections, return_exceptions=True)
+        await self._server.wait_closed()
+        self._server = None
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await self._serve(reader, writer)
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            pass  # The caller has gone, was too slow, or the server closes: nothing is owed to it.
+        finally:
+            self._connections.discard(task)
+            # What has not left by now is for a caller who does not read; close() would wait for it.
+            if writer.transport.get_write_buffer_size():
+                writer.transport.abort()
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.set_write_buffer_limits(0)  # drain() is to mean "all of it has left".
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        if len(self._connections) > self._max_connections:
+            await self._refuse(connection, reader, writer, _plain(503, "too many connections"))
+            return
+        first = True
+        while True:
+            if not first and not connection.trailing_data[0]:
+                async with asyncio.timeout(self._idle_s):
+                    data = await reader.read(_READ_BYTES)
+                connection.receive_data(data)
+            first = False
+            try:
+                async with asyncio.timeout(self._deadline_s):
+                    if not await self._exchange(connection, reader, writer):
+                        return
+            except TimeoutError:
+                if connection.trailing_data[0]:
+                    await self._refuse(connection, reader, writer, _plain(408, "too slow"))
+                return
+            except h11.RemoteProtocolError as error:
+                reply = _plain(error.error_status_hint, str(error))
+                await self._refuse(connection, reader, writer, reply)
+                return
+
+    async def _refuse(
+        self,
+        connection: h11.Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        reply: Answer,
+    ) -> None:
+        """Say no, and give the caller a moment to hear it."""
+        if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return
+        async with asyncio.timeout(min(self._deadline_s, LINGER_S)):
+            await _send(connection, writer, reply, "GET", False)
+            # Closing with bytes unread resets the connection, and the caller may lose the answer.
+            writer.write_eof()
+            for _ in range(LINGER_READS):
+                if not await reader.read(_READ_BYTES):
+                    return
+
+    async def _exchange(
+        self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        """One request and its answer. Whether the connection may have another.
+
+        Raises `h11.RemoteProtocolError` before anything was answered.
+        """
+        request = await _next_request(connection, reader)
+        if request is None:
+            return False
+        # A body is never read: a request that has one ends its connection.
+        bodiless = isinstance(connection.next_event(), h11.EndOfMessage)
+        method = request.method.decode("ascii")
+        accept = b",".join(value for name, value in request.headers if name == b"accept")
+        try:
+            reply = answer(
+                method, request.target.decode("ascii"), accept.decode("latin-1"), self._status()
+            )
+        except Exception:
+            # One request failed; the broker and its next scrape live on.
+            log.exception("admin.failed", target=request.target.decode("ascii")[:200])
+            reply = _plain(500, "failed, see the log")
+        await _send(connection, writer, reply, method, bodiless)
+        if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+            return False
+        connection.start_next_cycle()
+        return True
+
+
+async def serve_admin(
+    host: str,
+    port: int,
+    status: StatusReader,
+    *,
+    deadline_s: float = REQUEST_DEADLINE_S,
+    idle_s: float = IDLE_S,
+    max_connections: int = MAX_CONNECTIONS,
+) -> AdminServer:
+    """A server that listens at `host`, `port`. Raises `OSError` if the address can't be had."""
+    server = AdminServer(status, deadline_s, idle_s, max_connections)
+    await server.listen(host, port)
+    return server
+
+
+async def _next_request(
+    connection: h11.Connection, reader: asyncio.StreamReader
+) -> h11.Request | None:
+    """None if the caller has closed. Raises `h11.RemoteProtocolError`."""
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_READ_BYTES))
+        elif isinstance(event, h11.Request):
+            return event
+        else:
+            return None
+
+
+async def _send(
+    connection: h11.Connection,
+    writer: asyncio.StreamWriter,
+    reply: Answer,
+    method: str,
+    keep: bool,
+) -> None:
+    headers = [
+        ("Content-Type", reply.content_type),
+        ("Content-Length", str(len(reply.body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        *reply.headers,
+    ]
+    if not keep:
+        headers.append(("Connection", "close"))
+    parts = [connection.send(h11.Response(status_code=reply.code, headers=headers))]
+    if method != "HEAD":
+        parts.append(connection.send(h11.Data(data=reply.body)))
+    parts.append(connection.send(h11.EndOfMessage()))
+    writer.write(b"".join(part for part in parts if part))
+    await writer.drain()
+
+
+def _plain(code: int, text: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(code, _TEXT, text.encode(), headers)
+
+
+def _json(code: int, value: object) -> Answer:
+    return Answer(code, _JSON, json.dumps(value, allow_nan=False).encode())

@@ -1,0 +1,98 @@
+"""Logging: structured events on standard error, as text for people or as a JSON object per line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+from typing import Any, Final, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+LogFormat = Literal["console", "json"]
+
+_LEVELS: Final = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+def configure_logging(form: LogFormat, level: str, stream: TextIO | None = None) -> None:
+    """Send structlog's events, and what libraries log, to `stream` (default: standard error).
+
+    In JSON each line has `event`, `level`, `timestamp` (ISO 8601, UTC) and the event's fields.
+    """
+    output = _Unfailing(sys.stderr if stream is None else stream)
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering: list[Processor]
+    if form == "json":
+        rendering = [
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(_dump),
+        ]
+    else:
+        rendering = [structlog.dev.ConsoleRenderer(colors=output.isatty())]
+    structlog.configure(
+        processors=[*shared, *rendering],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(output),  # type: ignore[arg-type]
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(output)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, _name_foreign],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    # asyncio's debug records are about asyncio.
+    root.setLevel(max(_LEVELS[level], logging.INFO))
+
+
+def _name_foreign(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """A library's sentence becomes a field; event names are constant."""
+    record = event.get("_record")
+    event["text"] = event["event"]
+    event["event"] = f"{record.name if record is not None else 'library'}.logged"
+    return event
+
+
+def _dump(event: EventDict, **options: Any) -> str:
+    # JSON has no NaN; a log line must be readable whatever its fields are.
+    try:
+        return json.dumps(event, allow_nan=False, **options)
+    except ValueError:
+        return json.dumps({key: _finite(value) for key, value in event.items()}, **options)
+
+
+def _finite(value: Any) -> Any:
+    return value if isinstance(value, (str, int, bool, type(None))) else repr(value)
+
+
+class _Unfailing:
+    """A text stream whose reader may go away: a broker does not end because its log does."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()

@@ -1,0 +1,273 @@
+"""Prometheus metrics, read off the broker's status at each scrape: one table, no work per message."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+Status = Mapping[str, Any]
+"""What `/status.json` shows."""
+
+Samples = Iterable[tuple[tuple[str, ...], float]]
+"""Label values and the figure."""
+
+PREFIX: Final = "pubsubd_"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric. `name` is without the prefix, as it is exposed: a counter's ends in `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    read: Callable[[Status], Samples]
+    labels: tuple[str, ...] = ()
+
+
+def _single(read: Callable[[Status], float]) -> Callable[[Status], Samples]:
+    return lambda status: [((), read(status))]
+
+
+def _counter(name: str) -> Callable[[Status], Samples]:
+    return _single(lambda status: status["counters"][name])
+
+
+def _by_label(name: str) -> Callable[[Status], Samples]:
+    return lambda status: [((label,), count) for label, count in status["counters"][name].items()]
+
+
+def _ring(name: str) -> Callable[[Status], Samples]:
+    return _single(lambda status: status["ring"][name])
+
+
+def _consumers(name: str) -> Callable[[Status], Samples]:
+    return lambda status: [((row["consumer"],), float(row[name])) for row in status["consumers"]]
+
+
+def _peers(name: str) -> Callable[[Status], Samples]:
+    """A peer is called by its node name once it has told it, by its address before.
+
+    One node behind two addresses is one peer: connected if either is, reconnects added up.
+    """
+
+    def read(status: Status) -> Samples:
+        figures: dict[tuple[str, ...], float] = {}
+        for row in status["peers"]:
+            label = (row["node"] or row["address"],)
+            figure, before = float(row[name]), figures.get(label, 0.0)
+            figures[label] = max(figure, before) if name == "connected" else figure + before
+        return figures.items()
+
+    return read
+
+
+def _expired(status: Status) -> Samples:
+    for hop, reasons in status["counters"]["cursor_expired"].items():
+        for reason, count in reasons.items():
+            yield (hop, reason), count
+
+
+def _build(status: Status) -> Samples:
+    version, protocol = status["version"], str(status["protocol_version"])
+    return [((status["node"], version, protocol, platform.python_version()), 1.0)]
+
+
+def _connected_sessions(status: Status) -> float:
+    return sum(1 for row in status["sessions"] if row["connected"])
+
+
+METRICS: Final = (
+    Row(
+        "build_info",
+        "gauge",
+        "What runs here; always 1.",
+        _build,
+        ("node", "version", "protocol_version", "python_version"),
+    ),
+    Row(
+        "messages_published_total",
+        "counter",
+        "Messages that this node has accepted into its stream.",
+        _counter("messages_published"),
+    ),
+    Row(
+        "messages_received_total",
+        "counter",
+        "Messages that this node has taken from a peer's stream.",
+        _by_label("messages_received"),
+        ("peer",),
+    ),
+    Row(
+        "messages_delivered_total",
+        "counter",
+        "Messages that were sent to local sessions.",
+        _counter("messages_delivered"),
+    ),
+    Row(
+        "bytes_published_total",
+        "counter",
+        "Bytes that this node has accepted into its stream.",
+        _counter("bytes_published"),
+    ),
+    Row(
+        "bytes_received_total",
+        "counter",
+        "Bytes that this node has taken from a peer's stream.",
+        _by_label("bytes_received"),
+        ("peer",),
+    ),
+    Row(
+        "bytes_delivered_total",
+        "counter",
+        "Bytes that were sent to local sessions.",
+        _counter("bytes_delivered"),
+    ),
+    Row("ring_messages", "gauge", "Messages in the ring.", _ring("messages")),
+    Row(
+        "ring_capacity_messages",
+        "gauge",
+        "Messages that the ring holds at most.",
+        _ring("capacity_messages"),
+    ),
+    Row("ring_bytes", "gauge", "Bytes in the ring.", _ring("bytes")),
+    Row(
+        "ring_oldest_offset",
+        "gauge",
+        "Offset of the oldest message in the ring.",
+        _ring("oldest_offset"),
+    ),
+    Row(
+        "ring_next_offset",
+        "gauge",
+        "Offset that the next message will take.",
+        _ring("next_offset"),
+    ),
+    Row(
+        "consumer_lag_messages",
+        "gauge",
+        "Messages of this node's stream that a consumer has not acknowledged.",
+        _consumers("lag_messages"),
+        ("consumer",),
+    ),
+    Row(
+        "consumer_connected",
+        "gauge",
+        "1 while a consumer is connected, else 0.",
+        _consumers("connected"),
+        ("consumer",),
+    ),
+    Row(
+        "peer_connected",
+        "gauge",
+        "1 while this node is connected to a peer, else 0.",
+        _peers("connected"),
+        ("peer",),
+    ),
+    Row(
+        "peer_reconnects_total",
+        "counter",
+        "How often this node has had to connect to a peer again.",
+        _peers("reconnects"),
+        ("peer",),
+    ),
+    Row(
+        "cursors",
+        "gauge",
+        "Consumers whose cursor this node keeps.",
+        _single(lambda status: len(status["consumers"])),
+    ),
+    Row(
+        "cursors_removed_total",
+        "counter",
+        "Cursors dropped after their time to live, or by hand.",
+        _counter("cursors_removed"),
+    ),
+    Row(
+        "cursor_expired_total",
+        "counter",
+        "Gaps that readers were told of.",
+        _expired,
+        ("hop", "reason"),
+    ),
+    Row("sessions", "gauge", "Local sessions that are connected.", _single(_connected_sessions)),
+    Row(
+        "publish_seconds",
+        "histogram",
+        "Time from reading a publish to its answer.",
+        lambda _status: (),  # Histograms have their own shape: see _histogram.
+    ),
+    Row(
+        "protocol_errors_total",
+        "counter",
+        "Connections ended because the other end broke the protocol.",
+        _by_label("protocol_errors"),
+        ("kind",),
+    ),
+    Row(
+        "connections_refused_total",
+        "counter",
+        "Connections that this node has refused.",
+        _by_label("connections_refused"),
+        ("reason",),
+    ),
+    Row(
+        "event_loop_lag_seconds",
+        "gauge",
+        "How late the event loop's last timer was.",
+        _single(lambda status: status["event_loop_lag_s"]),
+    ),
+)
+
+
+class StatusCollector(Collector):
+    """Turns one status into metric families. `status` is called once per scrape."""
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        status = self._status()
+        for row in METRICS:
+            yield _histogram(row, status) if row.kind == "histogram" else _family(row, status)
+
+
+def render_metrics(status: Status, accept: str) -> tuple[bytes, str]:
+    """The body and its content type: OpenMetrics if the Accept header asks for it, else text."""
+    encode, content_type = choose_encoder(accept)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(StatusCollector(lambda: status))
+    return encode(registry), content_type
+
+
+def _family(row: Row, status: Status) -> Metric:
+    make = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
+    family = make(PREFIX + row.name, row.help, labels=row.labels)
+    for labels, figure in row.read(status):
+        family.add_metric(labels, figure)
+    return family
+
+
+def _histogram(row: Row, status: Status) -> Metric:
+    """From `{"buckets": [[le, cumulative count], …], "sum", "count"}`; the last bucket holds all."""
+    measured = status[row.name]
+    buckets = [(str(float(le)), float(count)) for le, count in measured["buckets"]]
+    if not buckets or buckets[-1][0] != "inf":
+        buckets.append(("+Inf", float(measured["count"])))
+    else:
+        buckets[-1] = "+Inf", buckets[-1][1]
+    family = HistogramMetricFamily(PREFIX + row.name, row.help)
+    family.add_metric((), buckets, measured["sum"])
+    return family

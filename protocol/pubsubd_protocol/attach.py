@@ -78,12 +78,20 @@ class Expired:
 
 Answer = Resume | Expired
 
+
+def short(answer: Answer) -> Resume | Reason:
+    """An answer as it travels beside the view that it was given on: the figures follow from that."""
+    return answer if isinstance(answer, Resume) else answer.reason
+
+
 _GRAVITY = (Reason.OVERWRITTEN, Reason.UNSEEN, Reason.AHEAD, Reason.STATE_LOST)
 
 
 def merge(earlier: Expired, later: Expired) -> Expired:
     """Two expiries with nothing read between them are one, over the wider range: the graver reason counts."""
-    missed = None if earlier.missed is None or later.missed is None else earlier.missed + later.missed
+    missed = (
+        None if earlier.missed is None or later.missed is None else earlier.missed + later.missed
+    )
     return Expired(max(earlier.reason, later.reason, key=_GRAVITY.index), later.next, missed)
 
 
@@ -102,7 +110,8 @@ def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> An
             return Resume(view.oldest)
         case Remembered(waiting):
             if registered is not None:
-                return _within(registered, view)
+                # By the same rule as a position: a cursor kept longer than the stream may be ahead of it.
+                return _at(Position(view.epoch, registered), view)
             return resolve(FromStart(), view) if waiting else Resume(view.next)
     assert_never(claim)
 

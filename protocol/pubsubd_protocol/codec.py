@@ -72,6 +72,11 @@ MAX_NAMED_SESSIONS = 256
 MAX_SESSION_NAME = 128
 MAX_STREAMS = 1024
 
+MAX_CONTROL_BYTES = 512 * 1024
+"""The longest frame but for batches and reports; a subscription at all its limits has 370 KB."""
+
+_REPORT_KIND: Final = 41
+
 
 def encode(frame: Frame) -> bytes:
     """The whole frame, prefix included. An entry's bytes are made once; ask it for its `wire` instead."""
@@ -92,7 +97,15 @@ def decode(frame: memoryview) -> Frame:
             return read_entry(frame)
         if kind == PUBLISH_KIND:
             return read_batch(frame)
-        fields = unpack_limited(frame[PREFIX_BYTES:])
+        if kind == _REPORT_KIND:
+            fields = unpack_limited(frame[PREFIX_BYTES:])
+        elif len(frame) <= MAX_CONTROL_BYTES:
+            fields = unpack_limited(frame[PREFIX_BYTES:], longest_map=MAX_STREAMS)
+        else:
+            raise ProtocolError(
+                "frame_length",
+                f"a frame of kind {kind} and {len(frame)} bytes, allowed are {MAX_CONTROL_BYTES}",
+            )
         if not isinstance(fields, list):
             raise ProtocolError("malformed", "a frame is an array")
         decoder = _DECODERS.get(kind)
@@ -446,7 +459,7 @@ _TABLE: Final[
         lambda f: [f.what, f.argument],
         lambda f: Query(f.take(_text(64)), f.take_or(_maybe(_text(1000)), None)),
     ),
-    (Report, 41, lambda f: [f.json], lambda f: Report(f.take(_text(2**28)))),
+    (Report, _REPORT_KIND, lambda f: [f.json], lambda f: Report(f.take(_text(2**28)))),
 )
 
 

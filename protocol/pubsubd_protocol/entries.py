@@ -18,13 +18,13 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Final
+from typing import Final, TypeVar
 
 import msgpack
 
-from pubsubd_protocol.errors import MessageTooLarge, ProtocolError
+from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
 from pubsubd_protocol.framing import PREFIX
-from pubsubd_protocol.positions import Epoch
+from pubsubd_protocol.positions import Epoch, is_node_name
 from pubsubd_protocol.topics import split_topics
 
 MAX_BATCH_MESSAGES = 65_535
@@ -32,6 +32,8 @@ MAX_BATCH_TOPICS = 65_535
 
 PUBLISH_KIND: Final = 10
 ENTRY_KIND: Final = 25
+
+Container = TypeVar("Container", list[object], dict[object, object])
 
 _BIN32 = 0xC6
 _SWAP = sys.byteorder == "big"
@@ -91,9 +93,7 @@ class Batch:
         """Raises `ProtocolError` unless topics, index, lengths and payloads agree with one another,
         `InvalidTopic` for a topic that is none, `MessageTooLarge`. Cost: C loops only.
         """
-        _check_columns(
-            split_topics(self.topics), self.index, self.lengths, len(self.payloads), max_message
-        )
+        _check_columns(self.topics, self.index, self.lengths, len(self.payloads), max_message)
 
 
 class Entry:
@@ -197,11 +197,21 @@ def read_entry(frame: memoryview) -> Entry:
     """The entry in a received frame, prefix included; copies the frame, once. Raises `ProtocolError`."""
     wire = bytes(frame)
     head, payloads = _open(wire)
-    node, epoch, first, span, _, publisher, _, to, topics, index, places, lengths = head
-    if not 0 < span <= MAX_BATCH_MESSAGES or not 0 <= first < 2**63:
+    node, epoch, first, span, time_us, publisher, sequence, to = head[:8]
+    topics, index, places, lengths = head[8:]
+    if not type(first) is type(span) is type(time_us) is type(sequence) is int:  # true is no number
+        raise ProtocolError("malformed", "a number in the head of an entry is none")
+    if not is_node_name(node) or not (to is None or is_node_name(to)):
+        raise ProtocolError("malformed", f"an entry of node {node[:80]!r}, for {to and to[:80]!r}")
+    if not 0 <= time_us < 2**63 or not 0 <= sequence < 2**63:
+        raise ProtocolError("malformed", f"an entry of sequence {sequence} at time {time_us}")
+    if not 0 < span <= MAX_BATCH_MESSAGES or not 0 <= first < 2**63 - span:
         raise ProtocolError("malformed", f"an entry of {span} offsets at {first}")
     count = len(lengths) // 4
-    _check_columns(split_topics(topics), index, lengths, len(payloads), len(payloads))
+    try:
+        _check_columns(topics, index, lengths, len(payloads), len(payloads))
+    except InvalidTopic as error:
+        raise ProtocolError("malformed", str(error)) from None
     _check_places(places, count, span)
     return Entry(node, epoch, first, span, count, publisher, to, topics, (wire,))
 
@@ -226,6 +236,8 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
     old, payloads = _open(wire)
     messages = Messages(entry, old, payloads)
     kept = [i for i, topic in enumerate(messages.index) if wanted[topic]]
+    if not kept:  # a publisher may name a topic that none of its messages has
+        return None
     starts, offsets = messages.starts, messages.offsets
     renumbered = list(accumulate(wanted, initial=0))
     left = "\n".join(topic for topic, want in zip(topics, wanted, strict=True) if want)
@@ -272,7 +284,7 @@ def read_batch(frame: memoryview) -> Batch:
             bytes() as index,
             bytes() as lengths,
             *_,
-        ] if 0 <= sequence < 2**63:
+        ] if type(sequence) is int and 0 <= sequence < 2**63:
             return Batch(sequence, retry, to, topics, index, lengths, payloads)
     raise ProtocolError("malformed", "the head of a publish has a field missing or of a wrong type")
 
@@ -333,6 +345,8 @@ def _split(frame: bytes | memoryview) -> tuple[list[object], memoryview]:
     view = memoryview(frame)
     head, rest = _bin(view, 6)
     payloads, rest = _bin(view, rest)
+    if view[4] < 0x93:
+        raise ProtocolError("malformed", "a batch has a head and payloads")
     if view[4] == 0x93 and rest != len(view):
         raise ProtocolError("malformed", f"{len(view) - rest} bytes after the payloads")
     fields = unpack_limited(head)
@@ -356,19 +370,54 @@ def _bin(view: memoryview, at: int) -> tuple[memoryview, int]:
     return view[start:stop], stop
 
 
-def unpack_limited(packed: bytes | memoryview) -> object:
-    """One msgpack object. Arrays are short, so that nested headers can't take memory. Raises `ProtocolError`."""
+MAX_ITEMS = 16_384
+_SURELY_SMALL = 16 * 1024
+
+
+def unpack_limited(packed: bytes | memoryview, longest_map: int = 32) -> object:
+    """One msgpack object. Raises `ProtocolError`.
+
+    Arrays and maps are short, and all of them together hold at most `MAX_ITEMS`, so that nesting can't
+    take memory: an empty array is one byte here and sixty-four as an object.
+    """
+    # Counting costs a call per container. What is short can't hold many, and goes without.
+    count = None if len(packed) <= _SURELY_SMALL else _item_counter()
     try:
-        return msgpack.unpackb(packed, max_array_len=32, max_map_len=4096, max_ext_len=0)
+        return msgpack.unpackb(
+            packed,
+            max_array_len=32,
+            max_map_len=longest_map,
+            max_ext_len=0,
+            list_hook=count,
+            object_hook=count,
+        )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise ProtocolError(
             "malformed", f"msgpack: {type(error).__name__}: {str(error)[:200]}"
         ) from None
 
 
-def _check_columns(
-    topics: list[str], index: bytes, lengths: bytes, total: int, max_message: int
-) -> None:
+def _item_counter() -> Callable[[Container], Container]:
+    left = MAX_ITEMS
+
+    def count(container: Container) -> Container:
+        nonlocal left
+        left -= 1 + len(container)
+        if left < 0:
+            raise ProtocolError("malformed", f"more than {MAX_ITEMS} items in one frame")
+        return container
+
+    return count
+
+
+def _check_columns(joined: str, index: bytes, lengths: bytes, total: int, max_message: int) -> None:
+    # Count before splitting: a list of topics takes many times the memory of its text.
+    distinct = joined.count("\n") + 1
+    if distinct > MAX_BATCH_TOPICS:
+        raise ProtocolError(
+            "malformed", f"a batch of {distinct} topics, allowed are {MAX_BATCH_TOPICS}"
+        )
+    topics = split_topics(joined)
     sizes = unpack_numbers("I", lengths)
     if not 0 < len(sizes) <= MAX_BATCH_MESSAGES:
         raise ProtocolError(

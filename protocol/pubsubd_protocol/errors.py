@@ -40,7 +40,9 @@ class ConnectionRefused(PubSubError):
 
 
 # Refusals that time can lift; the others need somebody to change something.
-_PASSING = frozenset({"draining", "too_many_connections", "name_in_use", "replaced", "idle"})
+_PASSING = frozenset(
+    {"draining", "too_many_connections", "too_many_sessions", "name_in_use", "replaced", "idle"}
+)
 
 
 class InvalidTopic(PubSubError, ValueError):

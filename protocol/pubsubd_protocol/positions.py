@@ -25,6 +25,7 @@ MAX_LINEAGE = 31
 MAX_NODE_NAME = 64
 
 _NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z")
+_EPOCH_HEX = re.compile(r"[0-9A-Fa-f]{32}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +87,13 @@ def load_positions(stored: object) -> dict[str, Position]:
                 f"position of node {node!r}: expected [epoch, offset], found {place!r}"
             )
         text, offset = place
-        if not isinstance(text, str) or len(text) != 2 * EPOCH_BYTES:
+        if not isinstance(text, str) or not _EPOCH_HEX.match(text):
             raise InvalidPosition(
                 f"position of node {node!r}: an epoch is 32 hex digits, found {text!r}"
             )
-        try:
-            epoch = Epoch(bytes.fromhex(text))
-        except ValueError:
-            raise InvalidPosition(
-                f"position of node {node!r}: an epoch is 32 hex digits, found {text!r}"
-            ) from None
         if not isinstance(offset, int) or isinstance(offset, bool) or not 0 <= offset <= MAX_OFFSET:
             raise InvalidPosition(
                 f"position of node {node!r}: an offset is 0..{MAX_OFFSET}, found {offset!r}"
             )
-        loaded[node] = Position(epoch, offset)
+        loaded[node] = Position(Epoch(bytes.fromhex(text)), offset)
     return loaded

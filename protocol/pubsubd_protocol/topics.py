@@ -16,7 +16,7 @@ MAX_TOPIC_BYTES = 255
 MAX_PATTERNS = 1024
 
 _FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_FORBIDDEN_IN_LIST = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_FORBIDDEN_IN_LIST = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 # Any string of at most this many characters is within MAX_TOPIC_BYTES: UTF-8 takes four at the most.
 _SURELY_SHORT = MAX_TOPIC_BYTES // 4

@@ -1,0 +1,372 @@
+"""Batches and entries against a model that keeps plain lists."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.protocol import strategies
+from tests.unit.protocol.samples import DIRECTED, EPOCH, LIFE, ONE_TOPIC, SEVERAL_TOPICS, placed
+from tests.unit.protocol.strategies import Message, batch_of
+
+from pubsubd_protocol.codec import decode, encode
+from pubsubd_protocol.entries import (
+    MAX_BATCH_MESSAGES,
+    Batch,
+    Entry,
+    encode_batch,
+    open_entry,
+    pack_numbers,
+    part_of,
+    place,
+    read_batch,
+    read_entry,
+    unpack_numbers,
+)
+from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
+from pubsubd_protocol.positions import Epoch
+
+
+@dataclass(frozen=True)
+class Read:
+    """One message as a reader sees it."""
+
+    offset: int
+    topic: str
+    payload: bytes
+
+
+def read_all(entry: Entry) -> list[Read]:
+    columns = open_entry(entry)
+    return [
+        Read(
+            columns.offsets[i],
+            columns.topics[columns.index[i]],
+            bytes(columns.payloads[columns.starts[i] : columns.starts[i + 1]]),
+        )
+        for i in range(entry.count)
+    ]
+
+
+def over_the_wire(entry: Entry) -> Entry:
+    return read_entry(memoryview(b"".join(entry.wire)))
+
+
+def model(messages: list[Message], first: int) -> list[Read]:
+    return [Read(first + i, topic, payload) for i, (topic, payload) in enumerate(messages)]
+
+
+large = st.integers(0, 3).map(lambda n: bytes(n * 2000))
+
+
+@given(
+    st.lists(st.tuples(strategies.topics, strategies.payloads | large), min_size=1, max_size=8),
+    strategies.offsets,
+)
+def test_what_is_placed_is_read_before_and_after_the_wire(
+    messages: list[Message], first: int
+) -> None:
+    entry = place(batch_of(messages), "a", EPOCH, first, 5, LIFE)
+    for seen in (entry, over_the_wire(entry)):
+        assert read_all(seen) == model(messages, first)
+        assert (seen.node, seen.epoch, seen.publisher, seen.to) == ("a", EPOCH, LIFE, None)
+        assert (seen.first, seen.next, seen.count) == (
+            first,
+            first + len(messages),
+            len(messages),
+        )
+        assert seen.size == len(b"".join(seen.wire))
+
+
+@given(strategies.messages, st.data())
+def test_a_part_holds_what_is_wanted_and_spans_the_same_offsets(
+    messages: list[Message], data: st.DataObject
+) -> None:
+    topics = sorted({topic for topic, _ in messages})
+    wanted = set(data.draw(st.lists(st.sampled_from(topics))))
+    entry = place(batch_of(messages), "a", EPOCH, 70, 5, LIFE)
+    part = part_of(entry, wanted.__contains__)
+    expected = [read for read in model(messages, 70) if read.topic in wanted]
+    if not expected:
+        assert part is None
+        return
+    assert part is not None
+    if len(expected) == len(messages):
+        assert part is entry
+    for seen in (part, over_the_wire(part)):
+        assert read_all(seen) == expected
+        assert (seen.first, seen.next, seen.count) == (70, entry.next, len(expected))
+
+
+@given(strategies.messages, st.data())
+def test_a_part_of_a_part_is_the_part_that_both_want(
+    messages: list[Message], data: st.DataObject
+) -> None:
+    topics = sorted({topic for topic, _ in messages})
+    subsets = st.lists(st.sampled_from(topics)).map(set)
+    one, two = data.draw(subsets), data.draw(subsets)
+    entry = place(batch_of(messages), "a", EPOCH, 70, 5, LIFE)
+    first = part_of(entry, one.__contains__)
+    second = first and part_of(over_the_wire(first), two.__contains__)
+    expected = [read for read in model(messages, 70) if read.topic in one & two]
+    assert (read_all(second) if second else []) == expected
+    if second:
+        assert (second.first, second.next) == (entry.first, entry.next)
+        assert read_all(over_the_wire(second)) == expected
+
+
+def test_a_part_keeps_publisher_sequence_time_and_addressee() -> None:
+    batch = batch_of([("x", b"1"), ("y", b"2")], sequence=9, to="node-b")
+    part = part_of(place(batch, "a", EPOCH, 0, 77, LIFE), "y".__eq__)
+    assert part is not None
+    columns = open_entry(part)
+    assert (columns.publisher, columns.sequence, columns.time_us) == (LIFE, 9, 77)
+    assert (part.publisher, part.to) == (LIFE, "node-b")
+
+
+def test_a_topic_that_no_message_has_is_no_reason_to_send_an_empty_part() -> None:
+    odd = Batch(
+        1, False, None, "used\nunused", pack_numbers("H", [0]), pack_numbers("I", [1]), b"x"
+    )
+    odd.check(100)
+    entry = place(odd, "a", EPOCH, 0, 0, LIFE)
+    assert part_of(entry, "unused".__eq__) is None
+    part = part_of(entry, "used".__eq__)
+    assert part is not None
+    assert read_all(over_the_wire(part)) == [Read(0, "used", b"x")]
+
+
+def test_a_topic_named_twice_in_a_batch_is_read_all_the_same() -> None:
+    odd = Batch(
+        1,
+        False,
+        None,
+        "x\nx\ny",
+        pack_numbers("H", [0, 2, 1]),
+        pack_numbers("I", [1, 1, 1]),
+        b"abc",
+    )
+    entry = place(odd, "a", EPOCH, 0, 0, LIFE)
+    part = part_of(entry, "x".__eq__)
+    assert part is not None
+    assert read_all(over_the_wire(part)) == [Read(0, "x", b"a"), Read(2, "x", b"c")]
+
+
+def test_a_large_payload_is_not_copied_when_it_is_placed() -> None:
+    payload = bytes(100_000)
+    batch = Batch(1, False, None, "x", b"", pack_numbers("I", [len(payload)]), payload)
+    assert place(batch, "a", EPOCH, 0, 0, LIFE).wire[1] is payload
+    assert encode_batch(batch)[1] is payload
+
+
+def test_an_empty_payload_is_a_message() -> None:
+    entry = place(batch_of([("x", b"")]), "a", EPOCH, 0, 0, LIFE)
+    assert read_all(over_the_wire(entry)) == [Read(0, "x", b"")]
+
+
+def test_the_largest_batch_passes_and_one_message_more_does_not() -> None:
+    lengths = pack_numbers("I", [1] * MAX_BATCH_MESSAGES)
+    full = Batch(1, False, None, "x", b"", lengths, bytes(MAX_BATCH_MESSAGES))
+    full.check(1)
+    entry = over_the_wire(place(full, "a", EPOCH, 0, 0, LIFE))
+    assert entry.next == MAX_BATCH_MESSAGES
+    over = Batch(1, False, None, "x", b"", lengths + bytes(4), bytes(MAX_BATCH_MESSAGES))
+    with pytest.raises(ProtocolError, match=r"a batch of 65536 messages, allowed are 1\.\.65535"):
+        over.check(1)
+
+
+def numbers(code: str, *values: int) -> bytes:
+    return pack_numbers(code, values)
+
+
+REFUSED: dict[str, tuple[Batch, type[Exception], str]] = {
+    "no message": (
+        Batch(1, False, None, "x", b"", b"", b""),
+        ProtocolError,
+        "a batch of 0 messages",
+    ),
+    "lengths that are no whole numbers": (
+        Batch(1, False, None, "x", b"", b"\x01\x00\x00", b"a"),
+        ProtocolError,
+        "3 bytes of numbers, 4 bytes each",
+    ),
+    "lengths beyond the payloads": (
+        Batch(1, False, None, "x", b"", numbers("I", 2), b"a"),
+        ProtocolError,
+        "lengths add up to 2 bytes, the payloads are 1",
+    ),
+    "payloads beyond the lengths": (
+        Batch(1, False, None, "x", b"", numbers("I", 1), b"ab"),
+        ProtocolError,
+        "lengths add up to 1 bytes, the payloads are 2",
+    ),
+    "lengths that would wrap in 32 bits": (
+        Batch(1, False, None, "x", b"", numbers("I", 2**32 - 1, 2), b"a"),
+        ProtocolError,
+        "lengths add up to 4294967297 bytes",
+    ),
+    "several topics without an index": (
+        Batch(1, False, None, "x\ny", b"", numbers("I", 1), b"a"),
+        ProtocolError,
+        "2 topics without an index",
+    ),
+    "an index of half a number": (
+        Batch(1, False, None, "x\ny", b"\x00", numbers("I", 1), b"a"),
+        ProtocolError,
+        "1 bytes of numbers, 2 bytes each",
+    ),
+    "an index shorter than the lengths": (
+        Batch(1, False, None, "x\ny", numbers("H", 0), numbers("I", 1, 1), b"ab"),
+        ProtocolError,
+        "an index that does not fit 2 topics, 2 messages",
+    ),
+    "an index beyond the topics": (
+        Batch(1, False, None, "x\ny", numbers("H", 2), numbers("I", 1), b"a"),
+        ProtocolError,
+        "an index that does not fit 2 topics, 1 messages",
+    ),
+    "no topic": (
+        Batch(1, False, None, "", b"", numbers("I", 1), b"a"),
+        InvalidTopic,
+        "at least one character",
+    ),
+    "an empty topic among others": (
+        Batch(1, False, None, "x\n", numbers("H", 0), numbers("I", 1), b"a"),
+        InvalidTopic,
+        "at least one character",
+    ),
+    "a topic with a space": (
+        Batch(1, False, None, "x y", b"", numbers("I", 1), b"a"),
+        InvalidTopic,
+        "no white space",
+    ),
+    "a topic that is too long": (
+        Batch(1, False, None, "x" * 256, b"", numbers("I", 1), b"a"),
+        InvalidTopic,
+        "the limit is 255",
+    ),
+    "a message over the limit": (
+        Batch(1, False, None, "x", b"", numbers("I", 3, 11), bytes(14)),
+        MessageTooLarge,
+        "a message is 11 bytes, the limit is 10",
+    ),
+    "more topics than a batch may have": (
+        Batch(1, False, None, "x\n" * 65_535 + "x", numbers("H", 0), numbers("I", 1), b"a"),
+        ProtocolError,
+        "65536 topics",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_batch_that_does_not_agree_with_itself_is_refused(case: str) -> None:
+    batch, error, text = REFUSED[case]
+    with pytest.raises(error, match=text):
+        batch.check(10)
+
+
+def test_too_large_carries_its_figures() -> None:
+    with pytest.raises(MessageTooLarge) as caught:
+        ONE_TOPIC.check(2)
+    assert (caught.value.size, caught.value.limit, caught.value.unit) == (3, 2, "bytes")
+
+
+@pytest.mark.parametrize("batch", [ONE_TOPIC, SEVERAL_TOPICS, DIRECTED])
+def test_a_good_batch_passes_its_check(batch: Batch) -> None:
+    batch.check(1000)
+    again = read_batch(memoryview(encode(batch)))
+    again.check(1000)
+    assert encode(again) == encode(batch)
+
+
+def entry_frame(
+    *,
+    first: int = 10,
+    span: int = 4,
+    topics: str = "x",
+    index: bytes = b"",
+    places: bytes = b"",
+    lengths: tuple[int, ...] = (1, 1),
+    payloads: bytes = b"ab",
+) -> memoryview:
+    head = msgpack.packb(
+        [
+            *("a", EPOCH, first, span, 5, LIFE, 1, None),
+            *(topics, index, places, pack_numbers("I", lengths)),
+        ]
+    )
+    body = b"\x93\x19" + msgpack.packb(head) + msgpack.packb(payloads)
+    return memoryview(struct.pack(">I", len(body)) + body)
+
+
+def test_places_say_which_offsets_of_the_span_are_there() -> None:
+    entry = read_entry(entry_frame(places=numbers("I", 1, 3)))
+    assert (entry.first, entry.next, entry.count) == (10, 14, 2)
+    assert [read.offset for read in read_all(entry)] == [11, 13]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(entry_frame(), id="fewer messages than offsets, no places"),
+        pytest.param(entry_frame(places=numbers("I", 1)), id="fewer places than messages"),
+        pytest.param(entry_frame(places=numbers("I", 0, 1, 2)), id="more places than messages"),
+        pytest.param(entry_frame(places=numbers("I", 0, 4)), id="a place at the end of the span"),
+        pytest.param(entry_frame(places=numbers("I", 1, 1)), id="a place twice"),
+        pytest.param(entry_frame(places=numbers("I", 2, 1)), id="places that go back"),
+        pytest.param(entry_frame(places=b"\x00\x00\x00"), id="places that are no numbers"),
+        pytest.param(entry_frame(span=0), id="no span"),
+        pytest.param(entry_frame(span=-1), id="a negative span"),
+        pytest.param(entry_frame(span=65_536, places=numbers("I", 0, 1)), id="too long a span"),
+        pytest.param(entry_frame(span=1), id="more messages than offsets"),
+        pytest.param(entry_frame(first=-1, span=2), id="a negative offset"),
+        pytest.param(entry_frame(first=2**63 - 1, span=2), id="an end beyond the offsets"),
+        pytest.param(entry_frame(span=2, payloads=b"abc"), id="payloads beyond the lengths"),
+        pytest.param(entry_frame(span=2, topics="x y"), id="a topic with a space"),
+        pytest.param(entry_frame(span=2, topics="x\ny"), id="topics without an index"),
+        pytest.param(entry_frame(span=2, lengths=(), payloads=b""), id="no message"),
+    ],
+)
+def test_an_entry_that_does_not_agree_with_itself_is_refused(frame: memoryview) -> None:
+    with pytest.raises(ProtocolError):
+        decode(frame)
+    with pytest.raises(ProtocolError):
+        read_entry(frame)
+
+
+def test_a_received_batch_does_not_copy_its_payloads() -> None:
+    frame = memoryview(bytearray(encode(ONE_TOPIC)))
+    batch = read_batch(frame)
+    assert isinstance(batch.payloads, memoryview)
+    assert batch.payloads.obj is frame.obj
+
+
+def test_a_received_entry_owns_its_bytes() -> None:
+    buffer = bytearray(b"".join(placed().wire))
+    entry = read_entry(memoryview(buffer))
+    before = read_all(entry)
+    buffer[:] = bytes(len(buffer))
+    assert read_all(entry) == before
+
+
+def test_an_entry_is_passed_on_as_the_very_bytes_it_came_in() -> None:
+    wire = b"".join(placed().wire)
+    assert read_entry(memoryview(wire)).wire == (wire,)
+
+
+@given(st.lists(st.integers(0, 2**32 - 1)))
+def test_numbers_survive_packing_and_stand_little_endian(values: list[int]) -> None:
+    packed = pack_numbers("I", values)
+    assert packed == struct.pack(f"<{len(values)}I", *values)
+    assert list(unpack_numbers("I", packed)) == values
+
+
+@given(strategies.batches, strategies.epochs)
+def test_an_entry_keeps_sequence_and_addressee_of_its_batch(batch: Batch, epoch: Epoch) -> None:
+    entry = over_the_wire(place(batch, "a", epoch, 0, 0, LIFE))
+    assert entry.to == batch.to
+    assert open_entry(entry).sequence == batch.sequence

@@ -1,0 +1,149 @@
+"""Positions: their JSON form, what is refused and how it is said, node names."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.protocol import strategies
+
+from pubsubd_protocol.errors import InvalidPosition
+from pubsubd_protocol.positions import (
+    MAX_OFFSET,
+    Epoch,
+    Position,
+    dump_positions,
+    is_node_name,
+    load_positions,
+)
+
+HEX = "000102030405060708090a0b0c0d0e0f"
+
+
+@given(
+    st.dictionaries(
+        strategies.node_names, st.builds(Position, strategies.epochs, strategies.offsets)
+    )
+)
+def test_positions_survive_json(positions: dict[str, Position]) -> None:
+    assert load_positions(json.loads(json.dumps(dump_positions(positions)))) == positions
+
+
+def test_the_json_form_is_stable() -> None:
+    positions = {"node-a": Position(Epoch(bytes(range(16))), 12)}
+    assert json.dumps(dump_positions(positions)) == '{"node-a": ["' + HEX + '", 12]}'
+
+
+def test_an_empty_position_is_a_position() -> None:
+    assert load_positions({}) == {}
+
+
+def test_the_highest_offset_is_exact_in_every_json_reader() -> None:
+    assert load_positions({"a": [HEX, MAX_OFFSET]})["a"].offset == 2**53 - 1
+
+
+WRONG: dict[str, tuple[object, str]] = {
+    "a list": ([1], "a position is a mapping of node to [epoch, offset], not list"),
+    "a string": ("{}", "a position is a mapping of node to [epoch, offset], not str"),
+    "nothing": (None, "a position is a mapping of node to [epoch, offset], not NoneType"),
+    "a number for a node": ({1: [HEX, 1]}, "a position names its nodes; 1 is no node name"),
+    "an empty node": ({"": [HEX, 1]}, "a position names its nodes; '' is no node name"),
+    "a node with a space": (
+        {"a b": [HEX, 1]},
+        "a position names its nodes; 'a b' is no node name",
+    ),
+    "an offset alone": ({"a": 12}, "position of node 'a': expected [epoch, offset], found 12"),
+    "a string for a place": (
+        {"a": HEX},
+        f"position of node 'a': expected [epoch, offset], found '{HEX}'",
+    ),
+    "three elements": (
+        {"a": [HEX, 1, 2]},
+        f"position of node 'a': expected [epoch, offset], found ['{HEX}', 1, 2]",
+    ),
+    "no elements": ({"a": []}, "position of node 'a': expected [epoch, offset], found []"),
+    "an epoch that is a number": (
+        {"a": [7, 1]},
+        "position of node 'a': an epoch is 32 hex digits, found 7",
+    ),
+    "a short epoch": (
+        {"a": ["abcd", 1]},
+        "position of node 'a': an epoch is 32 hex digits, found 'abcd'",
+    ),
+    "an epoch with other letters": (
+        {"a": ["z" * 32, 1]},
+        f"position of node 'a': an epoch is 32 hex digits, found '{'z' * 32}'",
+    ),
+    "an epoch with spaces in the place of digits": (
+        {"a": ["00 " * 10 + "00", 1]},
+        f"position of node 'a': an epoch is 32 hex digits, found '{'00 ' * 10}00'",
+    ),
+    "an offset that is text": (
+        {"a": [HEX, "1"]},
+        f"position of node 'a': an offset is 0..{MAX_OFFSET}, found '1'",
+    ),
+    "an offset that is a fraction": (
+        {"a": [HEX, 1.0]},
+        f"position of node 'a': an offset is 0..{MAX_OFFSET}, found 1.0",
+    ),
+    "an offset that is true": (
+        {"a": [HEX, True]},
+        f"position of node 'a': an offset is 0..{MAX_OFFSET}, found True",
+    ),
+    "a negative offset": (
+        {"a": [HEX, -1]},
+        f"position of node 'a': an offset is 0..{MAX_OFFSET}, found -1",
+    ),
+    "an offset beyond the highest": (
+        {"a": [HEX, MAX_OFFSET + 1]},
+        f"position of node 'a': an offset is 0..{MAX_OFFSET}, found {MAX_OFFSET + 1}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_position_is_refused_with_the_spot(case: str) -> None:
+    stored, text = WRONG[case]
+    with pytest.raises(InvalidPosition) as caught:
+        load_positions(stored)
+    assert str(caught.value) == text
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | strategies.node_names, inner, max_size=3)
+    ),
+)
+
+
+@given(
+    _json
+    | st.dictionaries(
+        strategies.node_names, st.tuples(st.text("0af g", max_size=34), st.integers())
+    )
+)
+def test_any_json_is_a_position_or_is_refused(stored: object) -> None:
+    try:
+        loaded = load_positions(stored)
+    except InvalidPosition:
+        return
+    for node, position in loaded.items():
+        assert is_node_name(node)
+        assert len(position.epoch) == 16
+        assert 0 <= position.offset <= MAX_OFFSET
+
+
+@pytest.mark.parametrize("name", ["a", "A9", "node-1", "a.b_c-d", "host.example.org", "x" * 64])
+def test_node_names(name: str) -> None:
+    assert is_node_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-a", "a-", ".a", "a.", "_a", "a b", "a\n", "a/b", "é", "x" * 65, "a:1", "*"]
+)
+def test_what_is_no_node_name(name: str) -> None:
+    assert not is_node_name(name)

@@ -1,0 +1,219 @@
+"""Topics, patterns and filters: a table, and a naive matcher to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pubsubd_protocol.errors import InvalidTopic
+from pubsubd_protocol.topics import (
+    MAX_PATTERNS,
+    Filter,
+    check_pattern,
+    check_topic,
+    split_topics,
+)
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        "a",
+        "orders.created",
+        "room:42",
+        "a.b.c.d.e",
+        "*",
+        ">",
+        "a.*.b",
+        "a.>.b",
+        "a..b",
+        ".",
+        "a.",
+        ".a",
+        "größe.straße",
+        "🙂",
+        "x" * 255,
+        "é" * 127 + "x",
+        "🙂" * 63 + "abc",
+        "{}[]()\\^$|?+",
+    ],
+)
+def test_topics(topic: str) -> None:
+    assert check_topic(topic) == topic
+    assert split_topics(topic) == [topic]
+
+
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("", "a topic has at least one character"),
+        ("a b", "holds ' ': no white space or control characters"),
+        ("a\n", r"holds '\\n'"),
+        ("\t", r"holds '\\t'"),
+        ("a\x00", r"holds '\\x00'"),
+        ("\x7f", r"holds '\\x7f'"),
+        ("\x85", r"holds '\\x85'"),
+        ("\xa0", r"holds '\\xa0'"),
+        ("a\u2028b", r"holds '\\u2028'"),
+        ("a\u3000b", r"holds '\\u3000'"),
+        ("\ud800", r"holds '\\ud800'"),
+        ("x" * 256, "is 256 bytes of UTF-8, the limit is 255"),
+        ("é" * 128, "is 256 bytes of UTF-8, the limit is 255"),
+        ("🙂" * 64, "is 256 bytes of UTF-8, the limit is 255"),
+    ],
+)
+def test_what_is_no_topic_says_which_rule_it_breaks(topic: str, text: str) -> None:
+    with pytest.raises(InvalidTopic, match=text):
+        check_topic(topic)
+
+
+def test_a_topic_is_a_string() -> None:
+    with pytest.raises(InvalidTopic, match="a topic is a string, not bytes"):
+        check_topic(b"a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pattern", ["a.>.b", ">.a", ">.>", "a.>.>"])
+def test_the_rest_can_only_be_the_last_segment(pattern: str) -> None:
+    with pytest.raises(InvalidTopic, match="can only be the last segment"):
+        check_pattern(pattern)
+
+
+MATCHES: list[tuple[str, str, bool]] = [
+    ("a", "a", True),
+    ("a", "b", False),
+    ("a", "a.b", False),
+    ("a", "A", False),
+    ("*", "a", True),
+    ("*", "a.b", False),
+    ("*", ".", False),
+    ("a.*", "a.b", True),
+    ("a.*", "a", False),
+    ("a.*", "a.b.c", False),
+    ("a.*.c", "a.b.c", True),
+    ("a.*.c", "a.b.d", False),
+    ("*.*", "a.b", True),
+    ("*.*", "a", False),
+    ("rooms.*.joined", "rooms.42.joined", True),
+    ("rooms.*.joined", "rooms.42.left", False),
+    (">", "a", True),
+    (">", "a.b.c", True),
+    ("a.>", "a.b", True),
+    ("a.>", "a.b.c.d", True),
+    ("a.>", "a", False),
+    ("a.>", "ab.c", False),
+    ("*.>", "a.b", True),
+    ("*.>", "a", False),
+    ("a.*.>", "a.b.c", True),
+    ("a.*.>", "a.b", False),
+    # An empty segment is a segment like any other.
+    ("a..b", "a..b", True),
+    ("a..b", "a.b", False),
+    ("a.*.b", "a..b", True),
+    ("a.*", "a.", True),
+    ("a.>", "a.", True),
+    ("a.", "a.", True),
+    ("a.", "a", False),
+    (".>", ".a", True),
+    ("*.a", ".a", True),
+    # The two wildcards are whole segments; inside one they are characters.
+    ("a*", "a*", True),
+    ("a*", "ab", False),
+    ("a.b>", "a.b>", True),
+    ("a.b>", "a.bc", False),
+    ("**", "ab", False),
+    (">>", "a", False),
+    ("*a.b", "xa.b", False),
+    # What means something in a regular expression means nothing here.
+    ("a.b", "axb", False),
+    ("a+.*", "aa.b", False),
+    ("a+.*", "a+.b", True),
+    ("(a|b).*", "a.x", False),
+    ("[ab].>", "a.x", False),
+    # A published topic may contain the wildcards' characters; they are literal.
+    ("a.*", "a.*", True),
+    ("a.>", "a.>", True),
+    ("a.b", "a.*", False),
+]
+
+
+@pytest.mark.parametrize(("pattern", "topic", "matches"), MATCHES)
+def test_pattern_table(pattern: str, topic: str, matches: bool) -> None:
+    assert Filter([pattern]).wants(topic) is matches
+
+
+def naive_match(pattern: str, topic: str) -> bool:
+    wanted, given_ = pattern.split("."), topic.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(given_) <= len(wanted):
+            return False
+        given_ = given_[: len(wanted)]
+    return len(wanted) == len(given_) and all(
+        w in ("*", g) for w, g in zip(wanted, given_, strict=True)
+    )
+
+
+_segment = st.sampled_from(["", "a", "b", "ab", "*", ">", "a*", ".".join("é"), "+", "\\"])
+_topic = st.lists(_segment, min_size=1, max_size=5).map(".".join).filter(bool)
+_pattern = _topic.filter(lambda p: ">" not in p.split(".")[:-1])
+
+
+@settings(max_examples=500)
+@given(st.lists(_pattern, max_size=5), st.lists(_topic, min_size=1, max_size=8))
+def test_a_filter_wants_what_any_of_its_patterns_matches(
+    patterns: list[str], topics: list[str]
+) -> None:
+    filter_ = Filter(patterns)
+    for topic in topics * 2:  # the second time out of memory
+        assert filter_.wants(topic) == any(naive_match(p, topic) for p in patterns)
+
+
+def test_overlapping_patterns_are_one_wish() -> None:
+    filter_ = Filter(["a.>", "a.*", "a.b", "a.b"])
+    assert filter_.patterns == ("a.>", "a.*", "a.b")
+    assert filter_.wants("a.b")
+
+
+def test_everything_is_known_as_everything() -> None:
+    assert Filter(["a", ">"]).everything
+    assert not Filter(["a.>"]).everything
+    assert not Filter(["*"]).everything
+
+
+def test_no_pattern_wants_nothing() -> None:
+    assert not Filter([]).wants("a")
+
+
+def test_too_many_patterns_are_refused_with_figures() -> None:
+    Filter(f"t{i}" for i in range(MAX_PATTERNS))
+    with pytest.raises(InvalidTopic, match="1025 patterns in one session, the limit is 1024"):
+        Filter(f"t{i}" for i in range(MAX_PATTERNS + 1))
+
+
+def test_what_a_filter_remembers_is_bounded() -> None:
+    filter_ = Filter(["even.*.0"])
+    for i in range(10_000):
+        assert filter_.wants(f"even.{i}.{i % 2}") is (i % 2 == 0)
+        assert len(filter_._remembered) <= 4096
+
+
+def outcome(of: Callable[[], list[str]]) -> list[str] | str:
+    try:
+        return of()
+    except InvalidTopic as error:
+        return str(error)
+
+
+@given(st.lists(st.text(max_size=5) | st.text(min_size=60, max_size=300), max_size=5))
+def test_splitting_a_list_agrees_with_checking_each(texts: list[str]) -> None:
+    joined = "\n".join(texts)
+    parts = joined.split("\n")
+    assert outcome(lambda: split_topics(joined)) == outcome(lambda: [*map(check_topic, parts)])
+
+
+def test_a_list_with_half_a_surrogate_pair_is_refused() -> None:
+    with pytest.raises(InvalidTopic):
+        split_topics("a\n\ud800")

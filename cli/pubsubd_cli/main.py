@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Final
 
 import click
 
-from pubsubd_cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, CommandError
+from pubsubd_cli.exit_codes import DONE, INTERRUPTED, USAGE, CommandError
 from pubsubd_protocol import __version__
 
 COMMANDS: Final = ("start", "publish", "subscribe", "status", "cursors", "config")
@@ -33,6 +34,7 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
     context_settings=CONTEXT,
     epilog="""\b
 Examples:
@@ -50,8 +52,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 no broker at the sock
 """,
 )
 @click.version_option(__version__, prog_name="pubsubd", message="%(prog)s %(version)s")
-def pubsubd() -> None:
+@click.pass_context
+def pubsubd(context: click.Context) -> None:
     """Events between applications on several machines, without a silent gap."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -63,9 +68,6 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command. Returns its exit code; errors go to standard error, a line each."""
     try:
         code = pubsubd.main(arguments, prog_name="pubsubd", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return USAGE
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "pubsubd"
         return _fail(f"{error.format_message().rstrip('.')}; see {path} --help", USAGE)
@@ -91,7 +93,5 @@ def _quiet_end() -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         # Python flushes standard output once more when it exits; give that a place to go.
-        import os
-
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FAILED
+    return DONE

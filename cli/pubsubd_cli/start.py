@@ -13,6 +13,7 @@ from pubsubd_cli.setting_options import resolved, setting_options
 
 
 @click.command(
+    short_help="Run a broker in the foreground.",
     epilog="""\b
 Examples:
   pubsubd start
@@ -22,7 +23,7 @@ Examples:
 \b
 Every option is also a variable (--ring-bytes: PUBSUBD_RING_BYTES) and a key of the file (ring-bytes).
 Order: option, variable, file, default. Sizes take KiB, MiB, GiB; durations ms, s, m, h.
-"""
+""",
 )
 @setting_options
 def start(**options: Any) -> int:

@@ -1,0 +1,60 @@
+# make start   run a broker (ARGS="--node b --no-http" are passed on)
+# make test    run the tests (TESTS="tests/unit -k ring", WORKERS=4)
+# make check   everything that CI checks
+# make wheel   build the wheel into dist/
+
+PYTHON ?= python3
+VENV   ?= .venv
+# Integration tests start real processes and measure time-outs: two workers leave them room.
+WORKERS ?= 2
+TESTS  ?= tests
+ARGS   ?=
+
+STAMP := $(VENV)/.installed
+BIN   := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help venv start test check format lint types imports wheel clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+venv: $(STAMP)
+
+# Remade when what is installed may have changed. --group needs pip 25.1.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+start: $(STAMP)
+	@exec $(BIN)/pubsubd start $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+check: lint types imports test
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(STAMP)
+	$(BIN)/mypy --strict
+
+imports: $(STAMP)
+	$(BIN)/python -m pytest tests/unit/test_imports.py
+
+wheel: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

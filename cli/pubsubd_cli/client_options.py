@@ -1,0 +1,80 @@
+"""What the commands that talk to a broker have in common: `--socket`, `--timeout`, errors, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, USAGE, CommandError
+from pubsubd_protocol.socket_path import default_socket_path
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Result = TypeVar("Result")
+
+
+def read_duration(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> float | None:
+    """Seconds, of an option that takes `10s`, `250ms`, `5m`, or seconds."""
+    if text is None:
+        return None
+    # Pure, and loaded only where somebody gave a duration: clients don't load the broker.
+    from pubsubd_broker.sizes import parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        problem = f"{error}; allowed: 250ms, 10s, 5m, 1h or seconds"
+        raise click.BadParameter(problem, context, parameter) from error
+    if seconds <= 0:
+        raise click.BadParameter("it must be longer than nothing", context, parameter)
+    return seconds
+
+
+def socket_option(command: Decorated) -> Decorated:
+    """Adds `--socket`; arrives as a path, the default one if none was given."""
+    return click.option(
+        "--socket",
+        metavar="PATH",
+        default=lambda: default_socket_path(os.environ, os.getuid()),
+        help="The broker's socket. Default: $PUBSUBD_SOCKET, else the same as the broker's.",
+    )(command)
+
+
+def timeout_option(command: Decorated) -> Decorated:
+    """Adds `--timeout`; arrives as seconds or None."""
+    return click.option(
+        "--timeout",
+        metavar="DURATION",
+        callback=read_duration,
+        help="Give up after this time, with exit code 4.",
+    )(command)
+
+
+def run_client(work: Coroutine[Any, Any, Result], timeout_s: float | None = None) -> Result:
+    """The result of `work`; what the SDK raises becomes a `CommandError` with the right code."""
+    import pubsubd
+
+    async def within_timeout() -> Result:
+        async with asyncio.timeout(timeout_s) as scope:
+            try:
+                return await work
+            except TimeoutError as error:
+                if scope.expired():
+                    raise
+                raise CommandError(f"no answer in time: {error}") from error
+
+    try:
+        return asyncio.run(within_timeout())
+    except TimeoutError:
+        raise CommandError(f"--timeout of {timeout_s:g} s has passed", TIMED_OUT) from None
+    except pubsubd.BrokerUnavailable as error:
+        raise CommandError(str(error), NO_BROKER) from error
+    except (pubsubd.InvalidTopic, pubsubd.InvalidPosition) as error:
+        raise CommandError(str(error), USAGE) from error
+    except pubsubd.PubSubError as error:
+        raise CommandError(str(error), FAILED) from error

@@ -1,0 +1,84 @@
+"""`pubsubd config`: the settings in force, and where each came from."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import click
+
+from pubsubd_broker.settings import SETTINGS, Resolved, suspicious_variables
+from pubsubd_cli.setting_options import resolved, setting_options
+
+
+@click.group(
+    short_help="Show or check the settings.",
+    epilog="""\b
+Examples:
+  pubsubd config show > pubsubd.toml
+  pubsubd config check --config /etc/pubsubd/pubsubd.toml
+""",
+)
+def config() -> None:
+    """The settings that `pubsubd start` would run on, given the same options."""
+
+
+@config.command(
+    epilog="""\b
+Examples:
+  pubsubd config show
+  pubsubd config show --config pubsubd.toml --ring-bytes 1GiB --json
+"""
+)
+@click.option("--json", "as_json", is_flag=True, help="JSON: value and source of each setting.")
+@setting_options
+def show(as_json: bool, **options: Any) -> None:
+    """Print each setting and where it came from, as a file that --config takes."""
+    settings = resolved(options)
+    _warn()
+    if as_json:
+        click.echo(json.dumps(_as_json(settings)))
+    else:
+        click.echo(_as_toml(settings))
+
+
+@config.command(
+    epilog="""\b
+Examples:
+  pubsubd config check --config /etc/pubsubd/pubsubd.toml
+  PUBSUBD_RING_BYTES=1GiB pubsubd config check --json
+"""
+)
+@click.option("--json", "as_json", is_flag=True, help='JSON: {"ok": true}.')
+@setting_options
+def check(as_json: bool, **options: Any) -> None:
+    """Exit with 0 if `pubsubd start` could use these settings, else with 2 and the reason."""
+    resolved(options)
+    _warn()
+    click.echo(json.dumps({"ok": True}) if as_json else "settings are good")
+
+
+def _as_json(settings: Resolved) -> dict[str, dict[str, Any]]:
+    return {
+        setting.name: {
+            "value": setting.show(getattr(settings.settings, setting.field)),
+            "source": settings.origins[setting.name].source,
+            "origin": settings.origins[setting.name].name,
+        }
+        for setting in SETTINGS
+    }
+
+
+def _as_toml(settings: Resolved) -> str:
+    lines = []
+    for name, row in _as_json(settings).items():
+        # What JSON says of texts, numbers, lists of them and false is also TOML.
+        written = f"{name} = {json.dumps(row['value'], ensure_ascii=False)}"
+        lines.append(f"{written:<45} # {row['origin']}")
+    return "\n".join(lines)
+
+
+def _warn() -> None:
+    for name, meant in suspicious_variables(os.environ).items():
+        click.echo(f"pubsubd: {name} is not read; did you mean {meant}?", err=True)

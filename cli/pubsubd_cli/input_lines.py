@@ -1,0 +1,68 @@
+"""Standard input as an async stream of lines, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from typing import Final
+
+from pubsubd_cli.exit_codes import CommandError
+
+READ_BYTES: Final = 256 * 1024
+READ_AHEAD: Final = 2
+"""Chunks that wait for the loop; then the reading thread does."""
+
+MAX_LINE_BYTES: Final = 64 << 20
+
+
+async def read_lines(descriptor: int) -> AsyncIterator[list[bytes]]:
+    """The lines, without their line feeds, in lists: those that are there, as soon as they are there.
+
+    Raises `CommandError` at a line longer than `MAX_LINE_BYTES`.
+    """
+    parts: list[bytes] = []
+    held = 0
+    async for chunk in _chunks(descriptor):
+        head, feed, tail = chunk.rpartition(b"\n")
+        if feed:
+            parts.append(head)
+            yield b"".join(parts).split(b"\n")
+            parts, held = [], 0
+        parts.append(tail)
+        held += len(tail)
+        if held > MAX_LINE_BYTES:
+            raise CommandError(f"a line of standard input is longer than {MAX_LINE_BYTES} bytes")
+    if held:
+        yield [b"".join(parts)]
+
+
+async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[bytes | OSError] = asyncio.Queue(READ_AHEAD)
+
+    def read() -> None:
+        try:
+            while True:
+                chunk: bytes | OSError
+                try:
+                    chunk = os.read(descriptor, READ_BYTES)
+                except OSError as error:
+                    chunk = error
+                asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
+                if not chunk or isinstance(chunk, OSError):
+                    return
+        except (RuntimeError, asyncio.CancelledError):
+            return  # The loop has ended before the input.
+
+    # A daemon thread, because a read from a terminal can't be broken off: Ctrl-C must not wait for it.
+    # And no pipe transport, because that can't read a regular file.
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while True:
+        chunk = await queue.get()
+        if isinstance(chunk, OSError):
+            raise CommandError(f"can't read standard input: {chunk.strerror}") from chunk
+        if not chunk:
+            return
+        yield chunk

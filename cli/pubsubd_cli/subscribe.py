@@ -1,0 +1,129 @@
+"""`pubsubd subscribe`: a line per message, and a gap where one is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import click
+
+from pubsubd_cli.client_options import run_client, socket_option, timeout_option
+
+if TYPE_CHECKING:
+    import pubsubd
+
+
+@click.command(
+    short_help="Print what is published.",
+    epilog="""\b
+Examples:
+  pubsubd subscribe 'orders.>'
+  pubsubd subscribe 'rooms.*.joined' --json | jq .payload
+  pubsubd subscribe '>' --start earliest --count 10 --timeout 5s
+  pubsubd subscribe 'orders.>' --name projector --json
+
+\b
+In a pattern, * stands for one segment and a last > for one or more. Lost messages are told of at
+their place: a line on standard error, with --json an object {"event":"cursor_expired",...}.
+""",
+)
+@click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="A JSON object per event, gaps included.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Go on where the subscription of this name ended. One may use a name at a time.",
+)
+@click.option(
+    "--start",
+    type=click.Choice(["latest", "earliest"]),
+    default="latest",
+    show_default=True,
+    help="earliest: begin with all that the rings still hold.",
+)
+@click.option("--count", metavar="N", type=click.IntRange(1), help="End after N messages.")
+@click.option("--no-echo", is_flag=True, help="Not what this same client has published.")
+@socket_option
+@timeout_option
+def subscribe(
+    patterns: tuple[str, ...],
+    as_json: bool,
+    name: str | None,
+    start: str,
+    count: int | None,
+    no_echo: bool,
+    socket: str,
+    timeout: float | None,
+) -> None:
+    """Print what is published under topics that match any PATTERN, a line per message."""
+    options: dict[str, Any] = {"start": start, "echo": not no_echo}
+    if name is not None:
+        # Acknowledged when it is printed, not when the next one is asked for: --count ends before that.
+        options |= {"name": name, "ack": "manual"}
+    output = click.get_binary_stream("stdout")
+    run_client(_print_events(socket, patterns, options, as_json, count, output), timeout)
+
+
+async def _print_events(
+    socket: str,
+    patterns: tuple[str, ...],
+    options: dict[str, Any],
+    as_json: bool,
+    count: int | None,
+    output: BinaryIO,
+) -> None:
+    import pubsubd
+
+    async with (
+        pubsubd.connect(socket) as client,
+        client.subscribe(*patterns, **options) as subscription,
+    ):
+        printer = _Printer(subscription, as_json, count, "name" in options, output)
+        while True:
+            try:
+                async for batch in subscription.batches():
+                    if await printer.messages(batch):
+                        return
+                return
+            except pubsubd.CursorExpired as gap:
+                # Iterating again goes on after the gap.
+                printer.gap(gap)
+
+
+class _Printer:
+    """Writes and flushes once per batch: at once when little comes, in large pieces under load."""
+
+    def __init__(
+        self,
+        subscription: pubsubd.Subscription,
+        as_json: bool,
+        count: int | None,
+        acknowledge: bool,
+        output: BinaryIO,
+    ) -> None:
+        from pubsubd_cli.json_lines import expired_line, message_line, text_line
+
+        self._line = message_line if as_json else text_line
+        self._gap_line = expired_line if as_json else None
+        self._left = count
+        self._acknowledge = acknowledge
+        self._subscription = subscription
+        self._output = output
+
+    async def messages(self, batch: list[pubsubd.Message]) -> bool:
+        """Whether that was the last."""
+        if self._left is not None:
+            batch = batch[: self._left]
+            self._left -= len(batch)
+        self._output.write(b"".join(map(self._line, batch)))
+        self._output.flush()
+        if self._acknowledge:
+            for message in {message.node: message for message in batch}.values():
+                await self._subscription.ack(message)
+        return self._left == 0
+
+    def gap(self, gap: pubsubd.CursorExpired) -> None:
+        if self._gap_line is None:
+            click.echo(f"pubsubd: {gap}", err=True)
+        else:
+            self._output.write(self._gap_line(gap))
+            self._output.flush()

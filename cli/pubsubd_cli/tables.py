@@ -1,0 +1,133 @@
+"""Plain tables and sentences for terminals. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as they need to be; None is `-`, numbers stand right. One line per row."""
+    cells = [["-" if cell is None else _cell(cell) for cell in row] for row in rows]
+    numeric = [
+        bool(cells) and all(_is_number(row[column]) for row in cells)
+        for column in range(len(headings))
+    ]
+    widths = [
+        max(len(line[column]) for line in [list(headings), *cells])
+        for column in range(len(headings))
+    ]
+    lines = []
+    for line in [list(headings), *cells]:
+        padded = [
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(line, widths, numeric, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def consumers_table(consumers: Iterable[Mapping[str, Any]]) -> str:
+    """The cursors of `/status.json`."""
+    return table(
+        ("CONSUMER", "CONNECTED", "CURSOR", "LAG", "AWAY"),
+        (
+            (
+                row["consumer"],
+                row["connected"],
+                row["cursor"],
+                row["lag_messages"],
+                None if row["away_s"] is None else span(row["away_s"]),
+            )
+            for row in consumers
+        ),
+    )
+
+
+def status_text(status: Mapping[str, Any]) -> str:
+    """The whole of `/status.json` for a person."""
+    ring, addresses = status["ring"], status["addresses"]
+    ready = "yes" if status["ready"] else f"no: {'; '.join(status['not_ready'])}"
+    capacity = ring["capacity_messages"]
+    facts = {
+        "node": f"{status['node']}  (version {status['version']}, epoch {status['epoch']})",
+        "ready": ready,
+        "up": span(status["uptime_s"]),
+        "socket": addresses["socket"],
+        "listen": addresses["listen"] or "off",
+        "http": addresses["http"] or "off",
+        "ring": f"{ring['messages']:,} of {capacity:,} messages, "
+        f"{ring['bytes']:,} of {ring['capacity_bytes']:,} bytes, "
+        f"offsets {ring['oldest_offset']} to {ring['next_offset']}",
+    }
+    parts = ["\n".join(f"{name:<8}{fact}" for name, fact in facts.items())]
+    for rows, text in (
+        (status["peers"], _peers),
+        (status["consumers"], consumers_table),
+        (status["sessions"], _sessions),
+    ):
+        if rows:
+            parts.append(text(rows))
+    return "\n\n".join(parts)
+
+
+def span(seconds: float) -> str:
+    """`3d 4h`, `2h 5m`, `7m 12s`, `0.4s`."""
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    for size, unit, small, small_unit in (
+        (86_400, "d", 3600, "h"),
+        (3600, "h", 60, "m"),
+        (60, "m", 1, "s"),
+    ):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // small}{small_unit}"
+    return f"{whole}s"
+
+
+def _peers(peers: Iterable[Mapping[str, Any]]) -> str:
+    return table(
+        ("PEER", "ADDRESS", "CONNECTED", "LAG", "REPLICA", "RECONNECTS", "ERROR"),
+        (
+            (
+                row["node"],
+                row["address"],
+                row["connected"],
+                row["lag_messages"],
+                row["replica"] and row["replica"]["messages"],
+                row["reconnects"],
+                row["error"],
+            )
+            for row in peers
+        ),
+    )
+
+
+def _sessions(sessions: Iterable[Mapping[str, Any]]) -> str:
+    return table(
+        ("SESSION", "CONNECTED", "LAG", "PATTERNS"),
+        (
+            (
+                row["name"],
+                row["connected"],
+                sum(row["lag_messages"].values()),
+                _cut(" ".join(row["patterns"]), 60),
+            )
+            for row in sessions
+        ),
+    )
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(str(value).split())
+
+
+def _is_number(text: str) -> bool:
+    return text == "-" or text.isdigit()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

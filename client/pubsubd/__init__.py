@@ -1,0 +1,55 @@
+"""The client SDK of pubsubd: publish to the broker on this host, subscribe without a silent gap."""
+
+from pubsubd.client import Client, State, connect
+from pubsubd.codecs import JSON, MSGPACK, RAW, Codec
+from pubsubd.errors import (
+    BrokerUnavailable,
+    ClientClosed,
+    ConnectionRefused,
+    CursorExpired,
+    DecodeError,
+    InvalidPosition,
+    InvalidTopic,
+    MessageTooLarge,
+    NameInUse,
+    ProtocolError,
+    PublishRejected,
+    PublishUnknown,
+    PubSubError,
+    Reason,
+)
+from pubsubd.messages import Message
+from pubsubd.receipts import Receipt, Receipts
+from pubsubd.single_flight import single_flight
+from pubsubd.subscription import Subscription
+from pubsubd_protocol import __version__
+
+__all__ = [
+    "JSON",
+    "MSGPACK",
+    "RAW",
+    "BrokerUnavailable",
+    "Client",
+    "ClientClosed",
+    "Codec",
+    "ConnectionRefused",
+    "CursorExpired",
+    "DecodeError",
+    "InvalidPosition",
+    "InvalidTopic",
+    "Message",
+    "MessageTooLarge",
+    "NameInUse",
+    "ProtocolError",
+    "PubSubError",
+    "PublishRejected",
+    "PublishUnknown",
+    "Reason",
+    "Receipt",
+    "Receipts",
+    "State",
+    "Subscription",
+    "__version__",
+    "connect",
+    "single_flight",
+]

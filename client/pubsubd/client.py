@@ -1,0 +1,292 @@
+"""The client: what an application publishes and subscribes with."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+from collections.abc import Callable, Generator, Iterable
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pubsubd.batching import Outgoing
+from pubsubd.codecs import MSGPACK, Codec
+from pubsubd.connection import Dialler
+from pubsubd.errors import ClientClosed, CursorExpired
+from pubsubd.publisher import Publisher
+from pubsubd.receipts import Receipt, Receipts
+from pubsubd.subscription import Subscription
+from pubsubd_protocol.errors import PubSubError
+from pubsubd_protocol.positions import load_positions
+from pubsubd_protocol.socket_path import default_socket_path
+
+CLIENT_ID_BYTES = 16
+
+
+class State(StrEnum):
+    """How a client's publishing connection stands. Subscriptions have connections of their own."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    LOST = "lost"
+    CLOSED = "closed"
+
+
+class Client:
+    """Made by `connect`; open it with `async with` or `await`. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] | None,
+        *,
+        name: str | None,
+        codec: Codec,
+        publish_timeout_s: float,
+        connect_timeout_s: float,
+        close_timeout_s: float,
+        on_lost: Callable[[PubSubError], object] | None,
+        on_restored: Callable[[], object] | None,
+    ) -> None:
+        path = default_socket_path(os.environ, os.getuid()) if socket is None else os.fspath(socket)
+        self.name = name
+        self.socket = path
+        self.state = State.CONNECTING
+        self._codec = codec
+        self._publish_timeout_s = publish_timeout_s
+        self._close_timeout_s = close_timeout_s
+        self._on_lost = on_lost
+        self._on_restored = on_restored
+        self._dialler = Dialler(path, os.urandom(CLIENT_ID_BYTES), connect_timeout_s)
+        self._opened: Publisher | None = None
+        self._subscriptions: set[Subscription] = set()
+        self._callbacks: set[asyncio.Task[object]] = set()
+
+    def __repr__(self) -> str:
+        return f"<Client {self.name or ''} at {self.socket}, {self.state.value}>"
+
+    def __await__(self) -> Generator[object, None, Self]:
+        return self._open().__await__()
+
+    async def __aenter__(self) -> Self:
+        return await self._open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self.close()
+        except PubSubError:
+            # What went wrong inside matters more than what could not be sent because of it.
+            if error is None:
+                raise
+
+    @property
+    def node(self) -> str:
+        """The name of the broker's node."""
+        return self._publisher.node
+
+    async def close(self) -> None:
+        """Ends subscriptions, lets what was sent be accepted for `close_timeout_s`, then disconnects.
+
+        Raises like `flush` if something that was sent, and not flushed, failed. Harmless to repeat.
+        """
+        if self.state is State.CLOSED:
+            return
+        publisher = self._opened
+        self.state = State.CLOSED
+        await asyncio.gather(*(s.close() for s in list(self._subscriptions)))
+        if publisher is not None:
+            await publisher.close(self._close_timeout_s)
+
+    async def publish(
+        self,
+        topic: str,
+        payload: Any,
+        *,
+        to: str | None = None,
+        timeout: float | None = None,
+        codec: Codec | None = None,
+    ) -> Receipt:
+        """Returns when the message is accepted; what one loop turn publishes travels as one batch.
+
+        `to`: only for that node's sessions. `timeout`: for how long it is tried, also over a restart of
+        the broker. Raises `PublishRejected`, `PublishUnknown`, `BrokerUnavailable`, `InvalidTopic`,
+        `MessageTooLarge`. Cancelling does not take the message back.
+        """
+        publisher = self._publisher
+        outgoing = publisher.put(
+            topic,
+            (codec or self._codec).encode(payload),
+            to,
+            self._publish_timeout_s if timeout is None else timeout,
+        )
+        at = outgoing.count - 1
+        placed = await publisher.placed(outgoing, 1)
+        return Receipt(placed.node, placed.epoch, placed.first + at)
+
+    async def publish_many(
+        self,
+        topic: str,
+        payloads: Iterable[Any],
+        *,
+        to: str | None = None,
+        timeout: float | None = None,
+        codec: Codec | None = None,
+    ) -> Receipts:
+        """Returns when all are accepted, in their order: one batch, or several if they are too many.
+
+        Raises the first batch's failure like `publish`; others may have been accepted all the same.
+        """
+        publisher = self._publisher
+        timeout_s = self._publish_timeout_s if timeout is None else timeout
+        encoded = list(map((codec or self._codec).encode, payloads))
+        runs: list[tuple[Outgoing, int, int]] = []
+        for payload in encoded:
+            outgoing = publisher.put(topic, payload, to, timeout_s)
+            if runs and runs[-1][0] is outgoing:
+                _, at, count = runs[-1]
+                runs[-1] = (outgoing, at, count + 1)
+            else:
+                runs.append((outgoing, outgoing.count - 1, 1))
+        waits = [publisher.placed(outgoing, count) for outgoing, _, count in runs]
+        placed = await asyncio.gather(*waits, return_exceptions=True)
+        receipts = []
+        for (_, at, count), outcome in zip(runs, placed, strict=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            receipts.append((Receipt(outcome.node, outcome.epoch, outcome.first + at), count))
+        return Receipts(receipts)
+
+    async def send(
+        self, topic: str, payload: Any, *, to: str | None = None, codec: Codec | None = None
+    ) -> None:
+        """Returns at once while the window has room; `flush` says whether all was accepted.
+
+        Raises `InvalidTopic` and `MessageTooLarge` for this message.
+        """
+        publisher = self._publisher
+        outbox = publisher.outbox
+        if outbox.full:
+            await publisher.room()
+        publisher.put(topic, (codec or self._codec).encode(payload), to, self._publish_timeout_s)
+        if outbox.pending:
+            publisher.pump()
+
+    async def flush(self) -> None:
+        """Returns when everything sent so far is accepted.
+
+        Otherwise raises the first failure since the last flush; its `failed` counts the messages.
+        """
+        await self._publisher.flush()
+
+    def subscribe(
+        self,
+        *patterns: str,
+        name: str | None = None,
+        start: Literal["latest", "earliest"] = "latest",
+        position: object = None,
+        echo: bool = True,
+        ack: Literal["auto", "manual"] = "auto",
+        on_expired: Callable[[CursorExpired], object] | None = None,
+        codec: Codec | None = None,
+    ) -> Subscription:
+        """A subscription to open with `async with` or `await`; nothing published after that is missed.
+
+        `position`: a stored `subscription.position` to go on from. `name`: the broker keeps the
+        acknowledged position while the application is away. `echo=False`: not what this client published.
+        `on_expired`: called, and awaited, at a gap. Raises `InvalidTopic`, `InvalidPosition`.
+        """
+        if self.state is State.CLOSED:
+            raise ClientClosed("this client is closed")
+        if start not in ("latest", "earliest"):
+            raise ValueError(f"start is 'latest' or 'earliest', not {start!r}")
+        if ack not in ("auto", "manual"):
+            raise ValueError(f"ack is 'auto' or 'manual', not {ack!r}")
+        if ack == "manual" and name is None:
+            raise ValueError('ack="manual" needs a name=: only named subscriptions acknowledge')
+        return Subscription(
+            self._dialler,
+            codec or self._codec,
+            patterns,
+            start=start,
+            position=None if position is None else load_positions(position),
+            name=name,
+            echo=echo,
+            manual_ack=ack == "manual",
+            on_expired=on_expired,
+            on_open=self._subscriptions.add,
+            on_close=self._subscriptions.discard,
+        )
+
+    @property
+    def _publisher(self) -> Publisher:
+        if self._opened is None:
+            raise ClientClosed("connect first: `async with pubsubd.connect()` or `await` it")
+        return self._opened
+
+    async def _open(self) -> Self:
+        if self.state is State.CLOSED:
+            raise ClientClosed("this client is closed")
+        if self._opened is None:
+            publisher = Publisher(self._dialler, self._lost, self._restored)
+            await publisher.start()
+            self._opened = publisher
+            self.state = State.CONNECTED
+        return self
+
+    def _lost(self, why: PubSubError) -> None:
+        if self.state is State.CONNECTED:
+            self.state = State.LOST
+            if self._on_lost is not None:
+                self._call(self._on_lost, why)
+
+    def _restored(self) -> None:
+        if self.state is State.LOST:
+            self.state = State.CONNECTED
+            if self._on_restored is not None:
+                self._call(self._on_restored)
+
+    def _call(self, callback: Callable[..., object], *arguments: object) -> None:
+        """As a task: a callback of the application must not stop what called it."""
+
+        async def run() -> object:
+            result = callback(*arguments)
+            return await result if inspect.isawaitable(result) else result
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._callbacks.add(task)
+        task.add_done_callback(self._callbacks.discard)
+
+
+def connect(
+    socket: str | os.PathLike[str] | None = None,
+    *,
+    name: str | None = None,
+    codec: Codec = MSGPACK,
+    publish_timeout_s: float = 10.0,
+    connect_timeout_s: float = 5.0,
+    close_timeout_s: float = 5.0,
+    on_lost: Callable[[PubSubError], object] | None = None,
+    on_restored: Callable[[], object] | None = None,
+) -> Client:
+    """A client of the broker on this host: `async with connect() as client`, or `await connect()`.
+
+    `socket`: default `$PUBSUBD_SOCKET`, else `$XDG_RUNTIME_DIR/pubsubd/pubsubd.sock`, else
+    `/tmp/pubsubd-<uid>/pubsubd.sock`. `name`: for people, in `repr`. `on_lost(error)` and `on_restored()`
+    may be coroutine functions. Opening raises `BrokerUnavailable` at once if nobody is there; later
+    losses are repaired without an end.
+    """
+    return Client(
+        socket,
+        name=name,
+        codec=codec,
+        publish_timeout_s=publish_timeout_s,
+        connect_timeout_s=connect_timeout_s,
+        close_timeout_s=close_timeout_s,
+        on_lost=on_lost,
+        on_restored=on_restored,
+    )

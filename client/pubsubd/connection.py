@@ -1,0 +1,185 @@
+"""One connection to the broker: frames in, buffers out, and the greeting that opens it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol, cast
+
+from pubsubd.errors import BrokerUnavailable
+from pubsubd_protocol import codec
+from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
+from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
+from pubsubd_protocol.framing import FrameReader
+
+GREETING_BYTES = 64 * 1024
+"""The longest frame before the broker has said what it sends, and what a frame may have around it."""
+
+GOODBYE_S = 1.0
+"""How long the broker may take to close its end before ours is cut."""
+
+
+class Receiver(Protocol):
+    """Whom a connection is for."""
+
+    def received(self, connection: Connection, frame: Frame) -> None:
+        """A frame after the welcome. What it raises as `PubSubError` ends the connection."""
+
+    def lost(self, connection: Connection, why: PubSubError) -> None:
+        """The connection is gone; called once, never before the welcome."""
+
+    def writable(self, connection: Connection) -> None:
+        """The socket takes bytes again."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Made by `Dialler.dial`. `write` never blocks; look at `choked` before writing much."""
+
+    def __init__(self, socket: str, receiver: Receiver) -> None:
+        loop = asyncio.get_running_loop()
+        self.choked = False
+        self.closed = loop.create_future()
+        """Done when the connection is gone."""
+        self.welcome: asyncio.Future[Welcome] = loop.create_future()
+        self._socket = socket
+        self._receiver = receiver
+        self._reader = FrameReader(GREETING_BYTES)
+        self._transport: asyncio.Transport | None = None
+        self.why: PubSubError | None = None
+        """Why it is gone, or about to be."""
+        self._closing = False
+        self._paused = False
+
+    def write(self, buffers: Iterable[bytes]) -> None:
+        if self._transport is not None and not self._closing:
+            self._transport.writelines(buffers)
+
+    def pause(self) -> None:
+        """Stops reading; what is in the buffer already still comes."""
+        if self._transport is not None and not self._paused and not self._closing:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def fail(self, why: PubSubError) -> None:
+        """Cuts the connection; `why` is what its receiver is told."""
+        if self.why is None:
+            self.why = why
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def close(self) -> None:
+        """Says goodbye: returns when the broker has seen the end, or after `GOODBYE_S`."""
+        self._closing = True
+        transport = self._transport
+        if transport is None:
+            return
+        try:
+            transport.write_eof()
+            self.resume()
+        except (OSError, RuntimeError):
+            transport.abort()
+        await asyncio.wait([self.closed], timeout=GOODBYE_S)
+        transport.abort()
+        await asyncio.wait([self.closed])
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.space()
+
+    def buffer_updated(self, count: int) -> None:
+        self._reader.received(count)
+        try:
+            for frame in self._reader.frames():
+                if self._closing:
+                    return
+                self._take(codec.decode(frame))
+        except PubSubError as error:
+            self.fail(error)
+
+    def pause_writing(self) -> None:
+        self.choked = True
+
+    def resume_writing(self) -> None:
+        self.choked = False
+        self._receiver.writable(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        why = self.why = self.why or BrokerUnavailable(
+            self._socket, f"the connection was lost ({exc or 'closed by the broker'})"
+        )
+        self._closing = True
+        if not self.closed.done():
+            self.closed.set_result(None)
+        if not self.welcome.done():
+            self.welcome.set_exception(why)
+        elif not self.welcome.cancelled() and self.welcome.exception() is None:
+            self._receiver.lost(self, why)
+
+    def _take(self, frame: Frame) -> None:
+        if isinstance(frame, Refused):
+            raise ConnectionRefused(frame.code, frame.detail)
+        if isinstance(frame, Heartbeat):
+            return
+        if self.welcome.done():
+            self._receiver.received(self, frame)
+        elif isinstance(frame, Welcome):
+            self._reader.limit = frame.max_frame + GREETING_BYTES
+            self.welcome.set_result(frame)
+        else:
+            raise unexpected(frame)
+
+
+def unexpected(frame: Frame) -> ProtocolError:
+    return ProtocolError("unexpected_frame", f"{type(frame).__name__} has no place here")
+
+
+class Dialler:
+    """Opens this client's connections, one identity for all of them."""
+
+    def __init__(self, socket: str, client_id: bytes, timeout_s: float) -> None:
+        self.socket = socket
+        self.timeout_s = timeout_s
+        self.spoke_to: bytes | None = None
+        """The broker's life that last welcomed the publisher: by it a broker tells that it was restarted
+        from that it has forgotten a batch.
+        """
+        self._client_id = client_id
+
+    async def dial(self, role: str, receiver: Receiver) -> tuple[Connection, Welcome]:
+        """Connects and greets. The connection stands when this returns.
+
+        Raises `BrokerUnavailable`, `ConnectionRefused`, or `ProtocolError` if something else answers.
+        """
+        connection = Connection(self.socket, receiver)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await loop.create_unix_connection(lambda: connection, self.socket)
+                hello = Hello(MAGIC, VERSION, VERSION, role, "", self._client_id, self.spoke_to)
+                connection.write([codec.encode(hello)])
+                welcome = await connection.welcome
+        except TimeoutError:
+            why = BrokerUnavailable(self.socket, f"no answer within {self.timeout_s:g} s")
+            connection.fail(why)
+            raise why from None
+        except OSError as error:
+            raise BrokerUnavailable(self.socket, error.strerror or str(error)) from error
+        except BaseException:
+            connection.fail(BrokerUnavailable(self.socket, "given up while connecting"))
+            raise
+        if welcome.version != VERSION:
+            connection.fail(
+                ProtocolError("version", f"the broker answers in version {welcome.version}")
+            )
+        if connection.why is not None:
+            raise connection.why
+        return connection, welcome

@@ -1,0 +1,66 @@
+"""Questions to a broker: status, cursors. For commands and dashboards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import Any
+
+from pubsubd.connection import Connection, Dialler, unexpected
+from pubsubd.errors import BrokerUnavailable
+from pubsubd_protocol import codec
+from pubsubd_protocol.errors import ProtocolError, PubSubError
+from pubsubd_protocol.frames import Frame, Query, Report
+
+ANSWER_TIMEOUT_S = 10.0
+
+
+class _Question:
+    """Waits for one report."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def received(self, connection: Connection, frame: Frame) -> None:
+        if not isinstance(frame, Report):
+            raise unexpected(frame)
+        if not self.answer.done():
+            self.answer.set_result(frame.json)
+
+    def lost(self, connection: Connection, why: PubSubError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(why)
+
+    def writable(self, connection: Connection) -> None:
+        """One small frame is all there is to write."""
+
+
+async def query(
+    socket: str | os.PathLike[str],
+    what: str,
+    argument: str | None = None,
+    *,
+    timeout_s: float = ANSWER_TIMEOUT_S,
+) -> Any:
+    """The broker's answer to `what` ("status", "cursors", "drop_cursor"), as decoded JSON.
+
+    Raises `BrokerUnavailable`, `ConnectionRefused` with what the broker objects to, `ProtocolError`.
+    """
+    path = os.fspath(socket)
+    question = _Question()
+    dialler = Dialler(path, os.urandom(16), timeout_s)
+    connection, _ = await dialler.dial("control", question)
+    try:
+        connection.write([codec.encode(Query(what, argument))])
+        async with asyncio.timeout(timeout_s):
+            answer = await question.answer
+    except TimeoutError:
+        raise BrokerUnavailable(path, f"no answer within {timeout_s:g} s") from None
+    finally:
+        question.answer.cancel()
+        await connection.close()
+    try:
+        return json.loads(answer)
+    except ValueError as error:
+        raise ProtocolError("malformed", f"a report that is no JSON: {error}") from None

@@ -1,0 +1,123 @@
+"""What the SDK raises. One root, `PubSubError`; figures are attributes; `retriable` says if trying again helps.
+
+`PubSubError`
+├── `BrokerUnavailable`  no broker at the socket; what this is about was certainly not published
+├── `PublishRejected`    the broker said no to a publish; it is not in the stream
+├── `PublishUnknown`     the answer was lost and can no longer be had; it may be in the stream
+├── `CursorExpired`      messages are lost to a subscription, at this very place
+├── `NameInUse`          another connection holds the subscription's name
+├── `DecodeError`        this one payload can't be decoded; the subscription goes on
+├── `ClientClosed`       our caller uses what is closed, or was never opened
+└── and those of `pubsubd_protocol.errors`
+"""
+
+from __future__ import annotations
+
+from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.errors import (
+    ConnectionRefused,
+    InvalidPosition,
+    InvalidTopic,
+    MessageTooLarge,
+    ProtocolError,
+    PubSubError,
+)
+
+
+class BrokerUnavailable(PubSubError):
+    """Nobody answers at `socket`. A publish that ends so was never sent; `failed` counts its messages."""
+
+    retriable = True
+
+    def __init__(self, socket: str, detail: str) -> None:
+        super().__init__(f"no broker at {socket}: {detail}; start one with `pubsubd start`")
+        self.socket = socket
+        self.detail = detail
+        self.failed = 1
+
+
+class PublishRejected(PubSubError):
+    """The broker refused a publish: `code` is a constant word, `detail` its sentence."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{detail} ({code})")
+        self.code = code
+        self.detail = detail
+        self.failed = 1
+        self.retriable = code == "draining"
+
+
+class PublishUnknown(PubSubError):
+    """It was sent, and no answer can be had any more: it may stand in the stream or not.
+
+    Publishing it again may place it twice.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the fate of a publish is unknown: {detail}")
+        self.detail = detail
+        self.failed = 1
+
+
+class CursorExpired(PubSubError):
+    """Messages of `node` are lost to this subscription here; it goes on at offset `next` of `epoch`.
+
+    `missed`: how many, None where that can't be known. Reload what the messages would have told.
+    """
+
+    def __init__(
+        self, node: str, reason: Reason, missed: int | None, next_offset: int, epoch: str
+    ) -> None:
+        count = "an unknown number of" if missed is None else f"{missed}"
+        super().__init__(
+            f"{count} messages of node {node} are lost ({reason.value}); going on at offset {next_offset}"
+        )
+        self.node = node
+        self.reason = reason
+        self.missed = missed
+        self.next = next_offset
+        self.epoch = epoch
+
+
+class NameInUse(PubSubError):
+    """Another live connection subscribes under `name`; a name belongs to one at a time."""
+
+    retriable = True
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"the subscription name {name!r} is in use: {detail}")
+        self.name = name
+        self.detail = detail
+
+
+class DecodeError(PubSubError):
+    """One payload is not what the codec expects; `message.raw` has its bytes."""
+
+    def __init__(self, topic: str, node: str, offset: int, codec: str, detail: str) -> None:
+        super().__init__(f"message {offset} of node {node} ({topic}) is no {codec}: {detail}")
+        self.topic = topic
+        self.node = node
+        self.offset = offset
+        self.codec = codec
+
+
+class ClientClosed(PubSubError):
+    """The client or subscription is not open: closed already, or not connected yet."""
+
+
+__all__ = [
+    "BrokerUnavailable",
+    "ClientClosed",
+    "ConnectionRefused",
+    "CursorExpired",
+    "DecodeError",
+    "InvalidPosition",
+    "InvalidTopic",
+    "MessageTooLarge",
+    "NameInUse",
+    "ProtocolError",
+    "PubSubError",
+    "PublishRejected",
+    "PublishUnknown",
+    "Reason",
+]

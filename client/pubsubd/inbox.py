@@ -1,0 +1,149 @@
+"""What was received and not yet handed to the application, and where the application stands. Pure.
+
+Bounded by whoever fills it: it stops reading while `full`, and goes on once there is `room` again.
+Entries wait undecoded.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from pubsubd.codecs import Codec
+from pubsubd.errors import CursorExpired
+from pubsubd.messages import Message, read_messages
+from pubsubd.resume import Arrived, Event, Moved
+from pubsubd_protocol.frames import CursorExpired as Expired
+from pubsubd_protocol.positions import Position
+
+MAX_WAITING_BYTES = 1024 * 1024
+MAX_WAITING_EVENTS = 64
+
+
+class Inbox:
+    """A queue of events; `messages` and `notice` are what is being handed out of its front."""
+
+    __slots__ = ("_at", "_bytes", "_codec", "_events", "_handed", "messages", "notice", "told")
+
+    def __init__(self, codec: Codec) -> None:
+        self.messages: list[Message] = []
+        """Of the entry in hand, those not handed out yet; the next one is the last of the list."""
+        self.notice: CursorExpired | None = None
+        """The gap in hand. It is passed by `pass_gap`, when the application has dealt with it."""
+        self.told = False
+        """Whether the application has the notice in hand already."""
+        self._codec = codec
+        self._events: deque[Event] = deque()
+        self._bytes = 0
+        self._handed: dict[str, Position] = {}
+        self._at: tuple[str, Position] | None = None
+
+    @property
+    def full(self) -> bool:
+        return self._bytes > MAX_WAITING_BYTES or len(self._events) > MAX_WAITING_EVENTS
+
+    @property
+    def room(self) -> bool:
+        return 2 * self._bytes <= MAX_WAITING_BYTES and 2 * len(self._events) <= MAX_WAITING_EVENTS
+
+    def begin(self, positions: Mapping[str, Position]) -> None:
+        """The application stands here before it was handed anything."""
+        self._handed = dict(positions)
+
+    def put(self, event: Event) -> None:
+        """Raises no error and drops nothing; a move or a gap may merge with one that still waits."""
+        match event:
+            case Arrived(entry=entry):
+                self._bytes += entry.size
+            case Moved():
+                last = self._events[-1] if self._events else None
+                if isinstance(last, Moved) and last.node == event.node:
+                    self._events.pop()
+            case Expired():
+                if self._merge(event):
+                    return
+        self._events.append(event)
+
+    def advance(self) -> bool:
+        """Takes up the next messages or the next gap. False if nothing waits that is for the application.
+
+        Only when what was in hand has been handed out.
+        """
+        self._finish()
+        while self._events and not self.messages and self.notice is None:
+            event = self._events.popleft()
+            match event:
+                case Arrived(entry=entry, start=start):
+                    self._bytes -= entry.size
+                    self.messages = read_messages(entry, start, self._codec)
+                    self.messages.reverse()
+                    self._at = (entry.node, Position(entry.epoch, entry.next))
+                    if not self.messages:
+                        self._finish()
+                case Moved(node=node, position=position):
+                    self._handed[node] = position
+                case Expired(node=node, reason=reason, missed=missed, view=view):
+                    self.notice = CursorExpired(node, reason, missed, view.next, view.epoch.hex())
+                    self._at = (node, Position(view.epoch, view.next))
+        return bool(self.messages) or self.notice is not None
+
+    def pass_gap(self) -> None:
+        """The application has dealt with the gap in hand."""
+        self.notice = None
+        self.told = False
+        self._finish()
+
+    def positions(self) -> dict[str, Position]:
+        """Behind all that was handed out, and behind moves without a message that come next."""
+        positions = self.settled(self.messages[-1].offset if self.messages else None)
+        if self.told and self._at is not None:
+            node, position = self._at
+            positions[node] = position
+        if not self.messages and (self.notice is None or self.told):
+            for event in self._events:
+                if not isinstance(event, Moved):
+                    break
+                positions[event.node] = event.position
+        return positions
+
+    def settled(self, offset: int | None) -> dict[str, Position]:
+        """Behind all before the entry in hand, and what of that is before `offset`; None: all of it.
+
+        A gap in hand counts when it is passed.
+        """
+        positions = dict(self._handed)
+        if self._at is not None and self.notice is None:
+            node, position = self._at
+            if offset is not None:
+                position = Position(position.epoch, offset)
+            positions[node] = position
+        return positions
+
+    def _finish(self) -> None:
+        if self._at is not None:
+            node, position = self._at
+            self._handed[node] = position
+            self._at = None
+
+    def _merge(self, later: Expired) -> bool:
+        """One notice, wider range: `later` and one that waits, if no message of the node is between."""
+        for i in range(len(self._events) - 1, -1, -1):
+            event = self._events[i]
+            if isinstance(event, Arrived) and event.entry.node == later.node:
+                return False
+            if isinstance(event, Expired) and event.node == later.node:
+                missed = None
+                if event.missed is not None and later.missed is not None:
+                    missed = event.missed + later.missed
+                self._events[i] = Expired(later.node, later.reason, missed, later.view)
+                # Moves in between would lead back behind the merged gap.
+                rest = [e for e in list(self._events)[i + 1 :] if _node(e) != later.node]
+                while len(self._events) > i + 1:
+                    self._events.pop()
+                self._events.extend(rest)
+                return True
+        return False
+
+
+def _node(event: Event) -> str:
+    return event.entry.node if isinstance(event, Arrived) else event.node

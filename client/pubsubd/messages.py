@@ -1,0 +1,87 @@
+"""A received message, and how an entry becomes a list of them."""
+
+from __future__ import annotations
+
+from itertools import pairwise, repeat
+from typing import Any
+
+from pubsubd.codecs import Codec
+from pubsubd.errors import DecodeError
+from pubsubd_protocol.entries import Entry, open_entry
+
+
+class Source:
+    """What all messages of one entry have in common."""
+
+    __slots__ = ("codec", "epoch", "node", "time")
+
+    def __init__(self, node: str, epoch: str, time: float, codec: Codec) -> None:
+        self.node = node
+        self.epoch = epoch
+        self.time = time
+        self.codec = codec
+
+
+class Message:
+    """One message, as it stands in its node's stream at `offset`.
+
+    `raw` is the payload's bytes; `payload` decodes them at the first look.
+    """
+
+    __slots__ = ("_decoded", "_source", "offset", "raw", "topic")
+
+    _decoded: Any
+
+    def __init__(self, topic: str, raw: bytes, offset: int, source: Source) -> None:
+        self.topic = topic
+        self.raw = raw
+        self.offset = offset
+        self._source = source
+
+    @property
+    def payload(self) -> Any:
+        """The decoded payload. Raises `DecodeError`, which concerns this message only."""
+        try:
+            return self._decoded
+        except AttributeError:
+            pass
+        codec = self._source.codec
+        try:
+            self._decoded = codec.decode(self.raw)
+        except Exception as error:
+            raise DecodeError(
+                self.topic, self.node, self.offset, codec.name, f"{type(error).__name__}: {error}"
+            ) from error
+        return self._decoded
+
+    @property
+    def node(self) -> str:
+        """The node on which it was published."""
+        return self._source.node
+
+    @property
+    def epoch(self) -> str:
+        """The history in which `offset` means something, as 32 hex digits."""
+        return self._source.epoch
+
+    @property
+    def time(self) -> float:
+        """The producer's wall time in seconds since 1970; for people only, nothing is ordered by it."""
+        return self._source.time
+
+    def __repr__(self) -> str:
+        return f"Message({self.topic!r}, node={self.node!r}, offset={self.offset}, {len(self.raw)} bytes)"
+
+
+def read_messages(entry: Entry, start: int, codec: Codec) -> list[Message]:
+    """The messages of `entry` from offset `start` on. Cost: one object and one copy each, no decoding."""
+    columns = open_entry(entry)
+    source = Source(entry.node, entry.epoch.hex(), columns.time_us / 1e6, codec)
+    # One copy of all, then slices of bytes: cheaper than a slice of a view and a copy for each.
+    data = columns.payloads.tobytes()
+    raws = (data[a:b] for a, b in pairwise(columns.starts))
+    topics = map(columns.topics.__getitem__, columns.index)
+    messages = list(map(Message, topics, raws, columns.offsets, repeat(source)))
+    if start > entry.first:
+        return [message for message in messages if message.offset >= start]
+    return messages

@@ -1,0 +1,219 @@
+"""What is published and not yet answered: window, retries, receipts, deadlines. Pure.
+
+Batches go from `open` to `pending` (sealed, not written on this connection) to `in_flight` (written,
+not answered). A lost connection puts `in_flight` back before `pending`, to be sent again as retries.
+A batch gets its sequence when it is first written, so sequences rise by one without a hole.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from pubsubd.batching import MESSAGE_COST_BYTES, Failed, Outgoing, Placed
+from pubsubd.errors import BrokerUnavailable, PublishRejected, PublishUnknown, PubSubError
+from pubsubd_protocol.entries import encode_batch
+from pubsubd_protocol.errors import MessageTooLarge, ProtocolError
+from pubsubd_protocol.frames import Receipt, Rejected
+
+MAX_UNANSWERED_BYTES = 8 * 1024 * 1024
+LONGEST_OPEN_S = 0.05
+"""While the window is full a batch stays open for more messages, at most so long."""
+
+
+class Outbox:
+    """One client's published batches, in order."""
+
+    def __init__(self, socket: str) -> None:
+        self.full = False
+        """Whether a pipelined sender should wait. Clears when half of the bound is free again."""
+        self.lost_because = "it does not answer"
+        self._socket = socket
+        self._node = ""
+        self._connected = False
+        self._window = 1
+        self._max_message = 0
+        self._open: Outgoing | None = None
+        self._unstamped: list[Outgoing] = []
+        self._pending: deque[Outgoing] = deque()
+        self._in_flight: deque[Outgoing] = deque()
+        self._unanswered_bytes = 0
+        self._sequence = 0
+
+    def connected(self, node: str, window: int, max_message: int) -> None:
+        """A new connection stands; `writable` gives what has to go over it, retries first."""
+        self._connected = True
+        self._node = node
+        self._window = max(1, window)
+        self._max_message = max_message
+        self._review()
+
+    def disconnected(self, why: str) -> None:
+        self._connected = False
+        self.lost_because = why
+        unanswered = [outgoing for outgoing in self._in_flight if outgoing.outcome is None]
+        self._in_flight.clear()
+        for outgoing in unanswered:
+            assert outgoing.batch is not None
+            outgoing.batch.retry = True
+        self._pending.extendleft(reversed(unanswered))
+
+    def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
+        """Adds a message to the open batch, or to a new one, and returns that batch.
+
+        Raises `InvalidTopic` or `MessageTooLarge`, and then nothing has changed.
+        """
+        size = len(payload)
+        if size > self._max_message:
+            raise MessageTooLarge("a message", size, self._max_message)
+        batch = self._open
+        if (
+            batch is None
+            or size + MESSAGE_COST_BYTES > batch.room
+            or to != batch.to
+            or timeout_s != batch.timeout_s
+        ):
+            fresh = Outgoing(to, timeout_s)
+            fresh.add(topic, payload)
+            self._seal()
+            self._open = fresh
+            self._unstamped.append(fresh)
+            return fresh
+        batch.add(topic, payload)
+        return batch
+
+    def end_turn(self, now: float) -> float | None:
+        """The loop turn is over: its messages may go out. Returns the earliest new deadline."""
+        earliest = self._stamp(now)
+        waits = not self._connected or len(self._in_flight) >= self._window
+        batch = self._open
+        if batch is not None:
+            assert batch.opened_at is not None
+            if not waits or now - batch.opened_at >= LONGEST_OPEN_S:
+                self._seal()
+        return earliest
+
+    def writable(self) -> list[bytes]:
+        """The buffers to write now, as far as the window allows."""
+        buffers: list[bytes] = []
+        if not self._connected:
+            return buffers
+        while len(self._in_flight) < self._window:
+            if not self._pending:
+                # What waits for room in the window need not wait for its turn to end, too.
+                if self._open is None or self._open.opened_at is None:
+                    break
+                self._seal()
+            outgoing = self._pending.popleft()
+            batch = outgoing.batch
+            if batch is None:
+                batch = outgoing.write_as(self._sequence)
+                self._sequence += 1
+            self._in_flight.append(outgoing)
+            buffers.extend(encode_batch(batch))
+        return buffers
+
+    def receipt(self, receipt: Receipt) -> Outgoing | None:
+        """The batch that is accepted; None if it was given up before."""
+        outgoing = self._answered(receipt.sequence)
+        if outgoing is None:
+            return None
+        return self._end(outgoing, Placed(self._node, receipt.epoch, receipt.first))
+
+    def rejected(self, rejected: Rejected) -> Outgoing | None:
+        """The batch that is refused; None if it was given up before."""
+        outgoing = self._answered(rejected.sequence)
+        return None if outgoing is None else self._end(outgoing, Failed(_rejection(rejected)))
+
+    def expire(self, now: float) -> list[Outgoing]:
+        """Gives up the batches whose deadline has come."""
+        due = [o for o in self.unfinished() if o.deadline is not None and o.deadline <= now]
+        return [self._give_up(o, f"no answer within {o.timeout_s:g} s") for o in due]
+
+    def give_up_all(self, why: str) -> list[Outgoing]:
+        """Nothing goes out any more."""
+        return [self._give_up(outgoing, why) for outgoing in list(self.unfinished())]
+
+    def next_deadline(self) -> float | None:
+        return min((o.deadline for o in self.unfinished() if o.deadline is not None), default=None)
+
+    def unfinished(self) -> Iterator[Outgoing]:
+        for outgoing in self._in_flight:
+            if outgoing.outcome is None:
+                yield outgoing
+        yield from self._pending
+        if self._open is not None:
+            yield self._open
+
+    @property
+    def pending(self) -> bool:
+        """Whether a sealed batch waits to be written."""
+        return bool(self._pending)
+
+    def _stamp(self, now: float) -> float | None:
+        earliest: float | None = None
+        for batch in self._unstamped:
+            batch.opened_at = now
+            batch.deadline = now + batch.timeout_s
+            if earliest is None or batch.deadline < earliest:
+                earliest = batch.deadline
+        self._unstamped.clear()
+        return earliest
+
+    def _seal(self) -> None:
+        if self._open is not None:
+            self._open.seal()
+            self._unanswered_bytes += self._open.size
+            self._pending.append(self._open)
+            self._open = None
+            self._review()
+
+    def _answered(self, sequence: int) -> Outgoing | None:
+        outgoing = self._in_flight[0] if self._in_flight else None
+        if outgoing is None or outgoing.batch is None or outgoing.batch.sequence != sequence:
+            raise ProtocolError(
+                "unexpected_answer", f"an answer to batch {sequence}, which is not the next one due"
+            )
+        self._in_flight.popleft()
+        if outgoing.outcome is None:
+            return outgoing
+        self._review()
+        return None
+
+    def _give_up(self, outgoing: Outgoing, why: str) -> Outgoing:
+        error: PubSubError
+        if outgoing.batch is not None:
+            error = PublishUnknown(f"it was sent, {why} ({self.lost_because})")
+        else:
+            error = BrokerUnavailable(self._socket, f"{why} ({self.lost_because})")
+        if outgoing is self._open:
+            self._seal()
+        # One in flight keeps its place in the window: its answer may still come.
+        if outgoing in self._pending:
+            self._pending.remove(outgoing)
+        return self._end(outgoing, Failed(error))
+
+    def _end(self, outgoing: Outgoing, outcome: Placed | Failed) -> Outgoing:
+        outgoing.outcome = outcome
+        self._unanswered_bytes -= outgoing.size
+        self._review()
+        return outgoing
+
+    def _review(self) -> None:
+        batches = len(self._pending) + len(self._in_flight)
+        if self.full:
+            self.full = (
+                2 * batches > self._window or 2 * self._unanswered_bytes > MAX_UNANSWERED_BYTES
+            )
+        else:
+            self.full = batches >= self._window or self._unanswered_bytes >= MAX_UNANSWERED_BYTES
+
+
+def _rejection(rejected: Rejected) -> PubSubError:
+    match rejected.code:
+        case "too_large":
+            return MessageTooLarge("a batch", rejected.size or 0, rejected.limit or 0)
+        case "unknown":
+            return PublishUnknown(rejected.detail)
+        case code:
+            return PublishRejected(code, rejected.detail)

@@ -1,0 +1,209 @@
+"""The publishing side of a client: its one connection, and the outbox behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from pubsubd.batching import Failed, Outgoing, Placed
+from pubsubd.connection import Connection, Dialler, unexpected
+from pubsubd.errors import BrokerUnavailable, ClientClosed, PublishRejected, PublishUnknown
+from pubsubd.outbox import Outbox
+from pubsubd.redial import Redial
+from pubsubd_protocol.errors import PubSubError
+from pubsubd_protocol.frames import Frame, Receipt, Rejected
+from pubsubd_protocol.positions import is_node_name
+
+
+class Publisher:
+    """Writes when a loop turn is over, or when a batch is full; reconnects until it is closed."""
+
+    def __init__(
+        self,
+        dialler: Dialler,
+        on_lost: Callable[[PubSubError], None],
+        on_restored: Callable[[], None],
+    ) -> None:
+        self.outbox = Outbox(dialler.socket)
+        self.node = ""
+        self._dialler = dialler
+        self._on_lost = on_lost
+        self._on_restored = on_restored
+        self._loop = asyncio.get_running_loop()
+        self._connection: Connection | None = None
+        self._lost: asyncio.Future[PubSubError] = self._loop.create_future()
+        self._keeper: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._turn_ends = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._failure: Failed | None = None
+        self._failed = 0
+
+    async def start(self) -> None:
+        """Connects, or raises at once."""
+        await self._connect()
+        self._keeper = self._loop.create_task(self._keep(), name="pubsubd publisher")
+
+    def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
+        """Takes one message; it goes out when the loop turn is over, at the latest."""
+        if self._closed:
+            raise ClientClosed("this client is closed")
+        if to is not None and not is_node_name(to):
+            raise PublishRejected("unknown_node", f"{to!r} is no node name")
+        outgoing = self.outbox.put(topic, payload, to, timeout_s)
+        if not self._turn_ends:
+            self._turn_ends = True
+            self._loop.call_soon(self._end_turn)
+        return outgoing
+
+    async def placed(self, outgoing: Outgoing, count: int) -> Placed:
+        """Waits for the fate of `count` messages of a batch. Raises what kept them out."""
+        if outgoing.outcome is None:
+            watcher = self._loop.create_future()
+            outgoing.watchers.append(watcher)
+            outgoing.watched += count
+            await watcher
+        outcome = outgoing.outcome
+        assert outcome is not None
+        if isinstance(outcome, Failed):
+            raise outcome.error()
+        return outcome
+
+    async def room(self) -> None:
+        """Returns when the window has room again."""
+        while self.outbox.full and not self._closed:
+            self._room.clear()
+            await self._room.wait()
+
+    def pump(self) -> None:
+        """Writes what the window and the socket take."""
+        connection = self._connection
+        if connection is not None and not connection.choked:
+            buffers = self.outbox.writable()
+            if buffers:
+                connection.write(buffers)
+
+    async def flush(self) -> None:
+        """Returns when all that was put has an outcome. Raises the first failure that nobody waited for."""
+        await self._quiet()
+        self._raise_failure()
+
+    async def close(self, timeout_s: float) -> None:
+        """Lets unanswered batches end, for at most `timeout_s`; gives up the rest. Raises like `flush`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._quiet()
+        except TimeoutError:
+            pass
+        finally:
+            self._closed = True
+            self._room.set()
+            if self._keeper is not None:
+                self._keeper.cancel()
+                await asyncio.wait([self._keeper])
+            if self._timer is not None:
+                self._timer.cancel()
+            connection, self._connection = self._connection, None
+            self._finish(self.outbox.give_up_all("the client was closed"))
+            if connection is not None:
+                await connection.close()
+        self._raise_failure()
+
+    def received(self, connection: Connection, frame: Frame) -> None:
+        match frame:
+            case Receipt():
+                done = self.outbox.receipt(frame)
+            case Rejected():
+                done = self.outbox.rejected(frame)
+            case _:
+                raise unexpected(frame)
+        self._finish([done] if done is not None else [])
+        self.pump()
+
+    def lost(self, connection: Connection, why: PubSubError) -> None:
+        if connection is self._connection:
+            self._connection = None
+            self.outbox.disconnected(str(why))
+            self._on_lost(why)
+            self._lost.set_result(why)
+
+    def writable(self, connection: Connection) -> None:
+        self.pump()
+
+    async def _connect(self) -> None:
+        connection, welcome = await self._dialler.dial("publisher", self)
+        self._dialler.spoke_to = welcome.life
+        self.node = welcome.node
+        self._lost = self._loop.create_future()
+        self._connection = connection
+        self.outbox.connected(welcome.node, welcome.window, welcome.max_message)
+        self._settle_room()
+        self.pump()
+
+    async def _keep(self) -> None:
+        redial = Redial()
+        while True:
+            await self._lost
+            # Whatever the refusal: somebody may lift it, and each publish has its own deadline.
+            await redial.until_connected(self._connect, self._never)
+            self._on_restored()
+
+    def _never(self, why: PubSubError) -> bool:
+        self.outbox.lost_because = str(why)
+        return False
+
+    def _end_turn(self) -> None:
+        self._turn_ends = False
+        deadline = self.outbox.end_turn(self._loop.time())
+        self.pump()
+        if deadline is not None:
+            self._wake_at(deadline)
+
+    def _wake_at(self, deadline: float) -> None:
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._finish(self.outbox.expire(self._loop.time()))
+        deadline = self.outbox.next_deadline()
+        if deadline is not None:
+            self._wake_at(deadline)
+
+    def _finish(self, batches: list[Outgoing]) -> None:
+        for outgoing in batches:
+            for watcher in outgoing.watchers:
+                if not watcher.done():
+                    watcher.set_result(None)
+            unwatched = outgoing.count - outgoing.watched
+            if isinstance(outgoing.outcome, Failed) and unwatched:
+                self._failure = self._failure or outgoing.outcome
+                self._failed += unwatched
+        self._settle_room()
+
+    def _settle_room(self) -> None:
+        if not self.outbox.full:
+            self._room.set()
+
+    async def _quiet(self) -> None:
+        watchers = []
+        for outgoing in self.outbox.unfinished():
+            watcher = self._loop.create_future()
+            outgoing.watchers.append(watcher)
+            watchers.append(watcher)
+        for watcher in watchers:
+            await watcher
+
+    def _raise_failure(self) -> None:
+        if self._failure is None:
+            return
+        error, failed = self._failure.error(), self._failed
+        self._failure, self._failed = None, 0
+        if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
+            error.failed = failed
+        error.add_note(f"{failed} of the messages that were sent failed; this is the first reason")
+        raise error

@@ -1,0 +1,43 @@
+"""Trying again, with back-off, until a connection stands."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pubsubd.backoff import backoff_s
+from pubsubd_protocol.errors import PubSubError
+
+T = TypeVar("T")
+
+STEADY_S = 1.0
+"""A connection that stood so long ends a row of failures."""
+
+
+class Redial:
+    """A row of attempts. One that keeps flapping backs off like one that never comes."""
+
+    def __init__(self) -> None:
+        self._attempt = 0
+        self._stood_since: float | None = None
+
+    async def until_connected(
+        self, dial: Callable[[], Awaitable[T]], hopeless: Callable[[PubSubError], bool]
+    ) -> T:
+        """What `dial` returns, as soon as it does. Raises its error if that is `hopeless`."""
+        loop = asyncio.get_running_loop()
+        if self._stood_since is not None and loop.time() - self._stood_since >= STEADY_S:
+            self._attempt = 0
+        while True:
+            await asyncio.sleep(backoff_s(self._attempt, random.random()))
+            self._attempt += 1
+            try:
+                result = await dial()
+            except PubSubError as error:
+                if hopeless(error):
+                    raise
+                continue
+            self._stood_since = loop.time()
+            return result

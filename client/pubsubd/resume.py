@@ -1,0 +1,126 @@
+"""Where a session stands in what it *received*, and how it goes on over a new connection. Pure.
+
+Received is what the broker sent and this process holds, handed to the application or not. A reconnect
+presents these positions, so that nothing comes twice; what the application was given is `inbox.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import CursorExpired as Expired
+from pubsubd_protocol.frames import Skip, Subscribe, Subscribed, Told
+from pubsubd_protocol.positions import Position
+
+
+class Arrived:
+    """Messages: those of `entry` from offset `start` on."""
+
+    __slots__ = ("entry", "start")
+
+    def __init__(self, entry: Entry, start: int) -> None:
+        self.entry = entry
+        self.start = start
+
+
+class Moved:
+    """The position in `node`'s stream, without a message for this session."""
+
+    __slots__ = ("node", "position")
+
+    def __init__(self, node: str, position: Position) -> None:
+        self.node = node
+        self.position = position
+
+
+Event = Arrived | Moved | Expired
+
+
+class Session:
+    """One subscription's state over all of its connections."""
+
+    def __init__(
+        self,
+        patterns: tuple[str, ...],
+        start: str,
+        positions: Mapping[str, Position] | None,
+        name: str | None,
+        echo: bool,
+    ) -> None:
+        self.patterns = patterns
+        self.resumed = False
+        self.received: dict[str, Position] = dict(positions or {})
+        self._fresh = positions is None
+        self._start = start
+        self._born: bytes | None = None
+        self._name = name
+        self._echo = echo
+
+    @property
+    def stood(self) -> bool:
+        """Whether the broker has opened it, now or over an earlier connection."""
+        return self._born is not None
+
+    def subscribe(self) -> Subscribe:
+        """What opens the session on a new connection."""
+        positions = None if self._fresh else dict(self.received)
+        return Subscribe(self.patterns, self._start, positions, self._born, self._name, self._echo)
+
+    def subscribed(self, answer: Subscribed) -> list[Moved]:
+        """The session stands. Returns the positions that are new to it."""
+        if self._born is None:
+            self._born = answer.born
+            self.resumed = answer.resumed
+        self._fresh = False
+        # What was presented stands; the broker can only know more streams, or tell of a gap.
+        news = [
+            Moved(node, position)
+            for node, position in answer.positions.items()
+            if node not in self.received
+        ]
+        for moved in news:
+            self.received[moved.node] = moved.position
+        return news
+
+    def told(self, told: Told) -> Moved | None:
+        held = self.received.get(told.node)
+        if held is None:
+            self.received[told.node] = told.position
+            return Moved(told.node, told.position)
+        self._continues(told.node, held, told.position.offset)
+        return None
+
+    def entry(self, entry: Entry) -> Arrived | None:
+        """None if all of it was received before. Raises `ProtocolError` at a hole."""
+        held = self._held(entry.node)
+        self._continues(entry.node, held, entry.first)
+        if entry.next <= held.offset:
+            return None
+        self.received[entry.node] = Position(entry.epoch, entry.next)
+        return Arrived(entry, held.offset)
+
+    def skip(self, skip: Skip) -> Moved | None:
+        held = self._held(skip.node)
+        self._continues(skip.node, held, skip.first)
+        if skip.next <= held.offset:
+            return None
+        position = self.received[skip.node] = Position(skip.epoch, skip.next)
+        return Moved(skip.node, position)
+
+    def expired(self, expired: Expired) -> Expired:
+        self.received[expired.node] = Position(expired.view.epoch, expired.view.next)
+        return expired
+
+    def _held(self, node: str) -> Position:
+        held = self.received.get(node)
+        if held is None:
+            raise ProtocolError("no_position", f"a message of node {node}, before a position in it")
+        return held
+
+    def _continues(self, node: str, held: Position, first: int) -> None:
+        if first > held.offset:
+            raise ProtocolError(
+                "hole", f"node {node} goes on at {first}, the position is {held.offset}"
+            )

@@ -1,0 +1,47 @@
+"""One reload for many subscriptions that expire at once."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections.abc import Awaitable, Callable
+
+from pubsubd.errors import CursorExpired
+
+
+def single_flight(
+    reload: Callable[[CursorExpired], object], *, jitter_s: float = 0.5
+) -> Callable[[CursorExpired], Awaitable[None]]:
+    """An `on_expired` to share: those who call before a run has begun wait for the same run.
+
+    Who calls while a run is under way shares the *next* one, which begins when that one is over: what is
+    being read may be older than the caller's gap. A run begins up to `jitter_s` seconds late, by chance, so
+    that many processes don't read one database at the same moment. `reload` is given the first caller's
+    expiry; its error reaches all who share the run.
+    """
+    return _SingleFlight(reload, jitter_s)
+
+
+class _SingleFlight:
+    __slots__ = ("_jitter_s", "_next", "_reload", "_under_way")
+
+    def __init__(self, reload: Callable[[CursorExpired], object], jitter_s: float) -> None:
+        self._reload = reload
+        self._jitter_s = jitter_s
+        self._under_way = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+
+    async def __call__(self, expired: CursorExpired) -> None:
+        if self._next is None or self._next.done():
+            self._next = asyncio.create_task(self._run(expired))
+        # One caller who gives up must not take the run from the others.
+        await asyncio.shield(self._next)
+
+    async def _run(self, expired: CursorExpired) -> None:
+        async with self._under_way:
+            await asyncio.sleep(random.random() * self._jitter_s)
+            self._next = None
+            result = self._reload(expired)
+            if inspect.isawaitable(result):
+                await result

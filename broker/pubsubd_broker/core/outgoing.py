@@ -39,3 +39,11 @@ class Outgoing:
         self.size += len(encoded)
         if isinstance(frame, CursorExpired):
             self.expired.append(frame)
+
+    def extend(self, part: Outgoing) -> None:
+        """Everything that another one collected."""
+        self.buffers.extend(part.buffers)
+        self.frames += part.frames
+        self.size += part.size
+        self.messages += part.messages
+        self.entries_bytes += part.entries_bytes

@@ -43,7 +43,7 @@ class Source(Protocol):
         """The producer's answer, if it can be had here and now."""
 
     def fetch(self, reading: Reading, claim: Claim) -> bool:
-        """Has the producer call `reading.fetched`; False if it can't be asked now."""
+        """Has the producer asked and `reading.fetched` called; False if it can't be asked now."""
 
 
 class Reading:
@@ -70,7 +70,8 @@ class Reading:
         """Where the session begins again in its next life, if the broker keeps it."""
         self._inbox: deque[Entry | Skip] = deque()
         self._index: int | None = None
-        self._asked = False
+        # The claim on which the producer's answer is under way: any other answer is late.
+        self._asked: Claim | None = None
         self._expired: CursorExpired | None = None
         self._cursor: Cursor | None = None
         self._claim: Claim = FromStart()
@@ -90,6 +91,12 @@ class Reading:
         return self._cursor.position if self._cursor is not None else None
 
     @property
+    def end(self) -> Position:
+        """The position of a reader that has read all that is at hand."""
+        newest = self.source.log.newest
+        return Position(newest.epoch, newest.next)
+
+    @property
     def needs(self) -> Claim:
         """What this session would present to the producer."""
         return At(self._cursor.position) if self._cursor is not None else self._claim
@@ -103,6 +110,18 @@ class Reading:
         """The producer was reached: a session that waits to know where it stands gets its place."""
         if self._cursor is None:
             self._apply(view, resolve(self._claim, view, registered))
+
+    def lose_state(self, view: StreamView) -> None:
+        """The session lived before, and what it had read of this stream is no longer part of it."""
+        if self._cursor is not None:
+            here = StreamView(
+                view.epoch,
+                view.lineage,
+                min(view.oldest, self._cursor.position.offset),
+                self._cursor.position.offset,
+            )
+            self._expire(Expired(Reason.STATE_LOST, here.next, None), here)
+            self.wake()
 
     def rewind(self) -> None:
         """The application is gone; its next life begins at what it acknowledged."""
@@ -121,17 +140,23 @@ class Reading:
         """Nobody reads here, for now or for good."""
         self.source.log.forget(self.wake)
         self._index = None
-        self._asked = False
+        self._asked = None
         self._inbox.clear()
+
+    def awaits(self, claim: Claim) -> bool:
+        """Whether the answer to this very claim is still wanted."""
+        return self._asked is claim
 
     def link_lost(self) -> None:
         """What was asked will not be answered."""
-        self._asked = False
+        self._asked = None
 
-    def fetched(self, view: StreamView, answer: Answer, items: list[Entry | Skip]) -> None:
+    def fetched(
+        self, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
+    ) -> None:
         """The producer's answer to a fetch, and the first of what follows."""
-        if self._asked:
-            self._asked = False
+        if self.awaits(claim):
+            self._asked = None
             self._apply(view, answer)
             self._inbox.extend(items)
             self.wake()
@@ -142,7 +167,7 @@ class Reading:
         while reading and not out.full:
             if self._inbox:
                 self._read_inbox(choose, out)
-            elif self._asked:
+            elif self._asked is not None:
                 reading = False
             elif self._index is not None:
                 reading = self._read_log(choose, out)
@@ -194,8 +219,7 @@ class Reading:
             self._apply(gap.view, answer)
             return True
         # The producer still held what this session needs when the gap was made: it may hold it yet.
-        self._asked = self.source.fetch(self, claim)
-        return self._asked
+        return self._fetch(claim)
 
     def _find(self) -> bool:
         """Finds the position in the log at hand, or has the producer answer. Returns whether to go on."""
@@ -206,10 +230,16 @@ class Reading:
         claim = self.needs
         now = self.source.answer(claim)
         if now is None:
-            self._asked = self.source.fetch(self, claim)
+            self._fetch(claim)
             return False
         self._apply(*now)
         return self._locate()
+
+    def _fetch(self, claim: Claim) -> bool:
+        self._asked = claim
+        if not self.source.fetch(self, claim):
+            self._asked = None
+        return self._asked is not None
 
     def _locate(self) -> bool:
         if self._cursor is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pubsubd_broker.core.log import Log
-from pubsubd_protocol.attach import Resume
+from pubsubd_broker.core.reading import Reading
+from pubsubd_protocol.attach import Claim, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
@@ -20,7 +21,7 @@ class Replica:
     sessions of this node's earlier lives.
     """
 
-    __slots__ = ("log", "named", "node", "origin", "reader")
+    __slots__ = ("fetcher", "log", "named", "node", "origin", "reader")
 
     def __init__(
         self, node: str, reader: str, attached: Attached, max_messages: int, max_bytes: int
@@ -33,6 +34,14 @@ class Replica:
         self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset)
         self.origin = Position(view.epoch, attached.registered or 0)
         self.named: Mapping[str, int] = attached.named
+        self.fetcher: Callable[[Reading, Claim], bool] | None = None
+        """How to ask the producer on behalf of a session; None while the link is down."""
+
+    def answer(self, claim: Claim) -> None:
+        """Only the producer can say, and it is elsewhere."""
+
+    def fetch(self, reading: Reading, claim: Claim) -> bool:
+        return self.fetcher is not None and self.fetcher(reading, claim)
 
     @property
     def registration(self) -> Position:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from pubsubd_broker.core.config import SKIP_MESSAGES
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading, Source
-from pubsubd_protocol.attach import Claim, Earliest, FromStart, Remembered
+from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, Subscribe
@@ -24,14 +24,17 @@ class Session:
 
     __slots__ = (
         "_order",
+        "_presented",
         "_without",
         "born_here",
         "connected",
         "filter",
+        "left_ns",
         "name",
         "reader",
         "readings",
         "start",
+        "told_own_loss",
         "wake",
     )
 
@@ -40,7 +43,11 @@ class Session:
     ) -> None:
         self.reader = reader
         self.name = subscribe.name
+        self.left_ns = 0
+        """When its application left last."""
         self.born_here = born_here
+        self.told_own_loss = False
+        """Whether it knows that its own node's stream began anew."""
         self.connected = True
         self.wake: Callable[[], None] = _nobody
         self.readings: dict[str, Reading] = {}
@@ -52,6 +59,7 @@ class Session:
         self.filter = Filter(subscribe.patterns)
         self.start = subscribe.start
         self._without = None if subscribe.echo else client_id
+        self._presented = dict(subscribe.positions or {})
 
     def add(self, source: Source, start: Position | Claim) -> Reading:
         """Begins to read `source` at `start`."""
@@ -60,15 +68,19 @@ class Session:
         self._order.append(reading)
         return reading
 
-    def first_contact_claim(self) -> Claim:
-        """What it needs of a stream that it meets for the first time, together with its broker."""
+    def first_contact(self, node: str) -> Position | Claim:
+        """Where it stands in a stream that its broker meets for the first time."""
+        if node in self._presented:
+            return self._presented[node]
         if self.start == "earliest":
             return Earliest()
         return Remembered(waiting=True) if self.born_here else FromStart()
 
-    def resume_at(self, positions: Mapping[str, Position]) -> None:
-        """The client knows where it stands; that counts more than what it acknowledged."""
-        for node, position in positions.items():
+    def rejoin(self, subscribe: Subscribe, client_id: bytes) -> None:
+        """The application is back. If it knows where it stands, that counts more than what it acknowledged."""
+        self.connected = True
+        self.configure(subscribe, client_id)
+        for node, position in self._presented.items():
             reading = self.readings.get(node)
             if reading is not None:
                 reading.acknowledged = position
@@ -83,7 +95,10 @@ class Session:
     def needs(self, node: str) -> Claim:
         """What it needs of `node`'s stream, now or as soon as that node is reached."""
         reading = self.readings.get(node)
-        return reading.needs if reading is not None else self.first_contact_claim()
+        if reading is not None:
+            return reading.needs
+        start = self.first_contact(node)
+        return At(start) if isinstance(start, Position) else start
 
     def acknowledge(self, ack: Ack) -> None:
         """The application is done with all before `ack.position`. Raises `ProtocolError` if it never got there."""
@@ -105,9 +120,10 @@ class Session:
         ):
             reading.acknowledged = ack.position
 
-    def leave(self) -> None:
+    def leave(self, now_ns: int) -> None:
         """The application is gone; what the broker keeps of the session waits for its next life."""
         self.connected = False
+        self.left_ns = now_ns
         self.wake = _nobody
         for reading in self.readings.values():
             reading.rewind()
@@ -135,6 +151,11 @@ class Session:
         """Tells the session how far it has come in every stream, also where nothing was for it."""
         for reading in self.readings.values():
             reading.settle(out)
+
+    @property
+    def drained(self) -> bool:
+        """Whether it has read all that is at hand."""
+        return all(reading.position == reading.end for reading in self.readings.values())
 
     @property
     def untold(self) -> bool:

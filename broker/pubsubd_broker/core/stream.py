@@ -44,6 +44,11 @@ class Stream:
         return self.log.newest.next
 
     @property
+    def origin(self) -> Position:
+        """Where a session of this life stands that has no position here."""
+        return Position(self.epoch, 0)
+
+    @property
     def end(self) -> Position:
         return Position(self.epoch, self.next)
 
@@ -51,6 +56,10 @@ class Stream:
         """What this producer says to a reader's claim, and what it held when it said so."""
         view = self.view
         return view, resolve(claim, view, registered)
+
+    def fetch(self, reading: object, claim: Claim) -> bool:
+        """Never needed: this node answers for its own stream here and now."""
+        return False
 
     def publish(
         self, batch: Batch, publisher: Publisher, publisher_id: bytes, wall_us: int

@@ -1,0 +1,212 @@
+"""The shell around a node: sockets, clocks and chance in; what it wants sent, dialled and logged out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from typing import Final
+
+import structlog
+
+from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
+from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.status import Status, status
+from pubsubd_broker.settings import Settings
+from pubsubd_broker.transport import Link
+from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
+
+TICK_S: Final = 0.05
+DIAL_TIMEOUT_S: Final = 5.0
+
+log = structlog.get_logger("pubsubd")
+
+
+def read_clocks() -> Now:
+    return Now(time.monotonic_ns(), time.time_ns() // 1000)
+
+
+class Broker:
+    """One node, live on an event loop. Writes go out once per loop turn, pulled by what is ready."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        config = Config(
+            node=settings.node,
+            ring_messages=settings.ring_messages,
+            ring_bytes=settings.ring_bytes,
+            replica_messages=settings.replica_messages,
+            replica_bytes=settings.replica_bytes,
+            max_message=settings.max_message,
+            max_frame=settings.max_frame,
+            heartbeat_ns=int(settings.heartbeat_s * SECOND_NS),
+            peer_timeout_ns=int(settings.peer_timeout_s * SECOND_NS),
+            cursor_ttl_ns=int(settings.cursor_ttl_s * SECOND_NS),
+        )
+        epoch = new_epoch(os.urandom(EPOCH_BYTES))
+        self.node = Node(config, epoch, list(settings.peers), read_clocks())
+        self._loop = asyncio.get_running_loop()
+        self._links: dict[Connection, Link] = {}
+        self._flush_due = False
+        self._dials: set[asyncio.Task[None]] = set()
+        self._clients = 0
+
+    def client_link(self) -> Link:
+        """For a client that connects to the Unix socket."""
+        return Link(_Accepted(self, peers=False))
+
+    def peer_link(self) -> Link:
+        """For a peer that connects to the TCP listener."""
+        return Link(_Accepted(self, peers=True), self._user_timeout_ms)
+
+    def status(self) -> Status:
+        return status(self.node, read_clocks())
+
+    async def run(self) -> None:
+        """Lets time pass for the node, until cancelled."""
+        due = self._loop.time()
+        while True:
+            due += TICK_S
+            await asyncio.sleep(max(0.0, due - self._loop.time()))
+            late = self._loop.time() - due
+            self.node.surroundings.event_loop_lag_s = max(0.0, late)
+            if late > TICK_S:
+                due = self._loop.time()
+            self.tick()
+
+    def tick(self) -> None:
+        now = read_clocks()
+        self.node.tick(now)
+        for target in self.node.due(now):
+            task = self._loop.create_task(self._dial(target))
+            self._dials.add(task)
+            task.add_done_callback(self._dials.discard)
+        self.flush_soon()
+
+    async def drain(self, seconds: float) -> bool:
+        """Waits until what was accepted has reached everybody who is connected. Whether it did."""
+        self.node.drain()
+        deadline = self._loop.time() + seconds
+        while self._loop.time() < deadline:
+            self.flush()
+            if self.node.drained and not any(link.unsent_bytes for link in self._links.values()):
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+    async def close(self) -> None:
+        """Ends every connection."""
+        for task in self._dials:
+            task.cancel()
+        for link in list(self._links.values()):
+            link.transport.close()
+        await asyncio.sleep(0)
+        for link in list(self._links.values()):
+            link.transport.abort()
+        self.flush()
+
+    # The links' side.
+
+    def accepted(self, link: Link, *, peers: bool) -> Connection:
+        self._clients += 1
+        if peers:
+            host, port = link.transport.get_extra_info("peername")[:2]
+            label = f"{host}:{port}"
+        else:
+            label = f"client-{self._clients}"
+        connection = self.node.accept(label, read_clocks(), peers=peers)
+        self._links[connection] = link
+        return connection
+
+    def dialled(self, link: Link, target: Target) -> Connection:
+        connection = self.node.dialled(target, read_clocks())
+        self._links[connection] = link
+        return connection
+
+    def received(self, link: Link, count: int) -> None:
+        connection = link.connection
+        try:
+            connection.received(count, read_clocks())
+        except Exception as error:
+            log.exception("connection.crashed", connection=connection.label)
+            self.node.failed(connection, error)
+        self.flush_soon()
+
+    def lost(self, link: Link) -> None:
+        self._links.pop(link.connection, None)
+        link.connection.lost(read_clocks(), random.random())
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Once more in this loop turn, however often it is asked for."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Writes what is ready where the socket takes it, then logs what happened."""
+        self._flush_due = False
+        now = read_clocks()
+        for connection in self.node.take_ready():
+            link = self._links.get(connection)
+            if link is not None and (connection.writable or connection.closing):
+                link.write(self._pull(connection, now))
+        if self.node.ready:
+            self.flush_soon()
+        for notice in self.node.notices.take():
+            getattr(log, notice.level)(notice.event, **notice.fields)
+
+    def _pull(self, connection: Connection, now: Now) -> list[bytes]:
+        try:
+            return connection.pull(FETCH_BYTES, now)
+        except Exception as error:
+            log.exception("connection.crashed", connection=connection.label)
+            self.node.failed(connection, error)
+            return []
+
+    @property
+    def _user_timeout_ms(self) -> int:
+        return int(self._settings.peer_timeout_s * 1000)
+
+    async def _dial(self, target: Target) -> None:
+        host, port = target.address
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT_S):
+                await self._loop.create_connection(
+                    lambda: Link(_Dialled(self, target), self._user_timeout_ms), host, port
+                )
+        except (OSError, TimeoutError) as error:
+            reason = str(error) or f"no answer within {DIAL_TIMEOUT_S:g} s"
+            self.node.dial_failed(target, reason, read_clocks(), random.random())
+            self.flush_soon()
+
+
+class _Accepted:
+    """The host of links that came in."""
+
+    def __init__(self, broker: Broker, *, peers: bool) -> None:
+        self._broker = broker
+        self._peers = peers
+        self.received = broker.received
+        self.lost = broker.lost
+        self.flush_soon = broker.flush_soon
+
+    def opened(self, link: Link) -> Connection:
+        return self._broker.accepted(link, peers=self._peers)
+
+
+class _Dialled:
+    """The host of the link to one target."""
+
+    def __init__(self, broker: Broker, target: Target) -> None:
+        self._broker = broker
+        self._target = target
+        self.received = broker.received
+        self.lost = broker.lost
+        self.flush_soon = broker.flush_soon
+
+    def opened(self, link: Link) -> Connection:
+        return self._broker.dialled(link, self._target)

@@ -1,0 +1,171 @@
+"""The broker's ends of its clients' connections: a publisher's, a session's, a command's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pubsubd_broker.core.config import SECOND_NS, SKIP_DELAY_NS, Now
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.status import report
+from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError
+from pubsubd_protocol.frames import (
+    Ack,
+    FilterSet,
+    Frame,
+    Heartbeat,
+    Query,
+    Report,
+    SetFilter,
+    Subscribe,
+    Subscribed,
+)
+from pubsubd_protocol.topics import Filter
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.connection import Connection
+    from pubsubd_broker.core.node import Node
+
+
+class PublisherEnd:
+    """Batches in, one answer each, in order."""
+
+    role = "publisher"
+
+    def __init__(
+        self, node: Node, connection: Connection, publisher_id: bytes, same_life: bool
+    ) -> None:
+        self._node = node
+        self._connection = connection
+        self._id = publisher_id
+        self._publisher = node.publishers.connect(publisher_id, same_life)
+        # When the batches came whose answers have not been written yet.
+        self._unanswered_ns: list[int] = []
+
+    def received(self, frame: Frame, now: Now) -> None:
+        if not isinstance(frame, Batch):
+            raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a publisher")
+        self._connection.send(self._node.publish(frame, self._publisher, self._id, now))
+        self._unanswered_ns.append(now.mono_ns)
+
+    def pull(self, out: Outgoing, now: Now) -> bool:
+        for came_ns in self._unanswered_ns:
+            self._node.counters.publish_seconds.observe((now.mono_ns - came_ns) / SECOND_NS)
+        self._unanswered_ns.clear()
+        return False
+
+    def heartbeat(self) -> Heartbeat | None:
+        return None
+
+    def tick(self, now: Now) -> None:
+        """Nothing here waits for time."""
+
+    def lost(self, now: Now) -> None:
+        self._node.publishers.disconnect(self._id)
+
+
+class SessionEnd:
+    """One session's connection: what it has to read is pulled while the socket takes it."""
+
+    role = "session"
+
+    def __init__(self, node: Node, connection: Connection, client_id: bytes) -> None:
+        self.session: Session | None = None
+        self._node = node
+        self._connection = connection
+        self._client_id = client_id
+        self._settled_ns = 0
+
+    def received(self, frame: Frame, now: Now) -> None:
+        match frame:
+            case Subscribe() if self.session is None:
+                self._subscribe(frame, now)
+            case SetFilter() if self.session is not None:
+                self._set_filter(self.session, frame)
+            case Ack() if self.session is not None:
+                self.session.acknowledge(frame)
+                self._node.sessions.acknowledged(self.session, frame.node, now)
+            case _:
+                raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a session")
+
+    def pull(self, out: Outgoing, now: Now) -> bool:
+        if self.session is None:
+            return False
+        more = self.session.pull(out)
+        self._node.delivered(self.session, out)
+        return more
+
+    def heartbeat(self) -> Heartbeat | None:
+        return None
+
+    def tick(self, now: Now) -> None:
+        if (
+            self.session is not None
+            and now.mono_ns - self._settled_ns >= SKIP_DELAY_NS
+            and self.session.untold
+        ):
+            self._settled_ns = now.mono_ns
+            if self._connection.writable:
+                self._settle(self.session)
+
+    def lost(self, now: Now) -> None:
+        if self.session is not None:
+            self._node.sessions.leave(self.session, now)
+
+    def _subscribe(self, subscribe: Subscribe, now: Now) -> None:
+        try:
+            self.session, resumed = self._node.sessions.open(subscribe, self._client_id)
+        except InvalidTopic as error:
+            self._connection.refuse("invalid_topic", str(error))
+            return
+        except ConnectionRefused as refusal:
+            self._connection.refuse(refusal.code, refusal.detail)
+            return
+        self.session.wake = self._connection.wake
+        self._settled_ns = now.mono_ns
+        self._connection.send(Subscribed(self.session.positions, self._node.life, resumed))
+
+    def _set_filter(self, session: Session, frame: SetFilter) -> None:
+        try:
+            changed = Filter(frame.patterns)
+        except InvalidTopic as error:
+            self._connection.refuse("invalid_topic", str(error))
+            return
+        # Everything before the change has been judged by the old patterns: say up to where that is.
+        self._settle(session)
+        session.filter = changed
+        self._connection.send(FilterSet(session.positions))
+
+    def _settle(self, session: Session) -> None:
+        out = Outgoing(0)
+        session.settle(out)
+        self._node.delivered(session, out)
+        self._connection.send_all(out)
+
+
+class ControlEnd:
+    """Answers the command line."""
+
+    role = "control"
+
+    def __init__(self, node: Node, connection: Connection) -> None:
+        self._node = node
+        self._connection = connection
+
+    def received(self, frame: Frame, now: Now) -> None:
+        if not isinstance(frame, Query):
+            raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a command")
+        self._connection.send(Report(report(self._node, frame, now)))
+
+    def pull(self, out: Outgoing, now: Now) -> bool:
+        return False
+
+    def heartbeat(self) -> Heartbeat | None:
+        return None
+
+    def tick(self, now: Now) -> None:
+        """Nothing here waits for time."""
+
+    def lost(self, now: Now) -> None:
+        """Nothing to give back."""

@@ -1,0 +1,181 @@
+"""A connection as the core sees it: bytes in, bytes out, and an end that knows what they mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from pubsubd_broker.core.config import HANDSHAKE_BYTES, HANDSHAKE_NS, MAX_OUTBOX_BYTES, Now
+from pubsubd_broker.core.liveness import is_silent
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_protocol.codec import decode, encode
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
+from pubsubd_protocol.framing import FrameReader
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.dialling import Target
+    from pubsubd_broker.core.node import Node
+
+MAX_FRAME_OVERHEAD = 64 * 1024
+"""What an entry's frame may be longer than the batch that was published: its head."""
+
+
+class End(Protocol):
+    """What a connection is for, once it has greeted."""
+
+    @property
+    def role(self) -> str: ...
+
+    def received(self, frame: Frame, now: Now) -> None:
+        """Takes one frame. Raises `ProtocolError` if it may not come now."""
+
+    def pull(self, out: Outgoing, now: Now) -> bool:
+        """Writes what there is, up to the budget. Returns whether there is more."""
+
+    def heartbeat(self) -> Heartbeat | None:
+        """What a silent link says to show that it lives; None where none is needed."""
+
+    def tick(self, now: Now) -> None:
+        """Time has passed."""
+
+    def lost(self, now: Now) -> None:
+        """The connection is gone."""
+
+
+class Connection:
+    """`space()` → write there → `received(n)`; `pull()` for what to send. Ends once `closing` is set.
+
+    `peers`: whether it came in where peers are served (else where clients are), or was dialled (`target`).
+    """
+
+    def __init__(
+        self, node: Node, label: str, now: Now, *, peers: bool, target: Target | None = None
+    ) -> None:
+        self._node = node
+        self.label = label
+        """Where it comes from, or leads to: for people."""
+        self.peers = peers
+        self.target = target
+        self.end: End | None = None
+        self.reader = FrameReader(HANDSHAKE_BYTES)
+        self.closing = False
+        """Nothing more comes in; what is still to be sent is sent, then it ends."""
+        self.writable = True
+        """Set by the shell: whether the socket takes more."""
+        self._opened_ns = now.mono_ns
+        self._heard_ns = now.mono_ns
+        self._sent_ns = now.mono_ns
+        self._outbox: list[bytes] = []
+        self._outbox_bytes = 0
+        if target is not None:
+            self.send(Hello(MAGIC, VERSION, VERSION, "peer", node.name, node.life))
+
+    def space(self) -> memoryview:
+        return self.reader.space()
+
+    def received(self, count: int, now: Now) -> None:
+        """`count` bytes came into `space()`."""
+        self._heard_ns = now.mono_ns
+        self.reader.received(count)
+        try:
+            for frame in self.reader.frames():
+                if self.closing:
+                    return
+                self._frame(decode(frame), now)
+        except ProtocolError as error:
+            self.violated(error)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether to read on: not while the other end leaves its answers unread."""
+        return self._outbox_bytes < MAX_OUTBOX_BYTES
+
+    def pull(self, budget: int, now: Now) -> list[bytes]:
+        """What to send now, about `budget` bytes of it; wakes itself if there is more."""
+        out = Outgoing(budget)
+        out.buffers, self._outbox = self._outbox, out.buffers
+        out.size, self._outbox_bytes = self._outbox_bytes, 0
+        if self.end is not None and not self.closing and self.end.pull(out, now):
+            self.wake()
+        if out.buffers:
+            self._sent_ns = now.mono_ns
+        return out.buffers
+
+    def send(self, frame: Frame) -> None:
+        encoded = encode(frame)
+        self._outbox.append(encoded)
+        self._outbox_bytes += len(encoded)
+        self.wake()
+
+    def send_all(self, out: Outgoing) -> None:
+        self._outbox.extend(out.buffers)
+        self._outbox_bytes += out.size
+        self.wake()
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._node.ready.add(self)
+
+    def refuse(self, code: str, detail: str) -> None:
+        """Says why, and ends the connection."""
+        if not self.closing:
+            self._node.refused(self, code, detail)
+            self.send(Refused(code, detail))
+            self.closing = True
+
+    def violated(self, error: ProtocolError) -> None:
+        """The other end broke the protocol: it is told, counted, logged, and cut off."""
+        if not self.closing:
+            self._node.violated(self, error)
+            self.send(Refused("protocol", str(error)[:1000]))
+            self.closing = True
+
+    def close(self) -> None:
+        """Ends the connection without a word."""
+        self.closing = True
+        self.wake()
+
+    def tick(self, now: Now, heartbeat_ns: int, timeout_ns: int) -> None:
+        """Time has passed: cut who is late, say that one lives."""
+        if self.closing:
+            return
+        if self.end is None:
+            if now.mono_ns - self._opened_ns > HANDSHAKE_NS:
+                self.refuse(
+                    "handshake_timeout", f"no greeting within {HANDSHAKE_NS // 1_000_000} ms"
+                )
+            return
+        heartbeat = self.end.heartbeat()
+        if heartbeat is not None:
+            if is_silent(self._heard_ns, now.mono_ns, timeout_ns):
+                self._node.silent(self, (now.mono_ns - self._heard_ns) // 1_000_000)
+                self.close()
+                return
+            if now.mono_ns - self._sent_ns >= heartbeat_ns and not self._outbox:
+                self.send(heartbeat)
+        self.end.tick(now)
+
+    def lost(self, now: Now, chance: float) -> None:
+        """The connection is gone, whoever ended it."""
+        self.closing = True
+        if self.end is not None:
+            self.end.lost(now)
+        self._node.connection_lost(self, now, chance)
+
+    def _frame(self, frame: Frame, now: Now) -> None:
+        if isinstance(frame, Refused):
+            self._node.refused_by(self, frame)
+            self.closing = True
+            self.wake()
+        elif self.end is not None:
+            self.end.received(frame, now)
+        elif self.target is None and isinstance(frame, Hello):
+            self.end = self._node.greet(self, frame, now)
+            self.reader.limit = self._node.config.max_frame
+        elif self.target is not None and isinstance(frame, Welcome):
+            self.end = self._node.welcomed(self, self.target, frame)
+            self.reader.limit = (
+                max(frame.max_frame, self._node.config.max_frame) + MAX_FRAME_OVERHEAD
+            )
+        else:
+            raise ProtocolError("unexpected_frame", f"{type(frame).__name__} before the greeting")

@@ -1,0 +1,222 @@
+"""The consumer's end of a peer link: pulls a peer's stream into the replica, and fetches for those behind."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, Now
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.replica import Replica, check_origin
+from pubsubd_protocol.attach import Answer, Claim, Reason, Resume, resolve, short
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import (
+    Ack,
+    Attach,
+    Attached,
+    CursorExpired,
+    Fetch,
+    Fetched,
+    Frame,
+    Heartbeat,
+    Skip,
+)
+from pubsubd_protocol.positions import StreamView
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.connection import Connection
+    from pubsubd_broker.core.dialling import Target
+    from pubsubd_broker.core.node import Node
+
+
+class _Fetching:
+    """A fetch under way: for whom, and what has come of it."""
+
+    __slots__ = ("claim", "items", "left", "reading")
+
+    def __init__(self, reading: Reading, claim: Claim) -> None:
+        self.reading = reading
+        self.claim = claim
+        self.items: list[Entry | Skip] = []
+        self.left = 0
+
+
+class ConsumerEnd:
+    """Attaches once; a reconnect is a new link with a new one of these."""
+
+    role = "producer"
+
+    def __init__(
+        self, node: Node, connection: Connection, target: Target, producer: str, life: bytes
+    ) -> None:
+        self.producer = producer
+        self.target = target
+        self.life = life
+        self.replica: Replica | None = None
+        """Set once the producer has answered the attach."""
+        self.producer_next: int | None = None
+        self._node = node
+        self._connection = connection
+        self._acknowledged = -1
+        self._ack_due_ns: int | None = None
+        self._named_told: dict[str, int] = {}
+        self._fetch_id = 0
+        self._fetching: dict[int, _Fetching] = {}
+        self._waiting: deque[_Fetching] = deque()
+        # The fetch whose entries are coming in, between its answer and its last frame.
+        self._incoming: tuple[_Fetching, Fetched] | None = None
+        self._claim = node.attach_claim(producer)
+        connection.send(Attach(self._claim))
+
+    def received(self, frame: Frame, now: Now) -> None:
+        if self.replica is None:
+            if isinstance(frame, Attached):
+                self._attached(frame, now)
+            elif not isinstance(frame, Heartbeat):
+                raise ProtocolError(
+                    "unexpected_frame", f"{type(frame).__name__} before the attach is answered"
+                )
+            return
+        match frame:
+            case Entry() | Skip() if self._incoming is not None:
+                self._fetched_item(*self._incoming, frame)
+            case Entry() | Skip():
+                self.replica.append(frame)
+                self._node.counters.received(self.producer, frame)
+                self._owe_ack(now)
+            case CursorExpired():
+                self.replica.expired(frame)
+                self._node.registration_expired(self.producer, frame)
+                self._owe_ack(now)
+            case Fetched() if self._incoming is None:
+                self._fetched(frame)
+            case Heartbeat(following):
+                self.producer_next = following
+            case _:
+                raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a producer")
+
+    def fetch(self, reading: Reading, claim: Claim) -> bool:
+        """Asks the producer on behalf of one session; further ones than a few wait their turn."""
+        if self.replica is None:
+            return False
+        self._waiting.append(_Fetching(reading, claim))
+        self._send_fetches()
+        return True
+
+    def named_moved(self, now: Now) -> None:
+        """A named session acknowledged something: the producer is to know, soon."""
+        if self._ack_due_ns is None and self.replica is not None:
+            self._ack_due_ns = now.mono_ns + ACK_DELAY_NS
+
+    def pull(self, out: Outgoing, now: Now) -> bool:
+        return False
+
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat()
+
+    @property
+    def lag(self) -> int | None:
+        """Messages that the producer is known to have beyond the replica."""
+        if self.replica is None or self.producer_next is None:
+            return None
+        return max(0, self.producer_next - self.replica.log.newest.next)
+
+    def tick(self, now: Now) -> None:
+        if self._ack_due_ns is not None and now.mono_ns >= self._ack_due_ns:
+            self._acknowledge()
+
+    def lost(self, now: Now) -> None:
+        unanswered = [*self._fetching.values(), *self._waiting]
+        self._fetching.clear()
+        self._waiting.clear()
+        self._incoming = None
+        for fetching in unanswered:
+            fetching.reading.link_lost()
+        self._node.producer_lost(self, now)
+
+    def _attached(self, attached: Attached, now: Now) -> None:
+        self.producer_next = attached.view.next
+        answer = self._judged(self._claim, attached.view, attached.answer, attached.registered)
+        self.replica = self._node.producer_attached(self, attached, answer)
+        self._named_told = dict(attached.named)
+        self._acknowledge()
+
+    def _owe_ack(self, now: Now) -> None:
+        assert self.replica is not None
+        if self.replica.log.newest.next - self._acknowledged >= ACK_MESSAGES:
+            self._acknowledge()
+        elif self._ack_due_ns is None:
+            self._ack_due_ns = now.mono_ns + ACK_DELAY_NS
+
+    def _acknowledge(self) -> None:
+        assert self.replica is not None
+        self._ack_due_ns = None
+        registration = self.replica.registration
+        self._acknowledged = registration.offset
+        self._connection.send(Ack(self.producer, registration, self._named_moves()))
+
+    def _named_moves(self) -> dict[str, int | None]:
+        """What the producer does not know yet of this node's named sessions."""
+        assert self.replica is not None
+        stand = self._node.sessions.named_cursors(self.replica)
+        moves: dict[str, int | None] = {
+            n: c for n, c in stand.items() if self._named_told.get(n) != c
+        }
+        moves.update((name, None) for name in self._named_told if name not in stand)
+        self._named_told = stand
+        return moves
+
+    def _send_fetches(self) -> None:
+        while self._waiting and len(self._fetching) < MAX_FETCHES:
+            fetching = self._waiting.popleft()
+            if not fetching.reading.awaits(fetching.claim):
+                continue
+            self._fetch_id += 1
+            self._fetching[self._fetch_id] = fetching
+            self._connection.send(Fetch(self._fetch_id, fetching.claim, FETCH_BYTES))
+
+    def _fetched(self, fetched: Fetched) -> None:
+        fetching = self._fetching.pop(fetched.id, None)
+        if fetching is None:
+            raise ProtocolError(
+                "fetch", f"{self.producer} answered fetch {fetched.id}, which was not asked"
+            )
+        fetching.left = fetched.count
+        if fetched.count:
+            self._incoming = (fetching, fetched)
+        else:
+            self._finish(fetching, fetched)
+
+    def _fetched_item(self, fetching: _Fetching, fetched: Fetched, item: Entry | Skip) -> None:
+        check_origin(item, self.producer, self._node.name)
+        if not isinstance(fetched.answer, Resume):
+            raise ProtocolError("fetch", f"{self.producer} sent messages to an expired cursor")
+        expected = fetching.items[-1].next if fetching.items else fetched.answer.offset
+        if item.first != expected and (fetching.items or not item.first < expected < item.next):
+            raise ProtocolError(
+                "offset",
+                f"{self.producer} sent {item.first}..{item.next} where {expected} comes next",
+            )
+        fetching.items.append(item)
+        fetching.left -= 1
+        if fetching.left == 0:
+            self._incoming = None
+            self._finish(fetching, fetched)
+
+    def _finish(self, fetching: _Fetching, fetched: Fetched) -> None:
+        answer = self._judged(fetching.claim, fetched.view, fetched.answer)
+        fetching.reading.fetched(fetching.claim, fetched.view, answer, fetching.items)
+        self._send_fetches()
+
+    def _judged(
+        self, claim: Claim, view: StreamView, said: Resume | Reason, registered: int | None = None
+    ) -> Answer:
+        """The producer's answer with its figures; both ends go by one rule, so what it said has to agree."""
+        answer = resolve(claim, view, registered)
+        if short(answer) != said:
+            raise ProtocolError(
+                "attach", f"{self.producer} answered {said}, by its own view it is {answer}"
+            )
+        return answer

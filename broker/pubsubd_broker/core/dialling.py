@@ -1,0 +1,78 @@
+"""The addresses of peers, and when to dial each again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pubsubd_broker.core.liveness import backoff_ns
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.connection import Connection
+
+Address = tuple[str, int]
+
+
+class Target:
+    """One address at which a peer is said to be."""
+
+    __slots__ = (
+        "address",
+        "attempts",
+        "connection",
+        "dialling",
+        "due_ns",
+        "error",
+        "is_self",
+        "node",
+        "reached",
+        "reconnects",
+    )
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.node: str | None = None
+        """Who answered there last."""
+        self.connection: Connection | None = None
+        self.dialling = False
+        self.attempts = 0
+        self.due_ns = 0
+        self.reached = False
+        """Whether a node was met there, ever."""
+        self.is_self = False
+        """Whether this node itself answered there: not dialled again."""
+        self.reconnects = 0
+        self.error: str | None = None
+        """Why there is no connection, as a sentence; None while there is one."""
+
+    @property
+    def label(self) -> str:
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def is_due(self, now_ns: int) -> bool:
+        return (
+            self.connection is None
+            and not self.dialling
+            and not self.is_self
+            and now_ns >= self.due_ns
+        )
+
+    def opened(self, connection: Connection) -> None:
+        self.dialling = False
+        self.connection = connection
+
+    def attached(self, node: str) -> None:
+        """A stream is being pulled from there: the next failure is a first one again."""
+        if self.reached:
+            self.reconnects += 1
+        self.node = node
+        self.reached = True
+        self.attempts = 0
+        self.error = None
+
+    def failed(self, now_ns: int, chance: float) -> None:
+        """No connection there, or no more; `error` says why."""
+        self.dialling = False
+        self.connection = None
+        self.due_ns = now_ns + backoff_ns(self.attempts, chance)
+        self.attempts += 1

@@ -1,0 +1,434 @@
+"""A node: one broker's stream, its replicas, its sessions, and the links between them. Pure.
+
+The shell gives it connections, bytes and the time; it gives back what to send (`ready`), whom to dial
+(`due`) and what to log (`notices`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pubsubd_broker.core.client_ends import ControlEnd, PublisherEnd, SessionEnd
+from pubsubd_broker.core.config import (
+    MAX_CONNECTIONS,
+    MAX_CONSUMERS,
+    MAX_PUBLISHERS,
+    PUBLISH_WINDOW,
+    Config,
+    Now,
+)
+from pubsubd_broker.core.connection import Connection, End
+from pubsubd_broker.core.consumer_end import ConsumerEnd
+from pubsubd_broker.core.counters import Counters
+from pubsubd_broker.core.dialling import Address, Target
+from pubsubd_broker.core.lag import LagWarning
+from pubsubd_broker.core.naming import conflict
+from pubsubd_broker.core.notices import Notices
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.producer_end import ProducerEnd
+from pubsubd_broker.core.publishers import Publisher, Publishers
+from pubsubd_broker.core.registry import CursorRegistry
+from pubsubd_broker.core.replica import Replica
+from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.sessions import Sessions
+from pubsubd_broker.core.status import Surroundings
+from pubsubd_broker.core.stream import Stream
+from pubsubd_protocol.attach import Answer, At, Claim, Expired
+from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import (
+    MAGIC,
+    VERSION,
+    Attached,
+    CursorExpired,
+    Hello,
+    Receipt,
+    Refused,
+    Rejected,
+    Welcome,
+)
+from pubsubd_protocol.positions import Epoch, is_node_name
+
+
+class Node:
+    """`epoch` is this life's: drawn by the shell from the system's entropy, never twice."""
+
+    def __init__(self, config: Config, epoch: Epoch, peers: list[Address], now: Now) -> None:
+        self.config = config
+        self.name = config.node
+        self.life = epoch
+        self.stream = Stream(
+            config.node,
+            epoch,
+            ring_messages=config.ring_messages,
+            ring_bytes=config.ring_bytes,
+            max_message=config.max_message,
+        )
+        self.publishers = Publishers(MAX_PUBLISHERS, PUBLISH_WINDOW)
+        self.registry = CursorRegistry(MAX_CONSUMERS)
+        self.replicas: dict[str, Replica] = {}
+        self.producers: dict[str, ConsumerEnd] = {}
+        """The link to each producer, from the greeting on."""
+        self.consumers: dict[str, tuple[ProducerEnd, Connection]] = {}
+        self.sessions = Sessions(self)
+        self.targets = [Target(address) for address in dict.fromkeys(peers)]
+        self.connections: set[Connection] = set()
+        self.ready: set[Connection] = set()
+        """Connections that may have something to send."""
+        self.counters = Counters()
+        self.notices = Notices()
+        self.surroundings = Surroundings()
+        self.draining = False
+        self._lag_warning = LagWarning()
+        self.started_ns = now.mono_ns
+        self._ticked_ns = now.mono_ns
+
+    # The shell's side.
+
+    def accept(self, label: str, now: Now, *, peers: bool) -> Connection:
+        """Somebody connected, where peers are served or where clients are."""
+        connection = Connection(self, label, now, peers=peers)
+        self.connections.add(connection)
+        if len(self.connections) > MAX_CONNECTIONS:
+            connection.refuse(
+                "too_many_connections", f"{MAX_CONNECTIONS} connections are open, that is the limit"
+            )
+        return connection
+
+    def due(self, now: Now) -> list[Target]:
+        """The addresses to dial now."""
+        due = [
+            target for target in self.targets if not self.draining and target.is_due(now.mono_ns)
+        ]
+        for target in due:
+            target.dialling = True
+        return due
+
+    def dialled(self, target: Target, now: Now) -> Connection:
+        """The dial succeeded."""
+        connection = Connection(self, target.label, now, peers=True, target=target)
+        self.connections.add(connection)
+        target.opened(connection)
+        return connection
+
+    def dial_failed(self, target: Target, error: str, now: Now, chance: float) -> None:
+        self._target_failed(target, error)
+        target.failed(now.mono_ns, chance)
+
+    def take_ready(self) -> set[Connection]:
+        ready, self.ready = self.ready, set()
+        return ready
+
+    def tick(self, now: Now) -> None:
+        """To be called every 50 ms or so: whatever waits for time goes by this."""
+        for end in list(self.producers.values()):
+            end.tick(now)
+        if now.mono_ns - self._ticked_ns < self.config.heartbeat_ns // 4:
+            return
+        self._ticked_ns = now.mono_ns
+        for connection in list(self.connections):
+            connection.tick(now, self.config.heartbeat_ns, self.config.peer_timeout_ns)
+        for consumer in self.registry.expire(
+            self.stream.view.oldest, self.config.cursor_ttl_ns, now.mono_ns
+        ):
+            self.notices.info("cursor.removed", consumer=consumer)
+        self.sessions.forget_old(self.config.cursor_ttl_ns, now.mono_ns)
+        warning = self._lag_warning.check(self.stream.log, self.registry, now.mono_ns)
+        if warning is not None:
+            self.notices.warning("ring.capacity_warning", **warning)
+
+    def drain(self) -> None:
+        """Accepts nothing more; what was accepted still goes out."""
+        self.draining = True
+
+    @property
+    def drained(self) -> bool:
+        """Whether every connected consumer and session has what was accepted."""
+        return all(end.drained for end, _ in self.consumers.values()) and self.sessions.drained
+
+    def not_ready(self) -> list[str]:
+        """Why this node is not ready, one sentence a cause; empty when it is."""
+        causes = [
+            f"peer {target.label} has not been reached yet: {target.error or 'dialling'}"
+            for target in self.targets
+            if not target.reached and not target.is_self
+        ]
+        return ["draining", *causes] if self.draining else causes
+
+    # The connections' side.
+
+    def greet(self, connection: Connection, hello: Hello, now: Now) -> End | None:
+        """Somebody says hello: the end that serves it, or None and it has been refused."""
+        if hello.magic != MAGIC:
+            raise ProtocolError("greeting", f"expected {MAGIC!r}, found {hello.magic!r}")
+        if not hello.lowest <= VERSION <= hello.highest:
+            spoken = f"{hello.lowest}..{hello.highest}"
+            connection.refuse(
+                "version",
+                f"this broker speaks version {VERSION} of the protocol, the other end {spoken}",
+            )
+        elif (hello.role == "peer") != connection.peers:
+            connection.refuse(
+                "role",
+                f"a {hello.role} is not served here: peers dial TCP, clients the Unix socket",
+            )
+        elif self.draining and hello.role != "control":
+            connection.refuse("draining", f"{self.name} is stopping")
+        elif hello.role == "peer":
+            return self._greet_consumer(connection, hello, now)
+        else:
+            return self._greet_client(connection, hello)
+        return None
+
+    def welcomed(self, connection: Connection, target: Target, welcome: Welcome) -> End | None:
+        """A producer answered the dial: the end that pulls its stream, or None if it is not to be used."""
+        if welcome.version != VERSION:
+            raise ProtocolError(
+                "greeting", f"{welcome.node} chose version {welcome.version}, offered was {VERSION}"
+            )
+        target.node = welcome.node
+        link = self.producers.get(welcome.node)
+        clash = conflict(
+            welcome.node,
+            welcome.life,
+            self.name,
+            self.life,
+            [link.life] if link is not None else [],
+        )
+        if clash is not None:
+            code, detail = clash
+            target.is_self = code == "self"
+            self._target_failed(target, detail)
+            connection.refuse(code, detail)
+            return None
+        if link is not None:
+            # A second address of a node whose stream is being pulled already.
+            target.reached = True
+            self._target_failed(target, f"{welcome.node} is linked by another address")
+            connection.close()
+            return None
+        end = self.producers[welcome.node] = ConsumerEnd(
+            self, connection, target, welcome.node, welcome.life
+        )
+        return end
+
+    def publish(
+        self, batch: Batch, publisher: Publisher, publisher_id: bytes, now: Now
+    ) -> Receipt | Rejected:
+        """One batch of a publisher."""
+        if self.draining:
+            return Rejected(batch.sequence, "draining", f"{self.name} is stopping")
+        if batch.to is not None and not self.knows(batch.to):
+            detail = f"no node {batch.to!r} was ever seen by {self.name}: check the name"
+            return Rejected(batch.sequence, "unknown_node", detail)
+        before = self.stream.next
+        outcome = self.stream.publish(batch, publisher, publisher_id, now.wall_us)
+        if self.stream.next != before:
+            self.counters.messages_published += batch.count
+            self.counters.bytes_published += len(batch.payloads)
+        return outcome
+
+    def knows(self, node: str) -> bool:
+        """Whether `node` is this one or has ever been met in this life."""
+        return (
+            node == self.name
+            or node in self.replicas
+            or node in self.registry
+            or node in self.consumers
+        )
+
+    def attach_claim(self, producer: str) -> Claim:
+        """What this node presents to `producer`."""
+        replica = self.replicas.get(producer)
+        return (
+            At(replica.registration) if replica is not None else self.sessions.lowest_need(producer)
+        )
+
+    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Answer) -> Replica:
+        """A producer answered the attach; `answer` is its verdict with figures."""
+        producer = end.producer
+        replica = self.replicas.get(producer)
+        if replica is None:
+            config = self.config
+            replica = Replica(
+                producer, self.name, attached, config.replica_messages, config.replica_bytes
+            )
+            self.replicas[producer] = replica
+            self.sessions.first_contact(replica, attached)
+        else:
+            if isinstance(answer, Expired):
+                self._log_expired(
+                    "registration", producer, answer.reason, answer.missed, answer.next
+                )
+            replica.attached(attached)
+        end.target.attached(producer)
+        replica.fetcher = end.fetch
+        position = replica.registration
+        self.notices.info(
+            "peer.attached", peer=producer, offset=position.offset, epoch=position.epoch.hex()
+        )
+        return replica
+
+    def producer_lost(self, end: ConsumerEnd, now: Now) -> None:
+        if self.producers.get(end.producer) is end:
+            del self.producers[end.producer]
+        if end.replica is not None:
+            end.replica.fetcher = None
+            self.sessions.link_lost(end.producer)
+            self.notices.warning(
+                "peer.lost", peer=end.producer, offset=end.replica.registration.offset
+            )
+
+    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
+        self.registry.connected(end.consumer, True, now.mono_ns)
+        fields = {"consumer": end.consumer, "offset": end.acknowledged}
+        self.notices.info("consumer.attached", **fields)
+        known = isinstance(claim, At) or end.consumer in self.registry
+        if isinstance(answer, Expired) and known:
+            self.consumer_expired(end.consumer, answer)
+
+    def consumer_expired(self, consumer: str, expired: Expired) -> None:
+        """A consumer's cursor expired, and it is being told."""
+        self.counters.expired_at_peers[expired.reason] += 1
+        self._log_expired("peer", consumer, expired.reason, expired.missed, expired.next)
+
+    def consumer_lost(self, end: ProducerEnd, now: Now) -> None:
+        linked = self.consumers.get(end.consumer)
+        if linked is not None and linked[0] is end:
+            del self.consumers[end.consumer]
+            self.registry.connected(end.consumer, False, now.mono_ns)
+            self.notices.info("consumer.lost", consumer=end.consumer, acknowledged=end.acknowledged)
+
+    def registration_expired(self, producer: str, expired: CursorExpired) -> None:
+        """A producer told this node, on a live link, that its ring went past."""
+        self._log_expired(
+            "registration", producer, expired.reason, expired.missed, expired.view.next
+        )
+
+    def delivered(self, session: Session, out: Outgoing) -> None:
+        """What one pull of a session wrote."""
+        self.counters.messages_delivered += out.messages
+        self.counters.bytes_delivered += out.entries_bytes
+        for expired in out.expired:
+            self.counters.expired_at_sessions[expired.reason] += 1
+            self._log_expired(
+                "session",
+                expired.node,
+                expired.reason,
+                expired.missed,
+                expired.view.next,
+                session=session.name,
+            )
+
+    def refused(self, connection: Connection, code: str, detail: str) -> None:
+        """This node turns somebody away."""
+        self.counters.connections_refused[code] += 1
+        self.notices.warning(
+            "connection.refused", connection=connection.label, code=code, detail=detail
+        )
+
+    def refused_by(self, connection: Connection, refused: Refused) -> None:
+        """Somebody turns this node away."""
+        target = connection.target
+        if target is None:
+            self.notices.warning(
+                "connection.refused",
+                connection=connection.label,
+                code=refused.code,
+                detail=refused.detail,
+            )
+            return
+        target.is_self = refused.code == "self"
+        self._target_failed(target, f"{refused.detail} ({refused.code})")
+
+    def violated(self, connection: Connection, error: ProtocolError) -> None:
+        self.counters.protocol_errors[error.kind] += 1
+        self.notices.warning(
+            "protocol.violated", connection=connection.label, kind=error.kind, detail=error.detail
+        )
+
+    def silent(self, connection: Connection, silent_ms: int) -> None:
+        self.notices.warning("peer.silent", connection=connection.label, silent_ms=silent_ms)
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """A bug in handling one connection: it ends, the broker lives."""
+        self.counters.protocol_errors["internal"] += 1
+        self.notices.error(
+            "connection.failed", connection=connection.label, error=repr(error)[:1000]
+        )
+        connection.close()
+
+    def connection_lost(self, connection: Connection, now: Now, chance: float) -> None:
+        self.connections.discard(connection)
+        self.ready.discard(connection)
+        target = connection.target
+        if target is not None and target.connection is connection:
+            target.error = target.error or f"{target.label}: the connection was lost"
+            target.failed(now.mono_ns, chance)
+
+    def sources(self) -> Iterator[Stream | Replica]:
+        """The streams that this node knows: its own first."""
+        yield self.stream
+        yield from self.replicas.values()
+
+    def _greet_consumer(self, connection: Connection, hello: Hello, now: Now) -> End | None:
+        name = hello.name
+        if not is_node_name(name):
+            raise ProtocolError("greeting", f"{name!r} is no node name")
+        linked = self.consumers.get(name)
+        producer = self.producers.get(name)
+        live = [end.life for end in (linked and linked[0], producer) if end is not None]
+        clash = conflict(name, hello.life, self.name, self.life, live)
+        if clash is not None:
+            connection.refuse(*clash)
+            return None
+        if not self.registry.admits(name):
+            connection.refuse(
+                "too_many_consumers", f"{MAX_CONSUMERS} consumers are registered, that is the limit"
+            )
+            return None
+        if linked is not None:
+            # The same broker again: its old connection is dead, it only has not been noticed here.
+            linked[1].refuse("replaced", f"{name} has connected anew")
+        self._welcome(connection)
+        end = ProducerEnd(self, connection, name, hello.life)
+        self.consumers[name] = (end, connection)
+        return end
+
+    def _greet_client(self, connection: Connection, hello: Hello) -> End:
+        self._welcome(connection)
+        match hello.role:
+            case "publisher":
+                return PublisherEnd(self, connection, hello.life, hello.spoke_to == self.life)
+            case "session":
+                return SessionEnd(self, connection, hello.life)
+            case _:
+                return ControlEnd(self, connection)
+
+    def _welcome(self, connection: Connection) -> None:
+        config = self.config
+        connection.send(
+            Welcome(
+                VERSION, self.name, self.life, config.max_message, config.max_frame, PUBLISH_WINDOW
+            )
+        )
+
+    def _target_failed(self, target: Target, error: str) -> None:
+        """Says it once, not at every attempt."""
+        sentence = f"{target.label}: {error}"
+        if target.error != sentence:
+            target.error = sentence
+            self.notices.warning("peer.unreachable", address=target.label, error=error)
+
+    def _log_expired(
+        self, hop: str, node: str, reason: str, missed: int | None, following: int, **fields: object
+    ) -> None:
+        self.notices.warning(
+            "cursor.expired",
+            hop=hop,
+            node=node,
+            reason=str(reason),
+            missed=missed,
+            next=following,
+            **fields,
+        )

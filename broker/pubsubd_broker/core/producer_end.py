@@ -1,0 +1,162 @@
+"""The producer's end of a peer link: serves this node's stream to one consumer node."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pubsubd_broker.core.config import FETCH_BYTES, MAX_FETCHES, Now
+from pubsubd_broker.core.cursor import Cursor, Stop, read
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_protocol.attach import At, Expired, Resume, short
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import (
+    Ack,
+    Attach,
+    Attached,
+    CursorExpired,
+    Fetch,
+    Fetched,
+    Frame,
+    Heartbeat,
+)
+from pubsubd_protocol.positions import Position
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.connection import Connection
+    from pubsubd_broker.core.node import Node
+
+
+class ProducerEnd:
+    """One consumer's cursor over the ring. What was sent moves `_cursor`; only its acks move the registry."""
+
+    role = "consumer"
+
+    def __init__(self, node: Node, connection: Connection, consumer: str, life: bytes) -> None:
+        self.consumer = consumer
+        self.life = life
+        """The consumer broker's own epoch: tells a reconnect from a second broker of that name."""
+        self._node = node
+        self._stream = node.stream
+        self._connection = connection
+        self._cursor: Cursor | None = None
+        self._index: int | None = None
+        self._fetches: deque[Fetch] = deque()
+        self.acknowledged = 0
+
+    def received(self, frame: Frame, now: Now) -> None:
+        match frame:
+            case Attach() if self._cursor is None:
+                self._attach(frame, now)
+            case Ack() if self._cursor is not None:
+                self._acknowledge(frame, now)
+            case Fetch() if self._cursor is not None:
+                if len(self._fetches) >= MAX_FETCHES:
+                    raise ProtocolError(
+                        "fetch",
+                        f"{len(self._fetches) + 1} fetches at once, allowed are {MAX_FETCHES}",
+                    )
+                self._fetches.append(frame)
+                self._connection.wake()
+            case Heartbeat():
+                pass
+            case _:
+                raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a consumer")
+
+    def pull(self, out: Outgoing, now: Now) -> bool:
+        if self._cursor is None:
+            return False
+        # A fetch first: it is bounded, and a live backlog must not starve it.
+        if self._fetches:
+            self._answer(self._fetches.popleft(), out)
+        more = self._read(self._cursor, out)
+        if not more:
+            self._stream.log.wait(self._connection.wake)
+        return more or bool(self._fetches)
+
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat(self._stream.next)
+
+    @property
+    def attached(self) -> bool:
+        return self._cursor is not None
+
+    @property
+    def drained(self) -> bool:
+        """Whether the consumer has acknowledged everything."""
+        return self._cursor is None or self.acknowledged == self._stream.next
+
+    def tick(self, now: Now) -> None:
+        """Nothing here waits for time."""
+
+    def lost(self, now: Now) -> None:
+        self._stream.log.forget(self._connection.wake)
+        self._node.consumer_lost(self, now)
+
+    def _attach(self, attach: Attach, now: Now) -> None:
+        registered = self._node.registry.get(self.consumer)
+        cursor = registered.cursor if registered is not None else None
+        named = dict(registered.named) if registered is not None else {}
+        view, answer = self._stream.answer(attach.claim, cursor)
+        offset = answer.offset if isinstance(answer, Resume) else answer.next
+        self._cursor = Cursor(self._stream.node, Position(view.epoch, offset))
+        self.acknowledged = offset
+        self._connection.send(Attached(view, short(answer), cursor, named))
+        self._node.consumer_attached(self, attach.claim, answer, now)
+
+    def _acknowledge(self, ack: Ack, now: Now) -> None:
+        assert self._cursor is not None
+        sent = self._cursor.position
+        offset = ack.position.offset
+        if ack.node != self._stream.node or ack.position.epoch != sent.epoch:
+            raise ProtocolError("ack", f"{self.consumer} acknowledged another stream or epoch")
+        if not self.acknowledged <= offset <= sent.offset:
+            raise ProtocolError(
+                "ack",
+                f"{self.consumer} acknowledged {offset}, sent were {self.acknowledged}..{sent.offset}",
+            )
+        self.acknowledged = offset
+        self._node.registry.acknowledge(self.consumer, offset, ack.named, now.mono_ns)
+
+    def _read(self, cursor: Cursor, out: Outgoing) -> bool:
+        log = self._stream.log
+        while not out.full:
+            if self._index is None:
+                self._index = log.locate(cursor.position)
+            if self._index is None:
+                self._overrun(cursor, out)
+                continue
+            self._index, stop = read(cursor, log, self._index, self._choose, out)
+            if stop is Stop.OVERRUN:
+                self._index = None
+            elif stop is Stop.END:
+                cursor.settle(out)
+                return False
+        cursor.settle(out)
+        return True
+
+    def _overrun(self, cursor: Cursor, out: Outgoing) -> None:
+        """The ring overtook the connected consumer: it is told at this place, and goes on at `next`."""
+        view, answer = self._stream.answer(At(cursor.position))
+        assert isinstance(answer, Expired), "a position that the ring holds is found in it"
+        cursor.settle(out)
+        out.frame(CursorExpired(self._stream.node, answer.reason, answer.missed, view))
+        cursor.jump(Position(view.epoch, answer.next))
+        self._node.consumer_expired(self.consumer, answer)
+
+    def _answer(self, fetch: Fetch, out: Outgoing) -> None:
+        view, answer = self._stream.answer(fetch.claim)
+        part = Outgoing(min(fetch.budget, FETCH_BYTES))
+        if isinstance(answer, Resume):
+            log = self._stream.log
+            cursor = Cursor(self._stream.node, Position(view.epoch, answer.offset))
+            index = log.locate(cursor.position)
+            assert index is not None, "where a reader resumes is in the ring"
+            read(cursor, log, index, self._choose, part)
+            cursor.settle(part)
+        out.frame(Fetched(fetch.id, view, short(answer), part.frames))
+        out.extend(part)
+
+    def _choose(self, entry: Entry) -> Entry | None:
+        return entry if entry.to is None or entry.to == self.consumer else None

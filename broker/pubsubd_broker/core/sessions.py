@@ -1,0 +1,179 @@
+"""All sessions of a node: opened, met with new streams, kept by name while their application is away."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.replica import Replica
+from pubsubd_broker.core.session import Session
+from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
+from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
+from pubsubd_protocol.errors import ConnectionRefused
+from pubsubd_protocol.frames import Attached, Subscribe
+from pubsubd_protocol.positions import Position
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.node import Node
+    from pubsubd_broker.core.stream import Stream
+
+
+class Sessions:
+    """Those that are connected, and the named ones."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._all: set[Session] = set()
+        self._named: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return sum(session.connected for session in self._all)
+
+    def list(self) -> list[Session]:
+        """Connected ones first, then by name."""
+        return sorted(self._all, key=lambda s: (not s.connected, s.name or ""))
+
+    def open(self, subscribe: Subscribe, client_id: bytes) -> tuple[Session, bool]:
+        """The session that `subscribe` asks for, and whether it is one that was known by name.
+
+        Raises `ConnectionRefused` if the name is in use, `InvalidTopic`.
+        """
+        known = self._named.get(subscribe.name) if subscribe.name is not None else None
+        if known is not None:
+            if known.connected:
+                raise ConnectionRefused(
+                    "name_in_use",
+                    f"a session named {known.name!r} is connected to {self._node.name} already",
+                )
+            known.rejoin(subscribe, client_id)
+            return known, True
+        if subscribe.name is not None and len(self._named) >= MAX_NAMED_SESSIONS:
+            raise ConnectionRefused(
+                "too_many_sessions",
+                f"{MAX_NAMED_SESSIONS} named sessions are kept already, that is the limit",
+            )
+        born_here = subscribe.positions is None or subscribe.born == self._node.life
+        session = Session(self._node.name, subscribe, client_id, born_here=born_here)
+        for source in self._node.sources():
+            session.add(source, _start(session, source, subscribe))
+        self._keep(session)
+        return session, False
+
+    def leave(self, session: Session, now: Now) -> None:
+        """Its application is gone; only a name keeps it."""
+        if session.name is None:
+            session.close()
+            self._all.discard(session)
+        else:
+            session.leave(now.mono_ns)
+
+    def acknowledged(self, session: Session, producer: str, now: Now) -> None:
+        """A named session's progress is told to the producer, which remembers it for this node's next life."""
+        end = self._node.producers.get(producer)
+        if session.name is not None and end is not None:
+            end.named_moved(now)
+
+    def first_contact(self, replica: Replica, attached: Attached) -> None:
+        """A stream is met for the first time in this life: every session gets its place in it."""
+        for session in self._all:
+            start = session.first_contact(replica.node)
+            cursor = attached.named.get(session.name) if session.name is not None else None
+            if cursor is not None and not isinstance(start, Position):
+                # It lived before, under an earlier life of this broker, and got that far.
+                start = Position(attached.view.epoch, cursor)
+                self._lived_before(session)
+            session.add(replica, start).judge(attached.view, attached.registered)
+            session.wake()
+        for name, cursor in attached.named.items():
+            if name not in self._named and len(self._named) < MAX_NAMED_SESSIONS:
+                self._revive(name, replica, Position(attached.view.epoch, cursor))
+
+    def link_lost(self, producer: str) -> None:
+        """What sessions asked of that producer will not be answered."""
+        for session in self._all:
+            session.readings[producer].link_lost()
+            session.wake()
+
+    def lowest_need(self, producer: str) -> Claim:
+        """With what a node without memory attaches: with what the session needs that is furthest behind."""
+        needs = [session.needs(producer) for session in self._all]
+        return min(needs, key=_depth, default=Remembered(waiting=False))
+
+    def named_cursors(self, replica: Replica) -> dict[str, int]:
+        """How far each named session has acknowledged this stream."""
+        cursors: dict[str, int] = {}
+        for name, session in self._named.items():
+            reading = session.readings.get(replica.node)
+            position = reading.acknowledged if reading is not None else None
+            if position is not None:
+                reach = replica.log.view.reach(position.epoch)
+                if reach is not None and position.offset <= reach:
+                    cursors[name] = position.offset
+        return cursors
+
+    def forget_old(self, ttl_ns: int, now_ns: int) -> None:
+        """Named sessions whose application has been away for longer than the time-to-live are dropped."""
+        for name, session in list(self._named.items()):
+            if not session.connected and now_ns - session.left_ns > ttl_ns:
+                session.close()
+                del self._named[name]
+                self._all.discard(session)
+                self._node.notices.info("session.forgotten", session=name)
+
+    @property
+    def drained(self) -> bool:
+        return all(session.drained for session in self._all if session.connected)
+
+    def _keep(self, session: Session) -> None:
+        self._all.add(session)
+        if session.name is not None:
+            self._named[session.name] = session
+
+    def _revive(self, name: str, replica: Replica, position: Position) -> None:
+        """A named session of an earlier life of this broker, as the producer remembers it."""
+        absent = Subscribe((), "latest", None, None, name, True)
+        session = Session(self._node.name, absent, b"", born_here=False)
+        session.connected = False
+        session.left_ns = self._node.started_ns
+        for source in self._node.sources():
+            if source is replica:
+                session.add(source, position)
+            elif source is self._node.stream:
+                session.add(source, Position(self._node.life, 0))
+            else:
+                session.add(source, FromStart())
+        self._keep(session)
+        self._lived_before(session)
+
+    def _lived_before(self, session: Session) -> None:
+        """This node's own stream began anew with this life: such a session may have lost the end of the old one."""
+        if not session.told_own_loss:
+            session.told_own_loss = True
+            session.readings[self._node.name].lose_state(self._node.stream.view)
+
+
+def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:
+    """Where a session begins in a stream that its broker knows already."""
+    if subscribe.positions is None:
+        if subscribe.start == "earliest":
+            return Earliest()
+        newest = source.log.newest
+        return Position(newest.epoch, newest.next)
+    position = subscribe.positions.get(source.node)
+    if position is not None:
+        return position
+    # It never saw this stream, but may have been open when its broker met it.
+    return At(source.origin) if session.born_here else FromStart()
+
+
+def _depth(claim: Claim) -> tuple[int, int]:
+    """Orders claims by how far back they reach."""
+    match claim:
+        case Earliest():
+            return 0, 0
+        case FromStart():
+            return 1, 0
+        case At(position):
+            return 2, position.offset
+        case Remembered(waiting):
+            return 3, 0 if waiting else 1

@@ -1,0 +1,251 @@
+"""What a node tells about itself: one dictionary for the command line, HTTP and the metrics."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from pubsubd_broker.core.config import SECOND_NS, Now
+from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.session import Session
+from pubsubd_protocol import __version__
+from pubsubd_protocol.frames import VERSION, Query
+from pubsubd_protocol.positions import dump_positions
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.node import Node
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What only the shell knows."""
+
+    socket: str = ""
+    listen: str | None = None
+    http: str | None = None
+    event_loop_lag_s: float = 0.0
+
+
+class Addresses(TypedDict):
+    socket: str
+    listen: str | None
+    http: str | None
+
+
+class Ring(TypedDict):
+    messages: int
+    capacity_messages: int
+    bytes: int
+    capacity_bytes: int
+    oldest_offset: int
+    next_offset: int
+
+
+class Consumer(TypedDict):
+    consumer: str
+    connected: bool
+    cursor: int
+    lag_messages: int
+    away_s: float | None
+
+
+class ReplicaStatus(TypedDict):
+    messages: int
+    bytes: int
+    oldest_offset: int
+    next_offset: int
+
+
+class Peer(TypedDict):
+    address: str
+    node: str | None
+    connected: bool
+    reached: bool
+    epoch: str | None
+    next_offset: int | None
+    lag_messages: int | None
+    reconnects: int
+    replica: ReplicaStatus | None
+    error: str | None
+
+
+class SessionStatus(TypedDict):
+    name: str | None
+    patterns: list[str]
+    connected: bool
+    positions: dict[str, list[str | int]]
+    lag_messages: dict[str, int]
+
+
+class CounterValues(TypedDict):
+    messages_published: int
+    bytes_published: int
+    messages_received: dict[str, int]
+    bytes_received: dict[str, int]
+    messages_delivered: int
+    bytes_delivered: int
+    cursor_expired: dict[str, dict[str, int]]
+    cursors_removed: int
+    protocol_errors: dict[str, int]
+    connections_refused: dict[str, int]
+
+
+class PublishSeconds(TypedDict):
+    buckets: list[tuple[float, int]]
+    sum: float
+    count: int
+
+
+class Status(TypedDict):
+    node: str
+    epoch: str
+    version: str
+    protocol_version: int
+    uptime_s: float
+    ready: bool
+    not_ready: list[str]
+    addresses: Addresses
+    ring: Ring
+    consumers: list[Consumer]
+    peers: list[Peer]
+    sessions: list[SessionStatus]
+    counters: CounterValues
+    publish_seconds: PublishSeconds
+    event_loop_lag_s: float
+
+
+def status(node: Node, now: Now) -> Status:
+    """Cost: one look at every peer, consumer and session."""
+    log, around = node.stream.log, node.surroundings
+    causes = node.not_ready()
+    counters = node.counters
+    return {
+        "node": node.name,
+        "epoch": node.life.hex(),
+        "version": __version__,
+        "protocol_version": VERSION,
+        "uptime_s": (now.mono_ns - node.started_ns) / SECOND_NS,
+        "ready": not causes,
+        "not_ready": causes,
+        "addresses": {"socket": around.socket, "listen": around.listen, "http": around.http},
+        "ring": {
+            "messages": log.messages,
+            "capacity_messages": log.max_messages,
+            "bytes": log.bytes,
+            "capacity_bytes": log.max_bytes,
+            "oldest_offset": log.newest.first,
+            "next_offset": log.newest.next,
+        },
+        "consumers": consumers(node, now),
+        "peers": [_peer(node, target) for target in node.targets],
+        "sessions": [_session(session) for session in node.sessions.list()],
+        "counters": {
+            "messages_published": counters.messages_published,
+            "bytes_published": counters.bytes_published,
+            "messages_received": dict(counters.messages_received),
+            "bytes_received": dict(counters.bytes_received),
+            "messages_delivered": counters.messages_delivered,
+            "bytes_delivered": counters.bytes_delivered,
+            "cursor_expired": {
+                "peer": {str(reason): n for reason, n in counters.expired_at_peers.items()},
+                "session": {str(reason): n for reason, n in counters.expired_at_sessions.items()},
+            },
+            "cursors_removed": node.registry.removed,
+            "protocol_errors": dict(counters.protocol_errors),
+            "connections_refused": dict(counters.connections_refused),
+        },
+        "publish_seconds": {
+            "buckets": counters.publish_seconds.cumulative(),
+            "sum": counters.publish_seconds.sum_s,
+            "count": counters.publish_seconds.count,
+        },
+        "event_loop_lag_s": around.event_loop_lag_s,
+    }
+
+
+def consumers(node: Node, now: Now) -> list[Consumer]:
+    """The cursor registry, and consumers that are attached but have acknowledged nothing yet."""
+    following = node.stream.next
+    rows: dict[str, Consumer] = {
+        name: {
+            "consumer": name,
+            "connected": True,
+            "cursor": end.acknowledged,
+            "lag_messages": following - end.acknowledged,
+            "away_s": None,
+        }
+        for name, (end, _) in node.consumers.items()
+        if end.attached
+    }
+    for name, registered in node.registry.items():
+        if name not in rows:
+            rows[name] = {
+                "consumer": name,
+                "connected": False,
+                "cursor": registered.cursor,
+                "lag_messages": following - registered.cursor,
+                "away_s": (now.mono_ns - registered.seen_ns) / SECOND_NS,
+            }
+    return [rows[name] for name in sorted(rows)]
+
+
+def report(node: Node, query: Query, now: Now) -> str:
+    """The answer to a command, as JSON text."""
+    match query.what:
+        case "status":
+            return json.dumps(status(node, now))
+        case "cursors":
+            return json.dumps({"cursors": consumers(node, now)})
+        case "drop_cursor":
+            name = query.argument or ""
+            if name in node.consumers:
+                error = (
+                    f"{name} is connected: its cursor would come back with its next acknowledgement"
+                )
+                return json.dumps({"dropped": False, "error": error})
+            return json.dumps({"dropped": node.registry.drop(name)})
+        case what:
+            return json.dumps(
+                {"error": f"no query {what!r}: there are status, cursors, drop_cursor"}
+            )
+
+
+def _peer(node: Node, target: Target) -> Peer:
+    name = target.node
+    replica = node.replicas.get(name) if name is not None else None
+    end = node.producers.get(name) if name is not None else None
+    connected = end is not None and end.replica is not None
+    return {
+        "address": target.label,
+        "node": name,
+        "connected": connected,
+        "reached": target.reached,
+        "epoch": replica.log.newest.epoch.hex() if replica is not None else None,
+        "next_offset": replica.log.newest.next if replica is not None else None,
+        "lag_messages": end.lag if end is not None else None,
+        "reconnects": target.reconnects,
+        "replica": {
+            "messages": replica.log.messages,
+            "bytes": replica.log.bytes,
+            "oldest_offset": replica.log.newest.first,
+            "next_offset": replica.log.newest.next,
+        }
+        if replica is not None
+        else None,
+        "error": target.error,
+    }
+
+
+def _session(session: Session) -> SessionStatus:
+    return {
+        "name": session.name,
+        "patterns": list(session.filter.patterns),
+        "connected": session.connected,
+        "positions": dump_positions(session.positions),
+        "lag_messages": {
+            name: reading.end.offset - reading.position.offset
+            for name, reading in session.readings.items()
+            if reading.position is not None and reading.position.epoch == reading.end.epoch
+        },
+    }

@@ -1,0 +1,129 @@
+"""The daemon: binds what the settings say, serves, and ends cleanly on a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Final
+
+import structlog
+import uvloop
+
+from pubsubd_broker.admin_http import AdminServer
+from pubsubd_broker.broker import Broker
+from pubsubd_broker.logs import configure_logging
+from pubsubd_broker.settings import Settings
+from pubsubd_broker.systemd import Systemd
+from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
+from pubsubd_protocol import __version__
+from pubsubd_protocol.errors import PubSubError
+
+DRAIN_S: Final = 5.0
+"""How long a stopping broker waits for connected readers to take what was accepted."""
+
+BACKLOG: Final = 1024
+
+log = structlog.get_logger("pubsubd")
+
+
+class ListenError(PubSubError):
+    """An address can't be listened on. Says which and why."""
+
+    def __init__(self, what: str, host: str, port: int, error: OSError) -> None:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        super().__init__(f"{what} {host}:{port}: {reason}: choose another address")
+
+
+def run(settings: Settings) -> int:
+    """Runs a broker until it is told to stop; returns its exit code.
+
+    Raises `SocketError` or `ListenError` if it can't have its socket or an address.
+    """
+    configure_logging(settings.log_format, settings.log_level)
+    clients = bind_client_socket(settings.socket)
+    try:
+        uvloop.run(_serve(settings, clients))
+    finally:
+        clients.release()
+    return 0
+
+
+async def _serve(settings: Settings, clients: ClientSocket) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    _handle_signals(loop, stop)
+    broker = Broker(settings)
+    around = broker.node.surroundings
+    around.socket = settings.socket
+    systemd = Systemd(os.environ, os.getpid())
+    servers: list[asyncio.AbstractServer] = []
+    admin: AdminServer | None = None
+    if settings.http is not None:
+        admin = AdminServer(broker.status)
+        try:
+            await admin.start(*settings.http)
+        except OSError as error:
+            raise ListenError("--http", *settings.http, error) from error
+        around.http = admin.address
+    if settings.listen is not None:
+        try:
+            server = await loop.create_server(broker.peer_link, *settings.listen, backlog=BACKLOG)
+        except OSError as error:
+            raise ListenError("--listen", *settings.listen, error) from error
+        servers.append(server)
+        around.listen = _address(server)
+    servers.append(
+        await loop.create_unix_server(broker.client_link, sock=clients.socket, backlog=BACKLOG)
+    )
+    ticker = loop.create_task(broker.run())
+    watchdog = loop.create_task(_watch(systemd))
+    broker.tick()
+    log.info(
+        "broker.started",
+        node=settings.node,
+        epoch=broker.node.life.hex(),
+        version=__version__,
+        socket=settings.socket,
+        listen=around.listen,
+        http=around.http,
+        peers=[target.label for target in broker.node.targets],
+    )
+    systemd.ready()
+    await stop.wait()
+    systemd.stopping()
+    for server in servers:
+        server.close()
+    drained = await broker.drain(DRAIN_S)
+    ticker.cancel()
+    watchdog.cancel()
+    if admin is not None:
+        await admin.close()
+    await broker.close()
+    log.info(
+        "broker.stopped", node=settings.node, drained=drained, next_offset=broker.node.stream.next
+    )
+
+
+def _handle_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    def ask_to_stop(number: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("broker.aborted", signal=number.name)
+            os._exit(1)
+        log.info("broker.stopping", signal=number.name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ask_to_stop, number)
+    loop.add_signal_handler(signal.SIGHUP, log.info, "signal.ignored")
+
+
+async def _watch(systemd: Systemd) -> None:
+    while systemd.watchdog_s is not None:
+        systemd.watchdog()
+        await asyncio.sleep(systemd.watchdog_s)
+
+
+def _address(server: asyncio.Server) -> str:
+    host, port = server.sockets[0].getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

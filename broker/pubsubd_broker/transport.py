@@ -1,0 +1,94 @@
+"""One socket under one core connection: bytes go in and out, nothing is understood here."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final, Protocol, cast
+
+from pubsubd_broker.core.config import FETCH_BYTES
+from pubsubd_broker.core.connection import Connection
+
+HIGH_WATER_BYTES: Final = FETCH_BYTES
+"""Unsent bytes in user space at which a connection is not pulled from any more."""
+
+LINGER_S: Final = 1.0
+"""How long a connection that ends may take to send its last words."""
+
+
+class Host(Protocol):
+    """What a link belongs to."""
+
+    def opened(self, link: Link) -> Connection: ...
+    def received(self, link: Link, count: int) -> None: ...
+    def lost(self, link: Link) -> None: ...
+    def flush_soon(self) -> None: ...
+
+
+class Link(asyncio.BufferedProtocol):
+    """Receives straight into the connection's buffer; writes only what was pulled."""
+
+    connection: Connection
+    transport: asyncio.Transport
+
+    def __init__(self, host: Host, user_timeout_ms: int | None = None) -> None:
+        self._host = host
+        self._user_timeout_ms = user_timeout_ms
+        self._reading = True
+        self._ending = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self._set_user_timeout()
+        self.connection = self._host.opened(self)
+        self._host.flush_soon()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.connection.space()
+
+    def buffer_updated(self, count: int) -> None:
+        self._host.received(self, count)
+
+    def pause_writing(self) -> None:
+        self.connection.writable = False
+
+    def resume_writing(self) -> None:
+        self.connection.writable = True
+        self.connection.wake()
+        self._host.flush_soon()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._host.lost(self)
+
+    def write(self, buffers: list[bytes]) -> None:
+        """Hands over what one pull gave, and lets the connection's wishes take effect."""
+        if buffers and not self.transport.is_closing():
+            self.transport.writelines(buffers)
+        if self.connection.closing:
+            self._end()
+        elif self._reading != self.connection.wants_more:
+            self._reading = not self._reading
+            if self._reading:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def _end(self) -> None:
+        if not self._ending:
+            self._ending = True
+            self.transport.close()
+            # An end that reads no more would keep the socket, and its buffer, for ever.
+            asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
+
+    def _set_user_timeout(self) -> None:
+        # Under the heartbeats: the kernel too gives up on bytes that nobody acknowledges.
+        option = getattr(socket, "TCP_USER_TIMEOUT", None)
+        if self._user_timeout_ms is not None and option is not None:
+            self.transport.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, option, self._user_timeout_ms
+            )

@@ -179,7 +179,7 @@ class AdminServer:
         accept = b",".join(value for name, value in request.headers if name == b"accept")
         try:
             reply = answer(
-                method, request.target.decode("ascii"), accept.decode("latin-1"), self._status()
+                method, request.target.decode("ascii"), accept.decode("latin-1"), self._status
             )
         except Exception:
             # One request failed; the broker and its next scrape live on.

@@ -12,6 +12,7 @@ import uvloop
 
 from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
+from pubsubd_broker.core.dialling import label
 from pubsubd_broker.logs import configure_logging
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.systemd import Systemd
@@ -62,17 +63,17 @@ async def _serve(settings: Settings, clients: ClientSocket) -> None:
     if settings.http is not None:
         admin = AdminServer(broker.status)
         try:
-            await admin.start(*settings.http)
+            await admin.listen(*settings.http)
         except OSError as error:
             raise ListenError("--http", *settings.http, error) from error
-        around.http = admin.address
+        around.http = label(admin.address)
     if settings.listen is not None:
         try:
-            server = await loop.create_server(broker.peer_link, *settings.listen, backlog=BACKLOG)
+            peers = await loop.create_server(broker.peer_link, *settings.listen, backlog=BACKLOG)
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
-        servers.append(server)
-        around.listen = _address(server)
+        servers.append(peers)
+        around.listen = label(peers.sockets[0].getsockname()[:2])
     servers.append(
         await loop.create_unix_server(broker.client_link, sock=clients.socket, backlog=BACKLOG)
     )
@@ -122,8 +123,3 @@ async def _watch(systemd: Systemd) -> None:
     while systemd.watchdog_s is not None:
         systemd.watchdog()
         await asyncio.sleep(systemd.watchdog_s)
-
-
-def _address(server: asyncio.Server) -> str:
-    host, port = server.sockets[0].getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

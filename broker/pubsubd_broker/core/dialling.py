@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 Address = tuple[str, int]
 
 
+def label(address: Address) -> str:
+    """`host:port`, an IPv6 host in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Target:
     """One address at which a peer is said to be."""
 
@@ -46,8 +52,7 @@ class Target:
 
     @property
     def label(self) -> str:
-        host, port = self.address
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return label(self.address)
 
     def is_due(self, now_ns: int) -> bool:
         return (

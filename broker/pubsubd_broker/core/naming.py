@@ -21,9 +21,9 @@ def conflict(
             f"this broker is called {name!r} too: node names are unique, give one another --node",
         )
     if any(life != other for other in live):
-        return (
-            "name_in_use",
+        detail = (
             f"another broker called {name!r} is connected: node names are unique, give one another --node; "
-            "if this one was restarted, its old name is free again after the peer timeout",
+            "if this one was restarted, its old name is free again after the peer timeout"
         )
+        return "name_in_use", detail
     return None

@@ -104,6 +104,11 @@ class AdminServer:
         await self._server.wait_closed()
         self._server = None
 
+    async def wait_idle(self) -> None:
+        """Until no connection is open."""
+        while self._connections:
+            await asyncio.wait(list(self._connections))
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

@@ -1,0 +1,296 @@
+"""The admin server over a real socket: what it answers, and what nobody can do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.unit.broker_shell.a_status import a_status
+
+from pubsubd_broker.admin_http import MAX_HEAD_BYTES, AdminServer, serve_admin
+
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
+
+
+@dataclass(frozen=True)
+class Reply:
+    code: int
+    headers: dict[str, str]
+    body: bytes
+
+
+@asynccontextmanager
+async def serving(
+    status: Callable[[], Mapping[str, Any]] = a_status, **limits: Any
+) -> AsyncIterator[AdminServer]:
+    server = await serve_admin("127.0.0.1", 0, status, **limits)
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def connection(server: AdminServer) -> AsyncIterator[tuple[Reader, Writer]]:
+    reader, writer = await asyncio.open_connection(*server.address)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def reply_of(reader: Reader, head_only: bool = False) -> Reply:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    first, *lines = head.strip().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    body = b"" if head_only else await reader.readexactly(int(headers["content-length"]))
+    return Reply(int(first.split()[1]), headers, body)
+
+
+async def ask(
+    server: AdminServer, request: str, headers: str = "", head_only: bool = False
+) -> Reply:
+    async with connection(server) as (reader, writer):
+        writer.write(f"{request} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+        return await reply_of(reader, head_only)
+
+
+def get(request: str, headers: str = "", **status: Any) -> Reply:
+    async def run() -> Reply:
+        async with serving(lambda: a_status() | status) as server:
+            return await ask(server, request, headers, request.startswith("HEAD"))
+
+    return asyncio.run(run())
+
+
+def test_healthz_is_ok() -> None:
+    reply = get("GET /healthz")
+    assert (reply.code, reply.body) == (200, b"ok")
+    assert reply.headers["cache-control"] == "no-store"
+
+
+def test_healthz_needs_no_status() -> None:
+    def broken() -> dict[str, Any]:
+        raise RuntimeError("no status")
+
+    async def run() -> tuple[Reply, Reply]:
+        async with serving(broken) as server:
+            return await ask(server, "GET /healthz"), await ask(server, "GET /status.json")
+
+    healthy, failed = asyncio.run(run())
+    assert healthy.code == 200
+    assert failed.code == 500
+
+
+def test_readyz_tells_why_it_is_not_ready() -> None:
+    assert get("GET /readyz").code == 200
+    reply = get("GET /readyz", ready=False, not_ready=["peer c was never reached"])
+    assert reply.code == 503
+    assert reply.headers["content-type"] == "application/json"
+    assert json.loads(reply.body) == {"ready": False, "reasons": ["peer c was never reached"]}
+
+
+def test_status_is_the_status() -> None:
+    assert json.loads(get("GET /status.json").body) == a_status()
+    assert json.loads(get("GET /status.json?pretty=1").body) == a_status()
+
+
+def test_metrics_come_in_the_form_that_is_asked_for() -> None:
+    text = get("GET /metrics")
+    assert text.headers["content-type"].startswith("text/plain")
+    assert b"pubsubd_ring_messages 10.0\n" in text.body
+    accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n"
+    openmetrics = get("GET /metrics", accept)
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
+    assert openmetrics.body.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "code"),
+    [
+        ("GET /", 404),
+        ("GET /metrics/", 404),
+        ("GET //metrics", 404),
+        ("GET /../etc/passwd", 404),
+        ("GET //[", 404),
+        ("POST /", 404),
+        ("POST /metrics", 405),
+        ("DELETE /healthz", 405),
+        ("OPTIONS /readyz", 405),
+    ],
+)
+def test_other_paths_and_methods_are_refused(request_line: str, code: int) -> None:
+    reply = get(request_line)
+    assert reply.code == code
+    if code == 405:
+        assert reply.headers["allow"] == "GET, HEAD"
+
+
+def test_head_has_the_headers_and_no_body() -> None:
+    async def run() -> None:
+        async with serving() as server, connection(server) as (reader, writer):
+            writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            reply = await reply_of(reader, head_only=True)
+            assert (reply.code, reply.headers["content-length"]) == (200, "2")
+            assert await reader.read() == b""
+
+    asyncio.run(run())
+
+
+def test_a_connection_is_kept_and_requests_may_be_pipelined() -> None:
+    async def run() -> None:
+        async with serving() as server, connection(server) as (reader, writer):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+            assert [(await reply_of(reader)).code for _ in range(3)] == [200] * 3
+            writer.write(b"GET /healthz HTTP/1.1\r\nHo")
+            writer.write(b"st: x\r\nConnection: close\r\n\r\n")
+            assert (await reply_of(reader)).headers["connection"] == "close"
+            assert await reader.read() == b""
+
+    asyncio.run(run())
+
+
+def test_http_1_0_is_answered_and_closed() -> None:
+    async def run() -> None:
+        async with serving() as server, connection(server) as (reader, writer):
+            writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+            assert (await reply_of(reader)).body == b"ok"
+            assert await reader.read() == b""
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n", 501),
+        (b"GET /" + b"a" * (2 * MAX_HEAD_BYTES) + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * MAX_HEAD_BYTES, 431),
+    ],
+)
+def test_what_is_no_request_gets_its_code_and_the_connection_ends(sent: bytes, code: int) -> None:
+    async def run() -> None:
+        async with serving() as server:
+            async with connection(server) as (reader, writer):
+                writer.write(sent)
+                assert (await reply_of(reader)).code == code
+                assert await reader.read() == b""
+            assert (await ask(server, "GET /healthz")).code == 200
+
+    asyncio.run(run())
+
+
+def test_a_body_is_not_read_and_ends_the_connection() -> None:
+    async def run() -> None:
+        async with serving() as server, connection(server) as (reader, writer):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+            reply = await reply_of(reader)
+            assert (reply.code, reply.headers["connection"]) == (200, "close")
+            assert await reader.read() == b""
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_dribbles_its_request_is_cut_off_at_the_deadline() -> None:
+    async def run() -> None:
+        async with (
+            asyncio.timeout(20),
+            serving(deadline_s=0.1) as server,
+            connection(server) as (reader, writer),
+        ):
+
+            async def dribble() -> None:
+                while True:
+                    writer.write(b"G")
+                    await asyncio.sleep(0.01)
+
+            dribbling = asyncio.create_task(dribble())
+            reply = await reply_of(reader)
+            dribbling.cancel()
+            assert (reply.code, reply.headers["connection"]) == (408, "close")
+            assert await reader.read() == b""
+            assert (await ask(server, "GET /healthz")).code == 200
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_never_speaks_or_idles_is_cut_off() -> None:
+    async def run() -> None:
+        async with asyncio.timeout(20), serving(deadline_s=0.1, idle_s=0.1) as server:
+            async with connection(server) as (reader, _):
+                assert await reader.read() == b""
+            async with connection(server) as (reader, writer):
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await reply_of(reader)).code == 200
+                assert await reader.read() == b""
+
+    asyncio.run(run())
+
+
+def test_a_caller_that_does_not_read_its_answer_is_cut_off() -> None:
+    def huge() -> dict[str, Any]:
+        return a_status() | {"epoch": "x" * (32 << 20)}
+
+    async def run() -> None:
+        async with (
+            asyncio.timeout(20),
+            serving(huge, deadline_s=0.2) as server,
+            connection(server) as (reader, writer),
+        ):
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(b"GET /status.json HTTP/1.1\r\nHost: x\r\n\r\n")
+            await server.wait_idle()
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                await reader.readexactly(32 << 20)
+
+    asyncio.run(run())
+
+
+def test_beyond_the_limit_of_connections_the_next_is_told_so() -> None:
+    async def run() -> None:
+        async with asyncio.timeout(20), serving(max_connections=2) as server:
+            async with connection(server) as (_, first), connection(server) as (_, second):
+                for held in (first, second):
+                    held.write(b"GET")
+                async with connection(server) as (reader, writer):
+                    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert (await reply_of(reader)).code == 503
+                    assert await reader.read() == b""
+            await server.wait_idle()
+            assert (await ask(server, "GET /healthz")).code == 200
+
+    asyncio.run(run())
+
+
+def test_close_ends_open_connections_at_once() -> None:
+    async def run() -> None:
+        async with asyncio.timeout(20), serving() as server, connection(server) as (reader, writer):
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            await reply_of(reader)
+            await server.close()
+            assert await reader.read() == b""
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(*server.address)
+
+    asyncio.run(run())
+
+
+def test_an_address_that_is_taken_is_an_oserror() -> None:
+    async def run() -> None:
+        async with serving() as server:
+            with pytest.raises(OSError, match="in use"):
+                await serve_admin(*server.address, a_status)
+
+    asyncio.run(run())

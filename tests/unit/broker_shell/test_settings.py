@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pubsubd_broker.setting_forms import format_address, node_name_of, parse_address
+from pubsubd_broker.settings import (
+    SETTINGS,
+    Resolved,
+    Settings,
+    SettingsError,
+    resolve,
+    suspicious_variables,
+)
+from pubsubd_protocol.positions import is_node_name
+
+Flags = Mapping[str, str | bool | tuple[str, ...] | None]
+
+
+def resolved(
+    flags: Flags | None = None, environment: Mapping[str, str] | None = None, **more: Any
+) -> Resolved:
+    given_more = {"host": "box", "uid": 1000, "terminal": False, **more}
+    return resolve(flags or {}, environment or {}, **given_more)
+
+
+def in_file(tmp_path: Path, text: str) -> Flags:
+    path = tmp_path / "pubsubd.toml"
+    path.write_text(text)
+    return {"config": str(path)}
+
+
+def test_without_anything_it_is_a_single_node_on_defaults() -> None:
+    found = resolved()
+    assert found.settings == Settings(node="box", socket="/tmp/pubsubd-1000/pubsubd.sock")
+    assert {origin.source for origin in found.origins.values()} == {"default"}
+    assert set(found.origins) == {setting.name for setting in SETTINGS}
+
+
+def test_the_table_has_a_row_for_each_field() -> None:
+    assert {setting.field for setting in SETTINGS} == {
+        field.name for field in dataclasses.fields(Settings)
+    }
+
+
+def test_flag_beats_variable_beats_file_beats_default(tmp_path: Path) -> None:
+    flags = dict(
+        in_file(tmp_path, "ring-messages = 1\nring-bytes = '2KiB'\nheartbeat = 0.5\nnode = 'f'")
+    )
+    flags |= {"ring-messages": "3"}
+    variables = {"PUBSUBD_RING_MESSAGES": "2", "PUBSUBD_RING_BYTES": "1MiB"}
+    found = resolved(flags, variables)
+    settings = found.settings
+    assert (settings.ring_messages, settings.ring_bytes) == (3, 1 << 20)
+    assert (settings.heartbeat_s, settings.node, settings.max_frame) == (0.5, "f", 16 << 20)
+    assert [
+        str(found.origins[name])
+        for name in ("ring-messages", "ring-bytes", "heartbeat", "max-frame")
+    ] == ["--ring-messages", "PUBSUBD_RING_BYTES", str(flags["config"]), "default"]
+    assert found.origins["heartbeat"].source == "file"
+
+
+def test_the_file_may_be_named_by_a_variable(tmp_path: Path) -> None:
+    path = str(in_file(tmp_path, "node = 'f'")["config"])
+    assert resolved({}, {"PUBSUBD_CONFIG": path}).settings.node == "f"
+
+
+def test_an_empty_variable_says_nothing() -> None:
+    variables = {
+        "PUBSUBD_PEER": "",
+        "PUBSUBD_NODE": " ",
+        "PUBSUBD_CONFIG": "",
+        "PUBSUBD_SOCKET": "",
+    }
+    assert resolved({}, variables) == resolved()
+
+
+def test_peers_come_as_repeated_flag_comma_list_or_array_each_once(tmp_path: Path) -> None:
+    peers = (("a", 1), ("::1", 2))
+    by_flag = resolved({"peer": ("a:1", "[::1]:2", "a:1")})
+    by_variable = resolved({}, {"PUBSUBD_PEER": "a:1, [::1]:2,"})
+    by_file = resolved(in_file(tmp_path, "peer = ['a:1', '[::1]:2']"))
+    assert by_flag.settings.peers == by_variable.settings.peers == by_file.settings.peers == peers
+
+
+@pytest.mark.parametrize("name", ["listen", "http"])
+def test_it_can_be_switched_off_everywhere_and_on_again_by_a_flag(
+    name: str, tmp_path: Path
+) -> None:
+    off = in_file(tmp_path, f"{name} = false")
+    variables = {f"PUBSUBD_NO_{name.upper()}": "1"}
+    assert getattr(resolved(off).settings, name) is None
+    assert getattr(resolved({}, variables).settings, name) is None
+    assert getattr(resolved({name: False}).settings, name) is None
+    assert getattr(resolved({name: "h:1"}, variables).settings, name) == ("h", 1)
+    assert getattr(resolved({}, {f"PUBSUBD_NO_{name.upper()}": "0"}).settings, name) is not None
+
+
+def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> None:
+    found = resolved({}, {"XDG_RUNTIME_DIR": "/run/user/7"}, terminal=True).settings
+    assert (found.socket, found.log_format) == ("/run/user/7/pubsubd/pubsubd.sock", "console")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "saying"),
+    [
+        ("node", "-a", "'-a' is no node name; allowed: 1 to 64 of"),
+        ("node", "a" * 65, "is no node name"),
+        ("node", "", "is no node name"),
+        ("socket", "/" + "s" * 107, "has 108 bytes; allowed: a path of 1 to 107 bytes"),
+        ("socket", "/" + "é" * 54, "has 109 bytes"),
+        ("socket", "", "is no path"),
+        ("listen", "7420", "is no address; allowed: HOST:PORT"),
+        ("listen", ":7420", "is no address"),
+        ("listen", "::1:7420", "an IPv6 host stands in brackets"),
+        ("listen", "[::1:7420", "is no address"),
+        ("listen", "[nonsense]:1", "is not an IPv6 address"),
+        ("listen", "[1:2]:1", "is not an IPv6 address"),
+        ("listen", "a:65536", "port 65536 is out of range; allowed: HOST:PORT with a port of 0"),
+        ("listen", "a:-1", "is no address"),
+        ("listen", "http://a:1", "is no address"),
+        ("http", "a b:1", "is no address"),
+        ("ring-messages", "0", "0 is out of range; allowed: a whole number from 1"),
+        ("ring-messages", "-1", "is no whole number"),
+        ("ring-messages", "1.5", "is no whole number"),
+        ("ring-bytes", "0", "0 is out of range; allowed: a size of 1B or more"),
+        ("ring-bytes", "1MB", "'1MB' is not a size"),
+        ("max-frame", "4GiB", "is out of range; allowed: a size of 1KiB to"),
+        ("heartbeat", "0", "is out of range; allowed: a duration of 10ms or more"),
+        ("heartbeat", "soon", "'soon' is not a duration"),
+        ("log-format", "xml", "'xml' is not one of them; allowed: console or json"),
+        ("log-level", "loud", "allowed: debug or info or warning or error"),
+    ],
+)
+def test_a_value_that_is_none_is_refused_by_name_origin_and_what_is_allowed(
+    name: str, text: str, saying: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolved({name: text})
+    assert str(caught.value).startswith(f"{name} (from --{name}): ")
+    assert saying in str(caught.value)
+    assert "\n" not in str(caught.value)
+    variable = f"PUBSUBD_{name.replace('-', '_').upper()}"
+    if text:
+        with pytest.raises(SettingsError, match=rf"{name} \(from {variable}\)"):
+            resolved({}, {variable: text})
+
+
+def test_a_peer_needs_a_port_that_can_be_dialled() -> None:
+    with pytest.raises(SettingsError, match=r"peer \(from --peer\): port 0 .* 1 to 65535"):
+        resolved({"peer": ("a:1", "b:0")})
+    assert resolved({"listen": "a:0"}).settings.listen == ("a", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "saying"),
+    [
+        ("ring-mesages = 1", "did you mean ring-messages?"),
+        ("ring_messages = 1", "did you mean ring-messages?"),
+        ("peers = []", "did you mean peer?"),
+        ("no-listen = true", "write listen = false"),
+        ("zebra = 1", "allowed: node, socket, listen"),
+        ("config = 'x'", "there is no such setting"),
+        ("ring-messages = '5'", "text is the wrong type"),
+        ("ring-messages = 1.0", "a number is the wrong type"),
+        ("ring-messages = true", "true or false is the wrong type"),
+        ("ring-bytes = 1.5", "a number is the wrong type"),
+        ("ring-bytes = [1]", "a list is the wrong type"),
+        ("heartbeat = nan", "is not a duration"),
+        ("listen = true", "true or false is the wrong type; allowed: HOST:PORT"),
+        ("listen = 7420", "or false"),
+        ("node = false", "true or false is the wrong type"),
+        ("peer = 'a:1'", "text is the wrong type; allowed: a list of HOST:PORT"),
+        ("peer = [1]", "a number is the wrong type"),
+        ("[ring]\nmessages = 1", "there is no such setting"),
+        ("[node]\nname = 'a'", "a table is the wrong type"),
+        ("node = 2020-01-01", "the wrong type"),
+        ("node =", "is no TOML"),
+        ("node = 'a'\nnode = 'b'", "is no TOML"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(text: str, saying: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolved(in_file(tmp_path, text))
+    assert saying in str(caught.value)
+    assert "pubsubd.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.toml")
+    with pytest.raises(SettingsError, match=r"config \(from --config\): can't read .*none.toml"):
+        resolved({"config": missing})
+    with pytest.raises(SettingsError, match=r"config \(from PUBSUBD_CONFIG\)"):
+        resolved({}, {"PUBSUBD_CONFIG": str(tmp_path)})
+    (tmp_path / "latin.toml").write_bytes(b"node = '\xe9'")
+    with pytest.raises(SettingsError, match="is no TOML"):
+        resolved({"config": str(tmp_path / "latin.toml")})
+
+
+@pytest.mark.parametrize(
+    ("flags", "saying"),
+    [
+        ({"heartbeat": "6s"}, "6s is not longer than heartbeat 6s (from --heartbeat)"),
+        ({"peer-timeout": "1s"}, "1s is not longer than heartbeat 2s (from default)"),
+        ({"max-message": "16MiB"}, "16MiB does not fit in max-frame 16MiB (from default)"),
+        ({"max-frame": "1MiB"}, "1MiB does not fit in max-frame 1MiB (from --max-frame)"),
+        ({"ring-bytes": "1KiB", "max-message": "2KiB"}, "1KiB can't hold one message"),
+        ({"http": "127.0.0.1:7420"}, "127.0.0.1:7420 is also listen (from default)"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(flags: Flags, saying: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolved(flags)
+    assert saying in str(caught.value)
+    assert "allowed: " in str(caught.value)
+
+
+def test_a_small_ring_beside_the_default_limit_of_messages_is_fine() -> None:
+    assert resolved({"ring-bytes": "4KiB"}).settings.ring_bytes == 4096
+
+
+def test_the_default_socket_obeys_the_limit_too() -> None:
+    with pytest.raises(SettingsError, match=r"socket \(from XDG_RUNTIME_DIR\): .* bytes"):
+        resolved({}, {"XDG_RUNTIME_DIR": "/" + "x" * 100})
+
+
+def test_a_switch_variable_is_yes_or_no_and_excludes_the_other() -> None:
+    with pytest.raises(SettingsError, match=r"listen \(from PUBSUBD_NO_LISTEN\): 'maybe'"):
+        resolved({}, {"PUBSUBD_NO_LISTEN": "maybe"})
+    with pytest.raises(SettingsError, match="PUBSUBD_LISTEN is set as well"):
+        resolved({}, {"PUBSUBD_NO_LISTEN": "1", "PUBSUBD_LISTEN": "a:1"})
+
+
+def test_a_mistyped_variable_is_noticed_and_a_foreign_one_is_not() -> None:
+    found = suspicious_variables(
+        ["PUBSUBD_RING_MESAGES", "PUBSUBD_SERVICE_HOST", "PUBSUBD_NODE", "PUBSUBD_NO_HTTP", "HOME"]
+    )
+    assert found == {"PUBSUBD_RING_MESAGES": "PUBSUBD_RING_MESSAGES"}
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("web-1.example.com", "web-1.example.com"),
+        ("-_.", "node"),
+        ("", "node"),
+        ("my host", "my-host"),
+        ("a" * 63 + ".b", "a" * 63),
+    ],
+)
+def test_the_default_node_name_is_the_host_name_as_far_as_it_can_be(host: str, name: str) -> None:
+    assert node_name_of(host) == name
+
+
+@given(st.text())
+def test_whatever_the_host_is_called_the_default_is_a_node_name(host: str) -> None:
+    assert is_node_name(node_name_of(host))
+
+
+@pytest.mark.parametrize("text", ["a:1", "127.0.0.1:0", "[::1]:7420", "[fe80::1%eth0]:65535"])
+def test_an_address_is_written_as_it_was_read(text: str) -> None:
+    assert format_address(parse_address(text)) == text
+
+
+def test_every_setting_is_shown_as_the_file_would_have_it(tmp_path: Path) -> None:
+    flags: Flags = {
+        "listen": "[::1]:1",
+        "http": False,
+        "peer": ("a:1", "b:2"),
+        "heartbeat": "250ms",
+        "ring-bytes": "1234567",
+        "max-message": "1KiB",
+    }
+    found = resolved(flags).settings
+    shown = {each.name: each.show(getattr(found, each.field)) for each in SETTINGS}
+    lines = []
+    for name, value in shown.items():
+        lines.append(f"{name} = {str(value).lower() if value is False else repr(value)}")
+    assert tomllib.loads("\n".join(lines)) == shown
+    assert resolved(in_file(tmp_path, "\n".join(lines))).settings == found

@@ -1,0 +1,44 @@
+"""Fixtures that start real brokers. pytest shows their last log lines beside a failed test."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.cluster import Broker, Cluster
+
+
+@pytest.fixture
+def start_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    """`start_broker("a", ring_messages=100)`: a running `Broker`, ended after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(node: str = "a", **options: Any) -> Broker:
+            broker = Broker(tmp_path, node, **options)
+            stack.callback(_end, broker)
+            return broker.start()
+
+        yield start
+
+
+@pytest.fixture
+def start_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """`start_cluster(3, ring_messages=100)`: a connected `Cluster`, ended after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(nodes: int = 3, **options: Any) -> Cluster:
+            cluster = Cluster(tmp_path, nodes, **options)
+            stack.callback(_end, cluster)
+            return cluster.start()
+
+        yield start
+
+
+def _end(started: Broker | Cluster) -> None:
+    tail = started.tail()
+    started.close()
+    sys.stderr.write(tail + "\n")

@@ -1,0 +1,511 @@
+"""Real brokers in processes of their own, alone or as a full mesh with a relay on every directed link.
+
+    with Broker(tmp_path, "a", ring_messages=100) as a: ...         # one broker; a.socket, a.status()
+    with Cluster(tmp_path, 3, ring_messages=100) as cluster:        # a, b, c, all connected
+        cluster["a"].kill()
+        cluster.link("b", "a").cut()                                # b can't pull from a any more
+
+Options are those of `pubsubd start` with underscores: `heartbeat="200ms"`, `journal=path`, `gossip=False`
+for `--no-gossip`, a list for an option that may be repeated, None to leave out a default of this harness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+from tests.integration.relay import Relay
+
+T = TypeVar("T")
+
+START_TIMEOUT_S: Final = 20.0
+STOP_TIMEOUT_S: Final = 20.0
+WAIT_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.01
+_TAIL: Final = 40
+"""How many of a broker's last lines are shown when a test fails."""
+
+PUBSUBD: Final = (
+    (sys.executable, "-m", "pubsubd_cli")
+    if importlib.util.find_spec("pubsubd_cli.__main__")
+    else (str(Path(sys.executable).with_name("pubsubd")),)
+)
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "listen": "127.0.0.1:0",
+    "http": "127.0.0.1:0",
+    "heartbeat": "200ms",
+    "peer_timeout": "1s",
+    "log_format": "json",
+}
+
+
+class NotReached(AssertionError):
+    """What a test waited for did not come about in time."""
+
+
+def wait_until(
+    condition: Callable[[], T], timeout_s: float = WAIT_TIMEOUT_S, what: str = "the condition"
+) -> T:
+    """The first true value of `condition()`. An `OSError` in it means: not yet. Raises `NotReached`."""
+    for value in _attempts(condition, timeout_s, what):
+        if value:
+            return value
+        time.sleep(_POLL_S)
+    raise AssertionError("the attempts end with an exception")
+
+
+async def wait_until_async(
+    condition: Callable[[], T], timeout_s: float = WAIT_TIMEOUT_S, what: str = "the condition"
+) -> T:
+    """`wait_until` that lets the running loop go on."""
+    for value in _attempts(condition, timeout_s, what):
+        if value:
+            return value
+        await asyncio.sleep(_POLL_S)
+    raise AssertionError("the attempts end with an exception")
+
+
+def _attempts(condition: Callable[[], T], timeout_s: float, what: str) -> Iterator[T | None]:
+    deadline = time.monotonic() + timeout_s
+    last: object = None
+    while True:
+        try:
+            last = value = condition()
+            yield value
+        except OSError as error:
+            last = error
+            yield None
+        if time.monotonic() > deadline:
+            raise NotReached(f"{what} was not reached in {timeout_s} s; last: {last!r}"[:2000])
+
+
+class Broker:
+    """A broker process. Starts with `start()` or `with`, can be killed and started again.
+
+    After a start: `socket` (the clients' path), `listen` and `http` ("127.0.0.1:PORT"), `pid`. A broker
+    started again listens on the port it had before, unless `same_port` is False.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        node: str = "a",
+        peers: Sequence[str] = (),
+        *,
+        command: Sequence[str] = PUBSUBD,
+        environment: Mapping[str, str] | None = None,
+        same_port: bool = True,
+        **options: Any,
+    ) -> None:
+        self.node = node
+        self.options: dict[str, Any] = {**DEFAULTS, **options}
+        """May be changed between two starts."""
+        self.peers = list(peers)
+        self.logs: list[dict[str, Any]] = []
+        """Every log line of every life, parsed; a line that is no JSON as `{"event": None, "text": …}`."""
+        self.on_started: list[Callable[[Broker], None]] = []
+        """Called with this broker after each start, before `start()` returns."""
+        self.listen = ""
+        self.http = ""
+        self._command = tuple(command)
+        self._environment = dict(environment or {})
+        self._same_port = same_port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._grown = threading.Condition()
+        self._life = 0
+        """Where in the logs this life begins."""
+        self._folder = folder / f"broker-{node}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Not in `folder`: a socket's path has to fit into 107 bytes, and pytest's folders are deep.
+        self._socket_folder = tempfile.mkdtemp(prefix="psd-")
+        self.socket = f"{self._socket_folder}/s"
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the last life; None while it runs. Negative: the signal that ended it."""
+        return None if self._process is None else self._process.poll()
+
+    def start(self, *, wait: bool = True) -> Self:
+        """Start the process and wait until it serves."""
+        if self.alive:
+            raise RuntimeError(f"broker {self.node} is running already")
+        self._join_reader()
+        self._life = len(self.logs)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PUBSUBD_")}
+        self._process = subprocess.Popen(
+            [*self._command, "start", *self.arguments()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=self._folder,
+            env=environment | {"PYTHONUNBUFFERED": "1"} | self._environment,
+        )
+        self._reader = threading.Thread(
+            target=self._read_logs, args=(self._process,), name=f"logs-{self.node}", daemon=True
+        )
+        self._reader.start()
+        return self.wait_started() if wait else self
+
+    def wait_started(self) -> Self:
+        """For a `start(wait=False)`: wait until it serves."""
+        started = self.wait_log("broker.started", timeout_s=START_TIMEOUT_S)
+        self.listen = started.get("listen") or ""
+        self.http = started.get("http") or ""
+        self.socket = started.get("socket") or self.socket
+        for callback in self.on_started:
+            callback(self)
+        return self
+
+    def arguments(self) -> list[str]:
+        """What follows `pubsubd start`."""
+        options: dict[str, Any] = {"node": self.node, "socket": self.socket, **self.options}
+        if self._same_port and self.listen and options.get("listen"):
+            options["listen"] = self.listen
+        return [*_flags(options), *_flags({"peer": self.peers})]
+
+    def kill(self) -> None:
+        """SIGKILL: gone at once, nothing written, nothing said."""
+        self._end(signal.SIGKILL)
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """SIGTERM, and its exit code. Raises `NotReached` if it does not end in time."""
+        return self._end(signal.SIGTERM, timeout_s)
+
+    def restart(self, how: signal.Signals = signal.SIGTERM) -> Self:
+        """End it (`SIGTERM`, or `SIGKILL` for a crash) and start it again, with the options as they are."""
+        if self.alive:
+            self._end(how)
+        return self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: it hangs, its connections stay open. Returns when it stands still."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        wait_until(lambda: os.waitid(os.P_PID, process.pid, look), what="the stop")
+
+    def resume(self) -> None:
+        """SIGCONT after `pause()`."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def status(self) -> dict[str, Any]:
+        """`/status.json`."""
+        status: dict[str, Any] = json.loads(self.get("/status.json"))
+        return status
+
+    def metrics(self) -> str:
+        """`/metrics`, as Prometheus text."""
+        return self.get("/metrics").decode()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of the samples of `name` (with or without "pubsubd_") whose labels include `labels`."""
+        name = name if name.startswith("pubsubd_") else f"pubsubd_{name}"
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        total = 0.0
+        for line in self.metrics().splitlines():
+            sample, _, value = line.rpartition(" ")
+            found, _, inside = sample.partition("{")
+            if found == name and all(each in inside.rstrip("}").split(",") for each in wanted):
+                total += float(value)
+        return total
+
+    def ready(self) -> bool:
+        """Whether `/readyz` says so: it serves, and reached every configured peer once."""
+        try:
+            self.get("/readyz")
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        return True
+
+    def get(self, path: str) -> bytes:
+        """The body of an answer to GET. Raises `OSError` if there is none, `HTTPError` if it is no 200."""
+        with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as answer:
+            body: bytes = answer.read()
+            return body
+
+    def mark(self) -> int:
+        """A place in the logs, for `wait_log(since=…)`: only what is logged after it counts."""
+        with self._grown:
+            return len(self.logs)
+
+    def wait_log(
+        self,
+        event: str,
+        *,
+        since: int | None = None,
+        timeout_s: float = WAIT_TIMEOUT_S,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """The first log line of this life (or since a mark) with this event and these fields.
+
+        Raises `NotReached` when the time is over or the process has ended without it.
+        """
+        at = self._life if since is None else since
+        deadline = time.monotonic() + timeout_s
+        with self._grown:
+            while True:
+                for line in self.logs[at:]:
+                    if line["event"] == event and fields.items() <= line.items():
+                        return line
+                at = len(self.logs)
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._listening():
+                    break
+                self._grown.wait(min(left, 0.1))
+        wanted = " ".join([event, *(f"{key}={value!r}" for key, value in fields.items())])
+        raise NotReached(f"broker {self.node} logged no {wanted}\n{self.tail()}")
+
+    def tail(self) -> str:
+        """Its last log lines, for people."""
+        lines = [json.dumps(line, ensure_ascii=False) for line in self.logs[-_TAIL:]]
+        state = "running" if self.alive else f"exit code {self.exit_code}"
+        return "\n".join([f"--- broker {self.node} ({state}), last log lines:", *lines])
+
+    def close(self) -> None:
+        """End the process, however it stands, and remove its socket. A second call does nothing."""
+        if self.alive:
+            self._end(signal.SIGKILL)
+        self._join_reader()
+        shutil.rmtree(self._socket_folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            return self if self.alive else self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        if error is not None:
+            sys.stderr.write(self.tail() + "\n")
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"broker {self.node} is not running\n{self.tail()}")
+        return self._process
+
+    def _end(self, how: signal.Signals, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        process = self._running()
+        process.send_signal(how)
+        try:
+            code = process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise NotReached(
+                f"broker {self.node} did not end {timeout_s} s after {how.name}\n{self.tail()}"
+            ) from None
+        self._join_reader()
+        return code
+
+    def _listening(self) -> bool:
+        """Whether more log lines can come."""
+        return self._reader is not None and self._reader.is_alive()
+
+    def _join_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.join(5)
+
+    def _read_logs(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            for raw in process.stderr:
+                line = _parsed(raw)
+                with self._grown:
+                    self.logs.append(line)
+                    self._grown.notify_all()
+        with self._grown:
+            self._grown.notify_all()
+
+
+class Cluster:
+    """A full mesh of brokers, each reaching each other through a relay that only this link uses.
+
+    `nodes`: how many ("a", "b", "c", …) or their names. Options go to every broker; `per_node` to one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int | Sequence[str] = 3,
+        *,
+        command: Sequence[str] = PUBSUBD,
+        per_node: Mapping[str, Mapping[str, Any]] | None = None,
+        **options: Any,
+    ) -> None:
+        names = [chr(ord("a") + i) for i in range(nodes)] if isinstance(nodes, int) else nodes
+        if command is PUBSUBD and "--no-gossip" in start_help():
+            # An address learned from a peer would lead around the relay.
+            options.setdefault("gossip", False)
+        self._links = {
+            (consumer, producer): Relay()
+            for consumer in names
+            for producer in names
+            if consumer != producer
+        }
+        self.brokers: dict[str, Broker] = {}
+        for name in names:
+            peers = [link.endpoint for (who, _), link in self._links.items() if who == name]
+            own = {**options, **(per_node or {}).get(name, {})}
+            broker = Broker(folder, name, peers, command=command, same_port=False, **own)
+            broker.on_started.append(self._lead_to)
+            self.brokers[name] = broker
+
+    def __getitem__(self, name: str) -> Broker:
+        return self.brokers[name]
+
+    def __iter__(self) -> Iterator[Broker]:
+        return iter(self.brokers.values())
+
+    def link(self, consumer: str, producer: str) -> Relay:
+        """The relay through which `consumer` pulls the stream of `producer`."""
+        return self._links[consumer, producer]
+
+    def links(self, node: str) -> list[Relay]:
+        """Every relay to and from `node`."""
+        return [link for pair, link in self._links.items() if node in pair]
+
+    def partition(self, *groups: Iterable[str]) -> None:
+        """Cut every link between nodes of different groups; heal those within one."""
+        group_of = {node: i for i, group in enumerate(groups) for node in group}
+        for (consumer, producer), link in self._links.items():
+            if group_of.get(consumer, -1) == group_of.get(producer, -1):
+                link.heal()
+            else:
+                link.cut()
+
+    def heal(self) -> None:
+        """Heal every link."""
+        for link in self._links.values():
+            link.heal()
+
+    def start(self, *, wait_ready: bool = True) -> Self:
+        """Start all that are not running, at once, and wait until all are connected to all."""
+        starting = [broker for broker in self if not broker.alive]
+        for broker in starting:
+            broker.start(wait=False)
+        for broker in starting:
+            broker.wait_started()
+        if wait_ready:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until every running broker has reached every peer once."""
+        for broker in self:
+            if broker.alive:
+                wait_until(broker.ready, timeout_s, f"readiness of broker {broker.node}")
+
+    def wait_connected(
+        self, consumer: str, producer: str, timeout_s: float = START_TIMEOUT_S
+    ) -> None:
+        """Wait until `consumer` is attached to `producer` at this moment, by its own account."""
+        wait_until(
+            lambda: self[consumer].metric("peer_connected", peer=producer) == 1,
+            timeout_s,
+            f"the link from {consumer} to {producer}",
+        )
+
+    def tail(self) -> str:
+        return "\n".join(broker.tail() for broker in self)
+
+    def close(self) -> None:
+        """End every process and every relay. A second call does nothing."""
+        with contextlib.ExitStack() as stack:
+            for link in self._links.values():
+                stack.callback(link.close)
+            for broker in self:
+                stack.callback(broker.close)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            sys.stderr.write(self.tail() + "\n")
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+        if error is not None:
+            sys.stderr.write(self.tail() + "\n")
+
+    def _lead_to(self, broker: Broker) -> None:
+        host, _, port = broker.listen.rpartition(":")
+        for (_, producer), link in self._links.items():
+            if producer == broker.node:
+                link.target = (host, int(port))
+
+
+@functools.cache
+def start_help() -> str:
+    """What `pubsubd start --help` prints: which options there are."""
+    asked = [*PUBSUBD, "start", "--help"]
+    return subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False).stdout
+
+
+def _flags(options: Mapping[str, Any]) -> list[str]:
+    flags: list[str] = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        match value:
+            case None:
+                pass
+            case True:
+                flags.append(f"--{flag}")
+            case False:
+                flags.append(f"--no-{flag}")
+            case list() | tuple():
+                for each in value:
+                    flags += [f"--{flag}", str(each)]
+            case _:
+                flags += [f"--{flag}", str(value)]
+    return flags
+
+
+def _parsed(raw: bytes) -> dict[str, Any]:
+    text = raw.decode(errors="replace").rstrip("\n")
+    try:
+        line = json.loads(text)
+    except ValueError:
+        line = None
+    if isinstance(line, dict):
+        return {"event": None, **line}
+    return {"event": None, "text": text}

@@ -5,7 +5,7 @@ An acknowledgement says that nothing before a position is needed again. It never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from pubsubd.messages import Message
 from pubsubd_protocol.errors import InvalidPosition
@@ -54,17 +54,24 @@ class Acks:
         if self._latest.get(node) == (message.epoch, message.offset):
             del self._latest[node]
 
-    def due(self, settled: Mapping[str, Position]) -> list[Ack]:
-        """The acknowledgements to send now, at most one for each node."""
+    def forget_sent(self) -> None:
+        """Everything is due again: what was sent may not have arrived."""
+        self._sent.clear()
+
+    def due(self, settled: Mapping[str, Position], known: Container[str]) -> list[Ack]:
+        """The acknowledgements to send now, at most one for each node.
+
+        Only for nodes in `known`: a broker that was restarted may not have met the others again.
+        """
         acks = []
         for node, position in settled.items():
             if self.manual and node in self._latest:
                 # The application has a message of this node that it has not acknowledged.
-                known = self._acknowledged.get(node)
-                if known is None:
+                acknowledged = self._acknowledged.get(node)
+                if acknowledged is None:
                     continue
-                position = known
-            if self._sent.get(node) != position:
+                position = acknowledged
+            if node in known and self._sent.get(node) != position:
                 self._sent[node] = position
                 acks.append(Ack(node, position))
         return acks

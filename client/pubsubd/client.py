@@ -16,6 +16,7 @@ from pubsubd.connection import Dialler
 from pubsubd.errors import ClientClosed, CursorExpired
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
+from pubsubd.resume import Session
 from pubsubd.subscription import Subscription
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.positions import load_positions
@@ -208,14 +209,11 @@ class Client:
             raise ValueError(f"ack is 'auto' or 'manual', not {ack!r}")
         if ack == "manual" and name is None:
             raise ValueError('ack="manual" needs a name=: only named subscriptions acknowledge')
+        positions = None if position is None else load_positions(position)
         return Subscription(
             self._dialler,
+            Session(patterns, start, positions, name, echo),
             codec or self._codec,
-            patterns,
-            start=start,
-            position=None if position is None else load_positions(position),
-            name=name,
-            echo=echo,
             manual_ack=ack == "manual",
             on_expired=on_expired,
             on_open=self._subscriptions.add,

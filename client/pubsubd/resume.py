@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.errors import InvalidTopic, ProtocolError
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import Skip, Subscribe, Subscribed, Told
 from pubsubd_protocol.positions import Position
+from pubsubd_protocol.topics import Filter
 
 
 class Arrived:
@@ -39,7 +40,7 @@ Event = Arrived | Moved | Expired
 
 
 class Session:
-    """One subscription's state over all of its connections."""
+    """One subscription's state over all of its connections. Raises `InvalidTopic`."""
 
     def __init__(
         self,
@@ -49,14 +50,19 @@ class Session:
         name: str | None,
         echo: bool,
     ) -> None:
-        self.patterns = patterns
+        self.patterns = _distinct(patterns)
+        self.name = name
         self.resumed = False
         self.received: dict[str, Position] = dict(positions or {})
         self._fresh = positions is None
         self._start = start
         self._born: bytes | None = None
-        self._name = name
         self._echo = echo
+
+    def change_filter(self, add: tuple[str, ...], drop: tuple[str, ...]) -> None:
+        """Raises `InvalidTopic`, and then nothing has changed."""
+        kept = tuple(pattern for pattern in self.patterns if pattern not in drop)
+        self.patterns = _distinct((*kept, *add))
 
     @property
     def stood(self) -> bool:
@@ -66,7 +72,7 @@ class Session:
     def subscribe(self) -> Subscribe:
         """What opens the session on a new connection."""
         positions = None if self._fresh else dict(self.received)
-        return Subscribe(self.patterns, self._start, positions, self._born, self._name, self._echo)
+        return Subscribe(self.patterns, self._start, positions, self._born, self.name, self._echo)
 
     def subscribed(self, answer: Subscribed) -> list[Moved]:
         """The session stands. Returns the positions that are new to it."""
@@ -124,3 +130,9 @@ class Session:
             raise ProtocolError(
                 "hole", f"node {node} goes on at {first}, the position is {held.offset}"
             )
+
+
+def _distinct(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if not patterns:
+        raise InvalidTopic('a subscription has at least one pattern; ">" is all topics')
+    return Filter(patterns).patterns

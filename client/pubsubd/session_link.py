@@ -1,0 +1,267 @@
+"""A session's connection, kept: opened, opened again after a loss, and its filter changed on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from pubsubd.connection import Connection, Dialler, unexpected
+from pubsubd.errors import BrokerUnavailable, ClientClosed, NameInUse
+from pubsubd.redial import Redial
+from pubsubd.resume import Event, Session
+from pubsubd_protocol import codec
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
+from pubsubd_protocol.frames import CursorExpired as Expired
+from pubsubd_protocol.frames import FilterSet, Frame, SetFilter, Skip, Subscribed, Told
+from pubsubd_protocol.positions import Position, dump_positions
+
+NAME_GRACE_S: Final = 5.0
+"""So long after a loss the broker may still take our own old connection for another holder of the name."""
+
+MAX_VIOLATIONS: Final = 3
+"""So many protocol errors in a row, with nothing received between, and the session gives up."""
+
+Stored = dict[str, list[str | int]]
+"""Positions as `dump_positions` writes them."""
+
+
+class Sink(Protocol):
+    """Where the events of a session go."""
+
+    def begins(self, answer: Subscribed) -> None:
+        """The session stands for the first time."""
+
+    def resumes(self) -> None:
+        """The session stands again, over a new connection."""
+
+    def arrived(self, event: Event) -> None: ...
+
+    def ended(self) -> None:
+        """Nothing will come any more; `failure` says why."""
+
+
+class SessionLink:
+    """Keeps one session going until it is closed or refused for good."""
+
+    def __init__(self, dialler: Dialler, session: Session, sink: Sink) -> None:
+        self.session = session
+        self.failure: PubSubError | None = None
+        """What ended the session, in the SDK's words."""
+        self.known: set[str] = set()
+        """The nodes of which the broker has spoken over this connection."""
+        self._dialler = dialler
+        self._sink = sink
+        self._connection: Connection | None = None
+        self._asked: tuple[str, ...] = ()
+        self._answer: asyncio.Future[None] | None = None
+        self._lost: asyncio.Future[PubSubError] | None = None
+        self._lost_at = 0.0
+        self._keeper: asyncio.Task[None] | None = None
+        self._violations = 0
+        self._filter_change = asyncio.Lock()
+        self._filter_set: asyncio.Future[Stored] | None = None
+        self._filters_asked = 0
+
+    @property
+    def opened(self) -> bool:
+        return self._keeper is not None
+
+    @property
+    def stands(self) -> bool:
+        """Whether the broker has the session open now."""
+        return self._connection is not None and self._answer is None
+
+    async def open(self) -> None:
+        """Returns when the session stands. Tries for the dialler's timeout if nobody is there."""
+        try:
+            await self._open_first()
+        except PubSubError as error:
+            raise self._named(error) from error.__cause__
+        self._keeper = asyncio.create_task(self._keep(), name="pubsubd subscription")
+
+    async def close(self) -> None:
+        closed = ClientClosed("this subscription is closed")
+        self._fail_filter(closed)
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(closed)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    def write(self, frames: list[Frame]) -> None:
+        if self._connection is not None:
+            self._connection.write([codec.encode(frame) for frame in frames])
+
+    def pause(self) -> None:
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.resume()
+
+    async def change_filter(
+        self, *, add: tuple[str, ...] = (), drop: tuple[str, ...] = ()
+    ) -> Stored:
+        """Returns the positions from which on the new patterns count. One change at a time."""
+        async with self._filter_change:
+            if self.failure is not None:
+                raise self.failure
+            self.session.change_filter(add, drop)
+            answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+            self._filter_set = answer
+            if self.stands:
+                self._send_filter()
+            return await answer
+
+    def received(self, connection: Connection, frame: Frame) -> None:
+        if connection is not self._connection:
+            return
+        session = self.session
+        event: Event | None
+        match frame:
+            case Entry():
+                event = session.entry(frame)
+            case Skip():
+                event = session.skip(frame)
+            case Expired():
+                event = session.expired(frame)
+            case Told():
+                event = session.told(frame)
+            case Subscribed():
+                self._subscribed(frame)
+                return
+            case FilterSet():
+                self._filters_asked -= 1
+                if self._filters_asked == 0:
+                    self._answer_filter(frame.positions)
+                return
+            case _:
+                raise unexpected(frame)
+        self.known.add(frame.node)
+        if event is not None:
+            self._violations = 0
+            self._sink.arrived(event)
+
+    def lost(self, connection: Connection, why: PubSubError) -> None:
+        if connection is not self._connection:
+            return
+        self._connection = None
+        if not isinstance(why, ConnectionRefused):
+            self._lost_at = asyncio.get_running_loop().time()
+        if self._answer is not None:
+            if not self._answer.done():
+                self._answer.set_exception(why)
+        elif self._lost is not None and not self._lost.done():
+            self._lost.set_result(why)
+
+    def writable(self, connection: Connection) -> None:
+        """Nothing waits for it: what a session writes is small and bounded."""
+
+    async def _open_first(self) -> None:
+        try:
+            await self._connect()
+            return
+        except PubSubError as error:
+            if self._hopeless(error):
+                raise
+            first = error
+        try:
+            async with asyncio.timeout(self._dialler.timeout_s):
+                await Redial().until_connected(self._connect, self._hopeless)
+        except TimeoutError:
+            raise first from None
+
+    async def _connect(self) -> None:
+        connection, _ = await self._dialler.dial("session", self)
+        loop = asyncio.get_running_loop()
+        answer = self._answer = loop.create_future()
+        self._connection = connection
+        self._lost = loop.create_future()
+        self._filters_asked = 0
+        self.known.clear()
+        self._asked = self.session.patterns
+        connection.write([codec.encode(self.session.subscribe())])
+        try:
+            async with asyncio.timeout(self._dialler.timeout_s):
+                await answer
+        except TimeoutError:
+            why = BrokerUnavailable(self._dialler.socket, "no answer to subscribe")
+            connection.fail(why)
+            raise why from None
+        except asyncio.CancelledError:
+            connection.fail(BrokerUnavailable(self._dialler.socket, "given up"))
+            raise
+        finally:
+            self._answer = None
+        if connection.why is not None:
+            raise connection.why
+
+    def _subscribed(self, frame: Subscribed) -> None:
+        if self._answer is None or self._answer.done():
+            raise unexpected(frame)
+        first = not self.session.stood
+        news = self.session.subscribed(frame)
+        self.known.update(frame.positions)
+        if first:
+            self._sink.begins(frame)
+        else:
+            self._sink.resumes()
+            for moved in news:
+                self._sink.arrived(moved)
+        self._answer.set_result(None)
+        self._answer = None
+        if self._asked != self.session.patterns:
+            self._send_filter()
+        else:
+            self._answer_filter(self.session.received)
+
+    async def _keep(self) -> None:
+        redial = Redial()
+        while True:
+            assert self._lost is not None
+            why = await self._lost
+            try:
+                if self._hopeless(why):
+                    raise why
+                await redial.until_connected(self._connect, self._hopeless)
+            except PubSubError as error:
+                self.failure = self._named(error)
+                self._fail_filter(self.failure)
+                self._sink.ended()
+                return
+
+    def _hopeless(self, why: PubSubError) -> bool:
+        if isinstance(why, ProtocolError):
+            self._violations += 1
+            return self._keeper is None or self._violations >= MAX_VIOLATIONS
+        if isinstance(why, ConnectionRefused) and why.code == "name_in_use":
+            now = asyncio.get_running_loop().time()
+            return self._keeper is None or now - self._lost_at > NAME_GRACE_S
+        return not why.retriable
+
+    def _named(self, error: PubSubError) -> PubSubError:
+        """The error by the name that its reason has in this SDK."""
+        match error:
+            case ConnectionRefused(code="name_in_use") if self.session.name is not None:
+                return NameInUse(self.session.name, error.detail)
+            case ConnectionRefused(code="invalid_topic"):
+                return InvalidTopic(error.detail)
+        return error
+
+    def _send_filter(self) -> None:
+        assert self._connection is not None
+        self._filters_asked += 1
+        self._connection.write([codec.encode(SetFilter(self.session.patterns))])
+
+    def _answer_filter(self, positions: dict[str, Position]) -> None:
+        if self._filter_set is not None and not self._filter_set.done():
+            self._filter_set.set_result(dump_positions(positions))
+
+    def _fail_filter(self, why: PubSubError) -> None:
+        if self._filter_set is not None and not self._filter_set.done():
+            self._filter_set.set_exception(why)

@@ -154,7 +154,7 @@ class Broker:
             link = self._links.get(connection)
             if link is not None and (connection.writable or connection.closing):
                 link.write(self._pull(connection, now))
-        if self.node.ready:
+        if self.node.busy:
             self.flush_soon()
         for notice in self.node.notices.take():
             getattr(log, notice.level)(notice.event, **notice.fields)

@@ -46,6 +46,10 @@ class PublisherEnd:
     def received(self, frame: Frame, now: Now) -> None:
         if not isinstance(frame, Batch):
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a publisher")
+        if self._node.draining:
+            # Not accepted, and not rejected for good: the publisher tries it again with the next life.
+            self._connection.refuse("draining", f"{self._node.name} is stopping")
+            return
         self._connection.send(self._node.publish(frame, self._publisher, self._id, now))
         self._unanswered_ns.append(now.mono_ns)
 

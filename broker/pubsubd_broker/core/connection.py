@@ -114,7 +114,7 @@ class Connection:
 
     def wake(self) -> None:
         """There may be something to send."""
-        self._node.ready.add(self)
+        self._node.wake(self)
 
     def refuse(self, code: str, detail: str) -> None:
         """Says why, and ends the connection."""

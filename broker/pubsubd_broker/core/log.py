@@ -85,7 +85,8 @@ class Log:
         self._items: list[Item | None] = []
         self._head = 0
         self.segments = [Segment(epoch, lineage, offset, 0)]
-        self._waiting: set[Callable[[], None]] = set()
+        # Ordered, so that equal histories wake in an equal order.
+        self._waiting: dict[Callable[[], None], None] = {}
 
     @property
     def end(self) -> int:
@@ -156,18 +157,18 @@ class Log:
 
     def wait(self, wake: Callable[[], None]) -> None:
         """Calls `wake` once, at the next change."""
-        self._waiting.add(wake)
+        self._waiting[wake] = None
 
     def wake(self) -> None:
         """Calls everybody who waits."""
         if self._waiting:
-            waiting, self._waiting = self._waiting, set()
+            waiting, self._waiting = self._waiting, {}
             for wake in waiting:
                 wake()
 
     def forget(self, wake: Callable[[], None]) -> None:
         """The reader behind `wake` is gone."""
-        self._waiting.discard(wake)
+        self._waiting.pop(wake, None)
 
     def _find(self, offset: int, begin: int, stop: int) -> int:
         shift = self._head - self.begin

@@ -1,6 +1,6 @@
 """A node: one broker's stream, its replicas, its sessions, and the links between them. Pure.
 
-The shell gives it connections, bytes and the time; it gives back what to send (`ready`), whom to dial
+The shell gives it connections, bytes and the time; it gives back what to send (`take_ready`), whom to dial
 (`due`) and what to log (`notices`).
 """
 
@@ -72,9 +72,8 @@ class Node:
         self.consumers: dict[str, tuple[ProducerEnd, Connection]] = {}
         self.sessions = Sessions(self)
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
-        self.connections: set[Connection] = set()
-        self.ready: set[Connection] = set()
-        """Connections that may have something to send."""
+        self.connections: dict[Connection, None] = {}
+        self._ready: dict[Connection, None] = {}
         self.counters = Counters()
         self.notices = Notices()
         self.surroundings = Surroundings()
@@ -88,7 +87,7 @@ class Node:
     def accept(self, label: str, now: Now, *, peers: bool) -> Connection:
         """Somebody connected, where peers are served or where clients are."""
         connection = Connection(self, label, now, peers=peers)
-        self.connections.add(connection)
+        self.connections[connection] = None
         if len(self.connections) > MAX_CONNECTIONS:
             connection.refuse(
                 "too_many_connections", f"{MAX_CONNECTIONS} connections are open, that is the limit"
@@ -107,7 +106,7 @@ class Node:
     def dialled(self, target: Target, now: Now) -> Connection:
         """The dial succeeded."""
         connection = Connection(self, target.label, now, peers=True, target=target)
-        self.connections.add(connection)
+        self.connections[connection] = None
         target.opened(connection)
         return connection
 
@@ -115,8 +114,19 @@ class Node:
         self._target_failed(target, error)
         target.failed(now.mono_ns, chance)
 
-    def take_ready(self) -> set[Connection]:
-        ready, self.ready = self.ready, set()
+    def wake(self, connection: Connection) -> None:
+        """`connection` may have something to send."""
+        self._ready[connection] = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether some connection may have something to send."""
+        return bool(self._ready)
+
+    def take_ready(self) -> list[Connection]:
+        """The connections that may have something to send, each once, in the order in which they woke."""
+        ready = list(self._ready)
+        self._ready.clear()
         return ready
 
     def tick(self, now: Now) -> None:
@@ -216,8 +226,6 @@ class Node:
         self, batch: Batch, publisher: Publisher, publisher_id: bytes, now: Now
     ) -> Receipt | Rejected:
         """One batch of a publisher."""
-        if self.draining:
-            return Rejected(batch.sequence, "draining", f"{self.name} is stopping")
         if batch.to is not None and not self.knows(batch.to):
             detail = f"no node {batch.to!r} was ever seen by {self.name}: check the name"
             return Rejected(batch.sequence, "unknown_node", detail)
@@ -359,8 +367,8 @@ class Node:
         connection.close()
 
     def connection_lost(self, connection: Connection, now: Now, chance: float) -> None:
-        self.connections.discard(connection)
-        self.ready.discard(connection)
+        self.connections.pop(connection, None)
+        self._ready.pop(connection, None)
         target = connection.target
         if target is not None and target.connection is connection:
             target.error = target.error or f"{target.label}: the connection was lost"

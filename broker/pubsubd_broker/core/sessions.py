@@ -23,7 +23,7 @@ class Sessions:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._all: set[Session] = set()
+        self._all: dict[Session, None] = {}
         self._named: dict[str, Session] = {}
 
     def __len__(self) -> int:
@@ -63,7 +63,7 @@ class Sessions:
         """Its application is gone; only a name keeps it."""
         if session.name is None:
             session.close()
-            self._all.discard(session)
+            self._all.pop(session, None)
         else:
             session.leave(now.mono_ns)
 
@@ -117,7 +117,7 @@ class Sessions:
             if not session.connected and now_ns - session.left_ns > ttl_ns:
                 session.close()
                 del self._named[name]
-                self._all.discard(session)
+                self._all.pop(session, None)
                 self._node.notices.info("session.forgotten", session=name)
 
     @property
@@ -125,7 +125,7 @@ class Sessions:
         return all(session.drained for session in self._all if session.connected)
 
     def _keep(self, session: Session) -> None:
-        self._all.add(session)
+        self._all[session] = None
         if session.name is not None:
             self._named[session.name] = session
 

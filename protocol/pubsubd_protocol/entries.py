@@ -30,6 +30,9 @@ from pubsubd_protocol.topics import split_topics
 MAX_BATCH_MESSAGES = 65_535
 MAX_BATCH_TOPICS = 65_535
 
+MAX_ENTRY_OVERHEAD = 512 * 1024
+"""By how much an entry's frame may be longer than the longest publish: its head, and a part's places."""
+
 PUBLISH_KIND: Final = 10
 ENTRY_KIND: Final = 25
 

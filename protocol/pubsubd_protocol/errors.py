@@ -41,7 +41,16 @@ class ConnectionRefused(PubSubError):
 
 # Refusals that time can lift; the others need somebody to change something.
 _PASSING = frozenset(
-    {"draining", "too_many_connections", "too_many_sessions", "name_in_use", "replaced", "idle"}
+    {
+        "draining",
+        "handshake_timeout",
+        "idle",
+        "name_in_use",
+        "replaced",
+        "too_many_connections",
+        "too_many_consumers",
+        "too_many_sessions",
+    }
 )
 
 

@@ -1,0 +1,56 @@
+"""`docs/protocol.md` says what the code does, where a test can compare the two."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.unit.protocol.samples import SAMPLES, part, placed
+
+from pubsubd_protocol import codec, entries, frames, topics
+from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.codec import KINDS, encode
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
+
+
+def test_every_frame_stands_in_the_table_with_its_kind() -> None:
+    rows = re.findall(r"^\| (\d+) \| (\w+)", DOCUMENT, re.MULTILINE)
+    written = {name: int(kind) for kind, name in rows if name in KINDS}
+    assert written == KINDS
+
+
+@pytest.mark.parametrize("name", sorted(set(SAMPLES) - {"Batch", "Entry"}))
+def test_the_fields_of_a_frame_stand_in_the_table_in_their_order(name: str) -> None:
+    (fields,) = re.findall(rf"^\| \d+ \| {name} \| ((?:[^|\\]|\\\|)*)", DOCUMENT, re.MULTILINE)
+    written = [field.split()[0].rstrip("?") for field in fields.split(", ")]
+    cls: type = getattr(frames, name)
+    assert written == list(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+
+
+def test_the_worked_example_is_what_the_code_makes() -> None:
+    (block,) = re.findall(r"```hex\n(.*?)```", DOCUMENT, re.DOTALL)
+    columns = (re.split(r" {2,}", line.strip(), maxsplit=1)[0] for line in block.splitlines())
+    digits = "".join(c.replace(" ", "") for c in columns if re.fullmatch(r"[0-9a-f ]+", c))
+    assert digits == encode(placed()).hex()
+
+
+def test_the_part_of_the_example_is_what_the_code_makes() -> None:
+    wire = encode(part()).hex(" ")
+    for column in ("00 00 00 00 02 00 00 00", "03 00 00 00 05 00 00 00"):
+        assert column in wire
+        assert f"`{column[:11].replace(' ', '')} {column[12:].replace(' ', '')}`" in DOCUMENT
+
+
+def test_every_reason_is_explained() -> None:
+    for reason in Reason:
+        assert f"| `{reason.value}` |" in DOCUMENT
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    assert codec.MAX_CONTROL_BYTES == 512 * 1024
+    assert codec.MAX_STREAMS == topics.MAX_PATTERNS == 1024
+    assert codec.MAX_NAMED_SESSIONS == 256
+    assert entries.MAX_BATCH_MESSAGES == entries.MAX_BATCH_TOPICS == 65_535
+    assert entries.MAX_ENTRY_OVERHEAD == 512 * 1024

@@ -1,0 +1,25 @@
+"""Which refusals time can lift."""
+
+from __future__ import annotations
+
+import pytest
+
+from pubsubd_protocol.errors import ConnectionRefused
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("draining", "name_in_use", "replaced", "handshake_timeout"),
+        *("too_many_connections", "too_many_sessions", "too_many_consumers"),
+    ],
+)
+def test_a_passing_refusal_can_be_tried_again(code: str) -> None:
+    assert ConnectionRefused(code, "later").retriable
+
+
+@pytest.mark.parametrize("code", ["version", "protocol", "role", "invalid_topic", "self", "new"])
+def test_a_lasting_refusal_is_no_use_to_try_again(code: str) -> None:
+    refused = ConnectionRefused(code, "somebody has to change something")
+    assert not refused.retriable
+    assert str(refused) == f"somebody has to change something ({code})"

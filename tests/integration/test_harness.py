@@ -259,6 +259,23 @@ def test_a_cluster_whose_broker_fails_leaves_no_process(
     assert not any(broker.alive for broker in cluster)
 
 
+def test_a_cluster_of_real_brokers_connects_and_heals(
+    start_cluster: Callable[..., Cluster],
+) -> None:
+    cluster = start_cluster(2)
+    b, link = cluster["b"], cluster.link("b", "a")
+    cluster.wait_connected("b", "a")
+    mark = b.mark()
+    link.hold()
+    b.wait_log("peer.lost", peer="a", since=mark)
+    link.release()
+    cluster.wait_connected("b", "a")
+    cluster["a"].kill()
+    cluster["a"].start()
+    cluster.wait_connected("b", "a")
+    assert [broker.stop() for broker in cluster] == [0, 0]
+
+
 def _frames(data: bytes) -> list[object]:
     return [decode(frame) for frame in FrameReader(hostile.MAX_FRAME).feed(data)]
 

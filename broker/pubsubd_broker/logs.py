@@ -67,7 +67,10 @@ def _name_foreign(_logger: Any, _method: str, event: EventDict) -> EventDict:
     return event
 
 
-def _dump(event: EventDict, **options: Any) -> str:
+def _dump(fields: EventDict, **options: Any) -> str:
+    # For people who read it after all: what happened first, its figures behind.
+    first = {key: fields[key] for key in ("timestamp", "level", "event") if key in fields}
+    event = {**first, **fields}
     # JSON has no NaN; a log line must be readable whatever its fields are.
     try:
         return json.dumps(event, allow_nan=False, **options)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, USAGE, CommandError
+from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, USAGE, CommandError, Interrupted
 from pubsubd_protocol.socket_path import default_socket_path
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -72,6 +72,8 @@ def run_client(work: Coroutine[Any, Any, Result], timeout_s: float | None = None
         return asyncio.run(within_timeout())
     except TimeoutError:
         raise CommandError(f"--timeout of {timeout_s:g} s has passed", TIMED_OUT) from None
+    except KeyboardInterrupt:
+        raise Interrupted from None
     except pubsubd.BrokerUnavailable as error:
         raise CommandError(str(error), NO_BROKER) from error
     except (pubsubd.InvalidTopic, pubsubd.InvalidPosition) as error:

@@ -18,3 +18,7 @@ class CommandError(Exception):
     def __init__(self, text: str, code: int = FAILED) -> None:
         super().__init__(text)
         self.code = code
+
+
+class Interrupted(Exception):
+    """Ctrl-C: ends a command with 130 and no text."""

@@ -40,29 +40,37 @@ async def read_lines(descriptor: int) -> AsyncIterator[list[bytes]]:
 
 async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[bytes | OSError] = asyncio.Queue(READ_AHEAD)
+    arrived: asyncio.Queue[bytes | OSError] = asyncio.Queue()
+    room = threading.Semaphore(READ_AHEAD)
+    wanted = True
 
     def read() -> None:
-        try:
-            while True:
-                chunk: bytes | OSError
-                try:
-                    chunk = os.read(descriptor, READ_BYTES)
-                except OSError as error:
-                    chunk = error
-                asyncio.run_coroutine_threadsafe(queue.put(chunk), loop).result()
-                if not chunk or isinstance(chunk, OSError):
-                    return
-        except (RuntimeError, asyncio.CancelledError):
-            return  # The loop has ended before the input.
+        chunk: bytes | OSError = b"-"
+        while chunk and not isinstance(chunk, OSError):
+            room.acquire()
+            if not wanted:
+                return
+            try:
+                chunk = os.read(descriptor, READ_BYTES)
+            except OSError as error:
+                chunk = error
+            try:
+                loop.call_soon_threadsafe(arrived.put_nowait, chunk)
+            except RuntimeError:
+                return  # The loop has ended before the input.
 
     # A daemon thread, because a read from a terminal can't be broken off: Ctrl-C must not wait for it.
     # And no pipe transport, because that can't read a regular file.
     threading.Thread(target=read, name="stdin", daemon=True).start()
-    while True:
-        chunk = await queue.get()
-        if isinstance(chunk, OSError):
-            raise CommandError(f"can't read standard input: {chunk.strerror}") from chunk
-        if not chunk:
-            return
-        yield chunk
+    try:
+        while True:
+            chunk = await arrived.get()
+            if isinstance(chunk, OSError):
+                raise CommandError(f"can't read standard input: {chunk.strerror}") from chunk
+            if not chunk:
+                return
+            yield chunk
+            room.release()
+    finally:
+        wanted = False
+        room.release()

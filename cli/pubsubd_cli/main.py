@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from typing import Final
 
 import click
 
-from pubsubd_cli.exit_codes import DONE, INTERRUPTED, USAGE, CommandError
+from pubsubd_cli.exit_codes import DONE, INTERRUPTED, USAGE, CommandError, Interrupted
 from pubsubd_protocol import __version__
 
 COMMANDS: Final = ("start", "publish", "subscribe", "status", "cursors", "config")
@@ -75,23 +74,11 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(error.format_message(), error.exit_code)
     except CommandError as error:
         return _fail(str(error), error.code)
-    except (KeyboardInterrupt, click.Abort):
+    except (Interrupted, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        return _quiet_end()
     return code if isinstance(code, int) else DONE
 
 
 def _fail(text: str, code: int) -> int:
     click.echo(f"pubsubd: {' '.join(text.split())}", err=True)
     return code
-
-
-def _quiet_end() -> int:
-    """Whoever read our output has gone (`| head`): nothing to say, and nobody to say it to."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes standard output once more when it exits; give that a place to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return DONE

@@ -69,7 +69,8 @@ def publish(
 async def _publish_values(socket: str, topic: str, to: str | None, values: list[Any]) -> None:
     import pubsubd
 
-    async with pubsubd.connect(socket) as client:
+    # What counts is flushed; when that was broken off, nobody wants to wait on.
+    async with pubsubd.connect(socket, close_timeout_s=0) as client:
         for number, value in enumerate(values, 1):
             try:
                 await _send(client, topic, value, to)
@@ -81,7 +82,7 @@ async def _publish_values(socket: str, topic: str, to: str | None, values: list[
 async def _publish_lines(socket: str, topic: str, to: str | None, as_json: bool) -> None:
     import pubsubd
 
-    async with pubsubd.connect(socket) as client:
+    async with pubsubd.connect(socket, close_timeout_s=0) as client:
         async for number, line in _numbered(sys.stdin.fileno()):
             if as_json and not line.strip():
                 continue
@@ -104,10 +105,15 @@ async def _numbered(descriptor: int) -> AsyncIterator[tuple[int, bytes]]:
 
 
 async def _send(client: pubsubd.Client, topic: str, value: Any, to: str | None) -> None:
+    from pubsubd import InvalidTopic
+
     try:
         await client.send(topic, value, to=to)
-    except (OverflowError, UnicodeEncodeError, RecursionError) as error:
-        # JSON has values that msgpack has not: integers beyond 64 bits, half a surrogate pair.
+    except InvalidTopic:
+        raise
+    except (ValueError, OverflowError) as error:
+        # Too large; or one of JSON's values that msgpack has not: integers beyond 64 bits, half a
+        # surrogate pair, a thousand lists in each other.
         raise BadPayload(f"can't be sent: {error}") from error
 
 

@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from pubsubd_broker.settings import SettingsError
-from pubsubd_broker.unix_socket import SocketError
 from pubsubd_cli.exit_codes import USAGE, CommandError
 from pubsubd_cli.setting_options import resolved, setting_options
+from pubsubd_protocol.errors import PubSubError
 
 
 @click.command(
@@ -38,5 +37,6 @@ def start(**options: Any) -> int:
 
     try:
         return run(settings)
-    except (SettingsError, SocketError) as error:
+    except PubSubError as error:
+        # It could not have its socket or an address: another setting is needed.
         raise CommandError(str(error), USAGE) from error

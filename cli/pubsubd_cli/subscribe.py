@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -59,8 +61,12 @@ def subscribe(
     if name is not None:
         # Acknowledged when it is printed, not when the next one is asked for: --count ends before that.
         options |= {"name": name, "ack": "manual"}
-    output = click.get_binary_stream("stdout")
-    run_client(_print_events(socket, patterns, options, as_json, count, output), timeout)
+    output = sys.stdout.buffer
+    try:
+        run_client(_print_events(socket, patterns, options, as_json, count, output), timeout)
+    except BrokenPipeError:
+        # Whoever read (`| head`) has what it wanted. Python flushes once more at its end: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
 
 
 async def _print_events(
@@ -74,7 +80,7 @@ async def _print_events(
     import pubsubd
 
     async with (
-        pubsubd.connect(socket) as client,
+        pubsubd.connect(socket, close_timeout_s=0) as client,
         client.subscribe(*patterns, **options) as subscription,
     ):
         printer = _Printer(subscription, as_json, count, "name" in options, output)

@@ -1,0 +1,190 @@
+"""Help, wrong usage, settings: what the command does without any broker."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from tests.unit.cli.running import environment, pubsubd
+
+from pubsubd_broker.settings import SETTINGS
+from pubsubd_cli.main import COMMANDS
+from pubsubd_cli.main import pubsubd as group
+from pubsubd_protocol import __version__
+
+PATHS = [
+    *([name] for name in COMMANDS),
+    ["cursors", "list"],
+    ["cursors", "drop"],
+    ["config", "show"],
+    ["config", "check"],
+]
+
+
+def found(path: list[str]) -> tuple[click.Command, click.Context]:
+    at: click.Command = group
+    context = click.Context(group, info_name="pubsubd")
+    for name in path:
+        assert isinstance(at, click.Group)
+        inner = at.get_command(context, name)
+        assert inner is not None
+        at, context = inner, click.Context(inner, parent=context, info_name=name)
+    return at, context
+
+
+@pytest.mark.parametrize("path", PATHS, ids=" ".join)
+def test_every_help_has_an_example_that_parses(path: list[str]) -> None:
+    at, context = found(path)
+    text = at.get_help(context)
+    assert "Example" in text
+    start = "pubsubd " + path[0]
+    examples = [line.strip() for line in text.splitlines() if start in line and "Usage" not in line]
+    assert examples
+    for parameter in at.params:
+        if isinstance(parameter, click.Option) and parameter.name != "help":
+            assert parameter.help, f"{parameter.name} has no help"
+
+
+def test_help_and_version_come_from_the_process_too() -> None:
+    for arguments in (["--help"], ["-h"], ["start", "-h"], ["cursors", "list", "--help"], []):
+        done = pubsubd(*arguments)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.startswith(b"Usage: pubsubd")
+    assert b"_PUBSUBD_COMPLETE=bash_source" in pubsubd("--help").stdout
+    assert pubsubd("--version").stdout.decode() == f"pubsubd {__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_offered_for_each_shell(shell: str) -> None:
+    if shell == "bash":
+        # click asks bash for its version before it writes for it.
+        bash = subprocess.run(
+            ["bash", "-c", "echo $BASH_VERSION"], capture_output=True, check=False
+        )
+        if bash.returncode != 0:
+            pytest.skip("there is no bash")
+    done = pubsubd(_PUBSUBD_COMPLETE=f"{shell}_source")
+    assert done.returncode == 0
+    assert b"pubsubd" in done.stdout
+
+
+def test_start_has_an_option_for_each_setting_and_no_other() -> None:
+    at, _ = found(["start"])
+    options = {name for parameter in at.params for name in parameter.opts}
+    expected = {"--config", *(f"--{setting.name}" for setting in SETTINGS)}
+    assert options == expected | {"--no-listen", "--no-http"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "saying"),
+    [
+        (["strat"], "No such command 'strat'"),
+        (["start", "--rin-bytes", "1"], "No such option"),
+        (["start", "--ring-bytes"], "requires an argument"),
+        (["start", "now"], "unexpected extra argument"),
+        (["start", "--ring-messages", "0"], "ring-messages (from --ring-messages): 0 is out"),
+        (["start", "--listen", "a:1", "--no-listen"], "--listen and --no-listen exclude"),
+        (["start", "--config", "/nonexistent"], "can't read /nonexistent"),
+        (["config", "check", "--heartbeat", "9s"], "peer-timeout (from default): 6s is not longer"),
+        (["publish"], "Missing argument 'TOPIC'"),
+        (["publish", "t"], "give a payload, or --stdin"),
+        (["publish", "t", "x", "--stdin"], "not both"),
+        (["publish", "t", "--json", "{}", "{"], "payload 2 is not JSON"),
+        (["publish", "t", "--json", "NaN"], "payload 1 is not JSON: NaN is no JSON value"),
+        (["publish", "t", "x", "--timeout", "soon"], "'soon' is not a duration"),
+        (["publish", "t", "x", "--timeout", "0"], "longer than nothing"),
+        (["subscribe"], "Missing argument 'PATTERN...'"),
+        (["subscribe", "t", "--start", "middle"], "'middle' is not one of"),
+        (["subscribe", "t", "--count", "0"], "not in the range"),
+        (["cursors", "drop"], "Missing argument 'NODE'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], saying: str) -> None:
+    done = pubsubd(*arguments)
+    text = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert text.startswith("pubsubd: ")
+    assert saying in text
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["publish", "t", "x"],
+        ["publish", "t", "--stdin"],
+        ["subscribe", "t"],
+        ["status"],
+        ["status", "--json"],
+        ["cursors", "list"],
+        ["cursors", "drop", "b"],
+    ],
+    ids=" ".join,
+)
+def test_without_a_broker_it_is_one_line_and_exit_code_3(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    done = pubsubd(*arguments, "--socket", str(tmp_path / "s"))
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.count(b"\n") == 1
+    assert b"pubsubd start" in done.stderr
+
+
+def test_config_show_is_a_file_that_config_takes(tmp_path: Path) -> None:
+    first = pubsubd("config", "show", "--peer", "[::1]:1", "--no-http", PUBSUBD_HEARTBEAT="1s")
+    assert first.returncode == 0
+    shown = tomllib.loads(first.stdout.decode())
+    assert set(shown) == {setting.name for setting in SETTINGS}
+    assert (shown["peer"], shown["http"], shown["heartbeat"]) == (["[::1]:1"], False, "1s")
+    lines = {line.partition(" ")[0]: line for line in first.stdout.decode().splitlines()}
+    assert lines["peer"].endswith("# --peer")
+    assert lines["http"].endswith("# --no-http")
+    assert lines["heartbeat"].endswith("# PUBSUBD_HEARTBEAT")
+    assert lines["ring-bytes"].endswith("# default")
+    path = tmp_path / "pubsubd.toml"
+    path.write_bytes(first.stdout)
+    second = pubsubd("config", "show", "--config", str(path))
+    assert tomllib.loads(second.stdout.decode()) == shown
+
+
+def test_config_show_json_has_value_source_and_origin_of_each() -> None:
+    done = pubsubd("config", "show", "--json", "--ring-messages", "5")
+    shown = json.loads(done.stdout)
+    assert shown["ring-messages"] == {
+        "value": 5,
+        "source": "flag",
+        "origin": "--ring-messages",
+    }
+    assert shown["ring-bytes"] == {"value": "64MiB", "source": "default", "origin": "default"}
+
+
+def test_config_check_says_yes_and_points_out_a_mistyped_variable() -> None:
+    done = pubsubd("config", "check", "--json", PUBSUBD_RING_BITES="1")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"ok": True})
+    assert (
+        done.stderr
+        == b"pubsubd: PUBSUBD_RING_BITES is not read; did you mean PUBSUBD_RING_BYTES?\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["publish", "t", "x"], ["subscribe", "t"], ["status"]])
+def test_a_client_command_does_not_load_the_broker(arguments: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys; from pubsubd_cli.main import run\n"
+        "code = run(sys.argv[1:])\n"
+        "heavy = ('pubsubd_broker', 'structlog', 'h11', 'prometheus_client', 'uvloop')\n"
+        "assert not [name for name in heavy if name in sys.modules], sys.modules.keys()\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--socket", str(tmp_path / "s")],
+        capture_output=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr.decode()

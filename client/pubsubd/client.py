@@ -64,7 +64,8 @@ class Client:
         self._callbacks: set[asyncio.Task[object]] = set()
 
     def __repr__(self) -> str:
-        return f"<Client {self.name or ''} at {self.socket}, {self.state.value}>"
+        name = f" {self.name}" if self.name else ""
+        return f"<Client{name} at {self.socket}, {self.state.value}>"
 
     def __await__(self) -> Generator[object, None, Self]:
         return self._open().__await__()

@@ -1,0 +1,262 @@
+"""The outbox: batching, window, retries, receipts, deadlines. Without sockets, without a clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from pubsubd.batching import BATCH_BYTES, Failed, Outgoing, Placed
+from pubsubd.errors import BrokerUnavailable, InvalidTopic, MessageTooLarge, PublishUnknown
+from pubsubd.outbox import LONGEST_OPEN_S, Outbox
+from pubsubd_protocol import codec
+from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Receipt
+from pubsubd_protocol.framing import FrameReader
+from pubsubd_protocol.positions import Epoch
+
+EPOCH = Epoch(b"e" * 16)
+
+
+def connected(window: int = 4) -> Outbox:
+    outbox = Outbox("/socket")
+    outbox.connected("a", window, 1024 * 1024)
+    return outbox
+
+
+def written(outbox: Outbox) -> list[Batch]:
+    """What goes over the wire now, as its reader sees it."""
+    reader = FrameReader(2**24)
+    batches = []
+    for view in reader.feed(b"".join(outbox.writable())):
+        batch = codec.decode(view)
+        assert isinstance(batch, Batch)
+        batch.payloads = bytes(batch.payloads)
+        batch.check(2**24)
+        batches.append(batch)
+    return batches
+
+
+def put(outbox: Outbox, payload: bytes, now: float = 0.0, timeout_s: float = 10.0) -> Outgoing:
+    """Publishes one message in a loop turn of its own."""
+    outgoing = outbox.put("t", payload, None, timeout_s)
+    outbox.end_turn(now)
+    return outgoing
+
+
+def test_messages_of_one_turn_share_a_batch_with_each_topic_named_once() -> None:
+    outbox = connected()
+    for i in range(6):
+        outbox.put(f"t{i % 2}", b"%d" % i, None, 10.0)
+    assert written(outbox) == []
+    outbox.end_turn(0.0)
+    (batch,) = written(outbox)
+    assert (batch.count, batch.topics, bytes(batch.payloads)) == (6, "t0\nt1", b"012345")
+    assert list(batch.index) == [0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
+
+
+def test_another_destination_or_timeout_begins_another_batch_in_order() -> None:
+    outbox = connected()
+    outbox.put("t", b"0", None, 10.0)
+    outbox.put("t", b"1", "b", 10.0)
+    outbox.put("t", b"2", None, 1.0)
+    outbox.end_turn(0.0)
+    assert [(b.to, bytes(b.payloads)) for b in written(outbox)] == [
+        (None, b"0"),
+        ("b", b"1"),
+        (None, b"2"),
+    ]
+
+
+def test_a_batch_is_bounded_in_bytes_and_messages() -> None:
+    outbox = connected(window=100)
+    for _ in range(10):
+        outbox.put("t", b"x" * 60_000, None, 10.0)
+    for _ in range(10_000):
+        outbox.put("t", b"", None, 10.0)
+    outbox.end_turn(0.0)
+    batches = written(outbox)
+    assert all(len(b.payloads) <= BATCH_BYTES and b.count <= 4096 for b in batches)
+    assert sum(b.count for b in batches) == 10_010
+
+
+def test_a_message_larger_than_a_batch_travels_alone() -> None:
+    outbox = connected()
+    outbox.put("t", b"small", None, 10.0)
+    outbox.put("t", b"x" * (BATCH_BYTES + 1), None, 10.0)
+    outbox.put("t", b"small", None, 10.0)
+    outbox.end_turn(0.0)
+    assert [b.count for b in written(outbox)] == [1, 1, 1]
+
+
+def test_a_refused_message_changes_nothing() -> None:
+    outbox = connected()
+    outbox.put("t", b"0", None, 10.0)
+    with pytest.raises(InvalidTopic):
+        outbox.put("no topic", b"1", None, 10.0)
+    with pytest.raises(InvalidTopic):
+        outbox.put("no topic", b"1", "b", 10.0)
+    with pytest.raises(MessageTooLarge):
+        outbox.put("t", b"x" * (2**20 + 1), None, 10.0)
+    outbox.end_turn(0.0)
+    assert [bytes(b.payloads) for b in written(outbox)] == [b"0"]
+
+
+def test_no_more_than_the_window_is_unanswered_and_what_waits_is_coalesced() -> None:
+    outbox = connected(window=1)
+    first = put(outbox, b"0")
+    assert [b.sequence for b in written(outbox)] == [0]
+    put(outbox, b"1", now=0.001)
+    put(outbox, b"2", now=0.002)
+    assert written(outbox) == []
+    assert outbox.receipt(Receipt(0, EPOCH, 5)) is first
+    assert [(b.sequence, bytes(b.payloads)) for b in written(outbox)] == [(1, b"12")]
+
+
+def test_a_waiting_batch_stays_open_for_a_bounded_time() -> None:
+    outbox = connected(window=1)
+    put(outbox, b"0")
+    written(outbox)
+    early = put(outbox, b"1", now=1.0)
+    put(outbox, b"2", now=1.0 + LONGEST_OPEN_S)
+    late = put(outbox, b"3", now=1.1 + LONGEST_OPEN_S)
+    assert early is not late
+
+
+def test_full_holds_until_half_of_the_window_is_free() -> None:
+    outbox = connected(window=4)
+    for i in range(4):
+        put(outbox, b"%d" % i)
+        written(outbox)
+    assert outbox.full
+    outbox.receipt(Receipt(0, EPOCH, 0))
+    assert outbox.full
+    outbox.receipt(Receipt(1, EPOCH, 1))
+    assert not outbox.full
+
+
+def test_full_by_bytes_before_the_window_is() -> None:
+    outbox = connected(window=1000)
+    for _ in range(9):
+        put(outbox, b"x" * 1024 * 1024)
+    assert outbox.full
+
+
+def test_retry_keeps_sequence_and_content_and_goes_before_what_waits() -> None:
+    outbox = connected(window=2)
+    for i in range(3):
+        put(outbox, b"%d" % i)
+        outbox.writable()
+    outbox.disconnected("cut")
+    put(outbox, b"new", now=LONGEST_OPEN_S)
+    assert written(outbox) == []
+    outbox.connected("a", 16, 2**20)
+    assert [(b.sequence, b.retry, bytes(b.payloads)) for b in written(outbox)] == [
+        (0, True, b"0"),
+        (1, True, b"1"),
+        (2, False, b"2new"),
+    ]
+
+
+def test_what_was_answered_before_the_loss_is_not_sent_again() -> None:
+    outbox = connected()
+    put(outbox, b"0")
+    written(outbox)
+    put(outbox, b"1")
+    written(outbox)
+    outbox.receipt(Receipt(0, EPOCH, 0))
+    outbox.disconnected("cut")
+    outbox.connected("a", 4, 2**20)
+    assert [b.sequence for b in written(outbox)] == [1]
+
+
+def test_a_receipt_places_the_whole_batch() -> None:
+    outbox = connected()
+    outgoing = put(outbox, b"0")
+    written(outbox)
+    assert outbox.receipt(Receipt(0, EPOCH, 41)) is outgoing
+    assert isinstance(outgoing.outcome, Placed)
+    assert (outgoing.outcome.node, outgoing.outcome.epoch, outgoing.outcome.first) == (
+        "a",
+        EPOCH.hex(),
+        41,
+    )
+
+
+@pytest.mark.parametrize("sequence", [1, 7])
+def test_an_answer_out_of_turn_is_a_violation(sequence: int) -> None:
+    outbox = connected()
+    put(outbox, b"0")
+    written(outbox)
+    put(outbox, b"1")
+    written(outbox)
+    with pytest.raises(ProtocolError):
+        outbox.receipt(Receipt(sequence, EPOCH, 0))
+
+
+def test_deadline_before_it_was_written_is_unavailable_and_takes_no_sequence() -> None:
+    outbox = connected()
+    outbox.disconnected("cut")
+    early = put(outbox, b"0", now=0.0, timeout_s=1.0)
+    late = put(outbox, b"1", now=0.0, timeout_s=9.0)
+    assert outbox.next_deadline() == 1.0
+    assert outbox.expire(0.999) == []
+    assert outbox.expire(1.0) == [early]
+    assert isinstance(early.outcome, Failed)
+    assert isinstance(early.outcome.error(), BrokerUnavailable)
+    outbox.connected("a", 4, 2**20)
+    assert [(b.sequence, bytes(b.payloads)) for b in written(outbox)] == [(0, b"1")]
+    assert late.outcome is None
+
+
+def test_deadline_after_it_was_written_is_unknown_and_a_late_answer_is_nobodys() -> None:
+    outbox = connected()
+    first = put(outbox, b"0", timeout_s=1.0)
+    written(outbox)
+    second = put(outbox, b"1")
+    written(outbox)
+    assert outbox.expire(1.0) == [first]
+    assert isinstance(first.outcome, Failed)
+    assert isinstance(first.outcome.error(), PublishUnknown)
+    assert outbox.receipt(Receipt(0, EPOCH, 0)) is None
+    assert outbox.receipt(Receipt(1, EPOCH, 1)) is second
+
+
+def test_what_was_given_up_is_not_sent_again() -> None:
+    outbox = connected()
+    put(outbox, b"0", timeout_s=1.0)
+    written(outbox)
+    put(outbox, b"1")
+    written(outbox)
+    outbox.expire(1.0)
+    outbox.disconnected("cut")
+    outbox.connected("a", 4, 2**20)
+    assert [b.sequence for b in written(outbox)] == [1]
+
+
+def test_deadline_of_a_written_batch_on_a_lost_connection_is_unknown() -> None:
+    outbox = connected()
+    outgoing = put(outbox, b"0", timeout_s=1.0)
+    written(outbox)
+    outbox.disconnected("cut")
+    assert outbox.expire(2.0) == [outgoing]
+    assert isinstance(outgoing.outcome, Failed)
+    assert isinstance(outgoing.outcome.error(), PublishUnknown)
+    assert list(outbox.unfinished()) == []
+
+
+def test_giving_up_all_leaves_nothing() -> None:
+    outbox = connected(window=1)
+    for i in range(3):
+        put(outbox, b"%d" % i)
+        outbox.writable()
+    assert len(outbox.give_up_all("closed")) == 2
+    assert list(outbox.unfinished()) == []
+
+
+def test_an_error_is_another_object_for_each_who_gets_it() -> None:
+    failed = Failed(BrokerUnavailable("/socket", "gone"))
+    one, other = failed.error(), failed.error()
+    assert one is not other
+    assert str(one) == str(other)
+    assert isinstance(other, BrokerUnavailable)
+    assert other.socket == "/socket"

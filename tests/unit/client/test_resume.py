@@ -1,0 +1,324 @@
+"""Positions, duplicates, holes, gaps and acknowledgements of a session. Without sockets."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.client.fake_broker import EPOCH, OTHER_EPOCH, entry, raw_entry
+
+from pubsubd import MSGPACK, CursorExpired, InvalidPosition, InvalidTopic, Message
+from pubsubd.acks import Acks
+from pubsubd.inbox import MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Inbox
+from pubsubd.resume import Arrived, Event, Moved, Session
+from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.entries import Entry, part_of
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import CursorExpired as Expired
+from pubsubd_protocol.frames import Skip, Subscribed, Told
+from pubsubd_protocol.positions import Epoch, Position, StreamView
+
+BORN = b"b" * 16
+
+
+def session(**positions: Position) -> Session:
+    opened = Session(("t",), "latest", None, None, True)
+    opened.subscribed(Subscribed(positions, BORN, False))
+    return opened
+
+
+def at(offset: int, epoch: Epoch = EPOCH) -> Position:
+    return Position(epoch, offset)
+
+
+def expired(
+    next_offset: int,
+    missed: int | None = 1,
+    node: str = "a",
+    epoch: Epoch = EPOCH,
+    reason: Reason = Reason.OVERWRITTEN,
+) -> Expired:
+    return Expired(node, reason, missed, StreamView(epoch, (), next_offset, next_offset))
+
+
+# What was received
+
+
+def test_a_fresh_session_presents_nothing_and_a_resumed_one_what_it_received() -> None:
+    opened = Session(("t",), "earliest", None, "n", False)
+    first = opened.subscribe()
+    assert (first.positions, first.born, first.start) == (None, None, "earliest")
+    opened.subscribed(Subscribed({"a": at(3)}, BORN, True))
+    opened.entry(entry(3, 0, 1))
+    again = opened.subscribe()
+    assert (again.positions, again.born, again.name, again.echo) == ({"a": at(5)}, BORN, "n", False)
+    assert opened.resumed
+
+
+def test_the_first_birth_is_kept_over_all_lives_of_the_broker() -> None:
+    opened = session(a=at(0))
+    opened.subscribed(Subscribed({}, b"c" * 16, True))
+    assert opened.subscribe().born == BORN
+    assert not opened.resumed
+
+
+def test_a_given_position_is_presented_without_a_birth_and_stands() -> None:
+    opened = Session(("t",), "latest", {"a": at(3)}, None, True)
+    asked = opened.subscribe()
+    assert (asked.positions, asked.born) == ({"a": at(3)}, None)
+    news = opened.subscribed(Subscribed({"a": at(9), "b": at(1)}, BORN, False))
+    assert [(m.node, m.position) for m in news] == [("b", at(1))]
+    assert opened.received == {"a": at(3), "b": at(1)}
+
+
+def test_an_entry_received_before_is_dropped_and_a_part_of_one_is_cut() -> None:
+    opened = session(a=at(5))
+    assert opened.entry(entry(3, 0, 1)) is None
+    arrived = opened.entry(entry(4, 0, 1, 2))
+    assert arrived is not None
+    assert arrived.start == 5
+    assert opened.received["a"] == at(7)
+
+
+def test_a_hole_is_a_violation_for_entries_skips_and_told_positions() -> None:
+    opened = session(a=at(5))
+    with pytest.raises(ProtocolError):
+        opened.entry(entry(6, 0))
+    with pytest.raises(ProtocolError):
+        opened.skip(Skip("a", EPOCH, 6, 7))
+    with pytest.raises(ProtocolError):
+        opened.told(Told("a", at(6)))
+    assert opened.received == {"a": at(5)}
+
+
+def test_a_message_before_a_position_is_a_violation() -> None:
+    opened = session()
+    with pytest.raises(ProtocolError):
+        opened.entry(entry(0, 0))
+    with pytest.raises(ProtocolError):
+        opened.skip(Skip("a", EPOCH, 0, 1))
+    assert opened.told(Told("a", at(0))) is not None
+    assert opened.entry(entry(0, 0)) is not None
+
+
+def test_a_skip_moves_the_position_once() -> None:
+    opened = session(a=at(5))
+    moved = opened.skip(Skip("a", EPOCH, 4, 9))
+    assert moved is not None
+    assert moved.position == at(9)
+    assert opened.skip(Skip("a", EPOCH, 4, 9)) is None
+
+
+def test_a_stream_may_continue_under_a_later_epoch() -> None:
+    opened = session(a=at(5))
+    assert opened.entry(entry(5, 0, epoch=OTHER_EPOCH)) is not None
+    assert opened.received["a"] == at(6, OTHER_EPOCH)
+
+
+def test_an_expiry_moves_the_position_also_back() -> None:
+    opened = session(a=at(50))
+    opened.expired(expired(3, epoch=OTHER_EPOCH))
+    assert opened.received["a"] == at(3, OTHER_EPOCH)
+
+
+def test_the_last_pattern_stays() -> None:
+    opened = session()
+    opened.change_filter(("u", "u"), ("t",))
+    assert opened.patterns == ("u",)
+    with pytest.raises(InvalidTopic):
+        opened.change_filter((), ("u",))
+    assert opened.patterns == ("u",)
+
+
+# What was handed out
+
+
+def inbox(*events: Event, **positions: Position) -> Inbox:
+    filled = Inbox(MSGPACK)
+    filled.begin(positions)
+    for event in events:
+        filled.put(event)
+    return filled
+
+
+def hand_out(filled: Inbox) -> list[Message | CursorExpired]:
+    """Everything, as an application takes it."""
+    handed: list[Message | CursorExpired] = []
+    while filled.messages or filled.notice or filled.advance():
+        if filled.notice is not None:
+            handed.append(filled.notice)
+            filled.pass_gap()
+        else:
+            handed.append(filled.messages.pop())
+    return handed
+
+
+def arrived(item: Entry, start: int | None = None) -> Arrived:
+    return Arrived(item, item.first if start is None else start)
+
+
+def test_messages_before_the_start_are_not_handed_out() -> None:
+    handed = hand_out(inbox(arrived(entry(0, 0, 1, 2), 2), a=at(2)))
+    assert [m.offset for m in handed if isinstance(m, Message)] == [2]
+
+
+def test_positions_follow_each_message_and_end_behind_the_entry() -> None:
+    mixed = entry(0, 0, 1, 2, topics=("t", "t2", "u"))
+    part = part_of(mixed, lambda topic: topic != "u")
+    assert part is not None
+    filled = inbox(arrived(part), a=at(0))
+    assert filled.advance()
+    assert filled.positions() == {"a": at(0)}
+    filled.messages.pop()
+    assert filled.positions() == {"a": at(1)}
+    filled.messages.pop()
+    assert filled.positions() == {"a": at(3)}
+
+
+def test_moves_count_only_in_their_turn() -> None:
+    filled = inbox(Moved("b", at(1)), arrived(entry(0, 0)), Moved("a", at(9)), a=at(0))
+    assert filled.positions() == {"a": at(0), "b": at(1)}
+    assert len(hand_out(filled)) == 1
+    assert filled.positions() == {"a": at(9), "b": at(1)}
+
+
+def test_settled_stands_before_the_offset_in_hand() -> None:
+    filled = inbox(arrived(entry(0, 0, 1)), a=at(0))
+    filled.advance()
+    last = filled.messages.pop()
+    assert filled.settled(last.offset) == {"a": at(0)}
+    filled.messages.pop()
+    assert filled.settled(None) == {"a": at(2)}
+
+
+def test_a_gap_counts_when_it_was_passed() -> None:
+    filled = inbox(expired(9), a=at(0))
+    filled.advance()
+    assert filled.positions() == filled.settled(None) == {"a": at(0)}
+    filled.told = True
+    assert filled.positions() == {"a": at(9)}
+    assert filled.settled(None) == {"a": at(0)}
+    filled.pass_gap()
+    assert filled.settled(None) == {"a": at(9)}
+
+
+def test_two_expiries_without_a_message_between_are_one_notice() -> None:
+    filled = inbox(
+        expired(5, missed=2),
+        arrived(entry(0, 0, node="b")),
+        Moved("a", at(6)),
+        expired(9, missed=3),
+        Moved("a", at(10)),
+    )
+    notices = [e for e in hand_out(filled) if isinstance(e, CursorExpired)]
+    assert [(e.node, e.missed, e.next) for e in notices] == [("a", 5, 9)]
+    assert filled.positions()["a"] == at(10)
+
+
+def test_a_merged_notice_names_the_later_epoch_and_knows_no_number_if_one_did_not() -> None:
+    filled = inbox(
+        expired(5, missed=2), expired(1, missed=None, epoch=OTHER_EPOCH, reason=Reason.STATE_LOST)
+    )
+    (notice,) = hand_out(filled)
+    assert isinstance(notice, CursorExpired)
+    assert (notice.missed, notice.next, notice.epoch) == (None, 1, OTHER_EPOCH.hex())
+    assert notice.reason is Reason.STATE_LOST
+
+
+def test_expiries_with_a_message_between_or_of_two_nodes_stay_two() -> None:
+    apart = inbox(expired(5), arrived(entry(5, 0)), expired(9))
+    assert [type(e).__name__ for e in hand_out(apart)] == [
+        "CursorExpired",
+        "Message",
+        "CursorExpired",
+    ]
+    assert len(hand_out(inbox(expired(5), expired(5, node="b")))) == 2
+
+
+def test_an_expiry_does_not_merge_with_one_in_hand() -> None:
+    filled = inbox(expired(5))
+    filled.advance()
+    filled.put(expired(9))
+    assert filled.notice is not None
+    assert filled.notice.next == 5
+    filled.pass_gap()
+    assert [e.next for e in hand_out(filled) if isinstance(e, CursorExpired)] == [9]
+
+
+def test_the_queue_is_full_by_events_or_bytes_and_has_room_below_half() -> None:
+    many = inbox(*(arrived(entry(i, i)) for i in range(MAX_WAITING_EVENTS + 1)))
+    assert many.full
+    while not many.room:
+        many.messages.clear()
+        assert many.advance()
+    assert not many.full
+    large = inbox(arrived(raw_entry(0, b"x" * (MAX_WAITING_BYTES + 1))))
+    assert large.full
+    large.advance()
+    assert large.room
+
+
+def test_moves_of_one_node_take_one_place() -> None:
+    filled = inbox(*(Moved("a", at(i)) for i in range(1000)))
+    assert not filled.full
+    assert filled.positions() == {"a": at(999)}
+
+
+# What may be acknowledged
+
+
+def messages(first: int, count: int) -> list[Message]:
+    handed = hand_out(inbox(arrived(entry(first, *range(count)))))
+    return [m for m in handed if isinstance(m, Message)]
+
+
+def offsets(acks: Acks, settled: dict[str, Position]) -> list[int]:
+    return [ack.position.offset for ack in acks.due(settled, settled)]
+
+
+def test_nothing_is_acknowledged_twice() -> None:
+    acks = Acks(manual=False)
+    acks.stands({"a": at(0)})
+    assert offsets(acks, {"a": at(0)}) == []
+    assert offsets(acks, {"a": at(3)}) == [3]
+    assert offsets(acks, {"a": at(3)}) == []
+    acks.forget_sent()
+    assert offsets(acks, {"a": at(3)}) == [3]
+
+
+def test_manual_acknowledges_no_further_than_was_said_and_never_back() -> None:
+    acks = Acks(manual=True)
+    first, second, third = messages(0, 3)
+    for message in (first, second, third):
+        acks.handed(message)
+    assert offsets(acks, {"a": at(3)}) == []
+    acks.acknowledge(second)
+    assert offsets(acks, {"a": at(3)}) == [2]
+    acks.acknowledge(first)
+    assert offsets(acks, {"a": at(3)}) == []
+
+
+def test_manual_acknowledgement_of_the_latest_covers_what_carried_no_message() -> None:
+    acks = Acks(manual=True)
+    (message,) = messages(0, 1)
+    acks.handed(message)
+    acks.acknowledge(message)
+    assert offsets(acks, {"a": at(40)}) == [40]
+
+
+def test_manual_does_not_go_back_to_an_earlier_epoch() -> None:
+    acks = Acks(manual=True)
+    (old,) = messages(50, 1)
+    new = hand_out(inbox(arrived(entry(0, 0, 1, epoch=OTHER_EPOCH))))
+    acks.handed(old)
+    for message in new:
+        assert isinstance(message, Message)
+        acks.handed(message)
+    assert isinstance(new[0], Message)
+    acks.acknowledge(new[0])
+    acks.acknowledge(old)
+    (ack,) = acks.due({"a": at(2, OTHER_EPOCH)}, {"a"})
+    assert ack.position == at(1, OTHER_EPOCH)
+
+
+def test_a_message_from_elsewhere_is_not_acknowledged() -> None:
+    with pytest.raises(InvalidPosition):
+        Acks(manual=True).acknowledge(messages(0, 1)[0])

@@ -17,14 +17,14 @@ READ_AHEAD: Final = 2
 MAX_LINE_BYTES: Final = 64 << 20
 
 
-async def read_lines(descriptor: int) -> AsyncIterator[list[bytes]]:
+async def read_lines(descriptor: int, read_bytes: int = READ_BYTES) -> AsyncIterator[list[bytes]]:
     """The lines, without their line feeds, in lists: those that are there, as soon as they are there.
 
     Raises `CommandError` at a line longer than `MAX_LINE_BYTES`.
     """
     parts: list[bytes] = []
     held = 0
-    async for chunk in _chunks(descriptor):
+    async for chunk in _chunks(descriptor, read_bytes):
         head, feed, tail = chunk.rpartition(b"\n")
         if feed:
             parts.append(head)
@@ -38,7 +38,7 @@ async def read_lines(descriptor: int) -> AsyncIterator[list[bytes]]:
         yield [b"".join(parts)]
 
 
-async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
+async def _chunks(descriptor: int, read_bytes: int) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[bytes | OSError] = asyncio.Queue()
     room = threading.Semaphore(READ_AHEAD)
@@ -51,7 +51,7 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
             if not wanted:
                 return
             try:
-                chunk = os.read(descriptor, READ_BYTES)
+                chunk = os.read(descriptor, read_bytes)
             except OSError as error:
                 chunk = error
             try:

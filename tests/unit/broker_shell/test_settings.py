@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pubsubd_broker.setting_forms import format_address, node_name_of, parse_address
@@ -260,6 +260,7 @@ def test_the_default_node_name_is_the_host_name_as_far_as_it_can_be(host: str, n
     assert node_name_of(host) == name
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_the_host_is_called_the_default_is_a_node_name(host: str) -> None:
     assert is_node_name(node_name_of(host))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pubsubd_broker.sizes import format_duration, format_size, parse_duration, parse_size
@@ -55,11 +55,13 @@ def test_a_duration_is_written_in_the_unit_that_a_person_would_take(
     assert format_duration(seconds) == text
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**15 - 1))
 def test_a_written_size_reads_back(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**12))
 def test_a_written_duration_reads_back(milliseconds: int) -> None:
     seconds = milliseconds / 1000

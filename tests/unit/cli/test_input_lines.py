@@ -5,23 +5,23 @@ import os
 import tempfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pubsubd_cli.input_lines
 from pubsubd_cli.exit_codes import CommandError
-from pubsubd_cli.input_lines import read_lines
+from pubsubd_cli.input_lines import READ_BYTES, read_lines
 
 
-async def all_lines(descriptor: int) -> list[bytes]:
-    return [line async for lines in read_lines(descriptor) for line in lines]
+async def all_lines(descriptor: int, read_bytes: int) -> list[bytes]:
+    return [line async for lines in read_lines(descriptor, read_bytes) for line in lines]
 
 
-def lines_of(data: bytes) -> list[bytes]:
+def lines_of(data: bytes, read_bytes: int = READ_BYTES) -> list[bytes]:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
-        return asyncio.run(all_lines(file.fileno()))
+        return asyncio.run(all_lines(file.fileno(), read_bytes))
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,11 @@ def test_lines_end_with_line_feeds_and_the_last_may_lack_it(
     assert lines_of(data) == lines
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.binary().map(lambda line: line.replace(b"\n", b"")), max_size=20))
 def test_lines_are_the_same_at_every_size_of_chunk(lines: list[bytes]) -> None:
-    before = pubsubd_cli.input_lines.READ_BYTES
-    try:
-        for size in (1, 3, before):
-            pubsubd_cli.input_lines.READ_BYTES = size  # type: ignore[misc]
-            assert lines_of(b"".join(line + b"\n" for line in lines)) == lines
-    finally:
-        pubsubd_cli.input_lines.READ_BYTES = before  # type: ignore[misc]
+    for read_bytes in (1, 3, READ_BYTES):
+        assert lines_of(b"".join(line + b"\n" for line in lines), read_bytes) == lines
 
 
 def test_a_line_comes_as_soon_as_it_is_there() -> None:

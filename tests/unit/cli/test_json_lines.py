@@ -5,7 +5,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pubsubd
@@ -113,11 +113,13 @@ values = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(values)
 def test_everything_that_msgpack_holds_becomes_one_line_of_json(value: Any) -> None:
     strict(dump(value).encode(errors="backslashreplace") + b"\n")
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_become_one_line_of_json(raw: bytes) -> None:
     strict(message_line(message(raw)))

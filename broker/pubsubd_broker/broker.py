@@ -113,7 +113,8 @@ class Broker:
     def accepted(self, link: Link, *, peers: bool) -> Connection:
         self._clients += 1
         if peers:
-            host, port = link.transport.get_extra_info("peername")[:2]
+            # One that was reset at once has no other end any more.
+            host, port = (link.transport.get_extra_info("peername") or ("unknown", 0))[:2]
             label = f"{host}:{port}"
         else:
             label = f"client-{self._clients}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Final, Protocol, cast
 
@@ -89,6 +90,8 @@ class Link(asyncio.BufferedProtocol):
         # Under the heartbeats: the kernel too gives up on bytes that nobody acknowledges.
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
         if self._user_timeout_ms is not None and option is not None:
-            self.transport.get_extra_info("socket").setsockopt(
-                socket.IPPROTO_TCP, option, self._user_timeout_ms
-            )
+            # One that was reset at once takes no options; `connection_lost` comes next.
+            with contextlib.suppress(OSError):
+                self.transport.get_extra_info("socket").setsockopt(
+                    socket.IPPROTO_TCP, option, self._user_timeout_ms
+                )

@@ -208,7 +208,6 @@ class Node:
         if clash is not None:
             code, detail = clash
             target.is_self = code == "self"
-            self._target_failed(target, detail)
             connection.refuse(code, detail)
             return None
         if link is not None:
@@ -331,6 +330,8 @@ class Node:
     def refused(self, connection: Connection, code: str, detail: str) -> None:
         """This node turns somebody away."""
         self.counters.connections_refused[code] += 1
+        if connection.target is not None:
+            self._target_failed(connection.target, detail)
         self.notices.warning(
             "connection.refused", connection=connection.label, code=code, detail=detail
         )
@@ -351,6 +352,8 @@ class Node:
 
     def violated(self, connection: Connection, error: ProtocolError) -> None:
         self.counters.protocol_errors[error.kind] += 1
+        if connection.target is not None:
+            self._target_failed(connection.target, str(error))
         self.notices.warning(
             "protocol.violated", connection=connection.label, kind=error.kind, detail=error.detail
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,21 @@ def start_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
 
 @pytest.fixture
 def start_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
-    """`start_cluster(3, ring_messages=100)`: a connected `Cluster`, ended after the test."""
+    """`start_cluster(3, ring_messages=100)`: a connected `Cluster`, ended after the test.
+
+    `cut=[("b", "a")]`: this link is cut from the beginning, and nobody waits until all have met.
+    """
     with contextlib.ExitStack() as stack:
 
-        def start(nodes: int = 3, **options: Any) -> Cluster:
+        def start(
+            nodes: int = 3, *, cut: Iterable[tuple[str, str]] = (), **options: Any
+        ) -> Cluster:
             cluster = Cluster(tmp_path, nodes, **options)
             stack.callback(_end, cluster)
-            return cluster.start()
+            links = [cluster.link(*pair) for pair in cut]
+            for link in links:
+                link.cut()
+            return cluster.start(wait_ready=not links)
 
         yield start
 

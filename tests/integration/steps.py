@@ -1,0 +1,171 @@
+"""The steps that tests with real brokers are told in. Each has a deadline and says what it waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from tests.integration.cluster import Broker, Cluster, NotReached, wait_until_async
+
+import pubsubd
+from pubsubd import Client, CursorExpired, Message, Subscription
+
+T = TypeVar("T")
+
+DEADLINE_S: Final = 30.0
+BATCH: Final = 10
+"""So many messages go out together where a test publishes a row of numbers."""
+
+StartCluster = Callable[..., Cluster]
+StartBroker = Callable[..., Broker]
+
+
+async def within(awaitable: Awaitable[T], what: str) -> T:
+    """What `awaitable` gives. Raises `NotReached`."""
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            return await awaitable
+    except TimeoutError:
+        raise NotReached(f"{what} was not reached in {DEADLINE_S} s") from None
+
+
+@contextlib.asynccontextmanager
+async def subscribed(broker: Broker, *patterns: str, **options: Any) -> AsyncIterator[Subscription]:
+    """A subscription through a client of its own; to everything, if no pattern is given."""
+    async with (
+        pubsubd.connect(broker.socket) as client,
+        client.subscribe(*patterns or (">",), **options) as subscription,
+    ):
+        yield subscription
+
+
+async def publish(client: Client, numbers: Sequence[int], topic: str = "numbers") -> None:
+    """Publishes the numbers in order, a batch after the other is accepted."""
+    for first in range(0, len(numbers), BATCH):
+        await client.publish_many(topic, numbers[first : first + BATCH])
+
+
+async def events_to(subscription: Subscription, last: object) -> list[Message | CursorExpired]:
+    """All that comes, up to and with the message whose payload is `last`."""
+    events: list[Message | CursorExpired] = []
+    try:
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            contextlib.aclosing(_closable(subscription)) as coming,
+        ):
+            async for event in coming:
+                events.append(event)
+                if isinstance(event, Message) and event.payload == last:
+                    return events
+    except TimeoutError:
+        pass
+    raise NotReached(f"{last!r} did not come; {len(events)} did, the last ones: {events[-3:]}")
+
+
+async def payloads_to(subscription: Subscription, last: object) -> list[Any]:
+    """The payloads of all that comes, up to and with `last`. Raises at a gap."""
+    payloads = []
+    for event in await events_to(subscription, last):
+        if isinstance(event, CursorExpired):
+            raise event
+        payloads.append(event.payload)
+    return payloads
+
+
+async def next_event(subscription: Subscription) -> Message | CursorExpired:
+    async with contextlib.aclosing(_closable(subscription)) as coming:
+        return await within(anext(coming), "the next event")
+
+
+def told(events: Iterable[Message | CursorExpired]) -> list[object]:
+    """Events as values to compare: payloads, and `(node, reason, missed)` for a gap."""
+    return [
+        event.payload
+        if isinstance(event, Message)
+        else (event.node, str(event.reason), event.missed)
+        for event in events
+    ]
+
+
+async def cut(cluster: Cluster, consumer: str, producer: str) -> None:
+    """Cuts the link through which `consumer` pulls, and waits until both ends have noticed."""
+    cluster.link(consumer, producer).cut()
+    await parted(cluster, consumer, producer)
+
+
+async def parted(cluster: Cluster, consumer: str, producer: str) -> None:
+    """Waits until both ends know that they are not linked, as far as they run."""
+
+    def noticed() -> bool:
+        ends = [
+            (consumer, "peer_connected", {"peer": producer}),
+            (producer, "consumer_connected", {"consumer": consumer}),
+        ]
+        return all(
+            cluster[node].metric(name, **labels) == 0
+            for node, name, labels in ends
+            if cluster[node].alive
+        )
+
+    await wait_until_async(
+        noticed, DEADLINE_S, f"the end of the link from {consumer} to {producer}"
+    )
+
+
+async def heal(cluster: Cluster, consumer: str, producer: str) -> None:
+    """Heals the link and waits until `consumer` is attached again."""
+    cluster.link(consumer, producer).heal()
+    await attached(cluster, consumer, producer)
+
+
+async def attached(cluster: Cluster, consumer: str, producer: str) -> None:
+    await wait_until_async(
+        lambda: cluster[consumer].metric("peer_connected", peer=producer) == 1,
+        DEADLINE_S,
+        f"the link from {consumer} to {producer}",
+    )
+
+
+async def in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """A slow step with a process, while the application under test goes on."""
+    return await asyncio.to_thread(function, *arguments)
+
+
+def peer(broker: Broker, node: str) -> dict[str, Any]:
+    """What `broker` says of the peer `node` in its status."""
+    found: list[dict[str, Any]] = [p for p in broker.status()["peers"] if p["node"] == node]
+    (only,) = found
+    return only
+
+
+def consumer(broker: Broker, node: str) -> dict[str, Any]:
+    """What `broker` says of its consumer `node` in its status."""
+    found: list[dict[str, Any]] = [c for c in broker.status()["consumers"] if c["consumer"] == node]
+    (only,) = found
+    return only
+
+
+def has_been_read(broker: Broker) -> bool:
+    """Whether every consumer has acknowledged all that was published on `broker`."""
+    return all(c["lag_messages"] == 0 for c in broker.status()["consumers"])
+
+
+def open_descriptors(broker: Broker) -> int:
+    return len(os.listdir(f"/proc/{broker.pid}/fd"))
+
+
+def peak_memory_bytes(broker: Broker) -> int:
+    """The most that was ever resident."""
+    for line in Path(f"/proc/{broker.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("/proc says nothing of resident memory")
+
+
+def _closable(subscription: Subscription) -> Any:
+    # An async generator, whatever its annotation says.
+    return subscription.events()

@@ -13,6 +13,8 @@ from pubsubd.codecs import Codec
 from pubsubd.errors import CursorExpired
 from pubsubd.messages import Message, read_messages
 from pubsubd.resume import Arrived, Event, Moved
+from pubsubd_protocol.attach import Expired as Answer
+from pubsubd_protocol.attach import merge
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.positions import Position
 
@@ -132,10 +134,8 @@ class Inbox:
             if isinstance(event, Arrived) and event.entry.node == later.node:
                 return False
             if isinstance(event, Expired) and event.node == later.node:
-                missed = None
-                if event.missed is not None and later.missed is not None:
-                    missed = event.missed + later.missed
-                self._events[i] = Expired(later.node, later.reason, missed, later.view)
+                merged = merge(_answer(event), _answer(later))
+                self._events[i] = Expired(later.node, merged.reason, merged.missed, later.view)
                 # Moves in between would lead back behind the merged gap.
                 rest = [e for e in list(self._events)[i + 1 :] if _node(e) != later.node]
                 while len(self._events) > i + 1:
@@ -143,6 +143,10 @@ class Inbox:
                 self._events.extend(rest)
                 return True
         return False
+
+
+def _answer(expired: Expired) -> Answer:
+    return Answer(expired.reason, expired.view.next, expired.missed)
 
 
 def _node(event: Event) -> str:

@@ -56,11 +56,18 @@ class Cursor:
             self.told = item.next
         self.position = Position(item.epoch, item.next)
 
+    def passed(self) -> Skip | None:
+        """What was skipped at the end, of which the reader has not been told."""
+        if self.told < self.position.offset:
+            return Skip(self.node, self.position.epoch, self.told, self.position.offset)
+        return None
+
     def settle(self, out: Outgoing) -> None:
         """Tells the reader of what was skipped at the end."""
-        if self.told < self.position.offset:
-            out.frame(Skip(self.node, self.position.epoch, self.told, self.position.offset))
-            self.told = self.position.offset
+        passed = self.passed()
+        if passed is not None:
+            out.frame(passed)
+            self.told = passed.next
 
     @property
     def untold(self) -> int:

@@ -56,6 +56,7 @@ class Reading:
         "_expired",
         "_inbox",
         "_index",
+        "_passed",
         "_proved",
         "_told",
         "acknowledged",
@@ -72,6 +73,8 @@ class Reading:
         self._index: int | None = None
         # The claim on which the producer's answer is under way: any other answer is late.
         self._asked: Claim | None = None
+        # What is to be told next: that nothing was for the session up to here, then that it expired.
+        self._passed: Skip | None = None
         self._expired: CursorExpired | None = None
         self._cursor: Cursor | None = None
         self._claim: Claim = FromStart()
@@ -126,7 +129,7 @@ class Reading:
     def rewind(self) -> None:
         """The application is gone; its next life begins at what it acknowledged."""
         self.stop()
-        self._expired = None
+        self._passed = self._expired = None
         self._proved = False
         if self.acknowledged is not None:
             self._cursor = Cursor(self.source.node, self.acknowledged)
@@ -270,6 +273,7 @@ class Reading:
                         self.source.node, Position(view.epoch, following)
                     )
                     reason, missed = Reason.UNSEEN, None
+                self._passed = self._passed or cursor.passed()
                 cursor.jump(Position(view.epoch, following))
                 self._expire(Expired(reason, following, missed), view)
 
@@ -284,6 +288,9 @@ class Reading:
         if self._cursor is None:
             return
         if self._expired is not None:
+            if self._passed is not None:
+                out.frame(self._passed)
+                self._passed = None
             out.frame(self._expired)
             self._expired = None
         elif not self._told:

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 import h11
@@ -242,7 +243,8 @@ async def _send(
     ]
     if not keep:
         headers.append(("Connection", "close"))
-    parts = [connection.send(h11.Response(status_code=reply.code, headers=headers))]
+    phrase = HTTPStatus(reply.code).phrase
+    parts = [connection.send(h11.Response(status_code=reply.code, headers=headers, reason=phrase))]
     if method != "HEAD":
         parts.append(connection.send(h11.Data(data=reply.body)))
     parts.append(connection.send(h11.EndOfMessage()))

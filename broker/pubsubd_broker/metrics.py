@@ -17,6 +17,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from pubsubd_protocol.attach import Reason
+
 Status = Mapping[str, Any]
 """What `/status.json` shows."""
 
@@ -75,9 +77,11 @@ def _peers(name: str) -> Callable[[Status], Samples]:
 
 
 def _expired(status: Status) -> Samples:
-    for hop, reasons in status["counters"]["cursor_expired"].items():
-        for reason, count in reasons.items():
-            yield (hop, reason), count
+    # Also those that have not happened yet: Prometheus sees no increase in a series that begins at 1.
+    counted = status["counters"]["cursor_expired"]
+    for hop in ("peer", "session"):
+        for reason in Reason:
+            yield (hop, reason.value), counted[hop].get(reason.value, 0)
 
 
 def _build(status: Status) -> Samples:

@@ -70,6 +70,7 @@ def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
         ("cursors", {}, 2),
         ("sessions", {}, 1),
         ("cursor_expired_total", {"hop": "session", "reason": "unseen"}, 2),
+        ("cursor_expired_total", {"hop": "peer", "reason": "state_lost"}, 0),
         ("protocol_errors_total", {"kind": "frame_length"}, 5),
         ("publish_seconds_bucket", {"le": "0.01"}, 5),
         ("publish_seconds_bucket", {"le": "+Inf"}, 6),

@@ -1,0 +1,116 @@
+"""The table of answers: a retry gets its first answer, or "unknown", never a guess."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.core.builders import E1
+
+from pubsubd_broker.core.publishers import Publishers
+from pubsubd_protocol.frames import Receipt, Rejected
+
+ID = b"i" * 16
+
+
+def receipt(sequence: int) -> Receipt:
+    return Receipt(sequence, E1, 100 + sequence)
+
+
+def code(outcome: Receipt | Rejected | None) -> str | None:
+    assert outcome is None or isinstance(outcome, Rejected)
+    return outcome.code if outcome is not None else None
+
+
+def test_a_new_batch_has_no_answer_yet() -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    assert publisher.recall(1, retry=False) is None
+    assert publisher.recall(0, retry=True) is None
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_batch_that_comes_again_gets_its_first_answer(retry: bool) -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    publisher.remember(1, receipt(1))
+    publisher.remember(2, receipt(2))
+    assert publisher.recall(1, retry) == receipt(1)
+    assert publisher.recall(1, retry) == receipt(1)
+
+
+def test_a_refusal_is_remembered_like_a_receipt() -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    refusal = Rejected(1, "too_large", "a message is 9 bytes", 9, 8)
+    publisher.remember(1, refusal)
+    assert publisher.recall(1, retry=True) is refusal
+
+
+def test_a_batch_older_than_the_window_is_unknown_and_the_window_is_not() -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    for sequence in range(1, 6):
+        publisher.remember(sequence, receipt(sequence))
+    assert [code(publisher.recall(s, retry=True)) for s in (1, 2)] == ["unknown"] * 2
+    assert [publisher.recall(s, retry=True) for s in (3, 4, 5)] == [receipt(s) for s in (3, 4, 5)]
+    assert publisher.recall(6, retry=False) is None
+
+
+def test_a_number_left_out_and_used_later_is_unknown() -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    publisher.remember(7, receipt(7))
+    assert code(publisher.recall(6, retry=False)) == "unknown"
+
+
+def test_the_record_of_a_publisher_survives_its_connection() -> None:
+    table = Publishers(10, 3)
+    table.connect(ID, same_life=False).remember(1, receipt(1))
+    table.disconnect(ID)
+    assert table.connect(ID, same_life=True).recall(1, retry=True) == receipt(1)
+
+
+def test_two_connections_of_one_publisher_share_one_record() -> None:
+    table = Publishers(10, 3)
+    old = table.connect(ID, same_life=False)
+    new = table.connect(ID, same_life=True)
+    old.remember(1, receipt(1))
+    assert new.recall(1, retry=True) == receipt(1)
+    table.disconnect(ID)
+    new.remember(2, receipt(2))
+    table.disconnect(ID)
+    assert len(table) == 1
+    assert table.connect(ID, same_life=True).recall(2, retry=True) == receipt(2)
+
+
+def test_a_retry_of_a_forgotten_publisher_of_this_life_is_unknown_but_a_new_batch_is_new() -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=True)
+    assert code(publisher.recall(5, retry=True)) == "unknown"
+    assert publisher.recall(5, retry=False) is None
+
+
+def test_a_retry_to_a_restarted_broker_is_judged_anew() -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    assert publisher.recall(5, retry=True) is None
+
+
+def test_of_those_away_the_least_recently_used_is_dropped() -> None:
+    table = Publishers(2, 3)
+    a, b, c = (bytes([n]) * 16 for n in range(3))
+    for publisher in (a, b):
+        table.connect(publisher, same_life=False).remember(1, receipt(1))
+        table.disconnect(publisher)
+    table.connect(a, same_life=True)
+    table.disconnect(a)
+    table.connect(c, same_life=False).remember(1, receipt(1))
+    table.disconnect(c)
+    assert len(table) == 2
+    assert table.connect(a, same_life=True).recall(1, retry=True) == receipt(1)
+    assert table.connect(c, same_life=True).recall(1, retry=True) == receipt(1)
+    assert code(table.connect(b, same_life=True).recall(1, retry=True)) == "unknown"
+
+
+def test_those_connected_are_never_dropped() -> None:
+    table = Publishers(1, 3)
+    connected = table.connect(ID, same_life=False)
+    connected.remember(1, receipt(1))
+    for n in range(100):
+        away = n.to_bytes(16)
+        table.connect(away, same_life=False)
+        table.disconnect(away)
+    assert len(table) == 2
+    assert table.connect(ID, same_life=True) is connected

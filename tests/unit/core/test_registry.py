@@ -1,0 +1,157 @@
+"""The cursor registry: what moves a cursor, and what may be forgotten without changing an answer."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.core.builders import at, view
+
+from pubsubd_broker.core.registry import CursorRegistry
+from pubsubd_protocol.attach import At, Expired, Remembered, resolve
+from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
+from pubsubd_protocol.errors import ProtocolError
+
+TTL = 100
+
+
+def cursor(registry: CursorRegistry, consumer: str = "b") -> int | None:
+    registered = registry.get(consumer)
+    return registered.cursor if registered is not None else None
+
+
+def test_an_acknowledgement_registers_a_consumer() -> None:
+    registry = CursorRegistry(4)
+    assert (cursor(registry), "b" in registry, len(registry)) == (None, False, 0)
+    registry.acknowledge("b", 7, {}, now_ns=1)
+    assert (cursor(registry), "b" in registry, len(registry)) == (7, True, 1)
+
+
+@given(st.lists(st.integers(0, 100), min_size=1))
+def test_a_cursor_never_moves_backwards(offsets: list[int]) -> None:
+    registry = CursorRegistry(4)
+    for i, offset in enumerate(offsets):
+        registry.acknowledge("b", offset, {}, now_ns=i)
+        assert cursor(registry) == max(offsets[: i + 1])
+
+
+def test_a_link_alone_registers_nobody() -> None:
+    registry = CursorRegistry(4)
+    registry.connected("b", True, now_ns=1)
+    registry.connected("b", False, now_ns=2)
+    assert len(registry) == 0
+
+
+def test_only_as_many_as_the_limit_are_admitted_and_those_known_always() -> None:
+    registry = CursorRegistry(2)
+    for consumer in ("b", "c"):
+        assert registry.admits(consumer)
+        registry.acknowledge(consumer, 0, {}, now_ns=0)
+    assert not registry.admits("d")
+    assert registry.admits("b")
+    registry.drop("c")
+    assert registry.admits("d")
+
+
+def test_dropping_is_counted_once() -> None:
+    registry = CursorRegistry(2)
+    registry.acknowledge("b", 0, {}, now_ns=0)
+    assert registry.drop("b")
+    assert not registry.drop("b")
+    assert registry.removed == 1
+
+
+@pytest.mark.parametrize(
+    ("connected", "at_offset", "away_ns", "dropped"),
+    [
+        (False, 9, TTL + 1, True),
+        (False, 9, TTL, False),  # not longer than the time-to-live
+        (False, 10, TTL + 1, False),  # the ring still holds what it needs
+        (True, 9, TTL + 1, False),  # it is there
+    ],
+)
+def test_a_cursor_is_dropped_when_it_expired_and_its_consumer_is_away_for_too_long(
+    connected: bool, at_offset: int, away_ns: int, dropped: bool
+) -> None:
+    registry = CursorRegistry(4)
+    registry.acknowledge("b", at_offset, {}, now_ns=0)
+    registry.connected("b", connected, now_ns=50)
+    assert registry.expire(oldest=10, ttl_ns=TTL, now_ns=50 + away_ns) == (["b"] if dropped else [])
+    assert ("b" not in registry) == dropped
+
+
+def test_time_away_counts_from_the_moment_of_leaving() -> None:
+    registry = CursorRegistry(4)
+    registry.acknowledge("b", 0, {}, now_ns=0)
+    registry.connected("b", False, now_ns=10 * TTL)
+    assert registry.expire(oldest=10, ttl_ns=TTL, now_ns=11 * TTL) == []
+    assert registry.expire(oldest=10, ttl_ns=TTL, now_ns=11 * TTL + 1) == ["b"]
+
+
+def test_thousands_come_and_go_and_few_are_kept() -> None:
+    registry, oldest = CursorRegistry(50), 0
+    for n in range(5000):
+        consumer = f"node-{n}"
+        now = 10 * n
+        registry.expire(oldest, TTL, now)
+        assert registry.admits(consumer)
+        registry.acknowledge(consumer, n, {"s": n}, now)
+        registry.connected(consumer, False, now)
+        oldest = n
+        assert len(registry) <= 50
+    assert registry.removed + len(registry) == 5000
+
+
+@given(offset=st.integers(0, 30), acknowledged=st.integers(0, 20), oldest=st.integers(0, 20))
+def test_dropping_changes_no_answer_to_a_consumer_that_presents_its_position(
+    offset: int, acknowledged: int, oldest: int
+) -> None:
+    now = view(oldest, 20)
+    claim = At(at(offset))
+    assert resolve(claim, now, acknowledged) == resolve(claim, now, None)
+
+
+@given(acknowledged=st.integers(0, 20), oldest=st.integers(0, 20))
+def test_dropping_what_expired_loses_a_node_without_memory_no_message_that_is_left(
+    acknowledged: int, oldest: int
+) -> None:
+    now = view(oldest, 20)
+    kept = resolve(Remembered(waiting=False), now, acknowledged)
+    if acknowledged < oldest:  # only then it may be dropped
+        assert isinstance(kept, Expired)
+        dropped = resolve(Remembered(waiting=True), now, None)
+        assert isinstance(dropped, Expired)
+        assert dropped.next == kept.next
+
+
+# Named sessions.
+
+
+def test_named_cursors_move_and_go_with_acknowledgements() -> None:
+    registry = CursorRegistry(4)
+    registry.acknowledge("b", 5, {"one": 3, "two": 4}, now_ns=0)
+    registry.acknowledge("b", 5, {"one": 5, "two": None, "never": None}, now_ns=1)
+    registered = registry.get("b")
+    assert registered is not None
+    assert registered.named == {"one": 5}
+    registry.drop("b")
+    registry.acknowledge("b", 6, {}, now_ns=2)
+    registered = registry.get("b")
+    assert registered is not None
+    assert registered.named == {}
+
+
+def test_named_cursors_are_bounded() -> None:
+    registry = CursorRegistry(4)
+    half = MAX_NAMED_SESSIONS // 2
+    registry.acknowledge("b", 0, {f"x{n}": n for n in range(half)}, now_ns=0)
+    registry.acknowledge("b", 0, {f"y{n}": n for n in range(half)}, now_ns=0)
+    with pytest.raises(ProtocolError, match=f"{MAX_NAMED_SESSIONS + 1} named sessions of b"):
+        registry.acknowledge("b", 0, {"one more": 0}, now_ns=0)
+
+
+def test_items_are_in_the_order_of_names() -> None:
+    registry = CursorRegistry(4)
+    for consumer in ("c", "b", "d"):
+        registry.acknowledge(consumer, 0, {}, now_ns=0)
+    assert [name for name, _ in registry.items()] == ["b", "c", "d"]

@@ -1,0 +1,249 @@
+"""A replica takes only what follows on what it holds; everything else is a violation."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.core.builders import E1, E2, E3, MANY, at, entry, skip, view
+
+from pubsubd_broker.core.log import Gap
+from pubsubd_broker.core.replica import Replica
+from pubsubd_protocol.attach import Reason, Resume
+from pubsubd_protocol.entries import Entry, part_of
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Attached, CursorExpired, Skip
+from pubsubd_protocol.positions import StreamView
+
+
+def replica_at(
+    offset: int = 0, held: StreamView | None = None, *, max_messages: int = 100
+) -> Replica:
+    attached = Attached(held or view(0, 10), Resume(offset), None)
+    return Replica("a", "b", attached, max_messages, MANY)
+
+
+def expired(reason: Reason, now: StreamView) -> Attached:
+    return Attached(now, reason, None)
+
+
+# First contact.
+
+
+def test_it_begins_where_the_producer_resumes() -> None:
+    replica = replica_at(4)
+    assert replica.registration == at(4)
+    assert replica.log.view == view(4, 4)
+
+
+def test_it_begins_at_next_when_the_attach_expired() -> None:
+    replica = Replica("a", "b", expired(Reason.UNSEEN, view(5, 9)), 100, MANY)
+    assert replica.registration == at(9)
+
+
+@pytest.mark.parametrize(("registered", "origin"), [(None, 0), (0, 0), (7, 7)])
+def test_who_was_open_before_contact_stands_at_the_registered_cursor_or_at_the_start(
+    registered: int | None, origin: int
+) -> None:
+    attached = Attached(view(0, 10), Resume(8), registered, {"s": 3})
+    replica = Replica("a", "b", attached, 100, MANY)
+    assert replica.origin == at(origin)
+    assert replica.named == {"s": 3}
+
+
+# What arrives.
+
+
+def test_what_follows_is_held() -> None:
+    replica = replica_at()
+    for item in (entry(0, 3), skip(3, 5), entry(5, to="b")):
+        replica.append(item)
+    assert replica.registration == at(6)
+    assert replica.log.view == view(0, 6)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        entry(4),  # a jump
+        entry(2),  # an overlap
+        entry(0, 3),  # all of it again
+        entry(2, 4),  # begins before, ends after
+        skip(4, 5),
+        skip(2, 5),
+        skip(0, 3),
+    ],
+)
+def test_what_does_not_come_next_is_a_violation(item: Entry | Skip) -> None:
+    replica = replica_at()
+    replica.append(entry(0, 3))
+    with pytest.raises(ProtocolError, match="what comes next is 3") as error:
+        replica.append(item)
+    assert error.value.kind == "offset"
+    assert replica.log.view == view(0, 3)
+
+
+@pytest.mark.parametrize("item", [entry(0, node="c"), skip(0, 1, node="c")])
+def test_a_message_of_another_nodes_stream_is_a_violation(item: Entry | Skip) -> None:
+    with pytest.raises(ProtocolError, match="c's stream"):
+        replica_at().append(item)
+
+
+@pytest.mark.parametrize("item", [entry(0, epoch=E2), skip(0, 1, epoch=E2)])
+def test_a_message_of_an_unknown_epoch_is_a_violation(item: Entry | Skip) -> None:
+    with pytest.raises(ProtocolError, match="epoch"):
+        replica_at().append(item)
+
+
+def test_a_message_for_another_node_is_a_violation() -> None:
+    with pytest.raises(ProtocolError, match="a message for c"):
+        replica_at().append(entry(0, to="c"))
+
+
+def test_a_part_of_an_entry_is_a_violation() -> None:
+    part = part_of(entry(0, topics=["t", "u"]), lambda topic: topic == "t")
+    assert part is not None
+    with pytest.raises(ProtocolError, match=r"1 messages for 0\.\.2"):
+        replica_at().append(part)
+
+
+@pytest.mark.parametrize(
+    ("item", "taken"),
+    [
+        (entry(0, 5, epoch=E1), True),  # ends before the earlier epoch does
+        (entry(0, 6, epoch=E1), True),  # ends exactly with it
+        (entry(0, 7, epoch=E1), False),  # reaches beyond it
+        (skip(0, 6, epoch=E1), True),
+        (skip(0, 7, epoch=E1), False),
+        (entry(0, 7, epoch=E2), True),
+        (entry(0, 1, epoch=E3), False),
+    ],
+)
+def test_an_entry_of_an_earlier_epoch_counts_up_to_exactly_where_the_lineage_ends(
+    item: Entry | Skip, taken: bool
+) -> None:
+    replica = replica_at(held=view(0, 10, E2, (E1, 6)))
+    if taken:
+        replica.append(item)
+        assert replica.registration == at(item.next, E2)
+    else:
+        with pytest.raises(ProtocolError, match="epoch"):
+            replica.append(item)
+
+
+def test_it_may_begin_inside_an_entry_but_only_inside_the_first() -> None:
+    replica = replica_at(5)
+    replica.append(entry(3, 4))
+    assert replica.log.view == view(3, 7)
+    with pytest.raises(ProtocolError, match="what comes next is 7"):
+        replica.append(entry(6, 4))
+
+
+@pytest.mark.parametrize("item", [entry(3, 2), skip(3, 5), entry(6)])
+def test_the_first_entry_contains_the_place_where_it_begins(item: Entry | Skip) -> None:
+    with pytest.raises(ProtocolError, match="what comes next is 5"):
+        replica_at(5).append(item)
+
+
+def test_an_entry_larger_than_the_replica_passes_through() -> None:
+    replica = replica_at(max_messages=4)
+    replica.append(entry(0, 2))
+    replica.append(entry(2, 5))
+    assert replica.log.view == view(7, 7)
+    assert replica.registration == at(7)
+    with pytest.raises(ProtocolError, match="what comes next is 7"):
+        replica.append(entry(6, 3))
+    replica.append(entry(7))
+    assert replica.log.view == view(7, 8)
+
+
+# Attached again.
+
+
+def test_it_goes_on_where_it_stood() -> None:
+    replica = replica_at()
+    replica.append(entry(0, 3))
+    replica.attached(Attached(view(0, 10), Resume(3), 3))
+    replica.append(entry(3))
+    assert replica.log.view == view(0, 4)
+
+
+@pytest.mark.parametrize("offset", [2, 4])
+def test_a_resume_at_another_offset_than_presented_is_a_violation(offset: int) -> None:
+    replica = replica_at()
+    replica.append(entry(0, 3))
+    with pytest.raises(ProtocolError, match=f"resumes at {offset}, presented was 3"):
+        replica.attached(Attached(view(0, 10), Resume(offset), 3))
+
+
+def test_a_producer_that_continues_its_history_under_a_new_epoch_leaves_no_gap() -> None:
+    replica = replica_at()
+    replica.append(entry(0, 3))
+    replica.attached(Attached(view(0, 10, E2, (E1, 5)), Resume(3), None))
+    assert replica.registration == at(3, E2)
+    assert replica.log.view == view(0, 3, E2, (E1, 5))
+    replica.append(entry(3, 2, epoch=E1))
+    with pytest.raises(ProtocolError, match="epoch"):
+        replica.append(entry(5, epoch=E1))
+    replica.append(entry(5, epoch=E2))
+
+
+def test_an_expired_registration_leaves_a_gap_at_its_place() -> None:
+    replica = replica_at()
+    replica.append(entry(0, 3))
+    now = view(0, 2, E2)
+    replica.attached(expired(Reason.STATE_LOST, now))
+    assert replica.registration == at(2, E2)
+    index = replica.log.locate(at(3))
+    assert index is not None
+    marker = replica.log[index]
+    assert isinstance(marker, Gap)
+    assert marker.view == now
+    replica.append(entry(2, epoch=E2))
+    with pytest.raises(ProtocolError, match="epoch"):
+        replica.append(entry(3, epoch=E1))
+
+
+def test_what_comes_after_a_gap_does_not_begin_inside_an_entry_twice() -> None:
+    replica = replica_at()
+    replica.attached(expired(Reason.STATE_LOST, view(0, 5, E2)))
+    replica.append(entry(5, epoch=E2))
+    with pytest.raises(ProtocolError, match="what comes next is 6"):
+        replica.append(entry(5, 3, epoch=E2))
+
+
+def test_who_waits_is_woken_when_the_link_is_back_even_if_nothing_came() -> None:
+    replica, calls = replica_at(), []
+    replica.log.wait(lambda: calls.append(1))
+    replica.attached(Attached(view(0, 10), Resume(0), None))
+    assert calls == [1]
+
+
+# Overrun on a live link.
+
+
+def overrun(now: StreamView, node: str = "a") -> CursorExpired:
+    return CursorExpired(node, Reason.OVERWRITTEN, None, now)
+
+
+def test_an_overrun_leaves_a_gap() -> None:
+    replica = replica_at()
+    replica.append(entry(0, 3))
+    replica.expired(overrun(view(8, 12)))
+    assert replica.registration == at(12)
+    replica.append(entry(12))
+    assert replica.log.view == view(12, 13)
+
+
+@pytest.mark.parametrize(
+    "notice",
+    [
+        overrun(view(8, 12), node="c"),
+        overrun(view(8, 12, E2)),  # another history: only a new link can tell of it
+        overrun(view(0, 2)),  # goes back
+    ],
+)
+def test_an_overrun_that_contradicts_what_is_held_is_a_violation(notice: CursorExpired) -> None:
+    replica = replica_at()
+    replica.append(entry(0, 3))
+    with pytest.raises(ProtocolError):
+        replica.expired(notice)
+    assert replica.registration == at(3)

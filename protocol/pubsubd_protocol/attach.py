@@ -84,7 +84,7 @@ def short(answer: Answer) -> Resume | Reason:
     return answer if isinstance(answer, Resume) else answer.reason
 
 
-_GRAVITY = (Reason.OVERWRITTEN, Reason.UNSEEN, Reason.AHEAD, Reason.STATE_LOST)
+_GRAVITY = (Reason.OVERWRITTEN, Reason.AHEAD, Reason.STATE_LOST, Reason.UNSEEN)
 
 
 def merge(earlier: Expired, later: Expired) -> Expired:

@@ -220,6 +220,8 @@ class Subscriber:
         # Whether every producer knows this named session, should its own broker forget it.
         self._known_to_all = True
         self._memory_lost = False
+        # Whether its broker has ever had to learn of it from producers.
+        self._lived_before = False
         self._begin(None)
         self._connect(0)
 
@@ -230,7 +232,6 @@ class Subscriber:
         self._inbox = Inbox(RAW)
         self._inbox.begin(positions or {})
         self._stood = False
-        self._lived_before = self.lives > 1 and self.keeps == "name" and self._memory_lost
         self._seen: set[str] = set()
         self._known: set[str] = set()
         self._acknowledged: dict[str, Position] = {}
@@ -323,6 +324,7 @@ class Subscriber:
         if self.broker.node is None:
             self.world.clockwork.after(100 * MS, lambda: self._connect(life))
             return
+        self._known = set()
         hello = Hello(MAGIC, VERSION, VERSION, "session", "", self.id)
         self._socket = ClientSocket(self.world, self.broker, self, hello)
 
@@ -330,6 +332,7 @@ class Subscriber:
         first = not self._session.stood
         news = self._session.subscribed(answer)
         if not first:
+            self._known_to_all, self._memory_lost = True, False
             for moved in news:
                 self._inbox.put(moved)
             return
@@ -340,9 +343,10 @@ class Subscriber:
         if self.lives > 1 and self.keeps == "name":
             if not self._known_to_all:
                 self.checked = self._new_reader()
-                self._lived_before = False
+                self._seen.clear()
+            self._lived_before = self._lived_before or self._memory_lost
             places = [(n, (p.epoch.hex(), p.offset)) for n, p in answer.positions.items()]
-            self.checked.resumes(places, memory_lost=self._lived_before)
+            self.checked.resumes(places, memory_lost=self._memory_lost)
             self._seen.update(answer.positions)
         self._known_to_all, self._memory_lost = True, False
         self._look()
@@ -403,11 +407,12 @@ class Subscriber:
 
     def _expired(self, node: str, reason: Reason, missed: int | None, place: tuple[str, int]) -> None:
         self._seen.add(node)
-        if node == self.broker.name and self._lived_before and place == self.checked.at.get(node):
-            self.checked.lost_own(node, place)
+        oldest = self._oldest[node, *place]
+        at = self.checked.at.get(node)
+        own = node == self.broker.name and self._lived_before and at is not None
+        if own and at[0] == place[0] and reason is Reason.STATE_LOST:
+            self.checked.lost_own(node, place, oldest)
             return
-        oldest = self._oldest.get((node, *place))
-        assert oldest is not None
         if reason is Reason.UNSEEN and self._lived_before:
             self.checked.at.pop(node, None)
         self.checked.expires(node, reason, missed, place, oldest)

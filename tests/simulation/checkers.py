@@ -89,10 +89,12 @@ class Reader:
         self.at[node] = place
         self.expiries.append(reason)
 
-    def lost_own(self, node: str, place: Place) -> None:
-        """A named session learns that its own node's stream began anew; its place stays."""
-        if self.at.get(node) != place:
-            self._refuse("G4", node, f"state lost, to go on at {place}, it stood at {self.at.get(node)}")
+    def lost_own(self, node: str, place: Place, oldest: int) -> None:
+        """A named session learns that its own node's stream began anew; its place stays, if the ring holds it."""
+        at = self.at.get(node)
+        if at != place and not (at is not None and at[0] == place[0] and at[1] < oldest):
+            self._refuse("G4", node, f"state lost, to go on at {place}, it stood at {at}")
+        self.at[node] = place
         self.expiries.append(Reason.STATE_LOST)
 
     def resumes(self, places: Iterable[tuple[str, Place]], *, memory_lost: bool = False) -> None:

@@ -128,7 +128,7 @@ class SessionEnd:
             return
         self.session.wake = self._connection.wake
         self._settled_ns = now.mono_ns
-        self._connection.send(Subscribed(self.session.positions, self._node.life, resumed))
+        self._connection.send(Subscribed(self.session.introduce(), self._node.life, resumed))
 
     def _set_filter(self, session: Session, frame: SetFilter) -> None:
         try:

@@ -11,9 +11,11 @@ def lag_share(lag: int, log: Log) -> float:
     """How much of the ring's capacity a lag of `lag` messages takes, by count or bytes, whichever is more."""
     if not log.messages:
         return 0.0
-    by_count = log.messages / log.max_messages
-    by_bytes = log.bytes / log.max_bytes
-    return min(lag, log.messages) / log.messages * max(by_count, by_bytes)
+    waiting = min(lag, log.messages)
+    # One division each: a share that is exact in figures must not fall short of a threshold by rounding.
+    by_count = waiting / log.max_messages
+    by_bytes = waiting * log.bytes / (log.messages * log.max_bytes)
+    return max(by_count, by_bytes)
 
 
 class LagWarning:

@@ -58,7 +58,7 @@ class Reading:
         "_index",
         "_passed",
         "_proved",
-        "_told",
+        "_start",
         "acknowledged",
         "source",
         "wake",
@@ -73,15 +73,15 @@ class Reading:
         self._index: int | None = None
         # The claim on which the producer's answer is under way: any other answer is late.
         self._asked: Claim | None = None
-        # What is to be told next: that nothing was for the session up to here, then that it expired.
+        # What is to be told next, in this order: where the session stands in a stream that is new to it, up to
+        # where nothing was for it, that it expired.
+        self._start: Position | None = None
         self._passed: Skip | None = None
         self._expired: CursorExpired | None = None
         self._cursor: Cursor | None = None
         self._claim: Claim = FromStart()
         # Whether the producer is known to hold what follows on the position.
         self._proved = False
-        # Whether the session knows its position in this stream.
-        self._told = isinstance(start, Position)
         if isinstance(start, Position):
             self._cursor = Cursor(source.node, start)
             self.acknowledged = start
@@ -92,6 +92,13 @@ class Reading:
     def position(self) -> Position | None:
         """The next offset that the session needs; None while the producer has not said where it stands."""
         return self._cursor.position if self._cursor is not None else None
+
+    def introduce(self) -> Position | None:
+        """What the session is told of its position as it opens; None if it has to be told otherwise."""
+        if self._start is not None:
+            start, self._start = self._start, None
+            return start
+        return self.position if self.acknowledged is not None else None
 
     @property
     def end(self) -> Position:
@@ -129,15 +136,13 @@ class Reading:
     def rewind(self) -> None:
         """The application is gone; its next life begins at what it acknowledged."""
         self.stop()
-        self._passed = self._expired = None
+        self._start = self._passed = self._expired = None
         self._proved = False
         if self.acknowledged is not None:
             self._cursor = Cursor(self.source.node, self.acknowledged)
-            self._told = True
         else:
             self._cursor = None
             self._claim = FromStart()
-            self._told = False
 
     def stop(self) -> None:
         """Nobody reads here, for now or for good."""
@@ -262,8 +267,8 @@ class Reading:
         match answer:
             case Resume(offset):
                 if cursor is None:
-                    self._cursor = Cursor(self.source.node, Position(view.epoch, offset))
-                    self.acknowledged = self._cursor.position
+                    self._start = self.acknowledged = Position(view.epoch, offset)
+                    self._cursor = Cursor(self.source.node, self._start)
                 else:
                     cursor.position = Position(view.epoch, offset)
             case Expired(reason, following, missed):
@@ -285,14 +290,12 @@ class Reading:
         self._expired = CursorExpired(self.source.node, expired.reason, expired.missed, view)
 
     def _tell(self, out: Outgoing) -> None:
-        if self._cursor is None:
-            return
+        if self._start is not None:
+            out.frame(Told(self.source.node, self._start))
+            self._start = None
         if self._expired is not None:
             if self._passed is not None:
                 out.frame(self._passed)
                 self._passed = None
             out.frame(self._expired)
             self._expired = None
-        elif not self._told:
-            out.frame(Told(self.source.node, self._cursor.position))
-        self._told = True

@@ -86,6 +86,11 @@ class Session:
                 reading.acknowledged = position
                 reading.rewind()
 
+    def introduce(self) -> dict[str, Position]:
+        """Where it stands as it opens: in every stream of which there is not something else to tell first."""
+        found = {node: reading.introduce() for node, reading in self.readings.items()}
+        return {node: position for node, position in found.items() if position is not None}
+
     @property
     def positions(self) -> dict[str, Position]:
         """The next offset that it needs of every stream in which it stands."""

@@ -9,11 +9,11 @@ from pubsubd_protocol.entries import Batch, pack_numbers
 from pubsubd_protocol.positions import Epoch
 from pubsubd_protocol.topics import check_topic
 
-BATCH_BYTES = 256 * 1024
+BATCH_BYTES = 128 * 1024
 """A batch takes no further message that would bring it over this; one large message may be alone in it."""
 
 MESSAGE_COST_BYTES = 64
-"""What a message counts beside its payload, which bounds a batch to 4,096 messages."""
+"""What a message counts beside its payload, which bounds a batch to 2,048 messages."""
 
 
 class Watcher(Protocol):

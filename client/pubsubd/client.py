@@ -174,9 +174,12 @@ class Client:
         outbox = publisher.outbox
         if outbox.full:
             await publisher.room()
+        sealed = outbox.sealed
         publisher.put(topic, (codec or self._codec).encode(payload), to, self._publish_timeout_s)
-        if outbox.pending:
+        if outbox.sealed != sealed:
             publisher.pump()
+            # One turn for each batch: a loop of sends must not starve the readers beside it.
+            await asyncio.sleep(0)
 
     async def flush(self) -> None:
         """Returns when everything sent so far is accepted.

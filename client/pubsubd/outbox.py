@@ -18,7 +18,10 @@ from pubsubd_protocol.frames import Receipt, Rejected
 
 MAX_UNANSWERED_BYTES = 8 * 1024 * 1024
 LONGEST_OPEN_S = 0.05
-"""While the window is full a batch stays open for more messages, at most so long."""
+"""While nothing can be written a batch stays open for more messages, at most so long."""
+
+NEARLY_FULL_BYTES = 4096
+"""With less room than this left a batch is sealed, not kept open for one small message more."""
 
 
 class Outbox:
@@ -27,6 +30,8 @@ class Outbox:
     def __init__(self, socket: str) -> None:
         self.full = False
         """Whether a pipelined sender should wait. Clears when half of the bound is free again."""
+        self.sealed = 0
+        """How many batches have been closed for further messages."""
         self.lost_because = "it does not answer"
         self._socket = socket
         self._node = ""
@@ -76,21 +81,24 @@ class Outbox:
             fresh = Outgoing(to, timeout_s)
             fresh.add(topic, payload)
             self._seal()
-            self._open = fresh
+            batch = self._open = fresh
             self._unstamped.append(fresh)
-            return fresh
-        batch.add(topic, payload)
+        else:
+            batch.add(topic, payload)
+        if batch.room < NEARLY_FULL_BYTES:
+            self._seal()
         return batch
 
     def end_turn(self, now: float) -> float | None:
         """The loop turn is over: its messages may go out. Returns the earliest new deadline."""
         earliest = self._stamp(now)
-        waits = not self._connected or len(self._in_flight) >= self._window
         batch = self._open
-        if batch is not None:
-            assert batch.opened_at is not None
-            if not waits or now - batch.opened_at >= LONGEST_OPEN_S:
-                self._seal()
+        if (
+            batch is not None
+            and batch.opened_at is not None
+            and now - batch.opened_at >= LONGEST_OPEN_S
+        ):
+            self._seal()
         return earliest
 
     def writable(self) -> list[bytes]:
@@ -100,9 +108,8 @@ class Outbox:
             return buffers
         while len(self._in_flight) < self._window:
             if not self._pending:
-                # What waits for room in the window need not wait for its turn to end, too.
                 if self._open is None or self._open.opened_at is None:
-                    break
+                    break  # Its turn is not over: more may come.
                 self._seal()
             outgoing = self._pending.popleft()
             batch = outgoing.batch
@@ -145,11 +152,6 @@ class Outbox:
         if self._open is not None:
             yield self._open
 
-    @property
-    def pending(self) -> bool:
-        """Whether a sealed batch waits to be written."""
-        return bool(self._pending)
-
     def _stamp(self, now: float) -> float | None:
         earliest: float | None = None
         for batch in self._unstamped:
@@ -166,6 +168,7 @@ class Outbox:
             self._unanswered_bytes += self._open.size
             self._pending.append(self._open)
             self._open = None
+            self.sealed += 1
             self._review()
 
     def _answered(self, sequence: int) -> Outgoing | None:

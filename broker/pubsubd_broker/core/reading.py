@@ -64,7 +64,15 @@ class Reading:
         "wake",
     )
 
-    def __init__(self, source: Source, start: Position | Claim, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        source: Source,
+        start: Position | Claim,
+        wake: Callable[[], None],
+        *,
+        tell: bool = False,
+    ) -> None:
+        """`tell`: the session itself does not know `start`."""
         self.source = source
         self.wake = wake
         self.acknowledged: Position | None = None
@@ -75,7 +83,7 @@ class Reading:
         self._asked: Claim | None = None
         # What is to be told next, in this order: where the session stands in a stream that is new to it, up to
         # where nothing was for it, that it expired.
-        self._start: Position | None = None
+        self._start: Position | None = start if tell and isinstance(start, Position) else None
         self._passed: Skip | None = None
         self._expired: CursorExpired | None = None
         self._cursor: Cursor | None = None
@@ -143,6 +151,11 @@ class Reading:
         else:
             self._cursor = None
             self._claim = FromStart()
+
+    def go_on(self, position: Position) -> None:
+        """The application is back and stands at `position`, whatever it has acknowledged."""
+        self.rewind()
+        self._cursor = Cursor(self.source.node, position)
 
     def stop(self) -> None:
         """Nobody reads here, for now or for good."""

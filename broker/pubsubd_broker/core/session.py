@@ -23,6 +23,7 @@ class Session:
     """
 
     __slots__ = (
+        "_acknowledged",
         "_order",
         "_presented",
         "_without",
@@ -52,6 +53,8 @@ class Session:
         self.wake: Callable[[], None] = _nobody
         self.readings: dict[str, Reading] = {}
         self._order: deque[Reading] = deque()
+        # Positions in streams too that this broker has not met yet.
+        self._presented: dict[str, Position] = {}
         self.configure(subscribe, client_id)
 
     def configure(self, subscribe: Subscribe, client_id: bytes) -> None:
@@ -59,11 +62,16 @@ class Session:
         self.filter = Filter(subscribe.patterns)
         self.start = subscribe.start
         self._without = None if subscribe.echo else client_id
-        self._presented = dict(subscribe.positions or {})
+        self._presented.update(subscribe.positions or {})
+        if self.reader in self._presented:
+            self.told_own_loss = True
+        # Over this connection. Its first one counts even if it is lower than what is remembered: a broker that
+        # was restarted knows only what the session had received.
+        self._acknowledged: dict[str, Position] = {}
 
-    def add(self, source: Source, start: Position | Claim) -> Reading:
-        """Begins to read `source` at `start`."""
-        reading = Reading(source, start, self._woken)
+    def add(self, source: Source, start: Position | Claim, *, tell: bool = False) -> Reading:
+        """Begins to read `source` at `start`. `tell`: its application does not know that place."""
+        reading = Reading(source, start, self._woken, tell=tell)
         self.readings[source.node] = reading
         self._order.append(reading)
         return reading
@@ -80,11 +88,13 @@ class Session:
         """The application is back. If it knows where it stands, that counts more than what it acknowledged."""
         self.connected = True
         self.configure(subscribe, client_id)
-        for node, position in self._presented.items():
+        for node, position in (subscribe.positions or {}).items():
             reading = self.readings.get(node)
             if reading is not None:
-                reading.acknowledged = position
-                reading.rewind()
+                # One that only reconnects presents what it has received: that is not yet done with.
+                if subscribe.born is None or reading.acknowledged is None:
+                    reading.acknowledged = position
+                reading.go_on(position)
 
     def introduce(self) -> dict[str, Position]:
         """Where it stands as it opens: in every stream of which there is not something else to tell first."""
@@ -113,17 +123,20 @@ class Session:
             raise ProtocolError(
                 "ack", f"acknowledged {ack.node}, of which the session has read nothing"
             )
-        before = reading.acknowledged
+        before = self._acknowledged.get(ack.node)
         if ack.position.epoch == stands.epoch and ack.position.offset > stands.offset:
             raise ProtocolError(
                 "ack", f"acknowledged {ack.position.offset} of {ack.node}, sent {stands.offset}"
             )
         if (
-            before is None
-            or before.epoch != ack.position.epoch
-            or before.offset < ack.position.offset
+            before is not None
+            and before.epoch == ack.position.epoch
+            and ack.position.offset < before.offset
         ):
-            reading.acknowledged = ack.position
+            raise ProtocolError(
+                "ack", f"acknowledged {ack.position.offset} of {ack.node} after {before.offset}"
+            )
+        self._acknowledged[ack.node] = reading.acknowledged = ack.position
 
     def leave(self, now_ns: int) -> None:
         """The application is gone; what the broker keeps of the session waits for its next life."""

@@ -298,6 +298,7 @@ def test_a_named_sessions_false_acknowledgement_ends_it_where_it_was(
                 "another stream": Ack("z", Position(entry.epoch, offset + 1)),
             }
             attack(raw, encode(lies[lie]))
+    wait_until(lambda: witness.a.metric("sessions") == 1, what="the end of the session")
     with RawConnection(witness.a.socket) as raw:
         raw.greet("session")
         raw.send(opening)

@@ -308,7 +308,7 @@ def test_earliest_gives_what_the_rings_hold_and_latest_only_what_is_new(
 
 
 def test_a_single_broker_serves_its_own_applications(start_broker: StartBroker) -> None:
-    broker = start_broker("alone", listen=None)
+    broker = start_broker("alone", listen=False)
 
     async def scenario() -> None:
         async with pubsubd.connect(broker.socket) as client, subscribed(broker) as reader:

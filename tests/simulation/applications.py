@@ -33,7 +33,7 @@ from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Position, dump_positions, load_positions
 from pubsubd_protocol.topics import Filter
 from tests.simulation.brokers import SimBroker
-from tests.simulation.checkers import Reader, Violation
+from tests.simulation.checkers import Place, Reader, Violation
 from tests.simulation.clockwork import MS
 from tests.simulation.truth import Published
 from tests.simulation.wires import Pipe, Wire
@@ -217,8 +217,8 @@ class Subscriber:
         self._socket: ClientSocket | None = None
         self._life = 0
         self._stored: str | None = None
-        # Whether every producer knows this named session, should its own broker forget it.
-        self._known_to_all = True
+        # Where a named session stood, as far as producers know it, when its own broker forgot it.
+        self._remembered: dict[str, Place] = {}
         self._memory_lost = False
         # Whether its broker has ever had to learn of it from producers.
         self._lived_before = False
@@ -232,7 +232,6 @@ class Subscriber:
         self._inbox = Inbox(RAW)
         self._inbox.begin(positions or {})
         self._stood = False
-        self._seen: set[str] = set()
         self._known: set[str] = set()
         self._acknowledged: dict[str, Position] = {}
         self._oldest: dict[tuple[str, str, int], int] = {}
@@ -307,12 +306,12 @@ class Subscriber:
     def broker_lost_memory(self) -> None:
         """Its broker crashed: of a named session only the producers know now, if they do."""
         self._memory_lost = True
-        producers = [node for node in self.checked.at if node != self.broker.name]
-        for node in producers:
+        self._remembered = {}
+        for node, place in self.checked.at.items():
             producer = self.world.brokers[node].node
             registered = producer.registry.get(self.broker.name) if producer is not None else None
-            if registered is None or self.name not in registered.named:
-                self._known_to_all = False
+            if registered is not None and self.name in registered.named and node != self.broker.name:
+                self._remembered[node] = place
 
     @property
     def has_all(self) -> bool:
@@ -332,7 +331,7 @@ class Subscriber:
         first = not self._session.stood
         news = self._session.subscribed(answer)
         if not first:
-            self._known_to_all, self._memory_lost = True, False
+            self._memory_lost = False
             for moved in news:
                 self._inbox.put(moved)
             return
@@ -341,14 +340,15 @@ class Subscriber:
             self.checked.born_ns = self.world.clockwork.now_ns
         self._inbox.begin(self._session.received)
         if self.lives > 1 and self.keeps == "name":
-            if not self._known_to_all:
+            if self._memory_lost:
+                # Only producers can know this session; what they do not know begins anew.
                 self.checked = self._new_reader()
-                self._seen.clear()
-            self._lived_before = self._lived_before or self._memory_lost
-            places = [(n, (p.epoch.hex(), p.offset)) for n, p in answer.positions.items()]
-            self.checked.resumes(places, memory_lost=self._memory_lost)
-            self._seen.update(answer.positions)
-        self._known_to_all, self._memory_lost = True, False
+                self.checked.remembered = self._remembered
+                self._lived_before = True
+            else:
+                places = [(n, (p.epoch.hex(), p.offset)) for n, p in answer.positions.items()]
+                self.checked.resumes(places)
+        self._memory_lost = False
         self._look()
         self._keep()
 
@@ -399,22 +399,15 @@ class Subscriber:
             if at is None:
                 self.checked.stands(node, place)
             elif at != place:
-                if node not in self._seen and self._lived_before:
-                    self.checked.resumes([(node, place)], memory_lost=True)
-                else:
-                    self.checked.moves(node, place)
-            self._seen.add(node)
+                self.checked.moves(node, place)
 
     def _expired(self, node: str, reason: Reason, missed: int | None, place: tuple[str, int]) -> None:
-        self._seen.add(node)
         oldest = self._oldest[node, *place]
         at = self.checked.at.get(node)
-        own = node == self.broker.name and self._lived_before and at is not None
-        if own and at[0] == place[0] and reason is Reason.STATE_LOST:
+        own = node == self.broker.name and self._lived_before
+        if own and at is not None and at[0] == place[0] and reason is Reason.STATE_LOST:
             self.checked.lost_own(node, place, oldest)
             return
-        if reason is Reason.UNSEEN and self._lived_before:
-            self.checked.at.pop(node, None)
         self.checked.expires(node, reason, missed, place, oldest)
 
     def _keep(self) -> None:

@@ -28,6 +28,8 @@ class Reader:
     def __init__(self, name: str, truth: Truth, wants: Callable[[Published], bool], born_ns: int, *, earliest: bool = False) -> None:
         self.name = name
         self.at: dict[str, Place] = {}
+        self.remembered: dict[str, Place] = {}
+        """Where its last life ended in streams whose producers remember it, after its broker forgot it."""
         self.messages = 0
         self.expiries: list[Reason] = []
         self._truth = truth
@@ -47,6 +49,9 @@ class Reader:
                 for offset, message in enumerate(stream.messages[place[0]][: place[1]])
                 if message.time_ns > self.born_ns and self._wants(message)
             ]
+            kept = self.remembered.get(node)
+            if kept is not None and kept[0] == place[0] and kept[1] < place[1]:
+                self._refuse("G1", node, f"begins at {place}, its last life ended at {kept}, as the producer knew")
             if owed:
                 self._refuse("G1", node, f"begins at {place}, was owed {owed[0]}, published after it subscribed")
         self.at[node] = place
@@ -97,18 +102,14 @@ class Reader:
         self.at[node] = place
         self.expiries.append(Reason.STATE_LOST)
 
-    def resumes(self, places: Iterable[tuple[str, Place]], *, memory_lost: bool = False) -> None:
-        """A new life of the application, from what was kept for it: never further than it was.
-
-        `memory_lost`: its broker kept the position, and has lost its memory since. Then only producers
-        remember, and one that has lost its own begins anew for it.
-        """
+    def resumes(self, places: Iterable[tuple[str, Place]]) -> None:
+        """A new life of the application, from what was kept for it: never further than it was."""
         for node, place in places:
             at = self.at.get(node)
-            if at is not None and (place[1] > at[1] if at[0] == place[0] else not memory_lost):
-                self._refuse("G1", node, f"the next life begins at {place}, the last one ended at {at}")
             if at is None:
                 self.stands(node, place)
+            elif at[0] != place[0] or place[1] > at[1]:
+                self._refuse("G1", node, f"the next life begins at {place}, the last one ended at {at}")
             else:
                 self.at[node] = place
 

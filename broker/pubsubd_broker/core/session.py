@@ -53,6 +53,7 @@ class Session:
         self.wake: Callable[[], None] = _nobody
         self.readings: dict[str, Reading] = {}
         self._order: deque[Reading] = deque()
+        self._acknowledged: dict[str, Position] = {}
         # Positions in streams too that this broker has not met yet.
         self._presented: dict[str, Position] = {}
         self.configure(subscribe, client_id)
@@ -67,11 +68,13 @@ class Session:
             self.told_own_loss = True
         # Over this connection. Its first one counts even if it is lower than what is remembered: a broker that
         # was restarted knows only what the session had received.
-        self._acknowledged: dict[str, Position] = {}
+        self._acknowledged.clear()
 
     def add(self, source: Source, start: Position | Claim, *, tell: bool = False) -> Reading:
         """Begins to read `source` at `start`. `tell`: its application does not know that place."""
         reading = Reading(source, start, self._woken, tell=tell)
+        if source.node in self._acknowledged:
+            reading.acknowledged = self._acknowledged[source.node]
         self.readings[source.node] = reading
         self._order.append(reading)
         return reading
@@ -97,9 +100,16 @@ class Session:
                 reading.go_on(position)
 
     def introduce(self) -> dict[str, Position]:
-        """Where it stands as it opens: in every stream of which there is not something else to tell first."""
-        found = {node: reading.introduce() for node, reading in self.readings.items()}
-        return {node: position for node, position in found.items() if position is not None}
+        """Where it stands as it opens: in every stream of which there is not something else to tell first.
+
+        A life of the application may have known streams that this broker has not met; the next one learns of them.
+        """
+        places = {n: position for n, position in self._presented.items() if n not in self.readings}
+        for node, reading in self.readings.items():
+            position = reading.introduce()
+            if position is not None:
+                places[node] = position
+        return places
 
     @property
     def positions(self) -> dict[str, Position]:
@@ -118,8 +128,8 @@ class Session:
     def acknowledge(self, ack: Ack) -> None:
         """The application is done with all before `ack.position`. Raises `ProtocolError` if it never got there."""
         reading = self.readings.get(ack.node)
-        stands = reading.position if reading is not None else None
-        if reading is None or stands is None:
+        stands = reading.position if reading is not None else self._presented.get(ack.node)
+        if stands is None:
             raise ProtocolError(
                 "ack", f"acknowledged {ack.node}, of which the session has read nothing"
             )
@@ -136,13 +146,16 @@ class Session:
             raise ProtocolError(
                 "ack", f"acknowledged {ack.position.offset} of {ack.node} after {before.offset}"
             )
-        self._acknowledged[ack.node] = reading.acknowledged = ack.position
+        self._acknowledged[ack.node] = ack.position
+        if reading is not None:
+            reading.acknowledged = ack.position
 
     def leave(self, now_ns: int) -> None:
         """The application is gone; what the broker keeps of the session waits for its next life."""
         self.connected = False
         self.left_ns = now_ns
         self.wake = _nobody
+        self._presented.update(self._acknowledged)
         for reading in self.readings.values():
             reading.rewind()
 

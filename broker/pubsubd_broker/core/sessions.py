@@ -78,11 +78,15 @@ class Sessions:
         for session in self._all:
             start = session.first_contact(replica.node)
             cursor = attached.named.get(session.name) if session.name is not None else None
-            if cursor is not None and not isinstance(start, Position):
+            if isinstance(start, Position):
+                cursor = None
+            elif cursor is not None:
                 # It lived before, under an earlier life of this broker, and got that far.
                 start = Position(attached.view.epoch, cursor)
                 self._lived_before(session)
-            session.add(replica, start).judge(attached.view, attached.registered)
+            session.add(replica, start, tell=cursor is not None).judge(
+                attached.view, attached.registered
+            )
             session.wake()
         for name, cursor in attached.named.items():
             if name not in self._named and len(self._named) < MAX_NAMED_SESSIONS:

@@ -12,6 +12,7 @@ from pubsubd_broker.core.client_ends import ControlEnd, PublisherEnd, SessionEnd
 from pubsubd_broker.core.config import (
     MAX_CONNECTIONS,
     MAX_CONSUMERS,
+    MAX_PRODUCERS,
     MAX_PUBLISHERS,
     PUBLISH_WINDOW,
     Config,
@@ -216,6 +217,12 @@ class Node:
             self._target_failed(target, f"{welcome.node} is linked by another address")
             connection.close()
             return None
+        if welcome.node not in self.replicas and len(self.replicas) >= MAX_PRODUCERS:
+            self._target_failed(
+                target, f"{MAX_PRODUCERS} streams are known already, that is the limit"
+            )
+            connection.close()
+            return None
         end = self.producers[welcome.node] = ConsumerEnd(
             self, connection, target, welcome.node, welcome.life
         )
@@ -225,7 +232,7 @@ class Node:
         self, batch: Batch, publisher: Publisher, publisher_id: bytes, now: Now
     ) -> Receipt | Rejected:
         """One batch of a publisher."""
-        if batch.to is not None and not self.knows(batch.to):
+        if batch.to is not None and not self.knows(batch.to) and not publisher.knows(batch):
             detail = f"no node {batch.to!r} was ever seen by {self.name}: check the name"
             return Rejected(batch.sequence, "unknown_node", detail)
         before = self.stream.next
@@ -285,6 +292,21 @@ class Node:
             self.notices.warning(
                 "peer.lost", peer=end.producer, offset=end.replica.registration.offset
             )
+
+    def attaches(self, end: ProducerEnd, connection: Connection) -> bool:
+        """A consumer asks for the stream: from now on this is its link. Or it is refused."""
+        # Looked at again: two brokers of one name may have greeted before either attached.
+        clash = self._clash(end.consumer, end.life)
+        if clash is not None:
+            connection.refuse(*clash)
+            return False
+        linked = self.consumers.get(end.consumer)
+        if linked is not None:
+            # The same broker again: its old connection is dead, it only has not been noticed here. Not at the
+            # greeting: a broker that knows two addresses of this one greets, learns so, and leaves again.
+            linked[1].refuse("replaced", f"{end.consumer} has connected anew")
+        self.consumers[end.consumer] = (end, connection)
+        return True
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
         self.registry.connected(end.consumer, True, now.mono_ns)
@@ -386,10 +408,7 @@ class Node:
         name = hello.name
         if not is_node_name(name):
             raise ProtocolError("greeting", f"{name!r} is no node name")
-        linked = self.consumers.get(name)
-        producer = self.producers.get(name)
-        live = [end.life for end in (linked and linked[0], producer) if end is not None]
-        clash = conflict(name, hello.life, self.name, self.life, live)
+        clash = self._clash(name, hello.life)
         if clash is not None:
             connection.refuse(*clash)
             return None
@@ -398,13 +417,14 @@ class Node:
                 "too_many_consumers", f"{MAX_CONSUMERS} consumers are registered, that is the limit"
             )
             return None
-        if linked is not None:
-            # The same broker again: its old connection is dead, it only has not been noticed here.
-            linked[1].refuse("replaced", f"{name} has connected anew")
         self._welcome(connection)
-        end = ProducerEnd(self, connection, name, hello.life)
-        self.consumers[name] = (end, connection)
-        return end
+        return ProducerEnd(self, connection, name, hello.life)
+
+    def _clash(self, name: str, life: bytes) -> tuple[str, str] | None:
+        """Why a consumer that calls itself `name` is turned away, if it is."""
+        linked, producer = self.consumers.get(name), self.producers.get(name)
+        live = [end.life for end in (linked and linked[0], producer) if end is not None]
+        return conflict(name, life, self.name, self.life, live)
 
     def _greet_client(self, connection: Connection, hello: Hello) -> End:
         self._welcome(connection)

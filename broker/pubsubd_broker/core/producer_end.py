@@ -43,6 +43,7 @@ class ProducerEnd:
         self._cursor: Cursor | None = None
         self._index: int | None = None
         self._fetches: deque[Fetch] = deque()
+        self._fetched_last = False
         self.acknowledged = 0
 
     def received(self, frame: Frame, now: Now) -> None:
@@ -67,8 +68,9 @@ class ProducerEnd:
     def pull(self, out: Outgoing, now: Now) -> bool:
         if self._cursor is None:
             return False
-        # A fetch first: it is bounded, and a live backlog must not starve it.
-        if self._fetches:
+        # They take turns: neither a live backlog nor fetches without end may starve the other.
+        self._fetched_last = bool(self._fetches) and not self._fetched_last
+        if self._fetched_last:
             self._answer(self._fetches.popleft(), out)
         more = self._read(self._cursor, out)
         if not more:
@@ -95,6 +97,8 @@ class ProducerEnd:
         self._node.consumer_lost(self, now)
 
     def _attach(self, attach: Attach, now: Now) -> None:
+        if not self._node.attaches(self, self._connection):
+            return
         registered = self._node.registry.get(self.consumer)
         cursor = registered.cursor if registered is not None else None
         named = dict(registered.named) if registered is not None else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
+from tests.integration.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until_async
 from tests.integration.hostile import RawConnection
 from tests.integration.relay import Relay
@@ -27,7 +28,6 @@ from tests.integration.steps import (
     subscribed,
     told,
 )
-from tests.unit.client.fake_broker import async_test
 
 import pubsubd
 from pubsubd_protocol.attach import Remembered

@@ -284,6 +284,8 @@ class Relay:
                 for pair in self._pairs:
                     if pair.task is not None:
                         pair.task.cancel()
+                # A pump that finds more to read does not stop for a cancellation, and would leave a hole.
+                return
             if rate is not None:
                 await asyncio.sleep(allowed / rate)
 

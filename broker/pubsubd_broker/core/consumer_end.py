@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, Now
 from pubsubd_broker.core.outgoing import Outgoing
@@ -31,15 +31,20 @@ if TYPE_CHECKING:
     from pubsubd_broker.core.node import Node
 
 
+LEAST_SKIP_BYTES: Final = 28
+"""No encoded skip is shorter."""
+
+
 class _Fetching:
     """A fetch under way: for whom, and what has come of it."""
 
-    __slots__ = ("claim", "items", "left", "reading")
+    __slots__ = ("bytes", "claim", "items", "left", "reading")
 
     def __init__(self, reading: Reading, claim: Claim) -> None:
         self.reading = reading
         self.claim = claim
         self.items: list[Entry | Skip] = []
+        self.bytes = 0
         self.left = 0
 
 
@@ -199,7 +204,14 @@ class ConsumerEnd:
                 "offset",
                 f"{self.producer} sent {item.first}..{item.next} where {expected} comes next",
             )
+        # Whoever reaches the budget stops there, and can only add what was skipped at the end.
+        last_skip = isinstance(item, Skip) and fetching.left == 1
+        if fetching.bytes >= FETCH_BYTES and not last_skip:
+            raise ProtocolError(
+                "fetch", f"{self.producer} sent more than the {FETCH_BYTES} bytes that were asked"
+            )
         fetching.items.append(item)
+        fetching.bytes += item.size if isinstance(item, Entry) else LEAST_SKIP_BYTES
         fetching.left -= 1
         if fetching.left == 0:
             self._incoming = None

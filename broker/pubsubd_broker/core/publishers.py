@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import Receipt, Rejected
 
 Outcome = Receipt | Rejected
@@ -38,6 +39,10 @@ class Publisher:
             )
             return Rejected(sequence, "unknown", detail)
         return None
+
+    def knows(self, batch: Batch) -> bool:
+        """Whether `batch` has an answer already: whatever has changed since, it gets no other."""
+        return self.recall(batch.sequence, batch.retry) is not None
 
     def remember(self, sequence: int, outcome: Outcome) -> None:
         self.last = sequence

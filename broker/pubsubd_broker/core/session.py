@@ -83,14 +83,14 @@ class Session:
         """Where it stands in a stream that its broker meets for the first time."""
         if node in self._presented:
             return self._presented[node]
-        if self.start == "earliest":
-            return Earliest()
-        return Remembered(waiting=True) if self.born_here else FromStart()
+        if not self.born_here:
+            return FromStart()
+        return Earliest() if self.start == "earliest" else Remembered(waiting=True)
 
     def rejoin(self, subscribe: Subscribe, client_id: bytes) -> None:
         """The application is back. If it knows where it stands, that counts more than what it acknowledged."""
-        self.connected = True
         self.configure(subscribe, client_id)
+        self.connected = True
         for node, position in (subscribe.positions or {}).items():
             reading = self.readings.get(node)
             if reading is not None:

@@ -8,7 +8,7 @@ from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.codec import decode
 from pubsubd_protocol.entries import Entry, open_entry, place
-from pubsubd_protocol.frames import Frame, Skip
+from pubsubd_protocol.frames import CursorExpired, Frame, Skip, Told
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
@@ -79,7 +79,7 @@ def frames_in(out: Outgoing) -> list[Frame]:
 
 
 def told(frames: list[Frame]) -> list[str]:
-    """Frames in one word each, for comparing at a glance: `entry 3..5`, `skip 0..3`, …"""
+    """Frames in one word each, for comparing at a glance: `entry 3..5`, `skip 0..3`, `overwritten -> 9`, …"""
     return [_word(frame) for frame in frames]
 
 
@@ -92,4 +92,8 @@ def _word(frame: Frame) -> str:
             return f"entry {frame.first}..{frame.next}{where}"
         case Skip():
             return f"skip {frame.first}..{frame.next}"
+        case Told(_, position):
+            return f"told {position.offset}"
+        case CursorExpired(_, reason, _, view):
+            return f"{reason} -> {view.next}"
     return type(frame).__name__

@@ -53,8 +53,9 @@ class _Model:
                 return None
             segment = self.segments[number]
             first = self._offset(entries[0]) if entries else segment.next
-            on_branch = position.epoch == segment.epoch or position.offset <= (
-                segment.view.reach(position.epoch) or -1
+            reach = segment.view.reach(position.epoch)
+            on_branch = position.epoch == segment.epoch or (
+                reach is not None and position.offset <= reach
             )
             if on_branch and first <= position.offset <= segment.next:
                 for i in entries:

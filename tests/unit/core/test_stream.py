@@ -77,7 +77,7 @@ def test_a_batch_of_more_messages_than_the_ring_holds_is_refused_with_figures() 
     publish(stream, b"kept")
     outcome = publish(stream, *[b""] * 4)
     assert isinstance(outcome, Rejected)
-    assert (outcome.code, outcome.size, outcome.limit) == ("too_large", 4, 3)
+    assert (outcome.code, outcome.size, outcome.limit) == ("too_many_messages", 4, 3)
     assert "messages" in outcome.detail
     assert stream.view == view(0, 1)
 

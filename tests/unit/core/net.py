@@ -1,0 +1,485 @@
+"""Nodes and their clients, connected by pipes in memory, under a clock that only the test moves.
+
+    net = Net()
+    net.start("a"); net.start("b", peers=["a"])
+    net.run()                      # until nobody has anything more to say
+    net.advance(1.5)               # seconds, tick by tick
+
+A pipe can be cut, or made to swallow what goes one way. `Subscriber` checks on its own account that no
+offset is missing or comes twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from tests.unit.protocol.strategies import batch_of
+
+from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
+from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.notices import Notice
+from pubsubd_protocol.codec import decode, encode
+from pubsubd_protocol.entries import Entry, open_entry
+from pubsubd_protocol.frames import (
+    MAGIC,
+    VERSION,
+    Ack,
+    CursorExpired,
+    FilterSet,
+    Frame,
+    Hello,
+    Query,
+    Receipt,
+    Refused,
+    Rejected,
+    Report,
+    SetFilter,
+    Skip,
+    Subscribe,
+    Subscribed,
+    Told,
+    Welcome,
+)
+from pubsubd_protocol.framing import FrameReader
+from pubsubd_protocol.positions import Epoch, Position
+
+F = TypeVar("F", bound=Frame)
+
+TICK_S = 0.25
+CHANCE = 0.5
+
+
+class Pipe:
+    """Two connections, or a connection and a raw client, and the bytes between them."""
+
+    def __init__(self, net: Net, dialler: Connection | RawClient, server: Connection) -> None:
+        self.net = net
+        self.ends: tuple[Connection | RawClient, Connection] = (dialler, server)
+        self.open = True
+        self.swallows: set[Connection | RawClient] = set()
+        """What these send is lost on the way, and nobody notices."""
+        self.sent: dict[Connection | RawClient, int] = {dialler: 0, server: 0}
+        """Bytes that each has sent, lost ones too."""
+
+    def swallow(self, sender: Connection | RawClient) -> None:
+        self.swallows.add(sender)
+
+    def other(self, end: Connection | RawClient) -> Connection | RawClient:
+        return self.ends[1] if end is self.ends[0] else self.ends[0]
+
+    def carry(self, sender: Connection | RawClient, data: bytes) -> None:
+        self.sent[sender] += len(data)
+        if self.open and data and sender not in self.swallows:
+            self.net.deliver(self.other(sender), data)
+
+    def cut(self, *notices: Connection | RawClient) -> None:
+        """Ends it. Only `notices` learn of it, everybody if none is named."""
+        if self.open:
+            self.open = False
+            self.net.pipes.remove(self)
+            for end in notices or self.ends:
+                self.net.lose(end)
+
+
+class Net:
+    """All that there is in one test."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.pipes: list[Pipe] = []
+        self.notices: dict[str, list[Notice]] = {}
+        self.unreachable: set[tuple[str, str]] = set()
+        """(from, to): a dial that fails."""
+        self.mute: set[str] = set()
+        """Nodes that accept connections and never speak."""
+        self.crash_on: Callable[[Connection], bool] = lambda connection: False
+        self._mono_ns = 1_000 * SECOND_NS
+        self._wall_us = 1_700_000_000_000_000
+        self._epochs = 0
+        self._peers: dict[str, list[str]] = {}
+        self._options: dict[str, dict[str, Any]] = {}
+
+    @property
+    def now(self) -> Now:
+        return Now(self._mono_ns, self._wall_us)
+
+    def step_wall_clock(self, seconds: float) -> None:
+        self._wall_us += int(seconds * 1_000_000)
+
+    def new_epoch(self) -> Epoch:
+        self._epochs += 1
+        return Epoch(self._epochs.to_bytes(16))
+
+    # Nodes.
+
+    def start(self, name: str, peers: Sequence[str] = (), **options: Any) -> Node:
+        """A node that dials `peers`; options are `Config`'s."""
+        self._peers[name], self._options[name] = list(peers), options
+        config = Config(node=options.pop("called", name), **options)
+        addresses = [(peer, 1) for peer in peers]
+        node = self.nodes[name] = Node(config, self.new_epoch(), addresses, self.now)
+        self.notices.setdefault(name, [])
+        return node
+
+    def stop(self, name: str, *, silently: bool = False) -> None:
+        """Crashes a node: nothing of it is left. `silently`: nobody notices, as when the machine is gone."""
+        node = self.nodes.pop(name)
+        for pipe in list(self.pipes):
+            ours = [end for end in pipe.ends if end in node.connections]
+            if ours and silently:
+                for end in pipe.ends:
+                    pipe.swallow(end)
+            elif ours:
+                pipe.cut(*(end for end in pipe.ends if end not in ours))
+
+    def restart(self, name: str, **changes: Any) -> Node:
+        """The same node in a new life, without its past."""
+        if name in self.nodes:
+            self.stop(name)
+        return self.start(name, self._peers[name], **(self._options[name] | changes))
+
+    # Links.
+
+    def link(self, consumer: str, producer: str) -> Pipe:
+        """The open link over which `consumer` pulls `producer`'s stream."""
+        for pipe in self.pipes:
+            dialler, server = pipe.ends
+            if (
+                isinstance(dialler, Connection)
+                and dialler in self.nodes[consumer].connections
+                and server in self.nodes[producer].connections
+            ):
+                return pipe
+        raise AssertionError(f"{consumer} has no link to {producer}")
+
+    def linked(self, consumer: str, producer: str) -> bool:
+        try:
+            self.link(consumer, producer)
+        except AssertionError:
+            return False
+        return True
+
+    def part(self, one: str, other: str) -> None:
+        """No link between these two, neither now nor later."""
+        self.unreachable |= {(one, other), (other, one)}
+        for a, b in ((one, other), (other, one)):
+            if self.linked(a, b):
+                self.link(a, b).cut()
+
+    def heal(self, one: str, other: str) -> None:
+        self.unreachable -= {(one, other), (other, one)}
+
+    # Time.
+
+    def run(self) -> None:
+        """Until nobody has anything more to say at this moment."""
+        for _ in range(10_000):
+            self._dial()
+            if not any(node.busy for node in self.nodes.values()):
+                self._collect()
+                return
+            for node in list(self.nodes.values()):
+                for connection in node.take_ready():
+                    self._pump(node, connection)
+        raise AssertionError("they talk without end")
+
+    def advance(self, seconds: float) -> None:
+        """Lets time pass, tick by tick."""
+        while seconds > 0:
+            step = min(TICK_S, seconds)
+            seconds -= step
+            self._mono_ns += int(step * SECOND_NS)
+            self._wall_us += int(step * 1_000_000)
+            for node in list(self.nodes.values()):
+                node.tick(self.now)
+            self.run()
+
+    # What the pipes do.
+
+    def deliver(self, end: Connection | RawClient, data: bytes) -> None:
+        if isinstance(end, RawClient):
+            end.took(data)
+            return
+        node = self.node_of(end)
+        if node is None:
+            return
+        rest = memoryview(data)
+        while rest:
+            space = end.space()
+            count = min(len(space), len(rest))
+            space[:count] = rest[:count]
+            try:
+                if self.crash_on(end):
+                    raise RuntimeError("a bug")
+                end.received(count, self.now)
+            except Exception as error:
+                if not isinstance(error, RuntimeError):
+                    raise
+                node.failed(end, error)
+            rest = rest[count:]
+
+    def lose(self, end: Connection | RawClient) -> None:
+        if isinstance(end, RawClient):
+            end.lost = True
+        elif self.node_of(end) is not None:
+            end.lost(self.now, CHANCE)
+
+    def node_of(self, connection: Connection) -> Node | None:
+        for node in self.nodes.values():
+            if connection in node.connections:
+                return node
+        return None
+
+    def events(self, name: str) -> list[str]:
+        """What a node had to say to its operators."""
+        self._collect()
+        return [notice.event for notice in self.notices[name]]
+
+    def said(self, name: str, event: str) -> list[dict[str, object]]:
+        """The fields of every notice of this kind."""
+        self._collect()
+        return [notice.fields for notice in self.notices[name] if notice.event == event]
+
+    def _collect(self) -> None:
+        for name, node in self.nodes.items():
+            self.notices[name] += node.notices.take()
+
+    def _dial(self) -> None:
+        for name, node in list(self.nodes.items()):
+            for target in node.due(self.now):
+                self._connect(name, node, target)
+
+    def _connect(self, name: str, node: Node, target: Target) -> None:
+        called = target.address[0]
+        if called not in self.nodes or (name, called) in self.unreachable:
+            node.dial_failed(target, "nobody answers", self.now, CHANCE)
+            return
+        dialled = node.dialled(target, self.now)
+        accepted = self.nodes[called].accept(name, self.now, peers=True)
+        pipe = Pipe(self, dialled, accepted)
+        if called in self.mute:
+            pipe.swallow(accepted)
+            pipe.swallow(dialled)
+        self.pipes.append(pipe)
+
+    def _pump(self, node: Node, connection: Connection) -> None:
+        pipe = next((pipe for pipe in self.pipes if connection in pipe.ends), None)
+        if pipe is None or not (connection.writable or connection.closing):
+            return
+        pipe.carry(connection, b"".join(connection.pull(FETCH_BYTES, self.now)))
+        if connection.closing:
+            pipe.cut()
+
+
+class RawClient:
+    """Whoever speaks to a node by frames of its own choice; `frames` is what it was answered."""
+
+    def __init__(
+        self,
+        net: Net,
+        name: str,
+        role: str = "control",
+        *,
+        peer: str = "",
+        life: bytes = b"",
+        spoke_to: bytes | None = None,
+        greets: bool = True,
+        peers: bool | None = None,
+    ) -> None:
+        self.net = net
+        self.node_name = name
+        self.life = life or net.new_epoch()
+        self.frames: list[Frame] = []
+        self.lost = False
+        self._reader = FrameReader(2**30)
+        at_peers = role == "peer" if peers is None else peers
+        self.connection = net.nodes[name].accept(f"raw {role}", net.now, peers=at_peers)
+        self.pipe = Pipe(net, self, self.connection)
+        net.pipes.append(self.pipe)
+        if greets:
+            self.send(Hello(MAGIC, VERSION, VERSION, role, peer, self.life, spoke_to))
+
+    def send(self, *frames: Frame) -> None:
+        for frame in frames:
+            self.send_bytes(encode(frame))
+
+    def send_bytes(self, data: bytes) -> None:
+        self.pipe.carry(self, data)
+        self.net.run()
+
+    def took(self, data: bytes) -> None:
+        for frame in self._reader.feed(data):
+            self.frames.append(decode(frame))
+
+    def cut(self) -> None:
+        self.pipe.cut()
+        self.net.run()
+
+    def stop_reading(self) -> None:
+        """Its socket buffer is full from now on."""
+        self.connection.writable = False
+
+    def read_on(self) -> None:
+        self.connection.writable = True
+        self.connection.wake()
+        self.net.run()
+
+    def forget(self) -> None:
+        """Forgets what it was answered, but for the greeting."""
+        del self.frames[1:]
+
+    def of(self, kind: type[F]) -> list[F]:
+        return [frame for frame in self.frames if isinstance(frame, kind)]
+
+    @property
+    def last(self) -> Frame:
+        return self.frames[-1]
+
+    @property
+    def refusal(self) -> str | None:
+        """The code with which it was turned away."""
+        refused = self.of(Refused)
+        return refused[0].code if refused else None
+
+    @property
+    def welcome(self) -> Welcome:
+        return self.of(Welcome)[0]
+
+
+class Publisher(RawClient):
+    """Publishes one batch at a time."""
+
+    def __init__(self, net: Net, name: str, **options: Any) -> None:
+        super().__init__(net, name, "publisher", **options)
+        self.sequence = 0
+
+    def publish(
+        self, *payloads: bytes | str, topic: str = "t", to: str | None = None
+    ) -> Receipt | Rejected:
+        self.sequence += 1
+        return self.batch(self.sequence, *payloads, topic=topic, to=to)
+
+    def fill(self, batches: int, payload: bytes = b"") -> None:
+        """So many batches of one message each."""
+        for _ in range(batches):
+            self.publish(payload)
+
+    def batch(
+        self,
+        sequence: int,
+        *payloads: bytes | str,
+        topic: str = "t",
+        to: str | None = None,
+        retry: bool = False,
+    ) -> Receipt | Rejected:
+        messages = [(topic, p.encode() if isinstance(p, str) else p) for p in payloads or (b"",)]
+        self.send(batch_of(messages, sequence=sequence, retry=retry, to=to))
+        answer = self.last
+        assert isinstance(answer, (Receipt, Rejected)), answer
+        return answer
+
+
+class Subscriber(RawClient):
+    """A session's client. `log` is what it was given, a word or an offset at a time.
+
+    Raises at once where an offset is missing, comes twice, or comes before the session was told its place.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        name: str,
+        *patterns: str,
+        start: str = "latest",
+        positions: dict[str, Position] | None = None,
+        born: bytes | None = None,
+        session: str | None = None,
+        echo: bool = True,
+        life: bytes = b"",
+    ) -> None:
+        self.positions: dict[str, Position] = dict(positions or {})
+        self.log: dict[str, list[object]] = {}
+        self.payloads: list[bytes] = []
+        self.filter_set: dict[str, Position] | None = None
+        self.born = born
+        self.resumed = False
+        self.subscribed = False
+        super().__init__(net, name, "session", life=life)
+        self.send(Subscribe(patterns or (">",), start, positions, born, session, echo))
+
+    def again(self, *patterns: str, name: str | None = None) -> Subscriber:
+        """The same session over a new connection, as it would present itself."""
+        return Subscriber(
+            self.net,
+            name or self.node_name,
+            *patterns,
+            positions=dict(self.positions),
+            born=self.born,
+            life=self.life,
+        )
+
+    def acknowledge(self, node: str, position: Position | None = None) -> None:
+        self.send(Ack(node, position or self.positions[node]))
+
+    def change(self, *patterns: str) -> None:
+        self.send(SetFilter(patterns))
+
+    def of_node(self, node: str) -> list[object]:
+        """Offsets and words, as they came."""
+        return self.log.get(node, [])
+
+    def took(self, data: bytes) -> None:
+        before = len(self.frames)
+        super().took(data)
+        for frame in self.frames[before:]:
+            self._take(frame)
+
+    def _take(self, frame: Frame) -> None:
+        match frame:
+            case Subscribed(positions, born, resumed):
+                self.positions = positions | self.positions
+                self.born, self.resumed, self.subscribed = self.born or born, resumed, True
+            case Told(node, position):
+                assert node not in self.positions, f"told twice of {node}"
+                self.positions[node] = position
+                self._note(node, f"told {position.offset}")
+            case Entry():
+                held = self._follows(frame.node, frame.first, frame.next)
+                columns = open_entry(frame)
+                for number, offset in enumerate(columns.offsets):
+                    if offset >= held:
+                        self._note(frame.node, offset)
+                        start, stop = columns.starts[number : number + 2]
+                        self.payloads.append(bytes(columns.payloads[start:stop]))
+                self.positions[frame.node] = Position(frame.epoch, frame.next)
+            case Skip(node, epoch, first, following):
+                self._follows(node, first, following)
+                self.positions[node] = Position(epoch, following)
+            case CursorExpired(node, reason, _, view):
+                self.positions[node] = Position(view.epoch, view.next)
+                self._note(node, str(reason))
+            case FilterSet(positions):
+                self.filter_set = positions
+
+    def _follows(self, node: str, first: int, following: int) -> int:
+        assert node in self.positions, f"a message of {node} before a position in it"
+        held = self.positions[node].offset
+        assert first <= held, f"{node}: {held}..{first} is missing"
+        assert held < following, f"{node}: {first}..{following} comes twice"
+        return held
+
+    def _note(self, node: str, what: object) -> None:
+        self.log.setdefault(node, []).append(what)
+
+
+def query(net: Net, name: str, what: str, argument: str | None = None) -> str:
+    """The answer of a node to a command, as JSON text."""
+    client = RawClient(net, name, "control")
+    client.send(Query(what, argument))
+    answer = client.last
+    client.cut()
+    assert isinstance(answer, Report)
+    return answer.json

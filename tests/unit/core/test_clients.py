@@ -1,0 +1,633 @@
+"""Clients of a node: publishers, sessions with and without a name, commands, and a node that stops."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
+from tests.unit.protocol.strategies import batch_of
+
+from pubsubd_broker.core.config import FETCH_BYTES, MAX_OUTBOX_BYTES, PUBLISH_WINDOW, SECOND_NS
+from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.stream import Stream
+from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
+from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.frames import (
+    Ack,
+    CursorExpired,
+    FilterSet,
+    Heartbeat,
+    Query,
+    Receipt,
+    Rejected,
+    SetFilter,
+    Skip,
+    Subscribe,
+)
+from pubsubd_protocol.positions import MAX_OFFSET, Position
+
+
+def alone(ring: int = 100, **options: Any) -> Net:
+    net = Net()
+    net.start("a", ring_messages=ring, **options)
+    return net
+
+
+def pair(ring: int = 100) -> Net:
+    """`b` pulls `a`'s stream."""
+    net = alone(ring)
+    net.start("b", peers=["a"])
+    net.run()
+    return net
+
+
+# Publishers.
+
+
+def test_a_retry_after_a_lost_answer_gets_the_first_receipt_and_no_second_place() -> None:
+    net = alone()
+    publisher = Publisher(net, "a")
+    publisher.pipe.swallow(publisher.connection)
+    publisher.send(batch_of([("t", b"x")], sequence=1))
+    publisher.cut()
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    assert again.batch(1, "x", retry=True) == Receipt(1, net.nodes["a"].life, 0)
+    assert net.nodes["a"].stream.next == 1
+    assert again.batch(2, "y") == Receipt(2, net.nodes["a"].life, 1)
+
+
+def test_a_retry_at_a_restarted_broker_is_placed_there() -> None:
+    net = alone()
+    publisher = Publisher(net, "a")
+    publisher.publish("x")
+    old = net.nodes["a"].life
+    net.restart("a")
+    again = Publisher(net, "a", life=publisher.life, spoke_to=old)
+    assert again.batch(1, "x", retry=True) == Receipt(1, net.nodes["a"].life, 0)
+
+
+def test_a_retry_that_the_table_has_forgotten_is_answered_unknown() -> None:
+    net = alone(ring=1000)
+    publisher = Publisher(net, "a")
+    publisher.fill(PUBLISH_WINDOW + 1)
+    answer = publisher.batch(1, retry=True)
+    assert isinstance(answer, Rejected)
+    assert answer.code == "unknown"
+    assert publisher.batch(2, retry=True) == Receipt(2, net.nodes["a"].life, 1)
+
+
+def test_a_publisher_that_was_forgotten_in_this_life_is_answered_unknown_on_retry() -> None:
+    net = alone()
+    publisher = Publisher(net, "a", spoke_to=net.nodes["a"].life)
+    answer = publisher.batch(1, retry=True)
+    assert isinstance(answer, Rejected)
+    assert answer.code == "unknown"
+    assert publisher.batch(2) == Receipt(2, net.nodes["a"].life, 0)
+
+
+def test_a_message_to_a_node_never_seen_is_refused_and_takes_no_place() -> None:
+    net = pair()
+    publisher = Publisher(net, "a")
+    answer = publisher.publish(to="nobody")
+    assert isinstance(answer, Rejected)
+    assert answer.code == "unknown_node"
+    assert isinstance(publisher.publish(to="b"), Receipt)
+    assert isinstance(publisher.publish(to="a"), Receipt)
+    assert net.nodes["a"].stream.next == 2
+
+
+def test_a_node_that_was_seen_once_can_be_written_to_while_it_is_away() -> None:
+    net = pair()
+    net.stop("b")
+    assert isinstance(Publisher(net, "a").publish(to="b"), Receipt)
+
+
+def test_a_retry_of_an_accepted_message_is_accepted_though_its_node_was_forgotten() -> None:
+    net = pair()
+    publisher = Publisher(net, "a")
+    first = publisher.publish(to="b")
+    net.stop("b")
+    net.run()
+    query(net, "a", "drop_cursor", "b")
+    assert publisher.batch(1, to="b", retry=True) == first
+
+
+def test_near_the_last_offset_publishing_is_refused_and_readers_are_undisturbed() -> None:
+    net = alone()
+    node = net.nodes["a"]
+    node.stream = Stream(
+        "a",
+        node.life,
+        ring_messages=10,
+        ring_bytes=2**20,
+        max_message=100,
+        offset=MAX_OFFSET - 2,
+    )
+    net.start("b", peers=["a"])
+    net.run()
+    subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
+    assert isinstance(publisher.publish("x", "y"), Receipt)
+    answer = publisher.publish("z")
+    assert isinstance(answer, Rejected)
+    assert answer.code == "stream_full"
+    net.advance(1)
+    assert subscriber.of_node("a") == [MAX_OFFSET - 2, MAX_OFFSET - 1]
+    assert json.loads(query(net, "a", "status"))["ring"]["next_offset"] == MAX_OFFSET
+
+
+def test_a_batch_that_contradicts_itself_ends_the_connection_and_no_other() -> None:
+    net = alone()
+    good, bad = Publisher(net, "a"), Publisher(net, "a")
+    bad.send(Batch(1, False, None, "t", b"", b"\x01\x00\x00\x00", b"two bytes"))
+    assert bad.refusal == "protocol"
+    assert isinstance(good.publish(), Receipt)
+
+
+def test_a_publisher_only_publishes() -> None:
+    publisher = Publisher(alone(), "a")
+    publisher.send(Heartbeat())
+    assert publisher.refusal == "protocol"
+
+
+def test_a_publisher_that_does_not_read_its_answers_is_not_read_from() -> None:
+    net = alone(ring=100_000)
+    publisher = Publisher(net, "a")
+    publisher.stop_reading()
+    bad = batch_of([("not a topic", b"")])
+    sequence = 0
+    while publisher.connection.wants_more:
+        sequence += 1
+        bad.sequence = sequence
+        publisher.send(bad)
+        assert sequence < MAX_OUTBOX_BYTES
+    publisher.read_on()
+    assert publisher.connection.wants_more
+    assert len(publisher.of(Rejected)) == sequence
+
+
+def test_how_long_answers_took_is_measured() -> None:
+    net = alone()
+    Publisher(net, "a").fill(3)
+    assert net.nodes["a"].counters.publish_seconds.count == 3
+    assert net.nodes["a"].counters.messages_published == 3
+
+
+# Sessions.
+
+
+def test_a_session_says_first_what_it_wants() -> None:
+    for frame in (SetFilter((">",)), Ack("a", Position(alone().new_epoch(), 0)), Query("status")):
+        client = RawClient(alone(), "a", "session")
+        client.send(frame)
+        assert client.refusal == "protocol"
+
+
+def test_a_second_subscribe_is_a_violation() -> None:
+    subscriber = Subscriber(alone(), "a")
+    subscriber.send(Subscribe((">",), "latest", None, None, None, True))
+    assert subscriber.refusal == "protocol"
+
+
+@pytest.mark.parametrize("patterns", [("a.>.b",), ("white space",)])
+def test_a_bad_pattern_is_refused(patterns: tuple[str, ...]) -> None:
+    client = RawClient(alone(), "a", "session")
+    client.send(Subscribe(patterns, "latest", None, None, None, True))
+    assert client.refusal == "invalid_topic"
+
+
+def test_a_bad_pattern_in_a_changed_filter_is_refused() -> None:
+    subscriber = Subscriber(alone(), "a")
+    subscriber.change("a.>.b")
+    assert subscriber.refusal == "invalid_topic"
+
+
+def test_earliest_begins_at_what_is_left() -> None:
+    net = pair(ring=3)
+    publisher = Publisher(net, "a")
+    publisher.fill(5)
+    here, there = Subscriber(net, "a", start="earliest"), Subscriber(net, "b", start="earliest")
+    publisher.publish()
+    assert here.of_node("a") == ["told 2", 2, 3, 4, 5]
+    assert there.of_node("a") == ["told 2", 2, 3, 4, 5]
+
+
+def test_a_session_gets_what_its_own_client_published_only_with_echo() -> None:
+    net = alone()
+    publisher = Publisher(net, "a")
+    with_echo = Subscriber(net, "a", life=publisher.life)
+    without = Subscriber(net, "a", life=publisher.life, echo=False)
+    other = Publisher(net, "a")
+    publisher.publish()
+    other.publish()
+    assert with_echo.of_node("a") == [0, 1]
+    assert without.of_node("a") == [1]
+
+
+def test_a_changed_filter_takes_effect_at_the_stated_positions() -> None:
+    net = pair()
+    subscriber, publisher = Subscriber(net, "b", "old"), Publisher(net, "a")
+    publisher.publish(topic="old")
+    publisher.publish(topic="new")
+    subscriber.stop_reading()
+    publisher.publish(topic="old")
+    publisher.publish(topic="new")
+    subscriber.change("new")
+    publisher.publish(topic="old")
+    publisher.publish(topic="new")
+    subscriber.read_on()
+    assert subscriber.filter_set is not None
+    point = subscriber.filter_set["a"].offset
+    old, new = [0, 2, 4], [1, 3, 5]
+    expected = [n for n in old if n < point] + [n for n in new if n >= point]
+    assert subscriber.of_node("a") == sorted(expected)
+    kinds = [type(frame) for frame in subscriber.frames]
+    before = subscriber.frames[: kinds.index(FilterSet)]
+    told = [frame.next for frame in before if isinstance(frame, Skip) and frame.node == "a"]
+    assert point in {*told, 1}  # all before it has been told
+
+
+def test_two_changes_of_the_filter_in_a_row_state_two_places() -> None:
+    net = alone()
+    subscriber, publisher = Subscriber(net, "a", "x"), Publisher(net, "a")
+    subscriber.change("y")
+    publisher.publish(topic="y")
+    subscriber.change("z")
+    publisher.publish(topic="y")
+    publisher.publish(topic="z")
+    assert len(subscriber.of(FilterSet)) == 2
+    assert subscriber.of_node("a") == [0, 2]
+
+
+def test_a_session_that_wants_nothing_is_told_of_its_progress_once_in_a_while() -> None:
+    net = alone()
+    subscriber, publisher = Subscriber(net, "a", "wanted"), Publisher(net, "a")
+    publisher.fill(20)
+    assert subscriber.of(Skip) == []
+    net.advance(2)
+    assert [(skip.first, skip.next) for skip in subscriber.of(Skip)] == [(0, 20)]
+    net.advance(5)
+    assert len(subscriber.of(Skip)) == 1
+
+
+def test_a_session_that_reads_slowly_costs_the_others_nothing_and_loses_what_the_ring_lost() -> (
+    None
+):
+    net = alone(ring=10)
+    slow, fast, publisher = Subscriber(net, "a"), Subscriber(net, "a"), Publisher(net, "a")
+    slow.stop_reading()
+    publisher.fill(50)
+    assert fast.of_node("a") == list(range(50))
+    slow.read_on()
+    publisher.publish()
+    assert slow.of_node("a") == ["overwritten", 50]
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_a_position_of_another_cluster_is_told_not_guessed(far: bool) -> None:
+    net = pair()
+    Publisher(net, "a").fill(5)
+    made_up = Position(net.new_epoch(), 3)
+    subscriber = Subscriber(net, "b" if far else "a", positions={"a": made_up, "zzz": made_up})
+    assert subscriber.of_node("a") == ["state_lost"]
+    assert subscriber.of_node("zzz") == []
+
+
+def test_a_position_beyond_the_end_is_told_ahead() -> None:
+    net = pair()
+    Publisher(net, "a").fill(5)
+    beyond = {"a": Position(net.nodes["a"].life, 9)}
+    for name in ("a", "b"):
+        assert Subscriber(net, name, positions=beyond).of_node("a") == ["ahead"]
+
+
+# Named sessions.
+
+
+def test_a_named_session_goes_on_at_what_it_acknowledged() -> None:
+    net = pair()
+    publisher = Publisher(net, "a")
+    first = Subscriber(net, "b", session="s")
+    publisher.fill(5)
+    first.acknowledge("a", Position(net.nodes["a"].life, 3))
+    first.cut()
+    publisher.publish()
+    second = Subscriber(net, "b", session="s")
+    assert second.resumed
+    assert second.of_node("a") == [3, 4, 5]
+
+
+def test_a_name_in_use_is_refused_with_a_reason() -> None:
+    net = alone()
+    first = Subscriber(net, "a", session="s")
+    second = Subscriber(net, "a", session="s")
+    assert second.refusal == "name_in_use"
+    second.cut()
+    first.cut()
+    assert Subscriber(net, "a", session="s").resumed
+
+
+def test_a_named_session_refused_for_a_bad_pattern_can_come_back_with_a_good_one() -> None:
+    net = alone()
+    Subscriber(net, "a", session="s").cut()
+    assert Subscriber(net, "a", "a.>.b", session="s").refusal == "invalid_topic"
+    assert Subscriber(net, "a", "good", session="s").resumed
+
+
+def test_so_many_named_sessions_are_kept_and_no_more() -> None:
+    net = alone()
+    for number in range(MAX_NAMED_SESSIONS):
+        Subscriber(net, "a", session=f"s{number}").cut()
+    assert Subscriber(net, "a", session="one more").refusal == "too_many_sessions"
+    assert Subscriber(net, "a", session="s7").resumed
+    assert Subscriber(net, "a").subscribed
+
+
+def test_named_sessions_that_have_expired_are_dropped_when_their_application_stays_away() -> None:
+    net = alone(ring=5, cursor_ttl_ns=10 * SECOND_NS)
+    Subscriber(net, "a", session="gone").cut()
+    here = Subscriber(net, "a", session="here")
+    net.advance(9)
+    Subscriber(net, "a", session="back").cut()
+    Publisher(net, "a").fill(6)
+    Subscriber(net, "a", session="unexpired").cut()
+    net.advance(3)
+    assert net.said("a", "session.forgotten") == [{"session": "gone"}]
+    net.advance(20)
+    forgotten = [said["session"] for said in net.said("a", "session.forgotten")]
+    assert forgotten == ["gone", "back"]
+    assert not here.lost
+    assert not Subscriber(net, "a", session="gone").resumed
+    assert Subscriber(net, "a", session="unexpired").resumed
+
+
+def test_an_acknowledgement_beyond_what_was_sent_ends_the_session() -> None:
+    net = alone()
+    subscriber = Subscriber(net, "a", session="s")
+    subscriber.acknowledge("a", Position(net.nodes["a"].life, 1))
+    assert subscriber.refusal == "protocol"
+    assert Subscriber(net, "a", session="s").resumed
+
+
+def acknowledged_three_of_five() -> Net:
+    """`b` has a named session that acknowledged up to 3, told to `a`; then `b` is gone."""
+    net = pair()
+    subscriber = Subscriber(net, "b", session="s")
+    publisher = Publisher(net, "a")
+    publisher.fill(5)
+    subscriber.acknowledge("a", Position(net.nodes["a"].life, 3))
+    net.advance(1)
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.named == {"s": 3}
+    net.stop("b")
+    return net
+
+
+def test_a_named_session_outlives_its_broker_by_the_producers_registry() -> None:
+    net = acknowledged_three_of_five()
+    net.start("b", peers=["a"])
+    net.advance(1)
+    subscriber = Subscriber(net, "b", session="s")
+    assert subscriber.resumed
+    assert subscriber.of_node("a") == [3, 4]
+    assert subscriber.of_node("b") == ["state_lost"]
+
+
+def test_a_named_session_that_is_back_before_its_broker_met_the_producer_goes_on_too() -> None:
+    net = acknowledged_three_of_five()
+    net.unreachable.add(("b", "a"))
+    net.start("b", peers=["a"])
+    subscriber = Subscriber(net, "b", session="s")
+    net.unreachable.clear()
+    net.advance(5)
+    assert subscriber.of_node("a") == ["told 3", 3, 4]
+    assert subscriber.of_node("b") == ["state_lost"]
+
+
+def test_a_session_that_resumed_by_its_own_position_is_told_of_its_nodes_loss_once() -> None:
+    net = acknowledged_three_of_five()
+    old = net.new_epoch()
+    net.unreachable.add(("b", "a"))
+    net.start("b", peers=["a"])
+    subscriber = Subscriber(net, "b", session="s", positions={"b": Position(old, 4)}, born=old)
+    assert subscriber.of_node("b") == ["state_lost"]
+    net.unreachable.clear()
+    net.advance(5)
+    assert subscriber.of_node("b") == ["state_lost"]
+    assert subscriber.of_node("a")[-2:] == [3, 4]
+
+
+def test_a_session_that_was_dropped_is_dropped_at_the_producer_too() -> None:
+    net = alone()
+    net.start("b", peers=["a"], replica_messages=2, cursor_ttl_ns=5 * SECOND_NS)
+    net.run()
+    subscriber = Subscriber(net, "b", session="s")
+    publisher = Publisher(net, "a")
+    publisher.publish()
+    subscriber.acknowledge("a")
+    subscriber.cut()
+    publisher.fill(5)
+    net.advance(10)
+    publisher.publish()
+    net.advance(1)
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.named == {}
+
+
+def test_a_named_session_expires_like_any_other_while_it_is_away_and_once() -> None:
+    net = pair(ring=5)
+    publisher = Publisher(net, "a")
+    first = Subscriber(net, "b", session="s")
+    publisher.fill(2)
+    first.acknowledge("a")
+    first.cut()
+    publisher.fill(200)
+    net.nodes["b"].replicas["a"].log.max_messages = 5
+    publisher.publish()
+    second = Subscriber(net, "b", session="s")
+    assert second.of_node("a") == ["overwritten"]
+    second.acknowledge("a")
+    second.cut()
+    publisher.publish()
+    assert Subscriber(net, "b", session="s").of_node("a") == [203]
+
+
+# Commands.
+
+
+def test_an_unknown_query_is_answered_with_those_there_are() -> None:
+    answer = json.loads(query(alone(), "a", "make_coffee"))
+    assert "make_coffee" in answer["error"]
+    assert "drop_cursor" in answer["error"]
+
+
+def test_a_command_only_asks() -> None:
+    client = RawClient(alone(), "a", "control")
+    client.send(Heartbeat())
+    assert client.refusal == "protocol"
+
+
+def test_a_cursor_is_dropped_only_while_its_consumer_is_away() -> None:
+    net = pair()
+    refusal = json.loads(query(net, "a", "drop_cursor", "b"))
+    assert refusal["dropped"] is False
+    assert "connected" in refusal["error"]
+    net.stop("b")
+    assert json.loads(query(net, "a", "drop_cursor", "b")) == {"dropped": True}
+    assert json.loads(query(net, "a", "drop_cursor", "b")) == {"dropped": False}
+    assert json.loads(query(net, "a", "drop_cursor")) == {"dropped": False}
+
+
+def test_dropping_a_cursor_changes_nothing_for_a_consumer_that_comes_back_with_its_position() -> (
+    None
+):
+    net = pair()
+    subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
+    publisher.fill(2)
+    net.part("a", "b")
+    query(net, "a", "drop_cursor", "b")
+    publisher.fill(2)
+    net.heal("a", "b")
+    net.advance(5)
+    assert subscriber.of_node("a") == [0, 1, 2, 3]
+
+
+def test_the_status_tells_of_cursors_peers_and_sessions() -> None:
+    net = pair()
+    Publisher(net, "a").fill(4)
+    Subscriber(net, "b", "t", session="s")
+    net.advance(1)
+    a, b = (json.loads(query(net, name, "status")) for name in ("a", "b"))
+    assert a["consumers"] == [
+        {"consumer": "b", "connected": True, "cursor": 4, "lag_messages": 0, "away_s": None}
+    ]
+    assert a["ring"]["next_offset"] == 4
+    (peer,) = b["peers"]
+    assert (peer["node"], peer["connected"], peer["next_offset"]) == ("a", True, 4)
+    assert peer["replica"]["oldest_offset"] == 0
+    (session,) = b["sessions"]
+    assert (session["name"], session["patterns"], session["connected"]) == ("s", ["t"], True)
+    assert session["lag_messages"] == {"a": 0, "b": 0}
+    net.stop("b")
+    net.advance(2)
+    (away,) = json.loads(query(net, "a", "cursors"))["cursors"]
+    assert (away["connected"], away["cursor"]) == (False, 4)
+    assert away["away_s"] == pytest.approx(2)
+
+
+def test_an_expiry_is_counted_and_logged_for_the_hop_where_it_happened() -> None:
+    net = pair(ring=5)
+    Subscriber(net, "b", session="s")
+    net.part("a", "b")
+    Publisher(net, "a").fill(20)
+    net.heal("a", "b")
+    net.advance(5)
+    a, b = net.nodes["a"].counters, net.nodes["b"].counters
+    assert a.expired_at_peers == {Reason.OVERWRITTEN: 1}
+    assert b.expired_at_sessions == {Reason.OVERWRITTEN: 1}
+    hops = [(said["hop"], said["missed"]) for said in net.said("b", "cursor.expired")]
+    assert hops == [("registration", 20), ("session", 20)]
+
+
+def test_a_lagging_consumer_is_warned_of_once_a_minute() -> None:
+    net = pair(ring=10)
+    net.part("a", "b")
+    publisher = Publisher(net, "a")
+    publisher.fill(3)
+    net.advance(5)
+    assert net.said("a", "ring.capacity_warning") == []
+    publisher.publish()
+    net.advance(50)
+    assert len(net.said("a", "ring.capacity_warning")) == 1
+    net.advance(20)
+    assert len(net.said("a", "ring.capacity_warning")) == 2
+    assert net.said("a", "ring.capacity_warning")[0]["consumer"] == "b"
+
+
+# A bug in one connection.
+
+
+def test_an_exception_in_one_connection_ends_that_one_and_no_other() -> None:
+    net = pair()
+    broken, fine = Subscriber(net, "a"), Subscriber(net, "a")
+    publisher = Publisher(net, "a")
+
+    def crashes(connection: Connection) -> bool:
+        return connection is broken.connection
+
+    net.crash_on = crashes
+    broken.change("x")
+    assert broken.lost
+    publisher.publish()
+    assert fine.of_node("a") == [0]
+    assert net.linked("b", "a")
+    (failed,) = net.said("a", "connection.failed")
+    assert "a bug" in str(failed["error"])
+    assert net.nodes["a"].counters.protocol_errors == {"internal": 1}
+
+
+# Stopping.
+
+
+def test_a_draining_node_takes_nothing_more_and_says_so() -> None:
+    net = pair()
+    publisher = Publisher(net, "a")
+    accepted = publisher.publish()
+    node = net.nodes["a"]
+    node.drain()
+    publisher.send(batch_of([("t", b"")], sequence=2))
+    assert publisher.refusal == "draining"
+    assert node.stream.next == 1
+    assert isinstance(accepted, Receipt)
+    for role in ("publisher", "session"):
+        assert RawClient(net, "a", role).refusal == "draining"
+    assert RawClient(net, "a", "peer", peer="c").refusal == "draining"
+    assert json.loads(query(net, "a", "status"))["not_ready"][0] == "draining"
+
+
+def test_a_draining_node_dials_nobody() -> None:
+    net = Net()
+    node = net.start("b", peers=["a"])
+    node.drain()
+    assert node.due(net.now) == []
+
+
+def test_a_node_is_drained_when_all_that_are_connected_have_what_was_accepted() -> None:
+    net = pair()
+    near, far, publisher = Subscriber(net, "a"), Subscriber(net, "b"), Publisher(net, "a")
+    near.stop_reading()
+    publisher.fill(3)
+    node = net.nodes["a"]
+    node.drain()
+    assert not node.drained
+    near.read_on()
+    assert not node.drained  # b has not acknowledged yet
+    net.advance(1)
+    assert node.drained
+    assert near.of_node("a") == far.of_node("a") == [0, 1, 2]
+
+
+def test_absent_named_sessions_do_not_hold_up_a_node_that_stops() -> None:
+    net = alone()
+    Subscriber(net, "a", session="s").cut()
+    Publisher(net, "a").publish()
+    net.nodes["a"].drain()
+    assert net.nodes["a"].drained
+
+
+# Bounds of one pull.
+
+
+def test_a_reader_that_takes_all_gets_it_in_pulls_of_a_bounded_size() -> None:
+    net = alone(ring=1000)
+    subscriber, publisher = Subscriber(net, "a"), Publisher(net, "a")
+    subscriber.stop_reading()
+    publisher.fill(100, b"x" * 10_000)
+    net.nodes["a"].wake(subscriber.connection)
+    first = subscriber.connection.pull(FETCH_BYTES, net.now)
+    assert FETCH_BYTES <= sum(map(len, first)) < FETCH_BYTES + 11_000
+    assert subscriber.of(CursorExpired) == []

@@ -1,0 +1,330 @@
+"""Time and silence on the links of a node: deadlines, heartbeats, greetings, clean-up."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
+
+from pubsubd_broker.core.config import HANDSHAKE_NS, SECOND_NS
+from pubsubd_protocol.attach import Remembered
+from pubsubd_protocol.frames import Ack, Attach, Heartbeat, Hello, Welcome
+from pubsubd_protocol.positions import Position
+
+TIMEOUT_S = 6
+HEARTBEAT_S = 2
+HANDSHAKE_S = HANDSHAKE_NS / SECOND_NS
+
+
+def pair() -> Net:
+    net = Net()
+    net.start("a")
+    net.start("b", peers=["a"])
+    net.run()
+    return net
+
+
+# Silence.
+
+
+def test_a_peer_that_is_gone_without_a_word_is_cut_by_both_sides_in_time() -> None:
+    net = pair()
+    link = net.link("b", "a")
+    for end in link.ends:
+        link.swallow(end)
+    link.open = False  # neither hears of an end either
+    net.advance(TIMEOUT_S - 0.5)
+    assert "a" in net.nodes["b"].producers
+    assert "b" in net.nodes["a"].consumers
+    net.advance(1.5)
+    assert net.said("a", "peer.silent")
+    assert net.said("b", "peer.silent")
+
+
+@pytest.mark.parametrize("mute", ["a", "b"])
+def test_a_one_way_cut_ends_for_both_and_is_no_endless_half_life(mute: str) -> None:
+    net = pair()
+    link = net.link("b", "a")
+    link.swallow(link.ends[0] if mute == "b" else link.ends[1])
+    net.advance(TIMEOUT_S + 1)
+    assert link not in net.pipes
+    hearing = "a" if mute == "b" else "b"
+    assert net.said(hearing, "peer.silent")
+    net.advance(5)
+    assert net.linked("b", "a")
+
+
+def test_what_was_sent_proves_nothing_only_what_was_heard_counts() -> None:
+    net = pair()
+    publisher = Publisher(net, "a")
+    link = net.link("b", "a")
+    link.swallow(link.ends[0])
+    link.swallow(link.ends[1])
+    for _ in range(2 * (TIMEOUT_S + 1)):
+        publisher.publish()
+        net.advance(0.5)
+    assert net.said("a", "peer.silent")
+    assert net.said("b", "peer.silent")
+
+
+def test_a_link_that_was_cut_for_silence_is_made_anew_and_misses_nothing() -> None:
+    net = pair()
+    subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
+    link = net.link("b", "a")
+    link.swallow(link.ends[1])
+    publisher.fill(3)
+    net.advance(TIMEOUT_S + 3)
+    assert subscriber.of_node("a") == [0, 1, 2]
+
+
+def test_the_lag_shows_meanwhile() -> None:
+    net = pair()
+    publisher = Publisher(net, "a")
+    link = net.link("b", "a")
+    link.swallow(link.ends[0])
+    publisher.fill(3)
+    (end, _) = net.nodes["a"].consumers["b"]
+    assert net.nodes["a"].stream.next - end.acknowledged == 3
+
+
+# Heartbeats.
+
+
+class IdlePeer(RawClient):
+    """A consumer that never says anything after it attached."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__(net, "a", "peer", peer="c")
+        self.send(Attach(Remembered(waiting=False)))
+
+
+def test_an_idle_producer_says_that_it_lives_and_how_far_it_is() -> None:
+    net = pair()
+    Publisher(net, "a").fill(3)
+    peer = IdlePeer(net)
+    net.advance(TIMEOUT_S - 1)
+    beats = peer.of(Heartbeat)
+    assert len(beats) == 2
+    assert {beat.next for beat in beats} == {3}
+
+
+def test_a_busy_producer_sends_no_heartbeats() -> None:
+    net = pair()
+    publisher, peer = Publisher(net, "a"), IdlePeer(net)
+    for _ in range(10):
+        publisher.publish()
+        net.advance(0.5)
+    assert peer.of(Heartbeat) == []
+
+
+def test_heartbeats_alone_keep_an_idle_link() -> None:
+    net = pair()
+    link = net.link("b", "a")
+    net.advance(60)
+    assert net.link("b", "a") is link
+    assert net.said("a", "peer.silent") == net.said("b", "peer.silent") == []
+
+
+def test_an_idle_link_says_little() -> None:
+    net = pair()
+    net.advance(1)
+    link = net.link("b", "a")
+    before = dict(link.sent)
+    net.advance(60)
+    for end in link.ends:
+        assert link.sent[end] - before[end] < 60 / HEARTBEAT_S * 32
+
+
+def test_clients_get_no_heartbeats_and_are_never_cut_for_silence() -> None:
+    net = pair()
+    subscriber, publisher = Subscriber(net, "a"), Publisher(net, "a")
+    net.advance(60)
+    assert not subscriber.lost
+    assert not publisher.lost
+    assert subscriber.of(Heartbeat) == []
+    publisher.publish()
+    assert subscriber.of_node("a") == [0]
+
+
+# Greetings.
+
+
+@pytest.mark.parametrize("peers", [True, False])
+def test_who_connects_and_never_speaks_is_shown_out(peers: bool) -> None:
+    net = pair()
+    client = RawClient(net, "a", greets=False, peers=peers)
+    net.advance(HANDSHAKE_S - 0.5)
+    assert client.refusal is None
+    net.advance(1.5)
+    assert client.refusal == "handshake_timeout"
+    assert client.lost
+    assert client.connection not in net.nodes["a"].connections
+
+
+def test_a_peer_that_accepts_and_never_speaks_is_given_up_and_dialled_again() -> None:
+    net = Net()
+    net.start("a")
+    net.mute.add("a")
+    b = net.start("b", peers=["a"])
+    net.advance(HANDSHAKE_S + 1)
+    (target,) = b.targets
+    assert target.attempts >= 1
+    assert "no greeting" in str(target.error)
+    assert b.not_ready() != []
+    net.mute.clear()
+    net.advance(2 * HANDSHAKE_S)
+    assert net.linked("b", "a")
+    assert b.not_ready() == []
+
+
+def test_half_a_greeting_is_none() -> None:
+    net = pair()
+    client = RawClient(net, "a", greets=False)
+    client.send_bytes(b"\x00\x00\x00\x20half")
+    net.advance(HANDSHAKE_S + 1)
+    assert client.refusal == "handshake_timeout"
+
+
+def test_a_frame_before_the_greeting_is_a_violation() -> None:
+    net = pair()
+    client = RawClient(net, "a", greets=False)
+    client.send(Heartbeat())
+    assert client.refusal == "protocol"
+
+
+def test_a_long_frame_before_the_greeting_is_a_violation() -> None:
+    net = pair()
+    client = RawClient(net, "a", greets=False)
+    client.send_bytes((100_000).to_bytes(4) + b"x" * 10)
+    assert client.refusal == "protocol"
+    assert list(net.nodes["a"].counters.protocol_errors) == ["frame_length"]
+
+
+@pytest.mark.parametrize(
+    ("hello", "code"),
+    [
+        (Hello("http/1.1", 1, 1, "control", "", bytes(16)), "protocol"),
+        (Hello("pubsubd", 2, 9, "control", "", bytes(16)), "version"),
+        (Hello("pubsubd", 0, 0, "control", "", bytes(16)), "version"),
+        (Hello("pubsubd", 1, 1, "peer", "c", bytes(16)), "role"),
+        (Hello("pubsubd", 1, 9, "control", "", bytes(16)), None),
+        (Hello("pubsubd", 0, 1, "control", "", bytes(16)), None),
+    ],
+)
+def test_a_greeting_is_checked_and_a_refusal_says_why(hello: Hello, code: str | None) -> None:
+    net = pair()
+    client = RawClient(net, "a", greets=False, peers=False)
+    client.send(hello)
+    assert client.refusal == code
+    assert client.lost == (code is not None)
+
+
+@pytest.mark.parametrize("role", ["publisher", "session", "control"])
+def test_clients_are_not_served_where_peers_are(role: str) -> None:
+    assert RawClient(pair(), "a", role, peers=True).refusal == "role"
+
+
+def test_a_second_greeting_is_a_violation() -> None:
+    client = RawClient(pair(), "a", "session")
+    client.send(Hello("pubsubd", 1, 1, "session", "", bytes(16)))
+    assert client.refusal == "protocol"
+
+
+def test_a_producer_of_another_version_is_refused_and_dialled_again() -> None:
+    net = Net()
+    net.start("a")
+    b = net.start("b", peers=["a"])
+    net.mute.add("a")
+    net.run()
+    (connection,) = net.nodes["a"].connections
+    net.mute.clear()
+    pipe = net.pipes[0]
+    pipe.swallows.clear()
+    connection.send(Welcome(7, "a", net.nodes["a"].life, 1, 1, 1))
+    net.run()
+    assert b.counters.protocol_errors == {"greeting": 1}
+    assert "version 7" in str(b.targets[0].error)
+    net.advance(5)
+    assert net.linked("b", "a")
+
+
+# Clocks.
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_wall_clock_that_steps_changes_nothing(hours: int) -> None:
+    net = pair()
+    subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
+    link = net.link("b", "a")
+    publisher.publish()
+    net.step_wall_clock(3600 * hours)
+    net.advance(1)
+    publisher.publish()
+    net.advance(30)
+    assert net.link("b", "a") is link
+    assert subscriber.of_node("a") == [0, 1]
+    assert len(net.nodes["a"].registry) == 1
+
+
+# Dialling.
+
+
+def test_a_peer_that_is_not_there_is_dialled_ever_more_slowly_and_reported_once() -> None:
+    net = Net()
+    b = net.start("b", peers=["a"])
+    net.advance(60)
+    (target,) = b.targets
+    assert 12 <= target.attempts <= 25
+    assert len(net.said("b", "peer.unreachable")) == 1
+    assert b.not_ready() == [
+        "peer a:1 has not been reached yet: a:1: nobody answers",
+    ]
+    net.start("a")
+    net.advance(6)
+    assert b.not_ready() == []
+    assert target.attempts == 0
+
+
+def test_an_address_is_dialled_once_at_a_time() -> None:
+    net = Net()
+    b = net.start("b", peers=["a"])
+    (target,) = b.due(net.now)
+    assert b.due(net.now) == []
+    b.dial_failed(target, "no", net.now, 0.5)
+    assert b.due(net.now) == []
+    net.advance(0.5)
+
+
+# Clean-up.
+
+
+def test_cursors_of_consumers_that_stay_away_are_removed_when_they_have_expired() -> None:
+    net = Net()
+    a = net.start("a", ring_messages=5, cursor_ttl_ns=10 * SECOND_NS)
+    publisher = Publisher(net, "a")
+    for number in range(50):
+        peer = RawClient(net, "a", "peer", peer=f"c{number}")
+        peer.send(Attach(Remembered(waiting=False)))
+        peer.send(Ack("a", Position(a.life, a.stream.next)))
+        peer.cut()
+        publisher.publish()
+        net.advance(1)
+    assert len(a.registry) <= 5 + 10 + 1
+    assert a.registry.removed >= 34
+    assert len(net.said("a", "cursor.removed")) == a.registry.removed
+
+
+def test_only_so_many_consumers_are_registered() -> None:
+    net = Net()
+    a = net.start("a")
+    for number in range(1024):
+        a.registry.acknowledge(f"c{number}", 0, {}, 0)
+    assert RawClient(net, "a", "peer", peer="one-more").refusal == "too_many_consumers"
+    assert RawClient(net, "a", "peer", peer="c7").refusal is None
+
+
+def test_only_so_many_connections_are_open_at_once() -> None:
+    net = Net()
+    a = net.start("a")
+    for _ in range(4096):
+        a.accept("somebody", net.now, peers=False)
+    assert RawClient(net, "a").refusal == "too_many_connections"

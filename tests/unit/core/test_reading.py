@@ -1,0 +1,634 @@
+"""Where one session reads one stream: from the log at hand, from the producer, or not yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from tests.unit.core.builders import (
+    E1,
+    E2,
+    E3,
+    MANY,
+    PUBLISHER,
+    at,
+    entry,
+    frames_in,
+    log_of,
+    skip,
+    told,
+    view,
+)
+from tests.unit.core.fake_source import FakeSource
+from tests.unit.protocol.strategies import batch_of
+
+from pubsubd_broker.core.cursor import Choose
+from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.publishers import Publisher
+from pubsubd_broker.core.reading import Reading, Source
+from pubsubd_broker.core.stream import Stream
+from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Reason, Remembered
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.frames import CursorExpired, Frame
+from pubsubd_protocol.positions import Position
+
+EXPIRED = Expired(Reason.OVERWRITTEN, 10, 7)
+
+
+def everything(entry: Entry) -> Entry | None:
+    return entry
+
+
+def nothing(entry: Entry) -> Entry | None:
+    return None
+
+
+@dataclass
+class Reader:
+    """A reading, and all that it was written."""
+
+    reading: Reading
+    woken: list[int] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, source: Source, start: Position | Claim) -> Reader:
+        woken: list[int] = []
+        return cls(Reading(source, start, lambda: woken.append(1)), woken)
+
+    def pull(self, choose: Choose = everything, budget: int = MANY) -> list[str]:
+        """What one pull writes."""
+        out = Outgoing(budget)
+        self.reading.pull(choose, out)
+        self.frames += frames_in(out)
+        return told(frames_in(out))
+
+    def settle(self) -> list[str]:
+        out = Outgoing(0)
+        self.reading.settle(out)
+        self.frames += frames_in(out)
+        return told(frames_in(out))
+
+    @property
+    def notices(self) -> list[CursorExpired]:
+        return [frame for frame in self.frames if isinstance(frame, CursorExpired)]
+
+
+def messages(first: int, stop: int) -> list[Entry]:
+    return [entry(offset) for offset in range(first, stop)]
+
+
+def small_log() -> Log:
+    """A replica that holds 8 and 9 of a stream of ten."""
+    return log_of(*messages(0, 10), max_messages=2)
+
+
+# From the replica.
+
+
+def test_what_stands_in_the_replica_is_read_from_it() -> None:
+    source = FakeSource(log_of(*messages(0, 3)))
+    reader = Reader.of(source, at(1))
+    assert reader.pull() == ["entry 1..2", "entry 2..3"]
+    assert reader.pull() == []
+    source.log.append(entry(3))
+    assert reader.woken == [1]
+    assert reader.pull() == ["entry 3..4"]
+    assert source.asked == []
+    assert reader.reading.position == at(4)
+
+
+def test_who_has_read_everything_is_woken_once_per_change_it_waited_for() -> None:
+    source = FakeSource(log_of())
+    reader = Reader.of(source, at(0))
+    reader.pull()
+    source.log.append(entry(0))
+    source.log.append(entry(1))
+    assert reader.woken == [1]
+
+
+def test_a_position_inside_an_entry_is_served_from_the_replica() -> None:
+    source = FakeSource(log_of(entry(0, 5), entry(5)))
+    assert Reader.of(source, at(3)).pull() == ["entry 0..5", "entry 5..6"]
+    assert source.asked == []
+
+
+def test_the_link_is_not_needed_for_what_is_at_hand() -> None:
+    source = FakeSource(log_of(*messages(0, 2)), reachable=False)
+    assert Reader.of(source, at(0)).pull() == ["entry 0..1", "entry 1..2"]
+
+
+def test_reading_in_small_steps_reads_the_same() -> None:
+    source = FakeSource(log_of(*messages(0, 5)))
+    reader = Reader.of(source, at(0))
+    steps: list[list[str]] = []
+    while not steps or steps[-1]:
+        steps.append(reader.pull(budget=1))
+    assert steps == [[f"entry {n}..{n + 1}"] for n in range(5)] + [[]]
+
+
+# From the producer.
+
+
+def test_what_the_replica_does_not_hold_is_fetched_until_both_meet() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    assert reader.pull() == []
+    assert source.asked == [At(at(3))]
+    source.reply(view(0, 10), *messages(3, 6))
+    assert reader.woken == [1]
+    assert reader.pull() == ["entry 3..4", "entry 4..5", "entry 5..6"]
+    assert source.asked == [At(at(3)), At(at(6))]
+    source.reply(view(0, 10), *messages(6, 8))
+    assert reader.pull() == ["entry 6..7", "entry 7..8", "entry 8..9", "entry 9..10"]
+    assert source.fetches == []
+    assert reader.notices == []
+
+
+def test_it_asks_once_and_not_again_before_the_answer() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    for _ in range(3):
+        reader.pull()
+    source.log.append(entry(10))
+    reader.pull()
+    assert source.asked == [At(at(3))]
+
+
+def test_what_was_fetched_may_begin_inside_an_entry() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(0, 10), entry(2, 6))
+    assert reader.pull() == ["entry 2..8", "entry 8..9", "entry 9..10"]
+
+
+def test_what_was_fetched_is_filtered_too_and_told_as_skips() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull(nothing)
+    source.reply(view(0, 10), entry(3), skip(4, 6), entry(6, 2))
+    assert reader.pull(nothing) == []
+    assert reader.settle() == ["skip 3..10"]
+
+
+def test_what_was_fetched_is_read_within_the_budget() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(0, 10), *messages(3, 6))
+    assert reader.pull(budget=1) == ["entry 3..4"]
+    assert source.fetches == []  # what was fetched is read first
+    assert reader.pull(budget=1) == ["entry 4..5"]
+
+
+def test_a_reader_overrun_in_the_replica_loses_nothing_that_the_producer_holds() -> None:
+    source = FakeSource(log_of(*messages(0, 4), max_messages=4))
+    reader = Reader.of(source, at(0))
+    assert reader.pull(budget=1) == ["entry 0..1"]
+    for item in messages(4, 12):
+        source.log.append(item)
+    assert reader.pull() == []
+    assert source.asked == [At(at(1))]
+    source.reply(view(0, 12), *messages(1, 8))
+    assert reader.pull() == [f"entry {n}..{n + 1}" for n in range(1, 12)]
+    assert reader.notices == []
+
+
+def test_only_the_producers_answer_expires_it_with_the_number_missed() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(6, 10))
+    assert reader.pull() == ["overwritten -> 10"]
+    assert reader.notices[0].missed == 7
+    source.log.append(entry(10))
+    assert reader.pull() == ["entry 10..11"]
+    assert len(reader.notices) == 1
+
+
+def test_after_it_expired_it_goes_on_where_the_producer_said_even_if_the_replica_is_behind() -> (
+    None
+):
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(20, 25))
+    assert reader.pull() == ["overwritten -> 25"]
+    for item in messages(10, 25):
+        source.log.append(item)
+    assert reader.pull() == []
+    source.log.append(entry(25))
+    assert reader.pull() == ["entry 25..26"]
+    assert source.asked == [At(at(3))]
+
+
+@pytest.mark.parametrize(
+    ("position", "reason"),
+    [(at(3, E2), Reason.STATE_LOST), (at(11), Reason.AHEAD)],
+)
+def test_another_history_or_too_far_is_for_the_producer_to_say(
+    position: Position, reason: Reason
+) -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, position)
+    assert reader.pull() == []
+    source.reply(view(0, 10))
+    assert reader.pull() == [f"{reason} -> 10"]
+    assert reader.reading.position == at(10)
+
+
+# While nobody can answer.
+
+
+def test_without_a_link_it_waits_and_asks_when_there_is_one() -> None:
+    source = FakeSource(small_log(), reachable=False)
+    reader = Reader.of(source, at(3))
+    assert reader.pull() == []
+    assert (source.asked, reader.notices) == ([], [])
+    source.reachable = True
+    source.log.wake()
+    assert reader.woken == [1]
+    reader.pull()
+    assert source.asked == [At(at(3))]
+
+
+def test_what_was_asked_over_a_lost_link_is_asked_again() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    reader.reading.link_lost()
+    reader.pull()
+    assert source.asked == [At(at(3))] * 2
+
+
+def test_a_late_answer_is_ignored() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    reading, claim = source.fetches.pop()
+    reading.link_lost()
+    reader.pull()
+    reading.fetched(claim, view(9, 10), EXPIRED, [])
+    assert reader.pull() == []
+    source.reply(view(0, 10), *messages(3, 8))
+    assert len(reader.pull()) == 7
+    assert reader.notices == []
+
+
+def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
+    source = FakeSource(log_of(*messages(0, 2)))
+    reader = Reader.of(source, at(0))
+    reader.reading.fetched(At(at(0)), view(9, 10), EXPIRED, [])
+    assert reader.pull() == ["entry 0..1", "entry 1..2"]
+
+
+def test_who_stopped_is_not_woken() -> None:
+    source = FakeSource(log_of())
+    reader = Reader.of(source, at(0))
+    reader.pull()
+    reader.reading.stop()
+    source.log.append(entry(0))
+    assert reader.woken == []
+
+
+# Ahead of the replica.
+
+
+def caught_up_ahead() -> tuple[FakeSource, Reader]:
+    """A replica at 10, and a session that by catch-up has come to 15."""
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(0, 15), *messages(3, 15))
+    assert len(reader.pull()) == 12
+    assert reader.reading.position == at(15)
+    return source, reader
+
+
+def test_a_session_ahead_of_the_replica_waits_for_it_and_asks_nobody() -> None:
+    source, reader = caught_up_ahead()
+    for item in messages(10, 15):
+        source.log.append(item)
+        assert reader.pull() == []
+    source.log.append(entry(15))
+    assert reader.pull() == ["entry 15..16"]
+    assert source.asked == [At(at(3))]
+
+
+def test_a_session_that_came_further_passes_the_gap_marker_in_silence() -> None:
+    source, reader = caught_up_ahead()
+    source.log.append_gap(view(12, 14))
+    for item in messages(14, 17):
+        source.log.append(item)
+    assert reader.pull() == ["entry 15..16", "entry 16..17"]
+    assert reader.notices == []
+
+
+def test_a_session_in_the_middle_of_the_gap_is_judged_by_the_producer() -> None:
+    source, reader = caught_up_ahead()
+    source.log.append_gap(view(12, 20))
+    reader.pull()
+    assert source.asked[-1] == At(at(15))
+    source.reply(view(15, 21), *messages(15, 21))
+    assert reader.pull() == [f"entry {n}..{n + 1}" for n in range(15, 21)]
+    assert reader.notices == []
+
+
+def test_a_session_ahead_on_a_history_that_ended_is_not_left_waiting() -> None:
+    source, reader = caught_up_ahead()
+    source.log.append_gap(view(0, 30, E2))
+    reader.pull()
+    assert source.asked[-1] == At(at(15))
+    source.reply(view(0, 30, E2))
+    assert reader.pull() == ["state_lost -> 30"]
+
+
+# The gap has a place.
+
+
+def gapped(reason: Reason = Reason.OVERWRITTEN) -> FakeSource:
+    """0..3, a gap, then two messages on the branch that goes on."""
+    source = FakeSource(log_of(*messages(0, 3)))
+    if reason is Reason.OVERWRITTEN:
+        source.log.append_gap(view(6, 8))
+        source.log.append(entry(8))
+    else:
+        source.log.append_gap(view(0, 1, E2))
+        source.log.append(entry(1, epoch=E2))
+    return source
+
+
+def test_messages_before_the_gap_then_the_notice_then_messages_after_it() -> None:
+    reader = Reader.of(gapped(), at(1))
+    assert reader.pull() == ["entry 1..2", "entry 2..3", "overwritten -> 8", "entry 8..9"]
+    assert reader.notices[0].missed == 5
+    assert reader.pull() == []
+
+
+def test_a_lost_state_is_told_at_its_place_though_its_offsets_go_back() -> None:
+    reader = Reader.of(gapped(Reason.STATE_LOST), at(2))
+    assert reader.pull() == ["entry 2..3", "state_lost -> 1", "entry 1..2"]
+    assert reader.reading.position == at(2, E2)
+
+
+def test_a_session_that_resumes_exactly_at_the_marker_gets_the_notice_in_each_life_it_needs_it() -> (
+    None
+):
+    source = gapped()
+    assert Reader.of(source, at(3)).pull() == ["overwritten -> 8", "entry 8..9"]
+    assert Reader.of(source, at(3)).pull() == ["overwritten -> 8", "entry 8..9"]
+    assert Reader.of(source, at(8)).pull() == ["entry 8..9"]
+
+
+def test_the_notice_comes_though_the_session_wants_none_of_the_messages() -> None:
+    reader = Reader.of(gapped(), at(0))
+    assert reader.pull(nothing) == ["skip 0..3", "overwritten -> 8"]
+    assert reader.settle() == ["skip 8..9"]
+
+
+def test_a_session_that_waits_at_the_end_is_told_of_a_gap_at_once() -> None:
+    source = FakeSource(log_of(*messages(0, 3)))
+    reader = Reader.of(source, at(3))
+    assert reader.pull() == []
+    source.log.append_gap(view(6, 8))
+    assert reader.woken == [1]
+    assert reader.pull() == ["overwritten -> 8"]
+
+
+def test_two_gaps_with_nothing_read_between_are_one_notice_over_the_wider_range() -> None:
+    source = FakeSource(log_of(*messages(0, 3)))
+    source.log.append_gap(view(6, 8))
+    source.log.append_gap(view(10, 12))
+    source.log.append(entry(12))
+    reader = Reader.of(source, at(2))
+    assert reader.pull() == ["entry 2..3", "overwritten -> 12", "entry 12..13"]
+    assert reader.notices[0].missed == 5 + 4
+
+
+def test_of_two_merged_expiries_the_graver_reason_counts() -> None:
+    source = FakeSource(log_of(*messages(0, 3)))
+    source.log.append_gap(view(0, 8, E2))
+    source.log.append_gap(view(10, 12, E2))
+    reader = Reader.of(source, at(3))
+    assert reader.pull() == ["state_lost -> 12"]
+    assert reader.notices[0].missed is None
+
+
+def test_two_gaps_with_a_message_between_are_two_notices() -> None:
+    source = gapped()
+    source.log.append_gap(view(15, 20))
+    reader = Reader.of(source, at(3))
+    assert reader.pull() == ["overwritten -> 8", "entry 8..9", "overwritten -> 20"]
+
+
+def test_a_gap_that_the_producer_made_for_others_only_is_passed_by_asking_it() -> None:
+    # The replica's registration was of a branch that ended; this position is of the one that goes on.
+    source = FakeSource(log_of(*messages(0, 3)))
+    source.log.append_gap(view(0, 9, E3, (E1, 5)))
+    reader = Reader.of(source, at(3))
+    assert reader.pull() == []
+    assert source.asked == [At(at(3))]
+    source.reply(view(0, 9, E3, (E1, 5)), entry(3, 2), entry(5, 4, epoch=E3))
+    assert reader.pull() == ["entry 3..5", "entry 5..9"]
+    assert reader.notices == []
+
+
+def test_such_a_gap_holds_the_session_until_the_producer_can_be_asked() -> None:
+    source = FakeSource(log_of(*messages(0, 3)), reachable=False)
+    source.log.append_gap(view(0, 9, E3, (E1, 5)))
+    reader = Reader.of(source, at(3))
+    assert reader.pull() == []
+    source.reachable = True
+    source.log.wake()
+    reader.pull()
+    assert source.asked == [At(at(3))]
+
+
+# A stream that is new to the session.
+
+
+def test_a_session_is_told_where_it_stands_before_any_message() -> None:
+    source = FakeSource(log_of(*messages(0, 2)))
+    reader = Reader.of(source, Remembered(waiting=True))
+    reader.reading.judge(view(0, 2), None)
+    assert reader.pull() == ["told 0", "entry 0..1", "entry 1..2"]
+
+
+def test_a_session_is_told_where_it_stands_though_there_is_no_message() -> None:
+    source = FakeSource(log_of())
+    reader = Reader.of(source, Remembered(waiting=True))
+    reader.reading.judge(view(0, 0), None)
+    assert reader.pull() == ["told 0"]
+    assert reader.pull() == []
+
+
+@pytest.mark.parametrize(
+    ("start", "registered", "expected"),
+    [
+        (Remembered(waiting=True), None, ["told 0"]),
+        (Remembered(waiting=True), 6, ["told 6"]),
+        (FromStart(), 6, ["told 0"]),  # the registered cursor may be ahead of what it saw
+        (Earliest(), 6, ["told 0"]),
+    ],
+)
+def test_where_a_session_begins_at_first_contact(
+    start: Claim, registered: int | None, expected: list[str]
+) -> None:
+    source = FakeSource(log_of(offset=10))
+    reader = Reader.of(source, start)
+    reader.reading.judge(view(0, 10), registered)
+    assert reader.pull() == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "registered"),
+    [
+        (Remembered(waiting=True), None),
+        (
+            Remembered(waiting=True),
+            2,
+        ),  # registered, but overwritten: still, it never saw this stream
+        (FromStart(), 6),
+    ],
+)
+def test_a_session_never_told_of_a_stream_whose_beginning_is_gone_is_told_unseen(
+    start: Claim, registered: int | None
+) -> None:
+    source = FakeSource(log_of(offset=10))
+    reader = Reader.of(source, start)
+    reader.reading.judge(view(4, 10), registered)
+    assert reader.pull() == ["unseen -> 10"]
+    assert reader.notices[0].missed is None
+    assert reader.reading.position == at(10)
+
+
+def test_earliest_is_owed_no_more_than_what_is_left() -> None:
+    reader = Reader.of(FakeSource(log_of(offset=10)), Earliest())
+    reader.reading.judge(view(4, 10), None)
+    assert reader.pull() == ["told 4"]
+
+
+def test_a_session_without_a_position_asks_the_producer_from_the_start() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, FromStart())
+    assert reader.reading.position is None
+    assert reader.pull() == []
+    assert source.asked == [FromStart()]
+    source.reply(view(0, 10), *messages(0, 9))
+    assert reader.pull() == ["told 0"] + [f"entry {n}..{n + 1}" for n in range(10)]
+
+
+def test_a_session_without_a_position_may_find_the_beginning_gone() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, FromStart())
+    reader.pull()
+    source.reply(view(4, 10))
+    assert reader.pull() == ["unseen -> 10"]
+
+
+def test_who_knows_its_place_is_not_judged_again() -> None:
+    reader = Reader.of(FakeSource(log_of(*messages(0, 2))), at(1))
+    reader.reading.judge(view(0, 2), 0)
+    assert reader.pull() == ["entry 1..2"]
+
+
+# Its own node's stream: the producer answers at once.
+
+
+def own_stream(published: int, ring_messages: int = 4) -> Stream:
+    stream = Stream("a", E1, ring_messages=ring_messages, ring_bytes=MANY, max_message=100)
+    publisher = Publisher(8, forgotten=False)
+    for sequence in range(published):
+        stream.publish(batch_of([("t", b"")], sequence=sequence), publisher, PUBLISHER, 0)
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("position", "expected"),
+    [
+        (at(5), ["overwritten -> 10"]),  # oldest - 1
+        (at(6), [f"entry {n}..{n + 1}" for n in range(6, 10)]),  # oldest
+        (at(10), []),
+        (at(11), ["ahead -> 10"]),
+        (at(7, E2), ["state_lost -> 10"]),
+    ],
+)
+def test_a_session_on_its_own_nodes_stream_goes_by_the_same_rule(
+    position: Position, expected: list[str]
+) -> None:
+    reader = Reader.of(own_stream(10), position)
+    assert reader.pull() == expected
+    assert reader.pull() == []
+
+
+def test_a_slow_session_overrun_on_its_own_node_is_told_at_once() -> None:
+    stream = own_stream(4)
+    reader = Reader.of(stream, at(0))
+    assert reader.pull(budget=1) == ["entry 0..1"]
+    publisher = Publisher(8, forgotten=False)
+    for sequence in range(8):
+        stream.publish(batch_of([("t", b"")], sequence=sequence), publisher, PUBLISHER, 0)
+    assert reader.pull() == ["overwritten -> 12"]
+    assert reader.notices[0].missed == 11
+
+
+# Between two lives of a named session.
+
+
+def test_the_next_life_begins_at_what_was_acknowledged() -> None:
+    reader = Reader.of(FakeSource(log_of(*messages(0, 5))), at(1))
+    reader.pull()
+    reader.reading.acknowledged = at(3)
+    reader.reading.rewind()
+    assert reader.reading.position == at(3)
+    assert reader.pull() == ["entry 3..4", "entry 4..5"]
+
+
+def test_a_life_that_acknowledged_nothing_is_lived_again_from_where_it_began() -> None:
+    reader = Reader.of(FakeSource(log_of(*messages(0, 5))), at(1))
+    first = reader.pull()
+    reader.reading.rewind()
+    assert reader.pull() == first
+
+
+def test_a_notice_that_was_written_but_not_acknowledged_is_told_again_in_the_next_life() -> None:
+    reader = Reader.of(gapped(), at(2))
+    first = reader.pull()
+    reader.reading.rewind()
+    assert reader.pull() == first == ["entry 2..3", "overwritten -> 8", "entry 8..9"]
+    reader.reading.acknowledged = at(8)
+    reader.reading.rewind()
+    assert reader.pull() == ["entry 8..9"]
+
+
+def test_who_was_never_placed_begins_its_next_life_from_the_start() -> None:
+    source = FakeSource(small_log(), reachable=False)
+    reader = Reader.of(source, Remembered(waiting=True))
+    reader.reading.rewind()
+    assert reader.reading.needs == FromStart()
+    assert reader.reading.position is None
+
+
+def test_an_answer_to_an_earlier_life_is_ignored() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    late_reading, late_claim = source.fetches.pop()
+    reader.reading.rewind()
+    reader.pull()
+    late_reading.fetched(late_claim, view(9, 10), EXPIRED, [])
+    assert reader.pull() == []
+    source.reply(view(0, 10), *messages(3, 8))
+    assert len(reader.pull()) == 7
+    assert reader.notices == []
+
+
+def test_a_lost_state_of_its_own_node_is_told_once_and_nothing_present_is_skipped() -> None:
+    stream = own_stream(3)
+    reader = Reader.of(stream, at(1))
+    reader.reading.lose_state(stream.view)
+    assert reader.woken == [1]
+    assert reader.pull() == ["state_lost -> 1", "entry 1..2", "entry 2..3"]
+    assert reader.pull() == []

@@ -26,6 +26,7 @@ from pubsubd_protocol.frames import (
     SetFilter,
     Skip,
     Subscribe,
+    Subscribed,
 )
 from pubsubd_protocol.positions import MAX_OFFSET, Position
 
@@ -369,6 +370,89 @@ def test_an_acknowledgement_beyond_what_was_sent_ends_the_session() -> None:
     subscriber.acknowledge("a", Position(net.nodes["a"].life, 1))
     assert subscriber.refusal == "protocol"
     assert Subscriber(net, "a", session="s").resumed
+
+
+def test_a_late_acknowledgement_of_a_named_session_reaches_the_producer_by_itself() -> None:
+    net = pair()
+    subscriber = Subscriber(net, "b", session="s")
+    Publisher(net, "a").fill(3)
+    net.advance(5)
+    subscriber.acknowledge("a")
+    net.advance(0.5)
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.named == {"s": 3}
+
+
+def test_a_named_session_learns_on_its_return_of_streams_that_were_met_meanwhile() -> None:
+    net = Net()
+    net.start("b", peers=["a"])
+    Subscriber(net, "b", session="s").cut()
+    net.start("a")
+    Publisher(net, "a").fill(2)
+    net.advance(5)
+    back = Subscriber(net, "b", session="s")
+    assert back.of(Subscribed)[0].positions["a"].offset == 0
+    assert back.of_node("a") == [0, 1]
+
+
+def test_what_was_acknowledged_of_a_stream_not_met_again_yet_counts_when_it_is_met() -> None:
+    net = acknowledged_three_of_five()
+    life = net.nodes["a"].life
+    net.unreachable.add(("b", "a"))
+    net.start("b", peers=["a"])
+    subscriber = Subscriber(net, "b", session="s", positions={"a": Position(life, 5)})
+    subscriber.acknowledge("a", Position(life, 4))
+    net.unreachable.clear()
+    net.advance(5)
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.named == {"s": 4}
+    subscriber.cut()
+    assert Subscriber(net, "b", session="s").of_node("a") == [4]
+
+
+def test_a_revived_session_gets_its_place_in_every_stream() -> None:
+    net = Net()
+    for name in ("a", "c"):
+        net.start(name)
+    net.start("b", peers=["a", "c"])
+    net.run()
+    subscriber = Subscriber(net, "b", session="s")
+    publishers = [Publisher(net, name) for name in ("a", "c")]
+    for publisher in publishers:
+        publisher.fill(3)
+    for name in ("a", "c"):
+        subscriber.acknowledge(name, Position(net.nodes[name].life, 1))
+    net.advance(1)
+    net.stop("b")
+    for publisher in publishers:
+        publisher.fill(1)
+    net.unreachable.add(("b", "a"))
+    net.start("b", peers=["a", "c"])
+    net.advance(1)
+    net.unreachable.clear()
+    net.advance(5)
+    back = Subscriber(net, "b", session="s")
+    assert back.resumed
+    assert back.of_node("a") == back.of_node("c") == [1, 2, 3]
+    assert back.of_node("b") == ["state_lost"]
+
+
+def test_a_broker_whose_session_wants_the_earliest_attaches_there() -> None:
+    net = Net()
+    net.start("a", ring_messages=3)
+    Publisher(net, "a").fill(5)
+    net.unreachable.add(("b", "a"))
+    net.start("b", peers=["a"])
+    subscriber = Subscriber(net, "b", start="earliest")
+    also = Subscriber(net, "b")
+    assert len(net.nodes["b"].sessions) == 2
+    net.unreachable.clear()
+    net.advance(1)
+    assert subscriber.of_node("a") == ["told 2", 2, 3, 4]
+    assert net.nodes["b"].replicas["a"].log.view.oldest == 2
+    assert also.of_node("a") == ["unseen"]
 
 
 def acknowledged_three_of_five() -> Net:

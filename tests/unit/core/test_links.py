@@ -6,7 +6,7 @@ import pytest
 from tests.unit.core.builders import entry, skip
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.config import FETCH_BYTES, MAX_FETCHES, Config
+from pubsubd_broker.core.config import ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, Config
 from pubsubd_broker.core.node import Node
 from pubsubd_protocol.attach import At, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
@@ -21,6 +21,7 @@ from pubsubd_protocol.frames import (
     Heartbeat,
     Receipt,
     Skip,
+    Welcome,
 )
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
@@ -369,6 +370,40 @@ def test_an_entry_larger_than_the_replica_is_fetched_by_who_needs_it() -> None:
     subscriber = Subscriber(net, "b")
     Publisher(net, "a").publish(*[b"x"] * 20)
     assert subscriber.of_node("a") == list(range(20))
+
+
+def test_a_session_that_leaves_while_it_waits_for_its_turn_is_not_fetched_for() -> None:
+    net = pair(ring=1000, replica_messages=5)
+    publisher = Publisher(net, "a")
+    slow = [Subscriber(net, "b") for _ in range(MAX_FETCHES + 2)]
+    for subscriber in slow:
+        subscriber.stop_reading()
+    publisher.fill(20)
+    link = net.link("b", "a")
+    link.ends[1].writable = False
+    for subscriber in slow:
+        subscriber.read_on()
+    gone = slow.pop()
+    gone.cut()
+    link.ends[1].writable = True
+    link.ends[1].wake()
+    net.run()
+    assert all(subscriber.of_node("a") == list(range(20)) for subscriber in slow)
+    assert gone.of_node("a") == []
+
+
+def test_so_many_messages_are_acknowledged_at_once_and_fewer_after_a_moment() -> None:
+    net = pair(ring=5000)
+    net.advance(1)
+    publisher = Publisher(net, "a")
+    publisher.publish(*[b""] * (ACK_MESSAGES - 1))
+    assert registered(net) == 0
+    publisher.publish()
+    assert registered(net) == ACK_MESSAGES
+    publisher.publish()
+    assert registered(net) == ACK_MESSAGES
+    net.advance(0.5)
+    assert registered(net) == ACK_MESSAGES + 1
 
 
 def test_a_flapping_link_makes_progress_in_every_round_and_leaks_nothing() -> None:
@@ -733,6 +768,16 @@ def test_a_second_broker_of_one_name_is_refused_with_a_reason_on_both_sides() ->
     assert subscriber.frames
 
 
+def test_of_two_brokers_of_one_name_that_greeted_both_the_second_to_attach_is_refused() -> None:
+    net, life = producer(5, ring=100)
+    first, second = Consumer(net), Consumer(net)
+    assert (first.refusal, second.refusal) == (None, None)
+    first.attach(At(Position(life, 0)))
+    second.send(Attach(At(Position(life, 0))))
+    assert (first.refusal, second.refusal) == (None, "name_in_use")
+    assert second.offsets == []
+
+
 def test_a_name_is_free_again_when_its_holder_is_dead() -> None:
     net = pair()
     net.stop("b", silently=True)
@@ -818,6 +863,26 @@ class Producer:
     def refused(self) -> list[str]:
         """The kinds of violation that the consumer found."""
         return list(self.node.counters.protocol_errors)
+
+
+def test_a_message_before_the_attach_is_answered_is_a_violation_and_a_heartbeat_is_none() -> None:
+    for frame, refused in (
+        (Skip("a", Epoch(bytes(16)), 0, 1), ["unexpected_frame"]),
+        (Heartbeat(9), []),
+    ):
+        producer = Producer()
+        link = producer.net.link("b", "a")
+        link.cut()
+        producer.net.mute.add("a")
+        producer.net.advance(1)
+        producer.net.mute.clear()
+        link = producer.net.link("b", "a")
+        link.swallows.clear()
+        served = link.ends[1]
+        served.send(Welcome(1, "a", producer.fake.life, 2**20, 2**24, 1))
+        served.send(frame)
+        producer.net.run()
+        assert producer.refused == refused
 
 
 def test_a_second_answer_to_the_attach_is_a_violation() -> None:

@@ -161,7 +161,7 @@ class LogMachine(RuleBasedStateMachine):
             assert log.view == view(first, newest.next, newest.epoch, *newest.lineage)
 
 
-LogMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 test_the_log_agrees_with_a_plain_list_at_every_step = LogMachine.TestCase
 
 

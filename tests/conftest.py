@@ -8,8 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from tests.integration.cluster import Broker, Cluster
+
+# An example that is slow on a busy machine shows nothing about the code.
+hypothesis.settings.register_profile("pubsubd", deadline=None)
+hypothesis.settings.load_profile("pubsubd")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import uvloop
 
 from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
-from pubsubd_broker.core.dialling import label
+from pubsubd_broker.core.dialling import format_address
 from pubsubd_broker.logs import configure_logging
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.systemd import Systemd
@@ -66,14 +66,14 @@ async def _serve(settings: Settings, clients: ClientSocket) -> None:
             await admin.listen(*settings.http)
         except OSError as error:
             raise ListenError("--http", *settings.http, error) from error
-        around.http = label(admin.address)
+        around.http = format_address(admin.address)
     if settings.listen is not None:
         try:
             peers = await loop.create_server(broker.peer_link, *settings.listen, backlog=BACKLOG)
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
         servers.append(peers)
-        around.listen = label(peers.sockets[0].getsockname()[:2])
+        around.listen = format_address(peers.sockets[0].getsockname()[:2])
     servers.append(
         await loop.create_unix_server(broker.client_link, sock=clients.socket, backlog=BACKLOG)
     )

@@ -8,11 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from pubsubd_broker.core.dialling import Address, format_address
 from pubsubd_broker.sizes import format_duration, format_size, parse_duration, parse_size
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
-
-Address = tuple[str, int]
-"""Host and port. An IPv6 host is without its brackets."""
 
 MAX_SOCKET_PATH_BYTES = 107
 """What a `sockaddr_un` holds on Linux, without the closing zero."""
@@ -45,12 +43,6 @@ def parse_address(text: str, lowest_port: int = 0) -> Address:
     if not lowest_port <= port <= 65535:
         raise ValueError(f"port {port} is out of range")
     return host, port
-
-
-def format_address(address: Address) -> str:
-    """The inverse of `parse_address`."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def node_name_of(host: str) -> str:

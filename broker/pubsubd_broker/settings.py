@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from pubsubd_broker.core.dialling import Address, format_address
 from pubsubd_broker.setting_forms import (
     COUNT,
     LISTEN,
@@ -18,11 +19,9 @@ from pubsubd_broker.setting_forms import (
     NODE,
     PEER,
     SOCKET,
-    Address,
     Form,
     choice,
     duration,
-    format_address,
     node_name_of,
     size,
 )

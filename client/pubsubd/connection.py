@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 from pubsubd.errors import BrokerUnavailable
 from pubsubd_protocol import codec
+from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
 from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader
@@ -132,7 +133,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.welcome.done():
             self._receiver.received(self, frame)
         elif isinstance(frame, Welcome):
-            self._reader.limit = frame.max_frame + GREETING_BYTES
+            self._reader.limit = frame.max_frame + MAX_ENTRY_OVERHEAD
             self.welcome.set_result(frame)
         else:
             raise unexpected(frame)

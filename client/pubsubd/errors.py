@@ -44,7 +44,7 @@ class PublishRejected(PubSubError):
         self.code = code
         self.detail = detail
         self.failed = 1
-        self.retriable = code == "draining"
+        self.retriable = False
 
 
 class PublishUnknown(PubSubError):

@@ -214,8 +214,9 @@ class Outbox:
 
 def _rejection(rejected: Rejected) -> PubSubError:
     match rejected.code:
-        case "too_large":
-            return MessageTooLarge("a batch", rejected.size or 0, rejected.limit or 0)
+        case "too_large" | "too_many_messages" as code:
+            unit = "bytes" if code == "too_large" else "messages"
+            return MessageTooLarge("a batch", rejected.size or 0, rejected.limit or 0, unit)
         case "unknown":
             return PublishUnknown(rejected.detail)
         case code:

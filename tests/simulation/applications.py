@@ -5,6 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from tests.simulation.brokers import SimBroker
+from tests.simulation.checkers import Place, Reader, Violation
+from tests.simulation.clockwork import MS
+from tests.simulation.truth import Published
+from tests.simulation.wires import Pipe, Wire
+
 from pubsubd.batching import Failed, Outgoing, Placed
 from pubsubd.codecs import RAW
 from pubsubd.errors import PubSubError
@@ -32,11 +38,6 @@ from pubsubd_protocol.frames import (
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Position, dump_positions, load_positions
 from pubsubd_protocol.topics import Filter
-from tests.simulation.brokers import SimBroker
-from tests.simulation.checkers import Place, Reader, Violation
-from tests.simulation.clockwork import MS
-from tests.simulation.truth import Published
-from tests.simulation.wires import Pipe, Wire
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -47,7 +48,9 @@ LARGEST_FRAME = 32 * 2**20
 class ClientSocket:
     """A connection to the application's own broker, greeted and cut into frames."""
 
-    def __init__(self, world: World, broker: SimBroker, owner: Publisher | Subscriber, hello: Hello) -> None:
+    def __init__(
+        self, world: World, broker: SimBroker, owner: Publisher | Subscriber, hello: Hello
+    ) -> None:
         self.wire: Wire = world.wire(broker.name, broker.name)
         self.alive = True
         self._owner = owner
@@ -120,14 +123,20 @@ class Publisher:
         for outgoing, payloads in self._sent:
             match outgoing.outcome:
                 case Placed(epoch=epoch, first=first):
-                    held = [m.payload for m in stream.messages[epoch][first : first + len(payloads)]]
+                    held = [
+                        m.payload for m in stream.messages[epoch][first : first + len(payloads)]
+                    ]
                     if held != payloads:
-                        raise Violation(f"G2: {self.name} was told {first} of {epoch} for {payloads}, there is {held}")
+                        raise Violation(
+                            f"G2: {self.name} was told {first} of {epoch} for {payloads}, there is {held}"
+                        )
                     accepted += len(payloads)
                 case Failed() if isinstance(outgoing.outcome.error(), PubSubError):
                     kept = set(everywhere).intersection(payloads)
                     if kept and "unknown" not in str(outgoing.outcome.error()):
-                        raise Violation(f"G2: {self.name} was refused {sorted(kept)}, which are in the stream")
+                        raise Violation(
+                            f"G2: {self.name} was refused {sorted(kept)}, which are in the stream"
+                        )
         for epoch, messages in stream.messages.items():
             payloads = [m.payload for m in messages]
             if len(set(payloads)) != len(payloads):
@@ -310,7 +319,11 @@ class Subscriber:
         for node, place in self.checked.at.items():
             producer = self.world.brokers[node].node
             registered = producer.registry.get(self.broker.name) if producer is not None else None
-            if registered is not None and self.name in registered.named and node != self.broker.name:
+            if (
+                registered is not None
+                and self.name in registered.named
+                and node != self.broker.name
+            ):
                 self._remembered[node] = place
 
     @property
@@ -377,7 +390,9 @@ class Subscriber:
             self._look()
             if inbox.notice is not None:
                 notice = inbox.notice
-                self._expired(notice.node, notice.reason, notice.missed, (notice.epoch, notice.next))
+                self._expired(
+                    notice.node, notice.reason, notice.missed, (notice.epoch, notice.next)
+                )
                 inbox.told = True
             else:
                 message = inbox.messages.pop()
@@ -401,7 +416,9 @@ class Subscriber:
             elif at != place:
                 self.checked.moves(node, place)
 
-    def _expired(self, node: str, reason: Reason, missed: int | None, place: tuple[str, int]) -> None:
+    def _expired(
+        self, node: str, reason: Reason, missed: int | None, place: tuple[str, int]
+    ) -> None:
         oldest = self._oldest[node, *place]
         at = self.checked.at.get(node)
         own = node == self.broker.name and self._lived_before

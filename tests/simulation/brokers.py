@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.simulation.checkers import Violation
+from tests.simulation.clockwork import MS
+from tests.simulation.truth import Published, StreamTruth
+from tests.simulation.wires import Pipe, Wire
+
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.dialling import Target
@@ -13,10 +18,6 @@ from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import Receipt, Rejected
 from pubsubd_protocol.positions import new_epoch
-from tests.simulation.checkers import Violation
-from tests.simulation.clockwork import MS
-from tests.simulation.truth import Published, StreamTruth
-from tests.simulation.wires import Pipe, Wire
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -48,7 +49,9 @@ class WatchedStream(Stream):
                 payload = bytes(batch.payloads[start : start + length])
                 start += length
                 self._truth.publish(
-                    Published(topics[which], payload, publisher_id, batch.to, self._world.clockwork.now_ns)
+                    Published(
+                        topics[which], payload, publisher_id, batch.to, self._world.clockwork.now_ns
+                    )
                 )
             self._truth.held(self.view.oldest)
         return outcome
@@ -89,7 +92,9 @@ class BrokerSocket:
         if self._ended:
             return
         if self.connection.writable or self.connection.closing:
-            for buffer in self.connection.pull(self._broker.world.plan.quantum_bytes, self._broker.now):
+            for buffer in self.connection.pull(
+                self._broker.world.plan.quantum_bytes, self._broker.now
+            ):
                 self._out.send(buffer)
         if self.connection.closing:
             self._ended = True

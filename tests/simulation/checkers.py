@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from pubsubd_protocol.attach import Reason
 from tests.simulation.truth import Published, StreamTruth, Truth
+
+from pubsubd_protocol.attach import Reason
 
 
 class Violation(AssertionError):
@@ -25,7 +26,15 @@ class Reader:
     `wants` says which messages are for it. `born_ns`: when it was opened first.
     """
 
-    def __init__(self, name: str, truth: Truth, wants: Callable[[Published], bool], born_ns: int, *, earliest: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        truth: Truth,
+        wants: Callable[[Published], bool],
+        born_ns: int,
+        *,
+        earliest: bool = False,
+    ) -> None:
         self.name = name
         self.at: dict[str, Place] = {}
         self.remembered: dict[str, Place] = {}
@@ -51,23 +60,35 @@ class Reader:
             ]
             kept = self.remembered.get(node)
             if kept is not None and kept[0] == place[0] and kept[1] < place[1]:
-                self._refuse("G1", node, f"begins at {place}, its last life ended at {kept}, as the producer knew")
+                self._refuse(
+                    "G1",
+                    node,
+                    f"begins at {place}, its last life ended at {kept}, as the producer knew",
+                )
             if owed:
-                self._refuse("G1", node, f"begins at {place}, was owed {owed[0]}, published after it subscribed")
+                self._refuse(
+                    "G1",
+                    node,
+                    f"begins at {place}, was owed {owed[0]}, published after it subscribed",
+                )
         self.at[node] = place
 
     def message(self, node: str, epoch: str, offset: int, topic: str, payload: bytes) -> None:
         """It is handed a message (G1, G2, G3)."""
         at = self._stood("G1", node)
         if epoch != at[0]:
-            self._refuse("G1", node, f"message {offset} of epoch {epoch} without a word, it stood at {at}")
+            self._refuse(
+                "G1", node, f"message {offset} of epoch {epoch} without a word, it stood at {at}"
+            )
         if offset < at[1]:
             self._refuse("G3", node, f"message {offset} again, it stood at {at}")
         self._check_exists("G2", node, (epoch, offset + 1))
         self._check_unwanted(node, epoch, range(at[1], offset))
         true = self._truth.streams[node].messages[epoch][offset]
         if (true.topic, true.payload) != (topic, payload):
-            self._refuse("G2", node, f"message {offset} is {topic} {payload!r}, published was {true}")
+            self._refuse(
+                "G2", node, f"message {offset} is {topic} {payload!r}, published was {true}"
+            )
         if not self._wants(true):
             self._refuse("G1", node, f"message {offset} is not for it: {true}")
         self.at[node] = (epoch, offset + 1)
@@ -88,7 +109,11 @@ class Reader:
         """It is told that it lost something (G4). `place` and `oldest`: what the producer held when it found so."""
         stream = self._truth.streams[node]
         if (place[0], oldest, place[1]) not in stream.views:
-            self._refuse("G4", node, f"expired by a ring that held {oldest}..{place[1]} of {place[0]}; it never did")
+            self._refuse(
+                "G4",
+                node,
+                f"expired by a ring that held {oldest}..{place[1]} of {place[0]}; it never did",
+            )
         at = self.at.get(node)
         check_alarm(self._refuse, self._wants, node, at, reason, missed, place, oldest, stream)
         self.at[node] = place
@@ -108,8 +133,10 @@ class Reader:
             at = self.at.get(node)
             if at is None:
                 self.stands(node, place)
-            elif at[0] != place[0] or place[1] > at[1]:
-                self._refuse("G1", node, f"the next life begins at {place}, the last one ended at {at}")
+            elif self._order(node, place) > self._order(node, at):
+                self._refuse(
+                    "G1", node, f"the next life begins at {place}, the last one ended at {at}"
+                )
             else:
                 self.at[node] = place
 
@@ -117,6 +144,9 @@ class Reader:
         """Whether it has come to the end of a stream."""
         stream = self._truth.streams[node]
         return self.at.get(node) == (stream.epoch, stream.next)
+
+    def _order(self, node: str, place: Place) -> tuple[int, int]:
+        return self._truth.streams[node].epochs.index(place[0]), place[1]
 
     def _stood(self, rule: str, node: str) -> Place:
         at = self.at.get(node)
@@ -134,7 +164,9 @@ class Reader:
         messages = self._truth.streams[node].messages[epoch]
         for offset in offsets:
             if self._wants(messages[offset]):
-                self._refuse("G1", node, f"message {offset} of {epoch} is missing: {messages[offset]}")
+                self._refuse(
+                    "G1", node, f"message {offset} of {epoch} is missing: {messages[offset]}"
+                )
 
     def _refuse(self, rule: str, node: str, what: str) -> None:
         raise Violation(f"{rule}: {self.name} in the stream of {node}: {what}")
@@ -163,9 +195,17 @@ def check_alarm(
             refuse("G4", node, f"{reason} with {missed} missed across epochs, it stood at {at}")
         return
     if at[1] >= oldest:
-        refuse("G4", node, f"{reason}, though the ring held {oldest}..{place[1]} and it stood at {at[1]}")
+        refuse(
+            "G4",
+            node,
+            f"{reason}, though the ring held {oldest}..{place[1]} and it stood at {at[1]}",
+        )
     # Notices that were merged leave out what was passed between them, which was for somebody else.
     skipped = sum(not wants(m) for m in stream.messages[place[0]][at[1] : place[1]])
     lost = range(place[1] - at[1] - skipped, place[1] - at[1] + 1)
     if reason is not Reason.OVERWRITTEN or missed not in lost:
-        refuse("G4", node, f"{reason} with {missed} missed, it stood at {at[1]} and goes on at {place[1]}")
+        refuse(
+            "G4",
+            node,
+            f"{reason} with {missed} missed, it stood at {at[1]} and goes on at {place[1]}",
+        )

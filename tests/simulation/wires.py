@@ -78,7 +78,13 @@ class Wire:
     """A connection between `near` and `far`; `out` carries near's bytes, `back` far's."""
 
     def __init__(
-        self, clockwork: Clockwork, chance: random.Random, *, capacity: int, slowest_ms: int, ends: tuple[str, str]
+        self,
+        clockwork: Clockwork,
+        chance: random.Random,
+        *,
+        capacity: int,
+        slowest_ms: int,
+        ends: tuple[str, str],
     ) -> None:
         self.clockwork = clockwork
         self.ends = ends

@@ -4,10 +4,10 @@ every session has to come to every stream's end.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import Counter
 
-from pubsubd_broker.core.notices import Level, Notice
 from tests.simulation.applications import Publisher, Subscriber
 from tests.simulation.brokers import SimBroker
 from tests.simulation.checkers import Violation
@@ -16,13 +16,23 @@ from tests.simulation.plan import Plan, draw
 from tests.simulation.truth import Truth
 from tests.simulation.wires import Wire
 
+from pubsubd_broker.core.notices import Level, Notice
+
 CONVERGES_MS = 60_000
 """Virtual time that the healed cluster has to bring every session to every stream's end."""
 
 TRACE_LINES = 50
 
 TOPICS = ("a", "a.b", "a.c", "b.c", "x.y.z", "room:1")
-PATTERNS = ((">",), ("a",), ("a.*",), ("a.>", "a.b"), ("*.c", "x.>"), ("room:1", "b.*"), ("never.*",))
+PATTERNS = (
+    (">",),
+    ("a",),
+    ("a.*",),
+    ("a.>", "a.b"),
+    ("*.c", "x.>"),
+    ("room:1", "b.*"),
+    ("never.*",),
+)
 
 
 class World:
@@ -50,7 +60,9 @@ class World:
             if self.chance.random() < 0.8:
                 broker.start()
             else:
-                self.clockwork.after(self.chance.randint(0, 2000) * MS, lambda b=broker: self._start(b))
+                self.clockwork.after(
+                    self.chance.randint(0, 2000) * MS, functools.partial(self._start, broker)
+                )
         self._advance(self.chance.choice([0, 10, 500]))
         for _ in range(self.plan.publishers):
             broker = self.chance.choice(list(self.brokers.values()))
@@ -198,7 +210,7 @@ class World:
             self.clockwork.after(self.chance.randint(1, 3000) * MS, broker.go_on)
 
     def _step_client_cut(self) -> None:
-        clients = [*self.publishers, *self.subscribers]
+        clients: list[Publisher | Subscriber] = [*self.publishers, *self.subscribers]
         if clients:
             client = self.chance.choice(clients)
             self.say(f"{client.name} is cut off its broker")
@@ -253,5 +265,7 @@ class World:
             for node, stream in self.truth.streams.items():
                 if not subscriber.checked.has_all(node):
                     at = subscriber.checked.at.get(node)
-                    lines.append(f"{subscriber.name} on {subscriber.broker.name} at {at} of {node}, {stream.next}")
+                    lines.append(
+                        f"{subscriber.name} on {subscriber.broker.name} at {at} of {node}, {stream.next}"
+                    )
         return "; ".join(lines[:6])

@@ -13,6 +13,9 @@ MAX_CONNECTIONS: Final = 4096
 MAX_CONSUMERS: Final = 1024
 """Consumer nodes in the cursor registry."""
 
+MAX_PRODUCERS: Final = 1000
+"""Streams of other nodes that are known; a node that comes back under a new name is a new one."""
+
 MAX_PUBLISHERS: Final = 1024
 """Publishers that the table of accepted batches remembers, those that are connected not counted."""
 

@@ -8,6 +8,7 @@ from pubsubd_broker.core.config import HANDSHAKE_BYTES, HANDSHAKE_NS, MAX_OUTBOX
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.codec import decode, encode
+from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader
@@ -15,9 +16,6 @@ from pubsubd_protocol.framing import FrameReader
 if TYPE_CHECKING:
     from pubsubd_broker.core.dialling import Target
     from pubsubd_broker.core.node import Node
-
-MAX_FRAME_OVERHEAD = 64 * 1024
-"""What an entry's frame may be longer than the batch that was published: its head."""
 
 
 class End(Protocol):
@@ -175,7 +173,7 @@ class Connection:
         elif self.target is not None and isinstance(frame, Welcome):
             self.end = self._node.welcomed(self, self.target, frame)
             self.reader.limit = (
-                max(frame.max_frame, self._node.config.max_frame) + MAX_FRAME_OVERHEAD
+                max(frame.max_frame, self._node.config.max_frame) + MAX_ENTRY_OVERHEAD
             )
         else:
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} before the greeting")

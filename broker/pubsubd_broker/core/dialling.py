@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
 
 Address = tuple[str, int]
+"""Host and port. An IPv6 host is without its brackets."""
 
 
-def label(address: Address) -> str:
+def format_address(address: Address) -> str:
     """`host:port`, an IPv6 host in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -52,7 +53,7 @@ class Target:
 
     @property
     def label(self) -> str:
-        return label(self.address)
+        return format_address(self.address)
 
     def is_due(self, now_ns: int) -> bool:
         return (

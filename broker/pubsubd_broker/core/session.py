@@ -184,6 +184,15 @@ class Session:
             reading.settle(out)
 
     @property
+    def is_expired(self) -> bool:
+        """Whether something that it has not read is no longer at hand."""
+        return any(
+            position is not None and reading.source.log.locate(position) is None
+            for reading in self.readings.values()
+            for position in (reading.position,)
+        )
+
+    @property
     def drained(self) -> bool:
         """Whether it has read all that is at hand."""
         return all(reading.position == reading.end for reading in self.readings.values())

@@ -116,9 +116,10 @@ class Sessions:
         return cursors
 
     def forget_old(self, ttl_ns: int, now_ns: int) -> None:
-        """Named sessions whose application has been away for longer than the time-to-live are dropped."""
+        """Drops named sessions that are away for longer than the time-to-live and have expired anyway."""
         for name, session in list(self._named.items()):
-            if not session.connected and now_ns - session.left_ns > ttl_ns:
+            away_too_long = not session.connected and now_ns - session.left_ns > ttl_ns
+            if away_too_long and session.is_expired:
                 session.close()
                 del self._named[name]
                 self._all.pop(session, None)

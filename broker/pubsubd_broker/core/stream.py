@@ -101,8 +101,13 @@ class Stream:
         if self.log.fits(entry.count, entry.size):
             return None
         if entry.count > self.log.max_messages:
-            what, size, limit, unit = "a batch", entry.count, self.log.max_messages, "messages"
+            code, size, limit, unit = (
+                "too_many_messages",
+                entry.count,
+                self.log.max_messages,
+                "messages",
+            )
         else:
-            what, size, limit, unit = "a batch", entry.size, self.log.max_bytes, "bytes"
-        detail = f"{what} of {size} {unit} does not fit into the ring, which holds {limit}: publish it in smaller ones"
-        return Rejected(batch.sequence, "too_large", detail, size, limit)
+            code, size, limit, unit = "too_large", entry.size, self.log.max_bytes, "bytes"
+        detail = f"a batch of {size} {unit} does not fit into the ring, which holds {limit}: publish it in smaller ones"
+        return Rejected(batch.sequence, code, detail, size, limit)

@@ -224,10 +224,6 @@ async def test_rejections_carry_their_code_and_figures(tmp_path: Path) -> None:
         def reject(code: str) -> None:
             broker.reject = lambda b: Rejected(b.sequence, code, "why", 20, 10)
 
-        reject("draining")
-        with pytest.raises(pubsubd.PublishRejected) as draining:
-            await client.publish("t", 1)
-        assert (draining.value.code, draining.value.retriable) == ("draining", True)
         reject("unknown_node")
         with pytest.raises(pubsubd.PublishRejected) as unknown_node:
             await client.publish("t", 1, to="b")
@@ -235,7 +231,19 @@ async def test_rejections_carry_their_code_and_figures(tmp_path: Path) -> None:
         reject("too_large")
         with pytest.raises(pubsubd.MessageTooLarge) as too_large:
             await client.publish("t", 1)
-        assert (too_large.value.size, too_large.value.limit) == (20, 10)
+        assert (too_large.value.size, too_large.value.limit, too_large.value.unit) == (
+            20,
+            10,
+            "bytes",
+        )
+        reject("too_many_messages")
+        with pytest.raises(pubsubd.MessageTooLarge) as too_many:
+            await client.publish("t", 1)
+        assert (too_many.value.size, too_many.value.limit, too_many.value.unit) == (
+            20,
+            10,
+            "messages",
+        )
         reject("unknown")
         with pytest.raises(pubsubd.PublishUnknown):
             await client.publish("t", 1)

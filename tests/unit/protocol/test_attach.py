@@ -266,8 +266,8 @@ def test_an_epoch_is_sixteen_bytes() -> None:
         ),
         (
             Expired(Reason.UNSEEN, 5, None),
-            Expired(Reason.AHEAD, 4, None),
-            Expired(Reason.AHEAD, 4, None),
+            Expired(Reason.STATE_LOST, 4, None),
+            Expired(Reason.UNSEEN, 4, None),
         ),
     ],
 )

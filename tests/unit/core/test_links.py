@@ -6,8 +6,9 @@ import pytest
 from tests.unit.core.builders import entry, skip
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.config import ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, Config
+from pubsubd_broker.core.config import ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, MAX_PRODUCERS, Config
 from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.replica import Replica
 from pubsubd_protocol.attach import At, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Entry
@@ -883,6 +884,18 @@ def test_a_message_before_the_attach_is_answered_is_a_violation_and_a_heartbeat_
         served.send(frame)
         producer.net.run()
         assert producer.refused == refused
+
+
+def test_only_so_many_streams_are_known() -> None:
+    net = Net()
+    net.start("a")
+    b = net.start("b", peers=["a"])
+    known = Attached(StreamView(net.new_epoch(), (), 0, 0), Resume(0), None)
+    for number in range(MAX_PRODUCERS):
+        b.replicas[f"n{number}"] = Replica(f"n{number}", "b", known, 1, 1000)
+    net.advance(2)
+    assert not net.linked("b", "a")
+    assert "limit" in str(b.targets[0].error)
 
 
 def test_a_second_answer_to_the_attach_is_a_violation() -> None:

@@ -52,8 +52,8 @@ def drop(node: str, socket: str) -> None:
     """Forget the cursor of NODE, which will not come back."""
     report = run_client(_query(socket, "drop_cursor", node))
     if not report["dropped"]:
-        why = report.get("error", f"there is no cursor of {node}; see pubsubd cursors list")
-        raise CommandError(f"nothing was dropped: {why}")
+        why = report.get("error", "there is none; see pubsubd cursors list")
+        raise CommandError(f"no cursor of {node} was dropped: {why}")
 
 
 async def _query(socket: str, what: str, argument: str | None = None) -> Any:

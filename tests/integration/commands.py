@@ -1,0 +1,119 @@
+"""`pubsubd` as its users run it: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from tests.integration.cluster import PUBSUBD, wait_until
+
+TIMEOUT_S: Final = 90.0
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """That of the tests without any setting, and `more`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PUBSUBD_")}
+    return kept | dict(more or {})
+
+
+def pubsubd(
+    *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs one command to its end."""
+    return subprocess.run(
+        [*PUBSUBD, *arguments],
+        input=b"" if stdin is None else stdin,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        env=environment(env),
+        check=False,
+    )
+
+
+def ok(*arguments: str, stdin: bytes | None = None) -> str:
+    """Runs one command that has to succeed and to complain of nothing. What it prints."""
+    done = pubsubd(*arguments, stdin=stdin)
+    assert done.returncode == 0, done.stderr.decode()
+    assert not done.stderr
+    return done.stdout.decode()
+
+
+def error_of(*arguments: str, code: int, stdin: bytes | None = None) -> str:
+    """Runs one command that has to fail with `code`. Its one line on standard error."""
+    done = pubsubd(*arguments, stdin=stdin)
+    assert done.returncode == code, done.stderr.decode()
+    assert not done.stdout
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("pubsubd: ")
+    return line
+
+
+class Running:
+    """A command that goes on, and what it has printed so far."""
+
+    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [*PUBSUBD, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(env),
+        )
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, lines), daemon=True)
+            for stream, lines in (
+                (self.process.stdout, self.lines),
+                (self.process.stderr, self.errors),
+            )
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def wait_lines(self, count: int) -> list[str]:
+        """Its first `count` lines, as soon as they are there."""
+        wait_until(lambda: len(self.lines) >= count, TIMEOUT_S, f"line {count}, {self.errors}")
+        return self.lines[:count]
+
+    def wait_objects(self, count: int) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.wait_lines(count)]
+
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Its exit code after a signal."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.process.wait(TIMEOUT_S)
+        for reader in self._readers:
+            reader.join(TIMEOUT_S)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.process.kill()
+        self.wait()
+
+    def _read(self, stream: Any, lines: list[str]) -> None:
+        with stream:
+            for line in stream:
+                lines += [line.decode().rstrip("\n")]
+
+
+def holds(condition: Callable[[], object], what: str) -> None:
+    """Waits for something with this module's patience."""
+    wait_until(condition, TIMEOUT_S, what)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.simulation.checkers import Violation
+from tests.simulation.checkers import Held, Violation, bounded
 from tests.simulation.clockwork import MS
 from tests.simulation.truth import Published, StreamTruth
 from tests.simulation.wires import Pipe, Wire
@@ -34,6 +34,7 @@ class WatchedStream(Stream):
         self._world = world
         self._truth = truth
         truth.begin(self.epoch.hex())
+        truth.held(0)
 
     def publish(
         self, batch: Batch, publisher: Publisher, publisher_id: bytes, wall_us: int
@@ -44,15 +45,14 @@ class WatchedStream(Stream):
             topics = batch.topics.split("\n")
             index = memoryview(batch.index).cast("H") if batch.index else bytes(batch.count)
             lengths = memoryview(batch.lengths).cast("I")
-            start = 0
+            start, offset = 0, before
             for which, length in zip(index, lengths, strict=True):
                 payload = bytes(batch.payloads[start : start + length])
                 start += length
-                self._truth.publish(
-                    Published(
-                        topics[which], payload, publisher_id, batch.to, self._world.clockwork.now_ns
-                    )
-                )
+                now_ns = self._world.clockwork.now_ns
+                message = Published(topics[which], payload, publisher_id, batch.to, now_ns)
+                self._truth.publish(self.epoch.hex(), offset, message)
+                offset += 1
             self._truth.held(self.view.oldest)
         return outcome
 
@@ -151,7 +151,7 @@ class SimBroker:
             ring_bytes=config.ring_bytes,
             max_message=config.max_message,
         )
-        stream.watch(self.world, self.world.truth.streams[self.name])
+        stream.watch(self.world, self.world.truth[self.name])
         self.node.stream = stream
         self._plan_tick(self._life)
 
@@ -205,8 +205,12 @@ class SimBroker:
     def _check_bounds(self, node: Node) -> None:
         for source in node.sources():
             log = source.log
-            if log.messages > log.max_messages or log.bytes > log.max_bytes:
-                raise Violation(f"G5: {self.name} holds {log.messages} messages of {source.node}")
+            bounded(
+                (
+                    Held(self.name, f"messages of {source.node}", log.messages, log.max_messages),
+                    Held(self.name, f"bytes of {source.node}", log.bytes, log.max_bytes),
+                )
+            )
 
     def _plan_tick(self, life: int) -> None:
         def tick() -> None:

@@ -1,13 +1,15 @@
-"""The guarantee, as functions over what one application saw. Each refuses a history with a sentence.
+"""The guarantee, one function for each of its parts, over what applications saw.
 
-A reader is one application's session over all of its reconnects; `at` is where it stands by what it was told.
+Each returns nothing, or raises `Violation` with the part, the reader, the place and what is wrong there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from tests.simulation.truth import Published, StreamTruth, Truth
+from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
+from tests.simulation.truth import Place, StreamTruth, Truth
 
 from pubsubd_protocol.attach import Reason
 
@@ -16,196 +18,253 @@ class Violation(AssertionError):
     """The guarantee is broken. The text says which part of it, for whom, and where."""
 
 
-Place = tuple[str, int]
-"""Epoch in hex, and next offset."""
+def no_gap(history: History, truth: Truth) -> None:
+    """G1: every message that is for the reader arrives in order, or it is told at that very place."""
+    at: dict[str, Place] = {}
+    remembered: dict[str, Place] = {}
+    born_ns = 0
+    for event in history.events:
+        match event:
+            case Opened(time_ns, kept, places):
+                if kept in (Kept.NOTHING, Kept.PRODUCERS):
+                    at, remembered, born_ns = {}, event.remembered, time_ns
+                for node, place in places.items():
+                    if node in at:
+                        _not_further(history, truth, node, place, at[node])
+                    else:
+                        _owed_nothing_before(history, truth, node, place, born_ns, remembered)
+                    at[node] = place
+            case Stands(node, place):
+                if node in at:
+                    _refuse(
+                        "G1", history, node, f"told {place} as a new stream, it stood at {at[node]}"
+                    )
+                _owed_nothing_before(history, truth, node, place, born_ns, remembered)
+                at[node] = place
+            case Got(node, epoch, offset):
+                _nothing_missing(history, truth, node, at.get(node), (epoch, offset))
+                at[node] = (epoch, offset + 1)
+            case Moved(node, place):
+                _nothing_missing(history, truth, node, at.get(node), place)
+                at[node] = place
+            case Lost(node=node, place=place):
+                at[node] = place
 
 
-class Reader:
-    """What one reader was told, checked as it comes.
+def no_phantom(history: History, truth: Truth) -> None:
+    """G2: what arrives was published, at that place, with these bytes, and is for this reader."""
+    for event in history.events:
+        if isinstance(event, Got):
+            stream = truth[event.node]
+            true = stream.messages.get(event.epoch, {}).get(event.offset)
+            if true is None:
+                _refuse("G2", history, event.node, f"nobody published {event}")
+            elif (true.topic, true.payload) != (event.topic, event.payload):
+                _refuse("G2", history, event.node, f"{event}, published was {true}")
+            elif not history.wants(true):
+                _refuse("G2", history, event.node, f"{event} is not for it")
 
-    `wants` says which messages are for it. `born_ns`: when it was opened first.
+
+def no_duplicate(history: History) -> None:
+    """G3: nothing twice in one life; nor over all lives of an application that stores its position."""
+    seen: set[tuple[str, str, int]] = set()
+    for event in history.events:
+        match event:
+            case Opened(kept=kept):
+                if kept is not Kept.STORED:
+                    seen.clear()
+            case Got(node, epoch, offset):
+                if (node, epoch, offset) in seen:
+                    _refuse("G3", history, node, f"{offset} of {epoch} a second time")
+                seen.add((node, epoch, offset))
+
+
+def no_false_alarm(history: History, truth: Truth) -> None:
+    """G4: whoever is told of a loss has lost what the producer did not hold any more when the gap was made."""
+    at: dict[str, Place] = {}
+    for event in history.events:
+        match event:
+            case Opened(kept=kept, places=places):
+                if kept in (Kept.NOTHING, Kept.PRODUCERS):
+                    at = {}
+                at.update(places)
+            case Stands(node, place) | Moved(node, place):
+                at[node] = place
+            case Got(node, epoch, offset):
+                at[node] = (epoch, offset + 1)
+            case Lost(node=node, place=place):
+                if not (event.own and _own_loss(event, at.get(node))):
+                    _true_alarm(history, truth[node], event, at.get(node))
+                at[node] = place
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a bounded thing held at a moment."""
+
+    node: str
+    what: str
+    held: int
+    limit: int
+
+
+def bounded(samples: Iterable[Held]) -> None:
+    """G5: nothing ever held more than its bound."""
+    for sample in samples:
+        if sample.held > sample.limit:
+            raise Violation(
+                f"G5: {sample.node}: {sample.what} held {sample.held}, the bound is {sample.limit}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One publish as its publisher saw it. `epoch` and `first` say where; None if it was refused or unanswered.
+
+    `waited_ns`: from its writing to its answer, where its broker was up, awake and connected all the while.
     """
 
-    def __init__(
-        self,
-        name: str,
-        truth: Truth,
-        wants: Callable[[Published], bool],
-        born_ns: int,
-        *,
-        earliest: bool = False,
-    ) -> None:
-        self.name = name
-        self.at: dict[str, Place] = {}
-        self.remembered: dict[str, Place] = {}
-        """Where its last life ended in streams whose producers remember it, after its broker forgot it."""
-        self.messages = 0
-        self.expiries: list[Reason] = []
-        self._truth = truth
-        self._wants = wants
-        self.born_ns = born_ns
-        self._earliest = earliest
+    publisher: str
+    node: str
+    payloads: tuple[bytes, ...]
+    epoch: str | None
+    first: int | None
+    refused: bool
+    waited_ns: int | None
 
-    def stands(self, node: str, place: Place) -> None:
-        """It is told for the first time where it stands in a stream (G1, at the beginning)."""
-        stream = self._truth.streams[node]
-        if node in self.at:
-            self._refuse("G1", node, f"told {place} as a new stream, it stood at {self.at[node]}")
-        self._check_exists("G1", node, place)
-        if not self._earliest:
-            owed = [
-                offset
-                for offset, message in enumerate(stream.messages[place[0]][: place[1]])
-                if message.time_ns > self.born_ns and self._wants(message)
-            ]
-            kept = self.remembered.get(node)
-            if kept is not None and kept[0] == place[0] and kept[1] < place[1]:
-                self._refuse(
-                    "G1",
-                    node,
-                    f"begins at {place}, its last life ended at {kept}, as the producer knew",
-                )
-            if owed:
-                self._refuse(
-                    "G1",
-                    node,
-                    f"begins at {place}, was owed {owed[0]}, published after it subscribed",
-                )
-        self.at[node] = place
 
-    def message(self, node: str, epoch: str, offset: int, topic: str, payload: bytes) -> None:
-        """It is handed a message (G1, G2, G3)."""
-        at = self._stood("G1", node)
-        if epoch != at[0]:
-            self._refuse(
-                "G1", node, f"message {offset} of epoch {epoch} without a word, it stood at {at}"
+def nobody_stops_a_publisher(publishes: Iterable[Published], longest_ns: int) -> None:
+    """G6: while its broker is there, a publisher has its answer within a bounded time, whoever else is not."""
+    for publish in publishes:
+        if publish.waited_ns is not None and publish.waited_ns > longest_ns:
+            raise Violation(
+                f"G6: {publish.publisher} waited {publish.waited_ns} ns for {publish.payloads[:3]}"
             )
-        if offset < at[1]:
-            self._refuse("G3", node, f"message {offset} again, it stood at {at}")
-        self._check_exists("G2", node, (epoch, offset + 1))
-        self._check_unwanted(node, epoch, range(at[1], offset))
-        true = self._truth.streams[node].messages[epoch][offset]
-        if (true.topic, true.payload) != (topic, payload):
-            self._refuse(
-                "G2", node, f"message {offset} is {topic} {payload!r}, published was {true}"
-            )
-        if not self._wants(true):
-            self._refuse("G1", node, f"message {offset} is not for it: {true}")
-        self.at[node] = (epoch, offset + 1)
-        self.messages += 1
 
-    def moves(self, node: str, place: Place) -> None:
-        """It is told that nothing up to `place` is for it (G1)."""
-        at = self._stood("G1", node)
-        if place[0] != at[0] or place[1] < at[1]:
-            self._refuse("G1", node, f"moved to {place} without a word, it stood at {at}")
-        self._check_exists("G1", node, place)
-        self._check_unwanted(node, place[0], range(at[1], place[1]))
-        self.at[node] = place
 
-    def expires(
-        self, node: str, reason: Reason, missed: int | None, place: Place, oldest: int
-    ) -> None:
-        """It is told that it lost something (G4). `place` and `oldest`: what the producer held when it found so."""
-        stream = self._truth.streams[node]
-        if (place[0], oldest, place[1]) not in stream.views:
-            self._refuse(
-                "G4",
-                node,
-                f"expired by a ring that held {oldest}..{place[1]} of {place[0]}; it never did",
-            )
-        at = self.at.get(node)
-        check_alarm(self._refuse, self._wants, node, at, reason, missed, place, oldest, stream)
-        self.at[node] = place
-        self.expiries.append(reason)
-
-    def lost_own(self, node: str, place: Place, oldest: int) -> None:
-        """A named session learns that its own node's stream began anew; its place stays, if the ring holds it."""
-        at = self.at.get(node)
-        if at != place and not (at is not None and at[0] == place[0] and at[1] < oldest):
-            self._refuse("G4", node, f"state lost, to go on at {place}, it stood at {at}")
-        self.at[node] = place
-        self.expiries.append(Reason.STATE_LOST)
-
-    def resumes(self, places: Iterable[tuple[str, Place]]) -> None:
-        """A new life of the application, from what was kept for it: never further than it was."""
-        for node, place in places:
-            at = self.at.get(node)
-            if at is None:
-                self.stands(node, place)
-            elif self._order(node, place) > self._order(node, at):
-                self._refuse(
-                    "G1", node, f"the next life begins at {place}, the last one ended at {at}"
+def placed_as_told(publishes: Iterable[Published], truth: Truth) -> None:
+    """G2, for publishers: accepted is at its place, once in a life of the broker; refused is nowhere."""
+    for node, stream in truth.items():
+        for epoch, messages in stream.messages.items():
+            payloads = [message.payload for message in messages.values()]
+            if len(set(payloads)) != len(payloads):
+                twice = next(p for p in payloads if payloads.count(p) > 1)
+                raise Violation(f"G2: {node} placed {twice!r} twice in {epoch}")
+    for publish in publishes:
+        stream = truth[publish.node]
+        if publish.epoch is not None and publish.first is not None:
+            held = stream.messages.get(publish.epoch, {})
+            found = [held.get(publish.first + i) for i in range(len(publish.payloads))]
+            if [message and message.payload for message in found] != list(publish.payloads):
+                raise Violation(
+                    f"G2: {publish.publisher} was told {publish.first} of {publish.epoch} for {publish.payloads}"
                 )
-            else:
-                self.at[node] = place
-
-    def has_all(self, node: str) -> bool:
-        """Whether it has come to the end of a stream."""
-        stream = self._truth.streams[node]
-        return self.at.get(node) == (stream.epoch, stream.next)
-
-    def _order(self, node: str, place: Place) -> tuple[int, int]:
-        return self._truth.streams[node].epochs.index(place[0]), place[1]
-
-    def _stood(self, rule: str, node: str) -> Place:
-        at = self.at.get(node)
-        if at is None:
-            self._refuse(rule, node, "something of a stream in which it was told no place")
-            raise AssertionError
-        return at
-
-    def _check_exists(self, rule: str, node: str, place: Place) -> None:
-        messages = self._truth.streams[node].messages.get(place[0])
-        if messages is None or place[1] > len(messages):
-            self._refuse(rule, node, f"{place} was never reached by that stream")
-
-    def _check_unwanted(self, node: str, epoch: str, offsets: range) -> None:
-        messages = self._truth.streams[node].messages[epoch]
-        for offset in offsets:
-            if self._wants(messages[offset]):
-                self._refuse(
-                    "G1", node, f"message {offset} of {epoch} is missing: {messages[offset]}"
+        elif publish.refused:
+            kept = {m.payload for messages in stream.messages.values() for m in messages.values()}
+            if kept.intersection(publish.payloads):
+                raise Violation(
+                    f"G2: {publish.publisher} was refused {publish.payloads}, the stream has it"
                 )
 
-    def _refuse(self, rule: str, node: str, what: str) -> None:
-        raise Violation(f"{rule}: {self.name} in the stream of {node}: {what}")
+
+def _not_further(history: History, truth: Truth, node: str, place: Place, at: Place) -> None:
+    stream = truth[node]
+    if stream.order(place) > stream.order(at):
+        _refuse("G1", history, node, f"its next life begins at {place}, the last one ended at {at}")
 
 
-def check_alarm(
-    refuse: Callable[[str, str, str], None],
-    wants: Callable[[Published], bool],
+def _owed_nothing_before(
+    history: History,
+    truth: Truth,
     node: str,
-    at: Place | None,
-    reason: Reason,
-    missed: int | None,
     place: Place,
-    oldest: int,
-    stream: StreamTruth,
+    born_ns: int,
+    remembered: dict[str, Place],
 ) -> None:
-    """G4: whether an expiry is true, judged by what the producer held when the gap was made."""
+    stream = truth[node]
+    kept = remembered.get(node)
+    if kept is not None and kept[0] == place[0] and kept[1] < place[1]:
+        _refuse(
+            "G1", history, node, f"begins at {place}, its producer knew that it ended at {kept}"
+        )
+    if history.earliest or kept is not None:
+        return
+    for offset, message in stream.messages[place[0]].items():
+        if offset < place[1] and message.time_ns > born_ns and history.wants(message):
+            _refuse(
+                "G1",
+                history,
+                node,
+                f"begins at {place}, was owed {offset}, published after it subscribed",
+            )
+
+
+def _nothing_missing(
+    history: History, truth: Truth, node: str, at: Place | None, to: Place
+) -> None:
     if at is None:
-        if reason is not Reason.UNSEEN or missed is not None:
-            refuse("G4", node, f"{reason} with {missed} missed, though it was told no place there")
+        _refuse("G1", history, node, f"{to} in a stream in which it was told no place")
+        return
+    if at[0] != to[0]:
+        _refuse("G1", history, node, f"{to} without a word, it stood at {at}")
+    messages = truth[node].messages[to[0]]
+    for offset in range(at[1], to[1]):
+        message = messages.get(offset)
+        if message is not None and history.wants(message):
+            _refuse("G1", history, node, f"{offset} of {to[0]} is missing: {message}")
+
+
+def _own_loss(lost: Lost, at: Place | None) -> bool:
+    """A named session that lived before its broker stays where it stands, or is told of more that it lost."""
+    if lost.reason is not Reason.STATE_LOST or at is None or at[0] != lost.place[0]:
+        return False
+    return at == lost.place or (lost.oldest is not None and at[1] < lost.oldest)
+
+
+def _true_alarm(history: History, stream: StreamTruth, lost: Lost, at: Place | None) -> None:
+    node, place, oldest = lost.node, lost.place, lost.oldest
+    if stream.views is not None and (place[0], oldest, place[1]) not in stream.views:
+        _refuse(
+            "G4", history, node, f"expired by a ring of {oldest}..{place[1]}, which there never was"
+        )
+    if at is None:
+        if lost.reason is not Reason.UNSEEN or lost.missed is not None:
+            _refuse("G4", history, node, f"{lost}, though it was told no place there")
         if oldest == 0 and stream.epochs[0] == place[0]:
-            refuse("G4", node, "unseen, though the ring still held the stream's first message")
-        return
-    if at[0] != place[0]:
-        if reason is not Reason.STATE_LOST or missed is not None:
-            refuse("G4", node, f"{reason} with {missed} missed across epochs, it stood at {at}")
-        return
-    if at[1] >= oldest:
-        refuse(
+            _refuse(
+                "G4", history, node, "unseen, though the ring still held the stream's first message"
+            )
+    elif at[0] != place[0]:
+        if lost.reason is not Reason.STATE_LOST or lost.missed is not None:
+            _refuse("G4", history, node, f"{lost} across epochs, it stood at {at}")
+    else:
+        _true_overrun(history, stream, lost, at)
+
+
+def _true_overrun(history: History, stream: StreamTruth, lost: Lost, at: Place) -> None:
+    node, jump = lost.node, lost.place[1] - at[1]
+    if lost.oldest is not None and at[1] >= lost.oldest:
+        _refuse(
             "G4",
+            history,
             node,
-            f"{reason}, though the ring held {oldest}..{place[1]} and it stood at {at[1]}",
+            f"{lost}, though the ring held {lost.oldest} on and it stood at {at[1]}",
+        )
+    if stream.capacity is not None and jump <= stream.capacity:
+        _refuse(
+            "G4",
+            history,
+            node,
+            f"{lost}, though the ring holds {stream.capacity} and it stood at {at[1]}",
         )
     # Notices that were merged leave out what was passed between them, which was for somebody else.
-    skipped = sum(not wants(m) for m in stream.messages[place[0]][at[1] : place[1]])
-    lost = range(place[1] - at[1] - skipped, place[1] - at[1] + 1)
-    if reason is not Reason.OVERWRITTEN or missed not in lost:
-        refuse(
-            "G4",
-            node,
-            f"{reason} with {missed} missed, it stood at {at[1]} and goes on at {place[1]}",
-        )
+    messages = stream.messages[at[0]]
+    passed = sum(
+        o in messages and not history.wants(messages[o]) for o in range(at[1], lost.place[1])
+    )
+    if lost.reason is not Reason.OVERWRITTEN or lost.missed not in range(jump - passed, jump + 1):
+        _refuse("G4", history, node, f"{lost}, it stood at {at[1]}")
+
+
+def _refuse(rule: str, history: History, node: str, what: str) -> None:
+    raise Violation(f"{rule}: {history.name} in the stream of {node}: {what}")

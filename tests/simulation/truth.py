@@ -1,13 +1,20 @@
-"""What really happened in every stream, as the producers' brokers know it: the checkers' oracle."""
+"""What really happened in every stream: the oracle that a history is held against.
+
+The simulator fills it from inside the producers' brokers. Where real processes are judged it is filled
+from what publishers were told, and then knows less: not every message, and no views.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+Place = tuple[str, int]
+"""Epoch in hex, and next offset."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One message at its place."""
+    """One message at its place. `time_ns`: when it was published, or was about to be."""
 
     topic: str
     payload: bytes
@@ -17,39 +24,43 @@ class Published:
 
 
 class StreamTruth:
-    """All epochs of one node's stream, and all that its ring ever held at a moment."""
+    """All epochs of one node's stream. `capacity`: messages that its ring holds for certain, if known."""
 
-    def __init__(self) -> None:
+    def __init__(self, capacity: int | None = None) -> None:
         self.epochs: list[str] = []
-        self.messages: dict[str, list[Published]] = {}
-        self.views: set[tuple[str, int, int]] = set()
-        """`(epoch, oldest, next)` of every moment."""
-        self.oldest = 0
+        self.messages: dict[str, dict[int, Published]] = {}
+        self.capacity = capacity
+        self.views: set[tuple[str, int, int]] | None = None
+        """`(epoch, oldest, next)` of every moment; None where nobody looked."""
 
     @property
-    def epoch(self) -> str:
-        return self.epochs[-1]
+    def end(self) -> Place:
+        """Where a reader stands that has everything."""
+        return self.epochs[-1], self.next
 
     @property
     def next(self) -> int:
-        return len(self.messages[self.epoch])
+        return len(self.messages[self.epochs[-1]])
 
     def begin(self, epoch: str) -> None:
-        self.epochs.append(epoch)
-        self.messages[epoch] = []
-        self.held(0)
+        if epoch not in self.messages:
+            self.epochs.append(epoch)
+            self.messages[epoch] = {}
 
-    def publish(self, message: Published) -> None:
-        self.messages[self.epoch].append(message)
+    def publish(self, epoch: str, offset: int, message: Published) -> None:
+        self.begin(epoch)
+        self.messages[epoch][offset] = message
 
     def held(self, oldest: int) -> None:
         """The ring holds from `oldest` on now."""
-        self.oldest = oldest
-        self.views.add((self.epoch, oldest, self.next))
+        if self.views is None:
+            self.views = set()
+        self.views.add((self.epochs[-1], oldest, self.next))
+
+    def order(self, place: Place) -> tuple[int, int]:
+        """Places of one stream, from the earliest to the latest."""
+        return self.epochs.index(place[0]), place[1]
 
 
-class Truth:
-    """Every stream, by node."""
-
-    def __init__(self, nodes: list[str]) -> None:
-        self.streams = {node: StreamTruth() for node in nodes}
+Truth = dict[str, StreamTruth]
+"""Every stream, by node."""

@@ -8,18 +8,31 @@ import functools
 import random
 from collections import Counter
 
-from tests.simulation.applications import Publisher, Subscriber
 from tests.simulation.brokers import SimBroker
-from tests.simulation.checkers import Violation
+from tests.simulation.checkers import (
+    Violation,
+    no_duplicate,
+    no_false_alarm,
+    no_gap,
+    no_phantom,
+    nobody_stops_a_publisher,
+    placed_as_told,
+)
 from tests.simulation.clockwork import MS, Clockwork
+from tests.simulation.history import Got, Lost, Opened
 from tests.simulation.plan import Plan, draw
-from tests.simulation.truth import Truth
+from tests.simulation.publisher import Publisher
+from tests.simulation.subscriber import Subscriber
+from tests.simulation.truth import StreamTruth, Truth
 from tests.simulation.wires import Wire
 
 from pubsubd_broker.core.notices import Level, Notice
 
 CONVERGES_MS = 60_000
 """Virtual time that the healed cluster has to bring every session to every stream's end."""
+
+LONGEST_WAIT_MS = 1000
+"""Virtual time within which an undisturbed publisher has its answer."""
 
 TRACE_LINES = 50
 
@@ -44,7 +57,7 @@ class World:
         self.plan: Plan = draw(self.chance)
         self.clockwork = Clockwork()
         names = [f"n{i}" for i in range(self.plan.nodes)]
-        self.truth = Truth(names)
+        self.truth: Truth = {name: StreamTruth() for name in names}
         self.wires: list[Wire] = []
         self.cuts: set[tuple[str, str]] = set()
         self.counts: Counter[str] = Counter()
@@ -82,15 +95,27 @@ class World:
             if self.clockwork.now_ns >= limit:
                 raise Violation(f"liveness: after {CONVERGES_MS} ms of peace: {self._laggards()}")
             self._advance(200)
-        for publisher in self.publishers:
-            self.counts["accepted"] += publisher.check_outcomes()
-        for subscriber in self.subscribers:
-            self.counts["delivered"] += subscriber.checked.messages
-            self.counts["resumes"] += subscriber.resumes
-            self.counts["lives"] += subscriber.lives
-            for reason in subscriber.checked.expiries:
-                self.counts[f"expired {reason}"] += 1
+        self.check()
         self.counts["events"] += self.clockwork.events
+
+    def check(self) -> None:
+        """The whole guarantee, over what every application saw."""
+        publishes = [seen for publisher in self.publishers for seen in publisher.history()]
+        placed_as_told(publishes, self.truth)
+        nobody_stops_a_publisher(publishes, LONGEST_WAIT_MS * MS)
+        for subscriber in self.subscribers:
+            history = subscriber.history
+            no_gap(history, self.truth)
+            no_phantom(history, self.truth)
+            no_duplicate(history)
+            no_false_alarm(history, self.truth)
+            self.counts["delivered"] += history.count(Got)
+            self.counts["lives"] += history.count(Opened)
+            self.counts["resumes"] += subscriber.resumes
+            for event in history.events:
+                if isinstance(event, Lost):
+                    self.counts[f"expired {event.reason}"] += 1
+        self.counts["accepted"] += sum(len(p.payloads) for p in publishes if p.first is not None)
 
     def wire(self, near: str, far: str) -> Wire:
         wire = Wire(
@@ -206,6 +231,9 @@ class World:
         broker = self._broker()
         if broker is not None and not broker.paused:
             self.say(f"{broker.name} pauses")
+            for publisher in self.publishers:
+                if publisher.broker is broker:
+                    publisher.disturbed()
             broker.pause()
             self.clockwork.after(self.chance.randint(1, 3000) * MS, broker.go_on)
 
@@ -262,10 +290,10 @@ class World:
     def _laggards(self) -> str:
         lines = [f"{p.name} waits for receipts" for p in self.publishers if not p.idle]
         for subscriber in self.subscribers:
-            for node, stream in self.truth.streams.items():
-                if not subscriber.checked.has_all(node):
-                    at = subscriber.checked.at.get(node)
+            for node, stream in self.truth.items():
+                at = subscriber.history.at.get(node)
+                if at != stream.end:
                     lines.append(
-                        f"{subscriber.name} on {subscriber.broker.name} at {at} of {node}, {stream.next}"
+                        f"{subscriber.name} on {subscriber.broker.name} at {at} of {node}, {stream.end}"
                     )
         return "; ".join(lines[:6])

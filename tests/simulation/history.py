@@ -1,0 +1,107 @@
+"""What one application saw: the record that the checkers read. Nothing in it is the broker's inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.simulation.truth import Place, Published
+
+from pubsubd_protocol.attach import Reason
+
+
+class Kept(StrEnum):
+    """From where a life of an application knows where it stands."""
+
+    NOTHING = "nothing"
+    """It is the session's first life."""
+    STORED = "stored"
+    """It stored its position together with what the messages did."""
+    BROKER = "broker"
+    """Its broker kept what it acknowledged."""
+    PRODUCERS = "producers"
+    """Its broker has lost its memory; the producers may remember what it acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A life begins, at these places. `remembered`: those that its producers are known to remember."""
+
+    time_ns: int
+    kept: Kept
+    places: dict[str, Place]
+    remembered: dict[str, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """It is told its place in a stream that is new to it."""
+
+    node: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Got:
+    """It is handed a message."""
+
+    node: str
+    epoch: str
+    offset: int
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """It is told that nothing before `place` is for it."""
+
+    node: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """It is told that its cursor expired, and goes on at `place`.
+
+    `oldest`: what the producer held from, when it found so; None where that is not known. `own`: the
+    session lived before its own broker, and learns that this node's stream began anew.
+    """
+
+    node: str
+    reason: Reason
+    missed: int | None
+    place: Place
+    oldest: int | None
+    own: bool = False
+
+
+Event = Opened | Stands | Got | Moved | Lost
+
+
+@dataclass(slots=True)
+class History:
+    """One reader. `wants`: which messages are for it. `earliest`: it asked only for what rings still hold."""
+
+    name: str
+    wants: Callable[[Published], bool]
+    earliest: bool = False
+    events: list[Event] = field(default_factory=list)
+    at: dict[str, Place] = field(default_factory=dict)
+    """Where it stands after all events, as it knows."""
+
+    def add(self, event: Event) -> None:
+        self.events.append(event)
+        match event:
+            case Opened(kept=kept, places=places):
+                if kept is Kept.PRODUCERS:
+                    self.at.clear()
+                self.at.update(places)
+            case Stands(node, place) | Moved(node, place) | Lost(node=node, place=place):
+                self.at[node] = place
+            case Got(node, epoch, offset):
+                self.at[node] = (epoch, offset + 1)
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(event, kind) for event in self.events)

@@ -1,0 +1,150 @@
+"""A simulated publishing application: the SDK's outbox over a simulated connection."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.simulation.brokers import SimBroker
+from tests.simulation.checkers import Published, Violation
+from tests.simulation.client_socket import ClientSocket
+from tests.simulation.clockwork import MS
+
+from pubsubd.batching import Failed, Outgoing, Placed
+from pubsubd.outbox import Outbox
+from pubsubd_protocol.frames import (
+    MAGIC,
+    VERSION,
+    Frame,
+    Hello,
+    Receipt,
+    Refused,
+    Rejected,
+    Welcome,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+class Sent:
+    """One batch, and what its publisher knows of it."""
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self.outgoing = outgoing
+        self.payloads: list[bytes] = []
+        self.written_ns: int | None = None
+        """When it was written, if nothing has disturbed its answer since."""
+        self.waited_ns: int | None = None
+
+
+class Publisher:
+    """Publishes on one node; retries what was not answered, as the SDK does."""
+
+    def __init__(self, world: World, name: str, broker: SimBroker) -> None:
+        self.world = world
+        self.name = name
+        self.id = world.chance.randbytes(16)
+        self.broker = broker
+        self._outbox = Outbox(name)
+        self._socket: ClientSocket | None = None
+        self._spoke_to: bytes | None = None
+        self._welcomed = False
+        self._count = 0
+        self._sent: list[Sent] = []
+        self._connect()
+
+    def publish(self, topic: str, to: str | None, messages: int) -> None:
+        if not self._welcomed:
+            return
+        for _ in range(messages):
+            self._count += 1
+            payload = f"{self.name}/{self._count}".encode()
+            outgoing = self._outbox.put(topic, payload, to, 3600.0)
+            if not self._sent or self._sent[-1].outgoing is not outgoing:
+                self._sent.append(Sent(outgoing))
+            self._sent[-1].payloads.append(payload)
+        self._outbox.end_turn(self.world.clockwork.now_ns / 1e9)
+        self._pump()
+
+    def history(self) -> list[Published]:
+        """What it was told of everything that it published."""
+        return [self._seen(sent) for sent in self._sent]
+
+    def disturbed(self) -> None:
+        """Its broker was paused, or its connection cut: an answer may take its time."""
+        for sent in self._sent:
+            sent.written_ns = None
+
+    def reads(self) -> bool:
+        return True
+
+    def received(self, socket: ClientSocket, frame: Frame) -> None:
+        if socket is not self._socket:
+            return
+        match frame:
+            case Welcome():
+                self._spoke_to = frame.life
+                self._welcomed = True
+                self._outbox.connected(frame.node, frame.window, frame.max_message)
+            case Receipt():
+                self._answered(self._outbox.receipt(frame))
+            case Rejected():
+                self._answered(self._outbox.rejected(frame))
+            case Refused():
+                socket.cut()
+                return
+            case _:
+                raise Violation(f"{self.name} received {frame}")
+        self._pump()
+
+    def lost(self, socket: ClientSocket) -> None:
+        self.disturbed()
+        self._outbox.disconnected("lost")
+        self._socket = None
+        self.world.clockwork.after(self.world.chance.randint(1, 200) * MS, self._connect)
+
+    def cut(self) -> None:
+        if self._socket is not None:
+            self.disturbed()
+            self._socket.cut()
+
+    @property
+    def idle(self) -> bool:
+        return not any(True for _ in self._outbox.unfinished())
+
+    def _connect(self) -> None:
+        if self._socket is None:
+            if self.broker.node is None:
+                self.world.clockwork.after(100 * MS, self._connect)
+                return
+            hello = Hello(MAGIC, VERSION, VERSION, "publisher", "", self.id, self._spoke_to)
+            self._socket = ClientSocket(self.world, self.broker, self, hello)
+
+    def _pump(self) -> None:
+        if self._socket is None:
+            return
+        self._socket.write(b"".join(self._outbox.writable()))
+        if not self.broker.paused:
+            for sent in self._sent[-200:]:
+                written = sent.outgoing.batch is not None and not sent.outgoing.batch.retry
+                if written and sent.written_ns is None and sent.outgoing.outcome is None:
+                    sent.written_ns = self.world.clockwork.now_ns
+
+    def _answered(self, outgoing: Outgoing | None) -> None:
+        for sent in self._sent:
+            if sent.outgoing is outgoing and sent.written_ns is not None:
+                sent.waited_ns = self.world.clockwork.now_ns - sent.written_ns
+
+    def _seen(self, sent: Sent) -> Published:
+        outcome = sent.outgoing.outcome
+        placed = outcome if isinstance(outcome, Placed) else None
+        unknown = isinstance(outcome, Failed) and "remembered" in str(outcome.error())
+        return Published(
+            self.name,
+            self.broker.name,
+            tuple(sent.payloads),
+            placed.epoch if placed is not None else None,
+            placed.first if placed is not None else None,
+            isinstance(outcome, Failed) and not unknown,
+            sent.waited_ns,
+        )

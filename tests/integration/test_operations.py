@@ -2,14 +2,129 @@
 
 from __future__ import annotations
 
-from tests.integration.cluster import Broker, wait_until
-from tests.integration.hostile import RawConnection, publish
-from tests.integration.steps import StartBroker
+import json
 
+import pytest
+from tests.integration.asynchronous import async_test
+from tests.integration.cluster import PUBSUBD, Broker, wait_until, wait_until_async
+from tests.integration.hostile import RawConnection, publish, status
+from tests.integration.proc import cpu_s, descriptors
+from tests.integration.steps import (
+    StartBroker,
+    StartCluster,
+    attached,
+    events_to,
+    in_thread,
+    payloads_to,
+    subscribed,
+)
+
+import pubsubd
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.frames import Ack, Receipt, Subscribe, Subscribed, Welcome
+from pubsubd_protocol.frames import Ack, Receipt, Report, Subscribe, Subscribed, Welcome
 from pubsubd_protocol.positions import Position
+
+DESCRIPTORS = 64
+"""What a broker is allowed in the test that takes them all."""
+
+
+@pytest.mark.parametrize("hangs", ["consumer", "producer"])
+@async_test
+async def test_a_broker_that_hangs_is_cut_off_and_comes_back_without_loss_or_double(
+    start_cluster: StartCluster, hangs: str
+) -> None:
+    cluster = start_cluster(2)
+    a, b = cluster["a"], cluster["b"]
+    stopped, noticing = (b, a) if hangs == "consumer" else (a, b)
+    link = cluster.link("b", "a")
+    async with subscribed(b) as subscription, pubsubd.connect(a.socket) as client:
+        await client.publish_many("numbers", range(100))
+        mark = noticing.mark()
+        await in_thread(stopped.pause)
+        sent = client.publish_many("numbers", [*range(100, 1000)], timeout=60)
+        if hangs == "consumer":
+            await sent
+            sent = client.publish_many("numbers", [*range(1000, 2000)], timeout=60)
+        await in_thread(lambda: noticing.wait_log("peer.silent", since=mark))
+        event = "consumer.lost" if hangs == "consumer" else "peer.lost"
+        await in_thread(lambda: noticing.wait_log(event, since=mark))
+        if hangs == "consumer":
+            # It is cut off: nothing more is sent at a socket that nobody reads from.
+            row = a.status()["consumers"][0]
+            assert (row["consumer"], row["connected"]) == ("b", False)
+        await in_thread(stopped.resume)
+        await sent
+        await client.publish("numbers", "last")
+        count = 2000 if hangs == "consumer" else 1000
+        assert await payloads_to(subscription, "last") == [*range(count), "last"]
+        await attached(cluster, "b", "a")
+    # What was in flight at the cut may have been sent again, not a copy for each attempt.
+    assert link.bytes["from_target"] < 3 * a.status()["ring"]["bytes"]
+    assert b.metric("messages_received_total", peer="a") == count + 1
+
+
+@async_test
+async def test_a_broker_without_descriptors_serves_whom_it_has_and_others_when_it_can(
+    start_broker: StartBroker,
+) -> None:
+    few = ("/bin/sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh", *PUBSUBD)
+    b = await in_thread(start_broker, "b")
+    a = await in_thread(lambda: start_broker("a", peers=[b.listen], command=few))
+    await wait_until_async(a.ready)
+    taken: list[RawConnection] = []
+    with RawConnection(a.socket) as control:
+        control.greet("control")
+        async with subscribed(a) as subscription, pubsubd.connect(a.socket) as client:
+            while len(taken) < DESCRIPTORS:
+                taken.append(RawConnection(a.socket))
+                if await in_thread(greeted, taken[-1]) is False:
+                    break
+            assert len(taken) < DESCRIPTORS, "they have run out"
+            assert descriptors(a.pid) >= DESCRIPTORS - 2
+            # Others knock all the time, and its peer dies: the others take its place, too.
+            await in_thread(b.kill)
+            used, since = cpu_s(a.pid), uptime_s(control)
+            while (now := uptime_s(control)) < since + 1:
+                await in_thread(knock, a)
+                await client.publish("t", now)
+                assert await payloads_to(subscription, now) == [now]
+            assert cpu_s(a.pid) - used < 0.8 * (now - since), "it spins"
+            await in_thread(b.start)
+            for each in taken:
+                each.close()
+            await wait_until_async(lambda: descriptors(a.pid) < DESCRIPTORS // 2)
+            await wait_until_async(lambda: a.metric("peer_connected", peer="b") == 1)
+            async with subscribed(a) as another:
+                await client.publish("t", "last")
+                assert await payloads_to(another, "last") == ["last"]
+            lost, _ = await events_to(subscription, "last")
+            assert isinstance(lost, pubsubd.CursorExpired)
+            assert (lost.node, lost.reason) == ("b", "state_lost")
+    assert not [line for line in a.logs if line.get("level") in (None, "error")]
+
+
+def greeted(raw: RawConnection) -> bool:
+    try:
+        return isinstance(raw.greet("publisher"), Welcome)
+    except OSError:
+        return False
+
+
+def knock(broker: Broker) -> None:
+    """A try to connect, in vain."""
+    for _ in range(10):
+        with RawConnection(broker.socket) as raw:
+            greeted(raw)
+
+
+def uptime_s(control: RawConnection) -> float:
+    """How long the broker has been running, by its own account and over a connection that stands."""
+    control.send(status())
+    report = control.frame()
+    assert isinstance(report, Report)
+    uptime: float = json.loads(report.json)["uptime_s"]
+    return uptime
 
 
 def test_a_named_session_that_reconnected_and_then_crashed_begins_at_its_acknowledgement(

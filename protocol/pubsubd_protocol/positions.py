@@ -17,6 +17,9 @@ EPOCH_BYTES = 16
 MAX_OFFSET = 2**53 - 1
 """Publishing is refused here, long before uint64 ends: every JSON reader can still hold the number."""
 
+NO_EPOCH = Epoch(bytes(EPOCH_BYTES))
+"""No stream's: the epoch of a place in a history that is known to have ended, but not which it was."""
+
 Lineage = tuple[tuple[Epoch, int], ...]
 """`((epoch, end), …)`, newest first: earlier epochs the stream continues, each up to offset `end`."""
 

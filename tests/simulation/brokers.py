@@ -37,10 +37,18 @@ class WatchedStream(Stream):
         truth.held(0)
 
     def publish(
-        self, batch: Batch, publisher: Publisher, publisher_id: bytes, wall_us: int
+        self,
+        batch: Batch,
+        publisher: Publisher,
+        publisher_id: bytes,
+        wall_us: int,
+        *,
+        knows_addressee: bool = True,
     ) -> Receipt | Rejected:
         before = self.next
-        outcome = super().publish(batch, publisher, publisher_id, wall_us)
+        outcome = super().publish(
+            batch, publisher, publisher_id, wall_us, knows_addressee=knows_addressee
+        )
         if self.next > before:
             topics = batch.topics.split("\n")
             index = memoryview(batch.index).cast("H") if batch.index else bytes(batch.count)

@@ -189,7 +189,7 @@ def _owed_nothing_before(
         )
     if history.earliest or kept is not None:
         return
-    for offset, message in stream.messages[place[0]].items():
+    for offset, message in stream.messages.get(place[0], {}).items():
         if offset < place[1] and message.time_ns > born_ns and history.wants(message):
             _refuse(
                 "G1",
@@ -215,10 +215,13 @@ def _nothing_missing(
 
 
 def _own_loss(lost: Lost, at: Place | None) -> bool:
-    """A named session that lived before its broker stays where it stands, or is told of more that it lost."""
-    if lost.reason is not Reason.STATE_LOST or at is None or at[0] != lost.place[0]:
-        return False
-    return at == lost.place or (lost.oldest is not None and at[1] < lost.oldest)
+    """A named session that lived before its broker is told so, wherever it stands in the new history."""
+    return (
+        lost.reason is Reason.STATE_LOST
+        and at is not None
+        and at[0] == lost.place[0]
+        and at[1] <= lost.place[1]
+    )
 
 
 def _true_alarm(history: History, stream: StreamTruth, lost: Lost, at: Place | None) -> None:

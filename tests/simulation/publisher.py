@@ -10,6 +10,7 @@ from tests.simulation.client_socket import ClientSocket
 from tests.simulation.clockwork import MS
 
 from pubsubd.batching import Failed, Outgoing, Placed
+from pubsubd.errors import PublishUnknown
 from pubsubd.outbox import Outbox
 from pubsubd_protocol.frames import (
     MAGIC,
@@ -138,7 +139,7 @@ class Publisher:
     def _seen(self, sent: Sent) -> Published:
         outcome = sent.outgoing.outcome
         placed = outcome if isinstance(outcome, Placed) else None
-        unknown = isinstance(outcome, Failed) and "remembered" in str(outcome.error())
+        unknown = isinstance(outcome, Failed) and isinstance(outcome.error(), PublishUnknown)
         return Published(
             self.name,
             self.broker.name,

@@ -58,8 +58,8 @@ class StreamTruth:
         self.views.add((self.epochs[-1], oldest, self.next))
 
     def order(self, place: Place) -> tuple[int, int]:
-        """Places of one stream, from the earliest to the latest."""
-        return self.epochs.index(place[0]), place[1]
+        """Places of one stream, from the earliest to the latest. A history that it never had is the earliest."""
+        return (self.epochs.index(place[0]) if place[0] in self.epochs else -1), place[1]
 
 
 Truth = dict[str, StreamTruth]

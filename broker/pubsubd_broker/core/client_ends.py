@@ -34,12 +34,16 @@ class PublisherEnd:
     role = "publisher"
 
     def __init__(
-        self, node: Node, connection: Connection, publisher_id: bytes, same_life: bool
+        self, node: Node, connection: Connection, publisher_id: bytes, spoke_to: bytes | None
     ) -> None:
         self._node = node
         self._connection = connection
         self._id = publisher_id
-        self._publisher = node.publishers.connect(publisher_id, same_life)
+        self._publisher = node.publishers.connect(
+            publisher_id,
+            same_life=spoke_to == node.life,
+            other_life=spoke_to not in (None, node.life),
+        )
         # When the batches came whose answers have not been written yet.
         self._unanswered_ns: list[int] = []
 

@@ -232,11 +232,11 @@ class Node:
         self, batch: Batch, publisher: Publisher, publisher_id: bytes, now: Now
     ) -> Receipt | Rejected:
         """One batch of a publisher."""
-        if batch.to is not None and not self.knows(batch.to) and not publisher.knows(batch):
-            detail = f"no node {batch.to!r} was ever seen by {self.name}: check the name"
-            return Rejected(batch.sequence, "unknown_node", detail)
         before = self.stream.next
-        outcome = self.stream.publish(batch, publisher, publisher_id, now.wall_us)
+        known = batch.to is None or self.knows(batch.to)
+        outcome = self.stream.publish(
+            batch, publisher, publisher_id, now.wall_us, knows_addressee=known
+        )
         if self.stream.next != before:
             self.counters.messages_published += batch.count
             self.counters.bytes_published += len(batch.payloads)
@@ -430,7 +430,7 @@ class Node:
         self._welcome(connection)
         match hello.role:
             case "publisher":
-                return PublisherEnd(self, connection, hello.life, hello.spoke_to == self.life)
+                return PublisherEnd(self, connection, hello.life, hello.spoke_to)
             case "session":
                 return SessionEnd(self, connection, hello.life)
             case _:

@@ -13,13 +13,15 @@ Outcome = Receipt | Rejected
 class Publisher:
     """One publisher's newest outcomes, at most `window` of them."""
 
-    __slots__ = ("_outcomes", "_window", "connections", "forgotten", "last")
+    __slots__ = ("_outcomes", "_window", "connections", "elsewhere", "forgotten", "last")
 
-    def __init__(self, window: int, forgotten: bool) -> None:
+    def __init__(self, window: int, *, forgotten: bool = False, elsewhere: bool = False) -> None:
         self._window = window
         self._outcomes: OrderedDict[int, Outcome] = OrderedDict()
         self.forgotten = forgotten
         """Whether an earlier record of it, in this same life of the broker, has been dropped."""
+        self.elsewhere = elsewhere
+        """Whether it spoke to another life of the broker: what it retries may be in that one's stream."""
         self.last = -1
         """The highest sequence answered."""
         self.connections = 0
@@ -40,9 +42,21 @@ class Publisher:
             return Rejected(sequence, "unknown", detail)
         return None
 
-    def knows(self, batch: Batch) -> bool:
-        """Whether `batch` has an answer already: whatever has changed since, it gets no other."""
-        return self.recall(batch.sequence, batch.retry) is not None
+    def refuse(
+        self,
+        batch: Batch,
+        code: str,
+        detail: str,
+        size: int | None = None,
+        limit: int | None = None,
+    ) -> Rejected:
+        """The refusal of `batch`; of a retry from another life only that nobody can say what has become of it."""
+        if batch.retry and self.elsewhere:
+            code, size, limit = "unknown", None, None
+            detail = (
+                f"refused now ({detail}), but an earlier life of this broker may have accepted it"
+            )
+        return Rejected(batch.sequence, code, detail, size, limit)
 
     def remember(self, sequence: int, outcome: Outcome) -> None:
         self.last = sequence
@@ -65,11 +79,13 @@ class Publishers:
     def __len__(self) -> int:
         return len(self._connected) + len(self._away)
 
-    def connect(self, publisher_id: bytes, same_life: bool) -> Publisher:
-        """The record of a publisher that connects. `same_life`: it spoke to this life of the broker before."""
+    def connect(
+        self, publisher_id: bytes, *, same_life: bool, other_life: bool = False
+    ) -> Publisher:
+        """The record of a publisher that connects, and which life of the broker it spoke to before, if any."""
         publisher = self._connected.get(publisher_id) or self._away.pop(publisher_id, None)
         if publisher is None:
-            publisher = Publisher(self._window, forgotten=same_life)
+            publisher = Publisher(self._window, forgotten=same_life, elsewhere=other_life)
         self._connected[publisher_id] = publisher
         publisher.connections += 1
         return publisher

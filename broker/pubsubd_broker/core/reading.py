@@ -27,7 +27,7 @@ from pubsubd_protocol.attach import (
 )
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import CursorExpired, Skip, Told
-from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.positions import NO_EPOCH, Position, StreamView
 
 
 class Source(Protocol):
@@ -129,17 +129,11 @@ class Reading:
         if self._cursor is None:
             self._apply(view, resolve(self._claim, view, registered))
 
-    def lose_state(self, view: StreamView) -> None:
-        """The session lived before, and what it had read of this stream is no longer part of it."""
-        if self._cursor is not None:
-            here = StreamView(
-                view.epoch,
-                view.lineage,
-                min(view.oldest, self._cursor.position.offset),
-                self._cursor.position.offset,
-            )
-            self._expire(Expired(Reason.STATE_LOST, here.next, None), here)
-            self.wake()
+    def lose_history(self) -> None:
+        """What the session had read of this stream is no part of it any more: the producer will say so."""
+        self.acknowledged = Position(NO_EPOCH, 0)
+        self.go_on(self.acknowledged)
+        self.wake()
 
     def rewind(self) -> None:
         """The application is gone; its next life begins at what it acknowledged."""

@@ -30,12 +30,12 @@ class Session:
         "born_here",
         "connected",
         "filter",
+        "knows_own_loss",
         "left_ns",
         "name",
         "reader",
         "readings",
         "start",
-        "told_own_loss",
         "wake",
     )
 
@@ -47,7 +47,7 @@ class Session:
         self.left_ns = 0
         """When its application left last."""
         self.born_here = born_here
-        self.told_own_loss = False
+        self.knows_own_loss = False
         """Whether it knows that its own node's stream began anew."""
         self.connected = True
         self.wake: Callable[[], None] = _nobody
@@ -65,7 +65,7 @@ class Session:
         self._without = None if subscribe.echo else client_id
         self._presented.update(subscribe.positions or {})
         if self.reader in self._presented:
-            self.told_own_loss = True
+            self.knows_own_loss = True
         # Over this connection. Its first one counts even if it is lower than what is remembered: a broker that
         # was restarted knows only what the session had received.
         self._acknowledged.clear()

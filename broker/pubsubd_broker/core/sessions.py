@@ -11,7 +11,7 @@ from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.frames import Attached, Subscribe
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import NO_EPOCH, Position
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.node import Node
@@ -144,17 +144,17 @@ class Sessions:
             if source is replica:
                 session.add(source, position)
             elif source is self._node.stream:
-                session.add(source, Position(self._node.life, 0))
+                session.add(source, Position(NO_EPOCH, 0))
             else:
                 session.add(source, FromStart())
+        session.knows_own_loss = True
         self._keep(session)
-        self._lived_before(session)
 
     def _lived_before(self, session: Session) -> None:
         """This node's own stream began anew with this life: such a session may have lost the end of the old one."""
-        if not session.told_own_loss:
-            session.told_own_loss = True
-            session.readings[self._node.name].lose_state(self._node.stream.view)
+        if not session.knows_own_loss:
+            session.knows_own_loss = True
+            session.readings[self._node.name].lose_history()
 
 
 def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:

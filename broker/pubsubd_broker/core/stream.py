@@ -62,44 +62,53 @@ class Stream:
         return False
 
     def publish(
-        self, batch: Batch, publisher: Publisher, publisher_id: bytes, wall_us: int
+        self,
+        batch: Batch,
+        publisher: Publisher,
+        publisher_id: bytes,
+        wall_us: int,
+        *,
+        knows_addressee: bool = True,
     ) -> Receipt | Rejected:
         """Places `batch`, or says why not; a retry gets its first answer again.
 
+        `knows_addressee`: whether the node to which it is directed, if to any, has ever been seen.
         Raises `ProtocolError` for a batch that contradicts itself.
         """
         outcome = publisher.recall(batch.sequence, batch.retry)
-        if outcome is not None:
-            return outcome
-        outcome = self._refusal(batch)
         if outcome is None:
-            first = self.next
-            entry = place(batch, self.node, self.epoch, first, wall_us, publisher_id)
-            outcome = self._too_large(batch, entry)
-            if outcome is None:
-                self.log.append(entry)
-                outcome = Receipt(batch.sequence, self.epoch, first)
-        publisher.remember(batch.sequence, outcome)
+            outcome = self._judge(batch, publisher, publisher_id, wall_us, knows_addressee)
+            publisher.remember(batch.sequence, outcome)
         return outcome
 
-    def _refusal(self, batch: Batch) -> Rejected | None:
+    def _judge(
+        self,
+        batch: Batch,
+        publisher: Publisher,
+        publisher_id: bytes,
+        wall_us: int,
+        knows_addressee: bool,
+    ) -> Receipt | Rejected:
         try:
             batch.check(self.max_message)
         except InvalidTopic as error:
-            return Rejected(batch.sequence, "invalid_topic", str(error))
+            return publisher.refuse(batch, "invalid_topic", str(error))
         except MessageTooLarge as error:
-            return Rejected(batch.sequence, "too_large", str(error), error.size, error.limit)
-        if self.next + batch.count > MAX_OFFSET:
-            return Rejected(
-                batch.sequence,
-                "stream_full",
-                f"the stream is at offset {self.next}, its last is {MAX_OFFSET}",
-            )
-        return None
+            return publisher.refuse(batch, "too_large", str(error), error.size, error.limit)
+        first = self.next
+        if not knows_addressee:
+            detail = f"no node {batch.to!r} was ever seen by {self.node}: check the name"
+            return publisher.refuse(batch, "unknown_node", detail)
+        if first + batch.count > MAX_OFFSET:
+            detail = f"the stream is at offset {first}, its last is {MAX_OFFSET}"
+            return publisher.refuse(batch, "stream_full", detail)
+        entry = place(batch, self.node, self.epoch, first, wall_us, publisher_id)
+        if not self.log.fits(entry.count, entry.size):
+            return publisher.refuse(batch, *self._too_large(entry))
+        self.log.append(entry)
+        return Receipt(batch.sequence, self.epoch, first)
 
-    def _too_large(self, batch: Batch, entry: Entry) -> Rejected | None:
-        if self.log.fits(entry.count, entry.size):
-            return None
+    def _too_large(self, entry: Entry) -> tuple[str, str, int, int]:
         if entry.count > self.log.max_messages:
             code, size, limit, unit = (
                 "too_many_messages",
@@ -110,4 +119,4 @@ class Stream:
         else:
             code, size, limit, unit = "too_large", entry.size, self.log.max_bytes, "bytes"
         detail = f"a batch of {size} {unit} does not fit into the ring, which holds {limit}: publish it in smaller ones"
-        return Rejected(batch.sequence, code, detail, size, limit)
+        return code, detail, size, limit

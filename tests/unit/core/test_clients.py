@@ -715,3 +715,15 @@ def test_a_reader_that_takes_all_gets_it_in_pulls_of_a_bounded_size() -> None:
     first = subscriber.connection.pull(FETCH_BYTES, net.now)
     assert FETCH_BYTES <= sum(map(len, first)) < FETCH_BYTES + 11_000
     assert subscriber.of(CursorExpired) == []
+
+
+def test_a_loss_of_its_own_node_that_did_not_arrive_is_told_again() -> None:
+    net = acknowledged_three_of_five()
+    net.start("b", peers=["a"])
+    net.advance(1)
+    net.link("b", "a")  # revived
+    lost = RawClient(net, "b", "session")
+    lost.pipe.swallow(lost.connection)
+    lost.send(Subscribe((">",), "latest", None, None, "s", True))
+    lost.cut()
+    assert Subscriber(net, "b", session="s").of_node("b") == ["state_lost"]

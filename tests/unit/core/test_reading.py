@@ -625,10 +625,14 @@ def test_an_answer_to_an_earlier_life_is_ignored() -> None:
     assert reader.notices == []
 
 
-def test_a_lost_state_of_its_own_node_is_told_once_and_nothing_present_is_skipped() -> None:
+def test_a_lost_history_of_its_own_node_is_told_until_it_is_acknowledged() -> None:
     stream = own_stream(3)
     reader = Reader.of(stream, at(1))
-    reader.reading.lose_state(stream.view)
+    reader.reading.lose_history()
     assert reader.woken == [1]
-    assert reader.pull() == ["state_lost -> 1", "entry 1..2", "entry 2..3"]
+    assert reader.pull() == ["state_lost -> 3"]
+    reader.reading.rewind()
+    assert reader.pull() == ["state_lost -> 3"]
+    reader.reading.acknowledged = at(3)
+    reader.reading.rewind()
     assert reader.pull() == []

@@ -32,6 +32,7 @@ class PublisherEnd:
     """Batches in, one answer each, in order."""
 
     role = "publisher"
+    settled = True
 
     def __init__(
         self, node: Node, connection: Connection, publisher_id: bytes, spoke_to: bytes | None
@@ -84,6 +85,10 @@ class SessionEnd:
         self._connection = connection
         self._client_id = client_id
         self._settled_ns = 0
+
+    @property
+    def settled(self) -> bool:
+        return self.session is not None
 
     def received(self, frame: Frame, now: Now) -> None:
         match frame:
@@ -156,6 +161,7 @@ class ControlEnd:
     """Answers the command line."""
 
     role = "control"
+    settled = True
 
     def __init__(self, node: Node, connection: Connection) -> None:
         self._node = node

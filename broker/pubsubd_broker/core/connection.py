@@ -24,6 +24,10 @@ class End(Protocol):
     @property
     def role(self) -> str: ...
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has said, or been answered, what it is there for: until then a deadline runs."""
+
     def received(self, frame: Frame, now: Now) -> None:
         """Takes one frame. Raises `ProtocolError` if it may not come now."""
 
@@ -137,11 +141,12 @@ class Connection:
         """Time has passed: cut who is late, say that one lives."""
         if self.closing:
             return
+        late = now.mono_ns - self._opened_ns > HANDSHAKE_NS
+        if late and (self.end is None or not self.end.settled):
+            missing = "greeting" if self.end is None else "request"
+            self.refuse("handshake_timeout", f"no {missing} within {HANDSHAKE_NS // 1_000_000} ms")
+            return
         if self.end is None:
-            if now.mono_ns - self._opened_ns > HANDSHAKE_NS:
-                self.refuse(
-                    "handshake_timeout", f"no greeting within {HANDSHAKE_NS // 1_000_000} ms"
-                )
             return
         heartbeat = self.end.heartbeat()
         if heartbeat is not None:

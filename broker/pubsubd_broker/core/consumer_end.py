@@ -122,6 +122,10 @@ class ConsumerEnd:
         return Heartbeat()
 
     @property
+    def settled(self) -> bool:
+        return self.replica is not None
+
+    @property
     def lag(self) -> int | None:
         """Messages that the producer is known to have beyond the replica."""
         if self.replica is None or self.producer_next is None:

@@ -81,7 +81,8 @@ class ProducerEnd:
         return Heartbeat(self._stream.next)
 
     @property
-    def attached(self) -> bool:
+    def settled(self) -> bool:
+        """Whether it has attached."""
         return self._cursor is not None
 
     @property

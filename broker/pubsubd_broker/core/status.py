@@ -176,7 +176,7 @@ def consumers(node: Node, now: Now) -> list[Consumer]:
             "away_s": None,
         }
         for name, (end, _) in node.consumers.items()
-        if end.attached
+        if end.settled
     }
     for name, registered in node.registry.items():
         if name not in rows:

@@ -160,6 +160,14 @@ def test_who_connects_and_never_speaks_is_shown_out(peers: bool) -> None:
     assert client.connection not in net.nodes["a"].connections
 
 
+def test_a_session_that_never_subscribes_is_shown_out_and_a_publisher_may_wait() -> None:
+    net = pair()
+    session, publisher = RawClient(net, "a", "session"), RawClient(net, "a", "publisher")
+    net.advance(HANDSHAKE_S + 1.5)
+    assert session.refusal == "handshake_timeout"
+    assert not publisher.lost
+
+
 def test_a_peer_that_accepts_and_never_speaks_is_given_up_and_dialled_again() -> None:
     net = Net()
     net.start("a")

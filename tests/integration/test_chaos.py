@@ -33,7 +33,7 @@ from pubsubd import CursorExpired, Message, NameInUse
 FAULTS = 12
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("replica_messages", [100, 100_000])
 def test_a_session_reads_one_unbroken_stream_through_faults_of_every_kind(
     start_cluster: StartCluster, seed: int, replica_messages: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from typing import Final
 
@@ -42,12 +43,24 @@ def run(settings: Settings) -> int:
     Raises `SocketError` or `ListenError` if it can't have its socket or an address.
     """
     configure_logging(settings.log_format, settings.log_level)
+    _raise_descriptor_limit()
     clients = bind_client_socket(settings.socket)
     try:
         uvloop.run(_serve(settings, clients))
     finally:
         clients.release()
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the system allows: every session is one, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError) as error:
+            # macOS calls its hard limit infinite and refuses it.
+            log.warning("descriptors.limited", soft=soft, error=str(error))
 
 
 async def _serve(settings: Settings, clients: ClientSocket) -> None:

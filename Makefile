@@ -1,5 +1,6 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
 # make test    run the tests (TESTS="tests/unit -k ring", WORKERS=4)
+# make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
 # make check   everything that CI checks
 # make wheel   build the wheel into dist/
 
@@ -9,12 +10,14 @@ VENV   ?= .venv
 WORKERS ?= 2
 TESTS  ?= tests
 ARGS   ?=
+MINUTES ?= 1
+SEED   ?=
 
 STAMP := $(VENV)/.installed
 BIN   := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv start test check format lint types imports wheel clean
+.PHONY: help venv start test faults check format lint types imports wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -35,6 +38,9 @@ start: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+faults: $(STAMP)
+	$(BIN)/python -m tests.faults.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: lint types imports test
 

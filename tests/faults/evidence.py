@@ -1,0 +1,281 @@
+"""From the applications' logs to what the checkers read: what each reader saw, and what is known to be true.
+
+Known is what publishers were told, and what readers saw of that which a publisher tried and was told nothing
+about. Offsets that nobody speaks of stay unknown: the checkers take no offence at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.faults.application import Settings, payload_of
+from tests.faults.logbook import Record
+from tests.simulation import checkers
+from tests.simulation.checkers import Violation
+from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
+from tests.simulation.truth import Place, Published, StreamTruth, Truth
+
+from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.topics import Filter
+
+UNKNOWN: Final = frozenset({"PublishUnknown"})
+"""Errors after which a message may be in the stream; after any other one it is not."""
+
+NEVER: Final = frozenset({"ProtocolError", "InvalidPosition", "InvalidTopic", "ClientClosed"})
+"""What no fault between two processes explains."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One message as its publisher knows it. `place`: node, epoch and offset that it was told."""
+
+    publisher: str
+    node: str
+    to: str | None
+    topic: str
+    payload: bytes
+    time_ns: int
+    place: tuple[str, str, int] | None = None
+    error: str | None = None
+
+    @property
+    def refused(self) -> bool:
+        return self.error is not None and self.error not in UNKNOWN
+
+    @property
+    def message(self) -> Published:
+        return Published(self.topic, self.payload, self.publisher.encode(), self.to, self.time_ns)
+
+
+@dataclass(slots=True)
+class Log:
+    """One application over all its lives: what it is, and its records."""
+
+    settings: Settings
+    records: list[Record] = field(default_factory=list)
+
+
+def attempts_of(log: Log) -> list[Attempt]:
+    """All that a publisher tried, in order, each with what it was told of it."""
+    attempts: dict[tuple[int, int], list[Attempt]] = {}
+    for record in log.records:
+        match record:
+            case {"attempt": number, "life": life, "payloads": payloads}:
+                attempts[life, number] = [
+                    Attempt(
+                        f"{log.settings.name}.{life}",
+                        log.settings.node,
+                        record["to"],
+                        record["topic"],
+                        payload_of(text, size),
+                        record["t"],
+                    )
+                    for text, size in payloads
+                ]
+            case {"outcome": number, "life": life, "told": told}:
+                for attempt, outcome in zip(attempts[life, number], told, strict=True):
+                    if isinstance(outcome, str):
+                        attempt.error = outcome
+                    else:
+                        attempt.place = (outcome[0], outcome[1], outcome[2])
+    return [attempt for batch in attempts.values() for attempt in batch]
+
+
+def truth_of(
+    epochs: Mapping[str, Sequence[str]],
+    attempts: Iterable[Attempt],
+    histories: Iterable[History],
+    capacity: int | None,
+) -> Truth:
+    """Every stream, as far as it is known. `epochs`: of each node's lives, in order."""
+    truth: Truth = {node: StreamTruth(capacity) for node in epochs}
+    for node, lives in epochs.items():
+        for epoch in lives:
+            truth[node].begin(epoch)
+    tried: dict[tuple[str, bytes], Attempt] = {}
+    for attempt in attempts:
+        tried[attempt.node, attempt.payload] = attempt
+        if attempt.place is not None:
+            _accept(truth, attempt)
+    for history in histories:
+        for event in history.events:
+            if isinstance(event, Got):
+                _see(truth[event.node], tried.get((event.node, event.payload)), event)
+    return truth
+
+
+def seen_by_publishers(attempts: Iterable[Attempt]) -> list[checkers.Published]:
+    return [
+        checkers.Published(
+            attempt.publisher,
+            attempt.node,
+            (attempt.payload,),
+            attempt.place[1] if attempt.place is not None else None,
+            attempt.place[2] if attempt.place is not None else None,
+            attempt.refused,
+            None,
+        )
+        for attempt in attempts
+    ]
+
+
+def in_order(attempts: Iterable[Attempt]) -> None:
+    """What one client published in one life of its broker stands in the order in which it published it."""
+    last: dict[tuple[str, str], int] = {}
+    for attempt in attempts:
+        if attempt.place is not None:
+            _, epoch, offset = attempt.place
+            if offset <= last.get((attempt.publisher, epoch), -1):
+                raise Violation(
+                    f"order: {attempt.payload!r} of {attempt.publisher} stands at {offset} of {epoch}, "
+                    "behind it what was published before"
+                )
+            last[attempt.publisher, epoch] = offset
+
+
+def histories_of(log: Log) -> list[History]:
+    """What a reader saw. One that keeps nothing is another reader after each restart."""
+    settings = log.settings
+    telling = _Telling(settings)
+    for record in log.records:
+        match record:
+            case {"opened": presented, "resumed": resumed, "position": position, "t": time_ns}:
+                telling.opened(time_ns, _places(presented or {}), resumed, _places(position))
+            case {"got": [node, epoch, messages], "position": position}:
+                if node not in telling.history.at:
+                    telling.history.add(Stands(node, (epoch, messages[0][0])))
+                for offset, topic, text, size in messages:
+                    telling.history.add(Got(node, epoch, offset, topic, payload_of(text, size)))
+                telling.look(_places(position))
+            case {"lost": [node, reason, missed, epoch, offset], "before": before}:
+                telling.look(_places(before))
+                own = telling.lived_before and node == settings.node
+                telling.history.add(Lost(node, Reason(reason), missed, (epoch, offset), None, own))
+            case {"failed": error} if error in NEVER:
+                raise Violation(f"{settings.name} was told {error}: {record['text']}")
+    return telling.histories
+
+
+class _Telling:
+    """One reader's records, told as a history."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.histories: list[History] = []
+        self.lived_before = False
+        """Whether its broker has ever had to learn of it from producers."""
+
+    @property
+    def history(self) -> History:
+        return self.histories[-1]
+
+    def opened(
+        self, time_ns: int, presented: dict[str, Place], resumed: bool, position: dict[str, Place]
+    ) -> None:
+        if not self.histories or self._settings.keeps == "nothing":
+            self._another()
+            self.history.add(Opened(time_ns, Kept.NOTHING, {}))
+        elif self._settings.keeps == "position":
+            self.history.add(Opened(time_ns, Kept.STORED, presented))
+        elif resumed and self._same_broker(position):
+            # It may be told of offsets that it passes over in the same breath: a move, not its beginning.
+            at = self.history.at
+            begins = {
+                n: min(p, at.get(n, p)) if _same(p, at.get(n)) else p for n, p in position.items()
+            }
+            self.history.add(Opened(time_ns, Kept.BROKER, begins))
+        else:
+            self.lived_before = True
+            self.history.add(Opened(time_ns, Kept.PRODUCERS, {}))
+        self.look(position)
+
+    def look(self, position: dict[str, Place]) -> None:
+        """What the application can see of its position, and what has become new in it."""
+        for node, place in position.items():
+            at = self.history.at.get(node)
+            if at is None:
+                self.history.add(Stands(node, place))
+            elif at != place:
+                self.history.add(Moved(node, place))
+
+    def _another(self) -> None:
+        settings = self._settings
+        wanted = Filter(tuple(settings.patterns))
+
+        def wants(message: Published) -> bool:
+            return wanted.wants(message.topic) and message.to in (None, settings.node)
+
+        name = f"{settings.name} on {settings.node}, life {len(self.histories)}"
+        self.histories.append(History(name, wants, earliest=settings.start == "earliest"))
+
+    def _same_broker(self, position: dict[str, Place]) -> bool:
+        """Whether its broker still lives the life in which the reader last was there: the own stream tells."""
+        own = self._settings.node
+        return own in position and _same(position[own], self.history.at.get(own))
+
+
+def check(
+    epochs: Mapping[str, Sequence[str]],
+    publishers: Iterable[Log],
+    readers: Iterable[Log],
+    capacity: int | None,
+    extra: Iterable[Attempt] = (),
+) -> tuple[list[Attempt], list[History]]:
+    """The whole guarantee over the logs of one run. `extra`: what nobody logged. Raises `Violation`."""
+    attempts = [*(attempt for log in publishers for attempt in attempts_of(log)), *extra]
+    histories = [history for log in readers for history in histories_of(log)]
+    for history in histories:
+        _only_known_streams(history, epochs)
+    truth = truth_of(epochs, attempts, histories, capacity)
+    in_order(attempts)
+    checkers.placed_as_told(seen_by_publishers(attempts), truth)
+    for history in histories:
+        checkers.no_phantom(history, truth)
+        checkers.no_duplicate(history)
+        checkers.no_gap(history, truth)
+        checkers.no_false_alarm(history, truth)
+    return attempts, histories
+
+
+def _accept(truth: Truth, attempt: Attempt) -> None:
+    assert attempt.place is not None
+    node, epoch, offset = attempt.place
+    if node != attempt.node or epoch not in truth[node].messages:
+        raise Violation(
+            f"G2: {attempt.publisher} was told {attempt.place}, of no life of its broker"
+        )
+    held = truth[node].messages[epoch].get(offset)
+    if held is not None:
+        raise Violation(
+            f"G2: {held.payload!r} and {attempt.payload!r} were both told {offset} of {epoch}"
+        )
+    truth[node].publish(epoch, offset, attempt.message)
+
+
+def _see(stream: StreamTruth, tried: Attempt | None, got: Got) -> None:
+    """A reader has it: so it is there, if its publisher tried and does not know better."""
+    if got.offset in stream.messages[got.epoch] or tried is None or tried.refused:
+        return
+    if tried.place is not None and stream.epochs.index(got.epoch) >= stream.epochs.index(
+        tried.place[1]
+    ):
+        return  # It was answered: only an earlier life of the broker can have it a second time.
+    stream.publish(got.epoch, got.offset, tried.message)
+
+
+def _only_known_streams(history: History, epochs: Mapping[str, Sequence[str]]) -> None:
+    for event in history.events:
+        match event:
+            case Got(node=node, epoch=epoch) | Lost(node=node, place=(epoch, _)):
+                if epoch not in epochs.get(node, ()):
+                    raise Violation(f"G2: {history.name}: no life of {node} is that of {event}")
+
+
+def _places(position: Mapping[str, Sequence[object]]) -> dict[str, Place]:
+    return {node: (str(epoch), int(str(offset))) for node, (epoch, offset) in position.items()}
+
+
+def _same(place: Place, other: Place | None) -> bool:
+    return other is not None and place[0] == other[0]

@@ -18,12 +18,10 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
-from typing import Final, TypeVar
-
-import msgpack
+from typing import Final
 
 from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
-from pubsubd_protocol.framing import PREFIX
+from pubsubd_protocol.layout import front, split
 from pubsubd_protocol.positions import Epoch, is_node_name
 from pubsubd_protocol.topics import split_topics
 
@@ -36,9 +34,6 @@ MAX_ENTRY_OVERHEAD = 512 * 1024
 PUBLISH_KIND: Final = 10
 ENTRY_KIND: Final = 25
 
-Container = TypeVar("Container", list[object], dict[object, object])
-
-_BIN32 = 0xC6
 _SWAP = sys.byteorder == "big"
 
 
@@ -271,13 +266,12 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
 def encode_batch(batch: Batch) -> tuple[bytes, bytes]:
     """The frame in which a publisher sends `batch`: its front, and its payloads as they are."""
     head = [batch.sequence, batch.retry, batch.to, batch.topics, batch.index, batch.lengths]
-    front, payloads = _front(PUBLISH_KIND, head, bytes(batch.payloads))
-    return front, payloads
+    return front(PUBLISH_KIND, head, bytes(batch.payloads))
 
 
 def read_batch(frame: memoryview) -> Batch:
     """The batch in a received PUBLISH frame. Its payloads are a view into the frame. Raises `ProtocolError`."""
-    head, payloads = _split(frame)
+    head, payloads = split(frame)
     match head:
         case [
             int() as sequence,
@@ -298,7 +292,7 @@ Head = tuple[str, Epoch, int, int, int, bytes, int, str | None, str, bytes, byte
 
 def _open(wire: bytes) -> tuple[Head, memoryview]:
     """The head of an entry's frame, its types checked, and a view of the payloads."""
-    fields, payloads = _split(wire)
+    fields, payloads = split(wire)
     match fields:
         case [
             str() as node,
@@ -321,96 +315,12 @@ def _open(wire: bytes) -> tuple[Head, memoryview]:
 
 
 def _encode(head: Sequence[object], payloads: bytes) -> tuple[bytes, ...]:
-    front, payloads = _front(ENTRY_KIND, head, payloads)
+    begin, payloads = front(ENTRY_KIND, head, payloads)
     # Two buffers spare large payloads a copy; for small ones the copy is cheaper than the second buffer.
-    return (front, payloads) if len(payloads) > _JOIN_BELOW else (front + payloads,)
+    return (begin, payloads) if len(payloads) > _JOIN_BELOW else (begin + payloads,)
 
 
 _JOIN_BELOW = 4096
-
-
-def _front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, bytes]:
-    packed: bytes = msgpack.packb(head)
-    body = b"".join(
-        (
-            bytes((0x93, kind, _BIN32)),
-            PREFIX.pack(len(packed)),
-            packed,
-            bytes((_BIN32,)),
-            PREFIX.pack(len(payloads)),
-        )
-    )
-    return PREFIX.pack(len(body) + len(payloads)) + body, payloads
-
-
-def _split(frame: bytes | memoryview) -> tuple[list[object], memoryview]:
-    """Head and payloads of `[kind, bin head, bin payloads]`; the head is unpacked, the payloads are a view."""
-    view = memoryview(frame)
-    head, rest = _bin(view, 6)
-    payloads, rest = _bin(view, rest)
-    if view[4] < 0x93:
-        raise ProtocolError("malformed", "a batch has a head and payloads")
-    if view[4] == 0x93 and rest != len(view):
-        raise ProtocolError("malformed", f"{len(view) - rest} bytes after the payloads")
-    fields = unpack_limited(head)
-    if not isinstance(fields, list):
-        raise ProtocolError("malformed", "the head of a batch is no array")
-    return fields, payloads
-
-
-def _bin(view: memoryview, at: int) -> tuple[memoryview, int]:
-    try:
-        marker = view[at]
-        size = {0xC4: 1, 0xC5: 2, _BIN32: 4}[marker]
-        start = at + 1 + size
-        stop = start + int.from_bytes(view[at + 1 : start], "big")
-    except (KeyError, IndexError):
-        raise ProtocolError("malformed", f"expected msgpack bin at byte {at} of a batch") from None
-    if stop > len(view):
-        raise ProtocolError(
-            "malformed", f"{stop - start} bytes announced, {len(view) - start} there"
-        )
-    return view[start:stop], stop
-
-
-MAX_ITEMS = 16_384
-_SURELY_SMALL = 16 * 1024
-
-
-def unpack_limited(packed: bytes | memoryview, longest_map: int = 32) -> object:
-    """One msgpack object. Raises `ProtocolError`.
-
-    Arrays and maps are short, and all of them together hold at most `MAX_ITEMS`, so that nesting can't
-    take memory: an empty array is one byte here and sixty-four as an object.
-    """
-    # Counting costs a call per container. What is short can't hold many, and goes without.
-    count = None if len(packed) <= _SURELY_SMALL else _item_counter()
-    try:
-        return msgpack.unpackb(
-            packed,
-            max_array_len=32,
-            max_map_len=longest_map,
-            max_ext_len=0,
-            list_hook=count,
-            object_hook=count,
-        )
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise ProtocolError(
-            "malformed", f"msgpack: {type(error).__name__}: {str(error)[:200]}"
-        ) from None
-
-
-def _item_counter() -> Callable[[Container], Container]:
-    left = MAX_ITEMS
-
-    def count(container: Container) -> Container:
-        nonlocal left
-        left -= 1 + len(container)
-        if left < 0:
-            raise ProtocolError("malformed", f"more than {MAX_ITEMS} items in one frame")
-        return container
-
-    return count
 
 
 def _check_columns(joined: str, index: bytes, lengths: bytes, total: int, max_message: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pubsubd_broker.core.config import HANDSHAKE_BYTES, HANDSHAKE_NS, MAX_OUTBOX_BYTES, Now
+from pubsubd_broker.core.greeting import greet, welcomed
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.codec import decode, encode
@@ -173,10 +174,10 @@ class Connection:
         elif self.end is not None:
             self.end.received(frame, now)
         elif self.target is None and isinstance(frame, Hello):
-            self.end = self._node.greet(self, frame, now)
+            self.end = greet(self._node, self, frame)
             self.reader.limit = self._node.config.max_frame
         elif self.target is not None and isinstance(frame, Welcome):
-            self.end = self._node.welcomed(self, self.target, frame)
+            self.end = welcomed(self._node, self, self.target, frame)
             self.reader.limit = (
                 max(frame.max_frame, self._node.config.max_frame) + MAX_ENTRY_OVERHEAD
             )

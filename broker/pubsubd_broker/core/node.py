@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pubsubd_broker.core.client_ends import ControlEnd, PublisherEnd, SessionEnd
 from pubsubd_broker.core.config import (
     MAX_CONNECTIONS,
     MAX_CONSUMERS,
-    MAX_PRODUCERS,
     MAX_PUBLISHERS,
     PUBLISH_WINDOW,
     Config,
     Now,
 )
-from pubsubd_broker.core.connection import Connection, End
+from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.counters import Counters
 from pubsubd_broker.core.dialling import Address, Target
@@ -38,17 +36,13 @@ from pubsubd_protocol.attach import Answer, At, Claim, Expired
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
-    MAGIC,
-    VERSION,
     Attached,
     CursorExpired,
-    Hello,
     Receipt,
     Refused,
     Rejected,
-    Welcome,
 )
-from pubsubd_protocol.positions import Epoch, is_node_name
+from pubsubd_protocol.positions import Epoch
 
 
 class Node:
@@ -112,7 +106,7 @@ class Node:
         return connection
 
     def dial_failed(self, target: Target, error: str, now: Now, chance: float) -> None:
-        self._target_failed(target, error)
+        self.target_failed(target, error)
         target.failed(now.mono_ns, chance)
 
     def wake(self, connection: Connection) -> None:
@@ -167,66 +161,6 @@ class Node:
         return ["draining", *causes] if self.draining else causes
 
     # The connections' side.
-
-    def greet(self, connection: Connection, hello: Hello, now: Now) -> End | None:
-        """Somebody says hello: the end that serves it, or None and it has been refused."""
-        if hello.magic != MAGIC:
-            raise ProtocolError("greeting", f"expected {MAGIC!r}, found {hello.magic!r}")
-        if not hello.lowest <= VERSION <= hello.highest:
-            spoken = f"{hello.lowest}..{hello.highest}"
-            connection.refuse(
-                "version",
-                f"this broker speaks version {VERSION} of the protocol, the other end {spoken}",
-            )
-        elif (hello.role == "peer") != connection.peers:
-            connection.refuse(
-                "role",
-                f"a {hello.role} is not served here: peers dial TCP, clients the Unix socket",
-            )
-        elif self.draining and hello.role != "control":
-            connection.refuse("draining", f"{self.name} is stopping")
-        elif hello.role == "peer":
-            return self._greet_consumer(connection, hello, now)
-        else:
-            return self._greet_client(connection, hello)
-        return None
-
-    def welcomed(self, connection: Connection, target: Target, welcome: Welcome) -> End | None:
-        """A producer answered the dial: the end that pulls its stream, or None if it is not to be used."""
-        if welcome.version != VERSION:
-            raise ProtocolError(
-                "greeting", f"{welcome.node} chose version {welcome.version}, offered was {VERSION}"
-            )
-        target.node = welcome.node
-        link = self.producers.get(welcome.node)
-        clash = conflict(
-            welcome.node,
-            welcome.life,
-            self.name,
-            self.life,
-            [link.life] if link is not None else [],
-        )
-        if clash is not None:
-            code, detail = clash
-            target.is_self = code == "self"
-            connection.refuse(code, detail)
-            return None
-        if link is not None:
-            # A second address of a node whose stream is being pulled already.
-            target.reached = True
-            self._target_failed(target, f"{welcome.node} is linked by another address")
-            connection.close()
-            return None
-        if welcome.node not in self.replicas and len(self.replicas) >= MAX_PRODUCERS:
-            self._target_failed(
-                target, f"{MAX_PRODUCERS} streams are known already, that is the limit"
-            )
-            connection.close()
-            return None
-        end = self.producers[welcome.node] = ConsumerEnd(
-            self, connection, target, welcome.node, welcome.life
-        )
-        return end
 
     def publish(
         self, batch: Batch, publisher: Publisher, publisher_id: bytes, now: Now
@@ -296,7 +230,7 @@ class Node:
     def attaches(self, end: ProducerEnd, connection: Connection) -> bool:
         """A consumer asks for the stream: from now on this is its link. Or it is refused."""
         # Looked at again: two brokers of one name may have greeted before either attached.
-        clash = self._clash(end.consumer, end.life)
+        clash = self.clash(end.consumer, end.life)
         if clash is not None:
             connection.refuse(*clash)
             return False
@@ -353,7 +287,7 @@ class Node:
         """This node turns somebody away."""
         self.counters.connections_refused[code] += 1
         if connection.target is not None:
-            self._target_failed(connection.target, detail)
+            self.target_failed(connection.target, detail)
         self.notices.warning(
             "connection.refused", connection=connection.label, code=code, detail=detail
         )
@@ -370,12 +304,12 @@ class Node:
             )
             return
         target.is_self = refused.code == "self"
-        self._target_failed(target, f"{refused.detail} ({refused.code})")
+        self.target_failed(target, f"{refused.detail} ({refused.code})")
 
     def violated(self, connection: Connection, error: ProtocolError) -> None:
         self.counters.protocol_errors[error.kind] += 1
         if connection.target is not None:
-            self._target_failed(connection.target, str(error))
+            self.target_failed(connection.target, str(error))
         self.notices.warning(
             "protocol.violated", connection=connection.label, kind=error.kind, detail=error.detail
         )
@@ -404,47 +338,13 @@ class Node:
         yield self.stream
         yield from self.replicas.values()
 
-    def _greet_consumer(self, connection: Connection, hello: Hello, now: Now) -> End | None:
-        name = hello.name
-        if not is_node_name(name):
-            raise ProtocolError("greeting", f"{name!r} is no node name")
-        clash = self._clash(name, hello.life)
-        if clash is not None:
-            connection.refuse(*clash)
-            return None
-        if not self.registry.admits(name):
-            connection.refuse(
-                "too_many_consumers", f"{MAX_CONSUMERS} consumers are registered, that is the limit"
-            )
-            return None
-        self._welcome(connection)
-        return ProducerEnd(self, connection, name, hello.life)
-
-    def _clash(self, name: str, life: bytes) -> tuple[str, str] | None:
+    def clash(self, name: str, life: bytes) -> tuple[str, str] | None:
         """Why a consumer that calls itself `name` is turned away, if it is."""
         linked, producer = self.consumers.get(name), self.producers.get(name)
         live = [end.life for end in (linked and linked[0], producer) if end is not None]
         return conflict(name, life, self.name, self.life, live)
 
-    def _greet_client(self, connection: Connection, hello: Hello) -> End:
-        self._welcome(connection)
-        match hello.role:
-            case "publisher":
-                return PublisherEnd(self, connection, hello.life, hello.spoke_to)
-            case "session":
-                return SessionEnd(self, connection, hello.life)
-            case _:
-                return ControlEnd(self, connection)
-
-    def _welcome(self, connection: Connection) -> None:
-        config = self.config
-        connection.send(
-            Welcome(
-                VERSION, self.name, self.life, config.max_message, config.max_frame, PUBLISH_WINDOW
-            )
-        )
-
-    def _target_failed(self, target: Target, error: str) -> None:
+    def target_failed(self, target: Target, error: str) -> None:
         """Says it once, not at every attempt."""
         sentence = f"{target.label}: {error}"
         if target.error != sentence:

@@ -114,7 +114,8 @@ class ProducerEnd:
         assert self._cursor is not None
         sent = self._cursor.position
         offset = ack.position.offset
-        if ack.node != self._stream.node or ack.position.epoch != sent.epoch:
+        # An entry of an earlier epoch leaves the cursor there; whoever attached knows the present one.
+        if ack.node != self._stream.node or ack.position.epoch != self._stream.epoch:
             raise ProtocolError("ack", f"{self.consumer} acknowledged another stream or epoch")
         if not self.acknowledged <= offset <= sent.offset:
             raise ProtocolError(

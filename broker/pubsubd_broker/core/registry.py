@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 
 
 class Registered:

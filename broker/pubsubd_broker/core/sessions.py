@@ -8,8 +8,8 @@ from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
-from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
 from pubsubd_protocol.errors import ConnectionRefused
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import Attached, Subscribe
 from pubsubd_protocol.positions import NO_EPOCH, Position
 

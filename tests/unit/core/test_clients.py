@@ -13,8 +13,8 @@ from pubsubd_broker.core.config import FETCH_BYTES, MAX_OUTBOX_BYTES, PUBLISH_WI
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Reason
-from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
 from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import (
     Ack,
     CursorExpired,

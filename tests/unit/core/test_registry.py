@@ -9,8 +9,8 @@ from tests.unit.core.builders import at, view
 
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_protocol.attach import At, Expired, Remembered, resolve
-from pubsubd_protocol.codec import MAX_NAMED_SESSIONS
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 
 TTL = 100
 

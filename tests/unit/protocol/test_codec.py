@@ -17,9 +17,10 @@ from tests.unit.protocol.samples import AT_300, EPOCH, SAMPLES
 from tests.unit.protocol.strategies import same
 
 from pubsubd_protocol import frames
-from pubsubd_protocol.codec import KINDS, MAX_CONTROL_BYTES, MAX_STREAMS, decode, encode
+from pubsubd_protocol.codec import KINDS, MAX_CONTROL_BYTES, decode, encode
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.framing import FrameReader
 
 LIMIT = 16 * 1024 * 1024

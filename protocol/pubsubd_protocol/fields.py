@@ -1,0 +1,233 @@
+"""The fields of control frames: what each may be, checked as it is taken, and how it is packed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
+
+from pubsubd_protocol.attach import (
+    At,
+    Claim,
+    Earliest,
+    FromStart,
+    Reason,
+    Remembered,
+    Resume,
+)
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.positions import (
+    EPOCH_BYTES,
+    MAX_LINEAGE,
+    Epoch,
+    Lineage,
+    Position,
+    StreamView,
+    is_node_name,
+)
+
+T = TypeVar("T")
+Check = Callable[[object], T]
+
+MAX_NAMED_SESSIONS = 256
+MAX_SESSION_NAME = 128
+MAX_STREAMS = 1024
+
+
+class Fields:
+    """The fields of a received frame, taken in order; each is checked as it is taken."""
+
+    __slots__ = ("_at", "_fields")
+
+    def __init__(self, fields: list[object]) -> None:
+        self._fields = fields
+        self._at = 1
+
+    def take(self, check: Check[T]) -> T:
+        if self._at >= len(self._fields):
+            raise ProtocolError(
+                "malformed", f"field {self._at} of frame {self._fields[0]} is missing"
+            )
+        value = self._fields[self._at]
+        self._at += 1
+        try:
+            return check(value)
+        except (Wrong, ValueError, TypeError) as error:
+            raise ProtocolError(
+                "malformed", f"field {self._at - 1} of frame {self._fields[0]}: {error}"
+            ) from None
+
+    def take_or(self, check: Check[T], default: T) -> T:
+        return self.take(check) if self._at < len(self._fields) else default
+
+
+class Wrong(Exception):
+    """A field's value is not what it has to be."""
+
+
+def check_int(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise Wrong(f"expected an unsigned integer, found {_show(value)}")
+    return value
+
+
+def check_bool(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Wrong(f"expected true or false, found {_show(value)}")
+    return value
+
+
+def check_text(longest: int) -> Check[str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or len(value) > longest:
+            raise Wrong(f"expected a string of at most {longest} characters, found {_show(value)}")
+        return value
+
+    return check
+
+
+def check_word_of(words: tuple[str, ...]) -> Check[str]:
+    def check(value: object) -> str:
+        if value not in words:
+            raise Wrong(f"expected one of {', '.join(words)}, found {_show(value)}")
+        return str(value)
+
+    return check
+
+
+def check_maybe(check: Check[T]) -> Check[T | None]:
+    return lambda value: None if value is None else check(value)
+
+
+def check_epoch(value: object) -> Epoch:
+    if not isinstance(value, bytes) or len(value) != EPOCH_BYTES:
+        raise Wrong(f"expected {EPOCH_BYTES} bytes, found {_show(value)}")
+    return Epoch(value)
+
+
+def check_node(value: object) -> str:
+    if not isinstance(value, str) or not is_node_name(value):
+        raise Wrong(f"expected a node name, found {_show(value)}")
+    return value
+
+
+def check_list(value: object, longest: int) -> list[object]:
+    if not isinstance(value, list) or len(value) > longest:
+        raise Wrong(f"expected an array of at most {longest}, found {_show(value)}")
+    return value
+
+
+def check_map(value: object, longest: int) -> dict[object, object]:
+    if not isinstance(value, dict) or len(value) > longest:
+        raise Wrong(f"expected a map of at most {longest}, found {_show(value)}")
+    return value
+
+
+def check_position(value: object) -> Position:
+    epoch, offset = check_list(value, 2)
+    return Position(check_epoch(epoch), check_int(offset))
+
+
+def check_positions(value: object) -> dict[str, Position]:
+    return {
+        check_node(node): check_position(place)
+        for node, place in check_map(value, MAX_STREAMS).items()
+    }
+
+
+def check_named(value: object) -> dict[str, int]:
+    return {
+        check_session_name(name): check_int(offset)
+        for name, offset in check_map(value, MAX_NAMED_SESSIONS).items()
+    }
+
+
+def check_named_moves(value: object) -> dict[str, int | None]:
+    moves = check_map(value, MAX_NAMED_SESSIONS).items()
+    return {
+        check_session_name(name): None if offset is None else check_int(offset)
+        for name, offset in moves
+    }
+
+
+def check_session_name(value: object) -> str:
+    name = check_text(MAX_SESSION_NAME)(value)
+    if not name or not name.isprintable():
+        raise Wrong(f"expected a printable session name, found {_show(value)}")
+    return name
+
+
+def check_patterns(value: object) -> tuple[str, ...]:
+    joined = check_text(2**20)(value)
+    return tuple(joined.split("\n")) if joined else ()
+
+
+def check_lineage(value: object) -> Lineage:
+    return tuple((p.epoch, p.offset) for p in map(check_position, check_list(value, MAX_LINEAGE)))
+
+
+def check_view(value: object) -> StreamView:
+    epoch, lineage, oldest, following = check_list(value, 4)
+    view = StreamView(
+        check_epoch(epoch), check_lineage(lineage), check_int(oldest), check_int(following)
+    )
+    if view.oldest > view.next:
+        raise Wrong(f"oldest {view.oldest} beyond next {view.next}")
+    return view
+
+
+def check_reason(value: object) -> Reason:
+    return Reason(check_text(32)(value))
+
+
+def check_answer(value: object) -> Resume | Reason:
+    return (
+        Resume(value) if isinstance(value, int) and check_int(value) >= 0 else check_reason(value)
+    )
+
+
+_CLAIM_WORDS: Final = ("at", "start", "earliest", "remembered", "waiting")
+
+
+def check_claim(value: object) -> Claim:
+    if isinstance(value, list):
+        return At(check_position(value))
+    match check_word_of(_CLAIM_WORDS[1:])(value):
+        case "start":
+            return FromStart()
+        case "earliest":
+            return Earliest()
+        case word:
+            return Remembered(waiting=word == "waiting")
+
+
+def _show(value: object) -> str:
+    text = repr(value) if not isinstance(value, (list, dict, bytes, str)) else ""
+    return text[:80] or f"{type(value).__name__} of {len(cast(bytes, value))}"
+
+
+def pack_claim(claim: Claim) -> object:
+    match claim:
+        case At(position):
+            return pack_position(position)
+        case FromStart():
+            return "start"
+        case Earliest():
+            return "earliest"
+        case Remembered(waiting):
+            return "waiting" if waiting else "remembered"
+
+
+def pack_position(position: Position) -> list[object]:
+    return [position.epoch, position.offset]
+
+
+def pack_positions(positions: dict[str, Position]) -> dict[str, list[object]]:
+    return {node: pack_position(p) for node, p in positions.items()}
+
+
+def pack_view(view: StreamView) -> list[object]:
+    return [view.epoch, [[epoch, end] for epoch, end in view.lineage], view.oldest, view.next]
+
+
+def pack_answer(answer: Resume | Reason) -> object:
+    return answer.offset if isinstance(answer, Resume) else answer.value

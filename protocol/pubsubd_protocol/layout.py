@@ -1,0 +1,103 @@
+"""How the frame of a batch is laid out: its head apart from its payloads; and msgpack within limits.
+
+So the numbers can be read without touching a payload, and payloads pass without being looked into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import msgpack
+
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.framing import PREFIX
+
+Container = TypeVar("Container", list[object], dict[object, object])
+
+_BIN32 = 0xC6
+
+
+def front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, bytes]:
+    """The frame `[kind, bin head, bin payloads]`: all before the payloads, and the payloads as they are."""
+    packed: bytes = msgpack.packb(head)
+    body = b"".join(
+        (
+            bytes((0x93, kind, _BIN32)),
+            PREFIX.pack(len(packed)),
+            packed,
+            bytes((_BIN32,)),
+            PREFIX.pack(len(payloads)),
+        )
+    )
+    return PREFIX.pack(len(body) + len(payloads)) + body, payloads
+
+
+def split(frame: bytes | memoryview) -> tuple[list[object], memoryview]:
+    """Head and payloads of `[kind, bin head, bin payloads]`; the head is unpacked, the payloads are a view."""
+    view = memoryview(frame)
+    head, rest = _bin(view, 6)
+    payloads, rest = _bin(view, rest)
+    if view[4] < 0x93:
+        raise ProtocolError("malformed", "a batch has a head and payloads")
+    if view[4] == 0x93 and rest != len(view):
+        raise ProtocolError("malformed", f"{len(view) - rest} bytes after the payloads")
+    fields = unpack_limited(head)
+    if not isinstance(fields, list):
+        raise ProtocolError("malformed", "the head of a batch is no array")
+    return fields, payloads
+
+
+def _bin(view: memoryview, at: int) -> tuple[memoryview, int]:
+    try:
+        marker = view[at]
+        size = {0xC4: 1, 0xC5: 2, _BIN32: 4}[marker]
+        start = at + 1 + size
+        stop = start + int.from_bytes(view[at + 1 : start], "big")
+    except (KeyError, IndexError):
+        raise ProtocolError("malformed", f"expected msgpack bin at byte {at} of a batch") from None
+    if stop > len(view):
+        raise ProtocolError(
+            "malformed", f"{stop - start} bytes announced, {len(view) - start} there"
+        )
+    return view[start:stop], stop
+
+
+MAX_ITEMS = 16_384
+_SURELY_SMALL = 16 * 1024
+
+
+def unpack_limited(packed: bytes | memoryview, longest_map: int = 32) -> object:
+    """One msgpack object. Raises `ProtocolError`.
+
+    Arrays and maps are short, and all of them together hold at most `MAX_ITEMS`, so that nesting can't
+    take memory: an empty array is one byte here and sixty-four as an object.
+    """
+    # Counting costs a call per container. What is short can't hold many, and goes without.
+    count = None if len(packed) <= _SURELY_SMALL else _item_counter()
+    try:
+        return msgpack.unpackb(
+            packed,
+            max_array_len=32,
+            max_map_len=longest_map,
+            max_ext_len=0,
+            list_hook=count,
+            object_hook=count,
+        )
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError(
+            "malformed", f"msgpack: {type(error).__name__}: {str(error)[:200]}"
+        ) from None
+
+
+def _item_counter() -> Callable[[Container], Container]:
+    left = MAX_ITEMS
+
+    def count(container: Container) -> Container:
+        nonlocal left
+        left -= 1 + len(container)
+        if left < 0:
+            raise ProtocolError("malformed", f"more than {MAX_ITEMS} items in one frame")
+        return container
+
+    return count

@@ -60,6 +60,7 @@ class Outgoing:
         "_topics",
         "batch",
         "deadline",
+        "may_stand",
         "opened_at",
         "outcome",
         "room",
@@ -80,6 +81,8 @@ class Outgoing:
         self._payloads: list[bytes] = []
         self.batch: Batch | None = None
         """What was written to a socket; None as long as nothing of it was."""
+        self.may_stand = False
+        """Whether it may have been accepted, for all that is known."""
         self.opened_at: float | None = None
         self.deadline: float | None = None
         """Both set at the end of the loop turn in which it was opened."""

@@ -25,7 +25,7 @@ from pubsubd_protocol.errors import (
 
 
 class BrokerUnavailable(PubSubError):
-    """Nobody answers at `socket`. A publish that ends so was never sent; `failed` counts its messages."""
+    """Nobody answers at `socket`. A publish that ends so is not in the stream; `failed` counts its messages."""
 
     retriable = True
 

@@ -53,14 +53,18 @@ class Outbox:
         self._max_message = max_message
         self._review()
 
-    def disconnected(self, why: str) -> None:
+    def disconnected(self, why: str, *, turned_away: bool = False) -> None:
+        """`turned_away`: the broker has said that it took nothing of what it has not answered."""
         self._connected = False
         self.lost_because = why
         unanswered = [outgoing for outgoing in self._in_flight if outgoing.outcome is None]
         self._in_flight.clear()
         for outgoing in unanswered:
             assert outgoing.batch is not None
-            outgoing.batch.retry = True
+            if turned_away and not outgoing.batch.retry:
+                outgoing.may_stand = False
+            else:
+                outgoing.batch.retry = True
         self._pending.extendleft(reversed(unanswered))
 
     def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
@@ -116,6 +120,7 @@ class Outbox:
             if batch is None:
                 batch = outgoing.write_as(self._sequence)
                 self._sequence += 1
+            outgoing.may_stand = True
             self._in_flight.append(outgoing)
             buffers.extend(encode_batch(batch))
         return buffers
@@ -185,7 +190,7 @@ class Outbox:
 
     def _give_up(self, outgoing: Outgoing, why: str) -> Outgoing:
         error: PubSubError
-        if outgoing.batch is not None:
+        if outgoing.may_stand:
             error = PublishUnknown(f"it was sent, {why} ({self.lost_because})")
         else:
             error = BrokerUnavailable(self._socket, f"{why} ({self.lost_because})")

@@ -10,7 +10,7 @@ from pubsubd.connection import Connection, Dialler, unexpected
 from pubsubd.errors import BrokerUnavailable, ClientClosed, PublishRejected, PublishUnknown
 from pubsubd.outbox import Outbox
 from pubsubd.redial import Redial
-from pubsubd_protocol.errors import PubSubError
+from pubsubd_protocol.errors import ConnectionRefused, PubSubError
 from pubsubd_protocol.frames import Frame, Receipt, Rejected
 from pubsubd_protocol.positions import is_node_name
 
@@ -124,7 +124,9 @@ class Publisher:
     def lost(self, connection: Connection, why: PubSubError) -> None:
         if connection is self._connection:
             self._connection = None
-            self.outbox.disconnected(str(why))
+            # A stopping broker answers what it took before it says so.
+            turned_away = isinstance(why, ConnectionRefused) and why.code == "draining"
+            self.outbox.disconnected(str(why), turned_away=turned_away)
             self._on_lost(why)
             self._lost.set_result(why)
 

@@ -260,3 +260,36 @@ def test_an_error_is_another_object_for_each_who_gets_it() -> None:
     assert str(one) == str(other)
     assert isinstance(other, BrokerUnavailable)
     assert other.socket == "/socket"
+
+
+def test_what_a_stopping_broker_turned_away_was_not_published_and_goes_out_as_new() -> None:
+    outbox = connected()
+    expires, goes_on = put(outbox, b"0", timeout_s=1.0), put(outbox, b"1", timeout_s=5.0)
+    assert len(written(outbox)) == 2
+    outbox.disconnected("a is stopping", turned_away=True)
+    assert outbox.expire(1.0) == [expires]
+    assert isinstance(expires.outcome, Failed)
+    assert isinstance(expires.outcome.error(), BrokerUnavailable)
+    outbox.connected("a", 4, 1024 * 1024)
+    (batch,) = written(outbox)
+    assert (bytes(batch.payloads), batch.retry) == (b"1", False)
+    outbox.disconnected("lost")
+    assert outbox.expire(5.0) == [goes_on]
+    assert isinstance(goes_on.outcome, Failed)
+    assert isinstance(goes_on.outcome.error(), PublishUnknown)
+
+
+def test_a_retry_that_a_stopping_broker_turned_away_may_stand_from_before() -> None:
+    outbox = connected()
+    outgoing = put(outbox, b"0", timeout_s=1.0)
+    written(outbox)
+    outbox.disconnected("lost")
+    outbox.connected("a", 4, 1024 * 1024)
+    written(outbox)
+    outbox.disconnected("a is stopping", turned_away=True)
+    outbox.connected("a", 4, 1024 * 1024)
+    (batch,) = written(outbox)
+    assert batch.retry
+    outbox.expire(1.0)
+    assert isinstance(outgoing.outcome, Failed)
+    assert isinstance(outgoing.outcome.error(), PublishUnknown)

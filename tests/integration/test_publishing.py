@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 from collections.abc import AsyncIterator
 
@@ -196,5 +197,35 @@ def test_a_publisher_goes_on_by_itself_when_its_broker_is_restarted(
             assert receipt.offset == 0
             await wait_until_async(lambda: len(news) == 2, DEADLINE_S, "the callbacks")
             assert news == ["lost", "restored"]
+
+    asyncio.run(scenario())
+
+
+def test_a_publish_that_a_stopping_broker_turned_away_was_certainly_not_published(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(2)
+    a, b = cluster["a"], cluster["b"]
+    accepted: list[int] = []
+
+    async def publish_for_ever(client: Client) -> None:
+        for number in itertools.count():
+            await client.publish("x", number, timeout=0.3)
+            accepted.append(number)
+
+    async def scenario() -> None:
+        async with pubsubd.connect(a.socket) as client, subscribed(b) as on_b:
+            # As long as b has not got what was accepted, a does not end: it turns publishers away.
+            await in_thread(b.pause)
+            await client.publish("x", "first")
+            stopping = asyncio.create_task(in_thread(a.stop))
+            with pytest.raises(BrokerUnavailable):
+                await within(publish_for_ever(client), "the refusal")
+            await in_thread(b.resume)
+            assert await stopping == 0
+            async with pubsubd.connect(b.socket) as at_b:
+                await at_b.publish("x", "end")
+            came = await payloads_to(on_b, "end")
+            assert came == ["first", *accepted, "end"]
 
     asyncio.run(scenario())

@@ -231,7 +231,11 @@ def check(
     truth = truth_of(epochs, attempts, histories, capacity)
     in_order(attempts)
     checkers.placed_as_told(seen_by_publishers(attempts), truth)
+    # Nothing was ever evicted if not even all attempts together fill a ring.
+    all_held = capacity is not None and len(attempts) <= capacity
     for history in histories:
+        if all_held:
+            _only_restarts(history)
         checkers.no_phantom(history, truth)
         checkers.no_duplicate(history)
         checkers.no_gap(history, truth)
@@ -271,6 +275,12 @@ def _only_known_streams(history: History, epochs: Mapping[str, Sequence[str]]) -
             case Got(node=node, epoch=epoch) | Lost(node=node, place=(epoch, _)):
                 if epoch not in epochs.get(node, ()):
                     raise Violation(f"G2: {history.name}: no life of {node} is that of {event}")
+
+
+def _only_restarts(history: History) -> None:
+    for event in history.events:
+        if isinstance(event, Lost) and event.reason is not Reason.STATE_LOST:
+            raise Violation(f"G4: {history.name}: {event}, though every ring held everything")
 
 
 def _places(position: Mapping[str, Sequence[object]]) -> dict[str, Place]:

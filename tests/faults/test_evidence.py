@@ -160,8 +160,15 @@ def test_a_named_session_may_get_again_what_it_had_not_acknowledged_but_not_less
 
 def test_an_alarm_within_what_the_ring_holds_is_refused() -> None:
     overrun = reader(opened(a=[OLD, 0]), lost("overwritten", 12, OLD, 12, {"a": [OLD, 0]}))
-    passes(accepted("x"), overrun, capacity=11)
-    refused("G4", accepted("x"), overrun, capacity=12)
+    published = accepted(*"abcdefghijklm")
+    passes(published, overrun, capacity=11)
+    refused("the ring holds", published, overrun, capacity=12)
+
+
+def test_what_no_ring_lost_is_never_unseen() -> None:
+    unseen = reader(opened(), lost("unseen", None, OLD, 12, {}))
+    passes(accepted("x", "y"), unseen, capacity=1)
+    refused("held everything", accepted("x", "y"), unseen, capacity=2)
 
 
 def test_an_alarm_for_the_wrong_reason_is_refused() -> None:

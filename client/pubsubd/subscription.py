@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Self
 
@@ -114,7 +114,7 @@ class Subscription:
             self._handed(message)
         return message
 
-    async def events(self) -> AsyncIterator[Message | CursorExpired]:
+    async def events(self) -> AsyncGenerator[Message | CursorExpired, None]:
         """Messages and gaps alike, in their order; `on_expired` is not called."""
         while await self._ask():
             if self._inbox.notice is not None:
@@ -126,7 +126,7 @@ class Subscription:
                     self._handed(message)
                 yield message
 
-    async def batches(self) -> AsyncIterator[list[Message]]:
+    async def batches(self) -> AsyncGenerator[list[Message], None]:
         """The messages in lists, never empty, as they were published together. Gaps as in iterating."""
         while await self._ask():
             if self._inbox.notice is not None:

@@ -22,6 +22,7 @@ class Acks:
         self.manual = manual
         self._sent: dict[str, Position] = {}
         self._acknowledged: dict[str, Position] = {}
+        self._began: dict[str, Position] = {}
         self._latest: dict[str, tuple[str, int]] = {}
         self._epochs: dict[str, list[str]] = {}
 
@@ -35,6 +36,9 @@ class Acks:
         if message.epoch not in epochs:
             epochs.append(message.epoch)
             del epochs[:-REMEMBERED_EPOCHS]
+        if message.node not in self._began:
+            epoch = Epoch(bytes.fromhex(message.epoch))
+            self._began[message.node] = Position(epoch, message.offset)
         self._latest[message.node] = (message.epoch, message.offset)
 
     def acknowledge(self, message: Message) -> None:
@@ -67,10 +71,7 @@ class Acks:
         for node, position in settled.items():
             if self.manual and node in self._latest:
                 # The application has a message of this node that it has not acknowledged.
-                acknowledged = self._acknowledged.get(node)
-                if acknowledged is None:
-                    continue
-                position = acknowledged
+                position = self._acknowledged.get(node, self._began[node])
             if node in known and self._sent.get(node) != position:
                 self._sent[node] = position
                 acks.append(Ack(node, position))

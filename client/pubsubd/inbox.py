@@ -121,6 +121,15 @@ class Inbox:
             positions[node] = position
         return positions
 
+    def starts(self) -> dict[str, Position]:
+        """Where the application begins in streams of which it has been handed nothing yet, if that waits here."""
+        first: dict[str, Event | None] = {}
+        if self.notice is not None:
+            first[self.notice.node] = None
+        for event in self._events:
+            first.setdefault(_node(event), event)
+        return {node: event.position for node, event in first.items() if isinstance(event, Moved)}
+
     def _finish(self) -> None:
         if self._at is not None:
             node, position = self._at

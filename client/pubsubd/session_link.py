@@ -12,8 +12,8 @@ from pubsubd.resume import Event, Session
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
+from pubsubd_protocol.frames import Ack, FilterSet, Frame, SetFilter, Skip, Subscribed, Told
 from pubsubd_protocol.frames import CursorExpired as Expired
-from pubsubd_protocol.frames import FilterSet, Frame, SetFilter, Skip, Subscribed, Told
 from pubsubd_protocol.positions import Position, dump_positions
 
 NAME_GRACE_S: Final = 5.0
@@ -31,6 +31,9 @@ class Sink(Protocol):
 
     def begins(self, answer: Subscribed) -> None:
         """The session stands for the first time."""
+
+    def settled(self) -> list[Ack]:
+        """What the application is done with, to be said along with what was received when it resumes."""
 
     def resumes(self) -> None:
         """The session stands again, over a new connection."""
@@ -185,7 +188,11 @@ class SessionLink:
         self._filters_asked = 0
         self.known.clear()
         self._asked = self.session.patterns
-        connection.write([codec.encode(self.session.subscribe())])
+        frames: list[Frame] = [self.session.subscribe()]
+        if self.session.stood:
+            # In one write: a broker that was restarted must not take what was received for what is done with.
+            frames += self._sink.settled()
+        connection.write([codec.encode(frame) for frame in frames])
         try:
             async with asyncio.timeout(self._dialler.timeout_s):
                 await answer

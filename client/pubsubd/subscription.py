@@ -16,8 +16,8 @@ from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
 from pubsubd.resume import Event, Session
 from pubsubd.session_link import SessionLink, Stored
-from pubsubd_protocol.frames import Subscribed
-from pubsubd_protocol.positions import dump_positions
+from pubsubd_protocol.frames import Ack, Subscribed
+from pubsubd_protocol.positions import Position, dump_positions
 
 
 class Subscription:
@@ -163,9 +163,15 @@ class Subscription:
         self._inbox.begin(self._link.session.received)
         self._acks.stands(answer.positions)
 
-    def resumes(self) -> None:
+    def settled(self) -> list[Ack]:
+        if not self._named:
+            return []
         # What was acknowledged last may have been lost with the connection.
         self._acks.forget_sent()
+        settled = self._inbox.starts() | self._settled()
+        return self._acks.due(settled, self._link.session.received)
+
+    def resumes(self) -> None:
         if self._named:
             self._acknowledge_soon()
 
@@ -229,14 +235,16 @@ class Subscription:
         self._acks_due = False
         if not self._named or not self._link.stands:
             return
-        inbox, offset = self._inbox, None
-        if inbox.messages:
-            offset = inbox.messages[-1].offset
-        if self._unsettled is not None and not self._acks.manual:
-            offset = self._unsettled.offset
-        acks = self._acks.due(inbox.settled(offset), self._link.known)
+        acks = self._acks.due(self._settled(), self._link.known)
         if acks:
             self._link.write([*acks])
+
+    def _settled(self) -> dict[str, Position]:
+        """Behind all that the application is done with."""
+        offset = self._inbox.messages[-1].offset if self._inbox.messages else None
+        if self._unsettled is not None and not self._acks.manual:
+            offset = self._unsettled.offset
+        return self._inbox.settled(offset)
 
     async def _open(self) -> Self:
         async with self._opening:

@@ -286,6 +286,7 @@ def test_nothing_is_acknowledged_twice() -> None:
 
 def test_manual_acknowledges_no_further_than_was_said_and_never_back() -> None:
     acks = Acks(manual=True)
+    acks.stands({"a": at(0)})
     first, second, third = messages(0, 3)
     for message in (first, second, third):
         acks.handed(message)

@@ -1,0 +1,62 @@
+"""A named session that resumes on a broker without memory, and dies before it has said anything more."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.integration.cluster import wait_until_async
+from tests.integration.hostile import RawConnection, hello
+from tests.integration.steps import (
+    DEADLINE_S,
+    StartCluster,
+    cut,
+    events_to,
+    heal,
+    in_thread,
+    publish,
+    subscribed,
+    told,
+)
+
+import pubsubd
+from pubsubd_protocol.codec import encode
+from pubsubd_protocol.frames import Ack, Subscribe, Subscribed, Welcome
+from pubsubd_protocol.positions import Position, load_positions
+
+
+def test_what_was_received_and_not_handed_out_comes_again_after_both_have_crashed(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(2)
+    b = cluster["b"]
+
+    async def scenario() -> None:
+        async with pubsubd.connect(cluster["a"].socket) as at_a:
+            async with subscribed(b) as anybody:
+                begin = anybody.position
+            await publish(at_a, range(100))
+            await cut(cluster, "b", "a")
+            await in_thread(b.restart, signal.SIGKILL)
+            # What an application says that has received all of it and was handed eight, in its last moment.
+            received = load_positions(begin)
+            epoch = received["a"].epoch
+            received["a"] = Position(epoch, 100)
+            resumes = Subscribe((">",), "latest", received, epoch, "projector", True)
+            settled = Ack("a", Position(epoch, 8))
+            with RawConnection(b.socket) as raw:
+                raw.send(hello("session"))
+                assert isinstance(raw.frame(), Welcome)
+                raw.send(encode(resumes) + encode(settled))
+                assert isinstance(raw.frame(), Subscribed)
+            await wait_until_async(
+                lambda: not any(s["connected"] for s in b.status()["sessions"]), DEADLINE_S
+            )
+            await heal(cluster, "b", "a")
+            async with subscribed(b, name="projector") as projector:
+                await at_a.publish("numbers", "end")
+                events = told(await events_to(projector, "end"))
+        events.remove(("b", "state_lost", None))
+        assert events == [*range(8, 100), "end"]
+
+    asyncio.run(scenario())

@@ -151,7 +151,7 @@ def _faults(
 ) -> tuple[Fault, ...]:
     swarm = {
         "broker": chance.choice([0.5, 1.0, 2.0]),
-        "application": chance.choice([0.0, 0.5, 1.5]),
+        "application": chance.choice([0.0, 1.0, 2.5]),
         "peers": chance.choice([0.0, 1.0, 3.0]),
         "socket": chance.choice([0.0, 0.5, 1.5]),
     }

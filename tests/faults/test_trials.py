@@ -7,7 +7,7 @@ from tests.faults.plan import Kind, draw
 from tests.faults.run import figures, play
 
 SECONDS = 5.0
-SEEDS = (4, 17)
+SEEDS = (16, 7)
 """One with rings that hold everything, one with small rings."""
 
 

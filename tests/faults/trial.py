@@ -165,10 +165,10 @@ class Trial:
                 return lambda: self._stop_broker(first), lambda: self._wake_broker(first)
             case Kind.KILL_APPLICATION:
                 process = self._processes[first]
-                return lambda: self._count(fault, process.kill), lambda: self._revive(process)
+                return lambda: self._to(fault, process, process.kill), lambda: self._revive(process)
             case Kind.STOP_APPLICATION:
                 process = self._processes[first]
-                return lambda: self._count(fault, process.stop), process.go_on
+                return lambda: self._to(fault, process, process.stop), process.go_on
             case _:
                 return self._link_fault(fault)
 
@@ -198,6 +198,10 @@ class Trial:
     def _count(self, fault: Fault, step: Callable[[], object]) -> None:
         self.counts[fault.kind] += 1
         step()
+
+    def _to(self, fault: Fault, process: Process, step: Callable[[], None]) -> None:
+        if process.alive:
+            self._count(fault, step)
 
     def _is_starting(self, node: str) -> bool:
         return node in self._starting and not self._starting[node].done()

@@ -18,6 +18,7 @@ from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, St
 from tests.simulation.truth import Place, Published, StreamTruth, Truth
 
 from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.positions import NO_EPOCH
 from pubsubd_protocol.topics import Filter
 
 UNKNOWN: Final = frozenset({"PublishUnknown"})
@@ -25,6 +26,9 @@ UNKNOWN: Final = frozenset({"PublishUnknown"})
 
 NEVER: Final = frozenset({"ProtocolError", "InvalidPosition", "InvalidTopic", "ClientClosed"})
 """What no fault between two processes explains."""
+
+ENDED: Final[Place] = (NO_EPOCH.hex(), 0)
+"""A place in a history that is over, whichever it was."""
 
 
 @dataclass(slots=True)
@@ -152,6 +156,9 @@ def histories_of(log: Log) -> list[History]:
             case {"lost": [node, reason, missed, epoch, offset], "before": before}:
                 telling.look(_places(before))
                 own = telling.lived_before and node == settings.node
+                if own and node not in telling.history.at:
+                    # It is told before it knows its place: that was in the history that its broker has forgotten.
+                    telling.history.add(Stands(node, ENDED))
                 telling.history.add(Lost(node, Reason(reason), missed, (epoch, offset), None, own))
             case {"failed": error} if error in NEVER:
                 raise Violation(f"{settings.name} was told {error}: {record['text']}")

@@ -158,6 +158,16 @@ def test_a_named_session_may_get_again_what_it_had_not_acknowledged_but_not_less
     refused("G1", accepted("x", "y"), reader(*first, further, keeps="name"))
 
 
+def test_a_named_session_that_lived_before_its_broker_is_told_so_even_before_its_place() -> None:
+    def own(before: dict[str, Any]) -> Record:
+        record = lost("state_lost", None, OWN, 0, before)
+        return {**record, "lost": ["b", *record["lost"][1:]]}
+
+    first = opened(b=["c" * 32, 7])
+    passes(reader(first, opened(), own({}), keeps="name"))
+    refused("G4", reader(opened(), own({}), keeps="name"))
+
+
 def test_an_alarm_within_what_the_ring_holds_is_refused() -> None:
     overrun = reader(opened(a=[OLD, 0]), lost("overwritten", 12, OLD, 12, {"a": [OLD, 0]}))
     published = accepted(*"abcdefghijklm")

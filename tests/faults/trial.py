@@ -274,6 +274,7 @@ class Trial:
         try:
             wait_until(everywhere, CONVERGES_S, "the last message of every stream")
         except NotReached:
+            self._check()  # What broke may tell more than that something did.
             behind = {name: missing for name, missing in late.items() if missing}
             raise Violation(f"liveness: after {CONVERGES_S} s of peace: {behind}") from None
 

@@ -1,6 +1,8 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
 # make test    run the tests (TESTS="tests/unit -k ring", WORKERS=4)
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
+# make sim     run simulated clusters (SEED=17 replays and shrinks one, SEEDS=0..500)
+# make mutants put deliberate bugs in, one after the other: the simulator has to catch each
 # make check   everything that CI checks
 # make wheel   build the wheel into dist/
 
@@ -10,6 +12,7 @@ VENV   ?= .venv
 WORKERS ?= 2
 TESTS  ?= tests
 ARGS   ?=
+SEEDS  ?= 0..500
 MINUTES ?= 1
 SEED   ?=
 
@@ -41,6 +44,12 @@ test: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+sim: $(STAMP)
+	$(BIN)/python -m tests.simulation.run $(if $(SEED),$(SEED),$(SEEDS))
+
+mutants: $(STAMP)
+	$(BIN)/python -m tests.simulation.mutants
 
 check: lint types imports test
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.simulation.checkers import Held, Violation, bounded
 from tests.simulation.clockwork import MS
-from tests.simulation.truth import Published, StreamTruth
+from tests.simulation.ring import Ring
+from tests.simulation.tally import Tally
+from tests.simulation.truth import Place, Published, StreamTruth
 from tests.simulation.wires import Pipe, Wire
 
-from pubsubd_broker.core.config import Config
+from pubsubd_broker.core.config import Config, Now
 from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.dialling import Target
 from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Publisher
+from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.stream import Stream
-from pubsubd_protocol.entries import Batch
-from pubsubd_protocol.frames import Receipt, Rejected
-from pubsubd_protocol.positions import new_epoch
+from pubsubd_protocol.attach import Answer, Claim, Expired
+from pubsubd_protocol.entries import Batch, Entry
+from pubsubd_protocol.frames import Attached, CursorExpired, Receipt, Rejected
+from pubsubd_protocol.positions import MAX_LINEAGE, Lineage, new_epoch
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -28,13 +35,18 @@ TICK_NS = 50 * MS
 class WatchedStream(Stream):
     """A node's own stream that writes what it accepts into the truth."""
 
-    __slots__ = ("_truth", "_world")
+    __slots__ = ("_ring", "_truth", "_world")
 
-    def watch(self, world: World, truth: StreamTruth) -> None:
+    def watch(self, world: World, truth: StreamTruth, memory: Memory | None) -> None:
+        """Begins: with nothing, or with what an earlier life left."""
         self._world = world
         self._truth = truth
-        truth.begin(self.epoch.hex())
-        truth.held(0)
+        self._ring = Ring(self.log.max_messages, self.log.max_bytes, self.next)
+        for entry in memory.entries if memory is not None else ():
+            self.log.append(entry)
+            self._ring.enter(entry.first, entry.count, entry.size)
+        truth.begin(self.epoch.hex(), memory.end if memory is not None else None)
+        truth.held(self._ring.oldest)
 
     def publish(
         self,
@@ -61,8 +73,58 @@ class WatchedStream(Stream):
                 message = Published(topics[which], payload, publisher_id, batch.to, now_ns)
                 self._truth.publish(self.epoch.hex(), offset, message)
                 offset += 1
-            self._truth.held(self.view.oldest)
+            self._ring.enter(before, batch.count, self._newest_size())
+            oldest = self._ring.oldest
+            if self.view.oldest != oldest:
+                raise Violation(
+                    f"G4: the ring of {self.node} holds {self.view.oldest}..{self.next}, by its bounds "
+                    f"it has to hold from {oldest} on"
+                )
+            self._truth.held(oldest)
         return outcome
+
+    def _newest_size(self) -> int:
+        entry = self.log[self.log.end - 1]
+        assert isinstance(entry, Entry)
+        return entry.size
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a broker's next life begins with: the newest entries, up to `end`, which continues `lineage`."""
+
+    entries: tuple[Entry, ...]
+    offset: int
+    end: Place
+    lineage: Lineage
+
+
+class WatchedNode(Node):
+    """A node that counts which rows of the attach rule were taken."""
+
+    tally: Tally
+    _attaching = False
+
+    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
+        registered = self.registry.get(end.consumer)
+        self.tally.attached(claim, registered.cursor if registered is not None else None, answer)
+        self._attaching = True
+        super().consumer_attached(end, claim, answer, now)
+        self._attaching = False
+
+    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Answer) -> Replica:
+        if end.producer in self.replicas and isinstance(answer, Expired):
+            self.tally.marked(self, end.producer, attached.view)
+        return super().producer_attached(end, attached, answer)
+
+    def registration_expired(self, producer: str, expired: CursorExpired) -> None:
+        self.tally.marked(self, producer, expired.view)
+        super().registration_expired(producer, expired)
+
+    def consumer_expired(self, consumer: str, expired: Expired) -> None:
+        if not self._attaching:
+            self.tally.overrun(expired)
+        super().consumer_expired(consumer, expired)
 
 
 class BrokerSocket:
@@ -76,6 +138,7 @@ class BrokerSocket:
         self._ended = False
 
     def bytes_in(self, data: bytes) -> None:
+        self._broker.world.came(f"{self._broker.name} {self.connection.label}", data)
         view = memoryview(data)
         while view:
             space = self.connection.space()
@@ -100,9 +163,10 @@ class BrokerSocket:
         if self._ended:
             return
         if self.connection.writable or self.connection.closing:
-            for buffer in self.connection.pull(
-                self._broker.world.plan.quantum_bytes, self._broker.now
-            ):
+            world = self._broker.world
+            buffers = self.connection.pull(world.plan.quantum_bytes, self._broker.now)
+            self._broker.sent(self.connection, buffers)
+            for buffer in buffers:
                 self._out.send(buffer)
         if self.connection.closing:
             self._ended = True
@@ -121,23 +185,27 @@ class SimBroker:
     def __init__(self, world: World, name: str, peers: list[str]) -> None:
         self.world = world
         self.name = name
-        self.node: Node | None = None
+        self.node: WatchedNode | None = None
+        self.memory: Memory | None = None
+        """What its next life begins with, if it is to have anything."""
         self.paused = False
         self._peers = peers
         self._sockets: dict[Connection, BrokerSocket] = {}
         self._life = 0
-        self._deferred_ticks = False
+        self._chance = world.chance("broker", name, 0)
 
     @property
     def runs(self) -> bool:
         return self.node is not None and not self.paused
 
     @property
-    def now(self):  # type: ignore[no-untyped-def]
+    def now(self) -> Now:
         return self.world.clockwork.now
 
     def start(self) -> None:
-        plan, chance = self.world.plan, self.world.chance
+        plan, memory = self.world.plan, self.memory
+        self._life += 1
+        self._chance = self.world.chance("broker", self.name, self._life)
         config = Config(
             node=self.name,
             ring_messages=plan.ring_messages,
@@ -147,20 +215,23 @@ class SimBroker:
             heartbeat_ns=200 * MS,
             peer_timeout_ns=1000 * MS,
         )
-        epoch = new_epoch(chance.randbytes(16))
-        self._life += 1
+        epoch = new_epoch(self._chance.randbytes(16))
         self.paused = False
         self._sockets = {}
-        self.node = Node(config, epoch, [(peer, 1) for peer in self._peers], self.now)
+        self.node = WatchedNode(config, epoch, [(peer, 1) for peer in self._peers], self.now)
+        self.node.tally = self.world.tally
         stream = WatchedStream(
             self.name,
             epoch,
+            memory.lineage if memory is not None else (),
             ring_messages=config.ring_messages,
             ring_bytes=config.ring_bytes,
             max_message=config.max_message,
+            offset=memory.offset if memory is not None else 0,
         )
-        stream.watch(self.world, self.world.truth[self.name])
+        stream.watch(self.world, self.world.truth[self.name], memory)
         self.node.stream = stream
+        self.memory = None
         self._plan_tick(self._life)
 
     def crash(self) -> None:
@@ -170,6 +241,18 @@ class SimBroker:
         for socket in list(self._sockets.values()):
             socket.wire.cut(silent=False)
         self._sockets = {}
+
+    def remember(self, less: int) -> None:
+        """Its next life begins with its ring as it is now, without the last `less` entries."""
+        assert self.node is not None
+        stream = self.node.stream
+        entries = [stream.log[i] for i in range(stream.log.begin, stream.log.end)]
+        kept = tuple(entry for entry in entries if isinstance(entry, Entry))[: -less or None]
+        offset = kept[0].first if kept else stream.view.oldest
+        end = kept[-1].next if kept else offset
+        older = tuple((epoch, min(reach, end)) for epoch, reach in stream.view.lineage)
+        lineage = ((stream.epoch, end), *older)[:MAX_LINEAGE]
+        self.memory = Memory(kept, offset, (stream.epoch.hex(), end), lineage)
 
     def pause(self) -> None:
         self.paused = True
@@ -190,8 +273,13 @@ class SimBroker:
 
     def lost(self, socket: BrokerSocket) -> None:
         if self._sockets.pop(socket.connection, None) is not None and self.node is not None:
-            socket.connection.lost(self.now, self.world.chance.random())
+            socket.connection.lost(self.now, self._chance.random())
             self.flush()
+
+    def sent(self, connection: Connection, buffers: list[bytes]) -> None:
+        if self.node is not None and buffers:
+            role = connection.end.role if connection.end is not None else None
+            self.world.tally.sent(self.node, role, buffers)
 
     def flush(self) -> None:
         node = self.node
@@ -229,9 +317,10 @@ class SimBroker:
                 for target in self.node.due(self.now):
                     self._dial(target, life)
                 self.flush()
-            self.world.clockwork.after(TICK_NS, tick)
+            late_ns = self._chance.randint(0, self.world.plan.tick_jitter_ms * MS)
+            self.world.clockwork.after(TICK_NS + late_ns, tick)
 
-        self.world.clockwork.after(self.world.chance.randint(0, TICK_NS), tick)
+        self.world.clockwork.after(self._chance.randint(0, TICK_NS), tick)
 
     def _dial(self, target: Target, life: int) -> None:
         peer = self.world.brokers[target.address[0]]
@@ -240,7 +329,7 @@ class SimBroker:
             if self._life != life or self.node is None:
                 return
             if peer.node is None or self.world.is_cut(self.name, peer.name):
-                self.node.dial_failed(target, "refused", self.now, self.world.chance.random())
+                self.node.dial_failed(target, "refused", self.now, self._chance.random())
                 return
             wire = self.world.wire(self.name, peer.name)
             connection = self.node.dialled(target, self.now)
@@ -249,4 +338,4 @@ class SimBroker:
             wire.join(socket, peer.accept(wire, peers=True, label=self.name))
             self.flush()
 
-        self.world.clockwork.after(self.world.chance.randint(0, 5 * MS), arrive)
+        self.world.clockwork.after(self._chance.randint(0, 5 * MS), arrive)

@@ -1,6 +1,7 @@
 """The guarantee, one function for each of its parts, over what applications saw.
 
 Each returns nothing, or raises `Violation` with the part, the reader, the place and what is wrong there.
+What an alarm has to look like is in `alarms.py`.
 """
 
 from __future__ import annotations
@@ -8,61 +9,63 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tests.simulation.alarms import true_alarm
 from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
-from tests.simulation.truth import Place, StreamTruth, Truth
+from tests.simulation.truth import Place, Truth
+from tests.simulation.violation import Violation, refuse
+from tests.simulation.walk import Walk
 
-from pubsubd_protocol.attach import Reason
-
-
-class Violation(AssertionError):
-    """The guarantee is broken. The text says which part of it, for whom, and where."""
+__all__ = [
+    "Held",
+    "Published",
+    "Violation",
+    "bounded",
+    "no_duplicate",
+    "no_false_alarm",
+    "no_gap",
+    "no_phantom",
+    "nobody_stops_a_publisher",
+    "placed_as_told",
+]
 
 
 def no_gap(history: History, truth: Truth) -> None:
     """G1: every message that is for the reader arrives in order, or it is told at that very place."""
-    at: dict[str, Place] = {}
-    remembered: dict[str, Place] = {}
-    born_ns = 0
+    walk = Walk(history, truth)
     for event in history.events:
         match event:
-            case Opened(time_ns, kept, places):
-                if kept in (Kept.NOTHING, Kept.PRODUCERS):
-                    at, remembered, born_ns = {}, event.remembered, time_ns
+            case Opened(places=places):
+                walk.begins(event)
                 for node, place in places.items():
-                    if node in at:
-                        _not_further(history, truth, node, place, at[node])
-                    else:
-                        _owed_nothing_before(history, truth, node, place, born_ns, remembered)
-                    at[node] = place
+                    _begins_in_place(walk, node, place)
             case Stands(node, place):
-                if node in at:
-                    _refuse(
-                        "G1", history, node, f"told {place} as a new stream, it stood at {at[node]}"
+                if node in walk.at:
+                    stood = walk.at[node]
+                    refuse(
+                        "G1", history, node, f"told {place} as a new stream, it stood at {stood}"
                     )
-                _owed_nothing_before(history, truth, node, place, born_ns, remembered)
-                at[node] = place
+                _owed_nothing_before(walk, node, place)
             case Got(node, epoch, offset):
-                _nothing_missing(history, truth, node, at.get(node), (epoch, offset))
-                at[node] = (epoch, offset + 1)
+                _nothing_missing(walk, node, (epoch, offset))
             case Moved(node, place):
-                _nothing_missing(history, truth, node, at.get(node), place)
-                at[node] = place
-            case Lost(node=node, place=place):
-                at[node] = place
+                _nothing_missing(walk, node, place)
+        walk.take(event)
 
 
 def no_phantom(history: History, truth: Truth) -> None:
     """G2: what arrives was published, at that place, with these bytes, and is for this reader."""
+    walk = Walk(history, truth)
     for event in history.events:
         if isinstance(event, Got):
             stream = truth[event.node]
             true = stream.messages.get(event.epoch, {}).get(event.offset)
-            if true is None:
-                _refuse("G2", history, event.node, f"nobody published {event}")
+            if true is None or event.offset < stream.starts[event.epoch]:
+                refuse("G2", history, event.node, f"nobody published {event}")
             elif (true.topic, true.payload) != (event.topic, event.payload):
-                _refuse("G2", history, event.node, f"{event}, published was {true}")
-            elif not history.wants(true):
-                _refuse("G2", history, event.node, f"{event} is not for it")
+                refuse("G2", history, event.node, f"{event}, published was {true}")
+            elif not walk.wants(event.node, (event.epoch, event.offset)):
+                refuse("G2", history, event.node, f"{event} is not for it")
+        walk.take(event)
 
 
 def no_duplicate(history: History) -> None:
@@ -75,27 +78,17 @@ def no_duplicate(history: History) -> None:
                     seen.clear()
             case Got(node, epoch, offset):
                 if (node, epoch, offset) in seen:
-                    _refuse("G3", history, node, f"{offset} of {epoch} a second time")
+                    refuse("G3", history, node, f"{offset} of {epoch} a second time")
                 seen.add((node, epoch, offset))
 
 
 def no_false_alarm(history: History, truth: Truth) -> None:
     """G4: whoever is told of a loss has lost what the producer did not hold any more when the gap was made."""
-    at: dict[str, Place] = {}
+    walk = Walk(history, truth)
     for event in history.events:
-        match event:
-            case Opened(kept=kept, places=places):
-                if kept in (Kept.NOTHING, Kept.PRODUCERS):
-                    at = {}
-                at.update(places)
-            case Stands(node, place) | Moved(node, place):
-                at[node] = place
-            case Got(node, epoch, offset):
-                at[node] = (epoch, offset + 1)
-            case Lost(node=node, place=place):
-                if not (event.own and _own_loss(event, at.get(node))):
-                    _true_alarm(history, truth[node], event, at.get(node))
-                at[node] = place
+        if isinstance(event, Lost):
+            true_alarm(walk, event)
+        walk.take(event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +137,16 @@ def nobody_stops_a_publisher(publishes: Iterable[Published], longest_ns: int) ->
 
 def placed_as_told(publishes: Iterable[Published], truth: Truth) -> None:
     """G2, for publishers: accepted is at its place, once in a life of the broker; refused is nowhere."""
+    kept: dict[str, set[bytes]] = {}
     for node, stream in truth.items():
+        kept[node] = set()
         for epoch, messages in stream.messages.items():
-            payloads = [message.payload for message in messages.values()]
-            if len(set(payloads)) != len(payloads):
-                twice = next(p for p in payloads if payloads.count(p) > 1)
+            # What an epoch took over was placed in an earlier life.
+            own = [m.payload for offset, m in messages.items() if offset >= stream.starts[epoch]]
+            if len(set(own)) != len(own):
+                twice = next(payload for payload in own if own.count(payload) > 1)
                 raise Violation(f"G2: {node} placed {twice!r} twice in {epoch}")
+            kept[node].update(own)
     for publish in publishes:
         stream = truth[publish.node]
         if publish.epoch is not None and publish.first is not None:
@@ -159,115 +156,51 @@ def placed_as_told(publishes: Iterable[Published], truth: Truth) -> None:
                 raise Violation(
                     f"G2: {publish.publisher} was told {publish.first} of {publish.epoch} for {publish.payloads}"
                 )
-        elif publish.refused:
-            kept = {m.payload for messages in stream.messages.values() for m in messages.values()}
-            if kept.intersection(publish.payloads):
-                raise Violation(
-                    f"G2: {publish.publisher} was refused {publish.payloads}, the stream has it"
-                )
+        elif publish.refused and kept[publish.node].intersection(publish.payloads):
+            raise Violation(
+                f"G2: {publish.publisher} was refused {publish.payloads}, the stream has it"
+            )
 
 
-def _not_further(history: History, truth: Truth, node: str, place: Place, at: Place) -> None:
-    stream = truth[node]
-    if stream.order(place) > stream.order(at):
-        _refuse("G1", history, node, f"its next life begins at {place}, the last one ended at {at}")
+def _begins_in_place(walk: Walk, node: str, place: Place) -> None:
+    stood = walk.at.get(node)
+    if stood is None:
+        _owed_nothing_before(walk, node, place)
+    elif walk.truth[node].further(place, stood):
+        what = f"its next life begins at {place}, the last one ended at {stood}"
+        refuse("G1", walk.history, node, what)
 
 
-def _owed_nothing_before(
-    history: History,
-    truth: Truth,
-    node: str,
-    place: Place,
-    born_ns: int,
-    remembered: dict[str, Place],
-) -> None:
-    stream = truth[node]
-    kept = remembered.get(node)
+def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
+    history, stream = walk.history, walk.truth[node]
+    kept = walk.remembered.get(node)
+    # Under a later epoch the producer may have lost what it knew of its consumers.
     if kept is not None and kept[0] == place[0] and kept[1] < place[1]:
-        _refuse(
-            "G1", history, node, f"begins at {place}, its producer knew that it ended at {kept}"
-        )
+        what = f"begins at {place}, its producer knew that it ended at {kept}"
+        refuse("G1", history, node, what)
     if history.earliest or kept is not None:
         return
-    for offset, message in stream.messages.get(place[0], {}).items():
-        if offset < place[1] and message.time_ns > born_ns and history.wants(message):
-            _refuse(
-                "G1",
-                history,
-                node,
-                f"begins at {place}, was owed {offset}, published after it subscribed",
-            )
+    messages = stream.messages.get(place[0], {})
+    for offset in walk.wanted(node, place[0], 0, place[1]):
+        if messages[offset].time_ns > walk.born_ns:
+            what = f"begins at {place}, was owed {offset}, published after it subscribed"
+            refuse("G1", history, node, what)
 
 
-def _nothing_missing(
-    history: History, truth: Truth, node: str, at: Place | None, to: Place
-) -> None:
+def _nothing_missing(walk: Walk, node: str, to: Place) -> None:
+    history, stream = walk.history, walk.truth[node]
+    at = walk.at.get(node)
     if at is None:
-        _refuse("G1", history, node, f"{to} in a stream in which it was told no place")
-        return
-    if at[0] != to[0]:
-        _refuse("G1", history, node, f"{to} without a word, it stood at {at}")
-    messages = truth[node].messages[to[0]]
-    for offset in range(at[1], to[1]):
-        message = messages.get(offset)
-        if message is not None and history.wants(message):
-            _refuse("G1", history, node, f"{offset} of {to[0]} is missing: {message}")
-
-
-def _own_loss(lost: Lost, at: Place | None) -> bool:
-    """A named session that lived before its broker is told so, wherever it stands in the new history."""
-    return (
-        lost.reason is Reason.STATE_LOST
-        and at is not None
-        and at[0] == lost.place[0]
-        and at[1] <= lost.place[1]
-    )
-
-
-def _true_alarm(history: History, stream: StreamTruth, lost: Lost, at: Place | None) -> None:
-    node, place, oldest = lost.node, lost.place, lost.oldest
-    if stream.views is not None and (place[0], oldest, place[1]) not in stream.views:
-        _refuse(
-            "G4", history, node, f"expired by a ring of {oldest}..{place[1]}, which there never was"
-        )
-    if at is None:
-        if lost.reason is not Reason.UNSEEN or lost.missed is not None:
-            _refuse("G4", history, node, f"{lost}, though it was told no place there")
-        if oldest == 0 and stream.epochs[0] == place[0]:
-            _refuse(
-                "G4", history, node, "unseen, though the ring still held the stream's first message"
-            )
-    elif at[0] != place[0]:
-        if lost.reason is not Reason.STATE_LOST or lost.missed is not None:
-            _refuse("G4", history, node, f"{lost} across epochs, it stood at {at}")
-    else:
-        _true_overrun(history, stream, lost, at)
-
-
-def _true_overrun(history: History, stream: StreamTruth, lost: Lost, at: Place) -> None:
-    node, jump = lost.node, lost.place[1] - at[1]
-    if lost.oldest is not None and at[1] >= lost.oldest:
-        _refuse(
-            "G4",
-            history,
-            node,
-            f"{lost}, though the ring held {lost.oldest} on and it stood at {at[1]}",
-        )
-    if stream.capacity is not None and jump <= stream.capacity:
-        _refuse(
-            "G4",
-            history,
-            node,
-            f"{lost}, though the ring holds {stream.capacity} and it stood at {at[1]}",
-        )
-    # Notices that were merged leave out what was passed between them, which was for somebody else.
-    messages = stream.messages[at[0]]
-    passed = sum(
-        o in messages and not history.wants(messages[o]) for o in range(at[1], lost.place[1])
-    )
-    if lost.reason is not Reason.OVERWRITTEN or lost.missed not in range(jump - passed, jump + 1):
-        _refuse("G4", history, node, f"{lost}, it stood at {at[1]}")
-
-
-def _refuse(rule: str, history: History, node: str, what: str) -> None:
-    raise Violation(f"{rule}: {history.name} in the stream of {node}: {what}")
+        refuse("G1", history, node, f"{to} in a stream in which it was told no place")
+    if to[0] not in stream.epochs:
+        refuse("G1", history, node, f"{to} in a history that the stream never had")
+    # An entry keeps the epoch under which it was placed, so a reader may also come to an older name.
+    branch = max(at[0], to[0], key=stream.age)
+    if not (stream.connects(at, branch) and stream.connects(to, branch)):
+        refuse("G1", history, node, f"{to} without a word, it stood at {at}")
+    if to[1] < at[1]:
+        refuse("G1", history, node, f"{to} after it stood at {at}")
+    missing = walk.wanted(node, branch, at[1], to[1])
+    if missing:
+        message = stream.messages[branch][missing[0]]
+        refuse("G1", history, node, f"{missing[0]} of {branch} is missing: {message}")

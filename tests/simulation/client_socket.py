@@ -33,6 +33,7 @@ class ClientSocket:
     def __init__(self, world: World, broker: SimBroker, owner: Owner, hello: Hello) -> None:
         self.wire: Wire = world.wire(broker.name, broker.name)
         self.alive = True
+        self._world = world
         self._owner = owner
         self._reader = FrameReader(LARGEST_FRAME)
         self._out: Pipe = self.wire.out
@@ -47,6 +48,7 @@ class ClientSocket:
             self._out.send(data)
 
     def bytes_in(self, data: bytes) -> None:
+        self._world.came(self._owner.name, data)
         for view in self._reader.feed(data):
             if self.alive:
                 self._owner.received(self, decode(view))

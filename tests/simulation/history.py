@@ -24,14 +24,32 @@ class Kept(StrEnum):
     """Its broker has lost its memory; the producers may remember what it acknowledged."""
 
 
+Wants = Callable[[Published], bool]
+"""Which messages are for a reader."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A life begins, at these places. `remembered`: those that its producers are known to remember."""
+    """A life begins, at these places. `remembered`: those that its producers are known to remember.
+
+    `wants`: what it asks for from now on, if that is not what it asked for from the beginning.
+    `unknown`: streams of which nobody but the last life knew where it stood.
+    """
 
     time_ns: int
     kept: Kept
     places: dict[str, Place]
     remembered: dict[str, Place] = field(default_factory=dict)
+    wants: Wants | None = None
+    unknown: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Filtered:
+    """From these places on it is to get what it `wants` now; in a stream not named from its first message."""
+
+    places: dict[str, Place]
+    wants: Wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +95,15 @@ class Lost:
     own: bool = False
 
 
-Event = Opened | Stands | Got | Moved | Lost
+Event = Opened | Filtered | Stands | Got | Moved | Lost
 
 
 @dataclass(slots=True)
 class History:
-    """One reader. `wants`: which messages are for it. `earliest`: it asked only for what rings still hold."""
+    """One reader. `wants`: which messages are for it, until it asks for others. `earliest`: it asked only for what rings still hold."""
 
     name: str
-    wants: Callable[[Published], bool]
+    wants: Wants
     earliest: bool = False
     events: list[Event] = field(default_factory=list)
     at: dict[str, Place] = field(default_factory=dict)
@@ -94,14 +112,18 @@ class History:
     def add(self, event: Event) -> None:
         self.events.append(event)
         match event:
-            case Opened(kept=kept, places=places):
+            case Opened(kept=kept, places=places, unknown=unknown):
                 if kept is Kept.PRODUCERS:
                     self.at.clear()
+                for node in unknown:
+                    self.at.pop(node, None)
                 self.at.update(places)
             case Stands(node, place) | Moved(node, place) | Lost(node=node, place=place):
                 self.at[node] = place
             case Got(node, epoch, offset):
                 self.at[node] = (epoch, offset + 1)
+            case Filtered():
+                pass
 
     def count(self, kind: type) -> int:
         return sum(isinstance(event, kind) for event in self.events)

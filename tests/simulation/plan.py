@@ -1,15 +1,28 @@
-"""What one seed draws: topology, sizes, workload, and how often what goes wrong. Some rates are zero."""
+"""What one seed draws: topology, sizes, workload, and what goes wrong when. All of it is data, up front."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """Something that happens. `draw` seeds the step's own choices, so that no step depends on another."""
+
+    at_ms: int
+    what: str
+    draw: int
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. Rates are relative weights of the steps of the fault phase."""
+    """One run. `Plan(…)`, as it prints, is a Python literal that replays it.
 
+    `seed` seeds what is not planned: how the bytes of every connection arrive, and when.
+    """
+
+    seed: int
     nodes: int
     ring_messages: int
     ring_bytes: int
@@ -18,45 +31,74 @@ class Plan:
     quantum_bytes: int
     capacity_bytes: int
     slowest_ms: int
-    publishers: int
-    subscribers: int
-    steps: int
-    step_ms: int
-    weights: dict[str, float]
+    tick_jitter_ms: int
+    batch_messages: int
+    steps: tuple[Step, ...]
+
+    def names(self) -> list[str]:
+        return [f"n{i}" for i in range(self.nodes)]
 
 
-def draw(chance: random.Random) -> Plan:
-    """The plan of a seed."""
+def draw(seed: int) -> Plan:
+    """The plan of a seed. A swarm: every seed has its own rates, and some of them are zero."""
+    chance = random.Random(seed)
     tiny = chance.random() < 0.6
     ring = chance.choice([3, 5, 10, 30]) if tiny else chance.choice([100, 1000])
-    replica = chance.choice([1, 3, 10, ring])
+    nodes = chance.choice([1, 2, 2, 3, 3, 4, 5, 7])
+    return Plan(
+        seed=seed,
+        nodes=nodes,
+        ring_messages=ring,
+        ring_bytes=chance.choice([3000, 20_000, 10**6]),
+        replica_messages=chance.choice([1, 3, 10, ring]),
+        replica_bytes=chance.choice([1200, 10_000, 10**6]),
+        quantum_bytes=chance.choice([1, 300, 2000, 100_000]),
+        capacity_bytes=chance.choice([50, 1000, 100_000]),
+        slowest_ms=chance.choice([0, 1, 5, 30]),
+        tick_jitter_ms=chance.choice([0, 0, 20, 200]),
+        batch_messages=chance.choice([1, 4, 4, 12]),
+        steps=_steps(chance, nodes),
+    )
+
+
+def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
+    """In order of time. No two have the same draw, which also names what a step makes."""
     weights = {
         "publish": chance.choice([4.0, 10.0]),
         "burst": chance.choice([0.0, 0.5, 2.0]),
         "cut": chance.choice([0.0, 1.0, 3.0]),
+        "cut_in_time": chance.choice([0.0, 0.0, 1.0]),
         "silent_cut": chance.choice([0.0, 0.0, 1.0]),
         "hold": chance.choice([0.0, 1.0]),
         "heal": chance.choice([1.0, 3.0]),
         "partition": chance.choice([0.0, 1.0]),
         "crash": chance.choice([0.0, 0.5, 1.5]),
+        "restart": chance.choice([0.0, 0.0, 1.0]),
         "pause": chance.choice([0.0, 0.5]),
         "client_cut": chance.choice([0.0, 1.0]),
         "app_restart": chance.choice([0.0, 1.0]),
         "subscribe": chance.choice([0.0, 0.5]),
+        "app_pause": chance.choice([0.0, 0.0, 1.0]),
+        "filter": chance.choice([0.0, 0.0, 1.0]),
         "clock_step": chance.choice([0.0, 0.3]),
     }
-    return Plan(
-        nodes=chance.choice([1, 2, 2, 3, 3, 4, 5, 7]),
-        ring_messages=ring,
-        ring_bytes=chance.choice([3000, 20_000, 10**6]),
-        replica_messages=replica,
-        replica_bytes=chance.choice([1200, 10_000, 10**6]),
-        quantum_bytes=chance.choice([1, 300, 2000, 100_000]),
-        capacity_bytes=chance.choice([50, 1000, 100_000]),
-        slowest_ms=chance.choice([0, 1, 5, 30]),
-        publishers=chance.randint(1, 3),
-        subscribers=chance.randint(1, 5),
-        steps=chance.choice([60, 120, 240]),
-        step_ms=chance.choice([2, 10, 40]),
-        weights=weights,
-    )
+    publishers, subscribers = chance.randint(1, 3), chance.randint(1, 5)
+    length = chance.choice([60, 120, 240] if nodes > 2 else [200, 300])
+    slowest_ms = chance.choice([2, 10, 40])
+    begins_ms = chance.choice([0, 10, 500])
+    planned = [(_start_ms(chance), "start") for _ in range(nodes)]
+    planned += [(begins_ms, "publisher")] * publishers
+    planned += [(begins_ms, "subscribe")] * subscribers
+    at_ms = begins_ms
+    for what in chance.choices(list(weights), list(weights.values()), k=length):
+        planned.append((at_ms, what))
+        at_ms += chance.randint(0, slowest_ms)
+    draws = chance.sample(range(100_000), len(planned))
+    # A start's draw says which node it is.
+    draws[:nodes] = range(nodes)
+    steps = [Step(at, what, seed) for (at, what), seed in zip(planned, draws, strict=True)]
+    return tuple(sorted(steps, key=lambda step: step.at_ms))
+
+
+def _start_ms(chance: random.Random) -> int:
+    return 0 if chance.random() < 0.8 else chance.randint(0, 2000)

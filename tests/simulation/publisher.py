@@ -44,7 +44,8 @@ class Publisher:
     def __init__(self, world: World, name: str, broker: SimBroker) -> None:
         self.world = world
         self.name = name
-        self.id = world.chance.randbytes(16)
+        self._chance = world.chance("publisher", name)
+        self.id = self._chance.randbytes(16)
         self.broker = broker
         self._outbox = Outbox(name)
         self._socket: ClientSocket | None = None
@@ -54,9 +55,9 @@ class Publisher:
         self._sent: list[Sent] = []
         self._connect()
 
-    def publish(self, topic: str, to: str | None, messages: int) -> None:
+    def publish(self, topic: str, to: str | None, messages: int) -> bool:
         if not self._welcomed:
-            return
+            return False
         for _ in range(messages):
             self._count += 1
             payload = f"{self.name}/{self._count}".encode()
@@ -66,6 +67,7 @@ class Publisher:
             self._sent[-1].payloads.append(payload)
         self._outbox.end_turn(self.world.clockwork.now_ns / 1e9)
         self._pump()
+        return True
 
     def history(self) -> list[Published]:
         """What it was told of everything that it published."""
@@ -102,7 +104,7 @@ class Publisher:
         self.disturbed()
         self._outbox.disconnected("lost")
         self._socket = None
-        self.world.clockwork.after(self.world.chance.randint(1, 200) * MS, self._connect)
+        self.world.clockwork.after(self._chance.randint(1, 200) * MS, self._connect)
 
     def cut(self) -> None:
         if self._socket is not None:

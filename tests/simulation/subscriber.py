@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tests.simulation.brokers import SimBroker
 from tests.simulation.checkers import Violation
 from tests.simulation.client_socket import ClientSocket
 from tests.simulation.clockwork import MS
-from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
+from tests.simulation.history import Event as HistoryEvent
+from tests.simulation.history import (
+    Filtered,
+    Got,
+    History,
+    Kept,
+    Lost,
+    Moved,
+    Opened,
+    Stands,
+    Wants,
+)
 from tests.simulation.publisher import Publisher
 from tests.simulation.truth import Place, Published
 
@@ -23,9 +36,11 @@ from pubsubd_protocol.frames import (
     VERSION,
     Ack,
     CursorExpired,
+    FilterSet,
     Frame,
     Hello,
     Refused,
+    SetFilter,
     Skip,
     Subscribed,
     Told,
@@ -55,27 +70,35 @@ class Subscriber:
         start: str,
         mute: Publisher | None,
         pace_ms: int,
+        appetite: int,
     ) -> None:
         self.world = world
         self.name = name
-        self.id = mute.id if mute is not None else world.chance.randbytes(16)
+        self._chance = world.chance("subscriber", name)
+        self.id = mute.id if mute is not None else self._chance.randbytes(16)
         self.broker = broker
         self.keeps = keeps
         self.stopped = False
         self.lives = 1
         self.resumes = 0
+        self.merged = 0
+        """Notices that came as one with an earlier one."""
         self._patterns = patterns
         self._echo = mute is None
         self._start = start
         self._pace_ms = pace_ms
-        self._filter = Filter(patterns)
-        self.history = History(name, self._wants, earliest=start == "earliest")
+        self._appetite = appetite
+        self._paused = False
+        self.history = History(name, self._wanting(patterns), earliest=start == "earliest")
         self._socket: ClientSocket | None = None
         self._life = 0
         self._stored: str | None = None
         # Where a named session stood, as far as producers know it, when its own broker forgot it.
-        self._remembered: dict[str, Place] = {}
+        self._remembered: dict[str, tuple[Place, bytes]] = {}
+        # Whether its broker may take what it received for what it has acknowledged.
+        self._unproved = False
         self._memory_lost = False
+        self._ever_acknowledged: set[str] = set()
         # Whether its broker has ever had to learn of it from producers.
         self._lived_before = False
         self._begin(None)
@@ -88,15 +111,22 @@ class Subscriber:
         self._inbox = Inbox(RAW)
         self._inbox.begin(positions or {})
         self._stood = False
+        self._open = False
+        self._changing = False
         self._known: set[str] = set()
         self._acknowledged: dict[str, Position] = {}
+        # What the session's filter was as it was opened, and those that are not answered yet.
+        self._asked = self._patterns
+        self._filters: deque[tuple[str, ...]] = deque()
+        self._unhanded = 0
         self._oldest: dict[tuple[str, str, int], int] = {}
         self._plan_consume(self._life)
 
-    def restart(self) -> None:
+    def restart(self) -> bool:
         """The application's process dies and comes back with what it kept."""
-        if self.keeps == "nothing" or not self._stood:
-            return
+        if self.keeps == "nothing" or not self._stood or self._is_unproved():
+            return False
+        self._paused = False
         self._life += 1
         self.lives += 1
         if self._socket is not None:
@@ -110,16 +140,37 @@ class Subscriber:
         else:
             self._begin(None)
         life = self._life
-        self.world.clockwork.after(
-            self.world.chance.randint(1, 500) * MS, lambda: self._connect(life)
-        )
+        self.world.clockwork.after(self._chance.randint(1, 500) * MS, lambda: self._connect(life))
+        return True
+
+    def change_filter(self, patterns: tuple[str, ...]) -> bool:
+        """Asks for other topics from now on. One change at a time, as in the SDK."""
+        if not self._stood or self._changing or patterns == self._patterns:
+            return False
+        self._session.change_filter(patterns, self._patterns)
+        self._patterns = self._session.patterns
+        self._changing = True
+        self.world.say(f"{self.name} changes its filter to {self._patterns}")
+        if self._open:
+            self._send_filter()
+        return True
 
     def cut(self) -> None:
         if self._socket is not None:
             self._socket.cut()
 
+    def pause(self) -> bool:
+        """It stands still, as a stopped process does."""
+        paused, self._paused = self._paused, True
+        return not paused
+
+    def go_on(self) -> None:
+        self._paused = False
+        if self._socket is not None:
+            self._socket.wire.back.plan()
+
     def reads(self) -> bool:
-        return not self._inbox.full
+        return not self._paused and not self._inbox.full
 
     def received(self, socket: ClientSocket, frame: Frame) -> None:
         if socket is not self._socket:
@@ -127,9 +178,11 @@ class Subscriber:
         session = self._session
         match frame:
             case Welcome():
+                self._asked = session.patterns
                 socket.send(session.subscribe())
                 if session.stood:
                     self.resumes += 1
+                    self._unproved = self.keeps == "name"
             case Subscribed():
                 self._known = set(frame.positions)
                 self._subscribed(frame)
@@ -143,8 +196,11 @@ class Subscriber:
             case CursorExpired():
                 self._known.add(frame.node)
                 self._inbox.put(session.expired(frame))
+                self._unhanded += 1
                 view = frame.view
                 self._oldest[frame.node, view.epoch.hex(), view.next] = view.oldest
+            case FilterSet():
+                self._filter_set(frame)
             case Refused():
                 socket.cut()
             case _:
@@ -153,9 +209,10 @@ class Subscriber:
     def lost(self, socket: ClientSocket) -> None:
         if socket is self._socket:
             self._socket = None
+            self._open = False
             life = self._life
             self.world.clockwork.after(
-                self.world.chance.randint(1, 300) * MS, lambda: self._connect(life)
+                self._chance.randint(1, 300) * MS, lambda: self._connect(life)
             )
 
     def broker_lost_memory(self) -> None:
@@ -170,11 +227,13 @@ class Subscriber:
                 and self.name in registered.named
                 and node != self.broker.name
             ):
-                self._remembered[node] = place
+                assert producer is not None
+                self._remembered[node] = (place, producer.life)
 
     @property
     def has_all(self) -> bool:
-        return all(self.history.at.get(n) == t.end for n, t in self.world.truth.items())
+        at = self.history.at
+        return all(n in at and t.latest(at[n]) == t.end for n, t in self.world.truth.items())
 
     def _connect(self, life: int) -> None:
         if self._life != life or self._socket is not None or self.stopped:
@@ -183,16 +242,26 @@ class Subscriber:
             self.world.clockwork.after(100 * MS, lambda: self._connect(life))
             return
         self._known = set()
+        self._open = False
+        self._filters.clear()
         hello = Hello(MAGIC, VERSION, VERSION, "session", "", self.id)
         self._socket = ClientSocket(self.world, self.broker, self, hello)
 
     def _subscribed(self, answer: Subscribed) -> None:
         first = not self._session.stood
+        presented = self._places(self._session.received)
         news = self._session.subscribed(answer)
+        self._open = True
         if not first:
             self._memory_lost = False
             for moved in news:
                 self._inbox.put(moved)
+            self._acknowledged.clear()
+            self._acknowledge(1.0)
+            if self._changing:
+                # A change that was under way counts from what was presented, if it was presented too.
+                self._sees(Filtered(presented, self._wanting(self._asked)))
+            self._settle_filter()
             return
         self._stood = True
         self._inbox.begin(self._session.received)
@@ -203,13 +272,39 @@ class Subscriber:
             kept = Kept.PRODUCERS if self._memory_lost else Kept.BROKER
             if self._memory_lost:
                 # Only producers can know this session now; what they do not know begins anew.
-                remembered = self._remembered
+                remembered = self._still_remembered()
                 self._lived_before = True
-        places = {n: (p.epoch.hex(), p.offset) for n, p in self._session.received.items()}
-        self.history.add(Opened(self.world.clockwork.now_ns, kept, places, remembered))
+        places = self._places(self._session.received)
+        wants = self._wanting(self._asked)
+        unknown = frozenset(self.history.at) - set(places) - self._ever_acknowledged
+        self._sees(Opened(self.world.clockwork.now_ns, kept, places, remembered, wants, unknown))
         self._memory_lost = False
+        self._settle_filter()
         self._look()
         self._keep()
+
+    def _settle_filter(self) -> None:
+        """The session stands with `_asked`; what changed since then is still to be asked."""
+        if self._asked == self._session.patterns:
+            self._changing = False
+        else:
+            self._send_filter()
+
+    def _send_filter(self) -> None:
+        assert self._socket is not None
+        self._filters.append(self._session.patterns)
+        self._socket.send(SetFilter(self._session.patterns))
+
+    def _filter_set(self, frame: FilterSet) -> None:
+        self._sees(Filtered(self._places(frame.positions), self._wanting(self._filters.popleft())))
+        self._changing = bool(self._filters)
+
+    def _places(self, positions: Mapping[str, Position]) -> dict[str, Place]:
+        return {node: (p.epoch.hex(), p.offset) for node, p in positions.items()}
+
+    def _sees(self, event: HistoryEvent) -> None:
+        self.history.add(event)
+        self.world.saw(self.name, event)
 
     def _put(self, event: Event | None) -> None:
         if event is not None:
@@ -219,10 +314,10 @@ class Subscriber:
         def consume() -> None:
             if self._life != life or self.stopped:
                 return
-            self._consume(self.world.chance.randint(1, 50))
-            self.world.clockwork.after(
-                self.world.chance.randint(0, self._pace_ms) * MS + MS, consume
-            )
+            if not self._paused:
+                appetite = 50 if self.world.peace else self._appetite
+                self._consume(self._chance.randint(1, appetite))
+            self.world.clockwork.after(self._chance.randint(0, self._pace_ms) * MS + MS, consume)
 
         self.world.clockwork.after(MS, consume)
 
@@ -232,6 +327,7 @@ class Subscriber:
             if inbox.told:
                 inbox.pass_gap()
             if not inbox.messages and inbox.notice is None and not inbox.advance():
+                self.merged, self._unhanded = self.merged + self._unhanded, 0
                 break
             self._look()
             if inbox.notice is not None:
@@ -240,7 +336,7 @@ class Subscriber:
                 inbox.told = True
             else:
                 message = inbox.messages.pop()
-                self.history.add(
+                self._sees(
                     Got(message.node, message.epoch, message.offset, message.topic, message.raw)
                 )
             self._look()
@@ -256,34 +352,56 @@ class Subscriber:
             place = (position.epoch.hex(), position.offset)
             at = self.history.at.get(node)
             if at is None:
-                self.history.add(Stands(node, place))
+                self._sees(Stands(node, place))
             elif at != place:
-                self.history.add(Moved(node, place))
+                self._sees(Moved(node, place))
 
     def _expired(self, notice: Notice) -> None:
         place = (notice.epoch, notice.next)
         oldest = self._oldest[notice.node, *place]
         own = notice.node == self.broker.name and self._lived_before
-        self.history.add(Lost(notice.node, notice.reason, notice.missed, place, oldest, own))
+        self._unhanded -= 1
+        self._sees(Lost(notice.node, notice.reason, notice.missed, place, oldest, own))
 
     def _keep(self) -> None:
         """What a next life needs, kept with all that was handed out."""
         positions = self._inbox.positions()
         if self.keeps == "position":
             self._stored = json.dumps(dump_positions(positions))
-        elif self.keeps == "name" and self._socket is not None:
-            for node, position in self._inbox.settled(
-                self._inbox.messages[-1].offset if self._inbox.messages else None
-            ).items():
-                if node not in self._known or self._acknowledged.get(node) == position:
-                    continue
-                if self.world.chance.random() < 0.7:
-                    self._acknowledged[node] = position
-                    self._socket.send(Ack(node, position))
+        elif self.keeps == "name":
+            self._acknowledge(0.7)
 
-    def _wants(self, message: Published) -> bool:
-        return (
-            self._filter.wants(message.topic)
-            and (message.to is None or message.to == self.broker.name)
-            and (self._echo or message.publisher != self.id)
-        )
+    def _acknowledge(self, share: float) -> None:
+        if self.keeps != "name" or self._socket is None or not self._open:
+            return
+        inbox = self._inbox
+        offset = inbox.messages[-1].offset if inbox.messages else None
+        for node, position in inbox.settled(offset).items():
+            if node not in self._known or self._acknowledged.get(node) == position:
+                continue
+            if self._chance.random() < share:
+                self._acknowledged[node] = position
+                self._ever_acknowledged.add(node)
+                self._socket.send(Ack(node, position))
+
+    def _is_unproved(self) -> bool:
+        if self._unproved and self._open and self._socket is not None:
+            self._unproved = not self._socket.wire.out.empty
+        return self._unproved
+
+    def _still_remembered(self) -> dict[str, Place]:
+        """Without the producers that have lost their own memory since."""
+        lives = {name: b.node.life for name, b in self.world.brokers.items() if b.node is not None}
+        return {n: place for n, (place, life) in self._remembered.items() if lives.get(n) == life}
+
+    def _wanting(self, patterns: tuple[str, ...]) -> Wants:
+        asked = Filter(patterns)
+
+        def wants(message: Published) -> bool:
+            return (
+                asked.wants(message.topic)
+                and (message.to is None or message.to == self.broker.name)
+                and (self._echo or message.publisher != self.id)
+            )
+
+        return wants

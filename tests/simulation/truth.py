@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.simulation.ring import Ring
+
 Place = tuple[str, int]
 """Epoch in hex, and next offset."""
 
@@ -29,7 +31,14 @@ class StreamTruth:
     def __init__(self, capacity: int | None = None) -> None:
         self.epochs: list[str] = []
         self.messages: dict[str, dict[int, Published]] = {}
+        """Of every branch: what an epoch took over from those before it, and its own."""
+        self.lineages: dict[str, dict[str, int]] = {}
+        """Of every epoch: the earlier ones that it continues, each up to an offset."""
+        self.starts: dict[str, int] = {}
+        """The first offset that was placed under an epoch itself."""
         self.capacity = capacity
+        self.ring: Ring | None = None
+        """What the ring has to hold; None where nobody counts."""
         self.views: set[tuple[str, int, int]] | None = None
         """`(epoch, oldest, next)` of every moment; None where nobody looked."""
 
@@ -42,10 +51,21 @@ class StreamTruth:
     def next(self) -> int:
         return len(self.messages[self.epochs[-1]])
 
-    def begin(self, epoch: str) -> None:
-        if epoch not in self.messages:
-            self.epochs.append(epoch)
-            self.messages[epoch] = {}
+    def begin(self, epoch: str, after: Place | None = None) -> None:
+        """A new epoch. `after`: it goes on with all that another one held before this place."""
+        if epoch in self.messages:
+            return
+        self.epochs.append(epoch)
+        self.messages[epoch] = {}
+        self.lineages[epoch] = {}
+        self.starts[epoch] = 0
+        if after is not None:
+            earlier, end = after
+            older = self.messages[earlier]
+            self.messages[epoch] = {offset: older[offset] for offset in range(end)}
+            self.starts[epoch] = end
+            self.lineages[epoch] = {e: min(n, end) for e, n in self.lineages[earlier].items()}
+            self.lineages[epoch][earlier] = end
 
     def publish(self, epoch: str, offset: int, message: Published) -> None:
         self.begin(epoch)
@@ -57,9 +77,27 @@ class StreamTruth:
             self.views = set()
         self.views.add((self.epochs[-1], oldest, self.next))
 
-    def order(self, place: Place) -> tuple[int, int]:
-        """Places of one stream, from the earliest to the latest. A history that it never had is the earliest."""
-        return (self.epochs.index(place[0]) if place[0] in self.epochs else -1), place[1]
+    def connects(self, place: Place, branch: str) -> bool:
+        """Whether the history of `branch` contains everything before `place`."""
+        return place[0] == branch or place[1] <= self.lineages[branch].get(place[0], -1)
+
+    def latest(self, place: Place) -> Place:
+        """The same place, under the latest epoch whose history contains it."""
+        for epoch in reversed(self.epochs):
+            if self.connects(place, epoch):
+                return epoch, place[1]
+        return place
+
+    def age(self, epoch: str) -> int:
+        """Epochs from the earliest to the latest. A history that the stream never had is the earliest."""
+        return self.epochs.index(epoch) if epoch in self.epochs else -1
+
+    def further(self, place: Place, than: Place) -> bool:
+        """Whether a reader at `place` has come further than one at `than`."""
+        if self.age(place[0]) < self.age(than[0]):
+            # On a branch that was given up nobody comes further than on the later one.
+            return self.connects(place, than[0]) and place[1] > than[1]
+        return not self.connects(than, place[0]) or place[1] > than[1]
 
 
 Truth = dict[str, StreamTruth]

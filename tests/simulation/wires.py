@@ -27,6 +27,7 @@ class Pipe:
         self._bytes = bytearray()
         self._planned = False
         self._finished = False
+        self._fuse: int | None = None
         self.held = False
         self.receiver: Socket | None = None
         self.sender: Socket | None = None
@@ -43,6 +44,12 @@ class Pipe:
         if not self._wire.broken:
             self._bytes += data
             self.plan()
+
+    def burn(self, more: int) -> None:
+        """Cuts the wire when what is under way now, and `more` bytes, have arrived."""
+        self._fuse = max(0, len(self._bytes) + more)
+        if self._fuse == 0:
+            self._wire.cut(silent=False)
 
     def finish(self) -> None:
         """The sender closes: the receiver learns of it behind the last byte."""
@@ -62,9 +69,14 @@ class Pipe:
         if self._bytes:
             was_full = self.full
             size = self._wire.piece(len(self._bytes))
+            if self._fuse is not None:
+                size = min(size, self._fuse)
+                self._fuse -= size
             data = bytes(self._bytes[:size])
             del self._bytes[:size]
             receiver.bytes_in(data)
+            if self._fuse == 0:
+                self._wire.cut(silent=False)
             if was_full and not self.full and self.sender is not None and not self._wire.broken:
                 self.sender.has_room()
         if self._bytes:

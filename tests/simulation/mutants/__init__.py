@@ -1,0 +1,13 @@
+"""Deliberate bugs: each is put into the real core or SDK from outside, and has to be caught."""
+
+from __future__ import annotations
+
+from tests.simulation.mutants.attaching import ATTACHING
+from tests.simulation.mutants.mutant import Mutant
+from tests.simulation.mutants.reading import READING
+from tests.simulation.mutants.rings import RINGS
+from tests.simulation.mutants.sdk import SDK
+
+MUTANTS: dict[str, Mutant] = {m.name: m for m in (*ATTACHING, *READING, *RINGS, *SDK)}
+
+__all__ = ["MUTANTS", "Mutant"]

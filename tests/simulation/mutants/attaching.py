@@ -1,0 +1,256 @@
+"""Bugs in where a reader goes on: the attach rule, first contact, the registry, the lineage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+from pubsubd_broker.core import consumer_end, reading, sessions, stream
+from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.consumer_end import ConsumerEnd
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.producer_end import ProducerEnd
+from pubsubd_broker.core.registry import CursorRegistry
+from pubsubd_broker.core.replica import Replica
+from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.sessions import Sessions
+from pubsubd_broker.core.stream import Stream
+from pubsubd_protocol import attach
+from pubsubd_protocol.attach import (
+    Answer,
+    At,
+    Claim,
+    Earliest,
+    Expired,
+    FromStart,
+    Remembered,
+    Resume,
+)
+from pubsubd_protocol.frames import Ack, Attached, Subscribe
+from pubsubd_protocol.positions import Epoch, Position, StreamView
+
+
+def _epoch_not_compared() -> list[Patch]:
+    def at(position: Position, view: StreamView) -> Answer:
+        return attach._within(min(position.offset, view.next), view)
+
+    return [(attach, "_at", at)]
+
+
+def _lineage_end_one_too_far() -> list[Patch]:
+    def reach(self: StreamView, epoch: Epoch) -> int | None:
+        if epoch == self.epoch:
+            return self.next
+        return next((end + 1 for earlier, end in self.lineage if earlier == epoch), None)
+
+    return [(StreamView, "reach", reach)]
+
+
+def _lineage_end_one_too_near() -> list[Patch]:
+    def reach(self: StreamView, epoch: Epoch) -> int | None:
+        if epoch == self.epoch:
+            return self.next
+        return next((end - 1 for earlier, end in self.lineage if earlier == epoch), None)
+
+    return [(StreamView, "reach", reach)]
+
+
+def _lineage_not_read() -> list[Patch]:
+    def reach(self: StreamView, epoch: Epoch) -> int | None:
+        return self.next if epoch == self.epoch else None
+
+    return [(StreamView, "reach", reach)]
+
+
+def _resume_at_next() -> list[Patch]:
+    def within(offset: int, view: StreamView) -> Answer:
+        if offset < view.oldest:
+            return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
+        return Resume(view.next)
+
+    return [(attach, "_within", within)]
+
+
+def _oldest_refused() -> list[Patch]:
+    def within(offset: int, view: StreamView) -> Answer:
+        if offset <= view.oldest < view.next:
+            return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
+        return Resume(offset)
+
+    return [(attach, "_within", within)]
+
+
+def _one_before_oldest_resumed() -> list[Patch]:
+    def within(offset: int, view: StreamView) -> Answer:
+        if offset < view.oldest - 1:
+            return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
+        return Resume(max(offset, view.oldest))
+
+    return [(attach, "_within", within)]
+
+
+def _missed_counted_one_short() -> list[Patch]:
+    def within(offset: int, view: StreamView) -> Answer:
+        if offset < view.oldest:
+            return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset - 1)
+        return Resume(offset)
+
+    return [(attach, "_within", within)]
+
+
+def _registry_moved_at_send() -> list[Patch]:
+    original = ProducerEnd.pull
+
+    def pull(self: ProducerEnd, out: Outgoing, now: Now) -> bool:
+        more = original(self, out, now)
+        if self._cursor is not None:
+            sent = self._cursor.position.offset
+            self._node.registry.acknowledge(self.consumer, sent, {}, now.mono_ns)
+        return more
+
+    return [(ProducerEnd, "pull", pull)]
+
+
+def _attach_registers() -> list[Patch]:
+    original = ProducerEnd._attach
+
+    def at_attach(self: ProducerEnd, frame: Any, now: Now) -> None:
+        self._node.registry.acknowledge(self.consumer, self._stream.next, {}, now.mono_ns)
+        original(self, frame, now)
+
+    return [(ProducerEnd, "_attach", at_attach)]
+
+
+def _ack_beyond_replica() -> list[Patch]:
+    def acknowledge(self: ConsumerEnd) -> None:
+        assert self.replica is not None
+        self._ack_due_ns = None
+        at = self.replica.registration
+        ahead = Position(at.epoch, max(at.offset, self.producer_next or 0))
+        self._acknowledged = ahead.offset
+        self._connection.send(Ack(self.producer, ahead, self._named_moves()))
+
+    return [(ConsumerEnd, "_acknowledge", acknowledge)]
+
+
+def _unseen_left_out() -> list[Patch]:
+    original = attach.resolve
+
+    def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
+        answer = original(claim, view, registered)
+        if isinstance(answer, Expired) and answer.reason is attach.Reason.UNSEEN:
+            return Resume(view.next)
+        return answer
+
+    return _everywhere(resolve)
+
+
+def _registered_cursor_for_resumed() -> list[Patch]:
+    def first_contact(self: Session, node: str) -> Position | Claim:
+        if node in self._presented:
+            return self._presented[node]
+        return Earliest() if self.start == "earliest" else Remembered(waiting=True)
+
+    return [(Session, "first_contact", first_contact)]
+
+
+def _origin_for_resumed() -> list[Patch]:
+    original = sessions._start
+
+    def start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:
+        claim = original(session, source, subscribe)
+        return At(source.origin) if isinstance(claim, FromStart) else claim
+
+    return [(sessions, "_start", start)]
+
+
+def _sessions_before_contact_begin_at_next() -> list[Patch]:
+    original = attach.resolve
+
+    def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
+        if isinstance(claim, Remembered) and registered is None:
+            return Resume(view.next)
+        return original(claim, view, registered)
+
+    return _everywhere(resolve)
+
+
+def _everywhere(resolve: Callable[..., Answer]) -> list[Patch]:
+    """In every module that has taken the rule's name into its own."""
+    return [(module, "resolve", resolve) for module in (attach, consumer_end, reading, stream)]
+
+
+def _named_cursor_from_received() -> list[Patch]:
+    def named_cursors(self: Sessions, replica: Replica) -> dict[str, int]:
+        places = {n: s.positions.get(replica.node) for n, s in self._named.items()}
+        return {
+            name: position.offset
+            for name, position in places.items()
+            if position is not None and position.epoch == replica.log.newest.epoch
+        }
+
+    return [(Sessions, "named_cursors", named_cursors)]
+
+
+def _named_cursors_forgotten() -> list[Patch]:
+    original = CursorRegistry.acknowledge
+
+    def acknowledge(
+        self: CursorRegistry,
+        consumer: str,
+        offset: int,
+        named: Mapping[str, int | None],
+        now_ns: int,
+    ) -> None:
+        original(self, consumer, offset, dict.fromkeys(named, offset), now_ns)
+
+    return [(CursorRegistry, "acknowledge", acknowledge)]
+
+
+def _replica_kept_across_epochs() -> list[Patch]:
+    original = Replica.attached
+
+    def attached(self: Replica, answer: Attached) -> None:
+        if answer.answer is attach.Reason.STATE_LOST:
+            self.log.continue_as(answer.view.epoch, answer.view.lineage)
+            self.log.newest.next = answer.view.next
+            self.log.wake()
+        else:
+            original(self, answer)
+
+    return [(Replica, "attached", attached)]
+
+
+def _replica_forgets_lineage() -> list[Patch]:
+    original = Replica.attached
+
+    def attached(self: Replica, answer: Attached) -> None:
+        original(self, answer)
+        self.log.newest.lineage = ()
+
+    return [(Replica, "attached", attached)]
+
+
+ATTACHING = (
+    Mutant("epoch not compared", 20, _epoch_not_compared),
+    Mutant("lineage end one too far", 400, _lineage_end_one_too_far),
+    Mutant("lineage end one too near", 200, _lineage_end_one_too_near),
+    Mutant("lineage not read", 100, _lineage_not_read),
+    Mutant("resume at next", 20, _resume_at_next),
+    Mutant("oldest refused", 40, _oldest_refused),
+    Mutant("one before oldest resumed", 100, _one_before_oldest_resumed),
+    Mutant("missed counted one short", 20, _missed_counted_one_short),
+    Mutant("registry moved at send", 400, _registry_moved_at_send),
+    Mutant("attach registers", 400, _attach_registers),
+    Mutant("acknowledged beyond the replica", 400, _ack_beyond_replica),
+    Mutant("unseen left out", 100, _unseen_left_out),
+    Mutant("registered cursor for resumed sessions", 400, _registered_cursor_for_resumed),
+    Mutant("origin for resumed sessions", 400, _origin_for_resumed),
+    Mutant("open sessions begin at next", 100, _sessions_before_contact_begin_at_next),
+    Mutant("named cursor from received", 400, _named_cursor_from_received),
+    Mutant("named cursor from the node", 400, _named_cursors_forgotten),
+    Mutant("replica kept across epochs", 100, _replica_kept_across_epochs),
+    Mutant("replica forgets the lineage", 400, _replica_forgets_lineage),
+)

@@ -1,0 +1,49 @@
+"""What a mutant is, and how it is hunted."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.run import run_seed
+from tests.simulation.violation import Violation
+
+Patch = tuple[object, str, Any]
+"""Owner, attribute, and what stands there instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One bug. `within`: it is caught by one of so many seeds, from 0 on. `patches` are made anew each time."""
+
+    name: str
+    within: int
+    patches: Callable[[], list[Patch]]
+
+    @contextlib.contextmanager
+    def alive(self) -> Iterator[None]:
+        """Inside, the bug is there."""
+        with contextlib.ExitStack() as stack:
+            for owner, attribute, instead in self.patches():
+                before = vars(owner)[attribute]
+                stack.callback(setattr, owner, attribute, before)
+                setattr(owner, attribute, instead)
+            yield
+
+    def hunt(self) -> tuple[int, str] | None:
+        """The first seed that catches it, and how; None if it survives."""
+        with self.alive():
+            for seed in range(self.within):
+                try:
+                    run_seed(seed)
+                except Violation as violation:
+                    return seed, _how(violation)
+        return None
+
+
+def _how(violation: Violation) -> str:
+    cause = violation.__cause__
+    text = str(cause) if isinstance(cause, Violation) else f"{type(cause).__name__}: {cause}"
+    return text.split("\n")[0]

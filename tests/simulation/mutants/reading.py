@@ -1,0 +1,199 @@
+"""Bugs in how a session reads: gap markers, catch-up, skips, filters, notices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+from pubsubd_broker.core.client_ends import SessionEnd
+from pubsubd_broker.core.consumer_end import ConsumerEnd
+from pubsubd_broker.core.cursor import Choose, Cursor
+from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.replica import Replica
+from pubsubd_broker.core.session import Session
+from pubsubd_protocol.attach import Answer, Claim, Expired
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.frames import Attached, CursorExpired, FilterSet, SetFilter, Skip
+from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.topics import Filter
+
+
+def _marker_dropped() -> list[Patch]:
+    def append_gap(self: Log, view: StreamView) -> None:
+        newest = self.newest
+        newest.epoch, newest.lineage, newest.next = view.epoch, view.lineage, view.next
+        self.wake()
+
+    return [(Log, "append_gap", append_gap)]
+
+
+def _marker_one_late() -> list[Patch]:
+    """The notice is told behind the first messages after the gap."""
+
+    def read_log(self: Reading, choose: Choose, out: Outgoing) -> bool:
+        expired, self._expired = self._expired, None
+        more = original(self, choose, out)
+        self._expired = self._expired or expired
+        return more
+
+    original = Reading._read_log
+    return [(Reading, "_read_log", read_log)]
+
+
+def _marker_for_those_beyond() -> list[Patch]:
+    original = Node.producer_attached
+
+    def producer_attached(
+        self: Node, end: ConsumerEnd, attached: Attached, answer: Answer
+    ) -> Replica:
+        replica = original(self, end, attached, answer)
+        if isinstance(answer, Expired):
+            for session in self.sessions.list():
+                reading, view = session.readings[end.producer], attached.view
+                at = reading.position
+                if at is not None and at.epoch == view.epoch and at.offset >= view.next:
+                    reading._expire(answer, view)
+        return replica
+
+    overrun = Node.registration_expired
+
+    def registration_expired(self: Node, producer: str, expired: CursorExpired) -> None:
+        overrun(self, producer, expired)
+        for session in self.sessions.list():
+            reading, view = session.readings[producer], expired.view
+            at = reading.position
+            if at is not None and at.epoch == view.epoch and at.offset >= view.next:
+                reading._expire(Expired(expired.reason, view.next, expired.missed), view)
+
+    return [
+        (Node, "producer_attached", producer_attached),
+        (Node, "registration_expired", registration_expired),
+    ]
+
+
+def _second_expiry_replaces_first() -> list[Patch]:
+    def expire(self: Reading, expired: Expired, view: StreamView) -> None:
+        self._expired = CursorExpired(self.source.node, expired.reason, expired.missed, view)
+
+    return [(Reading, "_expire", expire)]
+
+
+def _late_answer_accepted() -> list[Patch]:
+    def fetched(
+        self: Reading, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
+    ) -> None:
+        self._asked = None
+        self._apply(view, answer)
+        self._inbox.extend(items)
+        self.wake()
+
+    return [(Reading, "fetched", fetched)]
+
+
+def _always_proved() -> list[Patch]:
+    def waits(self: Reading) -> bool:
+        if self._cursor is None:
+            return False
+        newest, position = self.source.log.newest, self._cursor.position
+        return position.epoch != newest.epoch or position.offset > newest.next
+
+    return [(Reading, "_waits_for_replica", waits)]
+
+
+def _never_fetches() -> list[Patch]:
+    """A session behind its replica is expired by the replica."""
+
+    def answer(self: Replica, claim: Claim) -> Any:
+        from pubsubd_protocol.attach import resolve
+
+        return self.log.view, resolve(claim, self.log.view)
+
+    return [(Replica, "answer", answer)]
+
+
+def _lost_link_keeps_fetches() -> list[Patch]:
+    return [(Reading, "link_lost", lambda self: None)]
+
+
+def _skip_not_told() -> list[Patch]:
+    def pass_item(self: Cursor, item: Entry | Skip, choose: Choose, out: Outgoing) -> None:
+        chosen = choose(item) if isinstance(item, Entry) else None
+        if chosen is not None:
+            out.entry(chosen)
+        self.told = item.next
+        self.position = Position(item.epoch, item.next)
+
+    return [(Cursor, "pass_item", pass_item)]
+
+
+def _filter_before_marker() -> list[Patch]:
+    """A session that filters is not told of a gap: there may have been nothing for it."""
+    original = Reading._expire
+
+    def expire(self: Reading, expired: Expired, view: StreamView) -> None:
+        session: Session = self.wake.__self__  # type: ignore[attr-defined]
+        if session.filter.everything:
+            original(self, expired, view)
+        elif self._cursor is not None:
+            self._cursor.told = min(self._cursor.told, view.oldest)
+
+    return [(Reading, "_expire", expire)]
+
+
+def _filter_at_no_place() -> list[Patch]:
+    """A changed filter is said to count from where the session had been told, not from where it stands."""
+
+    def set_filter(self: SessionEnd, session: Session, frame: SetFilter) -> None:
+        positions = session.positions
+        session.filter = Filter(frame.patterns)
+        stood = {
+            node: Position(position.epoch, max(0, position.offset - 3))
+            for node, position in positions.items()
+        }
+        self._connection.send(FilterSet(stood))
+
+    return [(SessionEnd, "_set_filter", set_filter)]
+
+
+def _directed_to_all() -> list[Patch]:
+    def choose(self: Session, entry: Entry) -> Entry | None:
+        from pubsubd_protocol.entries import part_of
+
+        if entry.publisher == self._without:
+            return None
+        return entry if self.filter.everything else part_of(entry, self.filter.wants)
+
+    return [(Session, "_choose", choose)]
+
+
+def _rewinds_to_received() -> list[Patch]:
+    original = Reading.rewind
+
+    def rewind(self: Reading) -> None:
+        position = self.position
+        original(self)
+        if position is not None:
+            self._cursor = Cursor(self.source.node, position)
+
+    return [(Reading, "rewind", rewind)]
+
+
+READING = (
+    Mutant("gap marker dropped", 20, _marker_dropped),
+    Mutant("gap marker late", 40, _marker_one_late),
+    Mutant("marker for sessions beyond it", 400, _marker_for_those_beyond),
+    Mutant("second expiry replaces the first", 400, _second_expiry_replaces_first),
+    Mutant("late fetch answer accepted", 400, _late_answer_accepted),
+    Mutant("always proved", 400, _always_proved),
+    Mutant("replica too small is a loss", 40, _never_fetches),
+    Mutant("lost link keeps its fetches", 400, _lost_link_keeps_fetches),
+    Mutant("skip not told", 20, _skip_not_told),
+    Mutant("filter before the gap marker", 40, _filter_before_marker),
+    Mutant("changed filter counts from elsewhere", 100, _filter_at_no_place),
+    Mutant("directed message for everybody", 20, _directed_to_all),
+    Mutant("next life begins at what was received", 200, _rewinds_to_received),
+)

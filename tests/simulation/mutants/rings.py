@@ -1,0 +1,127 @@
+"""Bugs in the ring, the publishers' table, the pacing of publishers, the links."""
+
+from __future__ import annotations
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+from pubsubd_broker.core import connection
+from pubsubd_broker.core.client_ends import PublisherEnd
+from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.log import Gap, Log
+from pubsubd_broker.core.publishers import Outcome, Publisher, Publishers
+from pubsubd_broker.core.reading import Reading
+from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.frames import Frame
+
+
+def _evicts_one_too_many() -> list[Patch]:
+    original = Log._make_room
+
+    def make_room(self: Log, messages: int, size: int) -> None:
+        before = self.begin
+        original(self, messages, size)
+        if self.begin > before and self.begin < self.end and not isinstance(self[self.begin], Gap):
+            self._evict()
+
+    return [(Log, "_make_room", make_room)]
+
+
+def _never_evicts() -> list[Patch]:
+    return [(Log, "_make_room", lambda self, messages, size: None)]
+
+
+def _evicts_behind_time() -> list[Patch]:
+    """Room is made after the append: for a moment there is more than the bound, by one entry."""
+    original = Log._make_room
+
+    def make_room(self: Log, messages: int, size: int) -> None:
+        original(self, 0, 0)
+
+    return [(Log, "_make_room", make_room)]
+
+
+def _appended_wakes_nobody() -> list[Patch]:
+    return [(Log, "wake", lambda self: None)]
+
+
+def _table_forgets() -> list[Patch]:
+    def recall(self: Publisher, sequence: int, retry: bool) -> Outcome | None:
+        return None
+
+    return [(Publisher, "recall", recall)]
+
+
+def _table_dropped_with_connection() -> list[Patch]:
+    original = Publishers.disconnect
+
+    def disconnect(self: Publishers, publisher_id: bytes) -> None:
+        original(self, publisher_id)
+        self._away.clear()
+
+    def connect(
+        self: Publishers, publisher_id: bytes, *, same_life: bool, other_life: bool = False
+    ) -> Publisher:
+        return as_it_is(self, publisher_id, same_life=False, other_life=other_life)
+
+    as_it_is = Publishers.connect
+    return [(Publishers, "disconnect", disconnect), (Publishers, "connect", connect)]
+
+
+def _refuses_for_good() -> list[Patch]:
+    """A retry from another life is refused, though that one may have accepted it."""
+    original = Publishers.connect
+
+    def connect(
+        self: Publishers, publisher_id: bytes, *, same_life: bool, other_life: bool = False
+    ) -> Publisher:
+        return original(self, publisher_id, same_life=same_life, other_life=False)
+
+    return [(Publishers, "connect", connect)]
+
+
+def _publisher_waits() -> list[Patch]:
+    """Nobody is answered before every consumer that is connected has acknowledged."""
+    answers: dict[PublisherEnd, list[Frame]] = {}
+    tick = PublisherEnd.tick
+
+    def hold(self: PublisherEnd, frame: Frame, now: Now) -> None:
+        assert isinstance(frame, Batch)
+        answer = self._node.publish(frame, self._publisher, self._id, now)
+        answers.setdefault(self, []).append(answer)
+
+    def release(self: PublisherEnd, now: Now) -> None:
+        if all(end.drained for end, _ in self._node.consumers.values()):
+            for answer in answers.pop(self, []):
+                self._connection.send(answer)
+        tick(self, now)
+
+    return [(PublisherEnd, "received", hold), (PublisherEnd, "tick", release)]
+
+
+def _silence_not_noticed() -> list[Patch]:
+    return [(connection, "is_silent", lambda heard_ns, now_ns, timeout_ns: False)]
+
+
+def _wakes_forgotten() -> list[Patch]:
+    """Whoever stops reading is woken no more, even when it goes on."""
+    original = Reading.stop
+
+    def stop(self: Reading) -> None:
+        original(self)
+        self.source.log._waiting.clear()
+
+    return [(Reading, "stop", stop)]
+
+
+RINGS = (
+    Mutant("ring evicts one too many", 20, _evicts_one_too_many),
+    Mutant("ring never evicts", 20, _never_evicts),
+    Mutant("ring evicts too late", 20, _evicts_behind_time),
+    Mutant("append wakes nobody", 20, _appended_wakes_nobody),
+    Mutant("publisher table forgets", 100, _table_forgets),
+    Mutant("publisher table goes with its connection", 100, _table_dropped_with_connection),
+    Mutant("retry from another life refused for good", 400, _refuses_for_good),
+    Mutant("publisher waits for consumers", 100, _publisher_waits),
+    Mutant("silence not noticed", 100, _silence_not_noticed),
+    Mutant("one session's leaving stops the others", 200, _wakes_forgotten),
+)

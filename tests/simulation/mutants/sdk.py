@@ -1,0 +1,105 @@
+"""Bugs in the SDK: what a session received, what its application was handed, what a publisher retries."""
+
+from __future__ import annotations
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+from pubsubd.inbox import Inbox
+from pubsubd.outbox import Outbox
+from pubsubd.resume import Arrived, Event, Moved, Session
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.frames import CursorExpired as Expired
+from pubsubd_protocol.frames import Subscribe
+from pubsubd_protocol.positions import Position
+
+
+def _whole_entry_again() -> list[Patch]:
+    def entry(self: Session, entry: Entry) -> Arrived | None:
+        held = self._held(entry.node)
+        self._continues(entry.node, held, entry.first)
+        self.received[entry.node] = Position(entry.epoch, entry.next)
+        return Arrived(entry, entry.first)
+
+    return [(Session, "entry", entry)]
+
+
+def _resumes_from_the_beginning() -> list[Patch]:
+    """A reconnect presents one message less than was received, and takes it again."""
+    original = Session.subscribe
+
+    def subscribe(self: Session) -> Subscribe:
+        asked = original(self)
+        if asked.positions is None or self._born is None:
+            return asked
+        lowered = {n: Position(p.epoch, max(0, p.offset - 1)) for n, p in asked.positions.items()}
+        return Subscribe(asked.patterns, asked.start, lowered, asked.born, asked.name, asked.echo)
+
+    def entry(self: Session, entry: Entry) -> Arrived | None:
+        self.received[entry.node] = Position(entry.epoch, entry.next)
+        return Arrived(entry, entry.first)
+
+    return [(Session, "subscribe", subscribe), (Session, "entry", entry)]
+
+
+def _forgets_its_birth() -> list[Patch]:
+    """A reconnect looks like a resume from another life, and the other way round."""
+    original = Session.subscribe
+
+    def subscribe(self: Session) -> Subscribe:
+        asked = original(self)
+        return Subscribe(asked.patterns, asked.start, None, None, asked.name, asked.echo)
+
+    return [(Session, "subscribe", subscribe)]
+
+
+def _moves_dropped() -> list[Patch]:
+    original = Inbox.put
+
+    def put(self: Inbox, event: Event) -> None:
+        if not isinstance(event, Moved):
+            original(self, event)
+
+    return [(Inbox, "put", put)]
+
+
+def _notices_not_merged_but_dropped() -> list[Patch]:
+    def merge(self: Inbox, later: Expired) -> bool:
+        return any(isinstance(e, Expired) and e.node == later.node for e in self._events)
+
+    return [(Inbox, "_merge", merge)]
+
+
+def _positions_run_ahead() -> list[Patch]:
+    """What is stored is behind all that was received, handed out or not."""
+
+    def positions(self: Inbox) -> dict[str, Position]:
+        ahead = dict(self._handed)
+        if self._at is not None:
+            ahead[self._at[0]] = self._at[1]
+        return ahead
+
+    return [(Inbox, "positions", positions)]
+
+
+def _retries_renumbered() -> list[Patch]:
+    original = Outbox.disconnected
+
+    def disconnected(self: Outbox, why: str) -> None:
+        original(self, why)
+        for outgoing in self._pending:
+            if outgoing.batch is not None:
+                outgoing.batch.sequence = self._sequence
+                self._sequence += 1
+
+    return [(Outbox, "disconnected", disconnected)]
+
+
+SDK = (
+    Mutant("entry received twice is handed out twice", 100, _whole_entry_again),
+    Mutant("reconnect one message back", 100, _resumes_from_the_beginning),
+    Mutant("reconnect without positions", 40, _forgets_its_birth),
+    Mutant("moves dropped", 20, _moves_dropped),
+    Mutant("second notice dropped", 100, _notices_not_merged_but_dropped),
+    Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
+    Mutant("retries renumbered", 100, _retries_renumbered),
+)

@@ -1,0 +1,269 @@
+"""What can happen in a run: one function for each kind of step, with chance of its own."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
+
+from tests.simulation.brokers import SimBroker
+from tests.simulation.clockwork import MS
+from tests.simulation.publisher import Publisher
+from tests.simulation.subscriber import Subscriber
+from tests.simulation.wires import Pipe, Wire
+
+if TYPE_CHECKING:
+    from tests.simulation.plan import Step
+    from tests.simulation.world import World
+
+TOPICS = ("a", "a.b", "a.c", "b.c", "x.y.z", "room:1")
+PATTERNS = (
+    (">",),
+    ("a",),
+    ("a.*",),
+    ("a.>", "a.b"),
+    ("*.c", "x.>"),
+    ("room:1", "b.*"),
+    ("never.*",),
+)
+
+MOST_SUBSCRIBERS = 8
+
+Some = TypeVar("Some")
+
+
+def perform(world: World, step: Step) -> bool:
+    """Does it, if there is something to do it to."""
+    chance = random.Random(step.draw)
+    done = _STEPS[step.what](world, chance, step.draw)
+    if done:
+        world.counts[step.what] += 1
+    return done
+
+
+def _start(world: World, chance: random.Random, draw: int) -> bool:
+    world.start(world.brokers[f"n{draw}"])
+    return True
+
+
+def _publisher(world: World, chance: random.Random, draw: int) -> bool:
+    broker = chance.choice(list(world.brokers.values()))
+    world.publishers.append(Publisher(world, f"p{draw}", broker))
+    return True
+
+
+def _subscribe(world: World, chance: random.Random, draw: int) -> bool:
+    if len(world.subscribers) >= MOST_SUBSCRIBERS:
+        return False
+    broker = chance.choice(list(world.brokers.values()))
+    mute = [p for p in world.publishers if chance.random() < 0.2]
+    keeps = chance.choice(["nothing", "position", "name"])
+    start = chance.choice(["latest", "latest", "earliest"])
+    subscriber = Subscriber(
+        world,
+        f"s{draw}-{keeps}-{start}",
+        broker,
+        chance.choice(PATTERNS),
+        keeps=keeps,
+        start=start,
+        mute=mute[0] if mute else None,
+        pace_ms=chance.choice([1, 20, 500]),
+        appetite=chance.choice([1, 3, 50]),
+    )
+    world.say(f"{subscriber.name} subscribes on {broker.name}")
+    world.subscribers.append(subscriber)
+    return True
+
+
+def _publish(world: World, chance: random.Random, draw: int) -> bool:
+    if not world.publishers:
+        return False
+    publisher = chance.choice(world.publishers)
+    to = chance.choice(list(world.brokers)) if chance.random() < 0.2 else None
+    messages = chance.randint(1, world.plan.batch_messages)
+    return publisher.publish(chance.choice(TOPICS), to, messages)
+
+
+def _burst(world: World, chance: random.Random, draw: int) -> bool:
+    published = [_publish(world, chance, draw) for _ in range(chance.randint(5, 40))]
+    return any(published)
+
+
+def _cut(world: World, chance: random.Random, draw: int) -> bool:
+    return _cut_link(world, chance, silent=False)
+
+
+def _silent_cut(world: World, chance: random.Random, draw: int) -> bool:
+    return _cut_link(world, chance, silent=True)
+
+
+def _cut_link(world: World, chance: random.Random, *, silent: bool) -> bool:
+    wire = _pick(chance, world.links())
+    if wire is None:
+        return False
+    world.say(f"{'silent ' if silent else ''}cut {wire.ends}")
+    wire.cut(silent=silent)
+    return True
+
+
+def _cut_in_time(world: World, chance: random.Random, draw: int) -> bool:
+    """Cuts exactly behind the last byte under way (an answer, an acknowledgement), or a byte beside it."""
+    wires = [w for w in world.wires if not w.broken]
+    pipes: list[tuple[Pipe, Wire]] = [(p, w) for w in wires for p in (w.out, w.back)]
+    picked = _pick(chance, [pw for pw in pipes if not pw[0].empty] or pipes)
+    if picked is None:
+        return False
+    pipe, wire = picked
+    pipe.burn(chance.choice([-1, 0, 0, 1]))
+    world.say(f"cut {wire.ends} behind what is under way")
+    if wire.ends[0] == wire.ends[1]:
+        world.disturbed(world.brokers[wire.ends[0]])
+    return True
+
+
+def _hold(world: World, chance: random.Random, draw: int) -> bool:
+    wire = _pick(chance, world.links())
+    if wire is None:
+        return False
+    pipe = chance.choice([wire.out, wire.back])
+    pipe.held = True
+    world.say(f"hold {wire.ends}")
+
+    def release() -> None:
+        pipe.held = False
+        pipe.plan()
+
+    world.clockwork.after(chance.randint(1, 3000) * MS, release)
+    return True
+
+
+def _partition(world: World, chance: random.Random, draw: int) -> bool:
+    if len(world.brokers) < 2:
+        return False
+    near, far = chance.sample(list(world.brokers), 2)
+    world.cuts.add((near, far))
+    world.say(f"partition {near} -> {far}")
+    for wire in world.wires:
+        if wire.ends == (near, far):
+            wire.cut(silent=False)
+    return True
+
+
+def _heal(world: World, chance: random.Random, draw: int) -> bool:
+    if not world.cuts:
+        return False
+    healed = chance.choice(sorted(world.cuts))
+    world.cuts.discard(healed)
+    world.say(f"heal {healed}")
+    return True
+
+
+def _crash(world: World, chance: random.Random, draw: int) -> bool:
+    broker = _running(world, chance)
+    if broker is None:
+        return False
+    world.say(f"{broker.name} crashes")
+    _end(world, broker)
+    world.clockwork.after(chance.randint(1, 2000) * MS, lambda: world.start(broker))
+    return True
+
+
+def _restart(world: World, chance: random.Random, draw: int) -> bool:
+    """The broker comes back with its ring, or with less of it than it had accepted."""
+    broker = _running(world, chance)
+    if broker is None:
+        return False
+    broker.remember(chance.choice([0, 0, 1, 3, 1000]))
+    world.say(f"{broker.name} restarts with its ring, up to {broker.memory and broker.memory.end}")
+    _end(world, broker)
+    world.clockwork.after(chance.randint(1, 2000) * MS, lambda: world.start(broker))
+    return True
+
+
+def _end(world: World, broker: SimBroker) -> None:
+    for subscriber in world.subscribers:
+        if subscriber.broker is broker:
+            subscriber.broker_lost_memory()
+    world.disturbed(broker)
+    broker.crash()
+
+
+def _pause(world: World, chance: random.Random, draw: int) -> bool:
+    broker = _running(world, chance)
+    if broker is None or broker.paused:
+        return False
+    world.say(f"{broker.name} pauses")
+    world.disturbed(broker)
+    broker.pause()
+    world.clockwork.after(chance.randint(1, 3000) * MS, broker.go_on)
+    return True
+
+
+def _client_cut(world: World, chance: random.Random, draw: int) -> bool:
+    clients: list[Publisher | Subscriber] = [*world.publishers, *world.subscribers]
+    client = _pick(chance, clients)
+    if client is None:
+        return False
+    world.say(f"{client.name} is cut off its broker")
+    client.cut()
+    return True
+
+
+def _app_restart(world: World, chance: random.Random, draw: int) -> bool:
+    subscriber = _pick(chance, world.subscribers)
+    if subscriber is None:
+        return False
+    world.say(f"{subscriber.name} restarts")
+    return subscriber.restart()
+
+
+def _app_pause(world: World, chance: random.Random, draw: int) -> bool:
+    """The application stands still: what its broker writes waits in the socket."""
+    subscriber = _pick(chance, world.subscribers)
+    if subscriber is None or not subscriber.pause():
+        return False
+    world.say(f"{subscriber.name} pauses")
+    world.clockwork.after(chance.randint(1, 3000) * MS, subscriber.go_on)
+    return True
+
+
+def _filter(world: World, chance: random.Random, draw: int) -> bool:
+    subscriber = _pick(chance, world.subscribers)
+    return subscriber is not None and subscriber.change_filter(chance.choice(PATTERNS))
+
+
+def _clock_step(world: World, chance: random.Random, draw: int) -> bool:
+    world.clockwork.wall_us += chance.choice([-3600, 3600]) * 1_000_000
+    return True
+
+
+def _running(world: World, chance: random.Random) -> SimBroker | None:
+    return _pick(chance, [b for b in world.brokers.values() if b.node is not None])
+
+
+def _pick(chance: random.Random, some: Iterable[Some]) -> Some | None:
+    every = list(some)
+    return chance.choice(every) if every else None
+
+
+_STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
+    "start": _start,
+    "publisher": _publisher,
+    "subscribe": _subscribe,
+    "publish": _publish,
+    "burst": _burst,
+    "cut": _cut,
+    "cut_in_time": _cut_in_time,
+    "silent_cut": _silent_cut,
+    "hold": _hold,
+    "heal": _heal,
+    "partition": _partition,
+    "crash": _crash,
+    "restart": _restart,
+    "pause": _pause,
+    "client_cut": _client_cut,
+    "app_restart": _app_restart,
+    "app_pause": _app_pause,
+    "filter": _filter,
+    "clock_step": _clock_step,
+}

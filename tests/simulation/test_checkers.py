@@ -1,0 +1,496 @@
+"""Every checker refuses what breaks its part of the guarantee, and accepts what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.simulation.checkers import (
+    Held,
+    Violation,
+    bounded,
+    no_duplicate,
+    no_false_alarm,
+    no_gap,
+    no_phantom,
+    nobody_stops_a_publisher,
+    placed_as_told,
+)
+from tests.simulation.checkers import Published as Publish
+from tests.simulation.history import (
+    Event,
+    Filtered,
+    Got,
+    History,
+    Kept,
+    Lost,
+    Moved,
+    Opened,
+    Stands,
+)
+from tests.simulation.truth import Place, Published, StreamTruth, Truth
+
+from pubsubd_protocol.attach import Reason
+
+E1, E2, E3 = "e1", "e2", "e3"
+
+LONG_AGO, BIRTH, LATER = 0, 10, 20
+
+
+def stream(
+    messages: int = 10, *, oldest: int = 0, epoch: str = E1, at: int = LATER, topic: str = "t"
+) -> StreamTruth:
+    """A stream whose ring went from nothing to `oldest..messages`."""
+    truth = StreamTruth()
+    truth.begin(epoch)
+    truth.held(0)
+    fill(truth, epoch, 0, messages, at=at, topic=topic)
+    truth.held(oldest)
+    return truth
+
+
+def fill(
+    truth: StreamTruth, epoch: str, first: int, end: int, *, at: int = LATER, topic: str = "t"
+) -> None:
+    for offset in range(first, end):
+        truth.publish(epoch, offset, message(offset, epoch, at=at, topic=topic))
+
+
+def message(
+    offset: int, epoch: str = E1, *, at: int = LATER, topic: str = "t", publisher: bytes = b"p"
+) -> Published:
+    return Published(topic, f"{epoch}/{offset}".encode(), publisher, None, at)
+
+
+def restarted() -> StreamTruth:
+    """Ten messages under E1; a later life of the producer has forgotten them, and has five."""
+    truth = stream(10)
+    truth.begin(E2)
+    truth.held(0)
+    fill(truth, E2, 0, 5)
+    truth.held(0)
+    return truth
+
+
+def continued(cut_short: int = 8) -> StreamTruth:
+    """Ten messages under E1; E2 continues the first eight, and has twelve."""
+    truth = stream(10)
+    truth.begin(E2, (E1, cut_short))
+    truth.held(0)
+    fill(truth, E2, cut_short, 12)
+    truth.held(0)
+    return truth
+
+
+def got(*offsets: int, epoch: str = E1, topic: str = "t") -> list[Event]:
+    return [Got("a", epoch, o, topic, f"{epoch}/{o}".encode()) for o in offsets]
+
+
+def lost(
+    reason: Reason,
+    place: Place,
+    *,
+    oldest: int | None,
+    missed: int | None = None,
+    own: bool = False,
+) -> Lost:
+    return Lost("a", reason, missed, place, oldest, own)
+
+
+def opened(kept: Kept = Kept.NOTHING, at: Place | None = (E1, 0), **more: object) -> Opened:
+    return Opened(BIRTH, kept, {} if at is None else {"a": at}, **more)  # type: ignore[arg-type]
+
+
+def history(*events: Event | list[Event], earliest: bool = False) -> History:
+    seen = History("s", lambda published: published.topic == "t", earliest)
+    for event in events:
+        for one in event if isinstance(event, list) else [event]:
+            seen.add(one)
+    return seen
+
+
+def refuses(check: Callable[[], None], *words: str) -> None:
+    with pytest.raises(Violation) as refused:
+        check()
+    for word in words:
+        assert word in str(refused.value)
+
+
+# G1
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        [opened(), *got(0, 1, 2)],
+        [opened(at=(E1, 4)), *got(4, 5)],
+        [opened(at=None), Stands("a", (E1, 0)), *got(0, 1)],
+        [opened(), *got(0), Moved("a", (E1, 1)), *got(1)],
+        [opened(), *got(0), lost(Reason.OVERWRITTEN, (E1, 7), oldest=3, missed=6), *got(7)],
+        [opened(), *got(0, 1), opened(Kept.STORED, (E1, 2)), *got(2)],
+        [opened(), *got(0, 1), opened(Kept.BROKER, (E1, 1)), *got(1, 2)],
+        [opened(), *got(0, 1), opened(Kept.PRODUCERS, None), Stands("a", (E1, 0)), *got(0)],
+    ],
+)
+def test_no_gap_accepts_what_follows_on(good: list[Event]) -> None:
+    messages = stream(10, at=LONG_AGO if isinstance(good[0], Opened) and good[0].places else LATER)
+    no_gap(history(good), {"a": messages})
+
+
+def test_no_gap_accepts_that_messages_for_others_are_left_out() -> None:
+    truth = stream(3)
+    fill(truth, E1, 3, 6, topic="other")
+    fill(truth, E1, 6, 8)
+    no_gap(history(opened(), got(0, 1, 2, 6, 7)), {"a": truth})
+    no_gap(history(opened(), got(0, 1, 2), Moved("a", (E1, 6)), got(6)), {"a": truth})
+
+
+@pytest.mark.parametrize(
+    ("bad", "word"),
+    [
+        ([opened(), *got(0, 2)], "1 of e1 is missing"),
+        ([opened(), *got(1)], "0 of e1 is missing"),
+        ([opened(), *got(0), Moved("a", (E1, 3))], "1 of e1 is missing"),
+        ([opened(), *got(0, 1, 0)], "after it stood at"),
+        ([opened(), *got(0, 1), Moved("a", (E1, 1))], "after it stood at"),
+        ([opened(at=None), *got(0)], "told no place"),
+        ([opened(at=None), Stands("a", (E1, 2))], "was owed 0"),
+        ([opened(at=(E1, 2))], "was owed 0"),
+        ([opened(), *got(0), Stands("a", (E1, 1))], "as a new stream"),
+        ([opened(), *got(0), opened(Kept.STORED, (E1, 3))], "next life begins at"),
+        ([opened(), *got(0), opened(Kept.BROKER, (E1, 3))], "next life begins at"),
+        ([opened(), *got(0, 1), Moved("a", ("never", 2))], "never had"),
+    ],
+)
+def test_no_gap_refuses(bad: list[Event], word: str) -> None:
+    refuses(lambda: no_gap(history(bad), {"a": stream(10)}), "G1", word)
+
+
+def test_no_gap_refuses_another_epoch_without_a_word() -> None:
+    refuses(
+        lambda: no_gap(history(opened(), got(0, 1), got(2, epoch=E2)), {"a": restarted()}),
+        "without a word",
+    )
+    told = lost(Reason.STATE_LOST, (E2, 2), oldest=0)
+    no_gap(history(opened(), got(0, 1), told, got(2, epoch=E2)), {"a": restarted()})
+
+
+def test_no_gap_refuses_a_life_that_begins_behind_what_its_producer_remembered() -> None:
+    """Nobody else knew where the session stood."""
+    begins = opened(Kept.PRODUCERS, None, remembered={"a": (E1, 3)})
+    seen = history(opened(), got(0, 1, 2), begins, Stands("a", (E1, 5)))
+    refuses(lambda: no_gap(seen, {"a": stream(10)}), "G1", "producer knew")
+    no_gap(history(opened(), got(0, 1, 2), begins, Stands("a", (E1, 3))), {"a": stream(10)})
+
+
+def test_no_gap_goes_from_an_epoch_to_the_one_that_continues_it() -> None:
+    events = [opened(), *got(*range(8)), *got(8, 9, epoch=E2)]
+    no_gap(history(events), {"a": continued()})
+    # Entries keep the epoch under which they were placed: an older name may come again.
+    events = [opened(at=(E2, 0)), *got(0, 1), Moved("a", (E2, 2)), *got(2)]
+    no_gap(history(events, earliest=True), {"a": continued()})
+
+
+def test_no_gap_refuses_to_go_on_beyond_what_the_lineage_reaches() -> None:
+    events = [opened(), *got(*range(9)), *got(9, epoch=E2)]
+    refuses(lambda: no_gap(history(events), {"a": continued()}), "without a word")
+
+
+def test_no_gap_refuses_a_message_missing_across_the_restart() -> None:
+    events = [opened(), *got(*range(6)), *got(8, epoch=E2)]
+    refuses(lambda: no_gap(history(events), {"a": continued()}), "6 of e2 is missing")
+
+
+def test_no_gap_judges_every_message_by_the_filter_that_counted_there() -> None:
+    truth = stream(3)
+    fill(truth, E1, 3, 6, topic="u")
+    changed = Filtered({"a": (E1, 4)}, lambda published: published.topic == "u")
+    no_gap(history(opened(), got(0, 1, 2), changed, got(4, 5, topic="u")), {"a": truth})
+    late = Filtered({"a": (E1, 3)}, lambda published: published.topic == "u")
+    refuses(
+        lambda: no_gap(history(opened(), got(0, 1, 2), late, got(4, topic="u")), {"a": truth}),
+        "3 of e1 is missing",
+    )
+    # It is announced before it counts: what is left before that place is still judged by the old one.
+    refuses(
+        lambda: no_gap(history(opened(), got(0, 1), changed, got(4, topic="u")), {"a": truth}),
+        "2 of e1 is missing",
+    )
+
+
+# G2
+
+
+def test_no_phantom_accepts_what_was_published() -> None:
+    no_phantom(history(opened(), got(0, 1, 2)), {"a": stream(10)})
+    no_phantom(history(opened(), got(7), got(8, epoch=E2)), {"a": continued()})
+
+
+def test_no_phantom_refuses_what_nobody_published() -> None:
+    refuses(lambda: no_phantom(history(opened(), got(10)), {"a": stream(10)}), "G2", "nobody")
+    refuses(lambda: no_phantom(history(opened(), got(0, epoch=E3)), {"a": stream(10)}), "nobody")
+
+
+def test_no_phantom_refuses_other_bytes_and_another_topic() -> None:
+    bytes_of_another = Got("a", E1, 3, "t", b"e1/4")
+    refuses(lambda: no_phantom(history(opened(), bytes_of_another), {"a": stream(10)}), "G2")
+    topic_of_another = Got("a", E1, 3, "u", b"e1/3")
+    refuses(lambda: no_phantom(history(opened(), topic_of_another), {"a": stream(10)}), "G2")
+
+
+def test_no_phantom_refuses_what_is_not_for_the_reader() -> None:
+    truth = stream(3, topic="u")
+    seen = history(opened(), got(0, topic="u"))
+    refuses(lambda: no_phantom(seen, {"a": truth}), "not for it")
+
+
+def test_no_phantom_refuses_a_message_under_an_epoch_that_only_took_it_over() -> None:
+    seen = history(opened(), [Got("a", E2, 3, "t", b"e1/3")])
+    refuses(lambda: no_phantom(seen, {"a": continued()}), "nobody")
+
+
+def test_no_phantom_refuses_what_was_cut_off_under_the_epoch_that_goes_on_without_it() -> None:
+    seen = history(opened(), [Got("a", E2, 9, "t", b"e1/9")])
+    refuses(lambda: no_phantom(seen, {"a": continued()}), "published was")
+
+
+def publish(
+    offsets: range = range(3),
+    *,
+    first: int | None = 0,
+    epoch: str | None = E1,
+    refused: bool = False,
+    waited_ns: int | None = None,
+    written: str = E1,
+) -> Publish:
+    payloads = tuple(f"{written}/{offset}".encode() for offset in offsets)
+    return Publish("p", "a", payloads, epoch, first, refused, waited_ns)
+
+
+def test_placed_as_told_accepts_receipts_that_are_true() -> None:
+    placed_as_told([publish(), publish(range(3, 5), first=3)], {"a": stream(10)})
+    placed_as_told([publish(range(50, 51), first=None, epoch=None)], {"a": stream(10)})
+    placed_as_told([publish(range(50, 51), first=None, epoch=None, refused=True)], {"a": stream()})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        publish(first=1),
+        publish(epoch=E2),
+        publish(range(8, 12), first=8),
+        publish(range(3, 4), first=None, epoch=None, refused=True),
+    ],
+)
+def test_placed_as_told_refuses(bad: Publish) -> None:
+    refuses(lambda: placed_as_told([bad], {"a": stream(10)}), "G2")
+
+
+def test_placed_as_told_refuses_one_payload_at_two_places() -> None:
+    truth = stream(3)
+    truth.publish(E1, 3, message(1))
+    refuses(lambda: placed_as_told([], {"a": truth}), "G2", "twice")
+
+
+def test_placed_as_told_accepts_that_a_retry_is_placed_again_in_another_life() -> None:
+    truth = continued()
+    truth.publish(E2, 12, message(3))
+    placed_as_told([], {"a": truth})
+    truth.publish(E2, 13, message(3))
+    refuses(lambda: placed_as_told([], {"a": truth}), "twice")
+
+
+# G3
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        [opened(), *got(0, 1, 2)],
+        [opened(), *got(0), *got(0, epoch=E2)],
+        [opened(), *got(0, 1), opened(Kept.BROKER, (E1, 1)), *got(1)],
+        [opened(), *got(0, 1), opened(Kept.PRODUCERS, (E1, 0)), *got(0, 1)],
+        [opened(), *got(0, 1), opened(Kept.STORED, (E1, 2)), *got(2)],
+    ],
+)
+def test_no_duplicate_accepts(good: list[Event]) -> None:
+    no_duplicate(history(good))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [opened(), *got(0, 0)],
+        [opened(), *got(0, 1, 2, 1)],
+        [opened(), *got(0, 1), lost(Reason.OVERWRITTEN, (E1, 1), oldest=1), *got(1)],
+        [opened(), *got(0, 1), opened(Kept.STORED, (E1, 1)), *got(1)],
+        [opened(), opened(Kept.BROKER, (E1, 0)), *got(0, 0)],
+    ],
+)
+def test_no_duplicate_refuses(bad: list[Event]) -> None:
+    refuses(lambda: no_duplicate(history(bad)), "G3", "a second time")
+
+
+# G4
+
+
+def overrun(at: int, missed: int | None, *, oldest: int = 6, capacity: int | None = None) -> None:
+    truth = stream(10, oldest=6)
+    truth.capacity = capacity
+    told = lost(Reason.OVERWRITTEN, (E1, 10), oldest=oldest, missed=missed)
+    no_false_alarm(history(opened(), got(*range(at)), told), {"a": truth})
+
+
+def test_no_false_alarm_accepts_an_overrun_with_its_count() -> None:
+    overrun(5, 5)
+    overrun(0, 10)
+    overrun(5, 5, capacity=4)
+
+
+@pytest.mark.parametrize(
+    ("at", "missed", "oldest"),
+    [
+        (6, 4, 6),
+        (9, 1, 6),
+        (5, 4, 6),
+        (5, 6, 6),
+        (5, None, 6),
+        (5, 5, 7),
+    ],
+)
+def test_no_false_alarm_refuses_an_overrun_of_what_was_held_or_a_wrong_count(
+    at: int, missed: int | None, oldest: int
+) -> None:
+    refuses(lambda: overrun(at, missed, oldest=oldest), "G4")
+
+
+def test_no_false_alarm_refuses_an_overrun_within_what_the_ring_holds_for_certain() -> None:
+    refuses(lambda: overrun(5, 5, capacity=5), "G4", "the ring holds 5")
+
+
+def test_no_false_alarm_leaves_room_for_what_was_passed_between_two_merged_notices() -> None:
+    truth = stream(4)
+    fill(truth, E1, 4, 6, topic="other")
+    fill(truth, E1, 6, 10)
+    truth.held(6)
+    for missed in (8, 9, 10):
+        told = lost(Reason.OVERWRITTEN, (E1, 10), oldest=6, missed=missed)
+        no_false_alarm(history(opened(), told), {"a": truth})
+    told = lost(Reason.OVERWRITTEN, (E1, 10), oldest=6, missed=7)
+    refuses(lambda: no_false_alarm(history(opened(), told), {"a": truth}), "G4")
+
+
+@pytest.mark.parametrize(
+    ("reason", "missed"),
+    [
+        (Reason.OVERWRITTEN, 5),
+        (Reason.AHEAD, None),
+        (Reason.UNSEEN, None),
+        (Reason.STATE_LOST, 5),
+    ],
+)
+def test_across_epochs_only_a_lost_state_is_true(reason: Reason, missed: int | None) -> None:
+    told = lost(reason, (E2, 5), oldest=0, missed=missed)
+    seen = history(opened(), got(0, 1), told)
+    refuses(lambda: no_false_alarm(seen, {"a": restarted()}), "G4")
+    told = lost(Reason.STATE_LOST, (E2, 5), oldest=0)
+    no_false_alarm(history(opened(), got(0, 1), told), {"a": restarted()})
+
+
+def test_a_lost_state_is_false_where_the_epoch_is_the_same_or_continued() -> None:
+    told = lost(Reason.STATE_LOST, (E1, 10), oldest=6)
+    refuses(
+        lambda: no_false_alarm(history(opened(), got(0), told), {"a": stream(10, oldest=6)}), "G4"
+    )
+    told = lost(Reason.STATE_LOST, (E2, 12), oldest=0)
+    refuses(lambda: no_false_alarm(history(opened(), got(0), told), {"a": continued()}), "G4")
+
+
+@pytest.mark.parametrize(("at", "true"), [(9, True), (10, True), (8, False), (3, False)])
+def test_ahead_is_who_stands_beyond_what_the_lineage_reaches(at: int, true: bool) -> None:
+    told = lost(Reason.AHEAD, (E2, 12), oldest=0)
+    seen = history(opened(), got(*range(at)), told)
+    if true:
+        no_false_alarm(seen, {"a": continued(cut_short=8)})
+    else:
+        refuses(lambda: no_false_alarm(seen, {"a": continued(cut_short=8)}), "G4")
+
+
+def test_whoever_stands_beyond_the_lineage_is_told_nothing_else() -> None:
+    for reason, missed in ((Reason.OVERWRITTEN, 3), (Reason.STATE_LOST, None)):
+        told = lost(reason, (E2, 12), oldest=0, missed=missed)
+        seen = history(opened(), got(*range(9)), told)
+        refuses(lambda seen=seen: no_false_alarm(seen, {"a": continued()}), "G4")  # type: ignore[misc]
+
+
+def test_unseen_is_only_for_those_who_were_told_no_place() -> None:
+    told = lost(Reason.UNSEEN, (E1, 10), oldest=6)
+    truth: Truth = {"a": stream(10, oldest=6)}
+    no_false_alarm(history(opened(at=None), told), truth)
+    refuses(lambda: no_false_alarm(history(opened(), got(0), told), truth), "G4")
+    other = lost(Reason.OVERWRITTEN, (E1, 10), oldest=6, missed=10)
+    refuses(lambda: no_false_alarm(history(opened(at=None), other), truth), "told no place")
+
+
+def test_unseen_is_false_while_the_ring_holds_the_first_message() -> None:
+    told = lost(Reason.UNSEEN, (E1, 10), oldest=0)
+    refuses(
+        lambda: no_false_alarm(history(opened(at=None), told), {"a": stream(10)}), "first message"
+    )
+
+
+def test_a_life_that_nobody_knew_of_a_stream_is_told_unseen_again() -> None:
+    truth = stream(10, oldest=3)
+    fill(truth, E1, 10, 20)
+    truth.held(13)
+    first = lost(Reason.UNSEEN, (E1, 10), oldest=3)
+    again = lost(Reason.UNSEEN, (E1, 20), oldest=13)
+    begins = opened(Kept.BROKER, None, unknown=frozenset({"a"}))
+    no_false_alarm(history(opened(at=None), first, begins, again), {"a": truth})
+    knows = opened(Kept.BROKER, None)
+    seen = history(opened(at=None), first, knows, again)
+    refuses(lambda: no_false_alarm(seen, {"a": truth}), "G4")
+
+
+def test_a_ring_that_never_was_is_refused() -> None:
+    told = lost(Reason.OVERWRITTEN, (E1, 9), oldest=6, missed=9)
+    seen = history(opened(), told)
+    refuses(lambda: no_false_alarm(seen, {"a": stream(10, oldest=6)}), "never was")
+
+
+def test_a_session_older_than_its_broker_is_told_so_once_of_its_own_node() -> None:
+    told = lost(Reason.STATE_LOST, (E1, 5), oldest=0, own=True)
+    no_false_alarm(history(opened(), got(0, 1), told), {"a": stream(10)})
+    told = lost(Reason.STATE_LOST, (E1, 5), oldest=0)
+    refuses(lambda: no_false_alarm(history(opened(), got(0, 1), told), {"a": stream(10)}), "G4")
+
+
+# G5
+
+
+def test_bounded_accepts_what_is_full_and_refuses_one_more() -> None:
+    bounded([Held("a", "messages of a", 0, 10), Held("a", "messages of a", 10, 10)])
+    refuses(lambda: bounded([Held("a", "messages of a", 11, 10)]), "G5", "held 11")
+
+
+@pytest.mark.parametrize("held", [11, 12, 1000, 10**9])
+def test_bounded_refuses_one_bad_sample_among_good_ones(held: int) -> None:
+    good = Held("a", "bytes of b", 10, 10)
+    refuses(lambda: bounded([good, Held("b", "bytes of a", held, 10), good]), "G5", "b: bytes of a")
+
+
+def test_bounded_refuses_what_may_hold_nothing_and_does() -> None:
+    refuses(lambda: bounded([Held("a", "items", 1, 0)]), "G5")
+
+
+# G6
+
+
+def test_nobody_stops_a_publisher_accepts_waits_within_the_bound_and_unknown_ones() -> None:
+    nobody_stops_a_publisher([publish(waited_ns=0), publish(waited_ns=100), publish()], 100)
+
+
+@pytest.mark.parametrize("waited_ns", [101, 200, 10**9, 10**12])
+def test_nobody_stops_a_publisher_refuses_one_that_waited_longer(waited_ns: int) -> None:
+    waits = [publish(waited_ns=1), publish(waited_ns=waited_ns)]
+    refuses(lambda: nobody_stops_a_publisher(waits, 100), "G6", f"waited {waited_ns}")

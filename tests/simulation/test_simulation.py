@@ -1,0 +1,71 @@
+"""Hundreds of simulated clusters: no silent gap, and every row of the attach rule really taken."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from tests.simulation.run import run_seed
+from tests.simulation.tally import ROWS
+
+CHUNKS = 24
+SEEDS = 22
+"""Of one chunk. More than 500 in all."""
+
+LEAST_EVENTS = 200
+
+TOTALS = {
+    "accepted": 10_000,
+    "delivered": 5_000,
+    "resumes": 100,
+    "cut": 100,
+    "crash": 100,
+    "restart": 50,
+    "pause": 50,
+    "filters": 50,
+}
+"""What all seeds together have to have done at least."""
+
+
+@pytest.fixture(scope="session")
+def tallies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the chunks leave their tallies: one folder for all workers of this run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "simulation"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_no_seed_breaks_the_guarantee(chunk: int, tallies: Path) -> None:
+    """Whichever chunk ends last also looks at what all of them did: nothing delivered is never a pass."""
+    total: Counter[str] = Counter()
+    for seed in range(chunk * SEEDS, (chunk + 1) * SEEDS):
+        counts = run_seed(seed)
+        assert counts["events"] >= LEAST_EVENTS, f"seed {seed} is too short"
+        total += counts
+    _leave(tallies, chunk, total)
+    found = list(tallies.glob("*.json"))
+    if len(found) == CHUNKS:
+        _all_was_exercised(found)
+
+
+def _leave(folder: Path, chunk: int, total: Counter[str]) -> None:
+    written = folder / f"{chunk}.tmp"
+    written.write_text(json.dumps(total))
+    # Whole or not at all: another worker may be looking.
+    written.rename(folder / f"{chunk}.json")
+
+
+def _all_was_exercised(found: list[Path]) -> None:
+    total: Counter[str] = Counter()
+    for path in found:
+        total.update(json.loads(path.read_text()))
+    never = [row for row in ROWS if not total[row]]
+    assert not never, f"{CHUNKS * SEEDS} seeds never took {never}"
+    less = {what: total[what] for what, least in TOTALS.items() if total[what] < least}
+    assert not less, f"{CHUNKS * SEEDS} seeds did too little: {less}, expected are {TOTALS}"

@@ -1,0 +1,15 @@
+"""What a checker raises."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from tests.simulation.history import History
+
+
+class Violation(AssertionError):
+    """The guarantee is broken. The text says which part of it, for whom, and where."""
+
+
+def refuse(rule: str, history: History, node: str, what: str) -> NoReturn:
+    raise Violation(f"{rule}: {history.name} in the stream of {node}: {what}")

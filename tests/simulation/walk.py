@@ -1,0 +1,72 @@
+"""Going through a reader's history: where it stands, and which messages are for it there."""
+
+from __future__ import annotations
+
+from tests.simulation.history import (
+    Event,
+    Filtered,
+    Got,
+    History,
+    Kept,
+    Lost,
+    Moved,
+    Opened,
+    Stands,
+)
+from tests.simulation.truth import Place, Truth
+
+
+class Walk:
+    """`at`: where the reader stands, by node. Every event is shown to a checker first, then taken."""
+
+    def __init__(self, history: History, truth: Truth) -> None:
+        self.history = history
+        self.truth = truth
+        self.at: dict[str, Place] = {}
+        self.born_ns = 0
+        """When its first life began, or the one that only producers could know of."""
+        self.remembered: dict[str, Place] = {}
+        self._changes: list[Filtered] = [Filtered({}, history.wants)]
+
+    def begins(self, opened: Opened) -> None:
+        """What counts from this life on; its places are taken one by one."""
+        if opened.kept in (Kept.NOTHING, Kept.PRODUCERS):
+            self.at = {}
+            self.remembered = opened.remembered
+            self.born_ns = opened.time_ns
+        for node in opened.unknown:
+            self.at.pop(node, None)
+        if opened.wants is not None:
+            self._changes = [Filtered({}, opened.wants)]
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Opened(places=places):
+                self.begins(event)
+                self.at.update(places)
+            case Filtered():
+                self._changes.append(event)
+            case Stands(node, place) | Moved(node, place) | Lost(node=node, place=place):
+                self.at[node] = place
+            case Got(node, epoch, offset):
+                self.at[node] = (epoch, offset + 1)
+
+    def wanted(self, node: str, branch: str, begin: int, end: int) -> list[int]:
+        """The offsets in `begin..end` of `branch` whose messages are for the reader."""
+        stream = self.truth[node]
+        messages = stream.messages.get(branch, {})
+        if end - begin > len(messages):
+            offsets = sorted(offset for offset in messages if begin <= offset < end)
+        else:
+            offsets = [offset for offset in range(begin, end) if offset in messages]
+        return [o for o in offsets if self.wants(node, (branch, o))]
+
+    def wants(self, node: str, place: Place) -> bool:
+        """Whether the message at `place` is for the reader, by what it asked for as it stood there."""
+        stream = self.truth[node]
+        message = stream.messages[place[0]][place[1]]
+        for change in reversed(self._changes):
+            since = change.places.get(node)
+            if since is None or not stream.further(since, place):
+                return change.wants(message)
+        raise AssertionError("the first filter counts from everywhere")

@@ -100,7 +100,7 @@ class Relay:
         """Close every connection and refuse new ones, until `heal()`."""
 
         async def cut() -> None:
-            await self._stop_listening()
+            self._stop_listening()
             await self._drop(reset=False)
 
         self._call(cut())
@@ -200,11 +200,10 @@ class Relay:
         for gate in self._open.values():
             gate.set()
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
         self._listen()
         started.set()
         await self._stopping.wait()
-        await self._stop_listening()
+        self._stop_listening()
         await self._drop(reset=False)
 
     def _listen(self) -> None:
@@ -222,21 +221,24 @@ class Relay:
         listener.listen(128)
         listener.setblocking(False)
         self._listener = listener
-        self._accepting = asyncio.create_task(self._accept(listener))
+        self._loop.add_reader(listener, self._accept, listener)
 
-    async def _stop_listening(self) -> None:
-        if self._accepting is not None and self._listener is not None:
-            await _cancel(self._accepting)
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
             self._listener.close()
-            self._listener = self._accepting = None
+            self._listener = None
 
-    async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            incoming, _ = await self._loop.sock_accept(listener)
-            self.accepted += 1
-            pair = _Pair(incoming)
-            self._pairs.add(pair)
-            pair.task = asyncio.create_task(self._connect(pair))
+    def _accept(self, listener: socket.socket) -> None:
+        # Not by a task: one that is cancelled as somebody comes in would drop the open connection.
+        try:
+            incoming, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.accepted += 1
+        pair = _Pair(incoming)
+        self._pairs.add(pair)
+        pair.task = asyncio.create_task(self._connect(pair))
 
     async def _connect(self, pair: _Pair) -> None:
         try:

@@ -50,6 +50,8 @@ class Link(asyncio.BufferedProtocol):
 
     def buffer_updated(self, count: int) -> None:
         self._host.received(self, count)
+        # Here, not once per loop turn: one turn may read many times.
+        self._regulate()
 
     def pause_writing(self) -> None:
         self.connection.writable = False
@@ -68,16 +70,21 @@ class Link(asyncio.BufferedProtocol):
             self.transport.writelines(buffers)
         if self.connection.closing:
             self._end()
-        elif self._reading != self.connection.wants_more:
+        else:
+            self._regulate()
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def _regulate(self) -> None:
+        """Reads on, or not, as the connection wishes."""
+        if self._reading != self.connection.wants_more and not self.transport.is_closing():
             self._reading = not self._reading
             if self._reading:
                 self.transport.resume_reading()
             else:
                 self.transport.pause_reading()
-
-    @property
-    def unsent_bytes(self) -> int:
-        return self.transport.get_write_buffer_size()
 
     def _end(self) -> None:
         if not self._ending:

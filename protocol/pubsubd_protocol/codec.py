@@ -13,6 +13,7 @@ import msgpack
 import pubsubd_protocol.fields as field
 from pubsubd_protocol.entries import (
     ENTRY_KIND,
+    MAX_BATCH_MESSAGES,
     PUBLISH_KIND,
     Batch,
     Entry,
@@ -107,7 +108,7 @@ def _pack_hello(f: Hello) -> list[object]:
 
 
 def _pack_welcome(f: Welcome) -> list[object]:
-    return [f.version, f.node, f.life, f.max_message, f.max_frame, f.window]
+    return [f.version, f.node, f.life, f.max_message, f.max_frame, f.window, f.max_batch]
 
 
 def _pack_subscribe(f: Subscribe) -> list[object]:
@@ -144,6 +145,7 @@ _TABLE: Final[
             f.take(field.check_int),
             f.take(field.check_int),
             f.take(field.check_int),
+            f.take_or(field.check_int, MAX_BATCH_MESSAGES),
         ),
     ),
     (

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pubsubd_protocol.attach import Claim, Reason, Resume
-from pubsubd_protocol.entries import Batch, Entry
+from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, Batch, Entry
 from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
 
 MAGIC = "pubsubd"
@@ -40,7 +40,7 @@ class Hello:
 class Welcome:
     """The answer to a hello. `life` is the epoch of the node's own stream. Sizes in bytes.
 
-    `window`: how many batches a publisher may have unanswered.
+    `window`: how many batches a publisher may have unanswered. `max_batch`: messages that a batch may have.
     """
 
     version: int
@@ -49,6 +49,7 @@ class Welcome:
     max_message: int
     max_frame: int
     window: int
+    max_batch: int = MAX_BATCH_MESSAGES
 
 
 @dataclass(frozen=True, slots=True)

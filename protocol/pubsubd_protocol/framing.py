@@ -83,6 +83,11 @@ class FrameReader:
             rest = rest[count:]
             yield from self.frames()
 
+    def release(self) -> None:
+        """Nothing comes any more: lets the memory go."""
+        self._start = self._end = 0
+        self._replace(bytearray())
+
     @property
     def unfinished(self) -> int:
         """Bytes of a frame that has not come to its end."""

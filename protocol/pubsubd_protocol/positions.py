@@ -17,9 +17,6 @@ EPOCH_BYTES = 16
 MAX_OFFSET = 2**53 - 1
 """Publishing is refused here, long before uint64 ends: every JSON reader can still hold the number."""
 
-NO_EPOCH = Epoch(bytes(EPOCH_BYTES))
-"""No stream's: the epoch of a place in a history that is known to have ended, but not which it was."""
-
 Lineage = tuple[tuple[Epoch, int], ...]
 """`((epoch, end), …)`, newest first: earlier epochs the stream continues, each up to offset `end`."""
 
@@ -37,6 +34,12 @@ class Position:
 
     epoch: Epoch
     offset: int
+
+
+UNTOLD = Position(Epoch(bytes(EPOCH_BYTES)), 0)
+"""Where a reader stands that has lost something and does not know it yet. No stream continues this epoch, so the
+attach rule always tells it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

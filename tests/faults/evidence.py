@@ -18,7 +18,7 @@ from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, St
 from tests.simulation.truth import Place, Published, StreamTruth, Truth
 
 from pubsubd_protocol.attach import Reason
-from pubsubd_protocol.positions import NO_EPOCH
+from pubsubd_protocol.positions import UNTOLD
 from pubsubd_protocol.topics import Filter
 
 UNKNOWN: Final = frozenset({"PublishUnknown"})
@@ -27,7 +27,7 @@ UNKNOWN: Final = frozenset({"PublishUnknown"})
 NEVER: Final = frozenset({"ProtocolError", "InvalidPosition", "InvalidTopic", "ClientClosed"})
 """What no fault between two processes explains."""
 
-ENDED: Final[Place] = (NO_EPOCH.hex(), 0)
+ENDED: Final[Place] = (UNTOLD.epoch.hex(), 0)
 """A place in a history that is over, whichever it was."""
 
 

@@ -21,6 +21,8 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     if at is None:
         if lost.reason is not Reason.UNSEEN or lost.missed is not None:
             refuse("G4", history, node, f"{lost}, though it was told no place there")
+        if history.earliest and not lost.reborn:
+            refuse("G4", history, node, "unseen, though it asked only for what is still held")
         if oldest == 0 and stream.epochs[0] == place[0]:
             refuse("G4", history, node, "unseen, though the ring still held the first message")
     elif at[0] != place[0] and at[0] not in stream.lineages[place[0]]:

@@ -191,7 +191,8 @@ class SimBroker:
         self.paused = False
         self._peers = peers
         self._sockets: dict[Connection, BrokerSocket] = {}
-        self._life = 0
+        self.life = 0
+        """How often it has been started."""
         self._chance = world.chance("broker", name, 0)
 
     @property
@@ -204,8 +205,8 @@ class SimBroker:
 
     def start(self) -> None:
         plan, memory = self.world.plan, self.memory
-        self._life += 1
-        self._chance = self.world.chance("broker", self.name, self._life)
+        self.life += 1
+        self._chance = self.world.chance("broker", self.name, self.life)
         config = Config(
             node=self.name,
             ring_messages=plan.ring_messages,
@@ -214,6 +215,7 @@ class SimBroker:
             replica_bytes=plan.replica_bytes,
             heartbeat_ns=200 * MS,
             peer_timeout_ns=1000 * MS,
+            cursor_ttl_ns=plan.cursor_ttl_ms * MS,
         )
         epoch = new_epoch(self._chance.randbytes(16))
         self.paused = False
@@ -232,7 +234,7 @@ class SimBroker:
         stream.watch(self.world, self.world.truth[self.name], memory)
         self.node.stream = stream
         self.memory = None
-        self._plan_tick(self._life)
+        self._plan_tick(self.life)
 
     def crash(self) -> None:
         """SIGKILL: memory is gone; the kernel closes the sockets."""
@@ -310,7 +312,7 @@ class SimBroker:
 
     def _plan_tick(self, life: int) -> None:
         def tick() -> None:
-            if self._life != life or self.node is None:
+            if self.life != life or self.node is None:
                 return
             if not self.paused:
                 self.node.tick(self.now)
@@ -326,7 +328,7 @@ class SimBroker:
         peer = self.world.brokers[target.address[0]]
 
         def arrive() -> None:
-            if self._life != life or self.node is None:
+            if self.life != life or self.node is None:
                 return
             if peer.node is None or self.world.is_cut(self.name, peer.name):
                 self.node.dial_failed(target, "refused", self.now, self._chance.random())

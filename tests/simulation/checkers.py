@@ -86,8 +86,11 @@ def no_false_alarm(history: History, truth: Truth) -> None:
     """G4: whoever is told of a loss has lost what the producer did not hold any more when the gap was made."""
     walk = Walk(history, truth)
     for event in history.events:
-        if isinstance(event, Lost):
-            true_alarm(walk, event)
+        match event:
+            case Lost():
+                true_alarm(walk, event)
+            case Opened(kept=Kept.FORGOTTEN):
+                _rightly_forgotten(walk, event)
         walk.take(event)
 
 
@@ -166,25 +169,63 @@ def _begins_in_place(walk: Walk, node: str, place: Place) -> None:
     stood = walk.at.get(node)
     if stood is None:
         _owed_nothing_before(walk, node, place)
-    elif walk.truth[node].further(place, stood):
+    elif walk.truth[node].further(place, stood) and not _passed_only(walk, node, stood, place):
         what = f"its next life begins at {place}, the last one ended at {stood}"
         refuse("G1", walk.history, node, what)
+
+
+def _passed_only(walk: Walk, node: str, begin: Place, end: Place) -> bool:
+    """Whether all between two places of one history is not for the reader: it may have gone on past that."""
+    return walk.truth[node].connects(begin, end[0]) and not walk.wanted(
+        node, end[0], begin[1], end[1]
+    )
 
 
 def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     history, stream = walk.history, walk.truth[node]
     kept = walk.remembered.get(node)
     # Under a later epoch the producer may have lost what it knew of its consumers.
-    if kept is not None and kept[0] == place[0] and kept[1] < place[1]:
+    # What was not for it, it may have passed before it was told a place.
+    if kept is not None and kept[0] == place[0] and walk.wanted(node, *kept, place[1]):
         what = f"begins at {place}, its producer knew that it ended at {kept}"
         refuse("G1", history, node, what)
-    if history.earliest or kept is not None:
+    if kept is not None:
+        return
+    if history.earliest:
+        _all_that_was_held(walk, node, place)
         return
     messages = stream.messages.get(place[0], {})
     for offset in walk.wanted(node, place[0], 0, place[1]):
         if messages[offset].time_ns > walk.born_ns:
             what = f"begins at {place}, was owed {offset}, published after it subscribed"
             refuse("G1", history, node, what)
+
+
+def _all_that_was_held(walk: Walk, node: str, place: Place) -> None:
+    """Whoever asked for the earliest begins with what some ring held from, at some moment."""
+    stream = walk.truth[node]
+    if stream.views is not None:
+        begins = [
+            oldest
+            for epoch, oldest, _ in stream.views
+            if oldest <= place[1] and stream.connects(place, epoch)
+        ]
+        missing = walk.wanted(node, place[0], max(begins), place[1]) if begins else []
+        if missing:
+            what = f"begins at {place}, the ring held {missing[0]}, and it asked for the earliest"
+            refuse("G1", walk.history, node, what)
+
+
+def _rightly_forgotten(walk: Walk, opened: Opened) -> None:
+    """A name may be dropped if its next life would have been told of a loss."""
+    for node in walk.truth:
+        place, held = opened.acknowledged.get(node), opened.held.get(node)
+        if place is None or held is None:
+            return
+        if not walk.truth[node].connects(place, held[0]) or place[1] < held[1]:
+            return
+    what = f"forgotten, though all that follows on {opened.acknowledged} is held"
+    refuse("G4", walk.history, "every node", what)
 
 
 def _nothing_missing(walk: Walk, node: str, to: Place) -> None:

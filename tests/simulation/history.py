@@ -22,6 +22,8 @@ class Kept(StrEnum):
     """Its broker kept what it acknowledged."""
     PRODUCERS = "producers"
     """Its broker has lost its memory; the producers may remember what it acknowledged."""
+    FORGOTTEN = "forgotten"
+    """Its broker has dropped the name, as it may when the application stays away and has lost something anyway."""
 
 
 Wants = Callable[[Published], bool]
@@ -33,7 +35,8 @@ class Opened:
     """A life begins, at these places. `remembered`: those that its producers are known to remember.
 
     `wants`: what it asks for from now on, if that is not what it asked for from the beginning.
-    `unknown`: streams of which nobody but the last life knew where it stood.
+    `unknown`: streams of which nobody but the last life knew where it stood. `acknowledged`: where its
+    broker has to go on, and `held` what producers held from, in which epoch: if it was forgotten.
     """
 
     time_ns: int
@@ -42,6 +45,8 @@ class Opened:
     remembered: dict[str, Place] = field(default_factory=dict)
     wants: Wants | None = None
     unknown: frozenset[str] = frozenset()
+    acknowledged: dict[str, Place] = field(default_factory=dict)
+    held: dict[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,8 @@ class Lost:
     """It is told that its cursor expired, and goes on at `place`.
 
     `oldest`: what the producer held from, when it found so; None where that is not known. `own`: the
-    session lived before its own broker, and learns that this node's stream began anew.
+    session lived before its own broker, and learns that this node's stream began anew. `reborn`: its broker is in
+    another life than that in which it subscribed.
     """
 
     node: str
@@ -93,6 +99,7 @@ class Lost:
     place: Place
     oldest: int | None
     own: bool = False
+    reborn: bool = True
 
 
 Event = Opened | Filtered | Stands | Got | Moved | Lost
@@ -113,7 +120,7 @@ class History:
         self.events.append(event)
         match event:
             case Opened(kept=kept, places=places, unknown=unknown):
-                if kept is Kept.PRODUCERS:
+                if kept in (Kept.PRODUCERS, Kept.FORGOTTEN):
                     self.at.clear()
                 for node in unknown:
                     self.at.pop(node, None)

@@ -33,6 +33,7 @@ class Plan:
     slowest_ms: int
     tick_jitter_ms: int
     batch_messages: int
+    cursor_ttl_ms: int
     steps: tuple[Step, ...]
 
     def names(self) -> list[str]:
@@ -57,6 +58,7 @@ def draw(seed: int) -> Plan:
         slowest_ms=chance.choice([0, 1, 5, 30]),
         tick_jitter_ms=chance.choice([0, 0, 20, 200]),
         batch_messages=chance.choice([1, 4, 4, 12]),
+        cursor_ttl_ms=chance.choice([100, 86_400_000, 86_400_000]),
         steps=_steps(chance, nodes),
     )
 
@@ -73,6 +75,7 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
         "heal": chance.choice([1.0, 3.0]),
         "partition": chance.choice([0.0, 1.0]),
         "crash": chance.choice([0.0, 0.5, 1.5]),
+        "crash_both": chance.choice([0.0, 0.0, 3.0]),
         "restart": chance.choice([0.0, 0.0, 1.0]),
         "pause": chance.choice([0.0, 0.5]),
         "client_cut": chance.choice([0.0, 1.0]),

@@ -168,6 +168,17 @@ def _crash(world: World, chance: random.Random, draw: int) -> bool:
     return True
 
 
+def _crash_both(world: World, chance: random.Random, draw: int) -> bool:
+    """A broker crashes, and one of its applications does as soon as it has resumed with the next life."""
+    doomed = _pick(chance, [s for s in world.subscribers if s.broker.node is not None])
+    if doomed is None or not doomed.doom():
+        return False
+    world.say(f"{doomed.broker.name} crashes, {doomed.name} will")
+    _end(world, doomed.broker)
+    world.clockwork.after(chance.randint(1, 500) * MS, lambda: world.start(doomed.broker))
+    return True
+
+
 def _restart(world: World, chance: random.Random, draw: int) -> bool:
     """The broker comes back with its ring, or with less of it than it had accepted."""
     broker = _running(world, chance)
@@ -259,6 +270,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "heal": _heal,
     "partition": _partition,
     "crash": _crash,
+    "crash_both": _crash_both,
     "restart": _restart,
     "pause": _pause,
     "client_cut": _client_cut,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
 from tests.simulation.brokers import SimBroker
@@ -26,6 +26,7 @@ from tests.simulation.history import (
 from tests.simulation.publisher import Publisher
 from tests.simulation.truth import Place, Published
 
+from pubsubd.acks import Acks
 from pubsubd.codecs import RAW
 from pubsubd.errors import CursorExpired as Notice
 from pubsubd.inbox import Inbox
@@ -95,12 +96,17 @@ class Subscriber:
         self._stored: str | None = None
         # Where a named session stood, as far as producers know it, when its own broker forgot it.
         self._remembered: dict[str, tuple[Place, bytes]] = {}
-        # Whether its broker may take what it received for what it has acknowledged.
-        self._unproved = False
+        # A resume that is on its way, and where it ends: it has to arrive whole, as it does from a process that
+        # dies behind it.
+        self._resuming: tuple[ClientSocket, int] | None = None
+        self._doomed = False
         self._memory_lost = False
-        self._ever_acknowledged: set[str] = set()
-        # Whether its broker has ever had to learn of it from producers.
-        self._lived_before = False
+        # Acknowledgements on their way, and what its broker has heard of them, in this life of it.
+        self._acks_sent: deque[tuple[int, Ack]] = deque()
+        self._heard: dict[str, Place] = {}
+        self._born_in: int | None = None
+        # The life of its broker in which its name was used first.
+        self._first_life: int | None = None
         self._begin(None)
         self._connect(0)
 
@@ -114,7 +120,7 @@ class Subscriber:
         self._open = False
         self._changing = False
         self._known: set[str] = set()
-        self._acknowledged: dict[str, Position] = {}
+        self._acks = Acks(manual=False)
         # What the session's filter was as it was opened, and those that are not answered yet.
         self._asked = self._patterns
         self._filters: deque[tuple[str, ...]] = deque()
@@ -124,8 +130,9 @@ class Subscriber:
 
     def restart(self) -> bool:
         """The application's process dies and comes back with what it kept."""
-        if self.keeps == "nothing" or not self._stood or self._is_unproved():
+        if self.keeps == "nothing" or not self._stood or self._is_resuming():
             return False
+        self._hear()
         self._paused = False
         self._life += 1
         self.lives += 1
@@ -141,6 +148,13 @@ class Subscriber:
             self._begin(None)
         life = self._life
         self.world.clockwork.after(self._chance.randint(1, 500) * MS, lambda: self._connect(life))
+        return True
+
+    def doom(self) -> bool:
+        """Its process dies as soon as its broker has heard it resume."""
+        if self.keeps == "nothing" or not self._stood or self._doomed:
+            return False
+        self._doomed = True
         return True
 
     def change_filter(self, patterns: tuple[str, ...]) -> bool:
@@ -182,7 +196,11 @@ class Subscriber:
                 socket.send(session.subscribe())
                 if session.stood:
                     self.resumes += 1
-                    self._unproved = self.keeps == "name"
+                    self._acks.forget_sent()
+                    self._acknowledge(self._inbox.starts() | self._settled(), session.received)
+                    if self.keeps == "name":
+                        self._resuming = socket, socket.wire.out.sent
+                    self._die_behind(socket)
             case Subscribed():
                 self._known = set(frame.positions)
                 self._subscribed(frame)
@@ -217,6 +235,9 @@ class Subscriber:
 
     def broker_lost_memory(self) -> None:
         """Its broker crashed: of a named session only the producers know now, if they do."""
+        self._is_resuming()
+        self._heard.clear()
+        self._acks_sent.clear()
         self._memory_lost = True
         self._remembered = {}
         for node, place in self.history.at.items():
@@ -242,6 +263,7 @@ class Subscriber:
             self.world.clockwork.after(100 * MS, lambda: self._connect(life))
             return
         self._known = set()
+        self._acks_sent.clear()
         self._open = False
         self._filters.clear()
         hello = Hello(MAGIC, VERSION, VERSION, "session", "", self.id)
@@ -256,28 +278,35 @@ class Subscriber:
             self._memory_lost = False
             for moved in news:
                 self._inbox.put(moved)
-            self._acknowledged.clear()
-            self._acknowledge(1.0)
             if self._changing:
                 # A change that was under way counts from what was presented, if it was presented too.
                 self._sees(Filtered(presented, self._wanting(self._asked)))
             self._settle_filter()
             return
         self._stood = True
+        self._first_life = self._first_life or self.broker.life
         self._inbox.begin(self._session.received)
+        self._acks.stands(answer.positions)
         kept, remembered = Kept.NOTHING, {}
         if self.lives > 1 and self.keeps == "position":
             kept = Kept.STORED
         elif self.lives > 1:
             kept = Kept.PRODUCERS if self._memory_lost else Kept.BROKER
+            if kept is Kept.BROKER and not answer.resumed:
+                kept = Kept.FORGOTTEN
             if self._memory_lost:
                 # Only producers can know this session now; what they do not know begins anew.
                 remembered = self._still_remembered()
-                self._lived_before = True
         places = self._places(self._session.received)
         wants = self._wanting(self._asked)
-        unknown = frozenset(self.history.at) - set(places) - self._ever_acknowledged
-        self._sees(Opened(self.world.clockwork.now_ns, kept, places, remembered, wants, unknown))
+        unknown = frozenset(self.history.at) - set(places) - self._heard.keys()
+        held = {n: t.oldest for n, t in self.world.truth.items() if t.oldest is not None}
+        now_ns, heard = self.world.clockwork.now_ns, dict(self._heard)
+        self._sees(Opened(now_ns, kept, places, remembered, wants, unknown, heard, held))
+        if kept is not Kept.BROKER:
+            self._born_in = self.broker.life if kept in (Kept.NOTHING, Kept.FORGOTTEN) else None
+        if kept is Kept.FORGOTTEN:
+            self._heard.clear()
         self._memory_lost = False
         self._settle_filter()
         self._look()
@@ -359,39 +388,61 @@ class Subscriber:
     def _expired(self, notice: Notice) -> None:
         place = (notice.epoch, notice.next)
         oldest = self._oldest[notice.node, *place]
-        own = notice.node == self.broker.name and self._lived_before
+        own = notice.node == self.broker.name and self.broker.life != self._first_life
         self._unhanded -= 1
-        self._sees(Lost(notice.node, notice.reason, notice.missed, place, oldest, own))
+        reborn = self.broker.life != self._born_in
+        self._sees(Lost(notice.node, notice.reason, notice.missed, place, oldest, own, reborn))
 
     def _keep(self) -> None:
         """What a next life needs, kept with all that was handed out."""
         positions = self._inbox.positions()
         if self.keeps == "position":
             self._stored = json.dumps(dump_positions(positions))
-        elif self.keeps == "name":
-            self._acknowledge(0.7)
+        elif self._open:
+            # Acknowledgements are coalesced: some go out later.
+            settled = {n: at for n, at in self._settled().items() if self._chance.random() < 0.7}
+            self._acknowledge(settled, self._known)
 
-    def _acknowledge(self, share: float) -> None:
-        if self.keeps != "name" or self._socket is None or not self._open:
-            return
-        inbox = self._inbox
-        offset = inbox.messages[-1].offset if inbox.messages else None
-        for node, position in inbox.settled(offset).items():
-            if node not in self._known or self._acknowledged.get(node) == position:
-                continue
-            if self._chance.random() < share:
-                self._acknowledged[node] = position
-                self._ever_acknowledged.add(node)
-                self._socket.send(Ack(node, position))
+    def _settled(self) -> dict[str, Position]:
+        messages = self._inbox.messages
+        return self._inbox.settled(messages[-1].offset if messages else None)
 
-    def _is_unproved(self) -> bool:
-        if self._unproved and self._open and self._socket is not None:
-            self._unproved = not self._socket.wire.out.empty
-        return self._unproved
+    def _acknowledge(self, settled: Mapping[str, Position], known: Container[str]) -> None:
+        if self.keeps == "name" and self._socket is not None:
+            for ack in self._acks.due(settled, known):
+                self._socket.send(ack)
+                self._acks_sent.append((self._socket.wire.out.sent, ack))
+
+    def _is_resuming(self) -> bool:
+        if self._resuming is not None:
+            socket, end = self._resuming
+            if socket is self._socket and socket.wire.out.arrived >= end:
+                # Its broker has it again, whether or not the answer comes.
+                self._resuming, self._memory_lost = None, False
+        return self._resuming is not None
+
+    def _hear(self) -> None:
+        if self._socket is not None:
+            arrived = self._socket.wire.out.arrived
+            while self._acks_sent and self._acks_sent[0][0] <= arrived:
+                _, ack = self._acks_sent.popleft()
+                self._heard[ack.node] = ack.position.epoch.hex(), ack.position.offset
+
+    def _die_behind(self, resume: ClientSocket) -> None:
+        if self._doomed and resume is self._socket:
+            if self._is_resuming():
+                self.world.clockwork.after(MS, lambda: self._die_behind(resume))
+            else:
+                self._doomed = False
+                self.world.say(f"{self.name} dies behind its resume")
+                self.restart()
 
     def _still_remembered(self) -> dict[str, Place]:
         """Without the producers that have lost their own memory since."""
         lives = {name: b.node.life for name, b in self.world.brokers.items() if b.node is not None}
+        # Where cursors are dropped soon, nobody can say what is still there when the broker asks.
+        if self.world.plan.cursor_ttl_ms < 1000:
+            return {}
         return {n: place for n, (place, life) in self._remembered.items() if lives.get(n) == life}
 
     def _wanting(self, patterns: tuple[str, ...]) -> Wants:

@@ -41,6 +41,8 @@ class StreamTruth:
         """What the ring has to hold; None where nobody counts."""
         self.views: set[tuple[str, int, int]] | None = None
         """`(epoch, oldest, next)` of every moment; None where nobody looked."""
+        self.oldest: Place | None = None
+        """The epoch that runs, and what its ring holds from."""
 
     @property
     def end(self) -> Place:
@@ -76,6 +78,7 @@ class StreamTruth:
         if self.views is None:
             self.views = set()
         self.views.add((self.epochs[-1], oldest, self.next))
+        self.oldest = self.epochs[-1], oldest
 
     def connects(self, place: Place, branch: str) -> bool:
         """Whether the history of `branch` contains everything before `place`."""

@@ -30,7 +30,7 @@ class Walk:
 
     def begins(self, opened: Opened) -> None:
         """What counts from this life on; its places are taken one by one."""
-        if opened.kept in (Kept.NOTHING, Kept.PRODUCERS):
+        if opened.kept in (Kept.NOTHING, Kept.PRODUCERS, Kept.FORGOTTEN):
             self.at = {}
             self.remembered = opened.remembered
             self.born_ns = opened.time_ns

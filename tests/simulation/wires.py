@@ -28,6 +28,8 @@ class Pipe:
         self._planned = False
         self._finished = False
         self._fuse: int | None = None
+        self.sent = 0
+        """Bytes that ever went in."""
         self.held = False
         self.receiver: Socket | None = None
         self.sender: Socket | None = None
@@ -40,9 +42,15 @@ class Pipe:
     def empty(self) -> bool:
         return not self._bytes
 
+    @property
+    def arrived(self) -> int:
+        """Of the bytes that went in, those that came out."""
+        return self.sent - len(self._bytes)
+
     def send(self, data: bytes) -> None:
         if not self._wire.broken:
             self._bytes += data
+            self.sent += len(data)
             self.plan()
 
     def burn(self, more: int) -> None:

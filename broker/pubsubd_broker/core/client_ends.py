@@ -8,6 +8,7 @@ from pubsubd_broker.core.config import SECOND_NS, SKIP_DELAY_NS, Now
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.status import report
+from pubsubd_protocol.codec import MAX_CONTROL_BYTES
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError
 from pubsubd_protocol.frames import (
@@ -37,6 +38,7 @@ class PublisherEnd:
     def __init__(
         self, node: Node, connection: Connection, publisher_id: bytes, spoke_to: bytes | None
     ) -> None:
+        self.longest_frame = node.config.max_frame
         self._node = node
         self._connection = connection
         self._id = publisher_id
@@ -78,6 +80,7 @@ class SessionEnd:
     """One session's connection: what it has to read is pulled while the socket takes it."""
 
     role = "session"
+    longest_frame = MAX_CONTROL_BYTES
 
     def __init__(self, node: Node, connection: Connection, client_id: bytes) -> None:
         self.session: Session | None = None
@@ -162,6 +165,7 @@ class ControlEnd:
 
     role = "control"
     settled = True
+    longest_frame = MAX_CONTROL_BYTES
 
     def __init__(self, node: Node, connection: Connection) -> None:
         self._node = node

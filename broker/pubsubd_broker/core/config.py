@@ -10,6 +10,9 @@ SECOND_NS: Final = 1_000_000_000
 MAX_CONNECTIONS: Final = 4096
 """Inbound connections at once, clients and peers together."""
 
+MAX_TURNED_AWAY: Final = 64
+"""Further ones that are heard, so that they can be told why they are refused; beyond that they are just closed."""
+
 MAX_CONSUMERS: Final = 1024
 """Consumer nodes in the cursor registry."""
 
@@ -59,6 +62,13 @@ class Now(NamedTuple):
     """Since 1970: printed for people, read by no rule."""
 
 
+ITEM_OVERHEAD: Final = 512
+"""What an item of a log costs beside its frame: objects, slots, the head's columns. Counted, so that bounds are real."""
+
+ENTRY_HEAD_BYTES: Final = 256
+"""By how much an entry's frame is longer than the publish that it came from, at the most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """The settings that the rules need."""
@@ -74,3 +84,8 @@ class Config:
     peer_timeout_ns: int = 6 * SECOND_NS
     cursor_ttl_ns: int = 24 * 3600 * SECOND_NS
     listens: bool = True
+
+    @property
+    def max_frame_held(self) -> int:
+        """The longest publish that is accepted: as an entry it has to fit into the ring."""
+        return min(self.max_frame, max(1, self.ring_bytes - ITEM_OVERHEAD - ENTRY_HEAD_BYTES))

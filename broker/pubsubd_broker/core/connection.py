@@ -9,7 +9,6 @@ from pubsubd_broker.core.greeting import greet, welcomed
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.codec import decode, encode
-from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader
@@ -28,6 +27,10 @@ class End(Protocol):
     @property
     def settled(self) -> bool:
         """Whether it has said, or been answered, what it is there for: until then a deadline runs."""
+
+    @property
+    def longest_frame(self) -> int:
+        """Bytes of the longest frame that may come in, without its prefix."""
 
     def received(self, frame: Frame, now: Now) -> None:
         """Takes one frame. Raises `ProtocolError` if it may not come now."""
@@ -70,6 +73,8 @@ class Connection:
         self._sent_ns = now.mono_ns
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
+        self._stalled = False
+        """Whether frames that have come wait until the other end takes its answers."""
         if target is not None:
             self.send(Hello(MAGIC, VERSION, VERSION, "peer", node.name, node.life))
 
@@ -80,18 +85,13 @@ class Connection:
         """`count` bytes came into `space()`."""
         self._heard_ns = now.mono_ns
         self.reader.received(count)
-        try:
-            for frame in self.reader.frames():
-                if self.closing:
-                    return
-                self._frame(decode(frame), now)
-        except ProtocolError as error:
-            self.violated(error)
+        if not self._stalled:
+            self._take_frames(now)
 
     @property
     def wants_more(self) -> bool:
         """Whether to read on: not while the other end leaves its answers unread."""
-        return self._outbox_bytes < MAX_OUTBOX_BYTES
+        return not self._stalled
 
     def pull(self, budget: int, now: Now) -> list[bytes]:
         """What to send now, about `budget` bytes of it; wakes itself if there is more."""
@@ -102,6 +102,8 @@ class Connection:
             self.wake()
         if out.buffers:
             self._sent_ns = now.mono_ns
+        if self._stalled:
+            self._take_frames(now)
         return out.buffers
 
     def send(self, frame: Frame) -> None:
@@ -162,9 +164,25 @@ class Connection:
     def lost(self, now: Now, chance: float) -> None:
         """The connection is gone, whoever ended it."""
         self.closing = True
+        # Whoever still knows of it must not keep what was on its way.
+        self.reader.release()
+        self._outbox.clear()
         if self.end is not None:
             self.end.lost(now)
         self._node.connection_lost(self, now, chance)
+
+    def _take_frames(self, now: Now) -> None:
+        self._stalled = False
+        try:
+            for frame in self.reader.frames():
+                if self.closing:
+                    return
+                self._frame(decode(frame), now)
+                if self._outbox_bytes >= MAX_OUTBOX_BYTES:
+                    self._stalled = True
+                    return
+        except ProtocolError as error:
+            self.violated(error)
 
     def _frame(self, frame: Frame, now: Now) -> None:
         if isinstance(frame, Refused):
@@ -174,12 +192,13 @@ class Connection:
         elif self.end is not None:
             self.end.received(frame, now)
         elif self.target is None and isinstance(frame, Hello):
-            self.end = greet(self._node, self, frame)
-            self.reader.limit = self._node.config.max_frame
+            self._begin(greet(self._node, self, frame))
         elif self.target is not None and isinstance(frame, Welcome):
-            self.end = welcomed(self._node, self, self.target, frame)
-            self.reader.limit = (
-                max(frame.max_frame, self._node.config.max_frame) + MAX_ENTRY_OVERHEAD
-            )
+            self._begin(welcomed(self._node, self, self.target, frame))
         else:
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} before the greeting")
+
+    def _begin(self, end: End | None) -> None:
+        if end is not None:
+            self.end = end
+            self.reader.limit = end.longest_frame

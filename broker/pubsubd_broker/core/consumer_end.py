@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, Now
+from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, Now
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.replica import Replica, check_origin
 from pubsubd_protocol.attach import Answer, Claim, Reason, Resume, resolve, short
-from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import (
     Ack,
     Attach,
@@ -38,11 +39,12 @@ LEAST_SKIP_BYTES: Final = 28
 class _Fetching:
     """A fetch under way: for whom, and what has come of it."""
 
-    __slots__ = ("bytes", "claim", "items", "left", "reading")
+    __slots__ = ("budget", "bytes", "claim", "items", "left", "reading")
 
-    def __init__(self, reading: Reading, claim: Claim) -> None:
+    def __init__(self, reading: Reading, claim: Claim, budget: int) -> None:
         self.reading = reading
         self.claim = claim
+        self.budget = budget
         self.items: list[Entry | Skip] = []
         self.bytes = 0
         self.left = 0
@@ -62,6 +64,7 @@ class ConsumerEnd:
         self.replica: Replica | None = None
         """Set once the producer has answered the attach."""
         self.producer_next: int | None = None
+        self.longest_frame = node.config.max_frame + MAX_ENTRY_OVERHEAD
         self._node = node
         self._connection = connection
         self._acknowledged = -1
@@ -102,11 +105,11 @@ class ConsumerEnd:
             case _:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a producer")
 
-    def fetch(self, reading: Reading, claim: Claim) -> bool:
+    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
         """Asks the producer on behalf of one session; further ones than a few wait their turn."""
         if self.replica is None:
             return False
-        self._waiting.append(_Fetching(reading, claim))
+        self._waiting.append(_Fetching(reading, claim, budget))
         self._send_fetches()
         return True
 
@@ -167,15 +170,20 @@ class ConsumerEnd:
         self._connection.send(Ack(self.producer, registration, self._named_moves()))
 
     def _named_moves(self) -> dict[str, int | None]:
-        """What the producer does not know yet of this node's named sessions."""
+        """What the producer does not know yet of this node's named sessions, as much as one frame takes.
+
+        Those that are gone come first: it keeps no more than there can be at once.
+        """
         assert self.replica is not None
-        stand = self._node.sessions.named_cursors(self.replica)
-        moves: dict[str, int | None] = {
-            n: c for n, c in stand.items() if self._named_told.get(n) != c
-        }
-        moves.update((name, None) for name in self._named_told if name not in stand)
-        self._named_told = stand
-        return moves
+        names, stand = self._node.sessions.named_cursors(self.replica)
+        moves: dict[str, int | None] = {n: None for n in self._named_told if n not in names}
+        moves.update((n, c) for n, c in stand.items() if self._named_told.get(n) != c)
+        for name, cursor in list(moves.items())[:MAX_NAMED_SESSIONS]:
+            if cursor is None:
+                del self._named_told[name]
+            else:
+                self._named_told[name] = cursor
+        return dict(list(moves.items())[:MAX_NAMED_SESSIONS])
 
     def _send_fetches(self) -> None:
         while self._waiting and len(self._fetching) < MAX_FETCHES:
@@ -184,7 +192,7 @@ class ConsumerEnd:
                 continue
             self._fetch_id += 1
             self._fetching[self._fetch_id] = fetching
-            self._connection.send(Fetch(self._fetch_id, fetching.claim, FETCH_BYTES))
+            self._connection.send(Fetch(self._fetch_id, fetching.claim, fetching.budget))
 
     def _fetched(self, fetched: Fetched) -> None:
         fetching = self._fetching.pop(fetched.id, None)
@@ -210,9 +218,10 @@ class ConsumerEnd:
             )
         # Whoever reaches the budget stops there, and can only add what was skipped at the end.
         last_skip = isinstance(item, Skip) and fetching.left == 1
-        if fetching.bytes >= FETCH_BYTES and not last_skip:
+        if fetching.bytes >= fetching.budget and not last_skip:
             raise ProtocolError(
-                "fetch", f"{self.producer} sent more than the {FETCH_BYTES} bytes that were asked"
+                "fetch",
+                f"{self.producer} sent more than the {fetching.budget} bytes that were asked",
             )
         fetching.items.append(item)
         fetching.bytes += item.size if isinstance(item, Entry) else LEAST_SKIP_BYTES

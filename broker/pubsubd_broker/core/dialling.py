@@ -49,7 +49,7 @@ class Target:
         """Whether this node itself answered there: not dialled again."""
         self.reconnects = 0
         self.error: str | None = None
-        """Why there is no connection, as a sentence; None while there is one."""
+        """Why there is no connection; None while there is one."""
 
     @property
     def label(self) -> str:

@@ -5,13 +5,19 @@ Each function returns the end that a connection gets, or None when it has been r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pubsubd_broker.core.client_ends import ControlEnd, PublisherEnd, SessionEnd
-from pubsubd_broker.core.config import MAX_CONSUMERS, MAX_PRODUCERS, PUBLISH_WINDOW
+from pubsubd_broker.core.config import (
+    MAX_CONNECTIONS,
+    MAX_CONSUMERS,
+    MAX_PRODUCERS,
+    PUBLISH_WINDOW,
+)
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.producer_end import ProducerEnd
+from pubsubd_protocol.entries import MAX_BATCH_MESSAGES
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import MAGIC, VERSION, Hello, Welcome
 from pubsubd_protocol.positions import is_node_name
@@ -20,6 +26,12 @@ if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection, End
     from pubsubd_broker.core.dialling import Target
     from pubsubd_broker.core.node import Node
+
+
+TOO_MANY_CONSUMERS: Final = (
+    "too_many_consumers",
+    f"{MAX_CONSUMERS} consumers are registered, that is the limit",
+)
 
 
 def greet(node: Node, connection: Connection, hello: Hello) -> End | None:
@@ -31,6 +43,10 @@ def greet(node: Node, connection: Connection, hello: Hello) -> End | None:
         connection.refuse(
             "version",
             f"this broker speaks version {VERSION} of the protocol, the other end {spoken}",
+        )
+    elif len(node.connections) > MAX_CONNECTIONS and hello.role != "control":
+        connection.refuse(
+            "too_many_connections", f"{MAX_CONNECTIONS} connections are open, that is the limit"
         )
     elif (hello.role == "peer") != connection.peers:
         connection.refuse(
@@ -76,6 +92,13 @@ def welcomed(node: Node, connection: Connection, target: Target, welcome: Welcom
         node.target_failed(target, f"{MAX_PRODUCERS} streams are known already, that is the limit")
         connection.close()
         return None
+    if welcome.max_frame > node.config.max_frame:
+        connection.refuse(
+            "frame_limit",
+            f"{welcome.node} sends frames of up to {welcome.max_frame} bytes, {node.name} takes "
+            f"{node.config.max_frame}: give both the same --max-frame",
+        )
+        return None
     end = node.producers[welcome.node] = ConsumerEnd(
         node, connection, target, welcome.node, welcome.life
     )
@@ -90,10 +113,8 @@ def _greet_consumer(node: Node, connection: Connection, hello: Hello) -> End | N
     if clash is not None:
         connection.refuse(*clash)
         return None
-    if not node.registry.admits(name):
-        connection.refuse(
-            "too_many_consumers", f"{MAX_CONSUMERS} consumers are registered, that is the limit"
-        )
+    if not node.registry.admits(name, node.consumers.keys()):
+        connection.refuse(*TOO_MANY_CONSUMERS)
         return None
     _welcome(node, connection)
     return ProducerEnd(node, connection, name, hello.life)
@@ -113,5 +134,13 @@ def _greet_client(node: Node, connection: Connection, hello: Hello) -> End:
 def _welcome(node: Node, connection: Connection) -> None:
     config = node.config
     connection.send(
-        Welcome(VERSION, node.name, node.life, config.max_message, config.max_frame, PUBLISH_WINDOW)
+        Welcome(
+            VERSION,
+            node.name,
+            node.life,
+            config.max_message,
+            config.max_frame_held,
+            PUBLISH_WINDOW,
+            min(MAX_BATCH_MESSAGES, config.ring_messages),
+        )
     )

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Final
 
+from pubsubd_broker.core.config import ITEM_OVERHEAD
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
-
-ITEM_OVERHEAD: Final = 512
-"""What an item costs beside its frame: objects, slots, the head's columns. Counted, so that bounds are real."""
 
 
 class Gap:

@@ -12,6 +12,7 @@ from pubsubd_broker.core.config import (
     MAX_CONNECTIONS,
     MAX_CONSUMERS,
     MAX_PUBLISHERS,
+    MAX_TURNED_AWAY,
     PUBLISH_WINDOW,
     Config,
     Now,
@@ -20,6 +21,7 @@ from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.counters import Counters
 from pubsubd_broker.core.dialling import Address, Target
+from pubsubd_broker.core.greeting import TOO_MANY_CONSUMERS
 from pubsubd_broker.core.lag import LagWarning
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.notices import Notices
@@ -83,10 +85,8 @@ class Node:
         """Somebody connected, where peers are served or where clients are."""
         connection = Connection(self, label, now, peers=peers)
         self.connections[connection] = None
-        if len(self.connections) > MAX_CONNECTIONS:
-            connection.refuse(
-                "too_many_connections", f"{MAX_CONNECTIONS} connections are open, that is the limit"
-            )
+        if len(self.connections) > MAX_CONNECTIONS + MAX_TURNED_AWAY:
+            connection.close()
         return connection
 
     def due(self, now: Now) -> list[Target]:
@@ -229,10 +229,13 @@ class Node:
 
     def attaches(self, end: ProducerEnd, connection: Connection) -> bool:
         """A consumer asks for the stream: from now on this is its link. Or it is refused."""
-        # Looked at again: two brokers of one name may have greeted before either attached.
+        # Looked at again: between the greeting and this others may have attached.
         clash = self.clash(end.consumer, end.life)
         if clash is not None:
             connection.refuse(*clash)
+            return False
+        if not self.registry.admits(end.consumer, self.consumers.keys()):
+            connection.refuse(*TOO_MANY_CONSUMERS)
             return False
         linked = self.consumers.get(end.consumer)
         if linked is not None:
@@ -330,7 +333,7 @@ class Node:
         self._ready.pop(connection, None)
         target = connection.target
         if target is not None and target.connection is connection:
-            target.error = target.error or f"{target.label}: the connection was lost"
+            target.error = target.error or "the connection was lost"
             target.failed(now.mono_ns, chance)
 
     def sources(self) -> Iterator[Stream | Replica]:
@@ -346,9 +349,8 @@ class Node:
 
     def target_failed(self, target: Target, error: str) -> None:
         """Says it once, not at every attempt."""
-        sentence = f"{target.label}: {error}"
-        if target.error != sentence:
-            target.error = sentence
+        if target.error != error:
+            target.error = error
             self.notices.warning("peer.unreachable", address=target.label, error=error)
 
     def _log_expired(

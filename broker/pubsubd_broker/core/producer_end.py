@@ -9,6 +9,7 @@ from pubsubd_broker.core.config import FETCH_BYTES, MAX_FETCHES, Now
 from pubsubd_broker.core.cursor import Cursor, Stop, read
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.attach import At, Expired, Resume, short
+from pubsubd_protocol.codec import MAX_CONTROL_BYTES
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
@@ -32,6 +33,7 @@ class ProducerEnd:
     """One consumer's cursor over the ring. What was sent moves `_cursor`; only its acks move the registry."""
 
     role = "consumer"
+    longest_frame = MAX_CONTROL_BYTES
 
     def __init__(self, node: Node, connection: Connection, consumer: str, life: bytes) -> None:
         self.consumer = consumer

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from pubsubd_broker.core.config import FETCH_BYTES
 from pubsubd_broker.core.cursor import Choose, Cursor, Stop, read
 from pubsubd_broker.core.log import Gap, Log
 from pubsubd_broker.core.outgoing import Outgoing
@@ -18,6 +19,7 @@ from pubsubd_protocol.attach import (
     Answer,
     At,
     Claim,
+    Earliest,
     Expired,
     FromStart,
     Reason,
@@ -27,7 +29,7 @@ from pubsubd_protocol.attach import (
 )
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import CursorExpired, Skip, Told
-from pubsubd_protocol.positions import NO_EPOCH, Position, StreamView
+from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 
 
 class Source(Protocol):
@@ -42,8 +44,11 @@ class Source(Protocol):
     def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
         """The producer's answer, if it can be had here and now."""
 
-    def fetch(self, reading: Reading, claim: Claim) -> bool:
-        """Has the producer asked and `reading.fetched` called; False if it can't be asked now."""
+    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
+        """Has the producer asked for up to `budget` bytes, and `reading.fetched` called.
+
+        False if it can't be asked now.
+        """
 
 
 class Reading:
@@ -56,10 +61,12 @@ class Reading:
         "_expired",
         "_inbox",
         "_index",
+        "_inquires",
         "_passed",
         "_proved",
         "_start",
         "acknowledged",
+        "gone",
         "source",
         "wake",
     )
@@ -77,6 +84,9 @@ class Reading:
         self.wake = wake
         self.acknowledged: Position | None = None
         """Where the session begins again in its next life, if the broker keeps it."""
+        self.gone = False
+        """Whether the producer, when it was asked last, did not hold any more what the next life needs."""
+        self._inquires = False
         self._inbox: deque[Entry | Skip] = deque()
         self._index: int | None = None
         # The claim on which the producer's answer is under way: any other answer is late.
@@ -106,7 +116,7 @@ class Reading:
         if self._start is not None:
             start, self._start = self._start, None
             return start
-        return self.position if self.acknowledged is not None else None
+        return self.position if self._expired is None else None
 
     @property
     def end(self) -> Position:
@@ -130,21 +140,40 @@ class Reading:
             self._apply(view, resolve(self._claim, view, registered))
 
     def lose_history(self) -> None:
-        """What the session had read of this stream is no part of it any more: the producer will say so."""
-        self.acknowledged = Position(NO_EPOCH, 0)
-        self.go_on(self.acknowledged)
+        """An earlier history of this stream is lost to the session: it is told so, and goes on where it stands."""
+        self.acknowledged = UNTOLD
+        cursor, view = self._cursor, self.source.log.view
+        if cursor is None or cursor.position.epoch != view.epoch:
+            self.go_on(UNTOLD)
+        else:
+            offset = cursor.position.offset
+            stands = StreamView(view.epoch, view.lineage, min(view.oldest, offset), offset)
+            self._passed = self._passed or cursor.passed()
+            cursor.jump(cursor.position)
+            self._expire(Expired(Reason.STATE_LOST, offset, None), stands)
         self.wake()
 
     def rewind(self) -> None:
         """The application is gone; its next life begins at what it acknowledged."""
         self.stop()
         self._start = self._passed = self._expired = None
-        self._proved = False
+        self._proved = self.gone = False
         if self.acknowledged is not None:
             self._cursor = Cursor(self.source.node, self.acknowledged)
         else:
             self._cursor = None
-            self._claim = FromStart()
+            if not isinstance(self._claim, Earliest):
+                self._claim = FromStart()
+
+    def inquire(self) -> None:
+        """Nobody reads here: finds out whether it is `gone`, from the producer if the log at hand can't say."""
+        if self._cursor is None or self._asked is not None:
+            return
+        answer = self._answer_at_hand(self._cursor.position)
+        if answer is None:
+            self._inquires = self._fetch(self.needs, 0)
+        else:
+            self.gone = isinstance(answer, Expired)
 
     def go_on(self, position: Position) -> None:
         """The application is back and stands at `position`, whatever it has acknowledged."""
@@ -156,6 +185,7 @@ class Reading:
         self.source.log.forget(self.wake)
         self._index = None
         self._asked = None
+        self._inquires = False
         self._inbox.clear()
 
     def awaits(self, claim: Claim) -> bool:
@@ -165,13 +195,19 @@ class Reading:
     def link_lost(self) -> None:
         """What was asked will not be answered."""
         self._asked = None
+        self._inquires = False
 
     def fetched(
         self, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
     ) -> None:
         """The producer's answer to a fetch, and the first of what follows."""
-        if self.awaits(claim):
-            self._asked = None
+        if not self.awaits(claim):
+            return
+        self._asked = None
+        if self._inquires:
+            self._inquires = False
+            self.gone = isinstance(answer, Expired)
+        else:
             self._apply(view, answer)
             self._inbox.extend(items)
             self.wake()
@@ -234,7 +270,21 @@ class Reading:
             self._apply(gap.view, answer)
             return True
         # The producer still held what this session needs when the gap was made: it may hold it yet.
-        return self._fetch(claim)
+        return self._fetch(claim, FETCH_BYTES)
+
+    def _answer_at_hand(self, position: Position) -> Answer | None:
+        """What can be said here of going on at `position`; None if the producer has to be asked elsewhere."""
+        log = self.source.log
+        index = log.locate(position)
+        if index is None:
+            here = self.source.answer(At(position))
+            return here[1] if here is not None else None
+        item = log[index] if index < log.end else None
+        if not isinstance(item, Gap):
+            return Resume(position.offset)
+        answer = resolve(At(position), item.view)
+        # A gap of the replica, not of this session: the producer may hold it yet.
+        return answer if isinstance(answer, Expired) else None
 
     def _find(self) -> bool:
         """Finds the position in the log at hand, or has the producer answer. Returns whether to go on."""
@@ -245,14 +295,14 @@ class Reading:
         claim = self.needs
         now = self.source.answer(claim)
         if now is None:
-            self._fetch(claim)
+            self._fetch(claim, FETCH_BYTES)
             return False
         self._apply(*now)
         return self._locate()
 
-    def _fetch(self, claim: Claim) -> bool:
+    def _fetch(self, claim: Claim, budget: int) -> bool:
         self._asked = claim
-        if not self.source.fetch(self, claim):
+        if not self.source.fetch(self, claim, budget):
             self._asked = None
         return self._asked is not None
 
@@ -285,6 +335,8 @@ class Reading:
                         self.source.node, Position(view.epoch, following)
                     )
                     reason, missed = Reason.UNSEEN, None
+                    # Until it has acknowledged that, every further life is told of a loss again.
+                    self.acknowledged = UNTOLD
                 self._passed = self._passed or cursor.passed()
                 cursor.jump(Position(view.epoch, following))
                 self._expire(Expired(reason, following, missed), view)

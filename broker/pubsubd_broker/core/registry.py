@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
@@ -42,30 +42,37 @@ class CursorRegistry:
     def items(self) -> list[tuple[str, Registered]]:
         return sorted(self._consumers.items())
 
-    def admits(self, consumer: str) -> bool:
-        """Whether there is room for this consumer."""
-        return consumer in self._consumers or len(self._consumers) < self._limit
+    def admits(self, consumer: str, linked: Collection[str] = ()) -> bool:
+        """Whether there is room for this consumer, beside those that are `linked`, registered yet or not."""
+        known = self._consumers.keys() | linked
+        return consumer in known or len(known) < self._limit
 
     def acknowledge(
         self, consumer: str, offset: int, named: Mapping[str, int | None], now_ns: int
     ) -> None:
-        """`consumer` needs nothing before `offset`; `named` are the moves of its named sessions."""
+        """`consumer` needs nothing before `offset`; `named` are the moves of its named sessions.
+
+        Raises `ProtocolError` if that makes too many names, and then nothing has changed.
+        """
         registered = self._consumers.get(consumer)
+        kept = dict(registered.named) if registered is not None else {}
+        for name, cursor in named.items():
+            if cursor is None:
+                kept.pop(name, None)
+            else:
+                kept[name] = cursor
+        if len(kept) > MAX_NAMED_SESSIONS:
+            raise ProtocolError(
+                "named_sessions",
+                f"{len(kept)} named sessions of {consumer}, allowed are {MAX_NAMED_SESSIONS}",
+            )
         if registered is None:
             registered = self._consumers[consumer] = Registered(offset, now_ns)
             registered.connected = True
+        registered.named = kept
         # An attach at a lower position may read again; what was acknowledged stays so.
         registered.cursor = max(registered.cursor, offset)
         registered.seen_ns = now_ns
-        for name, cursor in named.items():
-            if cursor is None:
-                registered.named.pop(name, None)
-            else:
-                registered.named[name] = cursor
-        if len(registered.named) > MAX_NAMED_SESSIONS:
-            raise ProtocolError(
-                "named_sessions", f"{len(registered.named)} named sessions of {consumer}"
-            )
 
     def connected(self, consumer: str, connected: bool, now_ns: int) -> None:
         registered = self._consumers.get(consumer)

@@ -34,14 +34,14 @@ class Replica:
         self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset)
         self.origin = Position(view.epoch, attached.registered or 0)
         self.named: Mapping[str, int] = attached.named
-        self.fetcher: Callable[[Reading, Claim], bool] | None = None
+        self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
         """How to ask the producer on behalf of a session; None while the link is down."""
 
     def answer(self, claim: Claim) -> None:
         """Only the producer can say, and it is elsewhere."""
 
-    def fetch(self, reading: Reading, claim: Claim) -> bool:
-        return self.fetcher is not None and self.fetcher(reading, claim)
+    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
+        return self.fetcher is not None and self.fetcher(reading, claim, budget)
 
     @property
     def registration(self) -> Position:

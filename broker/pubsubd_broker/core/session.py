@@ -12,7 +12,7 @@ from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, Subscribe
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import UNTOLD, Position
 from pubsubd_protocol.topics import Filter
 
 
@@ -24,6 +24,9 @@ class Session:
 
     __slots__ = (
         "_acknowledged",
+        "_acks_follow",
+        "_inquired_ns",
+        "_kept",
         "_order",
         "_presented",
         "_without",
@@ -46,6 +49,7 @@ class Session:
         self.name = subscribe.name
         self.left_ns = 0
         """When its application left last."""
+        self._inquired_ns = 0
         self.born_here = born_here
         self.knows_own_loss = False
         """Whether it knows that its own node's stream began anew."""
@@ -53,9 +57,9 @@ class Session:
         self.wake: Callable[[], None] = _nobody
         self.readings: dict[str, Reading] = {}
         self._order: deque[Reading] = deque()
+        # Over this connection, and before it; both hold streams too that this broker has not met yet.
         self._acknowledged: dict[str, Position] = {}
-        # Positions in streams too that this broker has not met yet.
-        self._presented: dict[str, Position] = {}
+        self._kept: dict[str, Position] = {}
         self.configure(subscribe, client_id)
 
     def configure(self, subscribe: Subscribe, client_id: bytes) -> None:
@@ -63,16 +67,26 @@ class Session:
         self.filter = Filter(subscribe.patterns)
         self.start = subscribe.start
         self._without = None if subscribe.echo else client_id
-        self._presented.update(subscribe.positions or {})
+        positions = subscribe.positions or {}
+        # One that reconnects presents what it has received; what it is done with of that it says in acknowledgements
+        # right behind, and of a stream without one it has not taken in the loss that it was told of. One that begins
+        # a life is done with all before its positions.
+        self._acks_follow = subscribe.born is not None
+        if self._acks_follow:
+            for node in positions:
+                self._kept.setdefault(node, UNTOLD)
+        elif subscribe.positions is not None:
+            self._kept = dict(positions)
+        self._presented = self._kept | positions
         if self.reader in self._presented:
             self.knows_own_loss = True
-        # Over this connection. Its first one counts even if it is lower than what is remembered: a broker that
-        # was restarted knows only what the session had received.
         self._acknowledged.clear()
 
     def add(self, source: Source, start: Position | Claim, *, tell: bool = False) -> Reading:
         """Begins to read `source` at `start`. `tell`: its application does not know that place."""
         reading = Reading(source, start, self._woken, tell=tell)
+        if source.node in self._presented and self._acks_follow:
+            reading.acknowledged = self._kept[source.node]
         if source.node in self._acknowledged:
             reading.acknowledged = self._acknowledged[source.node]
         self.readings[source.node] = reading
@@ -94,8 +108,7 @@ class Session:
         for node, position in (subscribe.positions or {}).items():
             reading = self.readings.get(node)
             if reading is not None:
-                # One that only reconnects presents what it has received: that is not yet done with.
-                if subscribe.born is None or reading.acknowledged is None:
+                if not self._acks_follow:
                     reading.acknowledged = position
                 reading.go_on(position)
 
@@ -113,8 +126,9 @@ class Session:
 
     @property
     def positions(self) -> dict[str, Position]:
-        """The next offset that it needs of every stream in which it stands."""
-        found = {node: reading.position for node, reading in self.readings.items()}
+        """The next offset that it needs of every stream in which it stands, met by this broker or not."""
+        found: dict[str, Position | None] = dict(self._presented)
+        found.update((node, reading.position) for node, reading in self.readings.items())
         return {node: position for node, position in found.items() if position is not None}
 
     def needs(self, node: str) -> Claim:
@@ -155,7 +169,8 @@ class Session:
         self.connected = False
         self.left_ns = now_ns
         self.wake = _nobody
-        self._presented.update(self._acknowledged)
+        self._kept.update(self._acknowledged)
+        self._presented = dict(self._kept)
         for reading in self.readings.values():
             reading.rewind()
 
@@ -183,14 +198,13 @@ class Session:
         for reading in self.readings.values():
             reading.settle(out)
 
-    @property
-    def is_expired(self) -> bool:
-        """Whether something that it has not read is no longer at hand."""
-        return any(
-            position is not None and reading.source.log.locate(position) is None
-            for reading in self.readings.values()
-            for position in (reading.position,)
-        )
+    def is_gone(self, now_ns: int, every_ns: int) -> bool:
+        """Whether its next life is told of a loss in any case. Producers are asked once in `every_ns`."""
+        if now_ns - self._inquired_ns >= every_ns:
+            self._inquired_ns = now_ns
+            for reading in self.readings.values():
+                reading.inquire()
+        return any(reading.gone for reading in self.readings.values())
 
     @property
     def drained(self) -> bool:

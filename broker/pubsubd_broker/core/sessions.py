@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import Now
@@ -11,7 +12,7 @@ from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import Attached, Subscribe
-from pubsubd_protocol.positions import NO_EPOCH, Position
+from pubsubd_protocol.positions import UNTOLD, Position
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.node import Node
@@ -103,23 +104,26 @@ class Sessions:
         needs = [session.needs(producer) for session in self._all]
         return min(needs, key=_depth, default=Remembered(waiting=False))
 
-    def named_cursors(self, replica: Replica) -> dict[str, int]:
-        """How far each named session has acknowledged this stream."""
+    def named_cursors(self, replica: Replica) -> tuple[Collection[str], dict[str, int]]:
+        """All names, and how far each session has acknowledged this stream, where the producer can know it.
+
+        By catch-up one may have come further than its broker, which only speaks for what it has.
+        """
         cursors: dict[str, int] = {}
         for name, session in self._named.items():
             reading = session.readings.get(replica.node)
             position = reading.acknowledged if reading is not None else None
             if position is not None:
                 reach = replica.log.view.reach(position.epoch)
-                if reach is not None and position.offset <= reach:
-                    cursors[name] = position.offset
-        return cursors
+                if reach is not None:
+                    cursors[name] = min(position.offset, reach)
+        return self._named.keys(), cursors
 
     def forget_old(self, ttl_ns: int, now_ns: int) -> None:
         """Drops named sessions that are away for longer than the time-to-live and have expired anyway."""
         for name, session in list(self._named.items()):
             away_too_long = not session.connected and now_ns - session.left_ns > ttl_ns
-            if away_too_long and session.is_expired:
+            if away_too_long and session.is_gone(now_ns, ttl_ns // 8):
                 session.close()
                 del self._named[name]
                 self._all.pop(session, None)
@@ -144,7 +148,7 @@ class Sessions:
             if source is replica:
                 session.add(source, position)
             elif source is self._node.stream:
-                session.add(source, Position(NO_EPOCH, 0))
+                session.add(source, UNTOLD)
             else:
                 session.add(source, FromStart())
         session.knows_own_loss = True
@@ -167,8 +171,10 @@ def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> 
     position = subscribe.positions.get(source.node)
     if position is not None:
         return position
-    # It never saw this stream, but may have been open when its broker met it.
-    return At(source.origin) if session.born_here else FromStart()
+    if not session.born_here:
+        return FromStart()
+    # It was never told of this stream, but may have been open when its broker met it.
+    return Earliest() if session.start == "earliest" else At(source.origin)
 
 
 def _depth(claim: Claim) -> tuple[int, int]:

@@ -57,7 +57,7 @@ class Stream:
         view = self.view
         return view, resolve(claim, view, registered)
 
-    def fetch(self, reading: object, claim: Claim) -> bool:
+    def fetch(self, reading: object, claim: Claim, budget: int) -> bool:
         """Never needed: this node answers for its own stream here and now."""
         return False
 

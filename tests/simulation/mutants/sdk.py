@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
+from pubsubd.acks import Acks
 from pubsubd.inbox import Inbox
 from pubsubd.outbox import Outbox
 from pubsubd.resume import Arrived, Event, Moved, Session
@@ -94,6 +95,16 @@ def _retries_renumbered() -> list[Patch]:
     return [(Outbox, "disconnected", disconnected)]
 
 
+def _acknowledges_once() -> list[Patch]:
+    """A resume leaves out what was acknowledged before: a broker without memory takes what was received for it."""
+    return [(Acks, "forget_sent", lambda self: None)]
+
+
+def _starts_not_acknowledged() -> list[Patch]:
+    """The same, of streams of which the application has been handed nothing yet."""
+    return [(Inbox, "starts", lambda self: {})]
+
+
 SDK = (
     Mutant("entry received twice is handed out twice", 100, _whole_entry_again),
     Mutant("reconnect one message back", 100, _resumes_from_the_beginning),
@@ -102,4 +113,6 @@ SDK = (
     Mutant("second notice dropped", 100, _notices_not_merged_but_dropped),
     Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
     Mutant("retries renumbered", 100, _retries_renumbered),
+    Mutant("acknowledged once, not at every resume", 400, _acknowledges_once),
+    Mutant("starts not acknowledged", 2000, _starts_not_acknowledged),
 )

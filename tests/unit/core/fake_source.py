@@ -19,14 +19,16 @@ class FakeSource:
         self.reachable = reachable
         self.fetches: list[tuple[Reading, Claim]] = []
         self.asked: list[Claim] = []
+        self.budgets: list[int] = []
 
     def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
         return None
 
-    def fetch(self, reading: Reading, claim: Claim) -> bool:
+    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
         if self.reachable:
             self.fetches.append((reading, claim))
             self.asked.append(claim)
+            self.budgets.append(budget)
         return self.reachable
 
     def reply(self, held: StreamView, *items: Entry | Skip) -> None:

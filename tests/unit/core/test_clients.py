@@ -9,10 +9,12 @@ import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
+from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import FETCH_BYTES, MAX_OUTBOX_BYTES, PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import (
@@ -23,6 +25,7 @@ from pubsubd_protocol.frames import (
     Query,
     Receipt,
     Rejected,
+    Report,
     SetFilter,
     Skip,
     Subscribe,
@@ -167,6 +170,19 @@ def test_a_publisher_that_does_not_read_its_answers_is_not_read_from() -> None:
     publisher.read_on()
     assert publisher.connection.wants_more
     assert len(publisher.of(Rejected)) == sequence
+
+
+def test_of_many_questions_in_one_read_no_more_are_answered_than_are_taken() -> None:
+    net = alone()
+    client = RawClient(net, "a", "control")
+    client.stop_reading()
+    one = encode(Query("status"))
+    client.pipe.carry(client, one * 10_000)
+    assert client.connection._outbox_bytes < 2 * MAX_OUTBOX_BYTES
+    assert not client.connection.wants_more
+    client.read_on()
+    assert client.connection.wants_more
+    assert len(client.of(Report)) == 10_000
 
 
 def test_how_long_answers_took_is_measured() -> None:
@@ -505,21 +521,93 @@ def test_a_session_that_resumed_by_its_own_position_is_told_of_its_nodes_loss_on
 
 
 def test_a_session_that_was_dropped_is_dropped_at_the_producer_too() -> None:
-    net = alone()
-    net.start("b", peers=["a"], replica_messages=2, cursor_ttl_ns=5 * SECOND_NS)
+    net = alone(ring=4)
+    net.start("b", peers=["a"], cursor_ttl_ns=5 * SECOND_NS)
     net.run()
     subscriber = Subscriber(net, "b", session="s")
     publisher = Publisher(net, "a")
     publisher.publish()
     subscriber.acknowledge("a")
     subscriber.cut()
+    net.part("a", "b")
     publisher.fill(5)
+    net.heal("a", "b")
     net.advance(10)
     publisher.publish()
     net.advance(1)
+    assert net.said("b", "session.forgotten") == [{"session": "s"}]
     found = net.nodes["a"].registry.get("b")
     assert found is not None
     assert found.named == {}
+
+
+@pytest.mark.parametrize("overrun", [False, True])
+def test_an_absent_session_is_dropped_only_if_its_producer_lost_what_it_needs(
+    overrun: bool,
+) -> None:
+    net = alone(ring=100)
+    net.start("b", peers=["a"], replica_messages=2, cursor_ttl_ns=5 * SECOND_NS)
+    net.run()
+    Subscriber(net, "b", session="s").cut()
+    Publisher(net, "a").fill(101 if overrun else 100)
+    net.advance(20)
+    back = Subscriber(net, "b", session="s")
+    assert back.resumed is not overrun
+    assert back.of_node("a") == ([] if overrun else [*range(100)])
+
+
+def test_what_an_absent_session_needs_is_asked_for_without_being_sent() -> None:
+    net = alone(ring=1000)
+    net.start("b", peers=["a"], replica_messages=2, cursor_ttl_ns=5 * SECOND_NS)
+    net.run()
+    Subscriber(net, "b", session="s").cut()
+    Publisher(net, "a").fill(200, bytes(1000))
+    producer = net.link("b", "a").ends[1]
+    before = net.link("b", "a").sent[producer]
+    net.advance(60)
+    assert net.link("b", "a").sent[producer] - before < 10_000
+    assert len(Subscriber(net, "b", session="s").of_node("a")) == 200
+
+
+def test_a_named_session_that_came_further_than_its_broker_is_remembered_as_far_as_that() -> None:
+    net = alone(ring=1000)
+    net.start("b", peers=["a"], replica_messages=2)
+    net.run()
+    first = Subscriber(net, "b", session="s")
+    publisher = Publisher(net, "a")
+    publisher.fill(3)
+    first.acknowledge("a")
+    net.advance(1)
+    replica = net.nodes["b"].replicas["a"]
+    # By catch-up it has read on, and its broker's own link hangs.
+    end = first.connection.end
+    assert isinstance(end, SessionEnd)
+    assert end.session is not None
+    end.session.readings["a"].go_on(Position(replica.log.newest.epoch, 5))
+    first.positions["a"] = Position(replica.log.newest.epoch, 5)
+    first.acknowledge("a")
+    net.advance(1)
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.named == {"s": 3}
+
+
+def test_more_moves_of_named_sessions_than_a_frame_takes_are_told_in_turns() -> None:
+    net = pair()
+    a, b = net.nodes["a"], net.nodes["b"]
+    names = {f"old-{n}": 0 for n in range(MAX_NAMED_SESSIONS)}
+    b.producers["a"]._named_told.update(names)
+    a.registry.acknowledge("b", 0, names, 0)
+    for number in range(MAX_NAMED_SESSIONS):
+        Subscriber(net, "b", session=f"new-{number}").cut()
+    Publisher(net, "a").publish()
+    net.advance(1)
+    Publisher(net, "a").publish()
+    net.advance(1)
+    found = a.registry.get("b")
+    assert found is not None
+    assert set(found.named) == {f"new-{n}" for n in range(MAX_NAMED_SESSIONS)}
+    assert net.linked("b", "a")
 
 
 def test_a_named_session_expires_like_any_other_while_it_is_away_and_once() -> None:

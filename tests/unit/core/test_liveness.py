@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
+from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
+from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.config import HANDSHAKE_NS, SECOND_NS
 from pubsubd_protocol.attach import Remembered
-from pubsubd_protocol.frames import Ack, Attach, Heartbeat, Hello, Welcome
+from pubsubd_protocol.codec import MAX_CONTROL_BYTES, encode
+from pubsubd_protocol.frames import Ack, Attach, Heartbeat, Hello, Receipt, Rejected, Welcome
 from pubsubd_protocol.positions import Position
 
 TIMEOUT_S = 6
@@ -284,7 +286,7 @@ def test_a_peer_that_is_not_there_is_dialled_ever_more_slowly_and_reported_once(
     assert 12 <= target.attempts <= 25
     assert len(net.said("b", "peer.unreachable")) == 1
     assert b.not_ready() == [
-        "peer a:1 has not been reached yet: a:1: nobody answers",
+        "peer a:1 has not been reached yet: nobody answers",
     ]
     net.start("a")
     net.advance(6)
@@ -335,4 +337,88 @@ def test_only_so_many_connections_are_open_at_once() -> None:
     a = net.start("a")
     for _ in range(4096):
         a.accept("somebody", net.now, peers=False)
-    assert RawClient(net, "a").refusal == "too_many_connections"
+    for role in ("publisher", "session"):
+        assert RawClient(net, "a", role).refusal == "too_many_connections"
+    assert RawClient(net, "a", "peer", peer="b").refusal == "too_many_connections"
+    # Whoever looks for the reason can still ask.
+    assert "consumers" in query(net, "a", "status")
+
+
+def test_far_beyond_the_limit_connections_are_closed_unheard() -> None:
+    net = Net()
+    a = net.start("a")
+    for _ in range(4096 + 64):
+        a.accept("somebody", net.now, peers=False)
+    client = RawClient(net, "a")
+    assert (client.frames, client.lost) == ([], True)
+
+
+def test_consumers_that_have_not_acknowledged_yet_count_for_the_limit() -> None:
+    net = Net()
+    a = net.start("a")
+    for number in range(1022):
+        a.registry.acknowledge(f"c{number}", 0, {}, 0)
+    both = [RawClient(net, "a", "peer", peer=name) for name in ("new", "newer", "newest")]
+    assert [consumer.refusal for consumer in both] == [None, None, None]
+    for consumer in both:
+        consumer.send(Attach(Remembered(waiting=False)))
+    assert [consumer.refusal for consumer in both] == [None, None, "too_many_consumers"]
+    for consumer in both:
+        if not consumer.lost:
+            consumer.send(Ack("a", Position(a.life, 0)))
+    assert len(a.registry) == 1024
+
+
+def test_an_unfinished_frame_goes_with_its_connection() -> None:
+    net = Net()
+    net.start("a", max_frame=2**20)
+    client = RawClient(net, "a", "publisher")
+    client.send_bytes((2**20).to_bytes(4) + bytes(2**19))
+    connection = client.connection
+    client.cut()
+    assert connection.reader.unfinished == 0
+    assert len(connection.reader._buffer) == 0
+
+
+def test_only_publishers_may_send_long_frames() -> None:
+    for role, longest in (
+        ("publisher", 16 * 2**20),
+        ("session", MAX_CONTROL_BYTES),
+        ("control", MAX_CONTROL_BYTES),
+        ("peer", MAX_CONTROL_BYTES),
+    ):
+        net = Net()
+        net.start("a")
+        client = RawClient(net, "a", role, peer="b" if role == "peer" else "")
+        client.send_bytes(longest.to_bytes(4))
+        assert client.refusal is None
+        client = RawClient(net, "a", role, peer="b" if role == "peer" else "")
+        client.send_bytes((longest + 1).to_bytes(4))
+        assert client.refusal == "protocol"
+
+
+def test_a_producer_that_sends_longer_frames_than_this_node_takes_is_refused_with_both_figures() -> (
+    None
+):
+    net = Net()
+    net.start("a", max_frame=2**21)
+    b = net.start("b", peers=["a"], max_frame=2**20)
+    net.run()
+    assert not net.linked("b", "a")
+    said = str(b.targets[0].error)
+    assert str(2**21) in said
+    assert str(2**20) in said
+    assert "--max-frame" in said
+
+
+def test_a_publisher_is_told_what_the_ring_can_hold() -> None:
+    net = Net()
+    net.start("a", ring_messages=10, ring_bytes=10_000)
+    welcome = RawClient(net, "a", "publisher").welcome
+    assert welcome.max_batch == 10
+    assert welcome.max_frame < 10_000
+    publisher = Publisher(net, "a")
+    spare = welcome.max_frame - len(encode(batch_of([("t", b"")], sequence=1)))
+    assert isinstance(publisher.publish(bytes(spare)), Receipt)
+    assert isinstance(publisher.publish(*[b""] * 10), Receipt)
+    assert isinstance(publisher.publish(*[b""] * 11), Rejected)

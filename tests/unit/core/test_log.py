@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.builders import E1, E2, E3, at, entry, log_of, skip, view
 
-from pubsubd_broker.core.log import ITEM_OVERHEAD, Gap, Log, Segment
+from pubsubd_broker.core.config import ITEM_OVERHEAD
+from pubsubd_broker.core.log import Gap, Log, Segment
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import Epoch, Position

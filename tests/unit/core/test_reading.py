@@ -31,7 +31,7 @@ from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Reason, Remembered
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import CursorExpired, Frame
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import UNTOLD, Position
 
 EXPIRED = Expired(Reason.OVERWRITTEN, 10, 7)
 
@@ -611,6 +611,22 @@ def test_who_was_never_placed_begins_its_next_life_from_the_start() -> None:
     assert reader.reading.position is None
 
 
+def test_who_asked_for_the_earliest_and_was_never_placed_asks_for_it_again() -> None:
+    reader = Reader.of(FakeSource(small_log(), reachable=False), Earliest())
+    reader.reading.rewind()
+    assert reader.reading.needs == Earliest()
+
+
+def test_who_has_not_acknowledged_that_a_stream_was_unseen_is_told_of_a_loss_again() -> None:
+    source = FakeSource(log_of(*messages(5, 7), offset=5))
+    reader = Reader.of(source, FromStart())
+    reader.reading.judge(view(5, 7), None)
+    assert reader.pull()[0] == "unseen -> 7"
+    reader.reading.rewind()
+    # The producer has begun anew meanwhile: from the start of that would be a silent gap.
+    assert reader.reading.needs == At(UNTOLD)
+
+
 def test_an_answer_to_an_earlier_life_is_ignored() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
@@ -625,12 +641,12 @@ def test_an_answer_to_an_earlier_life_is_ignored() -> None:
     assert reader.notices == []
 
 
-def test_a_lost_history_of_its_own_node_is_told_until_it_is_acknowledged() -> None:
+def test_a_lost_history_of_its_own_node_is_told_where_it_stands_until_it_is_acknowledged() -> None:
     stream = own_stream(3)
     reader = Reader.of(stream, at(1))
     reader.reading.lose_history()
     assert reader.woken == [1]
-    assert reader.pull() == ["state_lost -> 3"]
+    assert reader.pull() == ["state_lost -> 1", "entry 1..2", "entry 2..3"]
     reader.reading.rewind()
     assert reader.pull() == ["state_lost -> 3"]
     reader.reading.acknowledged = at(3)

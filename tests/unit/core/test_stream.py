@@ -6,7 +6,7 @@ import pytest
 from tests.unit.core.builders import E1, E2, MANY, PUBLISHER, at, view
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.log import ITEM_OVERHEAD
+from pubsubd_broker.core.config import ITEM_OVERHEAD
 from pubsubd_broker.core.publishers import Publisher
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import At, Expired, Reason, Resume

@@ -110,6 +110,7 @@ class TestNewerPeers:
 
 OPTIONAL = {
     "Hello": 1,
+    "Welcome": 1,
     "Rejected": 2,
     "Ack": 1,
     "Attached": 1,

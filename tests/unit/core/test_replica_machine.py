@@ -1,0 +1,430 @@
+"""A replica agrees, at every step, with what its producer published, lost and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.unit.core.builders import entry, skip
+
+from pubsubd_broker.core.config import ITEM_OVERHEAD
+from pubsubd_broker.core.log import Gap
+from pubsubd_broker.core.replica import Replica
+from pubsubd_protocol.attach import (
+    At,
+    Claim,
+    Earliest,
+    FromStart,
+    Reason,
+    Remembered,
+    Resume,
+    resolve,
+    short,
+)
+from pubsubd_protocol.entries import Entry, part_of
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Attached, CursorExpired, Skip
+from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
+
+NEVER_DRAWN = Epoch(b"?" * 16)
+
+_Sent = Entry | Skip | Attached | CursorExpired
+"""What a replica is handed of what its producer sends."""
+
+CLAIMS: list[Claim] = [FromStart(), Earliest(), Remembered(True), Remembered(False)]
+
+BATCHES = st.lists(
+    st.tuples(st.integers(1, 5), st.sampled_from([None, None, "b", "c"]), st.sampled_from([0, 60])),
+    min_size=1,
+    max_size=4,
+)
+"""How many messages, for whom, how large."""
+
+
+class _Producer:
+    """Node "a". Every epoch has the whole history that it stands for, from its first message on."""
+
+    def __init__(self) -> None:
+        self.histories: dict[Epoch, list[Entry]] = {}
+        """For each offset the entry that stands there: entries of several messages stand there repeatedly."""
+        self.continues: dict[Epoch, tuple[Epoch, int]] = {}
+        self.restart(None)
+
+    def restart(self, kept: int | None) -> None:
+        """A new epoch; it continues what the last one had before `kept`, or nothing."""
+        earlier = list(self.histories)[-1:]
+        epoch = Epoch(len(self.histories).to_bytes(16, "big"))
+        self.histories[epoch] = []
+        if kept is not None:
+            self.histories[epoch] = self.histories[earlier[0]][:kept]
+            self.continues[epoch] = (earlier[0], kept)
+        self.epoch = epoch
+        self.oldest = 0
+
+    @property
+    def history(self) -> list[Entry]:
+        return self.histories[self.epoch]
+
+    @property
+    def view(self) -> StreamView:
+        return StreamView(self.epoch, self.lineage(self.epoch), self.oldest, len(self.history))
+
+    def lineage(self, epoch: Epoch) -> Lineage:
+        lineage: list[tuple[Epoch, int]] = []
+        while epoch in self.continues:
+            epoch, end = self.continues[epoch]
+            lineage.append((epoch, min(end, lineage[-1][1]) if lineage else end))
+        return tuple(lineage)
+
+    def contains(self, epoch: Epoch, position: Position) -> bool:
+        """Whether who has read up to `position` has read a beginning of `epoch`'s history, and knows it."""
+        read = self.histories.get(position.epoch, [])[: position.offset]
+        related = position.epoch in (epoch, *(earlier for earlier, _ in self.lineage(epoch)))
+        return (
+            related
+            and len(read) == position.offset
+            and read == self.histories[epoch][: position.offset]
+        )
+
+    def boundary(self, back: int) -> int:
+        """Where an entry begins, `back` entries before the end."""
+        starts = [0, *dict.fromkeys(e.next for e in self.history)]
+        return starts[max(0, len(starts) - 1 - back)]
+
+    def publish(self, count: int, to: str | None, payload: bytes) -> None:
+        new = entry(len(self.history), count, epoch=self.epoch, to=to, payload=payload)
+        self.history.extend([new] * count)
+
+    def sent(self, begin: int, entries: int) -> Iterator[Entry | Skip]:
+        """The next `entries` from `begin`, as node "b" gets them: those for others are skipped in one."""
+        told = now = begin
+        for _ in range(entries):
+            if now < len(self.history):
+                item = self.history[now]
+                now = item.next
+                if item.to in (None, "b"):
+                    if told < item.first:
+                        yield skip(told, item.first, epoch=item.epoch)
+                    yield item
+                    told = item.next
+        if told < now:
+            yield skip(told, now, epoch=self.history[now - 1].epoch)
+
+
+class _Segment:
+    """What the replica took without a gap: `items` on the branch of `epoch`, from `start` to `next`."""
+
+    def __init__(self, epoch: Epoch, start: int) -> None:
+        self.epoch = epoch
+        self.next = start
+        self.items: list[Entry | Skip] = []
+        self.gap: StreamView | None = None
+        """How it ended."""
+
+
+_Taken = tuple[_Segment, Entry | Skip | StreamView]
+"""A thing that the replica took, and the segment in which."""
+
+
+class ReplicaMachine(RuleBasedStateMachine):
+    """Node "b" holds a replica of node "a"'s stream; the machine is node "a"."""
+
+    replica: Replica
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.producer = _Producer()
+        self.linked = False
+        self.taken: list[_Segment] = []
+        self.cursor = 0
+        self.woken = 0
+
+    @initialize(
+        count=st.integers(0, 9),
+        evicted=st.integers(0, 5),
+        behind=st.integers(-1, 8),
+        claim=st.none() | st.sampled_from(CLAIMS),
+        restarted=st.booleans(),
+        registered=st.none() | st.integers(0, 9),
+        max_messages=st.integers(1, 12),
+        max_bytes=st.integers(ITEM_OVERHEAD, 8 * (ITEM_OVERHEAD + 120)),
+    )
+    def first_contact(
+        self,
+        count: int,
+        evicted: int,
+        behind: int,
+        claim: Claim | None,
+        restarted: bool,
+        registered: int | None,
+        max_messages: int,
+        max_bytes: int,
+    ) -> None:
+        """Wherever it begins: also inside an entry, behind the ring, in an epoch that was continued."""
+        for n in range(count):
+            self.producer.publish(1 + n % 3, ("c", "b", None)[n % 3], b"")
+        self.producer.oldest = self.producer.boundary(max(0, count - evicted))
+        claimed = max(0, len(self.producer.history) - behind)
+        presented = claim or At(Position(self.producer.epoch, claimed))
+        if restarted:
+            oldest = self.producer.oldest
+            self.producer.restart(kept=len(self.producer.history))
+            self.producer.oldest = oldest
+        view = self.producer.view
+        answer = resolve(presented, view, registered)
+        attached = Attached(view, short(answer), registered, {"s": 3})
+        self.replica = Replica("a", "b", attached, max_messages, max_bytes)
+        self.cursor = answer.offset if isinstance(answer, Resume) else answer.next
+        self.taken = [_Segment(view.epoch, self.cursor)]
+        self.linked = True
+        assert self.replica.origin == Position(view.epoch, registered or 0)
+        assert self.replica.named == {"s": 3}
+
+    # What the producer does.
+
+    @rule(batches=BATCHES)
+    def publish(self, batches: list[tuple[int, str | None, int]]) -> None:
+        for count, to, size in batches:
+            self.producer.publish(count, to, b"x" * size)
+
+    @rule(batches=BATCHES)
+    def publish_and_send(self, batches: list[tuple[int, str | None, int]]) -> None:
+        self.publish(batches)
+        self.send(len(batches))
+
+    @rule(left=st.integers(0, 4))
+    def the_ring_evicts(self, left: int) -> None:
+        self.producer.oldest = max(self.producer.oldest, self.producer.boundary(left))
+
+    @rule(lost=st.sampled_from([0, 0, 1, 2, None]), restarts=st.booleans())
+    def the_link_is_lost(self, restarts: bool, lost: int | None) -> None:
+        """If with its producer, that one proves its past but for the last entries, or has lost it all."""
+        self.linked = False
+        if restarts:
+            floor = self.producer.oldest
+            self.producer.restart(None if lost is None else self.producer.boundary(lost))
+            self.producer.oldest = min(floor, len(self.producer.history))
+
+    # What it sends.
+
+    @precondition(lambda self: not self.linked)
+    @rule()
+    def attach_again(self) -> None:
+        presented, view = self.replica.registration, self.producer.view
+        answer = resolve(At(presented), view)
+        resumes = self.producer.contains(view.epoch, presented) and presented.offset >= view.oldest
+        assert isinstance(answer, Resume) == resumes, (
+            "nothing is given up that is there, nor made up"
+        )
+        self._is_taken(Attached(view, short(answer), presented.offset))
+        self.linked = True
+        if isinstance(answer, Resume):
+            self.taken[-1].epoch = view.epoch
+            self.cursor = presented.offset
+        else:
+            self._gap(view)
+
+    @rule(entries=st.integers(1, 6))
+    def send(self, entries: int) -> None:
+        """What comes next; or, to a consumer that the ring has overtaken, that it has."""
+        if not self.linked:
+            self.attach_again()
+        if self.cursor >= self.producer.oldest:
+            for item in self.producer.sent(self.cursor, entries):
+                self._is_taken(item)
+                self.taken[-1].items.append(item)
+                self.taken[-1].next = self.cursor = item.next
+            return
+        view = self.producer.view
+        notice = CursorExpired("a", Reason.OVERWRITTEN, view.next - self.cursor, view)
+        self._is_taken(notice)
+        self._gap(view)
+
+    def _gap(self, view: StreamView) -> None:
+        self.taken[-1].gap = view
+        self.taken.append(_Segment(view.epoch, view.next))
+        self.cursor = view.next
+
+    def _is_taken(self, sent: _Sent) -> None:
+        woken = self.woken
+        self.replica.log.wait(self._wake)
+        self._receive(sent)
+        assert self.woken == woken + 1, "who waits is woken"
+
+    # What it must not send.
+
+    @rule(
+        wrong=st.sampled_from(["jump", "overlap", "history", "stream", "addressee", "part"]),
+        off=st.integers(1, 6),
+        count=st.integers(1, 8),
+        skipped=st.booleans(),
+    )
+    def what_does_not_come_next_is_refused(
+        self, wrong: str, off: int, count: int, skipped: bool
+    ) -> None:
+        newest = self.taken[-1]
+        first, epoch, node, to = newest.next, newest.epoch, "a", None
+        match wrong:
+            case "jump":
+                first += off
+            case "overlap":
+                first -= off
+                if first < 0 or (not newest.items and count > off):
+                    return  # the first item of all may contain the place where the replica begins
+            case "history":
+                ends = dict(self.producer.lineage(epoch))
+                others = [*ends, *self.producer.histories, NEVER_DRAWN]
+                epoch = [e for e in others if e != newest.epoch][off % (len(others) - 1)]
+                if first <= ends.get(epoch, -1):
+                    # An earlier epoch counts up to where this history left it: one more is refused.
+                    count = ends[epoch] + 1 - first
+            case "stream":
+                node = "c"
+            case "addressee":
+                to, skipped = "c", False
+        if wrong == "part":
+            part = part_of(entry(first, topics=["t", "u"], epoch=epoch), lambda t: t == "t")
+            assert part is not None
+            self._is_refused(part)
+        elif skipped:
+            self._is_refused(skip(first, first + count, node=node, epoch=epoch))
+        else:
+            self._is_refused(entry(first, count, node=node, epoch=epoch, to=to))
+
+    @rule(
+        wrong=st.sampled_from(["resume", "stream", "history", "place"]),
+        off=st.integers(-5, 5).filter(bool),
+    )
+    def an_answer_or_a_notice_that_contradicts_what_is_held_is_refused(
+        self, wrong: str, off: int
+    ) -> None:
+        newest = self.taken[-1]
+        if wrong == "resume":
+            if newest.next + off >= 0:
+                view = self.producer.view
+                self._is_refused(Attached(view, Resume(newest.next + off), None))
+            return
+        following = newest.next - abs(off) if wrong == "place" else newest.next + abs(off)
+        if following >= 0:
+            epoch = NEVER_DRAWN if wrong == "history" else newest.epoch
+            view = StreamView(epoch, self.producer.lineage(newest.epoch), 0, following)
+            node = "c" if wrong == "stream" else "a"
+            self._is_refused(CursorExpired(node, Reason.OVERWRITTEN, None, view))
+
+    def _is_refused(self, sent: _Sent) -> None:
+        before, woken = self._state(), self.woken
+        self.replica.log.wait(self._wake)
+        with pytest.raises(ProtocolError):
+            self._receive(sent)
+        assert self._state() == before
+        assert self.woken == woken, "nobody is woken for nothing"
+
+    def _receive(self, sent: _Sent) -> None:
+        match sent:
+            case Attached():
+                self.replica.attached(sent)
+            case CursorExpired():
+                self.replica.expired(sent)
+            case _:
+                self.replica.append(sent)
+
+    def _wake(self) -> None:
+        self.woken += 1
+
+    def _state(self) -> object:
+        log = self.replica.log
+        return (
+            [log[index] for index in range(log.begin, log.end)],
+            [(s.view, s.begin) for s in log.segments],
+            (log.begin, log.end, log.messages, log.bytes),
+            (self.replica.registration, self.replica.origin, self.replica.named),
+        )
+
+    # What must hold.
+
+    @invariant()
+    def its_registration_is_all_that_it_took(self) -> None:
+        if self.taken:
+            newest = self.taken[-1]
+            assert self.replica.registration == Position(newest.epoch, newest.next)
+            assert self.replica.log.newest.lineage == self.producer.lineage(newest.epoch)
+
+    @invariant()
+    def it_holds_the_newest_that_fit_and_the_markers_in_their_places(self) -> None:
+        if self.taken:
+            log = self.replica.log
+            all_taken = [item for _, item in self._items()]
+            tail: list[Entry | Skip | StreamView] = []
+            messages = size = 0
+            for item in reversed(all_taken):
+                messages += item.count if isinstance(item, Entry) else 0
+                size += ITEM_OVERHEAD + (item.size if isinstance(item, Entry) else 0)
+                if messages > log.max_messages or size > log.max_bytes:
+                    break
+                tail.insert(0, item)
+            held = [log[index] for index in range(log.begin, log.end)]
+            assert log.end == len(all_taken)
+            assert [i.view if isinstance(i, Gap) else i for i in held] == tail
+            assert log.messages == sum(i.count for i in tail if isinstance(i, Entry))
+            assert log.messages <= log.max_messages
+            assert log.bytes <= log.max_bytes
+
+    @invariant()
+    def from_every_position_that_it_holds_all_that_follows_can_be_read(self) -> None:
+        if self.taken:
+            longest = max(map(len, self.producer.histories.values()))
+            left = list(self._items())[self.replica.log.begin :]
+            for epoch in self.producer.histories:
+                for offset in range(longest + 2):
+                    self._read_from(Position(epoch, offset), left)
+
+    def _items(self) -> Iterator[_Taken]:
+        for segment in self.taken:
+            for item in segment.items:
+                yield segment, item
+            if segment.gap is not None:
+                yield segment, segment.gap
+
+    def _read_from(self, position: Position, left: list[_Taken]) -> None:
+        log = self.replica.log
+        index = log.locate(position)
+        segment = self._standing_in(position, left)
+        if segment is None:
+            assert index is None
+            return
+        assert index is not None
+        now = position.offset
+        read: list[Entry] = []
+        while index < log.end:
+            item = log[index]
+            if isinstance(item, Gap):
+                break
+            assert item.first <= now < item.next if now == position.offset else item.first == now
+            if isinstance(item, Entry):
+                read.append(item)
+            now = item.next
+            index += 1
+        owed = dict.fromkeys(self.producer.histories[segment.epoch][position.offset : segment.next])
+        assert now == segment.next
+        assert read == [item for item in owed if item.to in (None, "b")]
+        marker = log[index] if index < log.end else None
+        assert (marker.view if isinstance(marker, Gap) else None) == segment.gap
+
+    def _standing_in(self, position: Position, left: list[_Taken]) -> _Segment | None:
+        """The newest segment that still holds `position`, or whose marker does, on that reader's branch."""
+        for segment in reversed(self.taken):
+            held = [item for of, item in left if of is segment]
+            if not held and segment.gap is not None:
+                return None
+            first = next((i.first for i in held if not isinstance(i, StreamView)), segment.next)
+            within = first <= position.offset <= segment.next
+            if within and self.producer.contains(segment.epoch, position):
+                return segment
+        return None
+
+
+ReplicaMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+test_the_replica_agrees_with_what_its_producer_published = ReplicaMachine.TestCase

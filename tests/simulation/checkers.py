@@ -184,13 +184,13 @@ def _passed_only(walk: Walk, node: str, begin: Place, end: Place) -> bool:
 def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     history, stream = walk.history, walk.truth[node]
     kept = walk.remembered.get(node)
-    # Under a later epoch the producer may have lost what it knew of its consumers.
-    # What was not for it, it may have passed before it was told a place.
-    if kept is not None and kept[0] == place[0] and walk.wanted(node, *kept, place[1]):
+    # Under a later epoch the producer may have lost what it knew of its consumers. What was not for the reader, it
+    # may have passed before it was told a place.
+    if kept is not None and (kept[0] != place[0] or not walk.wanted(node, *kept, place[1])):
+        return
+    if kept is not None and walk.surely:
         what = f"begins at {place}, its producer knew that it ended at {kept}"
         refuse("G1", history, node, what)
-    if kept is not None:
-        return
     if history.earliest:
         _all_that_was_held(walk, node, place)
         return

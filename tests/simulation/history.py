@@ -34,7 +34,7 @@ Wants = Callable[[Published], bool]
 class Opened:
     """A life begins, at these places. `remembered`: those that its producers are known to remember.
 
-    `wants`: what it asks for from now on, if that is not what it asked for from the beginning.
+    `surely`: they had no reason to drop that since. `wants`: what it asks for from now on, if that is not what it asked for from the beginning.
     `unknown`: streams of which nobody but the last life knew where it stood. `acknowledged`: where its
     broker has to go on, and `held` what producers held from, in which epoch: if it was forgotten.
     """
@@ -47,6 +47,7 @@ class Opened:
     unknown: frozenset[str] = frozenset()
     acknowledged: dict[str, Place] = field(default_factory=dict)
     held: dict[str, Place] = field(default_factory=dict)
+    surely: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ class Subscriber:
         self._acks_sent: deque[tuple[int, Ack]] = deque()
         self._heard: dict[str, Place] = {}
         self._born_in: int | None = None
+        # What that was, and what producers held, as its broker dropped its name.
+        self._forgotten: tuple[dict[str, Place], dict[str, Place]] | None = None
         # The life of its broker in which its name was used first.
         self._first_life: int | None = None
         self._begin(None)
@@ -236,6 +238,7 @@ class Subscriber:
     def broker_lost_memory(self) -> None:
         """Its broker crashed: of a named session only the producers know now, if they do."""
         self._is_resuming()
+        self._forgotten = None
         self._heard.clear()
         self._acks_sent.clear()
         self._memory_lost = True
@@ -292,7 +295,7 @@ class Subscriber:
             kept = Kept.STORED
         elif self.lives > 1:
             kept = Kept.PRODUCERS if self._memory_lost else Kept.BROKER
-            if kept is Kept.BROKER and not answer.resumed:
+            if kept is Kept.BROKER and (self._forgotten is not None or not answer.resumed):
                 kept = Kept.FORGOTTEN
             if self._memory_lost:
                 # Only producers can know this session now; what they do not know begins anew.
@@ -300,13 +303,15 @@ class Subscriber:
         places = self._places(self._session.received)
         wants = self._wanting(self._asked)
         unknown = frozenset(self.history.at) - set(places) - self._heard.keys()
-        held = {n: t.oldest for n, t in self.world.truth.items() if t.oldest is not None}
-        now_ns, heard = self.world.clockwork.now_ns, dict(self._heard)
-        self._sees(Opened(now_ns, kept, places, remembered, wants, unknown, heard, held))
+        now_ns = self.world.clockwork.now_ns
+        heard, held = self._forgotten or self._at_hand()
+        surely = self.world.plan.cursor_ttl_ms > 1000
+        self._sees(Opened(now_ns, kept, places, remembered, wants, unknown, heard, held, surely))
         if kept is not Kept.BROKER:
             self._born_in = self.broker.life if kept in (Kept.NOTHING, Kept.FORGOTTEN) else None
         if kept is Kept.FORGOTTEN:
             self._heard.clear()
+        self._forgotten = None
         self._memory_lost = False
         self._settle_filter()
         self._look()
@@ -418,8 +423,19 @@ class Subscriber:
             socket, end = self._resuming
             if socket is self._socket and socket.wire.out.arrived >= end:
                 # Its broker has it again, whether or not the answer comes.
-                self._resuming, self._memory_lost = None, False
+                self._resuming = self._forgotten = None
+                self._memory_lost = False
         return self._resuming is not None
+
+    def forgotten(self) -> None:
+        """Its broker has dropped its name."""
+        self._hear()
+        self._forgotten = self._at_hand()
+
+    def _at_hand(self) -> tuple[dict[str, Place], dict[str, Place]]:
+        """What its broker has heard, and what every ring holds from."""
+        held = {n: t.oldest for n, t in self.world.truth.items() if t.oldest is not None}
+        return dict(self._heard), held
 
     def _hear(self) -> None:
         if self._socket is not None:
@@ -440,9 +456,6 @@ class Subscriber:
     def _still_remembered(self) -> dict[str, Place]:
         """Without the producers that have lost their own memory since."""
         lives = {name: b.node.life for name, b in self.world.brokers.items() if b.node is not None}
-        # Where cursors are dropped soon, nobody can say what is still there when the broker asks.
-        if self.world.plan.cursor_ttl_ms < 1000:
-            return {}
         return {n: place for n, (place, life) in self._remembered.items() if lives.get(n) == life}
 
     def _wanting(self, patterns: tuple[str, ...]) -> Wants:

@@ -26,6 +26,7 @@ class Walk:
         self.born_ns = 0
         """When its first life began, or the one that only producers could know of."""
         self.remembered: dict[str, Place] = {}
+        self.surely = True
         self._changes: list[Filtered] = [Filtered({}, history.wants)]
 
     def begins(self, opened: Opened) -> None:
@@ -33,6 +34,7 @@ class Walk:
         if opened.kept in (Kept.NOTHING, Kept.PRODUCERS, Kept.FORGOTTEN):
             self.at = {}
             self.remembered = opened.remembered
+            self.surely = opened.surely
             self.born_ns = opened.time_ns
         for node in opened.unknown:
             self.at.pop(node, None)

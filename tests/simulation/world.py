@@ -135,6 +135,10 @@ class World:
     def noticed(self, node: str, notice: Notice) -> None:
         self.say(f"{node} {notice.event} {notice.fields}")
         self.counts[notice.event] += 1
+        if notice.event == "session.forgotten":
+            for subscriber in self.subscribers:
+                if subscriber.name == notice.fields["session"]:
+                    subscriber.forgotten()
         if notice.event == "protocol.violated" or notice.level is Level.ERROR:
             raise Violation(f"protocol: {node} says {notice.event} {notice.fields}")
 

@@ -180,6 +180,13 @@ class Reading:
         self.rewind()
         self._cursor = Cursor(self.source.node, position)
 
+    def attend(self) -> None:
+        """The application is back: what was inquired in its absence is wanted no more."""
+        self.gone = False
+        if self._inquires:
+            self._inquires = False
+            self._asked = None
+
     def stop(self) -> None:
         """Nobody reads here, for now or for good."""
         self.source.log.forget(self.wake)

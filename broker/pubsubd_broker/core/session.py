@@ -105,9 +105,11 @@ class Session:
         """The application is back. If it knows where it stands, that counts more than what it acknowledged."""
         self.configure(subscribe, client_id)
         self.connected = True
+        for reading in self.readings.values():
+            reading.attend()
         for node, position in (subscribe.positions or {}).items():
-            reading = self.readings.get(node)
-            if reading is not None:
+            if node in self.readings:
+                reading = self.readings[node]
                 if not self._acks_follow:
                     reading.acknowledged = position
                 reading.go_on(position)

@@ -182,6 +182,21 @@ def _rewinds_to_received() -> list[Patch]:
     return [(Reading, "rewind", rewind)]
 
 
+def _inquiry_outlives_absence() -> list[Patch]:
+    """Whoever comes back waits for the answer to a question that was asked in its absence, and never gets it."""
+    return [(Reading, "attend", lambda self: None)]
+
+
+def _gone_from_the_replica() -> list[Patch]:
+    """A name is dropped as soon as its broker's own replica has lost what it needs."""
+
+    def inquire(self: Reading) -> None:
+        position = self.position
+        self.gone = position is not None and self.source.log.locate(position) is None
+
+    return [(Reading, "inquire", inquire)]
+
+
 READING = (
     Mutant("gap marker dropped", 20, _marker_dropped),
     Mutant("gap marker late", 40, _marker_one_late),
@@ -196,4 +211,6 @@ READING = (
     Mutant("changed filter counts from elsewhere", 100, _filter_at_no_place),
     Mutant("directed message for everybody", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
+    Mutant("inquiry outlives the absence", 400, _inquiry_outlives_absence),
+    Mutant("name dropped when its replica lost it", 400, _gone_from_the_replica),
 )

@@ -22,6 +22,7 @@ from tests.unit.core.builders import (
 from tests.unit.core.fake_source import FakeSource
 from tests.unit.protocol.strategies import batch_of
 
+from pubsubd_broker.core.config import FETCH_BYTES
 from pubsubd_broker.core.cursor import Choose
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.outgoing import Outgoing
@@ -31,7 +32,7 @@ from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Reason, Remembered
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import CursorExpired, Frame
-from pubsubd_protocol.positions import UNTOLD, Position
+from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 
 EXPIRED = Expired(Reason.OVERWRITTEN, 10, 7)
 
@@ -609,6 +610,45 @@ def test_who_was_never_placed_begins_its_next_life_from_the_start() -> None:
     reader.reading.rewind()
     assert reader.reading.needs == FromStart()
     assert reader.reading.position is None
+
+
+def test_who_is_back_does_not_wait_for_what_was_inquired_in_its_absence() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.reading.inquire()
+    reader.reading.inquire()
+    assert source.budgets == [0]
+    reader.reading.attend()
+    assert reader.pull() == []
+    assert source.budgets == [0, FETCH_BYTES]
+    source.reply(view(9, 10))  # the late answer says that it is gone
+    assert not reader.reading.gone
+    assert reader.pull() == []
+    source.reply(view(0, 10), *messages(3, 8))
+    assert len(reader.pull()) == 7
+
+
+@pytest.mark.parametrize(("held", "gone"), [(view(3, 10), False), (view(4, 10), True)])
+def test_what_its_producer_does_not_hold_any_more_is_gone(held: StreamView, gone: bool) -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.reading.inquire()
+    source.reply(held)
+    assert reader.reading.gone is gone
+    assert reader.pull() == []  # nobody is there to be told
+
+
+def test_a_gap_that_is_its_own_makes_it_gone_and_one_of_others_only_is_asked_about() -> None:
+    source = FakeSource(log_of(*messages(0, 3)))
+    source.log.append_gap(view(5, 9))
+    reader = Reader.of(source, at(3))
+    reader.reading.inquire()
+    assert (reader.reading.gone, source.asked) == (True, [])
+    source = FakeSource(log_of(*messages(0, 3)))
+    source.log.append_gap(view(0, 9, E3, (E1, 5)))
+    reader = Reader.of(source, at(3))
+    reader.reading.inquire()
+    assert (reader.reading.gone, source.asked) == (False, [At(at(3))])
 
 
 def test_who_asked_for_the_earliest_and_was_never_placed_asks_for_it_again() -> None:

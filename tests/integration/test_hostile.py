@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 from tests.integration import hostile
 from tests.integration.cluster import Broker, wait_until
-from tests.integration.hostile import RawConnection, hello, in_pieces, publish, subscribe
+from tests.integration.hostile import RawConnection, hello, in_pieces, publish, status, subscribe
 from tests.integration.proc import descriptors, steady_memory
 from tests.integration.relay import Address
 from tests.unit.protocol.samples import SAMPLES
@@ -359,3 +359,46 @@ def test_whoever_says_nothing_is_sent_away_after_the_deadline(
         assert "greeting" in reason
     assert witness.a.metric("connections_refused_total", reason="handshake_timeout") == 3
     witness.assert_goes_on()
+
+
+def asks_until_full(raw: RawConnection, role: str) -> int:
+    """How many frames it took until the other end took no more. The kernel's buffers and its own take some."""
+    for number in range(1, 400_000):
+        try:
+            raw.send(status() if role == "control" else publish("t", sequence=number))
+        except TimeoutError:
+            return number
+    raise AssertionError("it is read from without end")
+
+
+@pytest.mark.parametrize("role", ["publisher", "control"])
+def test_whoever_takes_no_answers_is_not_read_from_and_costs_no_memory(
+    witness: Witness, role: str
+) -> None:
+    with RawConnection(witness.a.socket, timeout_s=3.0) as raw, steady_memory(witness.a.pid, 16384):
+        assert isinstance(raw.greet(role), Welcome)
+        asked = asks_until_full(raw, role)
+        witness.assert_goes_on()
+        # The last one may be cut short. All before it are answered, in order.
+        raw.socket.settimeout(10.0)
+        for number in range(1, asked):
+            answer = raw.frame()
+            assert isinstance(answer, Receipt | Report)
+            if isinstance(answer, Receipt):
+                assert answer.sequence == number
+
+
+def test_what_connections_had_not_finished_goes_with_them(witness: Witness) -> None:
+    with steady_memory(witness.a.pid, MEMORY_KIB):
+        for _ in range(40):
+            with RawConnection(witness.a.socket) as raw:
+                assert isinstance(raw.greet("publisher"), Welcome)
+                raw.send(struct.pack(">I", 12 * 2**20) + bytes(8 * 2**20))
+    witness.assert_goes_on()
+
+
+def test_only_publishers_take_the_memory_of_a_long_frame(witness: Witness) -> None:
+    with expect_violation(witness, "frame_length"), RawConnection(door_of(witness.a, "tcp")) as raw:
+        raw.greet("peer", name=next(_names))
+        raw.send(struct.pack(">I", 2**20) + bytes(1000))
+        assert raw.ended()

@@ -156,6 +156,16 @@ def test_a_refusal_is_no_violation_and_says_why(
     assert a.metric("protocol_errors_total") == 0
 
 
+def test_a_producer_does_not_choose_how_long_a_frame_its_reader_takes(
+    start_broker: StartBroker, liars: Callable[[bytes], Liar]
+) -> None:
+    liar = liars(said(Welcome(1, NODE, LIFE, 2**20, 2**40, 128), ATTACHED, hostile.FOUR_GIB))
+    a = start_broker("a", peers=[liar.address])
+    line = a.wait_log("peer.unreachable", address=liar.address)
+    assert str(2**40) in line["error"]
+    assert "--max-frame" in a.status()["not_ready"][0]
+
+
 def assert_goes_on(a: Broker, honest: Broker) -> None:
     ok("publish", "t", "honest word", "--socket", honest.socket)
     out = ok("subscribe", "t", "--start", "earliest", "--count", "1", "--socket", a.socket)

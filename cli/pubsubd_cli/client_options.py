@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
 from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, USAGE, CommandError, Interrupted
+from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
 from pubsubd_protocol.socket_path import default_socket_path
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -53,6 +55,27 @@ def timeout_option(command: Decorated) -> Decorated:
         callback=read_duration,
         help="Give up after this time, with exit code 4.",
     )(command)
+
+
+def read_node(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    """The name of a node, of an option or argument that takes one."""
+    if name is not None and not is_node_name(name):
+        raise click.BadParameter(
+            f"{name!r} is no node name: 1 to {MAX_NODE_NAME} of A-Z a-z 0-9 . _ -, "
+            "beginning and ending with a letter or digit",
+            context,
+            parameter,
+        )
+    return name
+
+
+@contextmanager
+def checking_usage() -> Iterator[None]:
+    """What the SDK refuses of the arguments in here, before it is connected, is wrong usage."""
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from error
 
 
 def run_client(work: Coroutine[Any, Any, Result], timeout_s: float | None = None) -> Result:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pubsubd_cli.client_options import run_client, socket_option
+from pubsubd_cli.client_options import read_node, run_client, socket_option, timeout_option
 from pubsubd_cli.exit_codes import CommandError
 from pubsubd_cli.tables import consumers_table
 
@@ -34,9 +34,10 @@ Examples:
 )
 @click.option("--json", "as_json", is_flag=True, help='A line of JSON: {"cursors": [...]}.')
 @socket_option
-def list_cursors(as_json: bool, socket: str) -> None:
+@timeout_option
+def list_cursors(as_json: bool, socket: str, timeout: float | None) -> None:
     """List consumers, where each stands, and how far behind it is."""
-    report = run_client(_query(socket, "cursors"))
+    report = run_client(_query(socket, "cursors"), timeout)
     click.echo(json.dumps(report) if as_json else consumers_table(report["cursors"]))
 
 
@@ -46,11 +47,12 @@ Example:
   pubsubd cursors drop old-node
 """
 )
-@click.argument("node")
+@click.argument("node", callback=read_node)
 @socket_option
-def drop(node: str, socket: str) -> None:
+@timeout_option
+def drop(node: str, socket: str, timeout: float | None) -> None:
     """Forget the cursor of NODE, which will not come back."""
-    report = run_client(_query(socket, "drop_cursor", node))
+    report = run_client(_query(socket, "drop_cursor", node), timeout)
     if not report["dropped"]:
         why = report.get("error", "there is none; see pubsubd cursors list")
         raise CommandError(f"no cursor of {node} was dropped: {why}")

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from pubsubd_cli.client_options import run_client, socket_option, timeout_option
+from pubsubd_cli.client_options import (
+    checking_usage,
+    read_node,
+    run_client,
+    socket_option,
+    timeout_option,
+)
 from pubsubd_cli.exit_codes import CommandError
+from pubsubd_protocol.topics import check_topic
 
 if TYPE_CHECKING:
     import pubsubd
@@ -37,7 +45,9 @@ Nothing is printed; exit code 0 means that every message was accepted.
 @click.argument("payloads", metavar="[PAYLOAD]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Each payload is JSON; default: text.")
 @click.option("--stdin", "from_stdin", is_flag=True, help="A message per line of standard input.")
-@click.option("--to", metavar="NODE", help="For the sessions of this node only.")
+@click.option(
+    "--to", metavar="NODE", callback=read_node, help="For the sessions of this node only."
+)
 @socket_option
 @timeout_option
 def publish(
@@ -54,6 +64,8 @@ def publish(
         raise click.UsageError("give payloads or --stdin, not both")
     if not from_stdin and not payloads:
         raise click.UsageError("give a payload, or --stdin for a message per line")
+    with checking_usage():
+        check_topic(topic)
     values = []
     for number, text in enumerate(payloads, 1):
         try:
@@ -132,10 +144,17 @@ def _utf8(line: bytes) -> str:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise BadPayload(f"is not JSON: {error}") from None
 
 
 def _no_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON value")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is larger than a float can be")
+    return number

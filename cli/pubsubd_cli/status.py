@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from pubsubd_cli.client_options import run_client, socket_option
+from pubsubd_cli.client_options import run_client, socket_option, timeout_option
 from pubsubd_cli.tables import status_text
 
 WATCH_EVERY_S = 1.0
@@ -28,9 +28,10 @@ Examples:
 @click.option("--watch", is_flag=True, help="Again every second, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON, the same as /status.json.")
 @socket_option
-def status(watch: bool, as_json: bool, socket: str) -> None:
+@timeout_option
+def status(watch: bool, as_json: bool, socket: str, timeout: float | None) -> None:
     """Show this node, its ring, its peers, its consumers with their lag, its sessions."""
-    run_client(_show(socket, watch, as_json))
+    run_client(_show(socket, watch, as_json), timeout)
 
 
 async def _show(socket: str, watch: bool, as_json: bool) -> None:

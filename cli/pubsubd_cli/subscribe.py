@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from pubsubd_cli.client_options import run_client, socket_option, timeout_option
+from pubsubd_cli.client_options import (
+    checking_usage,
+    run_client,
+    socket_option,
+    timeout_option,
+)
 
 if TYPE_CHECKING:
     import pubsubd
@@ -79,10 +84,10 @@ async def _print_events(
 ) -> None:
     import pubsubd
 
-    async with (
-        pubsubd.connect(socket, close_timeout_s=0) as client,
-        client.subscribe(*patterns, **options) as subscription,
-    ):
+    client = pubsubd.connect(socket, close_timeout_s=0)
+    with checking_usage():
+        subscription = client.subscribe(*patterns, **options)
+    async with client, subscription:
         printer = _Printer(subscription, as_json, count, "name" in options, output)
         while True:
             try:

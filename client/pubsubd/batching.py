@@ -7,13 +7,35 @@ from typing import Protocol
 from pubsubd.errors import PubSubError
 from pubsubd_protocol.entries import Batch, pack_numbers
 from pubsubd_protocol.positions import Epoch
-from pubsubd_protocol.topics import check_topic
+from pubsubd_protocol.topics import MAX_TOPIC_BYTES, check_topic
 
 BATCH_BYTES = 128 * 1024
 """A batch takes no further message that would bring it over this; one large message may be alone in it."""
 
 MESSAGE_COST_BYTES = 64
-"""What a message counts beside its payload, which bounds a batch to 2,048 messages."""
+"""What a message counts beside its payload, at the least; which bounds a batch to 2,048 messages."""
+
+FRAME_BYTES = 128
+"""What a frame has beside its topics, its numbers and its payloads, at the most; the prefix included."""
+
+NUMBER_BYTES = 6
+"""What a frame has of numbers for each message."""
+
+
+class Limits:
+    """What a broker takes, as a batch is filled: set anew for every connection. Sizes in bytes."""
+
+    __slots__ = ("cost", "max_message", "room")
+
+    def __init__(self, max_message: int, max_frame: int, max_batch: int) -> None:
+        alone = max_frame - FRAME_BYTES - MAX_TOPIC_BYTES - 1 - NUMBER_BYTES
+        self.max_message = min(max_message, alone)
+        """The largest message that fits, alone in its batch. Below zero: none does."""
+        # A message may bring a new topic, which counts only when it is in: that much stays free.
+        self.room = min(BATCH_BYTES, max_frame - FRAME_BYTES - 4 * MAX_TOPIC_BYTES)
+        """For how many bytes a batch is open; its first message is in, whatever it leaves of them."""
+        self.cost = max(MESSAGE_COST_BYTES, -(-self.room // max(1, max_batch)))
+        """What a message takes of the room beside its payload. Counted in bytes, messages need no counter."""
 
 
 class Watcher(Protocol):
@@ -55,10 +77,12 @@ class Outgoing:
     """A batch on its way: open for messages, then written, then with an outcome."""
 
     __slots__ = (
+        "_bound",
         "_index",
         "_payloads",
         "_topics",
         "batch",
+        "cost",
         "deadline",
         "may_stand",
         "opened_at",
@@ -71,10 +95,12 @@ class Outgoing:
         "watchers",
     )
 
-    def __init__(self, to: str | None, timeout_s: float) -> None:
+    def __init__(self, to: str | None, timeout_s: float, limits: Limits) -> None:
         self.to = to
         self.timeout_s = timeout_s
-        self.room = BATCH_BYTES
+        self.room = self._bound = limits.room
+        """How many bytes it still takes."""
+        self.cost = limits.cost
         self.size = 0
         self._topics: dict[str, int] = {}
         self._index: list[int] = []
@@ -95,6 +121,13 @@ class Outgoing:
     def count(self) -> int:
         return len(self._payloads) if self.batch is None else self.batch.count
 
+    @property
+    def frame_bytes(self) -> int:
+        """So long is its frame at the most. Cost: a look at each message."""
+        topics = sum(len(topic.encode()) + 1 for topic in self._topics)
+        payloads = sum(map(len, self._payloads)) if self.batch is None else len(self.batch.payloads)
+        return FRAME_BYTES + topics + NUMBER_BYTES * self.count + payloads
+
     def add(self, topic: str, payload: bytes) -> None:
         """Raises `InvalidTopic`. Cost: this is what every published message pays."""
         which = self._topics.get(topic)
@@ -104,11 +137,11 @@ class Outgoing:
             self.room -= 4 * len(topic)
         self._index.append(which)
         self._payloads.append(payload)
-        self.room -= len(payload) + MESSAGE_COST_BYTES
+        self.room -= len(payload) + self.cost
 
     def seal(self) -> None:
         """No message follows."""
-        self.size = BATCH_BYTES - self.room
+        self.size = self._bound - self.room
 
     def write_as(self, sequence: int) -> Batch:
         """The frame's content; columns are packed once, whatever happens to the connection."""

@@ -59,6 +59,7 @@ class Client:
         self._on_lost = on_lost
         self._on_restored = on_restored
         self._dialler = Dialler(path, os.urandom(CLIENT_ID_BYTES), connect_timeout_s)
+        self._opening = asyncio.Lock()
         self._opened: Publisher | None = None
         self._subscriptions: set[Subscription] = set()
         self._callbacks: set[asyncio.Task[object]] = set()
@@ -96,7 +97,7 @@ class Client:
 
         Raises like `flush` if something that was sent, and not flushed, failed. Harmless to repeat.
         """
-        if self.state is State.CLOSED:
+        if self._closed:
             return
         publisher = self._opened
         self.state = State.CLOSED
@@ -203,10 +204,10 @@ class Client:
 
         `position`: a stored `subscription.position` to go on from. `name`: the broker keeps the
         acknowledged position while the application is away. `echo=False`: not what this client published.
-        `on_expired`: called, and awaited, at a gap. Raises `InvalidTopic`, `InvalidPosition`.
+        `on_expired`: called, and awaited, at a gap. Raises `InvalidTopic`, `InvalidPosition`, or `ValueError`
+        for another argument that can't be meant.
         """
-        if self.state is State.CLOSED:
-            raise ClientClosed("this client is closed")
+        self._check_not_closed()
         if start not in ("latest", "earliest"):
             raise ValueError(f"start is 'latest' or 'earliest', not {start!r}")
         if ack not in ("auto", "manual"):
@@ -220,7 +221,7 @@ class Client:
             codec or self._codec,
             manual_ack=ack == "manual",
             on_expired=on_expired,
-            on_open=self._subscriptions.add,
+            on_open=self._subscription_opens,
             on_close=self._subscriptions.discard,
         )
 
@@ -231,14 +232,30 @@ class Client:
         return self._opened
 
     async def _open(self) -> Self:
-        if self.state is State.CLOSED:
-            raise ClientClosed("this client is closed")
-        if self._opened is None:
-            publisher = Publisher(self._dialler, self._lost, self._restored)
-            await publisher.start()
-            self._opened = publisher
-            self.state = State.CONNECTED
+        async with self._opening:
+            if self._opened is None and not self._closed:
+                publisher = Publisher(self._dialler, self._lost, self._restored)
+                await publisher.start()
+                if self._closed:
+                    await publisher.close(0)
+                else:
+                    self._opened = publisher
+                    self.state = State.CONNECTED
+        self._check_not_closed()
         return self
+
+    @property
+    def _closed(self) -> bool:
+        # A property, because the state changes during an `await`, where mypy takes a comparison for settled.
+        return self.state is State.CLOSED
+
+    def _check_not_closed(self) -> None:
+        if self._closed:
+            raise ClientClosed("this client is closed")
+
+    def _subscription_opens(self, subscription: Subscription) -> None:
+        self._check_not_closed()
+        self._subscriptions.add(subscription)
 
     def _lost(self, why: PubSubError) -> None:
         if self.state is State.CONNECTED:

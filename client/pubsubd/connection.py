@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket as sockets
 from collections.abc import Iterable
 from typing import Protocol, cast
 
 from pubsubd.errors import BrokerUnavailable
+from pubsubd.unavailable import lost, not_reached, silent
 from pubsubd_protocol import codec
-from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
 from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader
 
 GREETING_BYTES = 64 * 1024
-"""The longest frame before the broker has said what it sends, and what a frame may have around it."""
+"""The longest frame before the welcome."""
+
+MAX_FRAME_BYTES = 2**32 - 1
+"""The longest frame from there on. The broker hands on what its peers publish, which may be longer than what
+it takes itself (`Welcome.max_frame`); memory is taken only as a frame's bytes arrive.
+"""
+
+QUEUE_RETRY_S = 0.02
+"""How soon to try again when more connections wait for the broker than its system lets wait."""
 
 GOODBYE_S = 1.0
 """How long the broker may take to close its end before ours is cut."""
@@ -99,9 +109,9 @@ class Connection(asyncio.BufferedProtocol):
         self._reader.received(count)
         try:
             for frame in self._reader.frames():
-                if self._closing:
-                    return
-                self._take(codec.decode(frame))
+                # Taken out in any case: the rest must not pile up in the buffer until the end comes.
+                if not self._closing:
+                    self._take(codec.decode(frame))
         except PubSubError as error:
             self.fail(error)
 
@@ -114,9 +124,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        why = self.why = self.why or BrokerUnavailable(
-            self._socket, f"the connection was lost ({exc or 'closed by the broker'})"
-        )
+        why = self.why = self.why or lost(self._socket, exc)
         self._closing = True
         if not self.closed.done():
             self.closed.set_result(None)
@@ -133,7 +141,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.welcome.done():
             self._receiver.received(self, frame)
         elif isinstance(frame, Welcome):
-            self._reader.limit = frame.max_frame + MAX_ENTRY_OVERHEAD
+            self._reader.limit = MAX_FRAME_BYTES
             self.welcome.set_result(frame)
         else:
             raise unexpected(frame)
@@ -161,19 +169,19 @@ class Dialler:
         Raises `BrokerUnavailable`, `ConnectionRefused`, or `ProtocolError` if something else answers.
         """
         connection = Connection(self.socket, receiver)
+        hello = Hello(MAGIC, VERSION, VERSION, role, "", self._client_id, self.spoke_to)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.timeout_s):
-                await loop.create_unix_connection(lambda: connection, self.socket)
-                hello = Hello(MAGIC, VERSION, VERSION, role, "", self._client_id, self.spoke_to)
-                connection.write([codec.encode(hello)])
+                greeted = await _greeted(self.socket, codec.encode(hello))
+                await loop.create_unix_connection(lambda: connection, sock=greeted)
                 welcome = await connection.welcome
         except TimeoutError:
-            why = BrokerUnavailable(self.socket, f"no answer within {self.timeout_s:g} s")
+            why = silent(self.socket, self.timeout_s)
             connection.fail(why)
             raise why from None
         except OSError as error:
-            raise BrokerUnavailable(self.socket, error.strerror or str(error)) from error
+            raise not_reached(self.socket, error) from error
         except BaseException:
             connection.fail(BrokerUnavailable(self.socket, "given up while connecting"))
             raise
@@ -184,3 +192,24 @@ class Dialler:
         if connection.why is not None:
             raise connection.why
         return connection, welcome
+
+
+async def _greeted(path: str, hello: bytes) -> sockets.socket:
+    """A connected socket on which `hello` has been said. Raises `OSError`."""
+    sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        while True:
+            try:
+                sock.connect(path)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(QUEUE_RETRY_S)
+        # By hand, because a transport drops what came in when it fails to write: a broker that refuses may have
+        # hung up already, and its word can still be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            await asyncio.get_running_loop().sock_sendall(sock, hello)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from pubsubd.connection import Connection, Dialler, unexpected
-from pubsubd.errors import BrokerUnavailable
+from pubsubd.unavailable import silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.errors import ProtocolError, PubSubError
 from pubsubd_protocol.frames import Frame, Query, Report
@@ -56,7 +56,7 @@ async def query(
         async with asyncio.timeout(timeout_s):
             answer = await question.answer
     except TimeoutError:
-        raise BrokerUnavailable(path, f"no answer within {timeout_s:g} s") from None
+        raise silent(path, timeout_s) from None
     finally:
         question.answer.cancel()
         await connection.close()

@@ -1,7 +1,7 @@
 """What the SDK raises. One root, `PubSubError`; figures are attributes; `retriable` says if trying again helps.
 
 `PubSubError`
-├── `BrokerUnavailable`  no broker at the socket; what this is about was certainly not published
+├── `BrokerUnavailable`  no broker answers at the socket; what this is about was certainly not published
 ├── `PublishRejected`    the broker said no to a publish; it is not in the stream
 ├── `PublishUnknown`     the answer was lost and can no longer be had; it may be in the stream
 ├── `CursorExpired`      messages are lost to a subscription, at this very place
@@ -25,12 +25,15 @@ from pubsubd_protocol.errors import (
 
 
 class BrokerUnavailable(PubSubError):
-    """Nobody answers at `socket`. A publish that ends so is not in the stream; `failed` counts its messages."""
+    """Nobody answers at `socket`; `detail` says why, and what helps.
+
+    A publish that ends so is not in the stream; `failed` counts its messages.
+    """
 
     retriable = True
 
     def __init__(self, socket: str, detail: str) -> None:
-        super().__init__(f"no broker at {socket}: {detail}; start one with `pubsubd start`")
+        super().__init__(f"no broker answers at {socket}: {detail}")
         self.socket = socket
         self.detail = detail
         self.failed = 1

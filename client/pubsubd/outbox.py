@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from pubsubd.batching import MESSAGE_COST_BYTES, Failed, Outgoing, Placed
+from pubsubd.batching import Failed, Limits, Outgoing, Placed
 from pubsubd.errors import BrokerUnavailable, PublishRejected, PublishUnknown, PubSubError
 from pubsubd_protocol.entries import encode_batch
 from pubsubd_protocol.errors import MessageTooLarge, ProtocolError
@@ -23,6 +23,8 @@ LONGEST_OPEN_S = 0.05
 NEARLY_FULL_BYTES = 4096
 """With less room than this left a batch is sealed, not kept open for one small message more."""
 
+NO_ANSWER = "it does not answer"
+
 
 class Outbox:
     """One client's published batches, in order."""
@@ -32,11 +34,12 @@ class Outbox:
         """Whether a pipelined sender should wait. Clears when half of the bound is free again."""
         self.sealed = 0
         """How many batches have been closed for further messages."""
-        self.lost_because = "it does not answer"
+        self.lost_because = NO_ANSWER
         self._socket = socket
         self._node = ""
         self._connected = False
         self._window = 1
+        self._limits = Limits(0, 0, 0)
         self._max_message = 0
         self._open: Outgoing | None = None
         self._unstamped: list[Outgoing] = []
@@ -45,13 +48,35 @@ class Outbox:
         self._unanswered_bytes = 0
         self._sequence = 0
 
-    def connected(self, node: str, window: int, max_message: int) -> None:
-        """A new connection stands; `writable` gives what has to go over it, retries first."""
+    def connected(
+        self,
+        node: str,
+        window: int,
+        max_message: int,
+        max_frame: int,
+        max_batch: int,
+    ) -> list[Outgoing]:
+        """A new connection stands; `writable` gives what has to go over it, retries first.
+
+        Returns the batches that were made for an earlier life of the broker and whose frame this one would
+        not even read. They are not split (a retry has to be what was sent, and receipts count from a batch's
+        first message) but have failed: with `MessageTooLarge`, or `PublishUnknown` if that life may have
+        accepted them. Any other limit they may be over is for the broker to say.
+        """
         self._connected = True
+        self.lost_because = NO_ANSWER
         self._node = node
         self._window = max(1, window)
-        self._max_message = max_message
+        self._limits = Limits(max_message, max_frame, max_batch)
+        self._max_message = self._limits.max_message
+        # What follows goes by these limits.
+        self._seal()
+        too_long = [outgoing for outgoing in self._pending if outgoing.frame_bytes > max_frame]
+        for outgoing in too_long:
+            self._pending.remove(outgoing)
+            self._end(outgoing, Failed(_unreadable(outgoing, max_frame)))
         self._review()
+        return too_long
 
     def disconnected(self, why: str, *, turned_away: bool = False) -> None:
         """`turned_away`: the broker has said that it took nothing of what it has not answered."""
@@ -78,11 +103,11 @@ class Outbox:
         batch = self._open
         if (
             batch is None
-            or size + MESSAGE_COST_BYTES > batch.room
+            or size + batch.cost > batch.room
             or to != batch.to
             or timeout_s != batch.timeout_s
         ):
-            fresh = Outgoing(to, timeout_s)
+            fresh = Outgoing(to, timeout_s, self._limits)
             fresh.add(topic, payload)
             self._seal()
             batch = self._open = fresh
@@ -215,6 +240,20 @@ class Outbox:
             )
         else:
             self.full = batches >= self._window or self._unanswered_bytes >= MAX_UNANSWERED_BYTES
+
+
+def _unreadable(outgoing: Outgoing, max_frame: int) -> PubSubError:
+    size = outgoing.frame_bytes
+    if outgoing.may_stand:
+        return PublishUnknown(
+            f"it was sent, and the broker that is there now takes frames of {max_frame} bytes; "
+            f"this one has up to {size} and can't be sent again"
+        )
+    return MessageTooLarge(
+        f"a batch of {outgoing.count} messages, made before the broker was restarted,",
+        size,
+        max_frame,
+    )
 
 
 def _rejection(rejected: Rejected) -> PubSubError:

@@ -126,7 +126,7 @@ class Publisher:
             self._connection = None
             # A stopping broker answers what it took before it says so.
             turned_away = isinstance(why, ConnectionRefused) and why.code == "draining"
-            self.outbox.disconnected(str(why), turned_away=turned_away)
+            self.outbox.disconnected(_reason(why), turned_away=turned_away)
             self._on_lost(why)
             self._lost.set_result(why)
 
@@ -139,8 +139,10 @@ class Publisher:
         self.node = welcome.node
         self._lost = self._loop.create_future()
         self._connection = connection
-        self.outbox.connected(welcome.node, welcome.window, welcome.max_message)
-        self._settle_room()
+        unreadable = self.outbox.connected(
+            welcome.node, welcome.window, welcome.max_message, welcome.max_frame, welcome.max_batch
+        )
+        self._finish(unreadable)
         self.pump()
 
     async def _keep(self) -> None:
@@ -152,7 +154,7 @@ class Publisher:
             self._on_restored()
 
     def _never(self, why: PubSubError) -> bool:
-        self.outbox.lost_because = str(why)
+        self.outbox.lost_because = _reason(why)
         return False
 
     def _end_turn(self) -> None:
@@ -209,3 +211,8 @@ class Publisher:
             error.failed = failed
         error.add_note(f"{failed} of the messages that were sent failed; this is the first reason")
         raise error
+
+
+def _reason(why: PubSubError) -> str:
+    """To stand in an error that names the socket already, if it needs to."""
+    return why.detail if isinstance(why, BrokerUnavailable) else str(why)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.errors import InvalidTopic, ProtocolError
+from pubsubd_protocol.errors import InvalidPosition, InvalidTopic, ProtocolError
+from pubsubd_protocol.fields import MAX_SESSION_NAME, MAX_STREAMS, Wrong, check_session_name
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import Skip, Subscribe, Subscribed, Told
 from pubsubd_protocol.positions import Position
@@ -40,7 +41,10 @@ Event = Arrived | Moved | Expired
 
 
 class Session:
-    """One subscription's state over all of its connections. Raises `InvalidTopic`."""
+    """One subscription's state over all of its connections.
+
+    Raises `InvalidTopic`, `InvalidPosition`, or `ValueError` for a name that is none.
+    """
 
     def __init__(
         self,
@@ -51,9 +55,9 @@ class Session:
         echo: bool,
     ) -> None:
         self.patterns = _distinct(patterns)
-        self.name = name
+        self.name = None if name is None else _session_name(name)
         self.resumed = False
-        self.received: dict[str, Position] = dict(positions or {})
+        self.received: dict[str, Position] = _presentable(positions or {})
         self._fresh = positions is None
         self._start = start
         self._born: bytes | None = None
@@ -70,8 +74,10 @@ class Session:
         return self._born is not None
 
     def subscribe(self) -> Subscribe:
-        """What opens the session on a new connection."""
-        positions = None if self._fresh else dict(self.received)
+        """What opens the session on a new connection. Raises `InvalidPosition` if it has come to know too many
+        nodes for that.
+        """
+        positions = None if self._fresh else _presentable(self.received)
         return Subscribe(self.patterns, self._start, positions, self._born, self.name, self._echo)
 
     def subscribed(self, answer: Subscribed) -> list[Moved]:
@@ -136,3 +142,23 @@ def _distinct(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if not patterns:
         raise InvalidTopic('a subscription has at least one pattern; ">" is all topics')
     return Filter(patterns).patterns
+
+
+def _session_name(name: str) -> str:
+    try:
+        return check_session_name(name)
+    except Wrong:
+        length = f"{len(name)} characters" if isinstance(name, str) else type(name).__name__
+        raise ValueError(
+            f"the name of a subscription is 1 to {MAX_SESSION_NAME} printable characters, "
+            f"not {str(name)[:40]!r} ({length})"
+        ) from None
+
+
+def _presentable(positions: Mapping[str, Position]) -> dict[str, Position]:
+    if len(positions) > MAX_STREAMS:
+        raise InvalidPosition(
+            f"a position of {len(positions)} nodes, the limit is {MAX_STREAMS}: remove the nodes that no longer "
+            "exist (`del position[node]`); a node that is missing counts as never seen"
+        )
+    return dict(positions)

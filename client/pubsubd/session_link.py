@@ -9,6 +9,7 @@ from pubsubd.connection import Connection, Dialler, unexpected
 from pubsubd.errors import BrokerUnavailable, ClientClosed, NameInUse
 from pubsubd.redial import Redial
 from pubsubd.resume import Event, Session
+from pubsubd.unavailable import silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
@@ -85,6 +86,8 @@ class SessionLink:
 
     async def close(self) -> None:
         closed = ClientClosed("this subscription is closed")
+        # Also for those whose turn to change the filter is still to come.
+        self.failure = self.failure or closed
         self._fail_filter(closed)
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(closed)
@@ -100,7 +103,10 @@ class SessionLink:
             self._connection.write([codec.encode(frame) for frame in frames])
 
     def pause(self) -> None:
-        if self._connection is not None:
+        """Unless a change of the filter waits: its answer stands behind what the broker has sent already, and
+        the application may ask for no message before it has it.
+        """
+        if self._connection is not None and self._filter_set is None:
             self._connection.pause()
 
     def resume(self) -> None:
@@ -117,9 +123,13 @@ class SessionLink:
             self.session.change_filter(add, drop)
             answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
             self._filter_set = answer
+            self.resume()
             if self.stands:
                 self._send_filter()
-            return await answer
+            try:
+                return await answer
+            finally:
+                self._filter_set = None
 
     def received(self, connection: Connection, frame: Frame) -> None:
         if connection is not self._connection:
@@ -197,7 +207,7 @@ class SessionLink:
             async with asyncio.timeout(self._dialler.timeout_s):
                 await answer
         except TimeoutError:
-            why = BrokerUnavailable(self._dialler.socket, "no answer to subscribe")
+            why = silent(self._dialler.socket, self._dialler.timeout_s)
             connection.fail(why)
             raise why from None
         except asyncio.CancelledError:

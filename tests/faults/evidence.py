@@ -15,10 +15,9 @@ from tests.faults.logbook import Record
 from tests.simulation import checkers
 from tests.simulation.checkers import Violation
 from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
-from tests.simulation.truth import Place, Published, StreamTruth, Truth
+from tests.simulation.truth import NOWHERE, Place, Published, StreamTruth, Truth
 
 from pubsubd_protocol.attach import Reason
-from pubsubd_protocol.positions import UNTOLD
 from pubsubd_protocol.topics import Filter
 
 UNKNOWN: Final = frozenset({"PublishUnknown"})
@@ -26,9 +25,6 @@ UNKNOWN: Final = frozenset({"PublishUnknown"})
 
 NEVER: Final = frozenset({"ProtocolError", "InvalidPosition", "InvalidTopic", "ClientClosed"})
 """What no fault between two processes explains."""
-
-ENDED: Final[Place] = (UNTOLD.epoch.hex(), 0)
-"""A place in a history that is over, whichever it was."""
 
 
 @dataclass(slots=True)
@@ -158,7 +154,7 @@ def histories_of(log: Log) -> list[History]:
                 own = telling.lived_before and node == settings.node
                 if own and node not in telling.history.at:
                     # It is told before it knows its place: that was in the history that its broker has forgotten.
-                    telling.history.add(Stands(node, ENDED))
+                    telling.history.add(Stands(node, NOWHERE))
                 telling.history.add(Lost(node, Reason(reason), missed, (epoch, offset), None, own))
             case {"failed": error} if error in NEVER:
                 raise Violation(f"{settings.name} was told {error}: {record['text']}")

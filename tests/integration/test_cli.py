@@ -111,11 +111,30 @@ def test_every_exit_code(start_broker: StartBroker, tmp_path: Path) -> None:
         line = error_of(*command, "--socket", nowhere, code=3)
         assert nowhere in line
         assert "pubsubd start" in line
+    for command in (
+        ["publish", "a b", "x"],
+        ["publish", "t", "x", "--to", "b b"],
+        ["subscribe", ""],
+    ):
+        assert nowhere not in error_of(*command, "--socket", nowhere, code=2)
     assert "--timeout" in error_of("subscribe", "t", "--timeout", "50ms", *on(a), code=4)
     with Running("subscribe", "t", *on(a)) as reading:
         subscribed(a)
         assert reading.interrupt() == 130
         assert reading.errors == []
+
+
+def test_a_stopped_broker_is_said_to_be_there(start_broker: StartBroker) -> None:
+    a = start_broker("a")
+    a.pause()
+    try:
+        assert "--timeout" in error_of("status", "--timeout", "100ms", *on(a), code=4)
+        line = error_of("publish", "t", "x", *on(a), code=3)
+        assert "something listens there" in line
+        assert "pubsubd start" not in line
+    finally:
+        a.resume()
+    ok("status", "--timeout", "30s", *on(a))
 
 
 def test_count_and_start_earliest_take_what_the_ring_holds(start_broker: StartBroker) -> None:

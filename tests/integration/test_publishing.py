@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from tests.integration.cluster import Broker, wait_until_async
@@ -146,15 +147,57 @@ def test_what_is_refused_never_arrives_and_takes_no_place(start_broker: StartBro
     async def scenario() -> None:
         async with pubsubd.connect(broker.socket) as client, subscribed(broker) as reader:
             await client.publish("x", "first")
-            with pytest.raises(MessageTooLarge):
-                await client.publish("x", bytes(20_000))
             with pytest.raises(MessageTooLarge) as refused:
-                await client.publish_many("x", range(101))
-            assert (refused.value.size, refused.value.limit) == (101, 100)
+                await client.publish("x", bytes(20_000))
+            assert (refused.value.size, refused.value.limit) == (20_003, 10_240)
             with pytest.raises(pubsubd.InvalidTopic):
                 await client.publish("not a topic", 1)
             assert (await client.publish("x", "second")).offset == 1
             assert await payloads_to(reader, "second") == ["first", "second"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_frame": "64KiB", "max_message": "16KiB"},
+        {"ring_messages": 10},
+        {"ring_bytes": "8KiB"},
+    ],
+    ids=" ".join,
+)
+def test_what_is_too_much_for_one_batch_goes_out_in_several(
+    limits: dict[str, Any], start_broker: StartBroker
+) -> None:
+    broker = start_broker("a", **limits)
+
+    async def scenario() -> None:
+        async with pubsubd.connect(broker.socket, publish_timeout_s=DEADLINE_S) as client:
+            many = await client.publish_many("x", [bytes(1000)] * 200)
+            assert [receipt.offset for receipt in many] == [*range(200)]
+            singles = await asyncio.gather(*(client.publish("x", i) for i in range(11)))
+            assert [receipt.offset for receipt in singles] == [*range(200, 211)]
+            for number in range(1000):
+                await client.send("x", number)
+            await client.flush()
+            assert (await client.publish("x", "last")).offset == 1211
+            assert client.state is pubsubd.State.CONNECTED
+
+    asyncio.run(scenario())
+    assert broker.status()["counters"]["messages_published"] == 1212
+
+
+def test_what_can_never_fit_into_the_ring_is_refused_at_once(start_broker: StartBroker) -> None:
+    broker = start_broker("a", ring_bytes="8KiB")
+
+    async def scenario() -> None:
+        async with pubsubd.connect(broker.socket, codec=pubsubd.RAW) as client:
+            with pytest.raises(MessageTooLarge) as refused:
+                await client.publish("x", bytes(9000))
+            assert refused.value.size == 9000
+            receipt = await client.publish("x" * 255, bytes(refused.value.limit))
+            assert receipt.offset == 0
 
     asyncio.run(scenario())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,8 @@ class WatchedNode(Node):
     """A node that counts which rows of the attach rule were taken."""
 
     tally: Tally
+    at_contact: Callable[[], None] | None = None
+    """Called once, when it has met a producer for the first time in this life."""
     _attaching = False
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
@@ -115,7 +118,12 @@ class WatchedNode(Node):
     def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Answer) -> Replica:
         if end.producer in self.replicas and isinstance(answer, Expired):
             self.tally.marked(self, end.producer, attached.view)
-        return super().producer_attached(end, attached, answer)
+        first = end.producer not in self.replicas
+        replica = super().producer_attached(end, attached, answer)
+        if first and self.at_contact is not None:
+            self.at_contact()
+            self.at_contact = None
+        return replica
 
     def registration_expired(self, producer: str, expired: CursorExpired) -> None:
         self.tally.marked(self, producer, expired.view)
@@ -189,6 +197,8 @@ class SimBroker:
         self.memory: Memory | None = None
         """What its next life begins with, if it is to have anything."""
         self.paused = False
+        self.doomed: Callable[[], None] | None = None
+        """What becomes of its next life at the first contact."""
         self._peers = peers
         self._sockets: dict[Connection, BrokerSocket] = {}
         self.life = 0
@@ -222,6 +232,7 @@ class SimBroker:
         self._sockets = {}
         self.node = WatchedNode(config, epoch, [(peer, 1) for peer in self._peers], self.now)
         self.node.tally = self.world.tally
+        self.node.at_contact, self.doomed = self.doomed, None
         stream = WatchedStream(
             self.name,
             epoch,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tests.simulation.alarms import true_alarm
 from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
-from tests.simulation.truth import Place, Truth
+from tests.simulation.truth import NOWHERE, Place, Truth
 from tests.simulation.violation import Violation, refuse
 from tests.simulation.walk import Walk
 
@@ -85,12 +85,18 @@ def no_duplicate(history: History) -> None:
 def no_false_alarm(history: History, truth: Truth) -> None:
     """G4: whoever is told of a loss has lost what the producer did not hold any more when the gap was made."""
     walk = Walk(history, truth)
+    told: set[str] = set()
     for event in history.events:
         match event:
             case Lost():
                 true_alarm(walk, event)
+                told.add(event.node)
             case Opened(kept=Kept.FORGOTTEN):
                 _rightly_forgotten(walk, event)
+            case Opened():
+                _will_rightly_be_told(walk, event, told)
+            case Got() | Moved() | Stands():
+                told.discard(event.node)
         walk.take(event)
 
 
@@ -226,6 +232,17 @@ def _rightly_forgotten(walk: Walk, opened: Opened) -> None:
             return
     what = f"forgotten, though all that follows on {opened.acknowledged} is held"
     refuse("G4", walk.history, "every node", what)
+
+
+def _will_rightly_be_told(walk: Walk, opened: Opened, told: set[str]) -> None:
+    """A life that begins nowhere will be told of a loss: there has to be one, or one that was told last and not taken in."""
+    for node, place in opened.places.items():
+        at, held = walk.at.get(node), opened.held.get(node)
+        if place != NOWHERE or at is None or held is None or node in told:
+            continue
+        if walk.truth[node].connects(at, held[0]) and at[1] >= held[1]:
+            what = f"begins nowhere, it stood at {at}, and {held} is held"
+            refuse("G4", walk.history, node, what)
 
 
 def _nothing_missing(walk: Walk, node: str, to: Place) -> None:

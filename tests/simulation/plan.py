@@ -76,6 +76,7 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
         "partition": chance.choice([0.0, 1.0]),
         "crash": chance.choice([0.0, 0.5, 1.5]),
         "crash_both": chance.choice([0.0, 0.0, 3.0]),
+        "crash_at_contact": chance.choice([0.0, 0.0, 2.0]),
         "restart": chance.choice([0.0, 0.0, 1.0]),
         "pause": chance.choice([0.0, 0.5]),
         "client_cut": chance.choice([0.0, 1.0]),

@@ -88,7 +88,11 @@ class Publisher:
             case Welcome():
                 self._spoke_to = frame.life
                 self._welcomed = True
-                self._outbox.connected(frame.node, frame.window, frame.max_message)
+                failed = self._outbox.connected(
+                    frame.node, frame.window, frame.max_message, frame.max_frame, frame.max_batch
+                )
+                for outgoing in failed:
+                    self._answered(outgoing)
             case Receipt():
                 self._answered(self._outbox.receipt(frame))
             case Rejected():

@@ -179,6 +179,30 @@ def _crash_both(world: World, chance: random.Random, draw: int) -> bool:
     return True
 
 
+def _crash_at_contact(world: World, chance: random.Random, draw: int) -> bool:
+    """A broker crashes, and its next life does as soon as it has met a producer and acknowledged."""
+    broker = _running(world, chance)
+    if broker is None:
+        return False
+    world.say(f"{broker.name} crashes, and will again at its next contact")
+    _end(world, broker)
+    soon_ms, later_ms = chance.choice([0, 5, 20]), chance.randint(1, 500)
+
+    def again(life: int) -> None:
+        if broker.life == life and broker.node is not None:
+            world.say(f"{broker.name} crashes behind a contact")
+            _end(world, broker)
+            world.clockwork.after(later_ms * MS, lambda: world.start(broker))
+
+    def contact() -> None:
+        life = broker.life
+        world.clockwork.after(soon_ms * MS, lambda: again(life))
+
+    broker.doomed = contact
+    world.clockwork.after(chance.randint(1, 500) * MS, lambda: world.start(broker))
+    return True
+
+
 def _restart(world: World, chance: random.Random, draw: int) -> bool:
     """The broker comes back with its ring, or with less of it than it had accepted."""
     broker = _running(world, chance)
@@ -271,6 +295,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "partition": _partition,
     "crash": _crash,
     "crash_both": _crash_both,
+    "crash_at_contact": _crash_at_contact,
     "restart": _restart,
     "pause": _pause,
     "client_cut": _client_cut,

@@ -7,11 +7,17 @@ from what publishers were told, and then knows less: not every message, and no v
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from tests.simulation.ring import Ring
 
+from pubsubd_protocol.positions import UNTOLD
+
 Place = tuple[str, int]
 """Epoch in hex, and next offset."""
+
+NOWHERE: Final[Place] = (UNTOLD.epoch.hex(), UNTOLD.offset)
+"""Where a reader stands that is to be told of a loss, whatever else there is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from tests.simulation.mutants.mutant import Mutant, Patch
@@ -183,9 +183,9 @@ def _everywhere(resolve: Callable[..., Answer]) -> list[Patch]:
 
 
 def _named_cursor_from_received() -> list[Patch]:
-    def named_cursors(self: Sessions, replica: Replica) -> dict[str, int]:
+    def named_cursors(self: Sessions, replica: Replica) -> tuple[Collection[str], dict[str, int]]:
         places = {n: s.positions.get(replica.node) for n, s in self._named.items()}
-        return {
+        return self._named.keys(), {
             name: position.offset
             for name, position in places.items()
             if position is not None and position.epoch == replica.log.newest.epoch

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -96,6 +98,20 @@ def test_start_has_an_option_for_each_setting_and_no_other() -> None:
         (["publish", "t", "x", "--stdin"], "not both"),
         (["publish", "t", "--json", "{}", "{"], "payload 2 is not JSON"),
         (["publish", "t", "--json", "NaN"], "payload 1 is not JSON: NaN is no JSON value"),
+        (["publish", "t", "--json", '{"a":1e400}'], "payload 1 is not JSON: 1e400 is larger"),
+        (["publish", "t", "--json", "[-1e999]"], "payload 1 is not JSON: -1e999 is larger"),
+        (["publish", "two words", "x"], "no white space"),
+        (["publish", "", "x"], "at least one character"),
+        (["publish", "two words", "--stdin"], "no white space"),
+        (["publish", "t", "x", "--to", "no such"], "'no such' is no node name"),
+        (["publish", "t", "x", "--to", ""], "'' is no node name"),
+        (["subscribe", "t", "a.>.b"], "only be the last segment"),
+        (["subscribe", ""], "at least one character"),
+        (["subscribe", "t", "--name", ""], "1 to 128 printable characters"),
+        (["subscribe", "t", "--name", "n" * 200], "(200 characters)"),
+        (["subscribe", "t", "--name", "a\tb"], "1 to 128 printable characters"),
+        (["status", "--timeout", "0"], "longer than nothing"),
+        (["cursors", "drop", "no such"], "'no such' is no node name"),
         (["publish", "t", "x", "--timeout", "soon"], "'soon' is not a duration"),
         (["publish", "t", "x", "--timeout", "0"], "longer than nothing"),
         (["subscribe"], "Missing argument 'PATTERN...'"),
@@ -105,7 +121,8 @@ def test_start_has_an_option_for_each_setting_and_no_other() -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], saying: str) -> None:
-    done = pubsubd(*arguments)
+    # There is no broker: what is wrong is found before one is looked for.
+    done = pubsubd(*arguments, PUBSUBD_SOCKET="/nonexistent/s")
     text = done.stderr.decode()
     assert (done.returncode, done.stdout) == (2, b"")
     assert text.startswith("pubsubd: ")
@@ -133,6 +150,40 @@ def test_without_a_broker_it_is_one_line_and_exit_code_3(
     assert (done.returncode, done.stdout) == (3, b"")
     assert done.stderr.count(b"\n") == 1
     assert b"pubsubd start" in done.stderr
+
+
+@pytest.fixture
+def silent(tmp_path: Path) -> Iterator[str]:
+    """A socket on which nobody answers."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        yield str(tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["publish", "t", "x"],
+        ["subscribe", "t"],
+        ["status"],
+        ["status", "--watch"],
+        ["cursors", "list"],
+        ["cursors", "drop", "b"],
+    ],
+    ids=" ".join,
+)
+def test_a_timeout_bounds_every_command_with_exit_code_4(arguments: list[str], silent: str) -> None:
+    done = pubsubd(*arguments, "--socket", silent, "--timeout", "100ms")
+    assert (done.returncode, done.stdout) == (4, b"")
+    assert done.stderr == b"pubsubd: --timeout of 0.1 s has passed\n"
+
+
+def test_a_broker_that_hangs_is_not_to_be_started_again(silent: str) -> None:
+    done = pubsubd("publish", "t", "x", "--socket", silent)
+    assert done.returncode == 3
+    assert b"something listens there" in done.stderr
+    assert b"pubsubd start" not in done.stderr
 
 
 def test_config_show_is_a_file_that_config_takes(tmp_path: Path) -> None:

@@ -44,12 +44,13 @@ def test_standard_input_is_a_message_per_line(broker: str) -> None:
     [
         (b"not json", "line 3 is not JSON"),
         (b"NaN", "line 3 is not JSON: NaN"),
+        (b'{"a": 1e400}', "line 3 is not JSON: 1e400"),
         (b'"\xff"', "line 3 is not UTF-8 at byte 1"),
         (b"1" * 30, "line 3 can't be sent"),
         (rb'"\ud800"', "line 3 can't be sent"),
         (b'"' + b"x" * (2 << 20) + b'"', "line 3 can't be sent"),
     ],
-    ids=["text", "nan", "latin", "huge number", "surrogate", "too large"],
+    ids=["text", "nan", "beyond", "latin", "huge number", "surrogate", "too large"],
 )
 def test_a_bad_line_is_named_what_was_before_it_is_sent_and_nothing_after(
     bad: bytes, saying: str, broker: str, request: pytest.FixtureRequest
@@ -214,6 +215,7 @@ def test_status_watch_goes_on_until_it_is_interrupted(broker: str) -> None:
     [
         (["publish", "two words", "x"], 2),
         (["publish", "t", "x", "--to", "nowhere"], 1),
+        (["publish", "t", "x", "--to", "no where"], 2),
         (["subscribe", "a.>.b"], 2),
         (["subscribe", ""], 2),
     ],

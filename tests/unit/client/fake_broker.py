@@ -13,6 +13,7 @@ import msgpack
 
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place
+from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
     FilterSet,
     Frame,
@@ -103,6 +104,8 @@ class FakeBroker:
         self.life = EPOCH
         self.window = 16
         self.max_message = 1024 * 1024
+        self.max_frame = 16 * 1024 * 1024
+        self.max_batch = 65_535
         self.next = 0
         self.answers = True
         self.refuse: dict[str, Refused] = {}
@@ -165,12 +168,16 @@ class FakeBroker:
                         assert isinstance(frame, Hello)
                         peer = Peer(writer, frame)
                         self._greet(peer)
+                        frames.limit = self.max_frame
                     else:
                         peer.frames.append(frame)
                         self._take(peer, frame)
                 await self._notify()
         except (ConnectionError, BrokenPipeError):
             pass
+        except ProtocolError as error:
+            assert peer is not None
+            peer.send(Refused("protocol", str(error)))
         finally:
             self._open.discard(writer)
             writer.close()
@@ -191,7 +198,8 @@ class FakeBroker:
             return
         if peer.hello.role == "publisher":
             self.publishers.append(peer)
-        peer.send(Welcome(1, "a", self.life, self.max_message, 16 * 1024 * 1024, self.window))
+        sizes = self.max_message, self.max_frame, self.window, self.max_batch
+        peer.send(Welcome(1, "a", self.life, *sizes))
 
     def _take(self, peer: Peer, frame: Frame) -> None:
         match frame:

@@ -17,9 +17,9 @@ from pubsubd_protocol.positions import Epoch
 EPOCH = Epoch(b"e" * 16)
 
 
-def connected(window: int = 4) -> Outbox:
+def connected(window: int = 4, max_frame: int = 2**24, max_batch: int = 65_535) -> Outbox:
     outbox = Outbox("/socket")
-    outbox.connected("a", window, 1024 * 1024)
+    outbox.connected("a", window, 1024 * 1024, max_frame, max_batch)
     return outbox
 
 
@@ -88,6 +88,112 @@ def test_a_message_larger_than_a_batch_travels_alone() -> None:
     assert [b.count for b in written(outbox)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("max_batch", [1, 2, 7, 10, 100, 3000])
+def test_a_batch_has_no_more_messages_than_the_broker_takes(max_batch: int) -> None:
+    outbox = connected(window=10_000, max_batch=max_batch)
+    for _ in range(5000):
+        outbox.put("t", b"x", None, 10.0)
+    outbox.end_turn(0.0)
+    counts = [b.count for b in written(outbox)]
+    assert sum(counts) == 5000
+    assert max(counts) <= max_batch
+    assert max_batch <= 2 or len(counts) < 5000
+
+
+@pytest.mark.parametrize("max_frame", [1, 500, 1200, 5000, 64 * 1024, 200_000])
+@pytest.mark.parametrize("topic", ["t{}", "long" * 60 + "{}", "\U0001f389" * 60 + "{}"])
+@pytest.mark.parametrize("size", [0, 1, 100, 1000, 20_000])
+def test_no_frame_is_longer_than_the_broker_takes(max_frame: int, topic: str, size: int) -> None:
+    outbox = connected(window=10_000, max_frame=max_frame)
+    put, refused = 0, 0
+    for i in range(300):
+        try:
+            outbox.put(topic.format(i), b"x" * size, "n" * 64, 10.0)
+            put += 1
+        except MessageTooLarge:
+            refused += 1
+    outbox.end_turn(0.0)
+    buffers = outbox.writable()
+    frames = [len(a) + len(b) for a, b in zip(buffers[::2], buffers[1::2], strict=True)]
+    assert all(frame <= max_frame for frame in frames)
+    assert (put, refused) == ((300, 0) if size + 390 <= max_frame else (0, 300))
+    if max_frame > 50_000 and size <= 1000:
+        assert len(frames) < 30
+
+
+def test_the_largest_message_fits_with_the_longest_topic_and_one_byte_more_is_refused() -> None:
+    outbox = connected(max_frame=2000)
+    with pytest.raises(MessageTooLarge) as refused:
+        outbox.put("t", b"x" * 2000, None, 10.0)
+    largest = refused.value.limit
+    outbox.put("t" * 255, b"x" * largest, "n" * 64, 10.0)
+    with pytest.raises(MessageTooLarge):
+        outbox.put("t", b"x" * (largest + 1), None, 10.0)
+    outbox.end_turn(0.0)
+    frame = b"".join(outbox.writable())
+    assert largest + 255 < len(frame) <= 2000
+
+
+def test_what_a_restarted_broker_would_not_read_has_failed_and_the_rest_goes_on() -> None:
+    outbox = connected(window=2)
+    sent = put(outbox, b"x" * 50_000)
+    written(outbox)
+    small = put(outbox, b"small")
+    written(outbox)
+    waiting = put(outbox, b"y" * 50_000)
+    outbox.disconnected("cut")
+    assert outbox.connected("a", 4, 2**20, 20_000, 100) == [sent, waiting]
+    assert isinstance(sent.outcome, Failed)
+    assert isinstance(sent.outcome.error(), PublishUnknown)
+    assert "20000" in str(sent.outcome.error())
+    assert isinstance(waiting.outcome, Failed)
+    error = waiting.outcome.error()
+    assert isinstance(error, MessageTooLarge)
+    assert (error.limit, error.unit) == (20_000, "bytes")
+    assert 50_000 < error.size < 50_200
+    assert [(b.sequence, bytes(b.payloads)) for b in written(outbox)] == [(1, b"small")]
+    assert small.outcome is None
+    outbox.receipt(Receipt(1, EPOCH, 0))
+    assert list(outbox.unfinished()) == []
+
+
+def test_an_open_batch_takes_nothing_more_by_the_limits_of_an_earlier_broker() -> None:
+    outbox = connected()
+    outbox.put("t", b"x" * 1000, None, 10.0)
+    outbox.disconnected("cut")
+    assert outbox.connected("a", 4, 2**20, 3000, 100) == []
+    for _ in range(5):
+        outbox.put("t", b"x" * 1000, None, 10.0)
+    outbox.end_turn(0.0)
+    assert sum(b.count for b in written(outbox)) == 4  # The window.
+    for sequence in range(4):
+        outbox.receipt(Receipt(sequence, EPOCH, sequence))
+    assert sum(b.count for b in written(outbox)) == 2
+
+
+def test_a_batch_that_a_stopping_broker_turned_away_and_the_next_can_not_read_is_not_unknown() -> (
+    None
+):
+    outbox = connected()
+    outgoing = put(outbox, b"x" * 50_000)
+    written(outbox)
+    outbox.disconnected("a is stopping", turned_away=True)
+    outbox.connected("a", 4, 2**20, 20_000, 100)
+    assert isinstance(outgoing.outcome, Failed)
+    assert isinstance(outgoing.outcome.error(), MessageTooLarge)
+
+
+def test_a_loss_that_was_made_good_is_no_reason_any_more() -> None:
+    outbox = connected()
+    outbox.disconnected("cut")
+    outbox.connected("a", 4, 2**20, 2**24, 100)
+    outgoing = put(outbox, b"0", timeout_s=1.0)
+    written(outbox)
+    outbox.expire(1.0)
+    assert isinstance(outgoing.outcome, Failed)
+    assert "cut" not in str(outgoing.outcome.error())
+
+
 def test_a_refused_message_changes_nothing() -> None:
     outbox = connected()
     outbox.put("t", b"0", None, 10.0)
@@ -149,7 +255,7 @@ def test_retry_keeps_sequence_and_content_and_goes_before_what_waits() -> None:
     outbox.disconnected("cut")
     put(outbox, b"new", now=LONGEST_OPEN_S)
     assert written(outbox) == []
-    outbox.connected("a", 16, 2**20)
+    outbox.connected("a", 16, 2**20, 2**24, 65_535)
     assert [(b.sequence, b.retry, bytes(b.payloads)) for b in written(outbox)] == [
         (0, True, b"0"),
         (1, True, b"1"),
@@ -165,7 +271,7 @@ def test_what_was_answered_before_the_loss_is_not_sent_again() -> None:
     written(outbox)
     outbox.receipt(Receipt(0, EPOCH, 0))
     outbox.disconnected("cut")
-    outbox.connected("a", 4, 2**20)
+    outbox.connected("a", 4, 2**20, 2**24, 65_535)
     assert [b.sequence for b in written(outbox)] == [1]
 
 
@@ -203,7 +309,7 @@ def test_deadline_before_it_was_written_is_unavailable_and_takes_no_sequence() -
     assert outbox.expire(1.0) == [early]
     assert isinstance(early.outcome, Failed)
     assert isinstance(early.outcome.error(), BrokerUnavailable)
-    outbox.connected("a", 4, 2**20)
+    outbox.connected("a", 4, 2**20, 2**24, 65_535)
     assert [(b.sequence, bytes(b.payloads)) for b in written(outbox)] == [(0, b"1")]
     assert late.outcome is None
 
@@ -229,7 +335,7 @@ def test_what_was_given_up_is_not_sent_again() -> None:
     written(outbox)
     outbox.expire(1.0)
     outbox.disconnected("cut")
-    outbox.connected("a", 4, 2**20)
+    outbox.connected("a", 4, 2**20, 2**24, 65_535)
     assert [b.sequence for b in written(outbox)] == [1]
 
 
@@ -270,7 +376,7 @@ def test_what_a_stopping_broker_turned_away_was_not_published_and_goes_out_as_ne
     assert outbox.expire(1.0) == [expires]
     assert isinstance(expires.outcome, Failed)
     assert isinstance(expires.outcome.error(), BrokerUnavailable)
-    outbox.connected("a", 4, 1024 * 1024)
+    outbox.connected("a", 4, 2**20, 2**24, 65_535)
     (batch,) = written(outbox)
     assert (bytes(batch.payloads), batch.retry) == (b"1", False)
     outbox.disconnected("lost")
@@ -284,10 +390,10 @@ def test_a_retry_that_a_stopping_broker_turned_away_may_stand_from_before() -> N
     outgoing = put(outbox, b"0", timeout_s=1.0)
     written(outbox)
     outbox.disconnected("lost")
-    outbox.connected("a", 4, 1024 * 1024)
+    outbox.connected("a", 4, 2**20, 2**24, 65_535)
     written(outbox)
     outbox.disconnected("a is stopping", turned_away=True)
-    outbox.connected("a", 4, 1024 * 1024)
+    outbox.connected("a", 4, 2**20, 2**24, 65_535)
     (batch,) = written(outbox)
     assert batch.retry
     outbox.expire(1.0)

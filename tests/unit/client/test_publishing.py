@@ -74,6 +74,46 @@ async def test_publish_many_over_several_batches_has_one_receipt_each(tmp_path: 
 
 
 @async_test
+async def test_batches_are_as_small_as_the_broker_wants_them(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker:
+        broker.max_frame, broker.max_message, broker.max_batch = 64 * 1024, 16 * 1024, 10
+        async with pubsubd.connect(broker.path, codec=pubsubd.RAW) as client:
+            receipts = await client.publish_many("t", [b"x" * 1000] * 200)
+            assert [r.offset for r in receipts] == list(range(200))
+            single = await asyncio.gather(*(client.publish("t", b"") for _ in range(11)))
+            assert [r.offset for r in single] == list(range(200, 211))
+            broker.max_batch = 1000
+            assert max(b.count for b in broker.batches) <= 10
+            assert len(broker.batches) < 30
+            await broker.restart()
+            await client.publish("t", b"over the new connection")
+            broker.batches.clear()
+            await client.publish_many("t", [b"x" * 1000] * 200)
+            assert len(broker.batches) < 5
+
+
+@async_test
+async def test_what_a_restarted_broker_would_not_read_fails_at_once(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker:
+        broker.answers = False
+        async with pubsubd.connect(broker.path, codec=pubsubd.RAW) as client:
+            sent = asyncio.create_task(client.publish("t", b"x" * 50_000))
+            await broker.until(lambda: len(broker.batches) == 1)
+            await broker.stop()
+            waiting = asyncio.create_task(client.publish("t", b"x" * 50_000))
+            while client.state is pubsubd.State.CONNECTED:
+                await asyncio.sleep(0)
+            broker.answers, broker.max_frame = True, 20_000
+            await broker.start()
+            with pytest.raises(pubsubd.PublishUnknown, match="20000 bytes"):
+                await sent
+            with pytest.raises(pubsubd.MessageTooLarge, match="before the broker was restarted"):
+                await waiting
+            await client.publish("t", b"small")
+    assert len(broker.publishers) == 2
+
+
+@async_test
 async def test_publish_many_of_nothing_is_nothing(tmp_path: Path) -> None:
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
         assert list(await client.publish_many("t", [])) == []

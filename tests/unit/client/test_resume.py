@@ -53,6 +53,14 @@ def test_a_fresh_session_presents_nothing_and_a_resumed_one_what_it_received() -
     assert opened.resumed
 
 
+def test_a_session_that_has_come_to_know_too_many_nodes_can_not_be_presented() -> None:
+    opened = session()
+    for i in range(1025):
+        opened.told(Told(f"n{i}", at(0)))
+    with pytest.raises(InvalidPosition, match="1025 nodes"):
+        opened.subscribe()
+
+
 def test_the_first_birth_is_kept_over_all_lives_of_the_broker() -> None:
     opened = session(a=at(0))
     opened.subscribed(Subscribed({}, b"c" * 16, True))

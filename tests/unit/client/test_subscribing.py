@@ -324,6 +324,51 @@ async def test_add_and_remove_state_from_where_they_count(tmp_path: Path) -> Non
 
 
 @async_test
+async def test_a_filter_can_be_changed_while_more_waits_than_the_application_has_taken(
+    tmp_path: Path,
+) -> None:
+    """The answer stands behind messages that the application will not ask for before it has it."""
+    async with (
+        FakeBroker(tmp_path) as broker,
+        pubsubd.connect(broker.path) as client,
+        client.subscribe("t", codec=pubsubd.RAW) as subscription,
+    ):
+        sending = asyncio.create_task(_send_slowly(broker.sessions[0], 200))
+        assert (await anext(subscription)).offset == 0
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not sending.done()
+        async with asyncio.timeout(5):
+            await subscription.add("u")
+        assert [(await anext(subscription)).offset for _ in range(199)] == list(range(1, 200))
+        await sending
+
+
+@async_test
+async def test_closing_fails_every_change_of_the_filter_that_waits(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
+        subscription = await client.subscribe("t")
+        broker.sessions[0].writer.transport.pause_reading()  # type: ignore[attr-defined]
+        changes = [asyncio.create_task(subscription.add(f"u{i}")) for i in range(3)]
+        await asyncio.sleep(0)
+        await subscription.close()
+        results = await asyncio.gather(*changes, return_exceptions=True)
+        assert [type(result) for result in results] == [pubsubd.ClientClosed] * 3
+
+
+@async_test
+async def test_an_entry_may_be_longer_than_what_the_broker_takes_itself(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker:
+        broker.max_frame = 64 * 1024
+        async with (
+            pubsubd.connect(broker.path) as client,
+            client.subscribe("t", codec=pubsubd.RAW) as subscription,
+        ):
+            broker.sessions[0].send(raw_entry(0, b"x" * 1_000_000))
+            assert len((await anext(subscription)).raw) == 1_000_000
+
+
+@async_test
 async def test_a_filter_changed_while_the_broker_is_away_counts_from_the_reconnect(
     tmp_path: Path,
 ) -> None:
@@ -518,6 +563,19 @@ async def test_subscribe_without_a_broker_says_so_in_bounded_time(tmp_path: Path
         await client.close()
 
 
+def too_many_nodes() -> dict[str, list[object]]:
+    return {f"n{i}": ["e" * 32, 0] for i in range(1025)}
+
+
+def test_what_is_refused_of_a_name_and_of_a_position_is_said_with_figures(tmp_path: Path) -> None:
+    client = pubsubd.connect(tmp_path / "nobody")
+    with pytest.raises(ValueError, match=r"1 to 128 printable characters.*200 characters"):
+        client.subscribe("t", name="n" * 200)
+    with pytest.raises(pubsubd.InvalidPosition, match=r"1025 nodes.*1024.*del position\[node\]"):
+        client.subscribe("t", position=too_many_nodes())
+    client.subscribe("t", name="ü" * 128)
+
+
 @pytest.mark.parametrize(
     ("subscribe", "error"),
     [
@@ -527,6 +585,10 @@ async def test_subscribe_without_a_broker_says_so_in_bounded_time(tmp_path: Path
         (lambda c: c.subscribe("t", position={"a": "?"}), pubsubd.InvalidPosition),
         (lambda c: c.subscribe("t", start="middle"), ValueError),
         (lambda c: c.subscribe("t", ack="manual"), ValueError),
+        (lambda c: c.subscribe("t", name=""), ValueError),
+        (lambda c: c.subscribe("t", name="n" * 129), ValueError),
+        (lambda c: c.subscribe("t", name="a\x00b"), ValueError),
+        (lambda c: c.subscribe("t", position=too_many_nodes()), pubsubd.InvalidPosition),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_sent(

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from bench import report, tables
+from bench.charts import charts
+from tests.unit.bench.made_up import result
+
+MADE = result(
+    {
+        "100b": {
+            "pubsubd": [900e3, 800e3, 850e3],
+            "nats-core": [90e3, 100e3, 85e3],
+            "floor": [2e6, 2e6, 2e6],
+            "redis-streams": [None, None, None],
+        },
+        "fanout-1": {"pubsubd": [800e3]},
+        "fanout-10": {"pubsubd": [1200e3]},
+        "catchup-earliest": {"pubsubd": [700e3, 640e3, 680e3]},
+    }
+)
+PAGE = f"# Title\n\nBefore.\n{report.BEGIN}\nold\n{report.END}\nAfter.\n"
+
+
+def test_the_page_changes_between_its_markers_only() -> None:
+    assert report.placed(PAGE, "new") == PAGE.replace("old", "new")
+
+
+def test_writing_the_report_twice_gives_the_same_page(tmp_path: Path) -> None:
+    page, plots = tmp_path / "performance.md", tmp_path / "performance"
+    page.write_text(PAGE)
+    report.write(MADE, page, plots)
+    once = page.read_text()
+    report.write(MADE, page, plots)
+    assert page.read_text() == once
+    assert once.startswith("# Title\n\nBefore.\n")
+    assert once.endswith("After.\n")
+
+
+@pytest.mark.parametrize("page", ["nothing", f"{report.END} {report.BEGIN}", report.BEGIN])
+def test_a_page_without_markers_is_refused(page: str) -> None:
+    with pytest.raises(report.NoPlace):
+        report.placed(page, "new")
+
+
+def test_every_plot_on_the_page_is_drawn_and_every_plot_is_on_the_page(tmp_path: Path) -> None:
+    page, plots = tmp_path / "performance.md", tmp_path / "performance"
+    page.write_text(PAGE)
+    written = report.write(MADE, page, plots)
+    shown = set(re.findall(r"\]\(performance/([\w-]+\.svg)\)", page.read_text()))
+    assert shown == {path.name for path in plots.iterdir()}
+    assert set(written) == {*plots.iterdir(), page}
+
+
+def test_the_headline_is_the_median_of_paired_ratios() -> None:
+    row = next(
+        line for line in tables.ratio_table(MADE).splitlines() if line.startswith("| nats-core")
+    )
+    assert "**10.0×** (8.0×–10.0×)" in row
+
+
+def test_the_floor_is_said_as_a_share_of_it() -> None:
+    row = next(line for line in tables.ratio_table(MADE).splitlines() if "floor" in line)
+    assert "42% of it" in row
+
+
+def test_a_contestant_without_a_round_that_counts_is_void_and_says_why() -> None:
+    words = report.fragment(MADE, "plots")
+    row = next(line for line in words.splitlines() if line.startswith("| redis-streams"))
+    assert "void" in row
+    assert "redis-streams: 3 of 9 messages did not arrive" in words
+
+
+def test_what_is_missing_is_named_and_not_guessed() -> None:
+    MADE.missing["jetstream"] = "nats-server is not installed"
+    try:
+        assert "jetstream (nats-server is not installed)" in report.fragment(MADE, "plots")
+        assert "missing: jetstream: nats-server is not installed" in report.text(MADE)
+    finally:
+        MADE.missing.clear()
+
+
+def test_catching_up_is_held_against_live_throughput() -> None:
+    assert "80% (78%–80%)" in tables.share_table(MADE, "catch-up")
+
+
+def test_settings_that_were_not_at_their_default_are_said() -> None:
+    assert "`--ring-messages 6000000`" in report.fragment(MADE, "plots")
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
+    for block in report.fragment(MADE, "plots").split("\n\n"):
+        if block.startswith("|"):
+            assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_every_plot_is_well_formed() -> None:
+    drawn = dict(charts(MADE))
+    assert set(drawn) == {"throughput.svg", "fan-out.svg", "catch-up.svg"}
+    for drawing in drawn.values():
+        ElementTree.fromstring(drawing)
+
+
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [
+        (0.339, "0.339"),
+        (55.62, "55.6"),
+        (152.4, "152"),
+        (5428.0, "5,428"),
+        (23_456.0, "23.5k"),
+        (836_162.0, "836k"),
+        (2_932_454.0, "2.93M"),
+    ],
+)
+def test_figures_are_said_with_three_digits_or_so(figure: float, said: str) -> None:
+    assert tables.compact(figure) == said

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from bench.contestants import BY_NAME, CONTESTANTS, Contestant
+from bench.rounds import plan
+from bench.servers.pubsubd import REPLICA_BYTES, RING_BYTES, ROOM_MESSAGES, settings_of
+from bench.worker import reason
+from bench.workloads import BY_NAME as WORKLOADS
+from bench.workloads import WORKLOADS as ALL
+
+THREE = [BY_NAME[name] for name in ("pubsubd", "nats-core", "floor")]
+
+
+def test_contestants_are_interleaved_and_each_round_begins_with_another() -> None:
+    names = [who.name for _, who, _ in plan([WORKLOADS["100b"]], THREE, 3)]
+    assert names[0:3] == ["pubsubd", "nats-core", "floor"]
+    assert names[3:6] == ["nats-core", "floor", "pubsubd"]
+    assert names[6:9] == ["floor", "pubsubd", "nats-core"]
+
+
+def test_all_workloads_come_before_the_next_round() -> None:
+    turns = [turn for _, _, turn in plan(list(ALL), list(CONTESTANTS), 2)]
+    assert turns == sorted(turns)
+
+
+def test_who_confirms_nothing_is_not_asked_to_wait_for_it() -> None:
+    waiting = {who.name for _, who, _ in plan([WORKLOADS["waiting-50"]], list(CONTESTANTS), 1)}
+    assert waiting == {"pubsubd", "jetstream", "redis-streams"}
+
+
+def test_who_keeps_nothing_is_not_asked_for_what_is_past() -> None:
+    catching_up = {
+        who.name for _, who, _ in plan([WORKLOADS["catchup-earliest"]], list(CONTESTANTS), 1)
+    }
+    assert catching_up == {"pubsubd", "jetstream", "redis-streams"}
+
+
+def test_where_nobody_can_do_it_nothing_is_planned() -> None:
+    assert list(plan([WORKLOADS["catchup-pause"]], [BY_NAME["floor"]], 2)) == []
+
+
+@pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda each: each.name)
+def test_every_contestant_is_compared_with_one_that_does_the_same_workloads(
+    contestant: Contestant,
+) -> None:
+    against = BY_NAME[contestant.against]
+    assert all(against.does(each) for each in ALL if contestant.does(each))
+
+
+def test_what_is_not_installed_is_missing_and_says_what() -> None:
+    absent = BY_NAME["nats-core"]
+    for found in (absent.missing(), BY_NAME["pubsubd"].missing()):
+        assert found is None or "not installed" in found
+    assert BY_NAME["pubsubd"].missing() is None
+
+
+def test_the_ring_and_the_replica_hold_all_that_is_to_be_read_back() -> None:
+    for workload in ALL:
+        if workload.fill_messages and not workload.keep_bytes:
+            # A batch of small messages counts little more than its payloads.
+            needed = workload.fill_messages * (workload.payload_bytes + 16)
+            assert workload.fill_messages <= ROOM_MESSAGES
+            assert needed <= min(RING_BYTES, REPLICA_BYTES)
+
+
+def test_memory_is_measured_with_the_replicas_at_their_default() -> None:
+    assert settings_of(WORKLOADS["memory"]) == {"ring-bytes": "64MiB"}
+
+
+def test_the_reason_of_a_failed_group_is_its_first_error() -> None:
+    async def fail() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(0))
+            raise ValueError("this one")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(fail())
+    assert reason(caught.value) == "ValueError: this one"

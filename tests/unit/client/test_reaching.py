@@ -1,0 +1,183 @@
+"""Reaching a broker, or not: what is said of one that is away, forbidden, silent, or turns everybody away."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from tests.unit.client.fake_broker import LIMIT_S, FakeBroker, async_test
+
+import pubsubd
+from pubsubd import control
+from pubsubd.connection import Connection, Dialler
+from pubsubd.unavailable import not_reached
+from pubsubd_protocol import codec
+from pubsubd_protocol.errors import PubSubError
+from pubsubd_protocol.frames import Frame, Heartbeat, Refused
+
+FULL = Refused("too_many_connections", "4096 connections are open, that is the limit")
+
+
+class Nobody:
+    """A receiver that is not interested."""
+
+    def received(self, connection: Connection, frame: Frame) -> None: ...
+
+    def lost(self, connection: Connection, why: PubSubError) -> None: ...
+
+    def writable(self, connection: Connection) -> None: ...
+
+
+def listening(path: str, queue: int = 8) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(queue)
+    return listener
+
+
+@pytest.mark.parametrize("queue", [8, 0], ids=["not taken up", "queue full"])
+@async_test
+async def test_one_that_does_not_answer_is_not_one_that_is_not_there(
+    queue: int, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "s")
+    before = socket.socket(socket.AF_UNIX)
+    with listening(path, queue), before:
+        before.connect(path)
+        with pytest.raises(
+            pubsubd.BrokerUnavailable, match=r"something listens .* 0\.2 s"
+        ) as caught:
+            await control.query(path, "status", timeout_s=0.2)
+        assert "pubsubd start" not in str(caught.value)
+        with pytest.raises(pubsubd.BrokerUnavailable, match="something listens"):
+            await pubsubd.connect(path, connect_timeout_s=0.1)
+
+
+@async_test
+async def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    before = socket.socket(socket.AF_UNIX)
+    with listening(path, 0) as listener, before:
+        before.connect(path)
+        asking = asyncio.create_task(control.query(path, "status", timeout_s=LIMIT_S))
+        await asyncio.sleep(0.05)
+        assert not asking.done()
+        listener.accept()[0].close()
+        with await asyncio.to_thread(_accept, listener) as taken:
+            taken.sendall(codec.encode(FULL))
+        with pytest.raises(pubsubd.ConnectionRefused):
+            await asking
+
+
+def _accept(listener: socket.socket) -> socket.socket:
+    return listener.accept()[0]
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("role", ["publisher", "session", "control"])
+def test_a_refusal_is_read_even_if_the_broker_has_hung_up_before_the_greeting(
+    role: str, loop: str, tmp_path: Path
+) -> None:
+    async def refused() -> str:
+        path = str(tmp_path / "s")
+        with listening(path) as listener:
+            dialler = Dialler(path, b"i" * 16, 5.0)
+            ours = socket.socket.connect
+
+            def connect(self: socket.socket, address: str) -> None:
+                ours(self, address)
+                taken, _ = listener.accept()
+                with taken:
+                    taken.sendall(codec.encode(FULL))
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(socket.socket, "connect", connect)
+                with pytest.raises(pubsubd.ConnectionRefused) as caught:
+                    await dialler.dial(role, Nobody())
+            return caught.value.code
+
+    if loop == "uvloop":
+        import uvloop
+
+        assert uvloop.run(refused()) == "too_many_connections"
+    else:
+        assert asyncio.run(refused()) == "too_many_connections"
+
+
+@async_test
+async def test_one_that_hangs_up_without_a_word_was_there(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with listening(path) as listener:
+        dialling = asyncio.create_task(pubsubd.connect(path)._open())
+        taken = await asyncio.to_thread(_accept, listener)
+        taken.close()
+        with pytest.raises(pubsubd.BrokerUnavailable, match="connection was lost") as caught:
+            await dialling
+    assert "pubsubd start" not in str(caught.value)
+
+
+def test_what_helps_depends_on_what_happened(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+
+    def said(number: int) -> str:
+        return str(not_reached(path, OSError(number, os.strerror(number))))
+
+    for nobody in (errno.ENOENT, errno.ECONNREFUSED):
+        assert "start one with `pubsubd start`" in said(nobody)
+        assert path in said(nobody)
+    forbidden = said(errno.EACCES)
+    assert f"belongs to uid {os.stat(tmp_path).st_uid}" in forbidden
+    assert f"this process is uid {os.getuid()}" in forbidden
+    for there in (errno.EACCES, errno.EPROTOTYPE):
+        assert "pubsubd start" not in said(there)
+
+
+@async_test
+async def test_a_path_that_is_too_long_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(pubsubd.BrokerUnavailable, match="path too long"):
+        await pubsubd.connect(tmp_path / ("x" * 200))
+
+
+@async_test
+async def test_what_comes_while_saying_goodbye_is_dropped_at_once() -> None:
+    connection = Connection("/socket", Nobody())
+    connection.fail(pubsubd.ClientClosed("closed"))
+    beats = codec.encode(Heartbeat(1)) * 50
+    for _ in range(100):
+        space = connection.get_buffer(-1)
+        assert len(space) < 100_000
+        count = min(len(space), len(beats))
+        space[:count] = beats[:count]
+        connection.buffer_updated(count)
+        assert connection._reader.unfinished < len(beats)
+
+
+@async_test
+async def test_opening_twice_at_once_opens_once(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker:
+        client = pubsubd.connect(broker.path)
+        one, other = await asyncio.gather(client._open(), client._open())
+        assert one is other is client
+        assert len(broker.publishers) == 1
+        await client.publish("t", 1)
+        await client.close()
+
+
+@async_test
+async def test_a_client_that_is_closed_while_it_opens_stays_closed(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker:
+        client = pubsubd.connect(broker.path)
+        subscription = client.subscribe("t")
+        opening = asyncio.create_task(client._open())
+        await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(pubsubd.ClientClosed):
+            await opening
+        assert client.state is pubsubd.State.CLOSED
+        with pytest.raises(pubsubd.ClientClosed):
+            await subscription
+        assert broker.sessions == []

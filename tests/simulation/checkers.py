@@ -238,7 +238,8 @@ def _will_rightly_be_told(walk: Walk, opened: Opened, told: set[str]) -> None:
     """A life that begins nowhere will be told of a loss: there has to be one, or one that was told last and not taken in."""
     for node, place in opened.places.items():
         at, held = walk.at.get(node), opened.held.get(node)
-        if place != NOWHERE or at is None or held is None or node in told:
+        # Of its own node's earlier history it may learn late, and by whatever its producers still know.
+        if place != NOWHERE or at is None or held is None or node in told | {walk.history.node}:
             continue
         if walk.truth[node].connects(at, held[0]) and at[1] >= held[1]:
             what = f"begins nowhere, it stood at {at}, and {held} is held"

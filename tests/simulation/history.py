@@ -113,6 +113,8 @@ class History:
     name: str
     wants: Wants
     earliest: bool = False
+    node: str | None = None
+    """On which it reads."""
     events: list[Event] = field(default_factory=list)
     at: dict[str, Place] = field(default_factory=dict)
     """Where it stands after all events, as it knows."""

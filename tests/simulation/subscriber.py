@@ -90,7 +90,9 @@ class Subscriber:
         self._pace_ms = pace_ms
         self._appetite = appetite
         self._paused = False
-        self.history = History(name, self._wanting(patterns), earliest=start == "earliest")
+        self.history = History(
+            name, self._wanting(patterns), earliest=start == "earliest", node=broker.name
+        )
         self._socket: ClientSocket | None = None
         self._life = 0
         self._stored: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from tests.simulation.checkers import (
@@ -28,7 +29,7 @@ from tests.simulation.history import (
     Opened,
     Stands,
 )
-from tests.simulation.truth import Place, Published, StreamTruth, Truth
+from tests.simulation.truth import NOWHERE, Place, Published, StreamTruth, Truth
 
 from pubsubd_protocol.attach import Reason
 
@@ -494,3 +495,74 @@ def test_nobody_stops_a_publisher_accepts_waits_within_the_bound_and_unknown_one
 def test_nobody_stops_a_publisher_refuses_one_that_waited_longer(waited_ns: int) -> None:
     waits = [publish(waited_ns=1), publish(waited_ns=waited_ns)]
     refuses(lambda: nobody_stops_a_publisher(waits, 100), "G6", f"waited {waited_ns}")
+
+
+# Names that are dropped, lives that begin nowhere, and those that ask for the earliest.
+
+
+@pytest.mark.parametrize(
+    ("truth", "held", "rightly"),
+    [
+        (stream(10, oldest=4), (E1, 4), True),
+        (restarted(), (E2, 0), True),
+        (stream(10, oldest=3), (E1, 3), False),
+        (continued(), (E2, 3), False),
+    ],
+)
+def test_g4_a_name_is_dropped_only_if_something_was_lost(
+    truth: StreamTruth, held: Place, rightly: bool
+) -> None:
+    begins = opened(Kept.FORGOTTEN, None, acknowledged={"a": (E1, 3)}, held={"a": held})
+    seen = history(opened(), got(0, 1, 2), begins)
+    if rightly:
+        no_false_alarm(seen, {"a": truth})
+    else:
+        refuses(partial(no_false_alarm, seen, {"a": truth}), "G4", "forgotten")
+
+
+def test_g4_of_a_name_that_its_broker_never_heard_of_in_a_stream_nothing_is_claimed() -> None:
+    seen = history(opened(), got(0), opened(Kept.FORGOTTEN, None, held={"a": (E1, 0)}))
+    no_false_alarm(seen, {"a": stream(10)})
+
+
+def test_g4_no_life_begins_nowhere_that_has_lost_nothing() -> None:
+    nowhere = opened(Kept.BROKER, NOWHERE, held={"a": (E1, 0)})
+    refuses(
+        partial(no_false_alarm, history(opened(), got(0, 1), nowhere), {"a": stream(10)}),
+        "G4",
+        "begins nowhere",
+    )
+    # It had lost something, and may not have taken that in; or the ring has moved past where it stood.
+    told = lost(Reason.UNSEEN, (E1, 10), oldest=4)
+    no_false_alarm(history(opened(at=None), told, nowhere), {"a": stream(10, oldest=4)})
+    moved_on = opened(Kept.BROKER, NOWHERE, held={"a": (E1, 3)})
+    no_false_alarm(history(opened(), got(0, 1), moved_on), {"a": stream(10)})
+
+
+def test_g1_whoever_asks_for_the_earliest_begins_with_what_a_ring_held_from() -> None:
+    truth = {"a": stream(10, oldest=4)}
+    for begin in (0, 4):
+        no_gap(history(opened(at=None), Stands("a", (E1, begin)), earliest=True), truth)
+    late = history(opened(at=None), Stands("a", (E1, 6)), earliest=True)
+    refuses(partial(no_gap, late, truth), "G1", "the ring held 4")
+
+
+def test_g4_whoever_asks_for_the_earliest_is_not_told_of_what_came_before_it() -> None:
+    truth = {"a": stream(10, oldest=4)}
+    unseen = Lost("a", Reason.UNSEEN, None, (E1, 10), 4, reborn=False)
+    refuses(
+        partial(no_false_alarm, history(opened(at=None), unseen, earliest=True), truth),
+        "G4",
+        "asked only for what is still held",
+    )
+
+
+def test_g1_a_later_life_may_begin_behind_what_was_not_for_it() -> None:
+    stream_a = stream(3)
+    fill(stream_a, E1, 3, 5, topic="not for it")
+    fill(stream_a, E1, 5, 10)
+    stream_a.held(0)
+    truth = {"a": stream_a}
+    no_gap(history(opened(), got(0, 1, 2), opened(Kept.BROKER, (E1, 5))), truth)
+    skipped = history(opened(), got(0, 1), opened(Kept.BROKER, (E1, 5)))
+    refuses(partial(no_gap, skipped, truth), "G1", "its next life begins at")

@@ -36,4 +36,4 @@ def test_a_mutant_leaves_nothing_behind() -> None:
 
 def test_there_are_enough_of_them_and_each_has_a_bound() -> None:
     assert len(MUTANTS) >= 18
-    assert all(mutant.within <= 400 for mutant in MUTANTS.values())
+    assert all(mutant.within <= 2000 for mutant in MUTANTS.values())

@@ -110,6 +110,9 @@ class ConsumerEnd:
         if self.replica is None:
             return False
         self._waiting.append(_Fetching(reading, claim, budget))
+        if budget and not reading.lags:
+            reading.lags = True
+            self._node.session_lagged(reading)
         self._send_fetches()
         return True
 

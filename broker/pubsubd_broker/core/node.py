@@ -28,6 +28,7 @@ from pubsubd_broker.core.notices import Notices
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Publisher, Publishers
+from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
@@ -269,6 +270,17 @@ class Node:
         """A producer told this node, on a live link, that its ring went past."""
         self._log_expired(
             "registration", producer, expired.reason, expired.missed, expired.view.next
+        )
+
+    def session_lagged(self, reading: Reading) -> None:
+        """A session needs what its broker's replica does not hold: the producer is asked, until the two meet."""
+        position, log = reading.position, reading.source.log
+        self.notices.info(
+            "session.lagged",
+            node=reading.source.node,
+            offset=None if position is None else position.offset,
+            replica_oldest=log.view.oldest,
+            replica_next=log.view.next,
         )
 
     def delivered(self, session: Session, out: Outgoing) -> None:

@@ -67,6 +67,7 @@ class Reading:
         "_start",
         "acknowledged",
         "gone",
+        "lags",
         "source",
         "wake",
     )
@@ -86,6 +87,8 @@ class Reading:
         """Where the session begins again in its next life, if the broker keeps it."""
         self.gone = False
         """Whether the producer, when it was asked last, did not hold any more what the next life needs."""
+        self.lags = False
+        """Whether it reads from the producer, because the log at hand does not hold what it needs."""
         self._inquires = False
         self._inbox: deque[Entry | Skip] = deque()
         self._index: int | None = None
@@ -316,6 +319,8 @@ class Reading:
     def _locate(self) -> bool:
         if self._cursor is not None:
             self._index = self.source.log.locate(self._cursor.position)
+        if self._index is not None:
+            self.lags = False
         return self._index is not None
 
     def _waits_for_replica(self) -> bool:

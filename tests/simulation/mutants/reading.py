@@ -199,7 +199,7 @@ def _gone_from_the_replica() -> list[Patch]:
 
 READING = (
     Mutant("gap marker dropped", 20, _marker_dropped),
-    Mutant("gap marker late", 40, _marker_one_late),
+    Mutant("gap marker late", 200, _marker_one_late),
     Mutant("marker for sessions beyond it", 400, _marker_for_those_beyond),
     Mutant("second expiry replaces the first", 400, _second_expiry_replaces_first),
     Mutant("late fetch answer accepted", 400, _late_answer_accepted),
@@ -211,6 +211,6 @@ READING = (
     Mutant("changed filter counts from elsewhere", 100, _filter_at_no_place),
     Mutant("directed message for everybody", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
-    Mutant("inquiry outlives the absence", 400, _inquiry_outlives_absence),
+    Mutant("inquiry outlives the absence", 2000, _inquiry_outlives_absence),
     Mutant("name dropped when its replica lost it", 400, _gone_from_the_replica),
 )

@@ -120,7 +120,7 @@ RINGS = (
     Mutant("append wakes nobody", 20, _appended_wakes_nobody),
     Mutant("publisher table forgets", 100, _table_forgets),
     Mutant("publisher table goes with its connection", 100, _table_dropped_with_connection),
-    Mutant("retry from another life refused for good", 400, _refuses_for_good),
+    Mutant("retry from another life refused for good", 1000, _refuses_for_good),
     Mutant("publisher waits for consumers", 100, _publisher_waits),
     Mutant("silence not noticed", 100, _silence_not_noticed),
     Mutant("one session's leaving stops the others", 200, _wakes_forgotten),

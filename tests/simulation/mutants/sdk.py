@@ -113,6 +113,6 @@ SDK = (
     Mutant("second notice dropped", 100, _notices_not_merged_but_dropped),
     Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
     Mutant("retries renumbered", 100, _retries_renumbered),
-    Mutant("acknowledged once, not at every resume", 400, _acknowledges_once),
-    Mutant("starts not acknowledged", 2000, _starts_not_acknowledged),
+    Mutant("acknowledged once, not at every resume", 1000, _acknowledges_once),
+    Mutant("starts not acknowledged", 1000, _starts_not_acknowledged),
 )

@@ -353,6 +353,22 @@ def test_a_session_that_expires_by_catch_up_disturbs_no_other() -> None:
     assert slow.of_node("a") == ["overwritten", 100]
 
 
+def test_a_session_that_falls_behind_its_replica_is_logged_once_for_each_catch_up() -> None:
+    net = Net()
+    net.start("a", ring_messages=2000)
+    net.start("b", peers=["a"], replica_messages=5)
+    net.run()
+    slow = Subscriber(net, "b")
+    for _ in range(2):
+        slow.stop_reading()
+        Publisher(net, "a").fill(900, bytes(1000))
+        slow.read_on()
+    lagged = net.said("b", "session.lagged")
+    assert [said["offset"] for said in lagged] == [0, 900]
+    assert lagged[0] == {"node": "a", "offset": 0, "replica_oldest": 895, "replica_next": 900}
+    assert len(slow.of_node("a")) == 1800
+
+
 def test_a_catch_up_cut_in_the_middle_goes_on_after_it() -> None:
     net = pair(ring=1000, replica_messages=5)
     slow, publisher = Subscriber(net, "b"), Publisher(net, "a")

@@ -212,5 +212,5 @@ READING = (
     Mutant("directed message for everybody", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
     Mutant("inquiry outlives the absence", 2000, _inquiry_outlives_absence),
-    Mutant("name dropped when its replica lost it", 400, _gone_from_the_replica),
+    Mutant("name dropped when its replica lost it", 1500, _gone_from_the_replica),
 )

@@ -3,6 +3,9 @@
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
 # make sim     run simulated clusters (SEED=17 replays and shrinks one, SEEDS=0..500)
 # make mutants put deliberate bugs in, one after the other: the simulator has to catch each
+# make bench   measure it beside the peers (redis-server for Redis; BENCH="--only latency")
+# make bench-quick   a part in under a minute, compared with the last kept result
+# make bench-report  the tables and plots of docs/performance.md from the last kept result
 # make check   everything that CI checks
 # make wheel   build the wheel into dist/
 
@@ -15,12 +18,15 @@ ARGS   ?=
 SEEDS  ?= 0..500
 MINUTES ?= 1
 SEED   ?=
+BENCH  ?=
 
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 BIN   := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv start test faults check format lint types imports wheel clean
+.PHONY: help venv start test faults sim mutants bench bench-quick bench-report check format lint types imports \
+	wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -50,6 +56,20 @@ sim: $(STAMP)
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.simulation.mutants
+
+# The peers to measure beside come from the package index, for this alone.
+$(BENCH_STAMP): $(STAMP) pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	@touch $@
+
+bench: $(BENCH_STAMP)
+	$(BIN)/python -m bench $(BENCH)
+
+bench-quick: $(BENCH_STAMP)
+	$(BIN)/python -m bench --quick $(BENCH)
+
+bench-report: $(STAMP)
+	$(BIN)/python -m bench report
 
 check: lint types imports test
 

@@ -1,0 +1,103 @@
+"""What the reader's application does with its messages: it counts, and takes the time of the first and the last.
+
+The cost is the same for every contestant: one call for as many messages as its client gives at a time, and a
+look at each message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from operator import itemgetter
+
+from bench.feed import Value
+from bench.statistics import percentile
+from bench.workloads import Workload
+
+STAMP_BYTES = 8
+
+LOOK_S = 0.25
+"""How often it is looked whether anything still comes."""
+
+
+def stamp(size: int) -> bytes:
+    """A payload that says when it was made."""
+    return time.monotonic_ns().to_bytes(STAMP_BYTES, "big") + bytes(size - STAMP_BYTES)
+
+
+class Application:
+    """Counts what `take` is given against what is expected."""
+
+    def __init__(self, workload: Workload) -> None:
+        self._dicts = workload.dicts
+        self._stamped = workload.kind == "latency"
+        self._done = asyncio.Event()
+        self._expected = 0
+        self._count = 0
+        self._weight = 0
+        self._first = 0
+        """How many came with the first call: their time is not known to be spent in the window."""
+        self._began_ns = self._ended_ns = 0
+        self._delays_ns: list[int] = []
+        self._surplus = 0
+
+    def expect(self, count: int) -> None:
+        """The next `count` messages are a window; nothing of it must have been published yet."""
+        self._surplus += self._count - self._expected
+        self._expected = count
+        self._count = self._weight = 0
+        self._delays_ns.clear()
+        self._done.clear()
+
+    def take(self, values: Sequence[Value]) -> None:
+        """Some decoded messages have arrived."""
+        if self._stamped:
+            now = time.monotonic_ns()
+            self._delays_ns += [
+                now - int.from_bytes(value[:STAMP_BYTES], "big") for value in values
+            ]
+        if not self._count:
+            self._began_ns = time.monotonic_ns()
+            self._first = len(values)
+        self._count += len(values)
+        if self._dicts:
+            self._weight += sum(map(itemgetter("id"), values))
+        else:
+            self._weight += sum(map(len, values))
+        if self._count >= self._expected:
+            self._ended_ns = time.monotonic_ns()
+            self._done.set()
+
+    async def window(self, stall_s: float) -> dict[str, float]:
+        """Waits until all came, or nothing more for `stall_s`. What was seen, as plain figures."""
+        quiet_s, seen = 0.0, -1
+        while not self._done.is_set() and quiet_s < stall_s:
+            try:
+                await asyncio.wait_for(self._done.wait(), LOOK_S)
+            except TimeoutError:
+                quiet_s = quiet_s + LOOK_S if self._count == seen else 0.0
+                seen = self._count
+        return self._seen()
+
+    def _seen(self) -> dict[str, float]:
+        seconds = (self._ended_ns - self._began_ns) / 1e9
+        after_first = self._count - self._first
+        seen: dict[str, float] = {
+            "count": self._count,
+            "surplus": self._surplus,
+            "weight": self._weight,
+            "began_ns": self._began_ns,
+            "seconds": seconds,
+            # One that came all at once has no rate.
+            "rate": after_first / seconds if after_first > 0 and seconds > 0 else 0.0,
+        }
+        if self._delays_ns:
+            delays_us = [delay / 1e3 for delay in sorted(self._delays_ns)]
+            seen |= {
+                "p50_us": percentile(delays_us, 0.5),
+                "p99_us": percentile(delays_us, 0.99),
+                "p99_9_us": percentile(delays_us, 0.999),
+                "max_us": delays_us[-1],
+            }
+        return seen

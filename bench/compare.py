@@ -1,0 +1,91 @@
+"""A run beside the last kept one: what has changed, and how much of it is the machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from bench.contestants import OUR_MODES
+from bench.results import HEADLINES, Figure, Result
+from bench.workloads import WORKLOADS, Workload
+
+NOTABLE: Final = 0.15
+"""A change that is worth a look. Rounds of one run differ by as much on a busy machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One of our figures, then and now. Factors are above 1 where now is better."""
+
+    workload: str
+    contestant: str
+    figure: Figure
+    then: float
+    now: float
+    factor: float
+    machine: float | None
+    """What the others' figures of this workload have changed by, in the middle: that is not our doing."""
+
+    @property
+    def own(self) -> float:
+        """What is left for us to explain."""
+        return self.factor / (self.machine or 1.0)
+
+    @property
+    def verdict(self) -> str:
+        if self.own < 1 - NOTABLE:
+            return "worse"
+        return "better" if self.own > 1 / (1 - NOTABLE) else ""
+
+
+def changes(then: Result, now: Result) -> Iterator[Change]:
+    """For each headline figure of ours that both results have."""
+    for workload in WORKLOADS:
+        for figure in HEADLINES[workload.kind]:
+            factors = _factors(workload, figure, then, now)
+            others = [factor for name, factor in factors.items() if name not in OUR_MODES]
+            machine = statistics.median(others) if others else None
+            for name in OUR_MODES:
+                before = then.spread(workload.name, name, figure.name)
+                after = now.spread(workload.name, name, figure.name)
+                if name in factors and before is not None and after is not None:
+                    yield Change(
+                        workload.name,
+                        name,
+                        figure,
+                        before.median,
+                        after.median,
+                        factors[name],
+                        machine,
+                    )
+
+
+def _factors(workload: Workload, figure: Figure, then: Result, now: Result) -> dict[str, float]:
+    factors = {}
+    for contestant in now.samples.get(workload.name, {}):
+        before = then.spread(workload.name, contestant, figure.name)
+        after = now.spread(workload.name, contestant, figure.name)
+        if before and after and before.median and after.median:
+            higher = after.median / before.median
+            factors[contestant] = higher if figure.better == "higher" else 1 / higher
+    return factors
+
+
+def lines(then: Result, now: Result) -> Iterator[str]:
+    """For a terminal."""
+    found = list(changes(then, now))
+    yield f"Compared with the result of {then.date} ({then.source.get('commit', '?')[:10]}):"
+    if then.machine != now.machine:
+        yield "  That was another machine: only what is left after its share says something."
+    if not found:
+        yield "  nothing that both have measured"
+    width = max((len(f"{c.workload} {c.contestant}") for c in found), default=0)
+    for change in found:
+        name = f"{change.workload} {change.contestant}".ljust(width)
+        machine = "" if change.machine is None else f", machine {change.machine - 1:+.0%}"
+        yield (
+            f"  {name}  {change.figure.title}: {change.then:,.0f} -> {change.now:,.0f}"
+            f" ({change.factor - 1:+.0%}{machine}, ours {change.own - 1:+.0%}) {change.verdict}"
+        ).rstrip()

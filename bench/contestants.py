@@ -1,0 +1,175 @@
+"""Who is measured, in which mode, and what is said of it beside its figures."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.clients.roles import Mode
+from bench.servers.base import NoServers, Servers
+from bench.servers.floor import FloorServers
+from bench.servers.nats import NatsServers, jetstream_servers, nats_server
+from bench.servers.pubsubd import PubsubdServers
+from bench.servers.redis import RedisServers, redis_server
+from bench.workloads import Kind, Workload
+
+OURS: Final = "pubsubd"
+"""What ratios are against, where nothing else is said."""
+
+_ALL: Final[frozenset[Kind]] = frozenset({"throughput", "catchup", "pause", "latency", "memory"})
+_RETAINING: Final = _ALL - {"pause"}
+_FLEETING: Final = _RETAINING - {"catchup"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contestant:
+    name: str
+    about: str
+    """The mode, and what a reader of the figures has to know. One sentence."""
+    client: str
+    """Module below `bench.clients`."""
+    servers: Callable[[Path, Workload], Servers]
+    mode: Mode = "fast"
+    against: str = OURS
+    """The contestant that its figures are compared with."""
+    kinds: frozenset[Kind] = _ALL
+    confirms: bool = True
+    """Whether a publisher can wait for a receipt."""
+    guaranteed_only: bool = False
+    """A second mode: measured where messages are streamed, and nowhere else."""
+    filters: bool = True
+    """Whether a session gets only the topics it asked for; without that none of them is ever idle."""
+    needs: tuple[str, ...] = ()
+    """Python packages."""
+    binary: tuple[str, Callable[[], str | None]] | None = None
+    """A server to be found on this machine, and how."""
+    reader: str = "Reader"
+    """The class in `client`."""
+    quick: bool = False
+    """Part of `--quick`."""
+
+    def missing(self) -> str | None:
+        """Why it can't be measured here; None if it can."""
+        for package in self.needs:
+            if importlib.util.find_spec(package) is None:
+                return f"the Python package {package} is not installed"
+        if self.binary is not None and self.binary[1]() is None:
+            return f"{self.binary[0]} is not installed"
+        return None
+
+    def does(self, workload: Workload) -> bool:
+        if workload.kind not in self.kinds:
+            return False
+        if workload.waiting:
+            return self.confirms and not self.guaranteed_only
+        if self.guaranteed_only:
+            return workload.group == "throughput"
+        return self.filters or workload.group != "idle sessions"
+
+
+_NATS: Final = ("nats-server", nats_server)
+_REDIS: Final = ("redis-server", redis_server)
+
+CONTESTANTS: Final = (
+    Contestant(
+        name=OURS,
+        quick=True,
+        about="two brokers; `send` and `flush`, read with `batches()`",
+        client="pubsubd",
+        servers=PubsubdServers,
+    ),
+    Contestant(
+        name="pubsubd-receipts",
+        quick=True,
+        about="two brokers; `publish_many` of 256, the next when all are accepted "
+        "(`send` and `flush` by 256 where topics change)",
+        client="pubsubd",
+        servers=PubsubdServers,
+        mode="receipts",
+        guaranteed_only=True,
+    ),
+    Contestant(
+        name="nats-core",
+        quick=True,
+        about="one nats-server; nats-py `publish`, `flush` at the end, read by callback; nothing is kept "
+        "for a reader that is away; nats-py's pending limits off, the server's raised to 1 GiB",
+        client="nats_core",
+        servers=NatsServers,
+        kinds=_FLEETING,
+        confirms=False,
+        needs=("nats",),
+        binary=_NATS,
+    ),
+    Contestant(
+        name="jetstream",
+        quick=True,
+        about="one nats-server, stream in memory; nats-py `publish_async`, 4,000 unconfirmed at the most, "
+        "read by an ordered consumer's callback",
+        client="jetstream",
+        servers=jetstream_servers,
+        kinds=_RETAINING,
+        needs=("nats",),
+        binary=_NATS,
+    ),
+    Contestant(
+        name="jetstream-receipts",
+        about="the same, every `publish` awaited before the next",
+        client="jetstream",
+        servers=jetstream_servers,
+        mode="receipts",
+        against="pubsubd-receipts",
+        guaranteed_only=True,
+        needs=("nats",),
+        binary=_NATS,
+    ),
+    Contestant(
+        name="redis-streams",
+        quick=True,
+        about="one redis-server, no persistence, one stream; redis-py with hiredis: blocking pipelines of "
+        "500 XADD, each answered before the next; XREAD COUNT 1000 BLOCK on asyncio",
+        client="redis_streams",
+        servers=RedisServers,
+        kinds=_RETAINING,
+        needs=("redis", "hiredis"),
+        binary=_REDIS,
+    ),
+    Contestant(
+        name="redis-pubsub",
+        about="one redis-server; redis-py with hiredis: blocking pipelines of 500 PUBLISH; "
+        "PSUBSCRIBE read by `listen()` on asyncio; nothing is kept for a reader that is away",
+        client="redis_pubsub",
+        servers=RedisServers,
+        kinds=_FLEETING,
+        confirms=False,
+        needs=("redis", "hiredis"),
+        binary=_REDIS,
+    ),
+    Contestant(
+        name="floor",
+        quick=True,
+        about="no broker: the same bytes through two relays that only copy them, see bench/floor",
+        client="floor",
+        servers=FloorServers,
+        kinds=frozenset({"throughput", "latency", "memory"}),
+        confirms=False,
+        filters=False,
+    ),
+    Contestant(
+        name="socket",
+        quick=True,
+        about="no broker and no relay: one Unix socket between the two processes; its latency is what "
+        "waking up a process costs here",
+        client="floor",
+        reader="SocketReader",
+        servers=NoServers,
+        kinds=frozenset({"latency"}),
+        confirms=False,
+    ),
+)
+
+OUR_MODES: Final = tuple(each.name for each in CONTESTANTS if each.client == "pubsubd")
+
+BY_NAME: Final = {contestant.name: contestant for contestant in CONTESTANTS}

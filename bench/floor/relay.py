@@ -1,0 +1,96 @@
+"""A relay that copies bytes: `python -m bench.floor.relay SOURCE SINK`. One source, any number of sinks.
+
+An end is where it listens, a path or HOST:PORT; `dial:HOST:PORT` is where it connects instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import cast
+
+import uvloop
+
+BUFFER_BYTES = 256 * 1024
+
+
+class Relay:
+    """What comes from the source goes to every sink, as fast as the slowest of them takes it."""
+
+    def __init__(self) -> None:
+        self._source: asyncio.Transport | None = None
+        self._sinks: list[asyncio.Transport] = []
+        self._choked = 0
+
+    def source(self, transport: asyncio.Transport) -> None:
+        self._source = transport
+
+    def sink(self, transport: asyncio.Transport) -> None:
+        self._sinks.append(transport)
+
+    def copy(self, data: bytes) -> None:
+        for sink in self._sinks:
+            sink.write(data)
+
+    def choke(self, by: int) -> None:
+        """One sink more, or less, takes nothing at the moment."""
+        before, self._choked = self._choked, self._choked + by
+        if self._source is not None and bool(before) != bool(self._choked):
+            if self._choked:
+                self._source.pause_reading()
+            else:
+                self._source.resume_reading()
+
+
+class SourceEnd(asyncio.BufferedProtocol):
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._relay.source(cast(asyncio.Transport, transport))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, count: int) -> None:
+        self._relay.copy(bytes(self._buffer[:count]))
+
+
+class SinkEnd(asyncio.Protocol):
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._relay.sink(cast(asyncio.Transport, transport))
+
+    def pause_writing(self) -> None:
+        self._relay.choke(+1)
+
+    def resume_writing(self) -> None:
+        self._relay.choke(-1)
+
+
+async def stand(end: str, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+    loop = asyncio.get_running_loop()
+    if end.startswith("dial:"):
+        host, _, port = end.removeprefix("dial:").rpartition(":")
+        await loop.create_connection(protocol, host, int(port))
+    elif end.startswith("/"):
+        await loop.create_unix_server(protocol, end)
+    else:
+        host, _, port = end.rpartition(":")
+        await loop.create_server(protocol, host, int(port))
+
+
+async def main(source: str, sink: str) -> None:
+    relay = Relay()
+    await stand(sink, lambda: SinkEnd(relay))
+    await stand(source, lambda: SourceEnd(relay))
+    print("ready", file=sys.stderr, flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(*sys.argv[1:]))

@@ -1,0 +1,155 @@
+"""What a result looks like: on a terminal, and in docs/performance.md between two markers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bench import tables
+from bench.charts import charts
+from bench.contestants import BY_NAME as CONTESTANTS
+from bench.contestants import CONTESTANTS as ALL
+from bench.measure import Sample
+from bench.processes import ROOT
+from bench.results import HEADLINES, Result
+from bench.tables import GROUPS, compact, measured, ranged, times
+from bench.workloads import BY_NAME as WORKLOADS
+
+BEGIN: Final = "<!-- bench:begin -->"
+END: Final = "<!-- bench:end -->"
+
+PAGE: Final = ROOT / "docs" / "performance.md"
+PLOTS: Final = ROOT / "docs" / "performance"
+
+
+class NoPlace(Exception):
+    """The page has no pair of markers."""
+
+
+def write(result: Result, page: Path = PAGE, plots: Path = PLOTS) -> list[Path]:
+    """Draws the plots and puts the tables in their place on the page. What was written."""
+    plots.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, drawing in charts(result):
+        (plots / name).write_text(drawing)
+        written.append(plots / name)
+    page.write_text(placed(page.read_text(), fragment(result, plots.name)))
+    return [*written, page]
+
+
+def placed(page: str, words: str) -> str:
+    """The page with `words` between its markers, and nothing else changed. Raises `NoPlace`."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise NoPlace(f"the page needs {BEGIN} and, further down, {END}")
+    return f"{before}{BEGIN}\n{words.strip()}\n{END}{after}"
+
+
+def fragment(result: Result, plots: str) -> str:
+    """The Markdown between the markers; `plots` is the folder of the plots, as the page sees it."""
+    parts = [_where(result), "### How many times as fast", tables.ratio_table(result)]
+    drawn = dict(charts(result))
+    for group, title in GROUPS.items():
+        if not measured(result, group):
+            continue
+        parts.append(f"### {title}")
+        file = f"{group.replace(' ', '-')}.svg"
+        if file in drawn:
+            parts.append(f"![{title}]({plots}/{file})")
+        parts.append(tables.figure_table(result, group))
+        if group in ("catch-up", "idle sessions") and measured(result, "throughput"):
+            parts += ["As a share of its own throughput at 100 B:"]
+            parts.append(tables.share_table(result, group))
+        if group == "fan-out":
+            parts += ["As a multiple of what is delivered to one session:"]
+            parts.append(tables.linear_table(result))
+    if measured(result, "throughput"):
+        parts += ["### CPU µs a message, in each process", tables.cpu_table(result)]
+    if measured(result, "memory"):
+        parts += ["### Resident memory of the servers", tables.memory_table(result)]
+    return "\n\n".join([*parts, *_footnotes(result)])
+
+
+def text(result: Result) -> str:
+    """For a terminal: a line a figure, ratios beside them."""
+    lines = []
+    for workload in (each for each in WORKLOADS.values() if each.name in result.samples):
+        lines.append(f"\n{workload.name}: {workload.title}")
+        lines += [
+            f"  {contestant:19} {_figures(result, workload.name, contestant)}"
+            for contestant in tables.order(result.samples[workload.name])
+        ]
+    lines += ["", *(f"missing: {name}: {why}" for name, why in result.missing.items())]
+    lines += [
+        f"VOID: {workload} {contestant}: {why}" for workload, contestant, why in result.voids()
+    ]
+    return "\n".join(lines)
+
+
+def in_short(sample: Sample) -> str:
+    """One round, for whoever watches."""
+    heads = {figure.name: figure.title for figures in HEADLINES.values() for figure in figures}
+    shown = {
+        name: value
+        for name, value in sample.figures.items()
+        if name in heads or name.startswith("full_mib")
+    }
+    return "  ".join(f"{heads.get(name, name)}: {compact(v)}" for name, v in shown.items())
+
+
+def _figures(result: Result, workload: str, contestant: str) -> str:
+    heads = HEADLINES[WORKLOADS[workload].kind]
+    if not heads:
+        return "  ".join(
+            f"{name} {ranged(found)}"
+            for name in result.figures(workload, contestant)
+            if (found := result.spread(workload, contestant, name))
+        )
+    parts = []
+    for figure in heads:
+        found = result.spread(workload, contestant, figure.name)
+        if found is None:
+            return "void"
+        part = f"{figure.title} {ranged(found)}"
+        against = CONTESTANTS[contestant].against
+        advantage = result.advantage(workload, contestant, figure)
+        if advantage is not None and against != contestant:
+            part += f" [{against} {times(advantage.median)}]"
+        parts.append(part)
+    return "   ".join(parts)
+
+
+def _where(result: Result) -> str:
+    machine = result.machine
+    source = str(result.source.get("commit"))[:10]
+    if result.source.get("changed"):
+        source += " with changes"
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    return (
+        f"Measured on {result.date[:10]} at {source}: {machine.get('cpu')}, {machine.get('cores')} "
+        f"cores, {machine.get('memory_gib')} GiB, {machine.get('kernel')}. {versions}. Medians of "
+        f"{result.rounds} interleaved rounds, in brackets the lowest and the highest."
+    )
+
+
+def _footnotes(result: Result) -> Iterator[str]:
+    taken = {name for contestants in result.samples.values() for name in contestants}
+    yield "### Contestants"
+    yield "\n".join(f"- **{each.name}**: {each.about}." for each in ALL if each.name in taken)
+    if result.missing:
+        yield (
+            "Not measured: " + "; ".join(f"{n} ({why})" for n, why in result.missing.items()) + "."
+        )
+    voids = [f"- {workload}, {who}: {why}" for workload, who, why in result.voids()]
+    if voids:
+        yield "Rounds that do not count:\n\n" + "\n".join(voids)
+    settings: dict[str, list[str]] = {}
+    for name, options in result.settings.items():
+        if "pubsubd" in result.samples.get(name, {}):
+            said = " ".join(f"`--{option} {value}`" for option, value in options.items())
+            settings.setdefault(said, []).append(name)
+    if settings:
+        yield "What of `pubsubd start` was not at its default:"
+        yield "\n".join(f"- {said}, in {', '.join(names)}" for said, names in settings.items())

@@ -1,0 +1,56 @@
+"""What every contestant's servers have in common."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from bench.processes import Child
+from bench.workloads import Workload
+
+
+class Servers:
+    """The servers of one contestant in one round. `close` ends whatever was started."""
+
+    def __init__(self, folder: Path, workload: Workload) -> None:
+        self.folder = folder
+        self.workload = workload
+        self.children: dict[str, Child] = {}
+
+    def start(self) -> None:
+        """Returns when a publisher and a reader can connect."""
+
+    def start_reading_side(self) -> None:
+        """What is started only when all is stored, where that makes a difference for catching up."""
+
+    def pause_reading_side(self) -> None:
+        """The reader's broker stands still, as under a stopped virtual machine."""
+        raise NotImplementedError
+
+    def resume_reading_side(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def publish_at(self) -> str:
+        """Where the publisher connects, as its client takes it."""
+        return ""
+
+    @property
+    def read_at(self) -> str:
+        return self.publish_at
+
+    def run(self, name: str, command: list[str]) -> Child:
+        child = self.children[name] = Child(name, command, self.folder)
+        return child
+
+    def close(self, how: signal.Signals = signal.SIGKILL) -> None:
+        for child in self.children.values():
+            child.end(how)
+
+
+class NoServers(Servers):
+    """The contestant's publisher and reader talk to each other."""
+
+    @property
+    def publish_at(self) -> str:
+        return str(self.folder / "direct.sock")

@@ -1,0 +1,186 @@
+"""A result as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from bench.contestants import BY_NAME as CONTESTANTS
+from bench.contestants import OUR_MODES
+from bench.results import HEADLINES, Figure, Result
+from bench.statistics import Spread, ratios, spread
+from bench.workloads import WORKLOADS, Group, Workload
+
+GROUPS: Final[dict[Group, str]] = {
+    "throughput": "Throughput, end to end",
+    "fan-out": "Fan-out: messages delivered to all sessions together",
+    "receipts": "Publishers that each wait for their receipt",
+    "latency": "One-way latency at 1,000 messages/s",
+    "catch-up": "Catching up: a full ring of 400,000 messages read back",
+    "idle sessions": "Beside 1,000 idle sessions",
+}
+"""Those in which contestants are compared by a headline figure, and what they are called."""
+
+LIVE: Final = "100b"
+"""The workload that catching up and idle sessions are held against."""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def measured(result: Result, *groups: str) -> list[Workload]:
+    return [each for each in WORKLOADS if each.group in groups and each.name in result.samples]
+
+
+def order(names: Iterable[str]) -> list[str]:
+    """As in the table of contestants."""
+    known = set(names)
+    return [name for name in CONTESTANTS if name in known]
+
+
+def ratio_table(result: Result) -> str:
+    """How many times as many messages pubsubd passes: the headline."""
+    workloads = measured(result, "throughput", "receipts")
+
+    def cell(contestant: str, workload: Workload) -> str:
+        (figure,) = HEADLINES[workload.kind]
+        found = result.advantage(workload.name, contestant, figure)
+        if found is None:
+            return _why_not(result, workload, contestant)
+        if contestant == "floor":
+            return f"{1 / found.median:.2f}× ({found.median:.0%} of it)"
+        return f"**{times(found.median)}**{_between(found, times)}"
+
+    return _grid(result, workloads, cell, lambda name: name not in OUR_MODES)
+
+
+def figure_table(result: Result, group: Group) -> str:
+    workloads = measured(result, group)
+    columns = [(each, figure) for each in workloads for figure in HEADLINES[each.kind]]
+    names = order(name for each in workloads for name in result.samples[each.name])
+
+    def cell(contestant: str, workload: Workload, figure: Figure) -> str:
+        found = result.spread(workload.name, contestant, figure.name)
+        return ranged(found) if found else _why_not(result, workload, contestant)
+
+    return table(
+        ["", *(f"{workload.title}, {figure.title}" for workload, figure in columns)],
+        [[name, *(cell(name, *column) for column in columns)] for name in names],
+    )
+
+
+def share_table(result: Result, group: Group) -> str:
+    """Each contestant's rate as a share of its own rate without what the workload adds."""
+
+    def cell(contestant: str, workload: Workload) -> str:
+        shares = ratios(
+            result.row(workload.name, contestant, "messages_per_s"),
+            result.row(LIVE, contestant, "messages_per_s"),
+        )
+        return _percent(spread(shares)) if shares else _why_not(result, workload, contestant)
+
+    return _grid(result, measured(result, group), cell)
+
+
+def linear_table(result: Result) -> str:
+    """Fan-out: what is delivered with many sessions, as a multiple of what is with one."""
+    workloads = [each for each in measured(result, "fan-out") if each.sessions > 1]
+    first = next((each for each in measured(result, "fan-out") if each.sessions == 1), None)
+
+    def cell(contestant: str, workload: Workload) -> str:
+        found = first and ratios(
+            result.row(workload.name, contestant, "messages_per_s"),
+            result.row(first.name, contestant, "messages_per_s"),
+        )
+        return f"{spread(found).median:.2f}×" if found else "–"
+
+    return _grid(result, workloads, cell)
+
+
+def cpu_table(result: Result) -> str:
+    """CPU microseconds a message, a row for each process."""
+    workloads = measured(result, "throughput")
+    rows = []
+    for contestant in order(name for each in workloads for name in result.samples[each.name]):
+        names = {
+            name: None
+            for each in workloads
+            for name in result.figures(each.name, contestant)
+            if name.startswith("cpu_us.")
+        }
+        for name in names:
+            found = [result.spread(each.name, contestant, name) for each in workloads]
+            cells = [f"{each.median:.2f}" if each else "–" for each in found]
+            rows.append([f"{contestant}: {name.removeprefix('cpu_us.')}", *cells])
+    return table(["", *(each.title for each in workloads)], rows)
+
+
+def memory_table(result: Result) -> str:
+    """A row for each server."""
+    columns = {
+        "idle_mib": "idle, MiB",
+        "session_kib": "per idle session, KiB",
+        "full_mib": "full, MiB",
+        "kept_mib": "of that for what is kept, MiB",
+    }
+    rows = []
+    for workload in measured(result, "memory"):
+        for contestant in order(result.samples[workload.name]):
+            figures = result.figures(workload.name, contestant)
+            servers = [
+                name.removeprefix("idle_mib.") for name in figures if name.startswith("idle_mib.")
+            ]
+            for server in servers:
+                found = [
+                    result.spread(workload.name, contestant, f"{column}.{server}")
+                    for column in columns
+                ]
+                cells = [f"{each.median:.1f}" if each else "–" for each in found]
+                rows.append([f"{contestant}: {server}", *cells])
+    return table(["", *columns.values()], rows)
+
+
+def compact(figure: float) -> str:
+    """Three digits that say something: 836k, 2.93M, 152, 0.34."""
+    for limit, unit in ((1e6, "M"), (1e4, "k")):
+        if figure >= limit:
+            scaled = figure / (1e6 if unit == "M" else 1e3)
+            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{unit}"
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
+
+
+def ranged(found: Spread) -> str:
+    return f"{compact(found.median)}{_between(found, compact)}"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def _percent(found: Spread) -> str:
+    return f"{found.median:.0%}{_between(found, '{:.0%}'.format)}"
+
+
+def _between(found: Spread, say: Callable[[float], str]) -> str:
+    """Nothing after a single round."""
+    return "" if found.low == found.high else f" ({say(found.low)}–{say(found.high)})"
+
+
+def _grid(
+    result: Result,
+    workloads: Sequence[Workload],
+    cell: Callable[[str, Workload], str],
+    shown: Callable[[str], bool] = lambda name: True,
+) -> str:
+    """A row for each contestant that is shown, a column for each workload."""
+    names = order(name for each in workloads for name in result.samples[each.name])
+    return table(
+        ["", *(each.title for each in workloads)],
+        [[name, *(cell(name, each) for each in workloads)] for name in names if shown(name)],
+    )
+
+
+def _why_not(result: Result, workload: Workload, contestant: str) -> str:
+    return "void" if contestant in result.samples[workload.name] else "–"

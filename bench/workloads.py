@@ -1,0 +1,143 @@
+"""What is measured. A workload says nothing about who is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+Kind = Literal["throughput", "catchup", "pause", "latency", "memory"]
+
+Group = Literal[
+    "throughput", "fan-out", "receipts", "latency", "catch-up", "idle sessions", "memory"
+]
+"""Workloads that share a table and a plot of the report."""
+
+LATENCY_RATE: Final = 1000
+"""Messages a second while latency is measured."""
+
+IDLE_SESSIONS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One thing to measure, in every contestant that can do it."""
+
+    name: str
+    title: str
+    group: Group
+    kind: Kind = "throughput"
+    payload_bytes: int = 100
+    """Of each message; for dicts it is what msgpack makes of them, about."""
+    dicts: bool = False
+    """Five-field dicts, encoded by the publisher's and decoded by the reader's client."""
+    topics: int = 1
+    """Messages go round them one by one."""
+    sessions: int = 1
+    """Subscriptions in the reader's process; every message goes to each of them."""
+    waiting: int = 0
+    """So many publishers at once, each waiting for its receipt before its next message; 0: one that streams."""
+    idle_sessions: int = 0
+    """Subscriptions beside the reader's, to topics in which nothing is published."""
+    most_messages: int = 2_000_000
+    """However fast a contestant is: what is published has to fit in memory."""
+    fill_messages: int = 0
+    """How many are stored before they are read back."""
+    keep_bytes: int = 0
+    """What the contestant is told to retain at the most; 0: all of it."""
+    quick: bool = False
+    """Part of `--quick`."""
+
+
+WORKLOADS: Final = (
+    Workload(name="16b", title="16 B", group="throughput", payload_bytes=16),
+    Workload(name="100b", title="100 B", group="throughput", quick=True),
+    Workload(
+        name="idle-sessions",
+        title="100 B, beside 1,000 idle sessions",
+        group="idle sessions",
+        idle_sessions=IDLE_SESSIONS,
+    ),
+    Workload(
+        name="1kib",
+        title="1 KiB",
+        group="throughput",
+        payload_bytes=KIB,
+        most_messages=1_000_000,
+        quick=True,
+    ),
+    Workload(
+        name="64kib",
+        title="64 KiB",
+        group="throughput",
+        payload_bytes=64 * KIB,
+        most_messages=16_000,
+    ),
+    Workload(
+        name="100b-1000-topics",
+        title="100 B, 1,000 topics",
+        group="throughput",
+        topics=1000,
+        quick=True,
+    ),
+    Workload(name="dicts", title="5-field dicts", group="throughput", dicts=True, quick=True),
+    Workload(name="fanout-1", title="1 session", group="fan-out", most_messages=1_000_000),
+    Workload(
+        name="fanout-10",
+        title="10 sessions",
+        group="fan-out",
+        sessions=10,
+        most_messages=200_000,
+    ),
+    Workload(
+        name="fanout-100",
+        title="100 sessions",
+        group="fan-out",
+        sessions=100,
+        most_messages=20_000,
+    ),
+    Workload(
+        name="waiting-1",
+        title="1 publisher",
+        group="receipts",
+        waiting=1,
+        most_messages=50_000,
+    ),
+    Workload(
+        name="waiting-50",
+        title="50 publishers",
+        group="receipts",
+        waiting=50,
+        most_messages=200_000,
+        quick=True,
+    ),
+    Workload(name="latency", title="1,000 messages/s", group="latency", kind="latency", quick=True),
+    Workload(
+        name="catchup-earliest",
+        title="a new session reads from the earliest",
+        group="catch-up",
+        kind="catchup",
+        fill_messages=400_000,
+    ),
+    Workload(
+        name="catchup-pause",
+        title="the reader's broker stood still",
+        group="catch-up",
+        kind="pause",
+        fill_messages=400_000,
+    ),
+    Workload(
+        name="memory",
+        title="1 KiB messages",
+        group="memory",
+        kind="memory",
+        payload_bytes=KIB,
+        idle_sessions=IDLE_SESSIONS,
+        fill_messages=100_000,
+        keep_bytes=64 * MIB,
+    ),
+)
+
+BY_NAME: Final = {workload.name: workload for workload in WORKLOADS}

@@ -62,6 +62,10 @@ class Acks:
         """Everything is due again: what was sent may not have arrived."""
         self._sent.clear()
 
+    def told_of_loss(self, node: str) -> None:
+        """The application has dealt with a gap: that is said too, where it goes on in the same place."""
+        self._sent.pop(node, None)
+
     def due(self, settled: Mapping[str, Position], known: Container[str]) -> list[Ack]:
         """The acknowledgements to send now, at most one for each node.
 

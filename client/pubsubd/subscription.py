@@ -190,7 +190,8 @@ class Subscription:
         """The application asks for what is next: it is in the inbox's hand. False when closed."""
         inbox = self._inbox
         self._unsettled = None
-        if inbox.told:
+        if inbox.told and inbox.notice is not None:
+            self._acks.told_of_loss(inbox.notice.node)
             inbox.pass_gap()
         while not self._closed:
             if inbox.messages or inbox.notice is not None:

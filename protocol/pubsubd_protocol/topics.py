@@ -90,13 +90,19 @@ class Filter:
             return True
         wanted = self._remembered.get(topic)
         if wanted is None:
-            wanted = topic in self._exact or (
-                self._wildcards is not None and self._wildcards.fullmatch(topic) is not None
-            )
+            wanted = self.matches(topic)
             if len(self._remembered) >= _REMEMBERED_TOPICS:
                 self._remembered.clear()
             self._remembered[topic] = wanted
         return wanted
+
+    def matches(self, topic: str) -> bool:
+        """The same, for whoever remembers the answer itself."""
+        return (
+            self.everything
+            or topic in self._exact
+            or (self._wildcards is not None and self._wildcards.fullmatch(topic) is not None)
+        )
 
 
 _EXACT = re.compile(r"(?!(?:.*\.)?(?:\*(?:\.|\Z)|>\Z))")

@@ -360,7 +360,8 @@ class Subscriber:
     def _consume(self, most: int) -> None:
         inbox = self._inbox
         for _ in range(most):
-            if inbox.told:
+            if inbox.told and inbox.notice is not None:
+                self._acks.told_of_loss(inbox.notice.node)
                 inbox.pass_gap()
             if not inbox.messages and inbox.notice is None and not inbox.advance():
                 self.merged, self._unhanded = self.merged + self._unhanded, 0

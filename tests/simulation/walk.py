@@ -39,7 +39,10 @@ class Walk:
         for node in opened.unknown:
             self.at.pop(node, None)
         if opened.wants is not None:
-            self._changes = [Filtered({}, opened.wants)]
+            begins = Filtered(opened.places, opened.wants)
+            # Before the places where a session goes on, its last life's filter has judged.
+            goes_on = opened.kept in (Kept.BROKER, Kept.STORED)
+            self._changes = [*self._changes, begins] if goes_on else [Filtered({}, opened.wants)]
 
     def take(self, event: Event) -> None:
         match event:

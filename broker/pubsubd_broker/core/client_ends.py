@@ -150,7 +150,7 @@ class SessionEnd:
             return
         # Everything before the change has been judged by the old patterns: say up to where that is.
         self._settle(session)
-        session.filter = changed
+        session.refilter(changed)
         self._connection.send(FilterSet(session.positions))
 
     def _settle(self, session: Session) -> None:

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 
 from pubsubd_broker.core.config import ITEM_OVERHEAD
+from pubsubd_broker.core.interest import Interest
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
@@ -64,6 +65,7 @@ class Log:
         "_waiting",
         "begin",
         "bytes",
+        "interest",
         "max_bytes",
         "max_messages",
         "messages",
@@ -84,6 +86,8 @@ class Log:
         self.segments = [Segment(epoch, lineage, offset, 0)]
         # Ordered, so that equal histories wake in an equal order.
         self._waiting: dict[Callable[[], None], None] = {}
+        self.interest = Interest()
+        """The readers that rest at the end."""
 
     @property
     def end(self) -> int:
@@ -128,15 +132,18 @@ class Log:
             self.begin += 1
             newest.first = item.next
         self.wake()
+        if isinstance(item, Entry):
+            self.interest.rouse(item.topics, self.end - 1, Position(newest.epoch, item.first))
 
     def append_gap(self, view: StreamView) -> None:
         """Marks that what comes next is `view.next` on `view`'s branch, and does not follow on what is held."""
         self._make_room(0, ITEM_OVERHEAD)
-        index = self.end
+        index, end = self.end, Position(self.newest.epoch, self.newest.next)
         self._items.append(Gap(view))
         self.bytes += ITEM_OVERHEAD
         self.segments.append(Segment(view.epoch, view.lineage, view.next, index + 1))
         self.wake()
+        self.interest.rouse_all(index, end)
 
     def continue_as(self, epoch: Epoch, lineage: Lineage) -> None:
         """The newest segment goes on unbroken under a later epoch, whose lineage contains it."""

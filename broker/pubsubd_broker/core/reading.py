@@ -30,6 +30,7 @@ from pubsubd_protocol.attach import (
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import CursorExpired, Skip, Told
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
+from pubsubd_protocol.topics import Filter
 
 
 class Source(Protocol):
@@ -64,8 +65,10 @@ class Reading:
         "_inquires",
         "_passed",
         "_proved",
+        "_rests",
         "_start",
         "acknowledged",
+        "filter",
         "gone",
         "lags",
         "source",
@@ -76,13 +79,17 @@ class Reading:
         self,
         source: Source,
         start: Position | Claim,
+        wanted: Filter,
         wake: Callable[[], None],
         *,
         tell: bool = False,
     ) -> None:
         """`tell`: the session itself does not know `start`."""
         self.source = source
+        self.filter = wanted
+        """By which it is woken; what it gets of an entry is for `pull` to say."""
         self.wake = wake
+        self._rests = False
         self.acknowledged: Position | None = None
         """Where the session begins again in its next life, if the broker keeps it."""
         self.gone = False
@@ -112,6 +119,7 @@ class Reading:
     @property
     def position(self) -> Position | None:
         """The next offset that the session needs; None while the producer has not said where it stands."""
+        self._move_along()
         return self._cursor.position if self._cursor is not None else None
 
     def introduce(self) -> Position | None:
@@ -130,11 +138,13 @@ class Reading:
     @property
     def needs(self) -> Claim:
         """What this session would present to the producer."""
-        return At(self._cursor.position) if self._cursor is not None else self._claim
+        position = self.position
+        return At(position) if position is not None else self._claim
 
     @property
     def untold(self) -> int:
         """Offsets passed without a message, of which the session has not been told."""
+        self._move_along()
         return self._cursor.untold if self._cursor is not None else 0
 
     def judge(self, view: StreamView, registered: int | None) -> None:
@@ -142,11 +152,15 @@ class Reading:
         if self._cursor is None:
             self._apply(view, resolve(self._claim, view, registered))
 
-    def lose_history(self) -> None:
-        """An earlier history of this stream is lost to the session: it is told so, and goes on where it stands."""
+    def lose_history(self, *, reads: bool) -> None:
+        """An earlier history of this stream is lost to the session: it is told so.
+
+        One that `reads` goes on where it stands; the next life of another goes on at the end.
+        """
         self.acknowledged = UNTOLD
+        self._rise()
         cursor, view = self._cursor, self.source.log.view
-        if cursor is None or cursor.position.epoch != view.epoch:
+        if not reads or cursor is None or cursor.position.epoch != view.epoch:
             self.go_on(UNTOLD)
         else:
             offset = cursor.position.offset
@@ -193,6 +207,8 @@ class Reading:
     def stop(self) -> None:
         """Nobody reads here, for now or for good."""
         self.source.log.forget(self.wake)
+        self.source.log.interest.leave(self)
+        self._rests = False
         self._index = None
         self._asked = None
         self._inquires = False
@@ -224,6 +240,8 @@ class Reading:
 
     def pull(self, choose: Choose, out: Outgoing) -> bool:
         """Writes what there is to read. Returns whether there is more; if not, `wake` tells when there is."""
+        if self._rests:
+            return False
         reading = True
         while reading and not out.full:
             if self._inbox:
@@ -237,14 +255,49 @@ class Reading:
         self._tell(out)
         if reading:
             return True
-        self.source.log.wait(self.wake)
+        if self._index is None or self._asked is not None:
+            self.source.log.wait(self.wake)
+        else:
+            self._rests = True
+            self.source.log.interest.rest(self)
         return False
+
+    def rouse(self, index: int, position: Position) -> None:
+        """It rested, and nothing before `index` was for it."""
+        assert self._cursor is not None
+        self._rests = False
+        self._index = index
+        # It may have rested inside the entry that comes: where a replica begins there.
+        if position.offset >= self._cursor.position.offset:
+            self._cursor.position = position
+        self.wake()
+
+    def refilter(self, changed: Filter) -> None:
+        """From where it stands on it wants something else."""
+        self._rise()
+        self.source.log.interest.leave(self)
+        self.filter = changed
 
     def settle(self, out: Outgoing) -> None:
         """Tells the session up to where it has passed offsets without a message."""
+        self._move_along()
         self._tell(out)
         if self._cursor is not None:
             self._cursor.settle(out)
+
+    def _move_along(self) -> None:
+        """Whoever rests stands at the end of the log, wherever that is by now."""
+        if self._rests:
+            assert self._cursor is not None
+            self._index = self.source.log.end
+            end = self.end
+            if end != self._cursor.position:
+                self._cursor.position = end
+
+    def _rise(self) -> None:
+        self._move_along()
+        self._rests = False
+        self.source.log.interest.rise(self)
 
     def _read_inbox(self, choose: Choose, out: Outgoing) -> None:
         assert self._cursor is not None

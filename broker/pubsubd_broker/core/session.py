@@ -64,7 +64,7 @@ class Session:
 
     def configure(self, subscribe: Subscribe, client_id: bytes) -> None:
         """Takes what the application wants, anew at each of its lives."""
-        self.filter = Filter(subscribe.patterns)
+        self.refilter(Filter(subscribe.patterns))
         self.start = subscribe.start
         self._without = None if subscribe.echo else client_id
         positions = subscribe.positions or {}
@@ -82,9 +82,15 @@ class Session:
             self.knows_own_loss = True
         self._acknowledged.clear()
 
+    def refilter(self, changed: Filter) -> None:
+        """From where it stands on it wants something else."""
+        self.filter = changed
+        for reading in self.readings.values():
+            reading.refilter(changed)
+
     def add(self, source: Source, start: Position | Claim, *, tell: bool = False) -> Reading:
         """Begins to read `source` at `start`. `tell`: its application does not know that place."""
-        reading = Reading(source, start, self._woken, tell=tell)
+        reading = Reading(source, start, self.filter, self._woken, tell=tell)
         if source.node in self._presented and self._acks_follow:
             reading.acknowledged = self._kept[source.node]
         if source.node in self._acknowledged:

@@ -158,7 +158,7 @@ class Sessions:
         """This node's own stream began anew with this life: such a session may have lost the end of the old one."""
         if not session.knows_own_loss:
             session.knows_own_loss = True
-            session.readings[self._node.name].lose_history()
+            session.readings[self._node.name].lose_history(reads=session.connected)
 
 
 def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:

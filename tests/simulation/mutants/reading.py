@@ -9,6 +9,7 @@ from tests.simulation.mutants.mutant import Mutant, Patch
 from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.cursor import Choose, Cursor
+from pubsubd_broker.core.interest import Interest
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.outgoing import Outgoing
@@ -149,7 +150,7 @@ def _filter_at_no_place() -> list[Patch]:
 
     def set_filter(self: SessionEnd, session: Session, frame: SetFilter) -> None:
         positions = session.positions
-        session.filter = Filter(frame.patterns)
+        session.refilter(Filter(frame.patterns))
         stood = {
             node: Position(position.epoch, max(0, position.offset - 3))
             for node, position in positions.items()
@@ -197,6 +198,34 @@ def _gone_from_the_replica() -> list[Patch]:
     return [(Reading, "inquire", inquire)]
 
 
+def _interest_outlives_filter() -> list[Patch]:
+    """Whoever changes its filter is still woken by what it wanted before, and by nothing else."""
+
+    def refilter(self: Reading, changed: Filter) -> None:
+        self._rise()
+        self.filter = changed
+
+    return [(Reading, "refilter", refilter)]
+
+
+def _resting_stands_still() -> list[Patch]:
+    """Whoever rests does not move along with the log."""
+
+    def rouse(self: Reading, index: int, position: Position) -> None:
+        original(self, self._index or 0, position)
+
+    original = Reading.rouse
+    return [(Reading, "_move_along", lambda self: None), (Reading, "rouse", rouse)]
+
+
+def _wakes_the_first_topic_only() -> list[Patch]:
+    def rouse(self: Interest, topics: str, index: int, position: Position) -> None:
+        original(self, topics.split("\n")[0], index, position)
+
+    original = Interest.rouse
+    return [(Interest, "rouse", rouse)]
+
+
 READING = (
     Mutant("gap marker dropped", 20, _marker_dropped),
     Mutant("gap marker late", 200, _marker_one_late),
@@ -211,6 +240,9 @@ READING = (
     Mutant("changed filter counts from elsewhere", 100, _filter_at_no_place),
     Mutant("directed message for everybody", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
+    Mutant("interest outlives the filter", 400, _interest_outlives_filter),
+    Mutant("whoever rests stands still", 100, _resting_stands_still),
+    Mutant("only the first topic wakes", 400, _wakes_the_first_topic_only),
     Mutant("inquiry outlives the absence", 2000, _inquiry_outlives_absence),
     Mutant("name dropped when its replica lost it", 1500, _gone_from_the_replica),
 )

@@ -12,8 +12,8 @@ from pubsubd.resume import Arrived, Event, Moved, Session
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Ack, Skip, Subscribed, Told
 from pubsubd_protocol.frames import CursorExpired as Expired
-from pubsubd_protocol.frames import Skip, Subscribed, Told
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 BORN = b"b" * 16
@@ -290,6 +290,16 @@ def test_nothing_is_acknowledged_twice() -> None:
     assert offsets(acks, {"a": at(3)}) == []
     acks.forget_sent()
     assert offsets(acks, {"a": at(3)}) == [3]
+
+
+def test_a_gap_that_was_dealt_with_is_acknowledged_though_the_place_is_the_same() -> None:
+    acks = Acks(manual=False)
+    acks.stands({"a": at(5), "b": at(5)})
+    settled = {"a": at(5), "b": at(5)}
+    assert acks.due(settled, settled) == []
+    acks.told_of_loss("a")
+    assert acks.due(settled, settled) == [Ack("a", at(5))]
+    assert acks.due(settled, settled) == []
 
 
 def test_manual_acknowledges_no_further_than_was_said_and_never_back() -> None:

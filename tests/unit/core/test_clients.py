@@ -12,6 +12,8 @@ from tests.unit.protocol.strategies import batch_of
 from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import FETCH_BYTES, MAX_OUTBOX_BYTES, PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.codec import encode
@@ -287,6 +289,43 @@ def test_a_session_that_wants_nothing_is_told_of_its_progress_once_in_a_while() 
     assert [(skip.first, skip.next) for skip in subscriber.of(Skip)] == [(0, 20)]
     net.advance(5)
     assert len(subscriber.of(Skip)) == 1
+
+
+def test_sessions_that_want_nothing_of_an_entry_are_not_touched_by_it() -> None:
+    net = pair()
+    idle = [Subscriber(net, node, f"idle.{n}") for n in range(50) for node in "ab"]
+    busy = Subscriber(net, "b", "t")
+    pulled: list[str] = []
+    pull = Session.pull
+
+    def counted(self: Session, out: Outgoing) -> bool:
+        pulled.append(self.filter.patterns[0])
+        return pull(self, out)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "pull", counted)
+        Publisher(net, "a").fill(20)
+    assert pulled == ["t"] * 20
+    assert busy.of_node("a") == [*range(20)]
+    # They stand at the end all the same, and lose nothing that is for them.
+    net.advance(2)
+    assert {subscriber.positions["a"].offset for subscriber in idle} == {20}
+    Publisher(net, "a").fill(500)
+    Publisher(net, "a").publish(topic="idle.7")
+    assert [s.of_node("a") for s in idle if s.of_node("a")] == [[520], [520]]
+
+
+def test_a_changed_filter_counts_for_one_that_rests() -> None:
+    net = pair()
+    subscriber = Subscriber(net, "b", "other")
+    publisher = Publisher(net, "a")
+    publisher.fill(3)
+    subscriber.change("t")
+    assert subscriber.filter_set is not None
+    assert subscriber.filter_set["a"].offset == 3
+    publisher.fill(2)
+    publisher.publish(topic="other")
+    assert subscriber.of_node("a") == [3, 4]
 
 
 def test_a_session_that_reads_slowly_costs_the_others_nothing_and_loses_what_the_ring_lost() -> (

@@ -33,6 +33,7 @@ from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Rea
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import CursorExpired, Frame
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
+from pubsubd_protocol.topics import Filter
 
 EXPIRED = Expired(Reason.OVERWRITTEN, 10, 7)
 
@@ -56,7 +57,7 @@ class Reader:
     @classmethod
     def of(cls, source: Source, start: Position | Claim) -> Reader:
         woken: list[int] = []
-        return cls(Reading(source, start, lambda: woken.append(1)), woken)
+        return cls(Reading(source, start, Filter((">",)), lambda: woken.append(1)), woken)
 
     def pull(self, choose: Choose = everything, budget: int = MANY) -> list[str]:
         """What one pull writes."""
@@ -667,6 +668,14 @@ def test_who_has_not_acknowledged_that_a_stream_was_unseen_is_told_of_a_loss_aga
     assert reader.reading.needs == At(UNTOLD)
 
 
+def test_a_lost_history_of_an_absent_session_is_told_to_its_next_life_first() -> None:
+    reader = Reader.of(own_stream(3), at(1))
+    reader.reading.stop()
+    reader.reading.lose_history(reads=False)
+    assert reader.reading.introduce() == UNTOLD
+    assert reader.pull() == ["state_lost -> 3"]
+
+
 def test_an_answer_to_an_earlier_life_is_ignored() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
@@ -684,7 +693,7 @@ def test_an_answer_to_an_earlier_life_is_ignored() -> None:
 def test_a_lost_history_of_its_own_node_is_told_where_it_stands_until_it_is_acknowledged() -> None:
     stream = own_stream(3)
     reader = Reader.of(stream, at(1))
-    reader.reading.lose_history()
+    reader.reading.lose_history(reads=True)
     assert reader.woken == [1]
     assert reader.pull() == ["state_lost -> 1", "entry 1..2", "entry 2..3"]
     reader.reading.rewind()

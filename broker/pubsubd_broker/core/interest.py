@@ -1,0 +1,88 @@
+"""Who is woken by what: readers that have read all that a log holds rest, until something comes that they want.
+
+A topic is matched against the filters of all readers once, not once per entry and reader. Whoever rests is not
+touched by what it does not want; it stands at the log's end all the same.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from pubsubd_protocol.positions import Position
+from pubsubd_protocol.topics import Filter
+
+REMEMBERED_TOPICS: Final = 4096
+"""Topics of which it is remembered who wants them."""
+
+
+class Follower(Protocol):
+    """A reader that can rest."""
+
+    filter: Filter
+
+    def rouse(self, index: int, position: Position) -> None:
+        """Something comes at `index` that it may want; `position` is where that begins."""
+
+
+class Interest:
+    """The readers of one log that have ever rested, and those of them that rest now."""
+
+    __slots__ = ("_by_topic", "_everything", "_resting", "_selective")
+
+    def __init__(self) -> None:
+        # Ordered, so that equal histories wake in an equal order.
+        self._everything: dict[Follower, None] = {}
+        self._selective: dict[Follower, None] = {}
+        self._resting: dict[Follower, None] = {}
+        self._by_topic: dict[str, tuple[Follower, ...]] = {}
+
+    def rest(self, follower: Follower) -> None:
+        """It has read everything."""
+        if follower.filter.everything:
+            self._everything[follower] = None
+        elif follower not in self._selective:
+            self._selective[follower] = None
+            self._by_topic.clear()
+        self._resting[follower] = None
+
+    def rise(self, follower: Follower) -> None:
+        """It reads again, for a reason of its own."""
+        self._resting.pop(follower, None)
+
+    def leave(self, follower: Follower) -> None:
+        """It is gone, or wants something else from now on."""
+        self._resting.pop(follower, None)
+        self._everything.pop(follower, None)
+        if follower in self._selective:
+            del self._selective[follower]
+            self._by_topic.clear()
+
+    def rouse(self, topics: str, index: int, position: Position) -> None:
+        """An entry of these (joined) topics has come: wakes whoever rests and may want it."""
+        if not self._resting:
+            return
+        for follower in self._everything:
+            self._wake(follower, index, position)
+        if self._selective:
+            for topic in topics.split("\n"):
+                for follower in self._wanting(topic):
+                    self._wake(follower, index, position)
+
+    def rouse_all(self, index: int, position: Position) -> None:
+        """Something has come that concerns everybody."""
+        for follower in list(self._resting):
+            self._wake(follower, index, position)
+
+    def _wake(self, follower: Follower, index: int, position: Position) -> None:
+        if follower in self._resting:
+            del self._resting[follower]
+            follower.rouse(index, position)
+
+    def _wanting(self, topic: str) -> tuple[Follower, ...]:
+        wanting = self._by_topic.get(topic)
+        if wanting is None:
+            if len(self._by_topic) >= REMEMBERED_TOPICS:
+                self._by_topic.clear()
+            wanting = tuple(f for f in self._selective if f.filter.matches(topic))
+            self._by_topic[topic] = wanting
+        return wanting

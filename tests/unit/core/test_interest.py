@@ -1,0 +1,98 @@
+"""Who rests at the end of a log, and what wakes it."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.core.builders import at
+
+from pubsubd_broker.core import interest
+from pubsubd_broker.core.interest import Interest
+from pubsubd_protocol.positions import Position
+from pubsubd_protocol.topics import Filter
+
+
+class Rester:
+    """Counts how often its filter was asked, and by what it was woken."""
+
+    def __init__(self, *patterns: str) -> None:
+        self.filter = Filter(patterns)
+        self.roused: list[tuple[int, Position]] = []
+
+    def rouse(self, index: int, position: Position) -> None:
+        self.roused.append((index, position))
+
+
+def resting(*followers: Rester) -> Interest:
+    found = Interest()
+    for follower in followers:
+        found.rest(follower)
+    return found
+
+
+def test_only_who_wants_a_topic_of_the_entry_is_woken_and_once() -> None:
+    a, b, everything = Rester("a", "a.>"), Rester("b"), Rester(">")
+    log = resting(a, b, everything)
+    log.rouse("a\na.x\nc", 7, at(5))
+    assert (a.roused, b.roused, everything.roused) == ([(7, at(5))], [], [(7, at(5))])
+
+
+def test_whoever_was_woken_sleeps_through_the_next_until_it_rests_again() -> None:
+    a = Rester("a")
+    log = resting(a)
+    log.rouse("a", 0, at(0))
+    log.rouse("a", 1, at(1))
+    assert len(a.roused) == 1
+    log.rest(a)
+    log.rouse("a", 2, at(2))
+    assert [index for index, _ in a.roused] == [0, 2]
+
+
+@pytest.mark.parametrize("end", [Interest.rise, Interest.leave])
+def test_whoever_rose_or_left_is_not_woken(end: object) -> None:
+    for follower in (Rester("a"), Rester(">")):
+        log = resting(follower)
+        end(log, follower)  # type: ignore[operator]
+        log.rouse("a", 0, at(0))
+        log.rouse_all(0, at(0))
+        assert follower.roused == []
+
+
+def test_a_gap_wakes_all_who_rest() -> None:
+    some = [Rester("a"), Rester("b"), Rester(">")]
+    resting(*some).rouse_all(3, at(9))
+    assert [rester.roused for rester in some] == [[(3, at(9))]] * 3
+
+
+def test_whoever_comes_later_counts_for_topics_that_are_known_already() -> None:
+    first, second = Rester("a"), Rester("*")
+    log = resting(first)
+    log.rouse("a", 0, at(0))
+    log.rest(second)
+    log.rouse("a", 1, at(1))
+    assert second.roused == [(1, at(1))]
+
+
+def test_a_topic_is_matched_once_however_often_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    matches = Filter.matches
+
+    def counted(self: Filter, topic: str) -> bool:
+        asked.append(topic)
+        return matches(self, topic)
+
+    monkeypatch.setattr(Filter, "matches", counted)
+    log = resting(*(Rester("never") for _ in range(10)))
+    for index in range(100):
+        log.rouse("a\nb", index, at(index))
+    assert sorted(asked) == ["a"] * 10 + ["b"] * 10
+
+
+def test_so_many_topics_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interest, "REMEMBERED_TOPICS", 10)
+    rester = Rester("t.*")
+    log = resting(rester)
+    for number in range(100):
+        log.rouse(f"t.{number}", number, at(number))
+        log.rest(rester)
+        assert len(log._by_topic) <= 10
+    assert len(rester.roused) == 100

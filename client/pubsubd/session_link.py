@@ -190,6 +190,7 @@ class SessionLink:
             raise first from None
 
     async def _connect(self) -> None:
+        asked, self._asked = self.session.subscribe(), self.session.patterns
         connection, _ = await self._dialler.dial("session", self)
         loop = asyncio.get_running_loop()
         answer = self._answer = loop.create_future()
@@ -197,8 +198,7 @@ class SessionLink:
         self._lost = loop.create_future()
         self._filters_asked = 0
         self.known.clear()
-        self._asked = self.session.patterns
-        frames: list[Frame] = [self.session.subscribe()]
+        frames: list[Frame] = [asked]
         if self.session.stood:
             # In one write: a broker that was restarted must not take what was received for what is done with.
             frames += self._sink.settled()

@@ -17,9 +17,11 @@ from pubsubd_protocol.attach import (
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.positions import (
     EPOCH_BYTES,
+    LOST,
     MAX_LINEAGE,
     Epoch,
     Lineage,
+    NamedCursor,
     Position,
     StreamView,
     is_node_name,
@@ -134,18 +136,22 @@ def check_positions(value: object) -> dict[str, Position]:
     }
 
 
-def check_named(value: object) -> dict[str, int]:
+def check_named_cursor(value: object) -> NamedCursor:
+    return LOST if value == LOST else check_int(value)
+
+
+def check_named(value: object) -> dict[str, NamedCursor]:
     return {
-        check_session_name(name): check_int(offset)
-        for name, offset in check_map(value, MAX_NAMED_SESSIONS).items()
+        check_session_name(name): check_named_cursor(cursor)
+        for name, cursor in check_map(value, MAX_NAMED_SESSIONS).items()
     }
 
 
-def check_named_moves(value: object) -> dict[str, int | None]:
+def check_named_moves(value: object) -> dict[str, NamedCursor | None]:
     moves = check_map(value, MAX_NAMED_SESSIONS).items()
     return {
-        check_session_name(name): None if offset is None else check_int(offset)
-        for name, offset in moves
+        check_session_name(name): None if cursor is None else check_named_cursor(cursor)
+        for name, cursor in moves
     }
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pubsubd_protocol.attach import Claim, Reason, Resume
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, Batch, Entry
-from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
+from pubsubd_protocol.positions import Epoch, Lineage, NamedCursor, Position, StreamView
 
 MAGIC = "pubsubd"
 VERSION = 1
@@ -159,7 +159,7 @@ class Ack:
 
     node: str
     position: Position
-    named: dict[str, int | None] = field(default_factory=dict)
+    named: dict[str, NamedCursor | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Attached:
     view: StreamView
     answer: Resume | Reason
     registered: int | None
-    named: dict[str, int] = field(default_factory=dict)
+    named: dict[str, NamedCursor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

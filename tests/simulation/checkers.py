@@ -6,12 +6,13 @@ What an alarm has to look like is in `alarms.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tests.simulation.alarms import true_alarm
 from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
 from tests.simulation.truth import NOWHERE, Place, Truth
+from tests.simulation.truth import Published as Message
 from tests.simulation.violation import Violation, refuse
 from tests.simulation.walk import Walk
 
@@ -25,6 +26,7 @@ __all__ = [
     "no_gap",
     "no_phantom",
     "nobody_stops_a_publisher",
+    "own_loss_is_told",
     "placed_as_told",
 ]
 
@@ -50,6 +52,35 @@ def no_gap(history: History, truth: Truth) -> None:
             case Moved(node, place):
                 _nothing_missing(walk, node, place)
         walk.take(event)
+
+
+def own_loss_is_told(history: History, truth: Truth) -> None:
+    """G1, of the reader's own node: if a producer knows that its name lived before its broker's present life, it is
+    told that its node's earlier history ended, in that life of the application or in a later one.
+    """
+    known: dict[str, str] = {}
+    owed = False
+    for event in history.events:
+        match event:
+            case Opened(kept=Kept.PRODUCERS, remembered=remembered, surely=surely):
+                known, owed = {}, False
+                if surely:
+                    # One that was restarted with its ring has forgotten its consumers, under a name that goes on.
+                    known = {n: p[0] for n, p in remembered.items() if not _continued(truth, n)}
+            case Opened(kept=kept) if kept is not Kept.BROKER:
+                known, owed = {}, False
+            case Lost(node=node) if node == history.node:
+                known, owed = {}, False
+            case Stands(node, place):
+                owed = owed or known.get(node) == place[0]
+        if isinstance(event, Opened):
+            owed = owed or any(known.get(n) == place[0] for n, place in event.places.items())
+    if owed and history.node is not None:
+        refuse("G1", history, history.node, "never told that its node's history ended")
+
+
+def _continued(truth: Truth, node: str) -> bool:
+    return any(truth[node].lineages.values())
 
 
 def no_phantom(history: History, truth: Truth) -> None:
@@ -145,13 +176,20 @@ def nobody_stops_a_publisher(publishes: Iterable[Published], longest_ns: int) ->
 
 
 def placed_as_told(publishes: Iterable[Published], truth: Truth) -> None:
-    """G2, for publishers: accepted is at its place, once in a life of the broker; refused is nowhere."""
+    """G2, for publishers: accepted is at its place, once in a life of the broker; refused is nowhere.
+
+    And what one publisher published stands in that order.
+    """
+    publishes = list(publishes)
+    order = {payload: i for i, publish in enumerate(publishes) for payload in publish.payloads}
     kept: dict[str, set[bytes]] = {}
     for node, stream in truth.items():
         kept[node] = set()
         for epoch, messages in stream.messages.items():
             # What an epoch took over was placed in an earlier life.
-            own = [m.payload for offset, m in messages.items() if offset >= stream.starts[epoch]]
+            placed = [m for offset, m in sorted(messages.items()) if offset >= stream.starts[epoch]]
+            own = [m.payload for m in placed]
+            _in_order(node, epoch, placed, order)
             if len(set(own)) != len(own):
                 twice = next(payload for payload in own if own.count(payload) > 1)
                 raise Violation(f"G2: {node} placed {twice!r} twice in {epoch}")
@@ -169,6 +207,16 @@ def placed_as_told(publishes: Iterable[Published], truth: Truth) -> None:
             raise Violation(
                 f"G2: {publish.publisher} was refused {publish.payloads}, the stream has it"
             )
+
+
+def _in_order(node: str, epoch: str, placed: Iterable[Message], order: Mapping[bytes, int]) -> None:
+    last: dict[bytes, int] = {}
+    for message in placed:
+        number = order.get(message.payload)
+        if number is not None:
+            if number < last.get(message.publisher, 0):
+                raise Violation(f"order: {message.payload!r} came too late in {epoch} of {node}")
+            last[message.publisher] = number
 
 
 def _begins_in_place(walk: Walk, node: str, place: Place) -> None:

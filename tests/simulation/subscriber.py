@@ -24,7 +24,7 @@ from tests.simulation.history import (
     Wants,
 )
 from tests.simulation.publisher import Publisher
-from tests.simulation.truth import Place, Published
+from tests.simulation.truth import NOWHERE, Place, Published
 
 from pubsubd.acks import Acks
 from pubsubd.codecs import RAW
@@ -47,7 +47,7 @@ from pubsubd_protocol.frames import (
     Told,
     Welcome,
 )
-from pubsubd_protocol.positions import Position, dump_positions, load_positions
+from pubsubd_protocol.positions import LOST, Position, dump_positions, load_positions
 from pubsubd_protocol.topics import Filter
 
 if TYPE_CHECKING:
@@ -254,11 +254,14 @@ class Subscriber:
                 and node != self.broker.name
             ):
                 assert producer is not None
-                self._remembered[node] = (place, producer.life)
+                lost = registered.named[self.name] == LOST
+                self._remembered[node] = (NOWHERE if lost else place, producer.life)
 
     @property
     def has_all(self) -> bool:
         at = self.history.at
+        if self._socket is None or not self._socket.wire.back.empty or self._inbox._events:
+            return False  # a notice may be on its way that moves nothing
         return all(n in at and t.latest(at[n]) == t.end for n, t in self.world.truth.items())
 
     def _connect(self, life: int) -> None:
@@ -310,7 +313,11 @@ class Subscriber:
         surely = self.world.plan.cursor_ttl_ms > 1000
         self._sees(Opened(now_ns, kept, places, remembered, wants, unknown, heard, held, surely))
         if kept is not Kept.BROKER:
-            self._born_in = self.broker.life if kept in (Kept.NOTHING, Kept.FORGOTTEN) else None
+            # A name that was forgotten may have come back from producers that had not heard of that.
+            new = kept is Kept.NOTHING or (
+                kept is Kept.FORGOTTEN and self.broker.life == self._first_life
+            )
+            self._born_in = self.broker.life if new else None
         if kept is Kept.FORGOTTEN:
             self._heard.clear()
         self._forgotten = None

@@ -16,6 +16,7 @@ from tests.simulation.checkers import (
     no_gap,
     no_phantom,
     nobody_stops_a_publisher,
+    own_loss_is_told,
     placed_as_told,
 )
 from tests.simulation.clockwork import MS, START_NS, Clockwork
@@ -84,6 +85,7 @@ class World:
         for subscriber in self.subscribers:
             history = subscriber.history
             no_gap(history, self.truth)
+            own_loss_is_told(history, self.truth)
             no_phantom(history, self.truth)
             no_duplicate(history)
             no_false_alarm(history, self.truth)

@@ -104,6 +104,10 @@ class Connection:
             self._sent_ns = now.mono_ns
         if self._stalled:
             self._take_frames(now)
+            if self.closing:
+                # There is no further pull: the last words go with this one.
+                out.buffers += self._outbox
+                self._outbox, self._outbox_bytes = [], 0
         return out.buffers
 
     def send(self, frame: Frame) -> None:

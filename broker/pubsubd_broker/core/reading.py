@@ -186,7 +186,9 @@ class Reading:
         """Nobody reads here: finds out whether it is `gone`, from the producer if the log at hand can't say."""
         if self._cursor is None or self._asked is not None:
             return
-        answer = self._answer_at_hand(self._cursor.position)
+        position = self._cursor.position
+        # What it has lost it is told when it is back; that alone is no reason to forget where it goes on elsewhere.
+        answer = Resume(0) if position == UNTOLD else self._answer_at_hand(position)
         if answer is None:
             self._inquires = self._fetch(self.needs, 0)
         else:

@@ -10,7 +10,7 @@ from pubsubd_protocol.attach import Claim, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import NamedCursor, Position
 
 
 class Replica:
@@ -33,7 +33,7 @@ class Replica:
         offset = attached.answer.offset if isinstance(attached.answer, Resume) else view.next
         self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset)
         self.origin = Position(view.epoch, attached.registered or 0)
-        self.named: Mapping[str, int] = attached.named
+        self.named: Mapping[str, NamedCursor] = attached.named
         self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
         """How to ask the producer on behalf of a session; None while the link is down."""
 

@@ -78,8 +78,6 @@ class Session:
         elif subscribe.positions is not None:
             self._kept = dict(positions)
         self._presented = self._kept | positions
-        if self.reader in self._presented:
-            self.knows_own_loss = True
         self._acknowledged.clear()
 
     def refilter(self, changed: Filter) -> None:

@@ -12,7 +12,7 @@ from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import Attached, Subscribe
-from pubsubd_protocol.positions import UNTOLD, Position
+from pubsubd_protocol.positions import LOST, UNTOLD, NamedCursor, Position
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.node import Node
@@ -47,6 +47,7 @@ class Sessions:
                     f"a session named {known.name!r} is connected to {self._node.name} already",
                 )
             known.rejoin(subscribe, client_id)
+            self._presents(known, subscribe)
             return known, True
         if subscribe.name is not None and len(self._named) >= MAX_NAMED_SESSIONS:
             raise ConnectionRefused(
@@ -55,6 +56,7 @@ class Sessions:
             )
         born_here = subscribe.positions is None or subscribe.born == self._node.life
         session = Session(self._node.name, subscribe, client_id, born_here=born_here)
+        self._presents(session, subscribe)
         for source in self._node.sources():
             session.add(source, _start(session, source, subscribe))
         self._keep(session)
@@ -83,7 +85,7 @@ class Sessions:
                 cursor = None
             elif cursor is not None:
                 # It lived before, under an earlier life of this broker, and got that far.
-                start = Position(attached.view.epoch, cursor)
+                start = _remembered(attached, cursor)
                 self._lived_before(session)
             session.add(replica, start, tell=cursor is not None).judge(
                 attached.view, attached.registered
@@ -91,32 +93,36 @@ class Sessions:
             session.wake()
         for name, cursor in attached.named.items():
             if name not in self._named and len(self._named) < MAX_NAMED_SESSIONS:
-                self._revive(name, replica, Position(attached.view.epoch, cursor))
+                self._revive(name, replica, _remembered(attached, cursor))
 
     def link_lost(self, producer: str) -> None:
         """What sessions asked of that producer will not be answered."""
         for session in self._all:
             session.readings[producer].link_lost()
-            session.wake()
 
     def lowest_need(self, producer: str) -> Claim:
         """With what a node without memory attaches: with what the session needs that is furthest behind."""
         needs = [session.needs(producer) for session in self._all]
         return min(needs, key=_depth, default=Remembered(waiting=False))
 
-    def named_cursors(self, replica: Replica) -> tuple[Collection[str], dict[str, int]]:
-        """All names, and how far each session has acknowledged this stream, where the producer can know it.
+    def named_cursors(self, replica: Replica) -> tuple[Collection[str], dict[str, NamedCursor]]:
+        """All names, and how far each session has acknowledged this stream, or that it has lost something there.
 
         By catch-up one may have come further than its broker, which only speaks for what it has.
         """
-        cursors: dict[str, int] = {}
+        cursors: dict[str, NamedCursor] = {}
+        view = replica.log.view
         for name, session in self._named.items():
             reading = session.readings.get(replica.node)
             position = reading.acknowledged if reading is not None else None
             if position is not None:
-                reach = replica.log.view.reach(position.epoch)
-                if reach is not None:
-                    cursors[name] = min(position.offset, reach)
+                reach = view.reach(position.epoch)
+                if position.epoch == view.epoch:
+                    cursors[name] = min(position.offset, view.next)
+                elif reach is not None and position.offset <= reach:
+                    cursors[name] = position.offset
+                else:
+                    cursors[name] = LOST
         return self._named.keys(), cursors
 
     def forget_old(self, ttl_ns: int, now_ns: int) -> None:
@@ -154,11 +160,22 @@ class Sessions:
         session.knows_own_loss = True
         self._keep(session)
 
+    def _presents(self, session: Session, subscribe: Subscribe) -> None:
+        """Whoever stands in an earlier history of this node's stream is told so by the attach rule."""
+        own = (subscribe.positions or {}).get(self._node.name)
+        if own is not None and own.epoch != self._node.life:
+            session.knows_own_loss = True
+
     def _lived_before(self, session: Session) -> None:
         """This node's own stream began anew with this life: such a session may have lost the end of the old one."""
         if not session.knows_own_loss:
             session.knows_own_loss = True
             session.readings[self._node.name].lose_history(reads=session.connected)
+
+
+def _remembered(attached: Attached, cursor: NamedCursor) -> Position:
+    """Where a producer remembers that a named session goes on."""
+    return UNTOLD if cursor == LOST else Position(attached.view.epoch, cursor)
 
 
 def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:

@@ -33,7 +33,7 @@ from pubsubd_protocol.frames import (
     Subscribe,
     Subscribed,
 )
-from pubsubd_protocol.positions import MAX_OFFSET, Position
+from pubsubd_protocol.positions import LOST, MAX_OFFSET, Position
 
 
 def alone(ring: int = 100, **options: Any) -> Net:
@@ -185,6 +185,20 @@ def test_of_many_questions_in_one_read_no_more_are_answered_than_are_taken() -> 
     client.read_on()
     assert client.connection.wants_more
     assert len(client.of(Report)) == 10_000
+
+
+def test_what_is_wrong_behind_answers_that_had_to_wait_is_said_behind_them() -> None:
+    net = alone()
+    client = RawClient(net, "a", "control")
+    client.stop_reading()
+    asked = 0
+    while client.connection.wants_more:
+        client.pipe.carry(client, encode(Query("status")))
+        asked += 1
+    client.pipe.carry(client, encode(Heartbeat()))
+    client.read_on()
+    assert len(client.of(Report)) == asked
+    assert client.refusal == "protocol"
 
 
 def test_how_long_answers_took_is_measured() -> None:
@@ -557,6 +571,112 @@ def test_a_session_that_resumed_by_its_own_position_is_told_of_its_nodes_loss_on
     net.advance(5)
     assert subscriber.of_node("b") == ["state_lost"]
     assert subscriber.of_node("a")[-2:] == [3, 4]
+
+
+def restarted_apart() -> Net:
+    """The same, and b has been restarted and can't reach a yet."""
+    net = acknowledged_three_of_five()
+    net.unreachable.add(("b", "a"))
+    net.start("b", peers=["a"])
+    return net
+
+
+def meet(net: Net) -> None:
+    net.unreachable.clear()
+    net.advance(5)
+
+
+def test_the_loss_of_its_own_node_is_told_though_the_connection_broke_before_that_was_known() -> (
+    None
+):
+    net = restarted_apart()
+    first = Subscriber(net, "b", session="s")
+    first.cut()
+    second = Subscriber(
+        net, "b", session="s", positions=first.positions, born=first.born, life=first.life
+    )
+    meet(net)
+    assert second.of_node("b") == ["state_lost"]
+    assert second.of_node("a") == ["told 3", 3, 4]
+
+
+def test_the_loss_of_its_own_node_is_told_though_the_application_restarted_before_that_was_known() -> (
+    None
+):
+    net = restarted_apart()
+    first = Subscriber(net, "b", session="s")
+    Publisher(net, "b").fill(2)
+    first.acknowledge("b")
+    first.cut()
+    second = Subscriber(net, "b", session="s")
+    meet(net)
+    assert second.of_node("b") == ["state_lost"]
+
+
+def test_a_named_session_that_lost_something_at_a_producer_is_told_so_though_both_are_restarted() -> (
+    None
+):
+    net = pair()
+    first = Subscriber(net, "b", session="s")
+    Publisher(net, "a").fill(5)
+    first.acknowledge("a")
+    net.advance(1)
+    first.cut()
+    net.restart("a")
+    net.advance(10)
+    Publisher(net, "a").fill(2)
+    net.advance(1)
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.named == {"s": LOST}
+    net.restart("b")
+    net.advance(10)
+    second = Subscriber(net, "b", session="s")
+    assert second.of_node("a") == ["state_lost"]
+    second.acknowledge("a")
+    net.advance(1)
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.named == {"s": 2}
+
+
+def test_a_named_session_further_than_what_its_producer_recovered_is_told_so_after_both_restart() -> (
+    None
+):
+    net = pair()
+    first = Subscriber(net, "b", session="s")
+    Publisher(net, "a").fill(5)
+    first.acknowledge("a")
+    net.advance(1)
+    first.cut()
+    before = net.nodes["a"]
+    net.stop("a")
+    a = net.start("a")
+    a.stream = Stream(
+        "a",
+        a.life,
+        ((before.life, 3),),
+        ring_messages=100,
+        ring_bytes=2**20,
+        max_message=2**20,
+    )
+    for index in range(3):
+        a.stream.log.append(before.stream.log[index])  # type: ignore[arg-type]
+    net.advance(10)
+    Publisher(net, "a").fill(2)
+    net.advance(1)
+    net.restart("b")
+    net.advance(10)
+    # The messages at 3 and 4 are others than those that it had: it must not go on at 5 of that as if nothing were.
+    assert Subscriber(net, "b", session="s").of_node("a") == ["state_lost"]
+
+
+def test_a_revived_name_is_kept_as_long_as_its_producer_holds_what_it_needs() -> None:
+    net = acknowledged_three_of_five()
+    net.start("b", peers=["a"], cursor_ttl_ns=5 * SECOND_NS)
+    net.advance(20)
+    back = Subscriber(net, "b", session="s")
+    assert (back.of_node("a"), back.of_node("b")) == ([3, 4], ["state_lost"])
 
 
 def test_a_session_that_was_dropped_is_dropped_at_the_producer_too() -> None:

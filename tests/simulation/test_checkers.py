@@ -15,6 +15,7 @@ from tests.simulation.checkers import (
     no_gap,
     no_phantom,
     nobody_stops_a_publisher,
+    own_loss_is_told,
     placed_as_told,
 )
 from tests.simulation.checkers import Published as Publish
@@ -566,3 +567,40 @@ def test_g1_a_later_life_may_begin_behind_what_was_not_for_it() -> None:
     no_gap(history(opened(), got(0, 1, 2), opened(Kept.BROKER, (E1, 5))), truth)
     skipped = history(opened(), got(0, 1), opened(Kept.BROKER, (E1, 5)))
     refuses(partial(no_gap, skipped, truth), "G1", "its next life begins at")
+
+
+# The loss of a reader's own node, and the order of publishes.
+
+
+def on_b(*events: Event | list[Event]) -> History:
+    seen = history(*events)
+    seen.node = "b"
+    return seen
+
+
+def test_g1_whoever_is_remembered_is_told_that_its_own_nodes_history_ended() -> None:
+    truth = {"a": stream(10), "b": stream(0)}
+    lives_on = opened(Kept.PRODUCERS, None, remembered={"a": (E1, 3)})
+    told_of_b = Lost("b", Reason.STATE_LOST, None, (E2, 0), 0, own=True)
+    stands = Stands("a", (E1, 3))
+    own_loss_is_told(on_b(opened(), lives_on, told_of_b, stands), truth)
+    again = opened(Kept.BROKER)
+    own_loss_is_told(on_b(opened(), lives_on, stands, again, told_of_b), truth)
+    # Nobody has met the producer that knows, or it has begun anew.
+    own_loss_is_told(on_b(opened(), lives_on), truth)
+    own_loss_is_told(on_b(opened(), lives_on, Stands("a", (E2, 0))), truth)
+    for never in (on_b(opened(), lives_on, stands), on_b(opened(), lives_on, stands, again)):
+        refuses(partial(own_loss_is_told, never, truth), "G1", "history ended")
+
+
+def test_what_one_publisher_published_out_of_order_is_refused() -> None:
+    truth = stream(0)
+    for offset, payload in enumerate((b"1", b"3", b"2")):
+        truth.publish(E1, offset, Published("t", payload, b"p", None, LATER))
+    publishes = [Publish("p", "a", (each,), None, None, False, None) for each in (b"1", b"2", b"3")]
+    refuses(partial(placed_as_told, publishes, {"a": truth}), "order", "b'2'")
+    other = stream(0)
+    for offset, payload in enumerate((b"1", b"3", b"2")):
+        publisher = b"q" if payload == b"3" else b"p"
+        other.publish(E1, offset, Published("t", payload, publisher, None, LATER))
+    placed_as_told(publishes, {"a": other})

@@ -105,18 +105,6 @@ def _starts_not_acknowledged() -> list[Patch]:
     return [(Inbox, "starts", lambda self: {})]
 
 
-def _retries_backwards() -> list[Patch]:
-    original = Outbox.disconnected
-
-    def disconnected(self: Outbox, why: str, *, turned_away: bool = False) -> None:
-        retries = len([o for o in self._in_flight if o.outcome is None])
-        original(self, why, turned_away=turned_away)
-        first = [self._pending.popleft() for _ in range(retries)]
-        self._pending.extendleft(first)
-
-    return [(Outbox, "disconnected", disconnected)]
-
-
 SDK = (
     Mutant("entry received twice is handed out twice", 100, _whole_entry_again),
     Mutant("reconnect one message back", 100, _resumes_from_the_beginning),
@@ -124,7 +112,6 @@ SDK = (
     Mutant("moves dropped", 20, _moves_dropped),
     Mutant("second notice dropped", 100, _notices_not_merged_but_dropped),
     Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
-    Mutant("retries in reverse order", 400, _retries_backwards),
     Mutant("retries renumbered", 100, _retries_renumbered),
     Mutant("acknowledged once, not at every resume", 1000, _acknowledges_once),
     Mutant("starts not acknowledged", 1000, _starts_not_acknowledged),

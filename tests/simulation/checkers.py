@@ -117,15 +117,19 @@ def no_false_alarm(history: History, truth: Truth) -> None:
     """G4: whoever is told of a loss has lost what the producer did not hold any more when the gap was made."""
     walk = Walk(history, truth)
     told: set[str] = set()
+    forgotten: set[str] = set()
     for event in history.events:
         match event:
             case Lost():
                 true_alarm(walk, event)
                 told.add(event.node)
+                forgotten.discard(event.node)
             case Opened(kept=Kept.FORGOTTEN):
                 _rightly_forgotten(walk, event)
+                forgotten = set(truth)
             case Opened():
-                _will_rightly_be_told(walk, event, told)
+                # Of a forgotten name's loss nobody was told: a producer may still remember that.
+                _will_rightly_be_told(walk, event, told | forgotten)
             case Got() | Moved() | Stands():
                 told.discard(event.node)
         walk.take(event)

@@ -138,6 +138,8 @@ class SessionEnd:
         except ConnectionRefused as refusal:
             self._connection.refuse(refusal.code, refusal.detail)
             return
+        if self.session.name is not None and not resumed:
+            self._node.sessions.names_changed(now)
         self.session.wake = self._connection.wake
         self._settled_ns = now.mono_ns
         self._connection.send(Subscribed(self.session.introduce(), self._node.life, resumed))

@@ -138,7 +138,7 @@ class Node:
             self.stream.view.oldest, self.config.cursor_ttl_ns, now.mono_ns
         ):
             self.notices.info("cursor.removed", consumer=consumer)
-        self.sessions.forget_old(self.config.cursor_ttl_ns, now.mono_ns)
+        self.sessions.forget_old(self.config.cursor_ttl_ns, now)
         warning = self._lag_warning.check(self.stream.log, self.registry, now.mono_ns)
         if warning is not None:
             self.notices.warning("ring.capacity_warning", **warning)

@@ -76,6 +76,11 @@ class Sessions:
         if session.name is not None and end is not None:
             end.named_moved(now)
 
+    def names_changed(self, now: Now) -> None:
+        """A name is new, or gone: whatever producers remember under it is no longer true."""
+        for end in self._node.producers.values():
+            end.named_moved(now)
+
     def first_contact(self, replica: Replica, attached: Attached) -> None:
         """A stream is met for the first time in this life: every session gets its place in it."""
         for session in self._all:
@@ -125,15 +130,16 @@ class Sessions:
                     cursors[name] = LOST
         return self._named.keys(), cursors
 
-    def forget_old(self, ttl_ns: int, now_ns: int) -> None:
+    def forget_old(self, ttl_ns: int, now: Now) -> None:
         """Drops named sessions that are away for longer than the time-to-live and have expired anyway."""
         for name, session in list(self._named.items()):
-            away_too_long = not session.connected and now_ns - session.left_ns > ttl_ns
-            if away_too_long and session.is_gone(now_ns, ttl_ns // 8):
+            away_too_long = not session.connected and now.mono_ns - session.left_ns > ttl_ns
+            if away_too_long and session.is_gone(now.mono_ns, ttl_ns // 8):
                 session.close()
                 del self._named[name]
                 self._all.pop(session, None)
                 self._node.notices.info("session.forgotten", session=name)
+                self.names_changed(now)
 
     @property
     def drained(self) -> bool:

@@ -19,7 +19,7 @@ from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.sessions import Sessions
 from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.frames import Attached, CursorExpired, FilterSet, SetFilter, Skip, Subscribe
+from pubsubd_protocol.frames import Attached, CursorExpired, FilterSet, SetFilter, Skip
 from pubsubd_protocol.positions import Position, StreamView
 from pubsubd_protocol.topics import Filter
 
@@ -231,28 +231,6 @@ def _own_loss_never_told() -> list[Patch]:
     return [(Sessions, "_lived_before", lambda self, session: None)]
 
 
-def _presenting_is_knowing() -> list[Patch]:
-    """Whoever presents any place in its own node's stream counts as one that knows how that began."""
-
-    def presents(self: Sessions, session: Session, subscribe: Subscribe) -> None:
-        if self._node.name in session._presented:
-            session.knows_own_loss = True
-
-    return [(Sessions, "_presents", presents)]
-
-
-def _loss_is_taken_in_unread() -> list[Patch]:
-    """What a session presents and does not acknowledge counts as acknowledged."""
-    original = Session.configure
-
-    def configure(self: Session, subscribe: Subscribe, client_id: bytes) -> None:
-        original(self, subscribe, client_id)
-        if self._acks_follow:
-            self._kept.update(subscribe.positions or {})
-
-    return [(Session, "configure", configure)]
-
-
 READING = (
     Mutant("gap marker dropped", 20, _marker_dropped),
     Mutant("gap marker late", 200, _marker_one_late),
@@ -268,8 +246,6 @@ READING = (
     Mutant("directed message for everybody", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
     Mutant("own loss never told", 400, _own_loss_never_told),
-    Mutant("presenting a place is knowing its past", 2000, _presenting_is_knowing),
-    Mutant("a loss is taken in unread", 2000, _loss_is_taken_in_unread),
     Mutant("interest outlives the filter", 400, _interest_outlives_filter),
     Mutant("whoever rests stands still", 100, _resting_stands_still),
     Mutant("only the first topic wakes", 400, _wakes_the_first_topic_only),

@@ -692,8 +692,6 @@ def test_a_session_that_was_dropped_is_dropped_at_the_producer_too() -> None:
     publisher.fill(5)
     net.heal("a", "b")
     net.advance(10)
-    publisher.publish()
-    net.advance(1)
     assert net.said("b", "session.forgotten") == [{"session": "s"}]
     found = net.nodes["a"].registry.get("b")
     assert found is not None
@@ -713,6 +711,17 @@ def test_an_absent_session_is_dropped_only_if_its_producer_lost_what_it_needs(
     back = Subscriber(net, "b", session="s")
     assert back.resumed is not overrun
     assert back.of_node("a") == ([] if overrun else [*range(100)])
+
+
+def test_a_new_session_of_an_old_name_is_known_to_its_producers_soon() -> None:
+    net = pair()
+    Publisher(net, "a").fill(3)
+    net.nodes["a"].registry.acknowledge("b", 3, {"s": LOST}, 0)
+    Subscriber(net, "b", session="s")
+    net.advance(1)
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.named == {"s": 3}
 
 
 def test_what_an_absent_session_needs_is_asked_for_without_being_sent() -> None:

@@ -27,14 +27,17 @@ class Walk:
         """When its first life began, or the one that only producers could know of."""
         self.remembered: dict[str, Place] = {}
         self.surely = True
+        self._stood: dict[str, Place] = {}
         self._changes: list[Filtered] = [Filtered({}, history.wants)]
 
     def begins(self, opened: Opened) -> None:
         """What counts from this life on; its places are taken one by one."""
         if opened.kept in (Kept.NOTHING, Kept.PRODUCERS, Kept.FORGOTTEN):
+            self.surely = opened.surely and opened.kept is not Kept.FORGOTTEN
+            # Producers that have not heard that a name was dropped may bring it back where they remember it.
+            maybe = {} if self.surely else self._stood
+            self.remembered = {**maybe, **opened.remembered}
             self.at = {}
-            self.remembered = opened.remembered
-            self.surely = opened.surely
             self.born_ns = opened.time_ns
         for node in opened.unknown:
             self.at.pop(node, None)
@@ -55,6 +58,7 @@ class Walk:
                 self.at[node] = place
             case Got(node, epoch, offset):
                 self.at[node] = (epoch, offset + 1)
+        self._stood.update(self.at)
 
     def wanted(self, node: str, branch: str, begin: int, end: int) -> list[int]:
         """The offsets in `begin..end` of `branch` whose messages are for the reader."""

@@ -109,6 +109,7 @@ def _wakes_forgotten() -> list[Patch]:
     def stop(self: Reading) -> None:
         original(self)
         self.source.log._waiting.clear()
+        self.source.log.interest._resting.clear()
 
     return [(Reading, "stop", stop)]
 

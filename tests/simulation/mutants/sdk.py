@@ -100,11 +100,6 @@ def _acknowledges_once() -> list[Patch]:
     return [(Acks, "forget_sent", lambda self: None)]
 
 
-def _starts_not_acknowledged() -> list[Patch]:
-    """The same, of streams of which the application has been handed nothing yet."""
-    return [(Inbox, "starts", lambda self: {})]
-
-
 SDK = (
     Mutant("entry received twice is handed out twice", 100, _whole_entry_again),
     Mutant("reconnect one message back", 100, _resumes_from_the_beginning),
@@ -114,5 +109,4 @@ SDK = (
     Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
     Mutant("retries renumbered", 100, _retries_renumbered),
     Mutant("acknowledged once, not at every resume", 1000, _acknowledges_once),
-    Mutant("starts not acknowledged", 1000, _starts_not_acknowledged),
 )

@@ -293,10 +293,6 @@ def _will_rightly_be_told(walk: Walk, opened: Opened, told: set[str]) -> None:
         # Of its own node's earlier history it may learn late, and by whatever its producers still know.
         if place != NOWHERE or at is None or held is None or node in told | {walk.history.node}:
             continue
-        # A resume presents what it received and acknowledges right behind. A broker that dies between the two may
-        # have said that what is not acknowledged is lost: one notice too many, at its producers' word.
-        if opened.remembered.get(node) == NOWHERE:
-            continue
         if walk.truth[node].connects(at, held[0]) and at[1] >= held[1]:
             what = f"begins nowhere, it stood at {at}, and {held} is held"
             refuse("G4", walk.history, node, what)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
+from pubsubd.errors import CursorExpired
 from pubsubd.messages import Message
+from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.errors import InvalidPosition
 from pubsubd_protocol.frames import Ack
 from pubsubd_protocol.positions import Epoch, Position
@@ -25,6 +27,8 @@ class Acks:
         self._began: dict[str, Position] = {}
         self._latest: dict[str, tuple[str, int]] = {}
         self._epochs: dict[str, list[str]] = {}
+        # The epoch of which the application knows that what was before is lost.
+        self._noticed: dict[str, Epoch] = {}
 
     def stands(self, positions: Mapping[str, Position]) -> None:
         """What the broker holds to be acknowledged when the session opens."""
@@ -58,13 +62,16 @@ class Acks:
         if self._latest.get(node) == (message.epoch, message.offset):
             del self._latest[node]
 
-    def forget_sent(self) -> None:
-        """Everything is due again: what was sent may not have arrived."""
+    def resumes(self, settled: Mapping[str, Position]) -> dict[str, Position]:
+        """What the session says as it opens again. All is due again: what was sent may not have arrived."""
         self._sent.clear()
+        return {node: self._reached(node, position) for node, position in settled.items()}
 
-    def told_of_loss(self, node: str) -> None:
-        """The application has dealt with a gap: that is said too, where it goes on in the same place."""
-        self._sent.pop(node, None)
+    def passed(self, gap: CursorExpired) -> None:
+        """The application has dealt with it: that is said too, where it goes on in the same place."""
+        self._sent.pop(gap.node, None)
+        if gap.reason is Reason.STATE_LOST:
+            self._noticed[gap.node] = Epoch(bytes.fromhex(gap.epoch))
 
     def due(self, settled: Mapping[str, Position], known: Container[str]) -> list[Ack]:
         """The acknowledgements to send now, at most one for each node.
@@ -73,13 +80,18 @@ class Acks:
         """
         acks = []
         for node, position in settled.items():
-            if self.manual and node in self._latest:
-                # The application has a message of this node that it has not acknowledged.
-                position = self._acknowledged.get(node, self._began[node])
+            position = self._reached(node, position)
             if node in known and self._sent.get(node) != position:
                 self._sent[node] = position
-                acks.append(Ack(node, position))
+                noticed = self._noticed.get(node) == position.epoch
+                acks.append(Ack(node, position, noticed=noticed))
         return acks
+
+    def _reached(self, node: str, position: Position) -> Position:
+        if self.manual and node in self._latest:
+            # The application has a message of this node that it has not acknowledged.
+            return self._acknowledged.get(node, self._began[node])
+        return position
 
 
 def _index(epochs: list[str], epoch: str) -> int:

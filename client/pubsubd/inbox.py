@@ -14,7 +14,7 @@ from pubsubd.errors import CursorExpired
 from pubsubd.messages import Message, read_messages
 from pubsubd.resume import Arrived, Event, Moved
 from pubsubd_protocol.attach import Expired as Answer
-from pubsubd_protocol.attach import merge
+from pubsubd_protocol.attach import Reason, merge
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.positions import Position
 
@@ -121,8 +121,25 @@ class Inbox:
             positions[node] = position
         return positions
 
-    def starts(self) -> dict[str, Position]:
-        """Where the application begins in streams of which it has been handed nothing yet, if that waits here."""
+    def done(self, offset: int | None) -> dict[str, Position]:
+        """What is `settled` and can be acknowledged: not where the application is yet to hear that a history is
+        lost, as it may be told of that in the place where it stands.
+        """
+        return self._without_losses(self.settled(offset))
+
+    def done_on_resume(self, offset: int | None) -> dict[str, Position]:
+        """The same, and where the application begins in streams of which it has been handed nothing yet."""
+        return self._without_losses(self._starts() | self.settled(offset))
+
+    def _without_losses(self, positions: dict[str, Position]) -> dict[str, Position]:
+        if self.notice is not None and self.notice.reason is Reason.STATE_LOST:
+            positions.pop(self.notice.node, None)
+        for event in self._events:
+            if isinstance(event, Expired) and event.reason is Reason.STATE_LOST:
+                positions.pop(event.node, None)
+        return positions
+
+    def _starts(self) -> dict[str, Position]:
         first: dict[str, Event | None] = {}
         if self.notice is not None:
             first[self.notice.node] = None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import InvalidPosition, InvalidTopic, ProtocolError
 from pubsubd_protocol.fields import MAX_SESSION_NAME, MAX_STREAMS, Wrong, check_session_name
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import Skip, Subscribe, Subscribed, Told
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import Epoch, Position
 from pubsubd_protocol.topics import Filter
 
 
@@ -62,6 +63,8 @@ class Session:
         self._start = start
         self._born: bytes | None = None
         self._echo = echo
+        # The epoch of which it was told last that what was before is lost.
+        self._began: dict[str, Epoch] = {}
 
     def change_filter(self, add: tuple[str, ...], drop: tuple[str, ...]) -> None:
         """Raises `InvalidTopic`, and then nothing has changed."""
@@ -73,12 +76,16 @@ class Session:
         """Whether the broker has opened it, now or over an earlier connection."""
         return self._born is not None
 
-    def subscribe(self) -> Subscribe:
-        """What opens the session on a new connection. Raises `InvalidPosition` if it has come to know too many
-        nodes for that.
+    def subscribe(self, acknowledged: dict[str, Position] | None = None) -> Subscribe:
+        """What opens the session on a new connection, with what a named one is done with of what it received.
+
+        Raises `InvalidPosition` if it has come to know too many nodes for that.
         """
         positions = None if self._fresh else _presentable(self.received)
-        return Subscribe(self.patterns, self._start, positions, self._born, self.name, self._echo)
+        return Subscribe(
+            *(self.patterns, self._start, positions, self._born, self.name, self._echo),
+            acknowledged,
+        )
 
     def subscribed(self, answer: Subscribed) -> list[Moved]:
         """The session stands. Returns the positions that are new to it."""
@@ -121,9 +128,14 @@ class Session:
         position = self.received[skip.node] = Position(skip.epoch, skip.next)
         return Moved(skip.node, position)
 
-    def expired(self, expired: Expired) -> Expired:
-        self.received[expired.node] = Position(expired.view.epoch, expired.view.next)
-        return expired
+    def expired(self, expired: Expired) -> Expired | None:
+        """None if the broker tells again, in the same place, of a loss that is known here."""
+        node, place = expired.node, Position(expired.view.epoch, expired.view.next)
+        again = self.received.get(node) == place and self._began.get(node) == place.epoch
+        if expired.reason is Reason.STATE_LOST:
+            self._began[node] = place.epoch
+        self.received[node] = place
+        return None if again else expired
 
     def _held(self, node: str) -> Position:
         held = self.received.get(node)

@@ -13,8 +13,8 @@ from pubsubd.unavailable import silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
-from pubsubd_protocol.frames import Ack, FilterSet, Frame, SetFilter, Skip, Subscribed, Told
 from pubsubd_protocol.frames import CursorExpired as Expired
+from pubsubd_protocol.frames import FilterSet, Frame, SetFilter, Skip, Subscribed, Told
 from pubsubd_protocol.positions import Position, dump_positions
 
 NAME_GRACE_S: Final = 5.0
@@ -33,7 +33,7 @@ class Sink(Protocol):
     def begins(self, answer: Subscribed) -> None:
         """The session stands for the first time."""
 
-    def settled(self) -> list[Ack]:
+    def acknowledged(self) -> dict[str, Position] | None:
         """What the application is done with, to be said along with what was received when it resumes."""
 
     def resumes(self) -> None:
@@ -190,7 +190,6 @@ class SessionLink:
             raise first from None
 
     async def _connect(self) -> None:
-        asked, self._asked = self.session.subscribe(), self.session.patterns
         connection, _ = await self._dialler.dial("session", self)
         loop = asyncio.get_running_loop()
         answer = self._answer = loop.create_future()
@@ -198,11 +197,10 @@ class SessionLink:
         self._lost = loop.create_future()
         self._filters_asked = 0
         self.known.clear()
-        frames: list[Frame] = [asked]
-        if self.session.stood:
-            # In one write: a broker that was restarted must not take what was received for what is done with.
-            frames += self._sink.settled()
-        connection.write([codec.encode(frame) for frame in frames])
+        # In one frame: a broker that was restarted must not take what was received for what is done with.
+        acknowledged = self._sink.acknowledged() if self.session.stood else None
+        asked, self._asked = self.session.subscribe(acknowledged), self.session.patterns
+        connection.write([codec.encode(asked)])
         try:
             async with asyncio.timeout(self._dialler.timeout_s):
                 await answer

@@ -16,7 +16,7 @@ from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
 from pubsubd.resume import Event, Session
 from pubsubd.session_link import SessionLink, Stored
-from pubsubd_protocol.frames import Ack, Subscribed
+from pubsubd_protocol.frames import Subscribed
 from pubsubd_protocol.positions import Position, dump_positions
 
 
@@ -163,13 +163,10 @@ class Subscription:
         self._inbox.begin(self._link.session.received)
         self._acks.stands(answer.positions)
 
-    def settled(self) -> list[Ack]:
+    def acknowledged(self) -> dict[str, Position] | None:
         if not self._named:
-            return []
-        # What was acknowledged last may have been lost with the connection.
-        self._acks.forget_sent()
-        settled = self._inbox.starts() | self._settled()
-        return self._acks.due(settled, self._link.session.received)
+            return None
+        return self._acks.resumes(self._inbox.done_on_resume(self._unsettled_from()))
 
     def resumes(self) -> None:
         if self._named:
@@ -191,7 +188,7 @@ class Subscription:
         inbox = self._inbox
         self._unsettled = None
         if inbox.told and inbox.notice is not None:
-            self._acks.told_of_loss(inbox.notice.node)
+            self._acks.passed(inbox.notice)
             inbox.pass_gap()
         while not self._closed:
             if inbox.messages or inbox.notice is not None:
@@ -236,16 +233,15 @@ class Subscription:
         self._acks_due = False
         if not self._named or not self._link.stands:
             return
-        acks = self._acks.due(self._settled(), self._link.known)
+        acks = self._acks.due(self._inbox.done(self._unsettled_from()), self._link.known)
         if acks:
             self._link.write([*acks])
 
-    def _settled(self) -> dict[str, Position]:
-        """Behind all that the application is done with."""
-        offset = self._inbox.messages[-1].offset if self._inbox.messages else None
+    def _unsettled_from(self) -> int | None:
+        """The first offset of the entry in hand with which the application is not done."""
         if self._unsettled is not None and not self._acks.manual:
-            offset = self._unsettled.offset
-        return self._inbox.settled(offset)
+            return self._unsettled.offset
+        return self._inbox.messages[-1].offset if self._inbox.messages else None
 
     async def _open(self) -> Self:
         async with self._opening:

@@ -113,7 +113,8 @@ def _pack_welcome(f: Welcome) -> list[object]:
 
 def _pack_subscribe(f: Subscribe) -> list[object]:
     positions = None if f.positions is None else field.pack_positions(f.positions)
-    return ["\n".join(f.patterns), f.start, positions, f.born, f.name, f.echo]
+    acknowledged = None if f.acknowledged is None else field.pack_positions(f.acknowledged)
+    return ["\n".join(f.patterns), f.start, positions, f.born, f.name, f.echo, acknowledged]
 
 
 # One row a frame: class, kind, how its fields are packed, how they are taken.
@@ -185,6 +186,7 @@ _TABLE: Final[
             f.take(field.check_maybe(field.check_epoch)),
             f.take(field.check_maybe(field.check_session_name)),
             f.take(field.check_bool),
+            f.take_or(field.check_maybe(field.check_positions), None),
         ),
     ),
     (
@@ -240,11 +242,12 @@ _TABLE: Final[
     (
         Ack,
         28,
-        lambda f: [f.node, field.pack_position(f.position), f.named],
+        lambda f: [f.node, field.pack_position(f.position), f.named, f.noticed],
         lambda f: Ack(
             f.take(field.check_node),
             f.take(field.check_position),
             f.take_or(field.check_named_moves, {}),
+            f.take_or(field.check_bool, False),
         ),
     ),
     (

@@ -85,7 +85,8 @@ class Subscribe:
     """Opens the session of this connection.
 
     `positions`: where to go on, None for a new session. `born`: the broker life in which the session
-    was first opened. `echo`: whether it wants what its own client published.
+    was first opened. `echo`: whether it wants what its own client published. `acknowledged`: for a named
+    session, how far it is done with what it received; None: with all before `positions`.
     """
 
     patterns: tuple[str, ...]
@@ -94,6 +95,7 @@ class Subscribe:
     born: bytes | None
     name: str | None
     echo: bool
+    acknowledged: dict[str, Position] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +157,13 @@ class Ack:
     """The reader needs nothing of `node`'s stream before `position`.
 
     `named`: for a peer, the positions of its named sessions that moved, None for one that is gone.
+    `noticed`: for a session, whether it has taken in that what was before this epoch is lost.
     """
 
     node: str
     position: Position
     named: dict[str, NamedCursor | None] = field(default_factory=dict)
+    noticed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,8 @@ def test_a_named_session_that_reconnected_and_then_crashed_begins_at_its_acknowl
     received = Position(last.epoch, 10)
     with RawConnection(a.socket) as reconnected:
         reconnected.greet("session")
-        again = Subscribe((">",), "earliest", {"a": received}, stands.born, "projector", True)
+        done = {"a": Position(last.epoch, 3)}
+        again = Subscribe((">",), "earliest", {"a": received}, stands.born, "projector", True, done)
         reconnected.send(encode(again))
         stands_again = reconnected.frame()
         assert isinstance(stands_again, Subscribed)

@@ -21,7 +21,7 @@ from tests.integration.steps import (
 
 import pubsubd
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.frames import Ack, Subscribe, Subscribed, Welcome
+from pubsubd_protocol.frames import Subscribe, Subscribed, Welcome
 from pubsubd_protocol.positions import Position, load_positions
 
 
@@ -42,12 +42,12 @@ def test_what_was_received_and_not_handed_out_comes_again_after_both_have_crashe
             received = load_positions(begin)
             epoch = received["a"].epoch
             received["a"] = Position(epoch, 100)
-            resumes = Subscribe((">",), "latest", received, epoch, "projector", True)
-            settled = Ack("a", Position(epoch, 8))
+            done = received | {"a": Position(epoch, 8)}
+            resumes = Subscribe((">",), "latest", received, epoch, "projector", True, done)
             with RawConnection(b.socket) as raw:
                 raw.send(hello("session"))
                 assert isinstance(raw.frame(), Welcome)
-                raw.send(encode(resumes) + encode(settled))
+                raw.send(encode(resumes))
                 assert isinstance(raw.frame(), Subscribed)
             await wait_until_async(
                 lambda: not any(s["connected"] for s in b.status()["sessions"]), DEADLINE_S

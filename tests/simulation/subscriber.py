@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tests.simulation.brokers import SimBroker
@@ -35,7 +35,6 @@ from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import (
     MAGIC,
     VERSION,
-    Ack,
     CursorExpired,
     FilterSet,
     Frame,
@@ -104,7 +103,7 @@ class Subscriber:
         self._doomed = False
         self._memory_lost = False
         # Acknowledgements on their way, and what its broker has heard of them, in this life of it.
-        self._acks_sent: deque[tuple[int, Ack]] = deque()
+        self._acks_sent: deque[tuple[int, dict[str, Place]]] = deque()
         self._heard: dict[str, Place] = {}
         self._born_in: int | None = None
         # What that was, and what producers held, as its broker dropped its name.
@@ -197,13 +196,15 @@ class Subscriber:
         match frame:
             case Welcome():
                 self._asked = session.patterns
-                socket.send(session.subscribe())
+                acknowledged = None
+                if session.stood and self.keeps == "name":
+                    acknowledged = self._acks.resumes(self._inbox.done_on_resume(self._unread()))
+                socket.send(session.subscribe(acknowledged))
                 if session.stood:
                     self.resumes += 1
-                    self._acks.forget_sent()
-                    self._acknowledge(self._inbox.starts() | self._settled(), session.received)
-                    if self.keeps == "name":
+                    if acknowledged is not None:
                         self._resuming = socket, socket.wire.out.sent
+                        self._acks_sent.append((socket.wire.out.sent, self._places(acknowledged)))
                     self._die_behind(socket)
             case Subscribed():
                 self._known = set(frame.positions)
@@ -217,10 +218,12 @@ class Subscriber:
                 self._put(session.skip(frame))
             case CursorExpired():
                 self._known.add(frame.node)
-                self._inbox.put(session.expired(frame))
-                self._unhanded += 1
-                view = frame.view
-                self._oldest[frame.node, view.epoch.hex(), view.next] = view.oldest
+                expired = session.expired(frame)
+                if expired is not None:
+                    self._inbox.put(expired)
+                    self._unhanded += 1
+                    view = frame.view
+                    self._oldest[frame.node, view.epoch.hex(), view.next] = view.oldest
             case FilterSet():
                 self._filter_set(frame)
             case Refused():
@@ -368,7 +371,7 @@ class Subscriber:
         inbox = self._inbox
         for _ in range(most):
             if inbox.told and inbox.notice is not None:
-                self._acks.told_of_loss(inbox.notice.node)
+                self._acks.passed(inbox.notice)
                 inbox.pass_gap()
             if not inbox.messages and inbox.notice is None and not inbox.advance():
                 self.merged, self._unhanded = self.merged + self._unhanded, 0
@@ -415,18 +418,21 @@ class Subscriber:
             self._stored = json.dumps(dump_positions(positions))
         elif self._open:
             # Acknowledgements are coalesced: some go out later.
-            settled = {n: at for n, at in self._settled().items() if self._chance.random() < 0.7}
-            self._acknowledge(settled, self._known)
+            done = self._inbox.done(self._unread())
+            settled = {n: at for n, at in done.items() if self._chance.random() < 0.7}
+            self._acknowledge(settled)
 
-    def _settled(self) -> dict[str, Position]:
+    def _unread(self) -> int | None:
         messages = self._inbox.messages
-        return self._inbox.settled(messages[-1].offset if messages else None)
+        return messages[-1].offset if messages else None
 
-    def _acknowledge(self, settled: Mapping[str, Position], known: Container[str]) -> None:
+    def _acknowledge(self, settled: Mapping[str, Position]) -> None:
         if self.keeps == "name" and self._socket is not None:
-            for ack in self._acks.due(settled, known):
+            for ack in self._acks.due(settled, self._known):
                 self._socket.send(ack)
-                self._acks_sent.append((self._socket.wire.out.sent, ack))
+                self._acks_sent.append(
+                    (self._socket.wire.out.sent, self._places({ack.node: ack.position}))
+                )
 
     def _is_resuming(self) -> bool:
         if self._resuming is not None:
@@ -451,8 +457,7 @@ class Subscriber:
         if self._socket is not None:
             arrived = self._socket.wire.out.arrived
             while self._acks_sent and self._acks_sent[0][0] <= arrived:
-                _, ack = self._acks_sent.popleft()
-                self._heard[ack.node] = ack.position.epoch.hex(), ack.position.offset
+                self._heard.update(self._acks_sent.popleft()[1])
 
     def _die_behind(self, resume: ClientSocket) -> None:
         if self._doomed and resume is self._socket:

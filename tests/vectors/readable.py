@@ -123,7 +123,7 @@ def _field(name: str, value: Any) -> Any:
             return Epoch(bytes.fromhex(value))
         case "position", _:
             return _position(value)
-        case "positions", _:
+        case (("positions" | "acknowledged"), _):
             return {node: _position(place) for node, place in value.items()}
         case "patterns", _:
             return tuple(value)

@@ -138,7 +138,7 @@ class SessionEnd:
         except ConnectionRefused as refusal:
             self._connection.refuse(refusal.code, refusal.detail)
             return
-        if self.session.name is not None and not resumed:
+        if self.session.name is not None:
             self._node.sessions.names_changed(now)
         self.session.wake = self._connection.wake
         self._settled_ns = now.mono_ns

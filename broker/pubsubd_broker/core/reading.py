@@ -28,8 +28,8 @@ from pubsubd_protocol.attach import (
     resolve,
 )
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.frames import CursorExpired, Skip, Told
-from pubsubd_protocol.positions import UNTOLD, Position, StreamView
+from pubsubd_protocol.frames import Ack, CursorExpired, Skip, Told
+from pubsubd_protocol.positions import UNTOLD, Epoch, Position, StreamView
 from pubsubd_protocol.topics import Filter
 
 
@@ -63,6 +63,7 @@ class Reading:
         "_inbox",
         "_index",
         "_inquires",
+        "_owes",
         "_passed",
         "_proved",
         "_rests",
@@ -72,6 +73,7 @@ class Reading:
         "gone",
         "lags",
         "source",
+        "unheard",
         "wake",
     )
 
@@ -92,6 +94,8 @@ class Reading:
         self._rests = False
         self.acknowledged: Position | None = None
         """Where the session begins again in its next life, if the broker keeps it."""
+        self.unheard: Epoch | None = None
+        """The history that it was owed from its beginning and can't have, while nobody was there to be told so."""
         self.gone = False
         """Whether the producer, when it was asked last, did not hold any more what the next life needs."""
         self.lags = False
@@ -110,6 +114,9 @@ class Reading:
         self._claim: Claim = FromStart()
         # Whether the producer is known to hold what follows on the position.
         self._proved = False
+        # Whether it is yet to say that it has taken in a loss that it was told of in place: its position is the
+        # same before and after.
+        self._owes = False
         if isinstance(start, Position):
             self._cursor = Cursor(source.node, start)
             self.acknowledged = start
@@ -159,16 +166,19 @@ class Reading:
         """
         self.acknowledged = UNTOLD
         self._rise()
-        cursor, view = self._cursor, self.source.log.view
-        if not reads or cursor is None or cursor.position.epoch != view.epoch:
-            self.go_on(UNTOLD)
+        self._owes = reads and self._stands_in_present_epoch
+        if self._owes:
+            self._expire_in_place()
         else:
-            offset = cursor.position.offset
-            stands = StreamView(view.epoch, view.lineage, min(view.oldest, offset), offset)
-            self._passed = self._passed or cursor.passed()
-            cursor.jump(cursor.position)
-            self._expire(Expired(Reason.STATE_LOST, offset, None), stands)
+            self.go_on(UNTOLD)
         self.wake()
+
+    def acknowledge(self, ack: Ack) -> None:
+        """The application is done with all before the position that it acknowledges."""
+        if ack.noticed:
+            self._owes = False
+        if not self._owes:
+            self.acknowledged = ack.position
 
     def rewind(self) -> None:
         """The application is gone; its next life begins at what it acknowledged."""
@@ -195,9 +205,16 @@ class Reading:
             self.gone = isinstance(answer, Expired)
 
     def go_on(self, position: Position) -> None:
-        """The application is back and stands at `position`, whatever it has acknowledged."""
+        """The application is back and stands at `position`, whatever it has acknowledged.
+
+        What it was told in place may not have reached it: it is told again, and knows whether it has it.
+        """
         self.rewind()
+        self.unheard = None
         self._cursor = Cursor(self.source.node, position)
+        if self._owes and self._stands_in_present_epoch:
+            self.acknowledged = UNTOLD
+            self._expire_in_place()
 
     def attend(self) -> None:
         """The application is back: what was inquired in its absence is wanted no more."""
@@ -404,9 +421,25 @@ class Reading:
                     reason, missed = Reason.UNSEEN, None
                     # Until it has acknowledged that, every further life is told of a loss again.
                     self.acknowledged = UNTOLD
+                    self.unheard = view.epoch
                 self._passed = self._passed or cursor.passed()
                 cursor.jump(Position(view.epoch, following))
                 self._expire(Expired(reason, following, missed), view)
+
+    @property
+    def _stands_in_present_epoch(self) -> bool:
+        return (
+            self._cursor is not None and self._cursor.position.epoch == self.source.log.view.epoch
+        )
+
+    def _expire_in_place(self) -> None:
+        cursor, view = self._cursor, self.source.log.view
+        assert cursor is not None
+        offset = cursor.position.offset
+        stands = StreamView(view.epoch, view.lineage, min(view.oldest, offset), offset)
+        self._passed = self._passed or cursor.passed()
+        cursor.jump(cursor.position)
+        self._expire(Expired(Reason.STATE_LOST, offset, None), stands)
 
     def _expire(self, expired: Expired, view: StreamView) -> None:
         # A second expiry before the first was told becomes one notice with it.
@@ -424,4 +457,4 @@ class Reading:
                 out.frame(self._passed)
                 self._passed = None
             out.frame(self._expired)
-            self._expired = None
+            self._expired = self.unheard = None

@@ -24,7 +24,6 @@ class Session:
 
     __slots__ = (
         "_acknowledged",
-        "_acks_follow",
         "_inquired_ns",
         "_kept",
         "_order",
@@ -68,15 +67,11 @@ class Session:
         self.start = subscribe.start
         self._without = None if subscribe.echo else client_id
         positions = subscribe.positions or {}
-        # One that reconnects presents what it has received; what it is done with of that it says in acknowledgements
-        # right behind, and of a stream without one it has not taken in the loss that it was told of. One that begins
-        # a life is done with all before its positions.
-        self._acks_follow = subscribe.born is not None
-        if self._acks_follow:
-            for node in positions:
-                self._kept.setdefault(node, UNTOLD)
-        elif subscribe.positions is not None:
-            self._kept = dict(positions)
+        if subscribe.positions is not None:
+            # One that reconnects presents what it has received, and says what of that it is done with. Of a stream
+            # that it leaves out there it has not taken in the loss that it was told of.
+            done = positions if subscribe.acknowledged is None else subscribe.acknowledged
+            self._kept = {node: done.get(node, UNTOLD) for node in positions}
         self._presented = self._kept | positions
         self._acknowledged.clear()
 
@@ -89,10 +84,9 @@ class Session:
     def add(self, source: Source, start: Position | Claim, *, tell: bool = False) -> Reading:
         """Begins to read `source` at `start`. `tell`: its application does not know that place."""
         reading = Reading(source, start, self.filter, self._woken, tell=tell)
-        if source.node in self._presented and self._acks_follow:
-            reading.acknowledged = self._kept[source.node]
-        if source.node in self._acknowledged:
-            reading.acknowledged = self._acknowledged[source.node]
+        for said in (self._kept, self._acknowledged):
+            if source.node in said:
+                reading.acknowledged = said[source.node]
         self.readings[source.node] = reading
         self._order.append(reading)
         return reading
@@ -114,8 +108,7 @@ class Session:
         for node, position in (subscribe.positions or {}).items():
             if node in self.readings:
                 reading = self.readings[node]
-                if not self._acks_follow:
-                    reading.acknowledged = position
+                reading.acknowledged = self._kept[node]
                 reading.go_on(position)
 
     def introduce(self) -> dict[str, Position]:
@@ -168,7 +161,7 @@ class Session:
             )
         self._acknowledged[ack.node] = ack.position
         if reading is not None:
-            reading.acknowledged = ack.position
+            reading.acknowledge(ack)
 
     def leave(self, now_ns: int) -> None:
         """The application is gone; what the broker keeps of the session waits for its next life."""

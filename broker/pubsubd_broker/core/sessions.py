@@ -113,13 +113,17 @@ class Sessions:
     def named_cursors(self, replica: Replica) -> tuple[Collection[str], dict[str, NamedCursor]]:
         """All names, and how far each session has acknowledged this stream, or that it has lost something there.
 
-        By catch-up one may have come further than its broker, which only speaks for what it has.
+        By catch-up one may have come further than its broker, which only speaks for what it has. Of one that was
+        owed the stream from its beginning, and has not been there to hear that it is gone, there is nothing to say:
+        it may come and know its place.
         """
         cursors: dict[str, NamedCursor] = {}
         view = replica.log.view
         for name, session in self._named.items():
             reading = session.readings.get(replica.node)
-            position = reading.acknowledged if reading is not None else None
+            if reading is None or reading.unheard == view.epoch:
+                continue
+            position = reading.acknowledged
             if position is not None:
                 reach = view.reach(position.epoch)
                 if position.epoch == view.epoch:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd.acks import Acks
@@ -28,12 +31,12 @@ def _resumes_from_the_beginning() -> list[Patch]:
     """A reconnect presents one message less than was received, and takes it again."""
     original = Session.subscribe
 
-    def subscribe(self: Session) -> Subscribe:
-        asked = original(self)
+    def subscribe(self: Session, acknowledged: dict[str, Position] | None = None) -> Subscribe:
+        asked = original(self, acknowledged)
         if asked.positions is None or self._born is None:
             return asked
         lowered = {n: Position(p.epoch, max(0, p.offset - 1)) for n, p in asked.positions.items()}
-        return Subscribe(asked.patterns, asked.start, lowered, asked.born, asked.name, asked.echo)
+        return replace(asked, positions=lowered)
 
     def entry(self: Session, entry: Entry) -> Arrived | None:
         self.received[entry.node] = Position(entry.epoch, entry.next)
@@ -46,9 +49,8 @@ def _forgets_its_birth() -> list[Patch]:
     """A reconnect looks like a resume from another life, and the other way round."""
     original = Session.subscribe
 
-    def subscribe(self: Session) -> Subscribe:
-        asked = original(self)
-        return Subscribe(asked.patterns, asked.start, None, None, asked.name, asked.echo)
+    def subscribe(self: Session, acknowledged: dict[str, Position] | None = None) -> Subscribe:
+        return replace(original(self, acknowledged), positions=None, born=None)
 
     return [(Session, "subscribe", subscribe)]
 
@@ -95,9 +97,23 @@ def _retries_renumbered() -> list[Patch]:
     return [(Outbox, "disconnected", disconnected)]
 
 
+def _resumes_done_with_all() -> list[Patch]:
+    """A resume does not say what the application is done with: a broker takes what was received for it."""
+    original = Session.subscribe
+
+    def subscribe(self: Session, acknowledged: dict[str, Position] | None = None) -> Subscribe:
+        return original(self)
+
+    return [(Session, "subscribe", subscribe)]
+
+
 def _acknowledges_once() -> list[Patch]:
-    """A resume leaves out what was acknowledged before: a broker without memory takes what was received for it."""
-    return [(Acks, "forget_sent", lambda self: None)]
+    """A resume leaves out what was acknowledged before."""
+
+    def resumes(self: Acks, settled: Mapping[str, Position]) -> dict[str, Position]:
+        return {ack.node: ack.position for ack in self.due(settled, settled)}
+
+    return [(Acks, "resumes", resumes)]
 
 
 SDK = (
@@ -108,5 +124,6 @@ SDK = (
     Mutant("second notice dropped", 100, _notices_not_merged_but_dropped),
     Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
     Mutant("retries renumbered", 100, _retries_renumbered),
+    Mutant("resume done with all that was received", 400, _resumes_done_with_all),
     Mutant("acknowledged once, not at every resume", 1000, _acknowledges_once),
 )

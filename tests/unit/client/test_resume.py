@@ -42,6 +42,21 @@ def expired(
 # What was received
 
 
+def test_a_loss_that_is_told_again_in_its_place_is_not_handed_out_twice() -> None:
+    lost = expired(5, missed=None, reason=Reason.STATE_LOST)
+    opened = session(a=at(5))
+    assert opened.expired(lost) is lost
+    assert opened.expired(lost) is None
+    opened.entry(entry(5, 0, 1))
+    in_place = expired(7, missed=None, reason=Reason.STATE_LOST)
+    assert opened.expired(in_place) is None
+    # Another place, or another history, is another loss.
+    overrun = expired(9, missed=2)
+    assert opened.expired(overrun) is overrun
+    restarted = expired(9, missed=None, epoch=OTHER_EPOCH, reason=Reason.STATE_LOST)
+    assert opened.expired(restarted) is restarted
+
+
 def test_a_fresh_session_presents_nothing_and_a_resumed_one_what_it_received() -> None:
     opened = Session(("t",), "earliest", None, "n", False)
     first = opened.subscribe()
@@ -282,13 +297,34 @@ def offsets(acks: Acks, settled: dict[str, Position]) -> list[int]:
     return [ack.position.offset for ack in acks.due(settled, settled)]
 
 
+def test_nothing_is_done_with_while_a_lost_history_waits_to_be_read() -> None:
+    lost = expired(2, missed=None, reason=Reason.STATE_LOST)
+    filled = inbox(arrived(entry(0, 0, 1)), lost, expired(4, node="b"), a=at(0), b=at(3))
+    assert filled.settled(0) == {"a": at(0), "b": at(3)}
+    assert filled.done(0) == {"b": at(3)}
+    filled.advance()
+    filled.messages.clear()
+    filled.advance()
+    assert filled.notice is not None
+    assert filled.notice.node == "a"
+    assert filled.done(None) == {"b": at(3)}
+    filled.pass_gap()
+    assert filled.done(None) == {"a": at(2), "b": at(3)}
+
+
+def test_on_a_resume_one_is_done_with_all_before_the_start_of_a_stream_not_read_yet() -> None:
+    filled = inbox(Moved("b", at(7)), arrived(entry(7, 0, node="b")), a=at(0))
+    assert filled.done(None) == {"a": at(0)}
+    assert filled.done_on_resume(None) == {"a": at(0), "b": at(7)}
+
+
 def test_nothing_is_acknowledged_twice() -> None:
     acks = Acks(manual=False)
     acks.stands({"a": at(0)})
     assert offsets(acks, {"a": at(0)}) == []
     assert offsets(acks, {"a": at(3)}) == [3]
     assert offsets(acks, {"a": at(3)}) == []
-    acks.forget_sent()
+    assert acks.resumes({"a": at(3)}) == {"a": at(3)}
     assert offsets(acks, {"a": at(3)}) == [3]
 
 
@@ -297,9 +333,30 @@ def test_a_gap_that_was_dealt_with_is_acknowledged_though_the_place_is_the_same(
     acks.stands({"a": at(5), "b": at(5)})
     settled = {"a": at(5), "b": at(5)}
     assert acks.due(settled, settled) == []
-    acks.told_of_loss("a")
+    acks.passed(CursorExpired("a", Reason.OVERWRITTEN, 2, 5, EPOCH.hex()))
     assert acks.due(settled, settled) == [Ack("a", at(5))]
     assert acks.due(settled, settled) == []
+
+
+def test_that_a_lost_history_was_dealt_with_is_said_with_every_place_behind_it() -> None:
+    acks = Acks(manual=False)
+    acks.stands({"a": at(5)})
+    acks.passed(CursorExpired("a", Reason.STATE_LOST, None, 5, EPOCH.hex()))
+    assert acks.due({"a": at(5)}, {"a"}) == [Ack("a", at(5), noticed=True)]
+    assert acks.due({"a": at(7)}, {"a"}) == [Ack("a", at(7), noticed=True)]
+    other = Position(OTHER_EPOCH, 9)
+    assert acks.due({"a": other}, {"a"}) == [Ack("a", other)]
+
+
+def test_a_resume_says_no_more_than_was_acknowledged_by_hand() -> None:
+    acks = Acks(manual=True)
+    acks.stands({"a": at(0)})
+    first, second = messages(0, 2)
+    acks.handed(first)
+    acks.handed(second)
+    assert acks.resumes({"a": at(2)}) == {"a": at(0)}
+    acks.acknowledge(first)
+    assert acks.resumes({"a": at(2)}) == {"a": at(1)}
 
 
 def test_manual_acknowledges_no_further_than_was_said_and_never_back() -> None:

@@ -399,6 +399,7 @@ class Subscriber(RawClient):
         session: str | None = None,
         echo: bool = True,
         life: bytes = b"",
+        acknowledged: dict[str, Position] | None = None,
     ) -> None:
         self.positions: dict[str, Position] = dict(positions or {})
         self.log: dict[str, list[object]] = {}
@@ -408,7 +409,9 @@ class Subscriber(RawClient):
         self.resumed = False
         self.subscribed = False
         super().__init__(net, name, "session", life=life)
-        self.send(Subscribe(patterns or (">",), start, positions, born, session, echo))
+        self.send(
+            Subscribe(patterns or (">",), start, positions, born, session, echo, acknowledged)
+        )
 
     def again(self, *patterns: str, name: str | None = None) -> Subscriber:
         """The same session over a new connection, as it would present itself."""
@@ -421,8 +424,10 @@ class Subscriber(RawClient):
             life=self.life,
         )
 
-    def acknowledge(self, node: str, position: Position | None = None) -> None:
-        self.send(Ack(node, position or self.positions[node]))
+    def acknowledge(
+        self, node: str, position: Position | None = None, *, noticed: bool = False
+    ) -> None:
+        self.send(Ack(node, position or self.positions[node], noticed=noticed))
 
     def change(self, *patterns: str) -> None:
         self.send(SetFilter(patterns))

@@ -33,7 +33,7 @@ from pubsubd_protocol.frames import (
     Subscribe,
     Subscribed,
 )
-from pubsubd_protocol.positions import LOST, MAX_OFFSET, Position
+from pubsubd_protocol.positions import LOST, MAX_OFFSET, NamedCursor, Position
 
 
 def alone(ring: int = 100, **options: Any) -> Net:
@@ -448,9 +448,7 @@ def test_a_late_acknowledgement_of_a_named_session_reaches_the_producer_by_itsel
     net.advance(5)
     subscriber.acknowledge("a")
     net.advance(0.5)
-    found = net.nodes["a"].registry.get("b")
-    assert found is not None
-    assert found.named == {"s": 3}
+    assert named(net, "a") == {"s": 3}
 
 
 def test_a_named_session_learns_on_its_return_of_streams_that_were_met_meanwhile() -> None:
@@ -474,9 +472,7 @@ def test_what_was_acknowledged_of_a_stream_not_met_again_yet_counts_when_it_is_m
     subscriber.acknowledge("a", Position(life, 4))
     net.unreachable.clear()
     net.advance(5)
-    found = net.nodes["a"].registry.get("b")
-    assert found is not None
-    assert found.named == {"s": 4}
+    assert named(net, "a") == {"s": 4}
     subscriber.cut()
     assert Subscriber(net, "b", session="s").of_node("a") == [4]
 
@@ -532,11 +528,16 @@ def acknowledged_three_of_five() -> Net:
     publisher.fill(5)
     subscriber.acknowledge("a", Position(net.nodes["a"].life, 3))
     net.advance(1)
-    found = net.nodes["a"].registry.get("b")
-    assert found is not None
-    assert found.named == {"s": 3}
+    assert named(net, "a") == {"s": 3}
     net.stop("b")
     return net
+
+
+def named(net: Net, producer: str) -> dict[str, NamedCursor]:
+    """What it remembers of `b`'s named sessions."""
+    found = net.nodes[producer].registry.get("b")
+    assert found is not None
+    return found.named
 
 
 def test_a_named_session_outlives_its_broker_by_the_producers_registry() -> None:
@@ -613,6 +614,72 @@ def test_the_loss_of_its_own_node_is_told_though_the_application_restarted_befor
     assert second.of_node("b") == ["state_lost"]
 
 
+@pytest.mark.parametrize("noticed", [False, True])
+def test_an_acknowledgement_under_way_does_not_take_in_a_loss_that_is_told_in_the_same_place(
+    noticed: bool,
+) -> None:
+    net = restarted_apart()
+    first = Subscriber(net, "b", session="s")
+    Publisher(net, "b").fill(2)
+    meet(net)
+    assert first.of_node("b")[-1] == "state_lost"
+    first.acknowledge("b", noticed=noticed)
+    first.cut()
+    second = Subscriber(net, "b", session="s")
+    assert second.of_node("b") == ([] if noticed else ["state_lost"])
+    # That has a place of its own: it went on from nowhere.
+    second.acknowledge("b", noticed=True)
+    second.cut()
+    assert Subscriber(net, "b", session="s").of_node("b") == []
+
+
+def test_a_loss_told_in_place_that_did_not_arrive_is_told_again_to_the_same_application() -> None:
+    net = restarted_apart()
+    first = Subscriber(net, "b", session="s")
+    Publisher(net, "b").fill(2)
+    held, log = dict(first.positions), list(first.log["b"])
+    first.pipe.swallow(first.connection)
+    meet(net)
+    assert first.log["b"] == log
+    first.cut()
+    second = Subscriber(
+        *(net, "b"),
+        positions=held,
+        acknowledged=held,
+        session="s",
+        born=first.born,
+        life=first.life,
+    )
+    assert second.of_node("b") == ["state_lost"]
+    second.cut()
+    # It was received, and its application died before it had read it.
+    assert Subscriber(net, "b", session="s").of_node("b") == ["state_lost"]
+
+
+def test_what_a_session_received_and_is_not_done_with_comes_again_after_both_have_crashed() -> None:
+    net = acknowledged_three_of_five()
+    net.unreachable.add(("b", "a"))
+    net.start("b", peers=["a"])
+    life = net.nodes["a"].life
+    received, done = {"a": Position(life, 5)}, {"a": Position(life, 4)}
+    old = net.new_epoch()
+    Subscriber(net, "b", session="s", positions=received, acknowledged=done, born=old).cut()
+    meet(net)
+    assert Subscriber(net, "b", session="s").of_node("a") == [4]
+
+
+def test_of_a_stream_that_a_session_is_not_done_with_anywhere_its_next_life_is_told_of_a_loss() -> (
+    None
+):
+    net = acknowledged_three_of_five()
+    received = {"a": Position(net.nodes["a"].life, 5)}
+    net.start("b", peers=["a"])
+    net.advance(1)
+    old = net.new_epoch()
+    Subscriber(net, "b", session="s", positions=received, acknowledged={}, born=old).cut()
+    assert Subscriber(net, "b", session="s").of_node("a") == ["state_lost"]
+
+
 def test_a_named_session_that_lost_something_at_a_producer_is_told_so_though_both_are_restarted() -> (
     None
 ):
@@ -626,18 +693,14 @@ def test_a_named_session_that_lost_something_at_a_producer_is_told_so_though_bot
     net.advance(10)
     Publisher(net, "a").fill(2)
     net.advance(1)
-    found = net.nodes["a"].registry.get("b")
-    assert found is not None
-    assert found.named == {"s": LOST}
+    assert named(net, "a") == {"s": LOST}
     net.restart("b")
     net.advance(10)
     second = Subscriber(net, "b", session="s")
     assert second.of_node("a") == ["state_lost"]
     second.acknowledge("a")
     net.advance(1)
-    found = net.nodes["a"].registry.get("b")
-    assert found is not None
-    assert found.named == {"s": 2}
+    assert named(net, "a") == {"s": 2}
 
 
 def test_a_named_session_further_than_what_its_producer_recovered_is_told_so_after_both_restart() -> (
@@ -679,6 +742,35 @@ def test_a_revived_name_is_kept_as_long_as_its_producer_holds_what_it_needs() ->
     assert (back.of_node("a"), back.of_node("b")) == ([3, 4], ["state_lost"])
 
 
+def test_a_producer_hears_of_a_loss_that_it_did_not_know_of_only_when_the_session_has_been_told() -> (
+    None
+):
+    # c knows nothing of the name that a remembers, and holds its own stream's beginning no more.
+    net = acknowledged_three_of_five()
+    net.start("c", ring_messages=2)
+    Publisher(net, "c").fill(5)
+    net.start("b", peers=["a", "c"])
+    net.advance(1)
+    assert named(net, "c") == {}
+    back = Subscriber(net, "b", session="s")
+    assert back.of_node("c") == ["unseen"]
+    net.advance(1)
+    assert named(net, "c") == {"s": LOST}
+    back.acknowledge("c")
+    net.advance(1)
+    assert named(net, "c") == {"s": 5}
+
+
+def test_a_session_that_comes_and_knows_its_place_is_told_to_its_producers_at_once() -> None:
+    net = acknowledged_three_of_five()
+    net.start("b", peers=["a"])
+    net.advance(1)
+    here = {"a": Position(net.nodes["a"].life, 4)}
+    Subscriber(net, "b", session="s", positions=here, born=net.new_epoch(), acknowledged=here)
+    net.advance(1)
+    assert named(net, "a") == {"s": 4}
+
+
 def test_a_session_that_was_dropped_is_dropped_at_the_producer_too() -> None:
     net = alone(ring=4)
     net.start("b", peers=["a"], cursor_ttl_ns=5 * SECOND_NS)
@@ -693,9 +785,7 @@ def test_a_session_that_was_dropped_is_dropped_at_the_producer_too() -> None:
     net.heal("a", "b")
     net.advance(10)
     assert net.said("b", "session.forgotten") == [{"session": "s"}]
-    found = net.nodes["a"].registry.get("b")
-    assert found is not None
-    assert found.named == {}
+    assert named(net, "a") == {}
 
 
 @pytest.mark.parametrize("overrun", [False, True])
@@ -719,9 +809,7 @@ def test_a_new_session_of_an_old_name_is_known_to_its_producers_soon() -> None:
     net.nodes["a"].registry.acknowledge("b", 3, {"s": LOST}, 0)
     Subscriber(net, "b", session="s")
     net.advance(1)
-    found = net.nodes["a"].registry.get("b")
-    assert found is not None
-    assert found.named == {"s": 3}
+    assert named(net, "a") == {"s": 3}
 
 
 def test_what_an_absent_session_needs_is_asked_for_without_being_sent() -> None:
@@ -755,9 +843,7 @@ def test_a_named_session_that_came_further_than_its_broker_is_remembered_as_far_
     first.positions["a"] = Position(replica.log.newest.epoch, 5)
     first.acknowledge("a")
     net.advance(1)
-    found = net.nodes["a"].registry.get("b")
-    assert found is not None
-    assert found.named == {"s": 3}
+    assert named(net, "a") == {"s": 3}
 
 
 def test_more_moves_of_named_sessions_than_a_frame_takes_are_told_in_turns() -> None:

@@ -42,7 +42,13 @@ SAMPLES: dict[str, frames.Frame] = {
     "Receipt": frames.Receipt(8, EPOCH, 300),
     "Rejected": frames.Rejected(8, "too_large", "a message is 2000 bytes", 2000, 1000),
     "Subscribe": frames.Subscribe(
-        ("orders.>", "rooms.*"), "latest", {"node-a": AT_300}, EPOCH, "projector", False
+        ("orders.>", "rooms.*"),
+        "latest",
+        {"node-a": AT_300},
+        EPOCH,
+        "projector",
+        False,
+        {"node-a": Position(EPOCH, 298)},
     ),
     "Subscribed": frames.Subscribed({"node-a": AT_300}, EPOCH, True),
     "SetFilter": frames.SetFilter(("orders.>",)),
@@ -51,7 +57,7 @@ SAMPLES: dict[str, frames.Frame] = {
     "Entry": placed(),
     "Skip": frames.Skip("node-a", EPOCH, 303, 310),
     "CursorExpired": frames.CursorExpired("node-a", Reason.OVERWRITTEN, 37, VIEW),
-    "Ack": frames.Ack("node-a", AT_300, {"projector": 290, "gone": None}),
+    "Ack": frames.Ack("node-a", AT_300, {"projector": 290, "gone": None}, True),
     "Attach": frames.Attach(At(AT_300)),
     "Attached": frames.Attached(VIEW, Resume(300), 299, {"projector": 290}),
     "Fetch": frames.Fetch(5, Remembered(waiting=True), 65_536),

@@ -112,7 +112,8 @@ OPTIONAL = {
     "Hello": 1,
     "Welcome": 1,
     "Rejected": 2,
-    "Ack": 1,
+    "Subscribe": 1,
+    "Ack": 2,
     "Attached": 1,
     "Heartbeat": 1,
     "Query": 1,
@@ -135,7 +136,7 @@ def test_optional_fields_may_be_missing_and_no_others(name: str) -> None:
 def test_missing_optional_fields_have_their_defaults() -> None:
     assert decode_fields([34]) == frames.Heartbeat(None)
     assert decode_fields([40, "status"]) == frames.Query("status", None)
-    assert decode_fields([28, "a", [EPOCH, 300]]) == frames.Ack("a", AT_300, {})
+    assert decode_fields([28, "a", [EPOCH, 300]]) == frames.Ack("a", AT_300, {}, False)
     assert decode_fields([12, 1, "unknown", ""]) == frames.Rejected(1, "unknown", "", None, None)
 
 
@@ -437,7 +438,9 @@ def test_a_reader_of_as_many_streams_as_allowed_passes(name: str) -> None:
     positions = {f"{'n' * 59}{i:05}": AT_300 for i in range(MAX_STREAMS)}
     topics = tuple(f"{'t' * 250}{i:05}" for i in range(1024))
     by_name: dict[str, frames.Frame] = {
-        "Subscribe": frames.Subscribe(topics, "latest", positions, EPOCH, "x" * 128, True),
+        "Subscribe": frames.Subscribe(
+            topics, "latest", positions, EPOCH, "x" * 128, True, positions
+        ),
         "Subscribed": frames.Subscribed(positions, EPOCH, True),
         "FilterSet": frames.FilterSet(positions),
     }

@@ -24,7 +24,6 @@ class Acks:
         self.manual = manual
         self._sent: dict[str, Position] = {}
         self._acknowledged: dict[str, Position] = {}
-        self._began: dict[str, Position] = {}
         self._latest: dict[str, tuple[str, int]] = {}
         self._epochs: dict[str, list[str]] = {}
         # The epoch of which the application knows that what was before is lost.
@@ -40,9 +39,10 @@ class Acks:
         if message.epoch not in epochs:
             epochs.append(message.epoch)
             del epochs[:-REMEMBERED_EPOCHS]
-        if message.node not in self._began:
+        if message.node not in self._latest:
+            # Whatever came before it is done with.
             epoch = Epoch(bytes.fromhex(message.epoch))
-            self._began[message.node] = Position(epoch, message.offset)
+            self._acknowledged[message.node] = Position(epoch, message.offset)
         self._latest[message.node] = (message.epoch, message.offset)
 
     def acknowledge(self, message: Message) -> None:
@@ -90,7 +90,7 @@ class Acks:
     def _reached(self, node: str, position: Position) -> Position:
         if self.manual and node in self._latest:
             # The application has a message of this node that it has not acknowledged.
-            return self._acknowledged.get(node, self._began[node])
+            return self._acknowledged[node]
         return position
 
 

@@ -30,6 +30,7 @@ from pubsubd.acks import Acks
 from pubsubd.codecs import RAW
 from pubsubd.errors import CursorExpired as Notice
 from pubsubd.inbox import Inbox
+from pubsubd.messages import Message
 from pubsubd.resume import Event, Session
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import (
@@ -86,6 +87,10 @@ class Subscriber:
         self._patterns = patterns
         self._echo = mute is None
         self._start = start
+        # Of its own, so that whether it acknowledges by hand changes nothing else of a plan.
+        self._hand = world.chance("hand", name)
+        self._manual = self._hand.random() < 0.3
+        self._handed: Message | None = None
         self._pace_ms = pace_ms
         self._appetite = appetite
         self._paused = False
@@ -123,7 +128,8 @@ class Subscriber:
         self._open = False
         self._changing = False
         self._known: set[str] = set()
-        self._acks = Acks(manual=False)
+        self._acks = Acks(manual=self._manual)
+        self._handed = None
         # What the session's filter was as it was opened, and those that are not answered yet.
         self._asked = self._patterns
         self._filters: deque[tuple[str, ...]] = deque()
@@ -383,6 +389,9 @@ class Subscriber:
                 inbox.told = True
             else:
                 message = inbox.messages.pop()
+                if self._manual:
+                    self._handed = message
+                    self._acks.handed(message)
                 self._sees(
                     Got(message.node, message.epoch, message.offset, message.topic, message.raw)
                 )
@@ -417,6 +426,8 @@ class Subscriber:
         if self.keeps == "position":
             self._stored = json.dumps(dump_positions(positions))
         elif self._open:
+            if self._handed is not None and self._hand.random() < 0.5:
+                self._acks.acknowledge(self._handed)
             # Acknowledgements are coalesced: some go out later.
             done = self._inbox.done(self._unread())
             settled = {n: at for n, at in done.items() if self._chance.random() < 0.7}

@@ -103,6 +103,12 @@ class Log:
         """What the newest segment holds."""
         return self.segments[-1].view
 
+    @property
+    def front(self) -> Position:
+        """The position of a reader that has read all that is at hand."""
+        newest = self.segments[-1]
+        return Position(newest.epoch, newest.next)
+
     def __getitem__(self, index: int) -> Item:
         item = self._items[self._head + index - self.begin]
         assert item is not None, "an index below `begin` is checked for by the reader"
@@ -138,12 +144,12 @@ class Log:
     def append_gap(self, view: StreamView) -> None:
         """Marks that what comes next is `view.next` on `view`'s branch, and does not follow on what is held."""
         self._make_room(0, ITEM_OVERHEAD)
-        index, end = self.end, Position(self.newest.epoch, self.newest.next)
+        index, front = self.end, self.front
         self._items.append(Gap(view))
         self.bytes += ITEM_OVERHEAD
         self.segments.append(Segment(view.epoch, view.lineage, view.next, index + 1))
         self.wake()
-        self.interest.rouse_all(index, end)
+        self.interest.rouse_all(index, front)
 
     def continue_as(self, epoch: Epoch, lineage: Lineage) -> None:
         """The newest segment goes on unbroken under a later epoch, whose lineage contains it."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from pubsubd_broker.core.config import FETCH_BYTES
 from pubsubd_broker.core.cursor import Choose, Cursor, Stop, read
-from pubsubd_broker.core.log import Gap, Log
+from pubsubd_broker.core.log import Gap
 from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.pending import Pending
+from pubsubd_broker.core.source import Source, answer_at_hand
 from pubsubd_protocol.attach import (
     Answer,
     At,
@@ -24,32 +25,12 @@ from pubsubd_protocol.attach import (
     FromStart,
     Reason,
     Resume,
-    merge,
     resolve,
 )
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.frames import Ack, CursorExpired, Skip, Told
+from pubsubd_protocol.frames import Ack, Skip
 from pubsubd_protocol.positions import UNTOLD, Epoch, Position, StreamView
 from pubsubd_protocol.topics import Filter
-
-
-class Source(Protocol):
-    """A stream as a session sees it: the log at hand, and somebody who answers for the producer."""
-
-    @property
-    def node(self) -> str: ...
-
-    @property
-    def log(self) -> Log: ...
-
-    def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
-        """The producer's answer, if it can be had here and now."""
-
-    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
-        """Has the producer asked for up to `budget` bytes, and `reading.fetched` called.
-
-        False if it can't be asked now.
-        """
 
 
 class Reading:
@@ -59,15 +40,13 @@ class Reading:
         "_asked",
         "_claim",
         "_cursor",
-        "_expired",
         "_inbox",
         "_index",
         "_inquires",
         "_owes",
-        "_passed",
+        "_pending",
         "_proved",
         "_rests",
-        "_start",
         "acknowledged",
         "filter",
         "gone",
@@ -105,11 +84,7 @@ class Reading:
         self._index: int | None = None
         # The claim on which the producer's answer is under way: any other answer is late.
         self._asked: Claim | None = None
-        # What is to be told next, in this order: where the session stands in a stream that is new to it, up to
-        # where nothing was for it, that it expired.
-        self._start: Position | None = start if tell and isinstance(start, Position) else None
-        self._passed: Skip | None = None
-        self._expired: CursorExpired | None = None
+        self._pending = Pending(source.node)
         self._cursor: Cursor | None = None
         self._claim: Claim = FromStart()
         # Whether the producer is known to hold what follows on the position.
@@ -120,6 +95,8 @@ class Reading:
         if isinstance(start, Position):
             self._cursor = Cursor(source.node, start)
             self.acknowledged = start
+            if tell:
+                self._pending.begins(start)
         else:
             self._claim = start
 
@@ -131,16 +108,10 @@ class Reading:
 
     def introduce(self) -> Position | None:
         """What the session is told of its position as it opens; None if it has to be told otherwise."""
-        if self._start is not None:
-            start, self._start = self._start, None
+        start = self._pending.take_start()
+        if start is not None:
             return start
-        return self.position if self._expired is None else None
-
-    @property
-    def end(self) -> Position:
-        """The position of a reader that has read all that is at hand."""
-        newest = self.source.log.newest
-        return Position(newest.epoch, newest.next)
+        return None if self._pending.expired else self.position
 
     @property
     def needs(self) -> Claim:
@@ -183,7 +154,7 @@ class Reading:
     def rewind(self) -> None:
         """The application is gone; its next life begins at what it acknowledged."""
         self.stop()
-        self._start = self._passed = self._expired = None
+        self._pending.clear()
         self._proved = self.gone = False
         if self.acknowledged is not None:
             self._cursor = Cursor(self.source.node, self.acknowledged)
@@ -198,7 +169,7 @@ class Reading:
             return
         position = self._cursor.position
         # What it has lost it is told when it is back; that alone is no reason to forget where it goes on elsewhere.
-        answer = Resume(0) if position == UNTOLD else self._answer_at_hand(position)
+        answer = Resume(0) if position == UNTOLD else answer_at_hand(self.source, position)
         if answer is None:
             self._inquires = self._fetch(self.needs, 0)
         else:
@@ -309,9 +280,9 @@ class Reading:
         if self._rests:
             assert self._cursor is not None
             self._index = self.source.log.end
-            end = self.end
-            if end != self._cursor.position:
-                self._cursor.position = end
+            front = self.source.log.front
+            if front != self._cursor.position:
+                self._cursor.position = front
 
     def _rise(self) -> None:
         self._move_along()
@@ -354,20 +325,6 @@ class Reading:
         # The producer still held what this session needs when the gap was made: it may hold it yet.
         return self._fetch(claim, FETCH_BYTES)
 
-    def _answer_at_hand(self, position: Position) -> Answer | None:
-        """What can be said here of going on at `position`; None if the producer has to be asked elsewhere."""
-        log = self.source.log
-        index = log.locate(position)
-        if index is None:
-            here = self.source.answer(At(position))
-            return here[1] if here is not None else None
-        item = log[index] if index < log.end else None
-        if not isinstance(item, Gap):
-            return Resume(position.offset)
-        answer = resolve(At(position), item.view)
-        # A gap of the replica, not of this session: the producer may hold it yet.
-        return answer if isinstance(answer, Expired) else None
-
     def _find(self) -> bool:
         """Finds the position in the log at hand, or has the producer answer. Returns whether to go on."""
         if self._locate():
@@ -399,8 +356,8 @@ class Reading:
         # By catch-up the session has come further than its broker; the replica will come there too.
         if self._cursor is None or not self._proved:
             return False
-        newest, position = self.source.log.newest, self._cursor.position
-        return newest.epoch == position.epoch and position.offset > newest.next
+        front, position = self.source.log.front, self._cursor.position
+        return front.epoch == position.epoch and position.offset > front.offset
 
     def _apply(self, view: StreamView, answer: Answer) -> None:
         """Takes the producer's answer: a place to go on, or an expiry to be told before anything else."""
@@ -408,53 +365,37 @@ class Reading:
         match answer:
             case Resume(offset):
                 if cursor is None:
-                    self._start = self.acknowledged = Position(view.epoch, offset)
-                    self._cursor = Cursor(self.source.node, self._start)
+                    start = self.acknowledged = Position(view.epoch, offset)
+                    self._cursor = Cursor(self.source.node, start)
+                    self._pending.begins(start)
                 else:
                     cursor.position = Position(view.epoch, offset)
             case Expired(reason, following, missed):
                 if cursor is None:
                     # It was never told of this stream: whatever the reason, what it lost is unseen.
-                    cursor = self._cursor = Cursor(
-                        self.source.node, Position(view.epoch, following)
-                    )
+                    self._cursor = Cursor(self.source.node, Position(view.epoch, following))
                     reason, missed = Reason.UNSEEN, None
                     # Until it has acknowledged that, every further life is told of a loss again.
                     self.acknowledged = UNTOLD
                     self.unheard = view.epoch
-                self._passed = self._passed or cursor.passed()
-                cursor.jump(Position(view.epoch, following))
                 self._expire(Expired(reason, following, missed), view)
 
     @property
     def _stands_in_present_epoch(self) -> bool:
-        return (
-            self._cursor is not None and self._cursor.position.epoch == self.source.log.view.epoch
-        )
+        epoch = self.source.log.view.epoch
+        return self._cursor is not None and self._cursor.position.epoch == epoch
 
     def _expire_in_place(self) -> None:
-        cursor, view = self._cursor, self.source.log.view
-        assert cursor is not None
-        offset = cursor.position.offset
+        assert self._cursor is not None
+        offset, view = self._cursor.position.offset, self.source.log.view
         stands = StreamView(view.epoch, view.lineage, min(view.oldest, offset), offset)
-        self._passed = self._passed or cursor.passed()
-        cursor.jump(cursor.position)
         self._expire(Expired(Reason.STATE_LOST, offset, None), stands)
 
     def _expire(self, expired: Expired, view: StreamView) -> None:
-        # A second expiry before the first was told becomes one notice with it.
-        earlier = self._expired
-        if earlier is not None:
-            expired = merge(Expired(earlier.reason, earlier.view.next, earlier.missed), expired)
-        self._expired = CursorExpired(self.source.node, expired.reason, expired.missed, view)
+        assert self._cursor is not None
+        self._pending.expires(expired, view, self._cursor.passed())
+        self._cursor.jump(Position(view.epoch, expired.next))
 
     def _tell(self, out: Outgoing) -> None:
-        if self._start is not None:
-            out.frame(Told(self.source.node, self._start))
-            self._start = None
-        if self._expired is not None:
-            if self._passed is not None:
-                out.frame(self._passed)
-                self._passed = None
-            out.frame(self._expired)
-            self._expired = self.unheard = None
+        if self._pending.tell(out):
+            self.unheard = None

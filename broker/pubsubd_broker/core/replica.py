@@ -46,8 +46,7 @@ class Replica:
     @property
     def registration(self) -> Position:
         """What this node presents when it attaches: it holds everything before this."""
-        newest = self.log.newest
-        return Position(newest.epoch, newest.next)
+        return self.log.front
 
     def attached(self, attached: Attached) -> None:
         """The producer's answer to the registration: go on, or a gap at this place."""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from pubsubd_broker.core.config import SKIP_MESSAGES
 from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_broker.core.reading import Reading, Source
+from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.source import Source
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
@@ -208,7 +209,9 @@ class Session:
     @property
     def drained(self) -> bool:
         """Whether it has read all that is at hand."""
-        return all(reading.position == reading.end for reading in self.readings.values())
+        return all(
+            reading.position == reading.source.log.front for reading in self.readings.values()
+        )
 
     @property
     def untold(self) -> bool:

@@ -193,8 +193,7 @@ def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> 
     if subscribe.positions is None:
         if subscribe.start == "earliest":
             return Earliest()
-        newest = source.log.newest
-        return Position(newest.epoch, newest.next)
+        return source.log.front
     position = subscribe.positions.get(source.node)
     if position is not None:
         return position

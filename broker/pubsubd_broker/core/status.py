@@ -244,8 +244,9 @@ def _session(session: Session) -> SessionStatus:
         "connected": session.connected,
         "positions": dump_positions(session.positions),
         "lag_messages": {
-            name: reading.end.offset - reading.position.offset
+            name: reading.source.log.front.offset - reading.position.offset
             for name, reading in session.readings.items()
-            if reading.position is not None and reading.position.epoch == reading.end.epoch
+            if reading.position is not None
+            and reading.position.epoch == reading.source.log.front.epoch
         },
     }

@@ -13,6 +13,7 @@ from pubsubd_broker.core.interest import Interest
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.pending import Pending
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
@@ -37,9 +38,10 @@ def _marker_one_late() -> list[Patch]:
     """The notice is told behind the first messages after the gap."""
 
     def read_log(self: Reading, choose: Choose, out: Outgoing) -> bool:
-        expired, self._expired = self._expired, None
+        pending = self._pending
+        expired, pending._expired = pending._expired, None
         more = original(self, choose, out)
-        self._expired = self._expired or expired
+        pending._expired = pending._expired or expired
         return more
 
     original = Reading._read_log
@@ -58,7 +60,7 @@ def _marker_for_those_beyond() -> list[Patch]:
                 reading, view = session.readings[end.producer], attached.view
                 at = reading.position
                 if at is not None and at.epoch == view.epoch and at.offset >= view.next:
-                    reading._expire(answer, view)
+                    reading._pending.expires(answer, view, None)
         return replica
 
     overrun = Node.registration_expired
@@ -69,7 +71,8 @@ def _marker_for_those_beyond() -> list[Patch]:
             reading, view = session.readings[producer], expired.view
             at = reading.position
             if at is not None and at.epoch == view.epoch and at.offset >= view.next:
-                reading._expire(Expired(expired.reason, view.next, expired.missed), view)
+                told = Expired(expired.reason, view.next, expired.missed)
+                reading._pending.expires(told, view, None)
 
     return [
         (Node, "producer_attached", producer_attached),
@@ -78,10 +81,11 @@ def _marker_for_those_beyond() -> list[Patch]:
 
 
 def _second_expiry_replaces_first() -> list[Patch]:
-    def expire(self: Reading, expired: Expired, view: StreamView) -> None:
-        self._expired = CursorExpired(self.source.node, expired.reason, expired.missed, view)
+    def expires(self: Pending, expired: Expired, view: StreamView, passed: Skip | None) -> None:
+        self._passed = self._passed or passed
+        self._expired = CursorExpired(self._node, expired.reason, expired.missed, view)
 
-    return [(Reading, "_expire", expire)]
+    return [(Pending, "expires", expires)]
 
 
 def _late_answer_accepted() -> list[Patch]:
@@ -141,6 +145,7 @@ def _filter_before_marker() -> list[Patch]:
         if session.filter.everything:
             original(self, expired, view)
         elif self._cursor is not None:
+            self._cursor.jump(Position(view.epoch, expired.next))
             self._cursor.told = min(self._cursor.told, view.oldest)
 
     return [(Reading, "_expire", expire)]

@@ -9,6 +9,7 @@ from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd.acks import Acks
 from pubsubd.inbox import Inbox
+from pubsubd.messages import Message
 from pubsubd.outbox import Outbox
 from pubsubd.resume import Arrived, Event, Moved, Session
 from pubsubd_protocol.entries import Entry
@@ -116,6 +117,19 @@ def _acknowledges_once() -> list[Patch]:
     return [(Acks, "resumes", resumes)]
 
 
+def _manual_falls_back() -> list[Patch]:
+    """Acknowledging by hand, it forgets what it had passed without a message."""
+    original = Acks.handed
+
+    def handed(self: Acks, message: Message) -> None:
+        held = self._acknowledged.get(message.node)
+        original(self, message)
+        if held is not None:
+            self._acknowledged[message.node] = held
+
+    return [(Acks, "handed", handed)]
+
+
 SDK = (
     Mutant("entry received twice is handed out twice", 100, _whole_entry_again),
     Mutant("reconnect one message back", 100, _resumes_from_the_beginning),
@@ -125,5 +139,6 @@ SDK = (
     Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
     Mutant("retries renumbered", 100, _retries_renumbered),
     Mutant("resume done with all that was received", 400, _resumes_done_with_all),
+    Mutant("acknowledged by hand, backwards", 200, _manual_falls_back),
     Mutant("acknowledged once, not at every resume", 1000, _acknowledges_once),
 )

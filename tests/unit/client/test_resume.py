@@ -348,6 +348,21 @@ def test_that_a_lost_history_was_dealt_with_is_said_with_every_place_behind_it()
     assert acks.due({"a": other}, {"a"}) == [Ack("a", other)]
 
 
+def test_manual_never_falls_back_behind_what_was_passed_without_a_message() -> None:
+    acks = Acks(manual=True)
+    acks.stands({"a": at(0)})
+    (first,), (later,) = messages(0, 1), messages(9, 1)
+    acks.handed(first)
+    acks.acknowledge(first)
+    assert offsets(acks, {"a": at(1)}) == [1]
+    # Nothing in 1..9 was for the session, and the broker has been told so.
+    assert offsets(acks, {"a": at(9)}) == [9]
+    acks.handed(later)
+    assert offsets(acks, {"a": at(10)}) == []
+    acks.acknowledge(later)
+    assert offsets(acks, {"a": at(10)}) == [10]
+
+
 def test_a_resume_says_no_more_than_was_acknowledged_by_hand() -> None:
     acks = Acks(manual=True)
     acks.stands({"a": at(0)})

@@ -27,7 +27,8 @@ from pubsubd_broker.core.cursor import Choose
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.publishers import Publisher
-from pubsubd_broker.core.reading import Reading, Source
+from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.source import Source
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Reason, Remembered
 from pubsubd_protocol.entries import Entry

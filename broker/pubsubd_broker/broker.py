@@ -44,6 +44,7 @@ class Broker:
             max_frame=settings.max_frame,
             heartbeat_ns=int(settings.heartbeat_s * SECOND_NS),
             peer_timeout_ns=int(settings.peer_timeout_s * SECOND_NS),
+            pace_ns=int(settings.pace_s * SECOND_NS),
             cursor_ttl_ns=int(settings.cursor_ttl_s * SECOND_NS),
         )
         epoch = new_epoch(os.urandom(EPOCH_BYTES))
@@ -51,6 +52,9 @@ class Broker:
         self._loop = asyncio.get_running_loop()
         self._links: dict[Connection, Link] = {}
         self._flush_due = False
+        # When those who wait for readers are to ask again, and the timer for that.
+        self._paced_until_ns: int | None = None
+        self._pace_timer: asyncio.TimerHandle | None = None
         self._dials: set[asyncio.Task[None]] = set()
         self._clients = 0
 
@@ -157,8 +161,25 @@ class Broker:
                 link.write(self._pull(connection, now))
         if self.node.busy:
             self.flush_soon()
+        if self.node.pace.due_ns != self._paced_until_ns:
+            self._plan_pace(now)
         for notice in self.node.notices.take():
             getattr(log, notice.level)(notice.event, **notice.fields)
+
+    def _plan_pace(self, now: Now) -> None:
+        if self._pace_timer is not None:
+            self._pace_timer.cancel()
+            self._pace_timer = None
+        due_ns = self._paced_until_ns = self.node.pace.due_ns
+        if due_ns is not None:
+            delay_s = max(0, due_ns - now.mono_ns) / SECOND_NS
+            self._pace_timer = self._loop.call_later(delay_s, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pace_timer = None
+        self._paced_until_ns = None
+        self.node.pace.go_on(read_clocks())
+        self.flush()
 
     def _pull(self, connection: Connection, now: Now) -> list[bytes]:
         try:

@@ -206,6 +206,13 @@ METRICS: Final = (
         _expired,
         ("hop", "reason"),
     ),
+    Row(
+        "paced_seconds_total",
+        "counter",
+        "Time that publishers, or a peer's stream, were held for a reader about to be overrun.",
+        _by_label("paced_seconds"),
+        ("reader",),
+    ),
     Row("sessions", "gauge", "Local sessions that are connected.", _single(_connected_sessions)),
     Row(
         "publish_seconds",

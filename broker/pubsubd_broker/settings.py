@@ -58,6 +58,7 @@ class Settings:
     ring_bytes: int = 64 << 20
     replica_messages: int = 100_000
     replica_bytes: int = 16 << 20
+    pace_s: float = 0.25
     cursor_ttl_s: float = 86_400.0
     heartbeat_s: float = 2.0
     peer_timeout_s: float = 6.0
@@ -137,6 +138,12 @@ SETTINGS: Final = (
     Setting("ring-bytes", "ring_bytes", size(1), "How many bytes the ring holds."),
     Setting("replica-messages", "replica_messages", COUNT, "Messages kept of each peer."),
     Setting("replica-bytes", "replica_bytes", size(1), "Bytes kept of each peer."),
+    Setting(
+        "pace",
+        "pace_s",
+        duration(0.0),
+        "How long publishers wait, each time, for a reader that is about to be overrun; 0: never.",
+    ),
     Setting(
         "cursor-ttl",
         "cursor_ttl_s",
@@ -393,6 +400,13 @@ def _check_together(resolved: Resolved) -> None:
             f"{format_duration(settings.peer_timeout_s)} is not longer than heartbeat "
             f"{format_duration(settings.heartbeat_s)} (from {origins['heartbeat']}); "
             "allowed: longer than heartbeat, best three times as long",
+        )
+    if settings.pace_s >= settings.peer_timeout_s:
+        refuse(
+            "pace",
+            f"{format_duration(settings.pace_s)} is not shorter than peer-timeout "
+            f"{format_duration(settings.peer_timeout_s)} (from {origins['peer-timeout']}); "
+            "allowed: shorter, as a peer that waits for its readers reads nothing meanwhile",
         )
     if settings.max_frame < settings.max_message + FRAME_OVERHEAD_BYTES:
         refuse(

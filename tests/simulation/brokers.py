@@ -18,6 +18,7 @@ from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.dialling import Target
 from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.pacing import Appender
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Publisher
 from pubsubd_broker.core.replica import Replica
@@ -54,13 +55,14 @@ class WatchedStream(Stream):
         batch: Batch,
         publisher: Publisher,
         publisher_id: bytes,
-        wall_us: int,
+        now: Now,
+        appender: Appender,
         *,
         knows_addressee: bool = True,
-    ) -> Receipt | Rejected:
+    ) -> Receipt | Rejected | None:
         before = self.next
         outcome = super().publish(
-            batch, publisher, publisher_id, wall_us, knows_addressee=knows_addressee
+            batch, publisher, publisher_id, now, appender, knows_addressee=knows_addressee
         )
         if self.next > before:
             topics = batch.topics.split("\n")
@@ -226,6 +228,7 @@ class SimBroker:
             heartbeat_ns=200 * MS,
             peer_timeout_ns=1000 * MS,
             cursor_ttl_ns=plan.cursor_ttl_ms * MS,
+            pace_ns=plan.pace_ms * MS,
         )
         epoch = new_epoch(self._chance.randbytes(16))
         self.paused = False
@@ -240,11 +243,13 @@ class SimBroker:
             ring_messages=config.ring_messages,
             ring_bytes=config.ring_bytes,
             max_message=config.max_message,
+            pace=self.node.pace,
             offset=memory.offset if memory is not None else 0,
         )
         stream.watch(self.world, self.world.truth[self.name], memory)
         self.node.stream = stream
         self.memory = None
+        self._paced_until_ns: int | None = None
         self._plan_tick(self.life)
 
     def crash(self) -> None:
@@ -308,8 +313,24 @@ class SimBroker:
                 if socket is not None:
                     socket.flush()
         self._check_bounds(node)
+        self._plan_pace(node)
         for notice in node.notices.take():
             self.world.noticed(self.name, notice)
+
+    def _plan_pace(self, node: Node) -> None:
+        due_ns = node.pace.due_ns
+        if due_ns is None or self._paced_until_ns == due_ns:
+            return
+        self._paced_until_ns = due_ns
+        self.world.tally.held(node)
+        life = self.life
+
+        def go_on() -> None:
+            if self.life == life and self.node is not None and not self.paused:
+                self.node.pace.go_on(self.now)
+                self.flush()
+
+        self.world.clockwork.after(max(0, due_ns - self.now.mono_ns), go_on)
 
     def _check_bounds(self, node: Node) -> None:
         for source in node.sources():

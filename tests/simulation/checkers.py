@@ -6,6 +6,7 @@ What an alarm has to look like is in `alarms.py`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -159,6 +160,7 @@ class Published:
     """One publish as its publisher saw it. `epoch` and `first` say where; None if it was refused or unanswered.
 
     `waited_ns`: from its writing to its answer, where its broker was up, awake and connected all the while.
+    `ahead`: how many of its publisher's were unanswered then.
     """
 
     publisher: str
@@ -168,14 +170,24 @@ class Published:
     first: int | None
     refused: bool
     waited_ns: int | None
+    ahead: int = 0
 
 
-def nobody_stops_a_publisher(publishes: Iterable[Published], longest_ns: int) -> None:
-    """G6: while its broker is there, a publisher has its answer within a bounded time, whoever else is not."""
+def nobody_stops_a_publisher(
+    publishes: Iterable[Published], longest_ns: int, pace_ns: int = 0
+) -> None:
+    """G6: while its broker is there, a publisher has its answer within a bounded time, whoever else is not.
+
+    Readers may hold it for `pace_ns`, and as long each batch before it: of its own, and of others in their turn.
+    """
+    publishes = list(publishes)
+    publishers = Counter(node for node, _ in {(p.node, p.publisher) for p in publishes})
     for publish in publishes:
-        if publish.waited_ns is not None and publish.waited_ns > longest_ns:
+        turns = (publish.ahead + 1) * publishers[publish.node]
+        if publish.waited_ns is not None and publish.waited_ns > longest_ns + turns * pace_ns:
             raise Violation(
-                f"G6: {publish.publisher} waited {publish.waited_ns} ns for {publish.payloads[:3]}"
+                f"G6: {publish.publisher} waited {publish.waited_ns} ns for {publish.payloads[:3]}, behind "
+                f"{publish.ahead} others"
             )
 
 

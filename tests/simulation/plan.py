@@ -35,6 +35,7 @@ class Plan:
     batch_messages: int
     cursor_ttl_ms: int
     steps: tuple[Step, ...]
+    pace_ms: int = 0
 
     def names(self) -> list[str]:
         return [f"n{i}" for i in range(self.nodes)]
@@ -60,6 +61,7 @@ def draw(seed: int) -> Plan:
         batch_messages=chance.choice([1, 4, 4, 12]),
         cursor_ttl_ms=chance.choice([100, 86_400_000, 86_400_000]),
         steps=_steps(chance, nodes),
+        pace_ms=chance.choice([0, 20, 250]),
     )
 
 

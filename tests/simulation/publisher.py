@@ -36,6 +36,8 @@ class Sent:
         self.written_ns: int | None = None
         """When it was written, if nothing has disturbed its answer since."""
         self.waited_ns: int | None = None
+        self.ahead = 0
+        """How many before it were unanswered as it was written."""
 
 
 class Publisher:
@@ -132,10 +134,11 @@ class Publisher:
             return
         self._socket.write(b"".join(self._outbox.writable()))
         if not self.broker.paused:
-            for sent in self._sent[-200:]:
+            unanswered = [sent for sent in self._sent[-200:] if sent.outgoing.outcome is None]
+            for ahead, sent in enumerate(unanswered):
                 written = sent.outgoing.batch is not None and not sent.outgoing.batch.retry
-                if written and sent.written_ns is None and sent.outgoing.outcome is None:
-                    sent.written_ns = self.world.clockwork.now_ns
+                if written and sent.written_ns is None:
+                    sent.written_ns, sent.ahead = self.world.clockwork.now_ns, ahead
 
     def _answered(self, outgoing: Outgoing | None) -> None:
         for sent in self._sent:
@@ -154,4 +157,5 @@ class Publisher:
             placed.first if placed is not None else None,
             isinstance(outcome, Failed) and not unknown,
             sent.waited_ns,
+            sent.ahead,
         )

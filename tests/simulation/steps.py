@@ -169,12 +169,17 @@ def _crash(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def _crash_both(world: World, chance: random.Random, draw: int) -> bool:
-    """A broker crashes, and one of its applications does as soon as it has resumed with the next life."""
-    doomed = _pick(chance, [s for s in world.subscribers if s.broker.node is not None])
+    """A broker crashes, and one of its applications with it, or as soon as it has resumed with the next life."""
+    running = [s for s in world.subscribers if s.broker.node is not None]
+    if chance.random() < 0.7:
+        # Else so much is down at once that hardly any producer is left that remembers a name.
+        running = [s for s in running if s.remembered()]
+    doomed = _pick(chance, running)
     if doomed is None or not doomed.doom():
         return False
-    world.say(f"{doomed.broker.name} crashes, {doomed.name} will")
     _end(world, doomed.broker)
+    both = doomed.die_now() if chance.random() < 0.5 else False
+    world.say(f"{doomed.broker.name} crashes, {doomed.name} {'too' if both else 'will'}")
     world.clockwork.after(chance.randint(1, 500) * MS, lambda: world.start(doomed.broker))
     return True
 

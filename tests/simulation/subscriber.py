@@ -166,6 +166,11 @@ class Subscriber:
         self._doomed = True
         return True
 
+    def die_now(self) -> bool:
+        """It was doomed, and does not wait."""
+        self._doomed = False
+        return self.restart()
+
     def change_filter(self, patterns: tuple[str, ...]) -> bool:
         """Asks for other topics from now on. One change at a time, as in the SDK."""
         if not self._stood or self._changing or patterns == self._patterns:
@@ -253,18 +258,20 @@ class Subscriber:
         self._heard.clear()
         self._acks_sent.clear()
         self._memory_lost = True
-        self._remembered = {}
+        self._remembered = self.remembered()
+
+    def remembered(self) -> dict[str, tuple[Place, bytes]]:
+        """Where it stands in the streams of those producers that know its name, and the lives in which they do."""
+        found: dict[str, tuple[Place, bytes]] = {}
         for node, place in self.history.at.items():
             producer = self.world.brokers[node].node
-            registered = producer.registry.get(self.broker.name) if producer is not None else None
-            if (
-                registered is not None
-                and self.name in registered.named
-                and node != self.broker.name
-            ):
-                assert producer is not None
+            if producer is None or node == self.broker.name:
+                continue
+            registered = producer.registry.get(self.broker.name)
+            if registered is not None and self.name in registered.named:
                 lost = registered.named[self.name] == LOST
-                self._remembered[node] = (NOWHERE if lost else place, producer.life)
+                found[node] = (NOWHERE if lost else place, producer.life)
+        return found
 
     @property
     def has_all(self) -> bool:

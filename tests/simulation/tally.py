@@ -29,6 +29,8 @@ ROWS = (
     "gap marker passed in silence",
     "overrun while connected",
     "notices merged",
+    "held by the ring",
+    "held by a replica",
     "expired overwritten",
     "expired state_lost",
     "expired ahead",
@@ -67,6 +69,12 @@ class Tally:
         for buffer in buffers:
             if len(buffer) > 5 and buffer[5] in _WATCHED:
                 self._frame(node, role, buffer)
+
+    def held(self, node: Node) -> None:
+        """Somebody waits for readers."""
+        for pacing in node.pace.holding:
+            by_ring = pacing is node.stream.pacing
+            self.counts["held by the ring" if by_ring else "held by a replica"] += 1
 
     def marked(self, node: Node, producer: str, view: StreamView) -> None:
         """A node's registration expired: its replica gets a marker now. Who reads beyond it already?"""

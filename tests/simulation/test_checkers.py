@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -490,6 +491,17 @@ def test_bounded_refuses_what_may_hold_nothing_and_does() -> None:
 
 def test_nobody_stops_a_publisher_accepts_waits_within_the_bound_and_unknown_ones() -> None:
     nobody_stops_a_publisher([publish(waited_ns=0), publish(waited_ns=100), publish()], 100)
+
+
+def test_readers_may_hold_a_publisher_once_for_each_batch_before_it_in_its_turn() -> None:
+    two_before = replace(publish(waited_ns=130), ahead=2)
+    nobody_stops_a_publisher([two_before], 100, 10)
+    late = replace(two_before, waited_ns=131)
+    refuses(lambda: nobody_stops_a_publisher([late], 100, 10), "G6", "behind 2")
+    # A second publisher of the same node has its turns in between; one of another node has not.
+    nobody_stops_a_publisher([late, replace(publish(), publisher="q")], 100, 10)
+    elsewhere = replace(publish(), publisher="q", node="b")
+    refuses(lambda: nobody_stops_a_publisher([late, elsewhere], 100, 10), "G6", "behind 2")
 
 
 @pytest.mark.parametrize("waited_ns", [101, 200, 10**9, 10**12])

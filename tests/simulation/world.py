@@ -81,7 +81,7 @@ class World:
         """The whole guarantee, over what every application saw."""
         publishes = [seen for publisher in self.publishers for seen in publisher.history()]
         placed_as_told(publishes, self.truth)
-        nobody_stops_a_publisher(publishes, LONGEST_WAIT_MS * MS)
+        nobody_stops_a_publisher(publishes, LONGEST_WAIT_MS * MS, self.plan.pace_ms * MS)
         for subscriber in self.subscribers:
             history = subscriber.history
             no_gap(history, self.truth)

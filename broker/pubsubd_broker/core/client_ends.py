@@ -49,6 +49,8 @@ class PublisherEnd:
         )
         # When the batches came whose answers have not been written yet.
         self._unanswered_ns: list[int] = []
+        # When the batch came that waits to be placed.
+        self._held_ns: int | None = None
 
     def received(self, frame: Frame, now: Now) -> None:
         if not isinstance(frame, Batch):
@@ -57,8 +59,15 @@ class PublisherEnd:
             # Not accepted, and not rejected for good: the publisher tries it again with the next life.
             self._connection.refuse("draining", f"{self._node.name} is stopping")
             return
-        self._connection.send(self._node.publish(frame, self._publisher, self._id, now))
-        self._unanswered_ns.append(now.mono_ns)
+        came_ns = self._held_ns if self._held_ns is not None else now.mono_ns
+        answer = self._node.publish(frame, self._publisher, self._id, now, self._connection)
+        if answer is None:
+            self._held_ns = came_ns
+            self._connection.decline()
+            return
+        self._held_ns = None
+        self._connection.send(answer)
+        self._unanswered_ns.append(came_ns)
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         for came_ns in self._unanswered_ns:
@@ -73,6 +82,7 @@ class PublisherEnd:
         """Nothing here waits for time."""
 
     def lost(self, now: Now) -> None:
+        self._node.stream.pacing.forget(self._connection)
         self._node.publishers.disconnect(self._id)
 
 

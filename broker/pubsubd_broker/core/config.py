@@ -83,6 +83,7 @@ class Config:
     heartbeat_ns: int = 2 * SECOND_NS
     peer_timeout_ns: int = 6 * SECOND_NS
     cursor_ttl_ns: int = 24 * 3600 * SECOND_NS
+    pace_ns: int = SECOND_NS // 4
     listens: bool = True
 
     @property

@@ -74,7 +74,10 @@ class Connection:
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
         self._stalled = False
-        """Whether frames that have come wait until the other end takes its answers."""
+        """Whether frames that have come wait: for the other end to take its answers, or behind a declined one."""
+        # The declined frame's own bytes: the buffer that it came in is written to again.
+        self._declined: bytes | None = None
+        self._declines = False
         if target is not None:
             self.send(Hello(MAGIC, VERSION, VERSION, "peer", node.name, node.life))
 
@@ -90,8 +93,26 @@ class Connection:
 
     @property
     def wants_more(self) -> bool:
-        """Whether to read on: not while the other end leaves its answers unread."""
+        """Whether to read on: not while the other end leaves its answers unread, or what it sent has to wait."""
         return not self._stalled
+
+    def decline(self) -> None:
+        """The frame that has just come can't be taken yet; nothing behind it is before `retry` has brought it again."""
+        self._declines = True
+
+    def retry(self, now: Now) -> None:
+        """Brings what was declined."""
+        frame, self._declined = self._declined, None
+        if frame is None or self.closing:
+            return
+        try:
+            taken = self._takes(memoryview(frame), now)
+        except ProtocolError as error:
+            self.violated(error)
+            return
+        if taken and self._outbox_bytes < MAX_OUTBOX_BYTES:
+            self._take_frames(now)
+        self.wake()
 
     def pull(self, budget: int, now: Now) -> list[bytes]:
         """What to send now, about `budget` bytes of it; wakes itself if there is more."""
@@ -102,12 +123,15 @@ class Connection:
             self.wake()
         if out.buffers:
             self._sent_ns = now.mono_ns
-        if self._stalled:
+        if self._stalled and self._declined is None:
             self._take_frames(now)
             if self.closing:
                 # There is no further pull: the last words go with this one.
                 out.buffers += self._outbox
                 self._outbox, self._outbox_bytes = [], 0
+        if self._node.pace.holding:
+            # A reader may have moved.
+            self._node.pace.go_on(now)
         return out.buffers
 
     def send(self, frame: Frame) -> None:
@@ -157,6 +181,9 @@ class Connection:
             return
         heartbeat = self.end.heartbeat()
         if heartbeat is not None:
+            if self._declined is not None:
+                # Whoever is not read from can't be heard.
+                self._heard_ns = now.mono_ns
             if is_silent(self._heard_ns, now.mono_ns, timeout_ns):
                 self._node.silent(self, (now.mono_ns - self._heard_ns) // 1_000_000)
                 self.close()
@@ -171,6 +198,7 @@ class Connection:
         # Whoever still knows of it must not keep what was on its way.
         self.reader.release()
         self._outbox.clear()
+        self._declined = None
         if self.end is not None:
             self.end.lost(now)
         self._node.connection_lost(self, now, chance)
@@ -181,12 +209,18 @@ class Connection:
             for frame in self.reader.frames():
                 if self.closing:
                     return
-                self._frame(decode(frame), now)
-                if self._outbox_bytes >= MAX_OUTBOX_BYTES:
+                if not self._takes(frame, now) or self._outbox_bytes >= MAX_OUTBOX_BYTES:
                     self._stalled = True
                     return
         except ProtocolError as error:
             self.violated(error)
+
+    def _takes(self, frame: memoryview, now: Now) -> bool:
+        self._frame(decode(frame), now)
+        if self._declines:
+            self._declines = False
+            self._declined = bytes(frame)
+        return self._declined is None
 
     def _frame(self, frame: Frame, now: Now) -> None:
         if isinstance(frame, Refused):

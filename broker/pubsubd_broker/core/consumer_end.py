@@ -91,6 +91,9 @@ class ConsumerEnd:
             case Entry() | Skip() if self._incoming is not None:
                 self._fetched_item(*self._incoming, frame)
             case Entry() | Skip():
+                if not self.replica.pacing.admits(self._connection, frame, now.mono_ns):
+                    self._connection.decline()
+                    return
                 self.replica.append(frame)
                 self._node.counters.received(self.producer, frame)
                 self._owe_ack(now)
@@ -147,6 +150,8 @@ class ConsumerEnd:
         self._fetching.clear()
         self._waiting.clear()
         self._incoming = None
+        if self.replica is not None:
+            self.replica.pacing.forget(self._connection)
         for fetching in unanswered:
             fetching.reading.link_lost()
         self._node.producer_lost(self, now)
@@ -191,7 +196,7 @@ class ConsumerEnd:
     def _send_fetches(self) -> None:
         while self._waiting and len(self._fetching) < MAX_FETCHES:
             fetching = self._waiting.popleft()
-            if not fetching.reading.awaits(fetching.claim):
+            if fetching.budget and not fetching.reading.awaits(fetching.claim):
                 continue
             self._fetch_id += 1
             self._fetching[self._fetch_id] = fetching

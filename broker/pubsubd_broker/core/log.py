@@ -118,6 +118,20 @@ class Log:
         """Whether an entry of this size can be held at all."""
         return messages <= self.max_messages and size + ITEM_OVERHEAD <= self.max_bytes
 
+    def horizon(self, item: Entry | Skip) -> int:
+        """The index of the oldest item that would be left if `item` were appended."""
+        messages, size = _cost(item)
+        messages += self.messages - self.max_messages
+        size += self.bytes - self.max_bytes
+        index = self.begin
+        while (messages > 0 or size > 0) and index < self.end:
+            held = self[index]
+            counted, cost = (0, ITEM_OVERHEAD) if isinstance(held, Gap) else _cost(held)
+            messages -= counted
+            size -= cost
+            index += 1
+        return index
+
     def append(self, item: Entry | Skip) -> None:
         """Puts `item` at the end. It has to begin where the log ends; its caller has checked that.
 

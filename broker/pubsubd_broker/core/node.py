@@ -26,6 +26,7 @@ from pubsubd_broker.core.lag import LagWarning
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.notices import Notices
 from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Publisher, Publishers
 from pubsubd_broker.core.reading import Reading
@@ -55,12 +56,14 @@ class Node:
         self.config = config
         self.name = config.node
         self.life = epoch
+        self.pace = Pace(config.pace_ns)
         self.stream = Stream(
             config.node,
             epoch,
             ring_messages=config.ring_messages,
             ring_bytes=config.ring_bytes,
             max_message=config.max_message,
+            pace=self.pace,
         )
         self.publishers = Publishers(MAX_PUBLISHERS, PUBLISH_WINDOW)
         self.registry = CursorRegistry(MAX_CONSUMERS)
@@ -127,6 +130,7 @@ class Node:
 
     def tick(self, now: Now) -> None:
         """To be called every 50 ms or so: whatever waits for time goes by this."""
+        self.pace.go_on(now)
         for end in list(self.producers.values()):
             end.tick(now)
         if now.mono_ns - self._ticked_ns < self.config.heartbeat_ns // 4:
@@ -164,13 +168,18 @@ class Node:
     # The connections' side.
 
     def publish(
-        self, batch: Batch, publisher: Publisher, publisher_id: bytes, now: Now
-    ) -> Receipt | Rejected:
-        """One batch of a publisher."""
+        self,
+        batch: Batch,
+        publisher: Publisher,
+        publisher_id: bytes,
+        now: Now,
+        connection: Connection,
+    ) -> Receipt | Rejected | None:
+        """One batch of a publisher. None: it has to wait, and `connection` is asked again."""
         before = self.stream.next
         known = batch.to is None or self.knows(batch.to)
         outcome = self.stream.publish(
-            batch, publisher, publisher_id, now.wall_us, knows_addressee=known
+            batch, publisher, publisher_id, now, connection, knows_addressee=known
         )
         if self.stream.next != before:
             self.counters.messages_published += batch.count
@@ -199,9 +208,8 @@ class Node:
         replica = self.replicas.get(producer)
         if replica is None:
             config = self.config
-            replica = Replica(
-                producer, self.name, attached, config.replica_messages, config.replica_bytes
-            )
+            limits = config.replica_messages, config.replica_bytes
+            replica = Replica(producer, self.name, attached, *limits, self.pace)
             self.replicas[producer] = replica
             self.sessions.first_contact(replica, attached)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from pubsubd_broker.core.catch_up import CatchUps
 from pubsubd_broker.core.config import FETCH_BYTES, MAX_FETCHES, Now
 from pubsubd_broker.core.cursor import Cursor, Stop, read
 from pubsubd_broker.core.outgoing import Outgoing
@@ -43,9 +44,10 @@ class ProducerEnd:
         self._stream = node.stream
         self._connection = connection
         self._cursor: Cursor | None = None
-        self._index: int | None = None
+        self.index: int | None = None
         self._fetches: deque[Fetch] = deque()
         self._fetched_last = False
+        self._catch_ups = CatchUps(self._stream.pacing, consumer)
         self.acknowledged = 0
 
     def received(self, frame: Frame, now: Now) -> None:
@@ -79,6 +81,10 @@ class ProducerEnd:
             self._stream.log.wait(self._connection.wake)
         return more or bool(self._fetches)
 
+    @property
+    def label(self) -> str:
+        return self.consumer
+
     def heartbeat(self) -> Heartbeat:
         return Heartbeat(self._stream.next)
 
@@ -97,6 +103,8 @@ class ProducerEnd:
 
     def lost(self, now: Now) -> None:
         self._stream.log.forget(self._connection.wake)
+        self._stream.pacing.leave(self)
+        self._catch_ups.close()
         self._node.consumer_lost(self, now)
 
     def _attach(self, attach: Attach, now: Now) -> None:
@@ -130,14 +138,15 @@ class ProducerEnd:
     def _read(self, cursor: Cursor, out: Outgoing) -> bool:
         log = self._stream.log
         while not out.full:
-            if self._index is None:
-                self._index = log.locate(cursor.position)
-            if self._index is None:
+            if self.index is None:
+                self.index = log.locate(cursor.position)
+                self._stream.pacing.enter(self)
+            if self.index is None:
                 self._overrun(cursor, out)
                 continue
-            self._index, stop = read(cursor, log, self._index, self._choose, out)
+            self.index, stop = read(cursor, log, self.index, self._choose, out)
             if stop is Stop.OVERRUN:
-                self._index = None
+                self.index = None
             elif stop is Stop.END:
                 cursor.settle(out)
                 return False
@@ -156,13 +165,17 @@ class ProducerEnd:
     def _answer(self, fetch: Fetch, out: Outgoing) -> None:
         view, answer = self._stream.answer(fetch.claim)
         part = Outgoing(min(fetch.budget, FETCH_BYTES))
-        if isinstance(answer, Resume):
+        if not isinstance(answer, Resume) or not part.budget:
+            self._catch_ups.ends(fetch.claim)
+        else:
             log = self._stream.log
             cursor = Cursor(self._stream.node, Position(view.epoch, answer.offset))
             index = log.locate(cursor.position)
             assert index is not None, "where a reader resumes is in the ring"
-            read(cursor, log, index, self._choose, part)
+            reader = self._catch_ups.goes_on(fetch.claim, index)
+            index, _ = read(cursor, log, index, self._choose, part)
             cursor.settle(part)
+            self._catch_ups.reads_to(reader, cursor.position, index)
         out.frame(Fetched(fetch.id, view, short(answer), part.frames))
         out.extend(part)
 

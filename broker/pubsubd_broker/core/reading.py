@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from pubsubd_broker.core.config import FETCH_BYTES
 from pubsubd_broker.core.cursor import Choose, Cursor, Stop, read
@@ -36,12 +37,13 @@ from pubsubd_protocol.topics import Filter
 class Reading:
     """`wake` is called when there may be something to read again."""
 
+    label: Final = "session"
+
     __slots__ = (
         "_asked",
         "_claim",
         "_cursor",
         "_inbox",
-        "_index",
         "_inquires",
         "_owes",
         "_pending",
@@ -50,6 +52,7 @@ class Reading:
         "acknowledged",
         "filter",
         "gone",
+        "index",
         "lags",
         "source",
         "unheard",
@@ -81,7 +84,8 @@ class Reading:
         """Whether it reads from the producer, because the log at hand does not hold what it needs."""
         self._inquires = False
         self._inbox: deque[Entry | Skip] = deque()
-        self._index: int | None = None
+        self.index: int | None = None
+        """The item of the log at hand that it reads next; None while it has no place there."""
         # The claim on which the producer's answer is under way: any other answer is late.
         self._asked: Claim | None = None
         self._pending = Pending(source.node)
@@ -198,8 +202,9 @@ class Reading:
         """Nobody reads here, for now or for good."""
         self.source.log.forget(self.wake)
         self.source.log.interest.leave(self)
+        self.source.pacing.leave(self)
         self._rests = False
-        self._index = None
+        self.index = None
         self._asked = None
         self._inquires = False
         self._inbox.clear()
@@ -238,17 +243,18 @@ class Reading:
                 self._read_inbox(choose, out)
             elif self._asked is not None:
                 reading = False
-            elif self._index is not None:
+            elif self.index is not None:
                 reading = self._read_log(choose, out)
             else:
                 reading = self._find()
         self._tell(out)
         if reading:
             return True
-        if self._index is None or self._asked is not None:
+        if self.index is None or self._asked is not None:
             self.source.log.wait(self.wake)
         else:
             self._rests = True
+            self.source.pacing.leave(self)
             self.source.log.interest.rest(self)
         return False
 
@@ -256,10 +262,11 @@ class Reading:
         """It rested, and nothing before `index` was for it."""
         assert self._cursor is not None
         self._rests = False
-        self._index = index
+        self.index = index
         # It may have rested inside the entry that comes: where a replica begins there.
         if position.offset >= self._cursor.position.offset:
             self._cursor.position = position
+        self.source.pacing.enter(self)
         self.wake()
 
     def refilter(self, changed: Filter) -> None:
@@ -279,15 +286,17 @@ class Reading:
         """Whoever rests stands at the end of the log, wherever that is by now."""
         if self._rests:
             assert self._cursor is not None
-            self._index = self.source.log.end
+            self.index = self.source.log.end
             front = self.source.log.front
             if front != self._cursor.position:
                 self._cursor.position = front
 
     def _rise(self) -> None:
-        self._move_along()
-        self._rests = False
-        self.source.log.interest.rise(self)
+        if self._rests:
+            self._move_along()
+            self._rests = False
+            self.source.log.interest.rise(self)
+            self.source.pacing.enter(self)
 
     def _read_inbox(self, choose: Choose, out: Outgoing) -> None:
         assert self._cursor is not None
@@ -298,18 +307,18 @@ class Reading:
     def _read_log(self, choose: Choose, out: Outgoing) -> bool:
         """Reads from the log at hand. Returns whether to go on."""
         assert self._cursor is not None
-        assert self._index is not None
+        assert self.index is not None
         log = self.source.log
-        if log.begin <= self._index < log.end and not isinstance(log[self._index], Gap):
+        if log.begin <= self.index < log.end and not isinstance(log[self.index], Gap):
             self._tell(out)
             self._proved = True
-        self._index, stop = read(self._cursor, log, self._index, choose, out)
+        self.index, stop = read(self._cursor, log, self.index, choose, out)
         match stop:
             case Stop.OVERRUN:
-                self._index = None
+                self.index = None
                 return True
             case Stop.GAP:
-                return self._pass_gap(log[self._index])
+                return self._pass_gap(log[self.index])
             case Stop.END | Stop.FULL:
                 return stop is Stop.FULL
 
@@ -318,7 +327,7 @@ class Reading:
         assert self._cursor is not None
         claim = At(self._cursor.position)
         answer = resolve(claim, gap.view)
-        self._index = None
+        self.index = None
         if isinstance(answer, Expired):
             self._apply(gap.view, answer)
             return True
@@ -347,10 +356,13 @@ class Reading:
 
     def _locate(self) -> bool:
         if self._cursor is not None:
-            self._index = self.source.log.locate(self._cursor.position)
-        if self._index is not None:
-            self.lags = False
-        return self._index is not None
+            self.index = self.source.log.locate(self._cursor.position)
+        if self.index is not None:
+            self.source.pacing.enter(self)
+            if self.lags:
+                self.lags = False
+                self.source.caught_up(self, self.needs)
+        return self.index is not None
 
     def _waits_for_replica(self) -> bool:
         # By catch-up the session has come further than its broker; the replica will come there too.

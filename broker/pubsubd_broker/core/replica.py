@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.pacing import Pace, Pacing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_protocol.attach import Claim, Resume
 from pubsubd_protocol.entries import Entry
@@ -21,10 +22,16 @@ class Replica:
     sessions of this node's earlier lives.
     """
 
-    __slots__ = ("fetcher", "log", "named", "node", "origin", "reader")
+    __slots__ = ("fetcher", "log", "named", "node", "origin", "pacing", "reader")
 
     def __init__(
-        self, node: str, reader: str, attached: Attached, max_messages: int, max_bytes: int
+        self,
+        node: str,
+        reader: str,
+        attached: Attached,
+        max_messages: int,
+        max_bytes: int,
+        pace: Pace,
     ) -> None:
         self.node = node
         self.reader = reader
@@ -32,6 +39,7 @@ class Replica:
         view = attached.view
         offset = attached.answer.offset if isinstance(attached.answer, Resume) else view.next
         self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset)
+        self.pacing = Pacing(self.log, pace)
         self.origin = Position(view.epoch, attached.registered or 0)
         self.named: Mapping[str, NamedCursor] = attached.named
         self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
@@ -42,6 +50,10 @@ class Replica:
 
     def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
         return self.fetcher is not None and self.fetcher(reading, claim, budget)
+
+    def caught_up(self, reading: Reading, claim: Claim) -> None:
+        if self.fetcher is not None:
+            self.fetcher(reading, claim, 0)
 
     @property
     def registration(self) -> Position:

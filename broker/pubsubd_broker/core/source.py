@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pubsubd_broker.core.log import Gap, Log
+from pubsubd_broker.core.pacing import Pacing
 from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve
 from pubsubd_protocol.positions import Position, StreamView
 
@@ -21,6 +22,9 @@ class Source(Protocol):
     @property
     def log(self) -> Log: ...
 
+    @property
+    def pacing(self) -> Pacing: ...
+
     def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
         """The producer's answer, if it can be had here and now."""
 
@@ -29,6 +33,9 @@ class Source(Protocol):
 
         False if it can't be asked now.
         """
+
+    def caught_up(self, reading: Reading, claim: Claim) -> None:
+        """`reading` goes on at the log at hand, from `claim`: the producer need not keep anything for it."""
 
 
 def answer_at_hand(source: Source, position: Position) -> Answer | None:

@@ -86,6 +86,7 @@ class CounterValues(TypedDict):
     messages_delivered: int
     bytes_delivered: int
     cursor_expired: dict[str, dict[str, int]]
+    paced_seconds: dict[str, float]
     cursors_removed: int
     protocol_errors: dict[str, int]
     connections_refused: dict[str, int]
@@ -151,6 +152,7 @@ def status(node: Node, now: Now) -> Status:
                 "peer": {str(reason): n for reason, n in counters.expired_at_peers.items()},
                 "session": {str(reason): n for reason, n in counters.expired_at_sessions.items()},
             },
+            "paced_seconds": paced_seconds(node),
             "cursors_removed": node.registry.removed,
             "protocol_errors": dict(counters.protocol_errors),
             "connections_refused": dict(counters.connections_refused),
@@ -162,6 +164,12 @@ def status(node: Node, now: Now) -> Status:
         },
         "event_loop_lag_s": around.event_loop_lag_s,
     }
+
+
+def paced_seconds(node: Node) -> dict[str, float]:
+    """By reader; also of those for whom nobody has waited yet."""
+    readers = {"session", *node.consumers, *node.pace.waited_ns}
+    return {reader: node.pace.waited_ns[reader] / SECOND_NS for reader in sorted(readers)}
 
 
 def consumers(node: Node, now: Now) -> list[Consumer]:

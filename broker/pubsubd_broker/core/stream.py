@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.pacing import Appender, Pace, Pacing
 from pubsubd_broker.core.publishers import Publisher
 from pubsubd_protocol.attach import Answer, Claim, resolve
 from pubsubd_protocol.entries import Batch, Entry, place
@@ -14,7 +16,7 @@ from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Position, Str
 class Stream:
     """The ring of one node's messages, under one epoch; the authority on what it still holds."""
 
-    __slots__ = ("log", "max_message", "node")
+    __slots__ = ("log", "max_message", "node", "pacing")
 
     def __init__(
         self,
@@ -25,11 +27,13 @@ class Stream:
         ring_messages: int,
         ring_bytes: int,
         max_message: int,
+        pace: Pace,
         offset: int = 0,
     ) -> None:
         self.node = node
         self.max_message = max_message
         self.log = Log(ring_messages, ring_bytes, epoch, lineage, offset)
+        self.pacing = Pacing(self.log, pace)
 
     @property
     def view(self) -> StreamView:
@@ -61,24 +65,29 @@ class Stream:
         """Never needed: this node answers for its own stream here and now."""
         return False
 
+    def caught_up(self, reading: object, claim: Claim) -> None:
+        """Never needed either."""
+
     def publish(
         self,
         batch: Batch,
         publisher: Publisher,
         publisher_id: bytes,
-        wall_us: int,
+        now: Now,
+        appender: Appender,
         *,
         knows_addressee: bool = True,
-    ) -> Receipt | Rejected:
-        """Places `batch`, or says why not; a retry gets its first answer again.
+    ) -> Receipt | Rejected | None:
+        """Places `batch`, or says why not; a retry gets its first answer again. None: it has to wait for readers.
 
         `knows_addressee`: whether the node to which it is directed, if to any, has ever been seen.
         Raises `ProtocolError` for a batch that contradicts itself.
         """
         outcome = publisher.recall(batch.sequence, batch.retry)
         if outcome is None:
-            outcome = self._judge(batch, publisher, publisher_id, wall_us, knows_addressee)
-            publisher.remember(batch.sequence, outcome)
+            outcome = self._judge(batch, publisher, publisher_id, now, appender, knows_addressee)
+            if outcome is not None:
+                publisher.remember(batch.sequence, outcome)
         return outcome
 
     def _judge(
@@ -86,9 +95,10 @@ class Stream:
         batch: Batch,
         publisher: Publisher,
         publisher_id: bytes,
-        wall_us: int,
+        now: Now,
+        appender: Appender,
         knows_addressee: bool,
-    ) -> Receipt | Rejected:
+    ) -> Receipt | Rejected | None:
         try:
             batch.check(self.max_message)
         except InvalidTopic as error:
@@ -102,9 +112,11 @@ class Stream:
         if first + batch.count > MAX_OFFSET:
             detail = f"the stream is at offset {first}, its last is {MAX_OFFSET}"
             return publisher.refuse(batch, "stream_full", detail)
-        entry = place(batch, self.node, self.epoch, first, wall_us, publisher_id)
+        entry = place(batch, self.node, self.epoch, first, now.wall_us, publisher_id)
         if not self.log.fits(entry.count, entry.size):
             return publisher.refuse(batch, *self._too_large(entry))
+        if not self.pacing.admits(appender, entry, now.mono_ns):
+            return None
         self.log.append(entry)
         return Receipt(batch.sequence, self.epoch, first)
 

@@ -218,7 +218,7 @@ def _resting_stands_still() -> list[Patch]:
     """Whoever rests does not move along with the log."""
 
     def rouse(self: Reading, index: int, position: Position) -> None:
-        original(self, self._index or 0, position)
+        original(self, self.index or 0, position)
 
     original = Reading.rouse
     return [(Reading, "_move_along", lambda self: None), (Reading, "rouse", rouse)]

@@ -86,8 +86,11 @@ def _publisher_waits() -> list[Patch]:
 
     def hold(self: PublisherEnd, frame: Frame, now: Now) -> None:
         assert isinstance(frame, Batch)
-        answer = self._node.publish(frame, self._publisher, self._id, now)
-        answers.setdefault(self, []).append(answer)
+        answer = self._node.publish(frame, self._publisher, self._id, now, self._connection)
+        if answer is None:
+            self._connection.decline()
+        else:
+            answers.setdefault(self, []).append(answer)
 
     def release(self: PublisherEnd, now: Now) -> None:
         if all(end.drained for end, _ in self._node.consumers.values()):

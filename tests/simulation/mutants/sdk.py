@@ -138,7 +138,7 @@ SDK = (
     Mutant("second notice dropped", 100, _notices_not_merged_but_dropped),
     Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
     Mutant("retries renumbered", 100, _retries_renumbered),
-    Mutant("resume done with all that was received", 400, _resumes_done_with_all),
-    Mutant("acknowledged by hand, backwards", 200, _manual_falls_back),
+    Mutant("resume done with all that was received", 1200, _resumes_done_with_all),
+    Mutant("acknowledged by hand, backwards", 600, _manual_falls_back),
     Mutant("acknowledged once, not at every resume", 1000, _acknowledges_once),
 )

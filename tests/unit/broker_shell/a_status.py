@@ -80,6 +80,7 @@ def a_status() -> dict[str, Any]:
             "bytes_received": {"b": 380},
             "messages_delivered": 53,
             "bytes_delivered": 1880,
+            "paced_seconds": {"node-b": 0.25, "session": 0.0},
             "cursor_expired": {"peer": {"overwritten": 1}, "session": {"unseen": 2}},
             "cursors_removed": 4,
             "protocol_errors": {"frame_length": 5},

@@ -19,7 +19,7 @@ build_info messages_published_total messages_received_total messages_delivered_t
 bytes_published_total bytes_received_total bytes_delivered_total ring_messages
 ring_capacity_messages ring_bytes ring_oldest_offset ring_next_offset consumer_lag_messages
 consumer_connected peer_connected peer_reconnects_total cursors cursors_removed_total
-cursor_expired_total sessions publish_seconds protocol_errors_total connections_refused_total
+cursor_expired_total paced_seconds_total sessions publish_seconds protocol_errors_total connections_refused_total
 event_loop_lag_seconds
 """
 
@@ -71,6 +71,8 @@ def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
         ("sessions", {}, 1),
         ("cursor_expired_total", {"hop": "session", "reason": "unseen"}, 2),
         ("cursor_expired_total", {"hop": "peer", "reason": "state_lost"}, 0),
+        ("paced_seconds_total", {"reader": "node-b"}, 0.25),
+        ("paced_seconds_total", {"reader": "session"}, 0),
         ("protocol_errors_total", {"kind": "frame_length"}, 5),
         ("publish_seconds_bucket", {"le": "0.01"}, 5),
         ("publish_seconds_bucket", {"le": "+Inf"}, 6),

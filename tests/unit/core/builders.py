@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.unit.protocol.strategies import batch_of
 
+from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.codec import decode
@@ -97,3 +98,10 @@ def _word(frame: Frame) -> str:
         case CursorExpired(_, reason, _, view):
             return f"{reason} -> {view.next}"
     return type(frame).__name__
+
+
+class Impatient:
+    """Brings something to append where nobody is ever waited for."""
+
+    def retry(self, now: Now) -> None:
+        raise AssertionError("it was never held")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.pacing import Pace, Pacing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_protocol.attach import Answer, Claim, resolve
 from pubsubd_protocol.entries import Entry
@@ -16,10 +17,12 @@ class FakeSource:
     def __init__(self, log: Log, node: str = "a", *, reachable: bool = True) -> None:
         self.node = node
         self.log = log
+        self.pacing = Pacing(log, Pace(0))
         self.reachable = reachable
         self.fetches: list[tuple[Reading, Claim]] = []
         self.asked: list[Claim] = []
         self.budgets: list[int] = []
+        self.caught: list[Claim] = []
 
     def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
         return None
@@ -30,6 +33,9 @@ class FakeSource:
             self.asked.append(claim)
             self.budgets.append(budget)
         return self.reachable
+
+    def caught_up(self, reading: Reading, claim: Claim) -> None:
+        self.caught.append(claim)
 
     def reply(self, held: StreamView, *items: Entry | Skip) -> None:
         """The producer answers the oldest question, by the rule, out of what it holds."""

@@ -116,7 +116,8 @@ class Net:
     # Nodes.
 
     def start(self, name: str, peers: Sequence[str] = (), **options: Any) -> Node:
-        """A node that dials `peers`; options are `Config`'s."""
+        """A node that dials `peers`; options are `Config`'s. It waits for nobody unless it is told to."""
+        options.setdefault("pace_ns", 0)
         self._peers[name], self._options[name] = list(peers), options
         config = Config(node=options.pop("called", name), **options)
         addresses = [(peer, 1) for peer in peers]

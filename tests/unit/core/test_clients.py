@@ -130,6 +130,7 @@ def test_near_the_last_offset_publishing_is_refused_and_readers_are_undisturbed(
         ring_messages=10,
         ring_bytes=2**20,
         max_message=100,
+        pace=node.pace,
         offset=MAX_OFFSET - 2,
     )
     net.start("b", peers=["a"])
@@ -722,6 +723,7 @@ def test_a_named_session_further_than_what_its_producer_recovered_is_told_so_aft
         ring_messages=100,
         ring_bytes=2**20,
         max_message=2**20,
+        pace=a.pace,
     )
     for index in range(3):
         a.stream.log.append(before.stream.log[index])  # type: ignore[arg-type]

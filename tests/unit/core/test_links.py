@@ -908,7 +908,7 @@ def test_only_so_many_streams_are_known() -> None:
     b = net.start("b", peers=["a"])
     known = Attached(StreamView(net.new_epoch(), (), 0, 0), Resume(0), None)
     for number in range(MAX_PRODUCERS):
-        b.replicas[f"n{number}"] = Replica(f"n{number}", "b", known, 1, 1000)
+        b.replicas[f"n{number}"] = Replica(f"n{number}", "b", known, 1, 1000, b.pace)
     net.advance(2)
     assert not net.linked("b", "a")
     assert "limit" in str(b.targets[0].error)

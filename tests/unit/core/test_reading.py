@@ -11,6 +11,7 @@ from tests.unit.core.builders import (
     E3,
     MANY,
     PUBLISHER,
+    Impatient,
     at,
     entry,
     frames_in,
@@ -22,10 +23,11 @@ from tests.unit.core.builders import (
 from tests.unit.core.fake_source import FakeSource
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import FETCH_BYTES
+from pubsubd_broker.core.config import FETCH_BYTES, Now
 from pubsubd_broker.core.cursor import Choose
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.publishers import Publisher
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.source import Source
@@ -541,10 +543,14 @@ def test_who_knows_its_place_is_not_judged_again() -> None:
 
 
 def own_stream(published: int, ring_messages: int = 4) -> Stream:
-    stream = Stream("a", E1, ring_messages=ring_messages, ring_bytes=MANY, max_message=100)
+    stream = Stream(
+        "a", E1, ring_messages=ring_messages, ring_bytes=MANY, max_message=100, pace=Pace(0)
+    )
     publisher = Publisher(8, forgotten=False)
     for sequence in range(published):
-        stream.publish(batch_of([("t", b"")], sequence=sequence), publisher, PUBLISHER, 0)
+        stream.publish(
+            batch_of([("t", b"")], sequence=sequence), publisher, PUBLISHER, Now(0, 0), Impatient()
+        )
     return stream
 
 
@@ -572,7 +578,9 @@ def test_a_slow_session_overrun_on_its_own_node_is_told_at_once() -> None:
     assert reader.pull(budget=1) == ["entry 0..1"]
     publisher = Publisher(8, forgotten=False)
     for sequence in range(8):
-        stream.publish(batch_of([("t", b"")], sequence=sequence), publisher, PUBLISHER, 0)
+        stream.publish(
+            batch_of([("t", b"")], sequence=sequence), publisher, PUBLISHER, Now(0, 0), Impatient()
+        )
     assert reader.pull() == ["overwritten -> 12"]
     assert reader.notices[0].missed == 11
 

@@ -6,6 +6,7 @@ import pytest
 from tests.unit.core.builders import E1, E2, E3, MANY, at, entry, skip, view
 
 from pubsubd_broker.core.log import Gap
+from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.replica import Replica
 from pubsubd_protocol.attach import Reason, Resume
 from pubsubd_protocol.entries import Entry, part_of
@@ -18,7 +19,7 @@ def replica_at(
     offset: int = 0, held: StreamView | None = None, *, max_messages: int = 100
 ) -> Replica:
     attached = Attached(held or view(0, 10), Resume(offset), None)
-    return Replica("a", "b", attached, max_messages, MANY)
+    return Replica("a", "b", attached, max_messages, MANY, Pace(0))
 
 
 def expired(reason: Reason, now: StreamView) -> Attached:
@@ -35,7 +36,7 @@ def test_it_begins_where_the_producer_resumes() -> None:
 
 
 def test_it_begins_at_next_when_the_attach_expired() -> None:
-    replica = Replica("a", "b", expired(Reason.UNSEEN, view(5, 9)), 100, MANY)
+    replica = Replica("a", "b", expired(Reason.UNSEEN, view(5, 9)), 100, MANY, Pace(0))
     assert replica.registration == at(9)
 
 
@@ -44,7 +45,7 @@ def test_who_was_open_before_contact_stands_at_the_registered_cursor_or_at_the_s
     registered: int | None, origin: int
 ) -> None:
     attached = Attached(view(0, 10), Resume(8), registered, {"s": 3})
-    replica = Replica("a", "b", attached, 100, MANY)
+    replica = Replica("a", "b", attached, 100, MANY, Pace(0))
     assert replica.origin == at(origin)
     assert replica.named == {"s": 3}
 

@@ -12,6 +12,7 @@ from tests.unit.core.builders import entry, skip
 
 from pubsubd_broker.core.config import ITEM_OVERHEAD
 from pubsubd_broker.core.log import Gap
+from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.replica import Replica
 from pubsubd_protocol.attach import (
     At,
@@ -176,7 +177,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         view = self.producer.view
         answer = resolve(presented, view, registered)
         attached = Attached(view, short(answer), registered, {"s": 3})
-        self.replica = Replica("a", "b", attached, max_messages, max_bytes)
+        self.replica = Replica("a", "b", attached, max_messages, max_bytes, Pace(0))
         self.cursor = answer.offset if isinstance(answer, Resume) else answer.next
         self.taken = [_Segment(view.epoch, self.cursor)]
         self.linked = True

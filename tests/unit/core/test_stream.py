@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.core.builders import E1, E2, MANY, PUBLISHER, at, view
+from tests.unit.core.builders import E1, E2, MANY, PUBLISHER, Impatient, at, view
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import ITEM_OVERHEAD
+from pubsubd_broker.core.config import ITEM_OVERHEAD, Now
+from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.publishers import Publisher
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import At, Expired, Reason, Resume
@@ -25,6 +26,7 @@ def a_stream(
         ring_messages=ring_messages,
         ring_bytes=ring_bytes,
         max_message=max_message,
+        pace=Pace(0),
         offset=offset,
     )
 
@@ -37,7 +39,10 @@ def publish(
     batch: Batch | None = None,
 ) -> Receipt | Rejected:
     batch = batch or batch_of([("t", payload) for payload in payloads], sequence=sequence)
-    return stream.publish(batch, by or Publisher(8, forgotten=False), PUBLISHER, wall_us=5)
+    publisher = by or Publisher(8, forgotten=False)
+    outcome = stream.publish(batch, publisher, PUBLISHER, Now(0, 5), Impatient())
+    assert outcome is not None
+    return outcome
 
 
 def test_messages_take_the_next_places_in_order() -> None:

@@ -1,0 +1,78 @@
+"""Publishers wait a moment for readers, and only a moment. With real brokers and sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+
+from tests.integration.steps import StartCluster, in_thread, payloads_to, subscribed, within
+
+import pubsubd
+
+BURST = 2_000_000
+PAYLOAD = b"x" * 100
+BATCH = 256
+
+RING = 500
+SIZE = 16 * 1024
+
+
+def test_a_burst_as_fast_as_one_can_send_expires_nobody(start_cluster: StartCluster) -> None:
+    """The default settings, but for ports. On another node, a subscriber that only counts."""
+    cluster = start_cluster(2, heartbeat="2s", peer_timeout="6s")
+
+    async def scenario() -> str:
+        reader = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.integration.counting_reader"),
+            *(cluster["b"].socket, str(BURST)),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert reader.stdout is not None
+        try:
+            assert await within(reader.stdout.readline(), "the reader's opening") == b"open\n"
+            async with pubsubd.connect(cluster["a"].socket, codec=pubsubd.RAW) as client:
+                for _ in range(BURST):
+                    await client.send("burst", PAYLOAD)
+                await client.flush()
+            return (await within(reader.stdout.readline(), "the reader's end")).decode().strip()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                reader.kill()
+            await reader.wait()
+
+    assert asyncio.run(scenario()) == f"counted {BURST}"
+    assert cluster["b"].metric("cursor_expired_total") == 0
+
+
+def test_a_subscriber_that_stops_reading_holds_publishers_once(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(2, ring_messages=RING, replica_messages=RING)
+    a, b = cluster
+
+    async def burst(client: pubsubd.Client, last: bytes) -> None:
+        for _ in range(4 * RING):
+            await client.send("x", b"x" * SIZE)
+        await client.send("x", last)
+        await client.flush()
+
+    async def scenario() -> None:
+        async with (
+            pubsubd.connect(a.socket, codec=pubsubd.RAW) as at_a,
+            subscribed(b, codec=pubsubd.RAW) as stuck,
+            subscribed(b, codec=pubsubd.RAW) as reading,
+        ):
+            both = asyncio.gather(payloads_to(reading, b"first"), burst(at_a, b"first"))
+            payloads, _ = await within(both, "the end of the first burst")
+            assert len(payloads) == 4 * RING + 1
+            held = await in_thread(b.metric, "paced_seconds_total")
+            assert held > 0
+            both = asyncio.gather(payloads_to(reading, b"second"), burst(at_a, b"second"))
+            payloads, _ = await within(both, "the end of the second burst")
+            assert len(payloads) == 4 * RING + 1
+            assert await in_thread(b.metric, "paced_seconds_total") == held
+            assert await in_thread(b.metric, "cursor_expired_total") == 0
+            with contextlib.suppress(pubsubd.CursorExpired):
+                while True:
+                    await within(anext(stuck), "the gap of the one that was stuck")
+
+    asyncio.run(scenario())

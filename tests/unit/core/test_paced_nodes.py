@@ -1,0 +1,218 @@
+"""Publishers wait for readers of their node's ring, and a peer's stream for readers of its replica. Through whole nodes."""
+
+from __future__ import annotations
+
+from tests.unit.core.net import Net, RawClient, Subscriber
+from tests.unit.protocol.strategies import batch_of
+
+from pubsubd_broker.core.config import SECOND_NS
+from pubsubd_protocol.frames import CursorExpired, Receipt, Rejected
+
+PACE_S = 0.25
+
+
+class Burst:
+    """A publisher that writes many batches at once, and does not wait for answers."""
+
+    def __init__(self, net: Net, node: str, batches: int, size: int = 0) -> None:
+        self.client = RawClient(net, node, "publisher")
+        for sequence in range(batches):
+            self.client.send(batch_of([("t", b"x" * size)], sequence=sequence))
+
+    @property
+    def placed(self) -> int:
+        assert not self.client.of(Rejected)
+        return len(self.client.of(Receipt))
+
+
+def paced(net: Net, node: str) -> dict[str, float]:
+    """Seconds, by reader."""
+    return {
+        reader: waited_ns / SECOND_NS
+        for reader, waited_ns in net.nodes[node].pace.waited_ns.items()
+        if waited_ns
+    }
+
+
+def single() -> Net:
+    net = Net()
+    net.start("a", ring_messages=10, pace_ns=SECOND_NS // 4)
+    return net
+
+
+def pair(*, ring: int = 10, replica: int = 1000) -> Net:
+    """`b` reads from `a`."""
+    net = Net()
+    net.start("a", ring_messages=ring, pace_ns=SECOND_NS // 4)
+    net.start("b", peers=["a"], replica_messages=replica, pace_ns=SECOND_NS // 4)
+    net.run()
+    return net
+
+
+def test_a_burst_waits_for_a_session_that_is_a_moment_behind_and_nobody_expires() -> None:
+    net = single()
+    reader = Subscriber(net, "a")
+    reader.stop_reading()
+    burst = Burst(net, "a", 25)
+    assert burst.placed == 10
+    net.advance(PACE_S / 2)
+    assert burst.placed == 10
+    reader.read_on()
+    assert burst.placed == 25
+    assert reader.of_node("a") == [*range(25)]
+    assert 0 < paced(net, "a")["session"] < PACE_S
+
+
+def test_a_session_that_stops_reading_holds_a_publisher_once_and_not_for_longer_than_the_pace() -> (
+    None
+):
+    net = single()
+    reader = Subscriber(net, "a")
+    reader.stop_reading()
+    burst = Burst(net, "a", 25)
+    net.advance(PACE_S)
+    assert burst.placed == 25
+    assert paced(net, "a") == {"session": PACE_S}
+    assert Burst(net, "a", 100).placed == 100
+    assert paced(net, "a") == {"session": PACE_S}
+    reader.read_on()
+    (told,) = reader.of(CursorExpired)
+    assert told.view.next == 125
+
+
+def test_the_answers_come_in_the_order_of_the_batches_and_a_retry_is_placed_once() -> None:
+    net = single()
+    Subscriber(net, "a").stop_reading()
+    burst = Burst(net, "a", 12)
+    burst.client.send(batch_of([("t", b"")], sequence=11, retry=True))
+    net.advance(PACE_S)
+    receipts = burst.client.of(Receipt)
+    assert [r.sequence for r in receipts] == [*range(12), 11]
+    assert [r.first for r in receipts] == [*range(12), 11]
+
+
+def test_one_publisher_that_is_cut_off_while_it_waits_does_not_stop_the_next() -> None:
+    net = single()
+    reader = Subscriber(net, "a")
+    reader.stop_reading()
+    first, second = Burst(net, "a", 11), Burst(net, "a", 1)
+    assert (first.placed, second.placed) == (10, 0)
+    first.client.cut()
+    reader.read_on()
+    assert second.placed == 1
+    assert reader.of_node("a") == [*range(11)]
+
+
+def test_a_publisher_that_does_not_read_its_answers_does_not_stop_the_next() -> None:
+    net = single()
+    reader = Subscriber(net, "a")
+    reader.stop_reading()
+    first, second = Burst(net, "a", 11), Burst(net, "a", 1)
+    first.client.stop_reading()
+    reader.read_on()
+    assert second.placed == 1
+
+
+def test_a_stopping_broker_refuses_who_waits() -> None:
+    net = single()
+    Subscriber(net, "a").stop_reading()
+    burst = Burst(net, "a", 11)
+    net.nodes["a"].drain()
+    net.advance(PACE_S)
+    assert burst.client.refusal == "draining"
+    assert burst.placed == 10
+
+
+def test_a_producer_waits_for_a_peer_whose_link_is_full() -> None:
+    net = pair()
+    end, connection = net.nodes["a"].consumers["b"]
+    connection.writable = False
+    burst = Burst(net, "a", 15)
+    assert burst.placed == 10
+    connection.writable = True
+    connection.wake()
+    net.run()
+    assert burst.placed == 15
+    assert net.nodes["b"].replicas["a"].log.view.next == 15
+    assert end.label == "b"
+
+
+def test_a_peers_stream_waits_for_a_session_of_its_replica_and_the_publisher_with_it() -> None:
+    net = pair(ring=10, replica=10)
+    reader = Subscriber(net, "b")
+    reader.stop_reading()
+    burst = Burst(net, "a", 25)
+    # The replica is full, and so is what has been sent; in these pipes there is no limit to that.
+    assert net.nodes["b"].replicas["a"].log.view.next == 10
+    net.advance(PACE_S / 2)
+    reader.read_on()
+    assert burst.placed == 25
+    assert reader.of_node("a") == [*range(25)]
+    assert 0 < paced(net, "b")["session"] < PACE_S
+
+
+def test_a_session_that_reads_nothing_holds_its_brokers_link_once() -> None:
+    net = pair(ring=1000, replica=10)
+    reader, other = Subscriber(net, "b"), Subscriber(net, "b")
+    reader.stop_reading()
+    Burst(net, "a", 25)
+    net.advance(PACE_S)
+    assert other.of_node("a") == [*range(25)]
+    Burst(net, "a", 100)
+    assert other.of_node("a") == [*range(125)]
+    assert paced(net, "b") == {"session": PACE_S}
+    # What its replica lost, the producer still has.
+    reader.read_on()
+    assert reader.of_node("a") == [*range(125)]
+
+
+def test_a_held_link_is_not_taken_for_a_silent_one() -> None:
+    net = Net()
+    net.start("a", pace_ns=0)
+    net.start(
+        "b", peers=["a"], replica_messages=10, pace_ns=5 * SECOND_NS, peer_timeout_ns=SECOND_NS
+    )
+    net.run()
+    link = net.link("b", "a")
+    Subscriber(net, "b").stop_reading()
+    Burst(net, "a", 11)
+    # Nobody reads from it: whatever a says stays in the socket.
+    link.swallow(net.nodes["a"].consumers["b"][1])
+    net.advance(4)
+    assert net.link("b", "a") is link
+    net.advance(2)
+    assert net.nodes["b"].replicas["a"].log.view.next == 11
+
+
+def test_a_producer_waits_for_a_session_that_catches_up_from_it() -> None:
+    net = pair(ring=100, replica=5)
+    reader = Subscriber(net, "b")
+    reader.stop_reading()
+    Burst(net, "a", 100, size=20_000)
+    net.advance(PACE_S)
+    # The replica has let it down: it reads from a, some of it at a time.
+    net.nodes["b"].wake(reader.connection)
+    reader.connection.writable = True
+    reader.connection.pull(1, net.now)
+    reader.connection.writable = False
+    net.run()
+    assert [r for r in net.nodes["a"].stream.pacing._readers if r.label == "b"]
+    burst = Burst(net, "a", 50, size=20_000)
+    assert burst.placed < 50
+    reader.read_on()
+    assert burst.placed == 50
+    assert reader.of_node("a")[-1] == 149
+    assert not reader.of(CursorExpired)
+
+
+def test_one_that_has_caught_up_is_not_waited_for_any_more() -> None:
+    net = pair(ring=100, replica=5)
+    reader = Subscriber(net, "b")
+    reader.stop_reading()
+    Burst(net, "a", 50)
+    net.advance(PACE_S)
+    reader.read_on()
+    assert reader.of_node("a") == [*range(50)]
+    waited = paced(net, "a")
+    assert Burst(net, "a", 500).placed == 500
+    assert paced(net, "a") == waited

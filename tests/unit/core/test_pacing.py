@@ -1,0 +1,233 @@
+"""Who is waited for before a full log evicts, for how long, and who may append next."""
+
+from __future__ import annotations
+
+from tests.unit.core.builders import E1, MANY, entry, skip
+
+from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.pacing import Pace, Pacing
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.frames import Skip
+
+ALLOWANCE = 250
+
+
+class Reader:
+    def __init__(self, index: int | None, label: str = "session") -> None:
+        self.index = index
+        self.label = label
+
+
+class Ring:
+    """A ring of four messages that is full, and who appends to it."""
+
+    def __init__(self, allowance_ns: int = ALLOWANCE) -> None:
+        self.log = Log(4, MANY, E1, (), 0)
+        self.pace = Pace(allowance_ns)
+        self.pacing = Pacing(self.log, self.pace)
+        self.now = 1000
+        self.appended: list[str] = []
+        for _ in range(4):
+            self.log.append(self.next())
+
+    def next(self) -> Entry:
+        offset = self.log.newest.next
+        return entry(offset)
+
+    def reader(self, index: int | None, label: str = "session") -> Reader:
+        reader = Reader(index, label)
+        self.pacing.enter(reader)
+        return reader
+
+    def pass_time(self, ns: int) -> None:
+        self.now += ns
+        self.pace.go_on(Now(self.now, 0))
+
+
+class Appender:
+    """Appends one message after the other, as soon as it may."""
+
+    def __init__(self, ring: Ring, name: str, items: int = 1) -> None:
+        self.ring = ring
+        self.name = name
+        self.left = items
+        self.retry(Now(ring.now, 0))
+
+    def retry(self, now: Now) -> None:
+        while self.left:
+            item = self.ring.next()
+            if not self.ring.pacing.admits(self, item, now.mono_ns):
+                return
+            self.ring.log.append(item)
+            self.ring.appended.append(self.name)
+            self.left -= 1
+
+
+def held(ring: Ring) -> bool:
+    return bool(ring.pace.holding)
+
+
+def test_nobody_is_waited_for_while_there_is_room() -> None:
+    ring = Ring()
+    ring.log.max_messages = 5
+    ring.reader(0)
+    Appender(ring, "p")
+    assert ring.appended == ["p"]
+    assert not held(ring)
+
+
+def test_an_append_waits_for_a_reader_that_needs_what_would_go_and_goes_on_when_it_has_read_that() -> (
+    None
+):
+    ring = Ring()
+    reader = ring.reader(0)
+    Appender(ring, "p")
+    assert ring.appended == []
+    assert ring.pace.due_ns == 1000 + ALLOWANCE
+    ring.pass_time(100)
+    assert held(ring)
+    reader.index = 1
+    ring.pass_time(0)
+    assert ring.appended == ["p"]
+    assert not held(ring)
+    assert ring.pace.due_ns is None
+    assert ring.pace.waited_ns == {"session": 100}
+
+
+def test_nobody_waits_for_a_reader_that_needs_only_what_stays() -> None:
+    ring = Ring()
+    ring.reader(1)
+    Appender(ring, "p")
+    assert ring.appended == ["p"]
+
+
+def test_a_reader_that_does_not_read_on_is_waited_for_once_and_no_longer_than_its_allowance() -> (
+    None
+):
+    ring = Ring()
+    ring.reader(0)
+    Appender(ring, "p", items=20)
+    ring.pass_time(ALLOWANCE - 1)
+    assert ring.appended == []
+    ring.pass_time(1)
+    assert ring.appended == ["p"] * 20
+    assert ring.pace.waited_ns == {"session": ALLOWANCE}
+
+
+def test_one_that_trickles_has_no_more_before_it_has_caught_up() -> None:
+    ring = Ring()
+    reader = ring.reader(0)
+    Appender(ring, "p", items=20)
+    for index in range(1, 4):
+        ring.pass_time(ALLOWANCE // 2)
+        reader.index = index
+        ring.pass_time(0)
+    # It was waited for at 0, and at 1; at 2 its allowance was used up, and it was overrun.
+    assert ring.pace.waited_ns == {"session": ALLOWANCE}
+    assert len(ring.appended) == 20
+
+
+def test_one_that_has_read_all_that_was_there_is_waited_for_again() -> None:
+    ring = Ring()
+    reader = ring.reader(0)
+    Appender(ring, "p", items=20)
+    for _ in range(20):
+        ring.pass_time(ALLOWANCE - 1)
+        reader.index = ring.log.end
+        ring.pass_time(0)
+    assert len(ring.appended) == 20
+    assert ring.pace.waited_ns["session"] == 5 * (ALLOWANCE - 1)
+
+
+def test_all_that_are_behind_are_waited_for_at_once_not_one_after_the_other() -> None:
+    ring = Ring()
+    ring.reader(0, "a")
+    ring.reader(0, "b")
+    Appender(ring, "p")
+    ring.pass_time(ALLOWANCE)
+    assert ring.appended == ["p"]
+    assert ring.pace.waited_ns == {"a": ALLOWANCE, "b": ALLOWANCE}
+
+
+def test_one_that_leaves_is_not_waited_for() -> None:
+    ring = Ring()
+    reader = ring.reader(0)
+    Appender(ring, "p")
+    ring.pacing.leave(reader)
+    ring.pass_time(0)
+    assert ring.appended == ["p"]
+
+
+def test_one_that_enters_further_back_is_waited_for_as_well() -> None:
+    ring = Ring()
+    ring.reader(3)
+    Appender(ring, "p")
+    assert ring.appended == ["p"]
+    ring.reader(1)
+    Appender(ring, "p")
+    assert held(ring)
+
+
+def test_one_that_was_overrun_or_reads_elsewhere_is_not_waited_for() -> None:
+    ring = Ring()
+    ring.reader(None)
+    ring.log.append(ring.next())
+    ring.reader(0)
+    Appender(ring, "p")
+    assert ring.appended == ["p"]
+
+
+def test_those_who_wait_append_in_turn() -> None:
+    ring = Ring()
+    reader = ring.reader(0)
+    for name in "pqr":
+        Appender(ring, name, items=2)
+    reader.index = 4
+    ring.pass_time(0)
+    # One each, then again; and no more than the reader has read.
+    assert ring.appended == ["p", "q", "r", "p"]
+    reader.index = 8
+    ring.pass_time(0)
+    assert ring.appended == ["p", "q", "r", "p", "q", "r"]
+
+
+def test_nobody_overtakes_those_who_wait_not_even_with_what_would_fit() -> None:
+    ring = Ring()
+    reader = ring.reader(0)
+    Appender(ring, "p")
+    assert not ring.pacing.admits(Appender(ring, "nobody", items=0), skip(4, 5), ring.now)
+    reader.index = 2
+    ring.pass_time(0)
+    assert ring.appended == ["p"]
+
+
+def test_one_that_waits_and_is_gone_does_not_stand_in_the_way() -> None:
+    ring = Ring()
+    reader = ring.reader(0)
+    gone, other = Appender(ring, "gone"), Appender(ring, "other")
+    ring.pacing.forget(gone)
+    reader.index = 1
+    ring.pass_time(0)
+    assert ring.appended == ["other"]
+    ring.pacing.forget(other)
+    assert not held(ring)
+
+
+def test_without_an_allowance_nobody_is_ever_waited_for() -> None:
+    ring = Ring(allowance_ns=0)
+    ring.reader(0)
+    Appender(ring, "p", items=9)
+    assert len(ring.appended) == 9
+
+
+def test_what_the_log_can_not_hold_waits_until_all_has_been_read() -> None:
+    ring = Ring()
+    reader = ring.reader(0)
+    large: Entry | Skip = entry(4, 8)
+    waits = Appender(ring, "nobody", items=0)
+    assert not ring.pacing.admits(waits, large, ring.now)
+    reader.index = 3
+    assert not ring.pacing.admits(waits, large, ring.now)
+    reader.index = 4
+    assert ring.pacing.admits(waits, large, ring.now)

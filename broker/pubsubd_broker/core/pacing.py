@@ -1,14 +1,15 @@
 """Whoever appends to a full log waits a moment for readers that would be overrun, and never for long.
 
 Before an append evicts what a live reader still needs it is held, until the reader has moved on or its allowance
-is used up. A reader gets a new allowance when it has caught up: when it has read all that the log held as it was
-first waited for. So one that reads, however far behind, is waited for again and again, and one that does not, once.
+is used up. A reader that has read a quarter of the log meanwhile gets a new allowance. One that has used up its own is
+overrun, and gets a new one when it has caught up: when it has read all that the log held then. So one that reads at
+some speed, however far behind, is waited for again and again, and one that does not, once.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
+from typing import Final, Protocol
 
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Log
@@ -55,6 +56,10 @@ class Pace:
         """Lets everybody ask again who is held: readers have moved, or time has passed."""
         for pacing in list(self.holding):
             pacing.go_on(now)
+
+
+STRIDE: Final = 4
+"""A reader that has read this part of what a log holds is as good as a new one."""
 
 
 class _Incident:
@@ -178,5 +183,9 @@ class Pacing:
     def _has_allowance(self, reader: Follower, index: int) -> bool:
         incident = self._incidents.get(reader)
         if incident is None or index >= incident.mark:
-            incident = self._incidents[reader] = _Incident(self._log.end)
-        return incident.waited_ns < self._pace.allowance_ns
+            stride = max(1, (self._log.end - self._log.begin) // STRIDE)
+            incident = self._incidents[reader] = _Incident(index + stride)
+        if incident.waited_ns < self._pace.allowance_ns:
+            return True
+        incident.mark = max(incident.mark, self._log.end)
+        return False

@@ -20,15 +20,15 @@ class Reader:
 
 
 class Ring:
-    """A ring of four messages that is full, and who appends to it."""
+    """A ring of a few messages that is full, and who appends to it."""
 
-    def __init__(self, allowance_ns: int = ALLOWANCE) -> None:
-        self.log = Log(4, MANY, E1, (), 0)
+    def __init__(self, messages: int = 4, allowance_ns: int = ALLOWANCE) -> None:
+        self.log = Log(messages, MANY, E1, (), 0)
         self.pace = Pace(allowance_ns)
         self.pacing = Pacing(self.log, self.pace)
         self.now = 1000
         self.appended: list[str] = []
-        for _ in range(4):
+        for _ in range(messages):
             self.log.append(self.next())
 
     def next(self) -> Entry:
@@ -116,27 +116,35 @@ def test_a_reader_that_does_not_read_on_is_waited_for_once_and_no_longer_than_it
 
 
 def test_one_that_trickles_has_no_more_before_it_has_caught_up() -> None:
-    ring = Ring()
+    ring = Ring(messages=16)
     reader = ring.reader(0)
-    Appender(ring, "p", items=20)
+    Appender(ring, "p", items=40)
     for index in range(1, 4):
         ring.pass_time(ALLOWANCE // 2)
         reader.index = index
         ring.pass_time(0)
     # It was waited for at 0, and at 1; at 2 its allowance was used up, and it was overrun.
     assert ring.pace.waited_ns == {"session": ALLOWANCE}
-    assert len(ring.appended) == 20
+    assert len(ring.appended) == 40
+    # A quarter is not enough now: it has to read all that there was.
+    reader.index = 42
+    Appender(ring, "q", items=10)
+    assert len(ring.appended) == 50
+    reader.index = 56
+    ring.pacing.enter(reader)
+    Appender(ring, "r", items=20)
+    assert held(ring)
 
 
-def test_one_that_has_read_all_that_was_there_is_waited_for_again() -> None:
-    ring = Ring()
+def test_one_that_has_read_a_quarter_of_the_ring_is_waited_for_again() -> None:
+    ring = Ring(messages=16)
     reader = ring.reader(0)
     Appender(ring, "p", items=20)
-    for _ in range(20):
+    for quarter in range(1, 6):
         ring.pass_time(ALLOWANCE - 1)
-        reader.index = ring.log.end
+        reader.index = 4 * quarter
         ring.pass_time(0)
-    assert len(ring.appended) == 20
+        assert len(ring.appended) == 4 * quarter
     assert ring.pace.waited_ns["session"] == 5 * (ALLOWANCE - 1)
 
 

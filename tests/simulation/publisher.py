@@ -55,6 +55,8 @@ class Publisher:
         self._welcomed = False
         self._count = 0
         self._sent: list[Sent] = []
+        self._done = 0
+        """All before this one have their answer."""
         self._connect()
 
     def publish(self, topic: str, to: str | None, messages: int) -> bool:
@@ -134,7 +136,10 @@ class Publisher:
             return
         self._socket.write(b"".join(self._outbox.writable()))
         if not self.broker.paused:
-            unanswered = [sent for sent in self._sent[-200:] if sent.outgoing.outcome is None]
+            while self._done < len(self._sent) and self._sent[self._done].outgoing.outcome:
+                self._done += 1
+            # Far more than the window: only what has been written counts.
+            unanswered = self._sent[self._done : self._done + 200]
             for ahead, sent in enumerate(unanswered):
                 written = sent.outgoing.batch is not None and not sent.outgoing.batch.retry
                 if written and sent.written_ns is None:

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
 
-BATCH_BYTES = 128 * 1024
+BATCH_BYTES = 136 * 1024
 MESSAGE_COST_BYTES = 64
 
 _HEADER = struct.Struct("<IIII")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import repeat
 from typing import Protocol
 
 from pubsubd.errors import PubSubError
@@ -9,11 +12,11 @@ from pubsubd_protocol.entries import Batch, pack_numbers
 from pubsubd_protocol.positions import Epoch
 from pubsubd_protocol.topics import MAX_TOPIC_BYTES, check_topic
 
-BATCH_BYTES = 128 * 1024
+BATCH_BYTES = 136 * 1024
 """A batch takes no further message that would bring it over this; one large message may be alone in it."""
 
 MESSAGE_COST_BYTES = 64
-"""What a message counts beside its payload, at the least; which bounds a batch to 2,048 messages."""
+"""What a message counts beside its payload, at the least; which bounds a batch to 2,176 messages."""
 
 FRAME_BYTES = 128
 """What a frame has beside its topics, its numbers and its payloads, at the most; the prefix included."""
@@ -36,6 +39,10 @@ class Limits:
         """For how many bytes a batch is open; its first message is in, whatever it leaves of them."""
         self.cost = max(MESSAGE_COST_BYTES, -(-self.room // max(1, max_batch)))
         """What a message takes of the room beside its payload. Counted in bytes, messages need no counter."""
+
+
+_checked = lru_cache(maxsize=4096)(check_topic)
+"""Every batch names its topics anew; most of them are old acquaintances."""
 
 
 class Watcher(Protocol):
@@ -132,12 +139,25 @@ class Outgoing:
         """Raises `InvalidTopic`. Cost: this is what every published message pays."""
         which = self._topics.get(topic)
         if which is None:
-            check_topic(topic)
-            which = self._topics[topic] = len(self._topics)
-            self.room -= 4 * len(topic)
+            which = self._add_topic(topic)
         self._index.append(which)
         self._payloads.append(payload)
         self.room -= len(payload) + self.cost
+
+    def extend(self, topic: str, payloads: Sequence[bytes], size: int) -> None:
+        """Adds several at once, of `size` bytes together. Raises `InvalidTopic`."""
+        which = self._topics.get(topic)
+        if which is None:
+            which = self._add_topic(topic)
+        self._index.extend(repeat(which, len(payloads)))
+        self._payloads.extend(payloads)
+        self.room -= size + len(payloads) * self.cost
+
+    def _add_topic(self, topic: str) -> int:
+        _checked(topic)
+        which = self._topics[topic] = len(self._topics)
+        self.room -= 4 * len(topic)
+        return which
 
     def seal(self) -> None:
         """No message follows."""

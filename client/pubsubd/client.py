@@ -10,7 +10,6 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pubsubd.batching import Outgoing
 from pubsubd.codecs import MSGPACK, Codec
 from pubsubd.connection import Dialler
 from pubsubd.errors import ClientClosed, CursorExpired
@@ -54,6 +53,7 @@ class Client:
         self.socket = path
         self.state = State.CONNECTING
         self._codec = codec
+        self._encode = codec.encode
         self._publish_timeout_s = publish_timeout_s
         self._close_timeout_s = close_timeout_s
         self._on_lost = on_lost
@@ -147,14 +147,7 @@ class Client:
         publisher = self._publisher
         timeout_s = self._publish_timeout_s if timeout is None else timeout
         encoded = list(map((codec or self._codec).encode, payloads))
-        runs: list[tuple[Outgoing, int, int]] = []
-        for payload in encoded:
-            outgoing = publisher.put(topic, payload, to, timeout_s)
-            if runs and runs[-1][0] is outgoing:
-                _, at, count = runs[-1]
-                runs[-1] = (outgoing, at, count + 1)
-            else:
-                runs.append((outgoing, outgoing.count - 1, 1))
+        runs = publisher.put_many(topic, encoded, to, timeout_s)
         waits = [publisher.placed(outgoing, count) for outgoing, _, count in runs]
         placed = await asyncio.gather(*waits, return_exceptions=True)
         receipts = []
@@ -176,7 +169,8 @@ class Client:
         if outbox.full:
             await publisher.room()
         sealed = outbox.sealed
-        publisher.put(topic, (codec or self._codec).encode(payload), to, self._publish_timeout_s)
+        encode = self._encode if codec is None else codec.encode
+        publisher.put(topic, encode(payload), to, self._publish_timeout_s)
         if outbox.sealed != sealed:
             publisher.pump()
             # One turn for each batch: a loop of sends must not starve the readers beside it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from collections.abc import Callable
@@ -34,8 +35,7 @@ def _pack(value: Any) -> bytes:
     return _packers.pack(value)
 
 
-def _unpack(raw: bytes) -> Any:
-    return msgpack.unpackb(raw, strict_map_key=False)
+_unpack: Callable[[bytes], Any] = functools.partial(msgpack.unpackb, strict_map_key=False)
 
 
 def _as_bytes(value: Any) -> bytes:

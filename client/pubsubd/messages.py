@@ -13,13 +13,18 @@ from pubsubd_protocol.entries import Entry, open_entry
 class Source:
     """What all messages of one entry have in common."""
 
-    __slots__ = ("codec", "epoch", "node", "time")
+    __slots__ = ("codec", "decode", "epoch", "node", "time")
 
     def __init__(self, node: str, epoch: str, time: float, codec: Codec) -> None:
         self.node = node
         self.epoch = epoch
         self.time = time
         self.codec = codec
+        self.decode = codec.decode
+
+
+_NOT_YET: Any = object()
+"""What stands for a payload at which nobody has looked."""
 
 
 class Message:
@@ -30,28 +35,24 @@ class Message:
 
     __slots__ = ("_decoded", "_source", "offset", "raw", "topic")
 
-    _decoded: Any
-
     def __init__(self, topic: str, raw: bytes, offset: int, source: Source) -> None:
         self.topic = topic
         self.raw = raw
         self.offset = offset
         self._source = source
+        self._decoded = _NOT_YET
 
     @property
     def payload(self) -> Any:
         """The decoded payload. Raises `DecodeError`, which concerns this message only."""
-        try:
-            return self._decoded
-        except AttributeError:
-            pass
-        codec = self._source.codec
-        try:
-            self._decoded = codec.decode(self.raw)
-        except Exception as error:
-            raise DecodeError(
-                self.topic, self.node, self.offset, codec.name, f"{type(error).__name__}: {error}"
-            ) from error
+        if self._decoded is _NOT_YET:
+            try:
+                self._decoded = self._source.decode(self.raw)
+            except Exception as error:
+                raise DecodeError(
+                    *(self.topic, self.node, self.offset, self._source.codec.name),
+                    f"{type(error).__name__}: {error}",
+                ) from error
         return self._decoded
 
     @property

@@ -8,7 +8,7 @@ A batch gets its sequence when it is first written, so sequences rise by one wit
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pubsubd.batching import Failed, Limits, Outgoing, Placed
 from pubsubd.errors import BrokerUnavailable, PublishRejected, PublishUnknown, PubSubError
@@ -22,6 +22,9 @@ LONGEST_OPEN_S = 0.05
 
 NEARLY_FULL_BYTES = 4096
 """With less room than this left a batch is sealed, not kept open for one small message more."""
+
+AT_ONCE = 64
+"""So many messages are looked at together where they come together."""
 
 NO_ANSWER = "it does not answer"
 
@@ -117,6 +120,34 @@ class Outbox:
         if batch.room < NEARLY_FULL_BYTES:
             self._seal()
         return batch
+
+    def put_many(
+        self, topic: str, payloads: Sequence[bytes], to: str | None, timeout_s: float
+    ) -> list[tuple[Outgoing, int, int]]:
+        """Adds messages of one topic, in their order: which batches they are in, from which of its messages on, how many.
+
+        Raises like `put`, at the first message that can't go; those before it are in.
+        """
+        runs: list[tuple[Outgoing, int, int]] = []
+        for at in range(0, len(payloads), AT_ONCE):
+            some = payloads[at : at + AT_ONCE]
+            size = sum(map(len, some))
+            batch = self._open
+            if (
+                batch is not None
+                and size + len(some) * batch.cost + NEARLY_FULL_BYTES <= batch.room
+                and max(map(len, some)) <= self._max_message
+                and to == batch.to
+                and timeout_s == batch.timeout_s
+            ):
+                first = batch.count
+                batch.extend(topic, some, size)
+                _join(runs, batch, first, len(some))
+            else:
+                for payload in some:
+                    batch = self.put(topic, payload, to, timeout_s)
+                    _join(runs, batch, batch.count - 1, 1)
+        return runs
 
     def end_turn(self, now: float) -> float | None:
         """The loop turn is over: its messages may go out. Returns the earliest new deadline."""
@@ -240,6 +271,15 @@ class Outbox:
             )
         else:
             self.full = batches >= self._window or self._unanswered_bytes >= MAX_UNANSWERED_BYTES
+
+
+def _join(runs: list[tuple[Outgoing, int, int]], batch: Outgoing, first: int, count: int) -> None:
+    """`count` more messages, the first of which is number `first` of `batch`."""
+    if runs and runs[-1][0] is batch:
+        _, began, before = runs[-1]
+        runs[-1] = batch, began, before + count
+    else:
+        runs.append((batch, first, count))
 
 
 def _unreadable(outgoing: Outgoing, max_frame: int) -> PubSubError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pubsubd.batching import Failed, Outgoing, Placed
 from pubsubd.connection import Connection, Dialler, unexpected
@@ -47,15 +47,31 @@ class Publisher:
 
     def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
         """Takes one message; it goes out when the loop turn is over, at the latest."""
+        if self._closed or to is not None:
+            self._check(to)
+        outgoing = self.outbox.put(topic, payload, to, timeout_s)
+        if not self._turn_ends:
+            self._end_turn_soon()
+        return outgoing
+
+    def put_many(
+        self, topic: str, payloads: Sequence[bytes], to: str | None, timeout_s: float
+    ) -> list[tuple[Outgoing, int, int]]:
+        """The same for several: which batches they are in, from which of its messages on, how many."""
+        self._check(to)
+        if not self._turn_ends:
+            self._end_turn_soon()
+        return self.outbox.put_many(topic, payloads, to, timeout_s)
+
+    def _check(self, to: str | None) -> None:
         if self._closed:
             raise ClientClosed("this client is closed")
         if to is not None and not is_node_name(to):
             raise PublishRejected("unknown_node", f"{to!r} is no node name")
-        outgoing = self.outbox.put(topic, payload, to, timeout_s)
-        if not self._turn_ends:
-            self._turn_ends = True
-            self._loop.call_soon(self._end_turn)
-        return outgoing
+
+    def _end_turn_soon(self) -> None:
+        self._turn_ends = True
+        self._loop.call_soon(self._end_turn)
 
     async def placed(self, outgoing: Outgoing, count: int) -> Placed:
         """Waits for the fate of `count` messages of a batch. Raises what kept them out."""

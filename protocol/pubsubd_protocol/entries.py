@@ -225,7 +225,7 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
     Cost: one look per distinct topic; only a real part costs work per message.
     """
     topics = entry.topics.split("\n")
-    wanted = [wants(topic) for topic in topics]
+    wanted = list(map(wants, topics))
     if all(wanted):
         return entry
     if not any(wanted):

@@ -8,7 +8,7 @@ Lists of topics travel joined by line feeds, which no topic can contain.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pubsubd_protocol.errors import InvalidTopic
 
@@ -65,13 +65,28 @@ def split_topics(joined: str) -> list[str]:
     return topics
 
 
+class _Answers(dict[str, bool]):
+    """What a filter has answered; asks it for what is missing. Looking up costs no call of Python."""
+
+    __slots__ = ("_matches",)
+
+    def __init__(self, matches: Callable[[str], bool]) -> None:
+        self._matches = matches
+
+    def __missing__(self, topic: str) -> bool:
+        if len(self) >= _REMEMBERED_TOPICS:
+            self.clear()
+        wanted = self[topic] = self._matches(topic)
+        return wanted
+
+
 class Filter:
     """The patterns of one session. `wants(topic)`: whether any of them matches; overlaps count once.
 
     Answers are remembered for up to 4,096 topics, so a topic is matched once, not once per message.
     """
 
-    __slots__ = ("_exact", "_remembered", "_wildcards", "everything", "patterns")
+    __slots__ = ("_answers", "_exact", "_wildcards", "everything", "patterns", "wants")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(dict.fromkeys(check_pattern(p) for p in patterns))
@@ -83,18 +98,8 @@ class Filter:
         self.everything = ">" in wild
         self._exact = frozenset(p for p in self.patterns if _EXACT.match(p))
         self._wildcards = re.compile("|".join(map(_expression, wild))) if wild else None
-        self._remembered: dict[str, bool] = {}
-
-    def wants(self, topic: str) -> bool:
-        if self.everything:
-            return True
-        wanted = self._remembered.get(topic)
-        if wanted is None:
-            wanted = self.matches(topic)
-            if len(self._remembered) >= _REMEMBERED_TOPICS:
-                self._remembered.clear()
-            self._remembered[topic] = wanted
-        return wanted
+        self._answers = _Answers(self.matches)
+        self.wants: Callable[[str], bool] = self._answers.__getitem__
 
     def matches(self, topic: str) -> bool:
         """The same, for whoever remembers the answer itself."""

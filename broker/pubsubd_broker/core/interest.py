@@ -67,6 +67,8 @@ class Interest:
             for topic in topics.split("\n"):
                 for follower in self._wanting(topic):
                     self._wake(follower, index, position)
+                if not self._resting:
+                    return
 
     def rouse_all(self, index: int, position: Position) -> None:
         """Something has come that concerns everybody."""

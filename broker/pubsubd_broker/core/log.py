@@ -65,6 +65,7 @@ class Log:
         "_waiting",
         "begin",
         "bytes",
+        "end",
         "interest",
         "max_bytes",
         "max_messages",
@@ -81,6 +82,8 @@ class Log:
         self.bytes = 0
         self.begin = 0
         """The index of the oldest item."""
+        self.end = 0
+        """The index that the next item will have."""
         self._items: list[Item | None] = []
         self._head = 0
         self.segments = [Segment(epoch, lineage, offset, 0)]
@@ -88,11 +91,6 @@ class Log:
         self._waiting: dict[Callable[[], None], None] = {}
         self.interest = Interest()
         """The readers that rest at the end."""
-
-    @property
-    def end(self) -> int:
-        """The index that the next item will have."""
-        return self.begin + len(self._items) - self._head
 
     @property
     def newest(self) -> Segment:
@@ -124,6 +122,8 @@ class Log:
         messages += self.messages - self.max_messages
         size += self.bytes - self.max_bytes
         index = self.begin
+        if messages <= 0 and size <= 0:
+            return index
         while (messages > 0 or size > 0) and index < self.end:
             held = self[index]
             counted, cost = (0, ITEM_OVERHEAD) if isinstance(held, Gap) else _cost(held)
@@ -139,19 +139,22 @@ class Log:
         """
         messages, size = _cost(item)
         # Evict first: a full log must never hold more than its bounds, not even for one turn.
-        self._make_room(messages, size)
+        if self.messages + messages > self.max_messages or self.bytes + size > self.max_bytes:
+            self._make_room(messages, size)
         newest = self.segments[-1]
         if self.begin == self.end and item.first < newest.first:
             newest.first = item.first
         newest.next = item.next
-        if self.fits(messages, size - ITEM_OVERHEAD):
+        self.end += 1
+        if messages <= self.max_messages and size <= self.max_bytes:
             self._items.append(item)
             self.messages += messages
             self.bytes += size
         else:
             self.begin += 1
             newest.first = item.next
-        self.wake()
+        if self._waiting:
+            self.wake()
         if isinstance(item, Entry):
             self.interest.rouse(item.topics, self.end - 1, Position(newest.epoch, item.first))
 
@@ -160,6 +163,7 @@ class Log:
         self._make_room(0, ITEM_OVERHEAD)
         index, front = self.end, self.front
         self._items.append(Gap(view))
+        self.end += 1
         self.bytes += ITEM_OVERHEAD
         self.segments.append(Segment(view.epoch, view.lineage, view.next, index + 1))
         self.wake()

@@ -111,12 +111,13 @@ class Pacing:
 
     def admits(self, appender: Appender, item: Entry | Skip, now_ns: int) -> bool:
         """Whether `item` may be appended now. If not, `appender` is asked to retry, in its turn."""
-        first = next(iter(self._waiting), appender)
-        if first is not appender or not self._may_evict_for(item, now_ns):
+        in_turn = not self._waiting or next(iter(self._waiting)) is appender
+        if not in_turn or not self._may_evict_for(item, now_ns):
             self._waiting[appender] = item
             self._pace.holding[self] = None
             return False
-        self.forget(appender)
+        if self._waiting:
+            self.forget(appender)
         return True
 
     def forget(self, appender: Appender) -> None:
@@ -147,7 +148,7 @@ class Pacing:
         return self._since_ns + max(left, default=0)
 
     def _may_evict_for(self, item: Entry | Skip, now_ns: int) -> bool:
-        if not self._pace.allowance_ns:
+        if not self._pace.allowance_ns or not self._readers:
             return True
         horizon = self._log.horizon(item)
         if horizon <= self._safe or horizon == self._log.begin:

@@ -48,12 +48,12 @@ class Reading:
         "_owes",
         "_pending",
         "_proved",
-        "_rests",
         "acknowledged",
         "filter",
         "gone",
         "index",
         "lags",
+        "rests",
         "source",
         "unheard",
         "wake",
@@ -73,7 +73,8 @@ class Reading:
         self.filter = wanted
         """By which it is woken; what it gets of an entry is for `pull` to say."""
         self.wake = wake
-        self._rests = False
+        self.rests = False
+        """Whether it has read everything, and is woken only by what it may want."""
         self.acknowledged: Position | None = None
         """Where the session begins again in its next life, if the broker keeps it."""
         self.unheard: Epoch | None = None
@@ -127,6 +128,11 @@ class Reading:
     def untold(self) -> int:
         """Offsets passed without a message, of which the session has not been told."""
         self._move_along()
+        return self.unsaid
+
+    @property
+    def unsaid(self) -> int:
+        """The same, as far as it has read by itself."""
         return self._cursor.untold if self._cursor is not None else 0
 
     def judge(self, view: StreamView, registered: int | None) -> None:
@@ -203,7 +209,7 @@ class Reading:
         self.source.log.forget(self.wake)
         self.source.log.interest.leave(self)
         self.source.pacing.leave(self)
-        self._rests = False
+        self.rests = False
         self.index = None
         self._asked = None
         self._inquires = False
@@ -235,7 +241,7 @@ class Reading:
 
     def pull(self, choose: Choose, out: Outgoing) -> bool:
         """Writes what there is to read. Returns whether there is more; if not, `wake` tells when there is."""
-        if self._rests:
+        if self.rests:
             return False
         reading = True
         while reading and not out.full:
@@ -253,7 +259,7 @@ class Reading:
         if self.index is None or self._asked is not None:
             self.source.log.wait(self.wake)
         else:
-            self._rests = True
+            self.rests = True
             self.source.pacing.leave(self)
             self.source.log.interest.rest(self)
         return False
@@ -261,7 +267,7 @@ class Reading:
     def rouse(self, index: int, position: Position) -> None:
         """It rested, and nothing before `index` was for it."""
         assert self._cursor is not None
-        self._rests = False
+        self.rests = False
         self.index = index
         # It may have rested inside the entry that comes: where a replica begins there.
         if position.offset >= self._cursor.position.offset:
@@ -284,7 +290,7 @@ class Reading:
 
     def _move_along(self) -> None:
         """Whoever rests stands at the end of the log, wherever that is by now."""
-        if self._rests:
+        if self.rests:
             assert self._cursor is not None
             self.index = self.source.log.end
             front = self.source.log.front
@@ -292,9 +298,9 @@ class Reading:
                 self._cursor.position = front
 
     def _rise(self) -> None:
-        if self._rests:
+        if self.rests:
             self._move_along()
-            self._rests = False
+            self.rests = False
             self.source.log.interest.rise(self)
             self.source.pacing.enter(self)
 

@@ -187,8 +187,10 @@ class Session:
             if out.full:
                 more = True
                 break
+            if reading.rests:
+                continue
             more = reading.pull(self._choose, out) or more
-            if reading.untold >= SKIP_MESSAGES:
+            if reading.unsaid >= SKIP_MESSAGES:
                 reading.settle(out)
         self._order.rotate(-1)
         return more

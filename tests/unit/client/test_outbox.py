@@ -75,7 +75,7 @@ def test_a_batch_is_bounded_in_bytes_and_messages() -> None:
         outbox.put("t", b"", None, 10.0)
     outbox.end_turn(0.0)
     batches = written(outbox)
-    assert all(len(b.payloads) <= BATCH_BYTES and b.count <= 2048 for b in batches)
+    assert all(len(b.payloads) <= BATCH_BYTES and b.count <= 2176 for b in batches)
     assert sum(b.count for b in batches) == 10_010
 
 

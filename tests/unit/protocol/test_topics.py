@@ -197,7 +197,7 @@ def test_what_a_filter_remembers_is_bounded() -> None:
     filter_ = Filter(["even.*.0"])
     for i in range(10_000):
         assert filter_.wants(f"even.{i}.{i % 2}") is (i % 2 == 0)
-        assert len(filter_._remembered) <= 4096
+        assert len(filter_._answers) <= 4096
 
 
 def outcome(of: Callable[[], list[str]]) -> list[str] | str:

@@ -6,6 +6,7 @@ touched by what it does not want; it stands at the log's end all the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from pubsubd_protocol.positions import Position
@@ -24,6 +25,21 @@ class Follower(Protocol):
         """Something comes at `index` that it may want; `position` is where that begins."""
 
 
+class _Wanting(dict[str, tuple[Follower, ...]]):
+    """Who wants a topic; finds it out for what is missing. Looking up costs no call of Python."""
+
+    __slots__ = ("_followers",)
+
+    def __init__(self, followers: Mapping[Follower, None]) -> None:
+        self._followers = followers
+
+    def __missing__(self, topic: str) -> tuple[Follower, ...]:
+        if len(self) >= REMEMBERED_TOPICS:
+            self.clear()
+        wanting = self[topic] = tuple(f for f in self._followers if f.filter.matches(topic))
+        return wanting
+
+
 class Interest:
     """The readers of one log that have ever rested, and those of them that rest now."""
 
@@ -34,7 +50,7 @@ class Interest:
         self._everything: dict[Follower, None] = {}
         self._selective: dict[Follower, None] = {}
         self._resting: dict[Follower, None] = {}
-        self._by_topic: dict[str, tuple[Follower, ...]] = {}
+        self._by_topic = _Wanting(self._selective)
 
     def rest(self, follower: Follower) -> None:
         """It has read everything."""
@@ -64,8 +80,8 @@ class Interest:
         for follower in self._everything:
             self._wake(follower, index, position)
         if self._selective:
-            for topic in topics.split("\n"):
-                for follower in self._wanting(topic):
+            for wanting in map(self._by_topic.__getitem__, topics.split("\n")):
+                for follower in wanting:
                     self._wake(follower, index, position)
                 if not self._resting:
                     return
@@ -79,12 +95,3 @@ class Interest:
         if follower in self._resting:
             del self._resting[follower]
             follower.rouse(index, position)
-
-    def _wanting(self, topic: str) -> tuple[Follower, ...]:
-        wanting = self._by_topic.get(topic)
-        if wanting is None:
-            if len(self._by_topic) >= REMEMBERED_TOPICS:
-                self._by_topic.clear()
-            wanting = tuple(f for f in self._selective if f.filter.matches(topic))
-            self._by_topic[topic] = wanting
-        return wanting

@@ -1,0 +1,65 @@
+"""What a message costs the SDK, counted in calls of its functions. Counts, not times: they are the same everywhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from tests.unit.client.fake_broker import entry
+
+from pubsubd import RAW
+from pubsubd.inbox import Inbox
+from pubsubd.outbox import Outbox
+from pubsubd.resume import Arrived
+
+MESSAGES = 512
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """How many Python functions are called."""
+    calls = 0
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(profile)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def an_outbox() -> Outbox:
+    outbox = Outbox("socket")
+    outbox.connected("a", 128, 2**20, 2**24, 65_535)
+    outbox.put("t", b"", None, 10.0)
+    return outbox
+
+
+def test_a_published_message_costs_two_calls() -> None:
+    outbox = an_outbox()
+
+    def publish() -> None:
+        for _ in range(MESSAGES):
+            outbox.put("t", b"x", None, 10.0)
+
+    assert calls_of(publish) <= 2 * MESSAGES + 4
+
+
+def test_messages_that_are_published_together_cost_no_call_each() -> None:
+    outbox = an_outbox()
+    payloads = [b"x"] * MESSAGES
+    assert calls_of(lambda: outbox.put_many("t", payloads, None, 10.0)) <= MESSAGES // 8
+
+
+def test_a_received_message_costs_one_call_and_looking_at_its_payload_another() -> None:
+    inbox = Inbox(RAW)
+    inbox.put(Arrived(entry(0, *range(MESSAGES)), 0))
+    assert calls_of(inbox.advance) <= MESSAGES + 24
+    messages = inbox.messages
+    assert len(messages) == MESSAGES
+    assert calls_of(lambda: [message.payload for message in messages]) <= 2 * MESSAGES + 2

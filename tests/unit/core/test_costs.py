@@ -1,0 +1,121 @@
+"""What a batch costs on its way through two brokers, counted in calls: nothing for each message, and so much at most.
+
+Counts, not times: they are the same on every machine. Where one has to grow, that is decided here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+from tests.unit.core.net import Net, Publisher, Subscriber
+from tests.unit.protocol.strategies import batch_of
+
+from pubsubd_broker.core.config import FETCH_BYTES
+from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.node import Node
+from pubsubd_protocol.codec import encode
+
+RING = 4096
+BATCHES = 64
+
+MOST_CALLS = 160
+"""Python functions called for one batch: from the publisher's bytes to the bytes for the session, in both brokers."""
+
+
+class Path:
+    """A publisher on `a`, a link, a session on `b`. Bytes are carried by hand, so that only the brokers work."""
+
+    def __init__(self, pattern: str = "t") -> None:
+        net = self.net = Net()
+        net.start("a", ring_messages=RING, pace_ns=1)
+        net.start("b", peers=["a"], replica_messages=RING, pace_ns=1)
+        net.run()
+        self.session = Subscriber(net, "b", pattern).connection
+        self.publisher = Publisher(net, "a").connection
+        self.a, self.b = net.nodes["a"], net.nodes["b"]
+        self.serving = self.a.consumers["b"][1]
+        self.pulling = net.link("b", "a").ends[0]
+        self.now = net.now
+        self.sequence = 0
+
+    def carry(self, topics: list[str]) -> Callable[[], bytes]:
+        """One batch of a message of each topic; what is returned sends it, and gives what the session is sent."""
+        self.sequence += 1
+        frame = encode(batch_of([(topic, b"x") for topic in topics], sequence=self.sequence))
+
+        def send() -> bytes:
+            self._put(self.publisher, frame)
+            on_the_link = self._flush(self.a, self.serving)
+            assert isinstance(self.pulling, Connection)
+            self._put(self.pulling, on_the_link)
+            return self._flush(self.b, self.session)
+
+        return send
+
+    def _put(self, connection: Connection, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            space = connection.space()
+            count = min(len(space), len(rest))
+            space[:count] = rest[:count]
+            connection.received(count, self.now)
+            rest = rest[count:]
+
+    def _flush(self, node: Node, wanted: Connection) -> bytes:
+        sent = b""
+        for connection in node.take_ready():
+            buffers = connection.pull(FETCH_BYTES, self.now)
+            if connection is wanted:
+                sent = b"".join(buffers)
+        return sent
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """How many Python functions of this project are called."""
+    calls = 0
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event == "call" and "pubsubd_" in frame.f_code.co_filename
+
+    sys.setprofile(profile)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def calls_per_batch(path: Path, topics: list[str]) -> float:
+    """Over a number of batches, with buffers, rings and memories filled before."""
+    messages = len(topics)
+    for _ in range(2 * RING // messages):
+        path.carry(topics)()
+    batches = [path.carry(topics) for _ in range(BATCHES)]
+    return sum(calls_of(batch) for batch in batches) / BATCHES
+
+
+def test_a_batch_costs_the_brokers_as_many_calls_however_many_messages_it_has() -> None:
+    path = Path()
+    one, many = calls_per_batch(path, ["t"]), calls_per_batch(path, ["t"] * 512)
+    # The peer acknowledges every 1,024 messages, which is every other one of these batches.
+    assert many == pytest.approx(one, abs=12)
+
+
+def test_distinct_topics_cost_less_than_a_call_each() -> None:
+    path = Path("room.*")
+    topics = [f"room.{i}" for i in range(512)]
+    assert calls_per_batch(path, topics) < calls_per_batch(Path(), ["t"]) + 32
+
+
+def test_a_batch_costs_no_more_calls_than_decided() -> None:
+    assert calls_per_batch(Path(), ["t"]) <= MOST_CALLS
+
+
+def test_the_bytes_arrive() -> None:
+    """So that the counts above are those of something that works."""
+    assert b"room.7" in Path("room.*").carry(["room.7"])()

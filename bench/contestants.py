@@ -82,6 +82,16 @@ CONTESTANTS: Final = (
         servers=PubsubdServers,
     ),
     Contestant(
+        name="pubsubd-bulk",
+        quick=True,
+        about="two brokers; `publish_many` of 256, sixteen of them under way "
+        "(`send` and `flush` where topics change)",
+        client="pubsubd",
+        servers=PubsubdServers,
+        mode="bulk",
+        guaranteed_only=True,
+    ),
+    Contestant(
         name="pubsubd-receipts",
         quick=True,
         about="two brokers; `publish_many` of 256, the next when all are accepted "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from itertools import chain, islice
 
 import pubsubd
@@ -11,6 +12,7 @@ from bench.feed import Value
 from bench.workloads import Workload
 
 RECEIPTS_AT_ONCE = 256
+BULKS_UNDER_WAY = 16
 
 
 def codec_of(workload: Workload) -> pubsubd.Codec:
@@ -30,10 +32,25 @@ class Publisher:
         if self._mode == "receipts":
             await self._stream_with_receipts(messages)
             return
+        if self._mode == "bulk" and self._one_topic:
+            await self._stream_in_bulk(messages)
+            return
         send = self._client.send
         for topic, value in messages:
             await send(topic, value)
         await self._client.flush()
+
+    async def _stream_in_bulk(self, messages: Messages) -> None:
+        """256 by 256, with some of them on their way."""
+        left = iter(messages)
+        under_way: deque[asyncio.Task[object]] = deque()
+        for topic, value in left:
+            values = [value, *(value for _, value in islice(left, RECEIPTS_AT_ONCE - 1))]
+            under_way.append(asyncio.ensure_future(self._client.publish_many(topic, values)))
+            if len(under_way) == BULKS_UNDER_WAY:
+                await under_way.popleft()
+        for bulk in under_way:
+            await bulk
 
     async def _stream_with_receipts(self, messages: Messages) -> None:
         """256 by 256, the next ones when all of these are accepted."""

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from bench.feed import Value
 from bench.workloads import Workload
 
-Mode = Literal["fast", "receipts"]
+Mode = Literal["fast", "bulk", "receipts"]
 """`receipts`: nothing counts as published before it was confirmed."""
 
 Take = Callable[[list[Value]], None]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from bench.contestants import BY_NAME, CONTESTANTS, Contestant
 from bench.rounds import plan
-from bench.servers.pubsubd import REPLICA_BYTES, RING_BYTES, ROOM_MESSAGES, settings_of
+from bench.servers.pubsubd import settings_of
 from bench.worker import reason
 from bench.workloads import BY_NAME as WORKLOADS
 from bench.workloads import WORKLOADS as ALL
@@ -59,10 +59,14 @@ def test_what_is_not_installed_is_missing_and_says_what() -> None:
 def test_the_ring_and_the_replica_hold_all_that_is_to_be_read_back() -> None:
     for workload in ALL:
         if workload.fill_messages and not workload.keep_bytes:
-            # A batch of small messages counts little more than its payloads.
-            needed = workload.fill_messages * (workload.payload_bytes + 16)
-            assert workload.fill_messages <= ROOM_MESSAGES
-            assert needed <= min(RING_BYTES, REPLICA_BYTES)
+            assert settings_of(workload)["ring-messages"] == str(workload.fill_messages)
+            assert settings_of(workload)["replica-messages"] == str(workload.fill_messages)
+            # A batch of small messages counts little more than its payloads; ring and replica hold 64 MiB.
+            assert workload.fill_messages * (workload.payload_bytes + 16) <= 64 * 2**20
+
+
+def test_all_else_is_measured_with_the_default_settings() -> None:
+    assert all(settings_of(workload) == {} for workload in ALL if not workload.fill_messages)
 
 
 def test_memory_is_measured_with_the_replicas_at_their_default() -> None:

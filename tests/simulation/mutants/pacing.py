@@ -1,0 +1,65 @@
+"""Bugs in pacing: who is waited for, how long, and what becomes of those who wait."""
+
+from __future__ import annotations
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.pacing import Pace, Pacing
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.frames import Skip
+
+
+def _no_allowance_ends() -> list[Patch]:
+    return [(Pacing, "_has_allowance", lambda self, reader, index: True)]
+
+
+def _nobody_goes_on() -> list[Patch]:
+    """Whoever waits is never asked again."""
+    return [(Pace, "go_on", lambda self, now: None)]
+
+
+def _declined_is_dropped() -> list[Patch]:
+    def retry(self: Connection, now: Now) -> None:
+        self._declined = None
+        self._take_frames(now)
+        self.wake()
+
+    return [(Connection, "retry", retry)]
+
+
+def _later_frames_overtake() -> list[Patch]:
+    """What comes behind a declined frame is taken before it."""
+    original = Connection._take_frames
+
+    def take_frames(self: Connection, now: Now) -> None:
+        original(self, now)
+        if self._declined is not None:
+            original(self, now)
+
+    return [(Connection, "_take_frames", take_frames)]
+
+
+def _evicts_while_it_waits() -> list[Patch]:
+    """Room is made for what has to wait, as if it were in already."""
+    original = Pacing.admits
+
+    def admits(self: Pacing, appender: Connection, item: Entry | Skip, now_ns: int) -> bool:
+        admitted = original(self, appender, item, now_ns)
+        log: Log = self._log
+        if not admitted and log.messages == log.max_messages:
+            log._evict()
+        return admitted
+
+    return [(Pacing, "admits", admits)]
+
+
+PACING = (
+    Mutant("no allowance ends", 100, _no_allowance_ends),
+    Mutant("nobody goes on", 40, _nobody_goes_on),
+    Mutant("declined frame dropped", 40, _declined_is_dropped),
+    Mutant("later frames overtake", 100, _later_frames_overtake),
+    Mutant("evicts while it waits", 100, _evicts_while_it_waits),
+)

@@ -147,7 +147,7 @@ def _footnotes(result: Result) -> Iterator[str]:
         yield "Rounds that do not count:\n\n" + "\n".join(voids)
     settings: dict[str, list[str]] = {}
     for name, options in result.settings.items():
-        if "pubsubd" in result.samples.get(name, {}):
+        if options and "pubsubd" in result.samples.get(name, {}):
             said = " ".join(f"`--{option} {value}`" for option, value in options.items())
             settings.setdefault(said, []).append(name)
     if settings:

@@ -159,6 +159,7 @@ class Broker:
             link = self._links.get(connection)
             if link is not None and (connection.writable or connection.closing):
                 link.write(self._pull(connection, now))
+        self.node.pulled(now)
         if self.node.busy:
             self.flush_soon()
         if self.node.pace.due_ns != self._paced_until_ns:

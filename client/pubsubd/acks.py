@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping
 
 from pubsubd.errors import CursorExpired
 from pubsubd.messages import Message
-from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.attach import LOSES_HISTORY
 from pubsubd_protocol.errors import InvalidPosition
 from pubsubd_protocol.frames import Ack
 from pubsubd_protocol.positions import Epoch, Position
@@ -70,7 +70,7 @@ class Acks:
     def passed(self, gap: CursorExpired) -> None:
         """The application has dealt with it: that is said too, where it goes on in the same place."""
         self._sent.pop(gap.node, None)
-        if gap.reason is Reason.STATE_LOST:
+        if gap.reason in LOSES_HISTORY:
             self._noticed[gap.node] = Epoch(bytes.fromhex(gap.epoch))
 
     def due(self, settled: Mapping[str, Position], known: Container[str]) -> list[Ack]:

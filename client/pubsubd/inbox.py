@@ -13,8 +13,8 @@ from pubsubd.codecs import Codec
 from pubsubd.errors import CursorExpired
 from pubsubd.messages import Message, read_messages
 from pubsubd.resume import Arrived, Event, Moved
+from pubsubd_protocol.attach import LOSES_HISTORY, merge
 from pubsubd_protocol.attach import Expired as Answer
-from pubsubd_protocol.attach import Reason, merge
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.positions import Position
 
@@ -132,10 +132,10 @@ class Inbox:
         return self._without_losses(self._starts() | self.settled(offset))
 
     def _without_losses(self, positions: dict[str, Position]) -> dict[str, Position]:
-        if self.notice is not None and self.notice.reason is Reason.STATE_LOST:
+        if self.notice is not None and self.notice.reason in LOSES_HISTORY:
             positions.pop(self.notice.node, None)
         for event in self._events:
-            if isinstance(event, Expired) and event.reason is Reason.STATE_LOST:
+            if isinstance(event, Expired) and event.reason in LOSES_HISTORY:
                 positions.pop(event.node, None)
         return positions
 

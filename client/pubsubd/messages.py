@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from itertools import pairwise, repeat
 from typing import Any
 
@@ -23,8 +24,13 @@ class Source:
         self.decode = codec.decode
 
 
-_NOT_YET: Any = object()
-"""What stands for a payload at which nobody has looked."""
+class _Payload(Enum):
+    """What stands for a payload at which nobody has looked: the same one after pickling and copying, too."""
+
+    NOT_YET = auto()
+
+
+_NOT_YET: Any = _Payload.NOT_YET
 
 
 class Message:

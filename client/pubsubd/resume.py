@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.attach import LOSES_HISTORY
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import InvalidPosition, InvalidTopic, ProtocolError
 from pubsubd_protocol.fields import MAX_SESSION_NAME, MAX_STREAMS, Wrong, check_session_name
@@ -132,7 +132,7 @@ class Session:
         """None if the broker tells again, in the same place, of a loss that is known here."""
         node, place = expired.node, Position(expired.view.epoch, expired.view.next)
         again = self.received.get(node) == place and self._began.get(node) == place.epoch
-        if expired.reason is Reason.STATE_LOST:
+        if expired.reason in LOSES_HISTORY:
             self._began[node] = place.epoch
         self.received[node] = place
         return None if again else expired

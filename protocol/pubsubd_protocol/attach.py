@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from pubsubd_protocol.positions import Position, StreamView
 
@@ -83,6 +83,9 @@ def short(answer: Answer) -> Resume | Reason:
     """An answer as it travels beside the view that it was given on: the figures follow from that."""
     return answer if isinstance(answer, Resume) else answer.reason
 
+
+LOSES_HISTORY: Final = (Reason.STATE_LOST, Reason.UNSEEN)
+"""Reasons that may stand for the loss of a whole history: the second is graver, and may hold the first."""
 
 _GRAVITY = (Reason.OVERWRITTEN, Reason.AHEAD, Reason.STATE_LOST, Reason.UNSEEN)
 

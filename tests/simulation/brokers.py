@@ -312,6 +312,7 @@ class SimBroker:
                 socket = self._sockets.get(connection)
                 if socket is not None:
                     socket.flush()
+            node.pulled(self.now)
         self._check_bounds(node)
         self._plan_pace(node)
         for notice in node.notices.take():

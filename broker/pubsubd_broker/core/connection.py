@@ -129,9 +129,6 @@ class Connection:
                 # There is no further pull: the last words go with this one.
                 out.buffers += self._outbox
                 self._outbox, self._outbox_bytes = [], 0
-        if self._node.pace.holding:
-            # A reader may have moved.
-            self._node.pace.go_on(now)
         return out.buffers
 
     def send(self, frame: Frame) -> None:

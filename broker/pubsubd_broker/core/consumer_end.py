@@ -9,7 +9,7 @@ from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, 
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.replica import Replica, check_origin
-from pubsubd_protocol.attach import Answer, Claim, Reason, Resume, resolve, short
+from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, resolve, short
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
@@ -24,7 +24,7 @@ from pubsubd_protocol.frames import (
     Heartbeat,
     Skip,
 )
-from pubsubd_protocol.positions import NamedCursor, StreamView
+from pubsubd_protocol.positions import NamedCursor, Position, StreamView
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
@@ -240,7 +240,12 @@ class ConsumerEnd:
 
     def _finish(self, fetching: _Fetching, fetched: Fetched) -> None:
         answer = self._judged(fetching.claim, fetched.view, fetched.answer)
-        fetching.reading.fetched(fetching.claim, fetched.view, answer, fetching.items)
+        reading, items = fetching.reading, fetching.items
+        wanted = reading.awaits(fetching.claim)
+        reading.fetched(fetching.claim, fetched.view, answer, items)
+        if items and not wanted:
+            # Whoever asked is gone; the producer need not keep what would have come next.
+            self.fetch(reading, At(Position(items[-1].epoch, items[-1].next)), 0)
         self._send_fetches()
 
     def _judged(

@@ -52,6 +52,10 @@ class Interest:
         self._resting: dict[Follower, None] = {}
         self._by_topic = _Wanting(self._selective)
 
+    @property
+    def anybody_rests(self) -> bool:
+        return bool(self._resting)
+
     def rest(self, follower: Follower) -> None:
         """It has read everything."""
         if follower.filter.everything:

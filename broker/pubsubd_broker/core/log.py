@@ -116,9 +116,8 @@ class Log:
         """Whether an entry of this size can be held at all."""
         return messages <= self.max_messages and size + ITEM_OVERHEAD <= self.max_bytes
 
-    def horizon(self, item: Entry | Skip) -> int:
-        """The index of the oldest item that would be left if `item` were appended."""
-        messages, size = _cost(item)
+    def horizon(self, messages: int, size: int) -> int:
+        """The index of the oldest item that would be left if one of this cost were appended."""
         messages += self.messages - self.max_messages
         size += self.bytes - self.max_bytes
         index = self.begin
@@ -126,7 +125,7 @@ class Log:
             return index
         while (messages > 0 or size > 0) and index < self.end:
             held = self[index]
-            counted, cost = (0, ITEM_OVERHEAD) if isinstance(held, Gap) else _cost(held)
+            counted, cost = (0, ITEM_OVERHEAD) if isinstance(held, Gap) else cost_of(held)
             messages -= counted
             size -= cost
             index += 1
@@ -137,7 +136,7 @@ class Log:
 
         An item larger than the whole log passes through it: everything is evicted, it too.
         """
-        messages, size = _cost(item)
+        messages, size = cost_of(item)
         # Evict first: a full log must never hold more than its bounds, not even for one turn.
         if self.messages + messages > self.max_messages or self.bytes + size > self.max_bytes:
             self._make_room(messages, size)
@@ -227,13 +226,13 @@ class Log:
             self.bytes -= ITEM_OVERHEAD
             del self.segments[0]
         else:
-            messages, cost = _cost(item)
+            messages, cost = cost_of(item)
             self.messages -= messages
             self.bytes -= cost
             self.segments[0].first = item.next
 
 
-def _cost(item: Entry | Skip) -> tuple[int, int]:
+def cost_of(item: Entry | Skip) -> tuple[int, int]:
     """Messages and bytes that an item takes of a log's bounds."""
     return (
         (item.count, item.size + ITEM_OVERHEAD) if isinstance(item, Entry) else (0, ITEM_OVERHEAD)

@@ -128,6 +128,11 @@ class Node:
         self._ready.clear()
         return ready
 
+    def pulled(self, now: Now) -> None:
+        """Those who were ready have been pulled from: readers may have moved, and who is held may go on."""
+        if self.pace.holding:
+            self.pace.go_on(now)
+
     def tick(self, now: Now) -> None:
         """To be called every 50 ms or so: whatever waits for time goes by this."""
         self.pace.go_on(now)

@@ -1,9 +1,9 @@
 """Whoever appends to a full log waits a moment for readers that would be overrun, and never for long.
 
-Before an append evicts what a live reader still needs it is held, until the reader has moved on or its allowance
-is used up. A reader that has read a quarter of the log meanwhile gets a new allowance. One that has used up its own is
-overrun, and gets a new one when it has caught up: when it has read all that the log held then. So one that reads at
-some speed, however far behind, is waited for again and again, and one that does not, once.
+Before an append evicts what a live reader still needs it is held, until the reader has moved on or the log's
+allowance is used up. The log has a new one when a quarter of what it holds has been appended since. So publishers
+go at the speed of the slowest reader, down to a quarter of the log in each allowance, and no slower, however many
+readers there are and whatever they do; a reader that is slower than that is overrun.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, Protocol
 
-from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.config import MAX_CONSUMERS, Now
+from pubsubd_broker.core.log import Log, cost_of
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 
@@ -59,17 +59,10 @@ class Pace:
 
 
 STRIDE: Final = 4
-"""A reader that has read this part of what a log holds is as good as a new one."""
+"""An allowance is for this part of what a log holds."""
 
-
-class _Incident:
-    """For one reader: until where it has to read for a new allowance, and what is used up of this one."""
-
-    __slots__ = ("mark", "waited_ns")
-
-    def __init__(self, mark: int) -> None:
-        self.mark = mark
-        self.waited_ns = 0
+MAX_LABELS: Final = MAX_CONSUMERS
+"""Beyond so many names of readers all others are counted as one."""
 
 
 class Pacing:
@@ -77,23 +70,30 @@ class Pacing:
 
     __slots__ = (
         "_blocking",
-        "_incidents",
         "_log",
+        "_mark",
         "_pace",
         "_readers",
         "_safe",
         "_since_ns",
+        "_waited_ns",
         "_waiting",
+        "_yields",
     )
 
-    def __init__(self, log: Log, pace: Pace) -> None:
+    def __init__(self, log: Log, pace: Pace, *, yields: bool = False) -> None:
+        """`yields`: nobody is held while some reader has read everything. It would wait for one that is slower."""
         self._log = log
         self._pace = pace
+        self._yields = yields
         self._readers: dict[Follower, None] = {}
-        self._incidents: dict[Follower, _Incident] = {}
+        # How long somebody has been held since the log had its allowance, and at which end it has a new one.
+        self._waited_ns = 0
+        self._mark = 0
         # No live reader needs an item below this index, so that most appends need not look at any.
         self._safe = 0
-        self._waiting: dict[Appender, Entry | Skip] = {}
+        # What each of them would add to the log: messages and bytes.
+        self._waiting: dict[Appender, tuple[int, int]] = {}
         # For whom the first in turn has been waiting, and since when that was counted last.
         self._blocking: list[Follower] = []
         self._since_ns = 0
@@ -107,13 +107,13 @@ class Pacing:
     def leave(self, reader: Follower) -> None:
         """It has read everything, or is gone."""
         self._readers.pop(reader, None)
-        self._incidents.pop(reader, None)
 
     def admits(self, appender: Appender, item: Entry | Skip, now_ns: int) -> bool:
         """Whether `item` may be appended now. If not, `appender` is asked to retry, in its turn."""
+        cost = cost_of(item)
         in_turn = not self._waiting or next(iter(self._waiting)) is appender
-        if not in_turn or not self._may_evict_for(item, now_ns):
-            self._waiting[appender] = item
+        if not in_turn or not self._may_evict_for(cost, now_ns):
+            self._waiting[appender] = cost
             self._pace.holding[self] = None
             return False
         if self._waiting:
@@ -129,64 +129,60 @@ class Pacing:
     def go_on(self, now: Now) -> None:
         """Lets those who wait ask again, one after the other, until one has to wait on."""
         while self._waiting:
-            first, item = next(iter(self._waiting.items()))
-            if not self._may_evict_for(item, now.mono_ns):
+            first, cost = next(iter(self._waiting.items()))
+            if not self._may_evict_for(cost, now.mono_ns):
                 return
             first.retry(now)
             # It may have brought the next one already, and wait with that behind the others.
-            if self._waiting.get(first) is item:
+            if self._waiting.get(first) is cost:
                 self.forget(first)
 
     @property
     def due_ns(self) -> int:
-        """When every reader that is waited for has used up its allowance."""
-        left = [
-            self._pace.allowance_ns - self._incidents[r].waited_ns
-            for r in self._blocking
-            if r in self._incidents
-        ]
-        return self._since_ns + max(left, default=0)
+        """When the allowance is used up."""
+        return self._since_ns + max(0, self._pace.allowance_ns - self._waited_ns)
 
-    def _may_evict_for(self, item: Entry | Skip, now_ns: int) -> bool:
+    def _may_evict_for(self, cost: tuple[int, int], now_ns: int) -> bool:
         if not self._pace.allowance_ns or not self._readers:
             return True
-        horizon = self._log.horizon(item)
+        horizon = self._log.horizon(*cost)
         if horizon <= self._safe or horizon == self._log.begin:
             return True
         self._charge(now_ns)
         self._blocking = self._needing(horizon)
         self._since_ns = now_ns
-        return not self._blocking
+        return not self._blocking or not self._has_allowance() or self._yields_to_others()
 
     def _charge(self, now_ns: int) -> None:
-        for reader in self._blocking:
-            incident = self._incidents.get(reader)
-            if incident is not None:
-                incident.waited_ns += now_ns - self._since_ns
-                self._pace.waited_ns[reader.label] += now_ns - self._since_ns
+        if not self._blocking or not self._waiting:
+            return
+        waited_ns = now_ns - self._since_ns
+        self._waited_ns += waited_ns
+        for label in {reader.label for reader in self._blocking}:
+            known = label in self._pace.waited_ns or len(self._pace.waited_ns) < MAX_LABELS
+            self._pace.waited_ns[label if known else "other"] += waited_ns
 
     def _needing(self, horizon: int) -> list[Follower]:
-        """The readers, with some allowance left, that need an item before `horizon`."""
+        """The readers that need an item before `horizon`."""
         needing = []
         safe = self._log.end
         for reader in self._readers:
             index = reader.index
-            if index is None or index < self._log.begin:
-                continue
-            if index < horizon:
-                if not self._has_allowance(reader, index):
-                    continue
-                needing.append(reader)
-            safe = min(safe, index)
+            if index is not None and index >= self._log.begin:
+                safe = min(safe, index)
+                if index < horizon:
+                    needing.append(reader)
         self._safe = safe
         return needing
 
-    def _has_allowance(self, reader: Follower, index: int) -> bool:
-        incident = self._incidents.get(reader)
-        if incident is None or index >= incident.mark:
-            stride = max(1, (self._log.end - self._log.begin) // STRIDE)
-            incident = self._incidents[reader] = _Incident(index + stride)
-        if incident.waited_ns < self._pace.allowance_ns:
-            return True
-        incident.mark = max(incident.mark, self._log.end)
-        return False
+    def _has_allowance(self) -> bool:
+        if self._log.end >= self._mark:
+            self._waited_ns = 0
+            self._mark = self._log.end + max(1, (self._log.end - self._log.begin) // STRIDE)
+        return self._waited_ns < self._pace.allowance_ns
+
+    def _yields_to_others(self) -> bool:
+        return self._yields and (
+            self._log.interest.anybody_rests
+            or any(reader.index == self._log.end for reader in self._readers)
+        )

@@ -212,6 +212,7 @@ class Reading:
         self.rests = False
         self.index = None
         self._asked = None
+        self._ends_catch_up()
         self._inquires = False
         self._inbox.clear()
 
@@ -365,10 +366,15 @@ class Reading:
             self.index = self.source.log.locate(self._cursor.position)
         if self.index is not None:
             self.source.pacing.enter(self)
-            if self.lags:
-                self.lags = False
-                self.source.caught_up(self, self.needs)
+            self._ends_catch_up()
         return self.index is not None
+
+    def _ends_catch_up(self) -> None:
+        if self.lags:
+            self.lags = False
+            last = self._inbox[-1] if self._inbox else None
+            sent = At(Position(last.epoch, last.next)) if last is not None else self.needs
+            self.source.caught_up(self, sent)
 
     def _waits_for_replica(self) -> bool:
         # By catch-up the session has come further than its broker; the replica will come there too.

@@ -39,7 +39,8 @@ class Replica:
         view = attached.view
         offset = attached.answer.offset if isinstance(attached.answer, Resume) else view.next
         self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset)
-        self.pacing = Pacing(self.log, pace)
+        # One that is slow reads from the producer; the others of this node need not wait for it.
+        self.pacing = Pacing(self.log, pace, yields=True)
         self.origin = Position(view.epoch, attached.registered or 0)
         self.named: Mapping[str, NamedCursor] = attached.named
         self.fetcher: Callable[[Reading, Claim, int], bool] | None = None

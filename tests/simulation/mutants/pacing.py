@@ -13,7 +13,7 @@ from pubsubd_protocol.frames import Skip
 
 
 def _no_allowance_ends() -> list[Patch]:
-    return [(Pacing, "_has_allowance", lambda self, reader, index: True)]
+    return [(Pacing, "_has_allowance", lambda self: True)]
 
 
 def _nobody_goes_on() -> list[Patch]:

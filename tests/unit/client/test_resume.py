@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 from tests.unit.client.fake_broker import EPOCH, OTHER_EPOCH, entry, raw_entry
 
@@ -413,3 +417,17 @@ def test_manual_does_not_go_back_to_an_earlier_epoch() -> None:
 def test_a_message_from_elsewhere_is_not_acknowledged() -> None:
     with pytest.raises(InvalidPosition):
         Acks(manual=True).acknowledge(messages(0, 1)[0])
+
+
+@pytest.mark.parametrize("looked", [False, True])
+@pytest.mark.parametrize(
+    "over", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy, copy.copy]
+)
+def test_a_message_goes_to_another_process_and_keeps_its_payload(
+    over: Callable[[Message], Message], looked: bool
+) -> None:
+    (message,) = messages(3, 1)
+    if looked:
+        assert message.payload == 0
+    there = over(message)
+    assert (there.payload, there.offset, there.node, there.raw) == (0, 3, "a", message.raw)

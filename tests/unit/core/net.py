@@ -185,6 +185,7 @@ class Net:
             for node in list(self.nodes.values()):
                 for connection in node.take_ready():
                     self._pump(node, connection)
+                node.pulled(self.now)
         raise AssertionError("they talk without end")
 
     def advance(self, seconds: float) -> None:

@@ -153,17 +153,28 @@ def test_a_peers_stream_waits_for_a_session_of_its_replica_and_the_publisher_wit
 
 def test_a_session_that_reads_nothing_holds_its_brokers_link_once() -> None:
     net = pair(ring=1000, replica=10)
-    reader, other = Subscriber(net, "b"), Subscriber(net, "b")
+    reader = Subscriber(net, "b")
     reader.stop_reading()
     Burst(net, "a", 25)
     net.advance(PACE_S)
-    assert other.of_node("a") == [*range(25)]
+    assert net.nodes["b"].replicas["a"].log.view.next == 25
     Burst(net, "a", 100)
-    assert other.of_node("a") == [*range(125)]
+    assert net.nodes["b"].replicas["a"].log.view.next == 125
     assert paced(net, "b") == {"session": PACE_S}
     # What its replica lost, the producer still has.
     reader.read_on()
     assert reader.of_node("a") == [*range(125)]
+
+
+def test_a_session_that_reads_nothing_does_not_hold_the_link_of_one_that_reads() -> None:
+    net = pair(ring=1000, replica=10)
+    stuck, other = Subscriber(net, "b"), Subscriber(net, "b")
+    stuck.stop_reading()
+    Burst(net, "a", 25)
+    assert other.of_node("a") == [*range(25)]
+    assert paced(net, "b") == {}
+    stuck.read_on()
+    assert stuck.of_node("a") == [*range(25)]
 
 
 def test_a_held_link_is_not_taken_for_a_silent_one() -> None:
@@ -216,3 +227,32 @@ def test_one_that_has_caught_up_is_not_waited_for_any_more() -> None:
     waited = paced(net, "a")
     assert Burst(net, "a", 500).placed == 500
     assert paced(net, "a") == waited
+
+
+def test_one_that_leaves_while_it_catches_up_is_not_waited_for_any_more() -> None:
+    net = pair(ring=100, replica=5)
+    reader = Subscriber(net, "b")
+    reader.stop_reading()
+    Burst(net, "a", 100, size=20_000)
+    net.advance(PACE_S)
+    net.nodes["b"].wake(reader.connection)
+    reader.connection.writable = True
+    reader.connection.pull(1, net.now)
+    reader.connection.writable = False
+    net.run()
+    reader.cut()
+    assert not [
+        r
+        for r in net.nodes["a"].stream.pacing._readers
+        if r.label == "b" and r is not net.nodes["a"].consumers["b"][0]
+    ]
+
+
+def test_the_last_words_to_one_that_waited_arrive() -> None:
+    net = single()
+    reader = Subscriber(net, "a")
+    reader.stop_reading()
+    burst = Burst(net, "a", 11)
+    net.nodes["a"].drain()
+    reader.read_on()
+    assert burst.client.refusal == "draining"

@@ -6,7 +6,7 @@ from tests.unit.core.builders import E1, MANY, entry, skip
 
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Log
-from pubsubd_broker.core.pacing import Pace, Pacing
+from pubsubd_broker.core.pacing import MAX_LABELS, Pace, Pacing
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 
@@ -22,10 +22,12 @@ class Reader:
 class Ring:
     """A ring of a few messages that is full, and who appends to it."""
 
-    def __init__(self, messages: int = 4, allowance_ns: int = ALLOWANCE) -> None:
+    def __init__(
+        self, messages: int = 4, allowance_ns: int = ALLOWANCE, *, yields: bool = False
+    ) -> None:
         self.log = Log(messages, MANY, E1, (), 0)
         self.pace = Pace(allowance_ns)
-        self.pacing = Pacing(self.log, self.pace)
+        self.pacing = Pacing(self.log, self.pace, yields=yields)
         self.now = 1000
         self.appended: list[str] = []
         for _ in range(messages):
@@ -115,7 +117,7 @@ def test_a_reader_that_does_not_read_on_is_waited_for_once_and_no_longer_than_it
     assert ring.pace.waited_ns == {"session": ALLOWANCE}
 
 
-def test_one_that_trickles_has_no_more_before_it_has_caught_up() -> None:
+def test_one_that_trickles_gains_nothing() -> None:
     ring = Ring(messages=16)
     reader = ring.reader(0)
     Appender(ring, "p", items=40)
@@ -123,20 +125,12 @@ def test_one_that_trickles_has_no_more_before_it_has_caught_up() -> None:
         ring.pass_time(ALLOWANCE // 2)
         reader.index = index
         ring.pass_time(0)
-    # It was waited for at 0, and at 1; at 2 its allowance was used up, and it was overrun.
+    # It was waited for at 0, and at 1; at 2 the allowance was used up, and it was overrun.
     assert ring.pace.waited_ns == {"session": ALLOWANCE}
     assert len(ring.appended) == 40
-    # A quarter is not enough now: it has to read all that there was.
-    reader.index = 42
-    Appender(ring, "q", items=10)
-    assert len(ring.appended) == 50
-    reader.index = 56
-    ring.pacing.enter(reader)
-    Appender(ring, "r", items=20)
-    assert held(ring)
 
 
-def test_one_that_has_read_a_quarter_of_the_ring_is_waited_for_again() -> None:
+def test_one_that_reads_a_quarter_of_the_ring_in_each_allowance_is_never_overrun() -> None:
     ring = Ring(messages=16)
     reader = ring.reader(0)
     Appender(ring, "p", items=20)
@@ -148,6 +142,42 @@ def test_one_that_has_read_a_quarter_of_the_ring_is_waited_for_again() -> None:
     assert ring.pace.waited_ns["session"] == 5 * (ALLOWANCE - 1)
 
 
+def test_however_many_have_stopped_and_wherever_publishers_wait_once_for_a_quarter_of_the_ring() -> (
+    None
+):
+    ring = Ring(messages=16)
+    for index in range(16):
+        ring.reader(index)
+    Appender(ring, "p", items=16)
+    for quarter in range(1, 5):
+        ring.pass_time(ALLOWANCE)
+        assert len(ring.appended) == 4 * quarter
+    assert ring.pace.waited_ns == {"session": 4 * ALLOWANCE}
+
+
+def test_new_readers_bring_no_new_allowance() -> None:
+    ring = Ring(messages=16)
+    Appender(ring, "p")
+    for _ in range(10):
+        ring.reader(ring.log.begin)
+        Appender(ring, "q")
+        ring.pass_time(ALLOWANCE // 4)
+    # Ten times a quarter of it, and at most one for each quarter of the ring.
+    assert len(ring.appended) >= 1 + 4
+    assert ring.pace.waited_ns["session"] <= 2 * ALLOWANCE + ALLOWANCE // 2
+
+
+def test_where_readers_yield_nobody_waits_for_one_that_is_slower_than_another() -> None:
+    ring = Ring(messages=4, yields=True)
+    ring.reader(0)
+    other = ring.reader(2)
+    Appender(ring, "p")
+    assert held(ring)
+    other.index = ring.log.end
+    ring.pass_time(0)
+    assert ring.appended == ["p"]
+
+
 def test_all_that_are_behind_are_waited_for_at_once_not_one_after_the_other() -> None:
     ring = Ring()
     ring.reader(0, "a")
@@ -156,6 +186,17 @@ def test_all_that_are_behind_are_waited_for_at_once_not_one_after_the_other() ->
     ring.pass_time(ALLOWANCE)
     assert ring.appended == ["p"]
     assert ring.pace.waited_ns == {"a": ALLOWANCE, "b": ALLOWANCE}
+
+
+def test_names_of_readers_beyond_a_number_are_counted_as_one() -> None:
+    ring = Ring()
+    for number in range(MAX_LABELS):
+        ring.pace.waited_ns[f"n{number}"] = 1
+    ring.reader(0, "one more")
+    Appender(ring, "p")
+    ring.pass_time(ALLOWANCE)
+    assert ring.pace.waited_ns["other"] == ALLOWANCE
+    assert "one more" not in ring.pace.waited_ns
 
 
 def test_one_that_leaves_is_not_waited_for() -> None:

@@ -174,16 +174,19 @@ class Published:
 
 
 def nobody_stops_a_publisher(
-    publishes: Iterable[Published], longest_ns: int, pace_ns: int = 0
+    publishes: Iterable[Published], longest_ns: int, pace_ns: int = 0, quarter: int = 1
 ) -> None:
     """G6: while its broker is there, a publisher has its answer within a bounded time, whoever else is not.
 
-    Readers may hold it for `pace_ns`, and as long each batch before it: of its own, and of others in their turn.
+    Readers may hold publishers for `pace_ns` for each `quarter` of the ring, in messages. Before a publish come those
+    of its own publisher, and those of others in their turn.
     """
     publishes = list(publishes)
     publishers = Counter(node for node, _ in {(p.node, p.publisher) for p in publishes})
+    largest = max((len(publish.payloads) for publish in publishes), default=1)
     for publish in publishes:
-        turns = (publish.ahead + 1) * publishers[publish.node]
+        before = (publish.ahead + 1) * publishers[publish.node]
+        turns = min(before, 2 + before * largest // quarter)
         if publish.waited_ns is not None and publish.waited_ns > longest_ns + turns * pace_ns:
             raise Violation(
                 f"G6: {publish.publisher} waited {publish.waited_ns} ns for {publish.payloads[:3]}, behind "

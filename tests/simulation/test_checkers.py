@@ -504,6 +504,15 @@ def test_readers_may_hold_a_publisher_once_for_each_batch_before_it_in_its_turn(
     refuses(lambda: nobody_stops_a_publisher([late, elsewhere], 100, 10), "G6", "behind 2")
 
 
+def test_readers_may_hold_publishers_once_for_each_quarter_of_the_ring() -> None:
+    # Eleven batches of three messages, in a ring of which thirty are a quarter: one and a bit, and both ends.
+    ten_before = replace(publish(waited_ns=130), ahead=10)
+    nobody_stops_a_publisher([ten_before], 100, 10, 30)
+    late = replace(ten_before, waited_ns=131)
+    refuses(lambda: nobody_stops_a_publisher([late], 100, 10, 30), "G6", "behind 10")
+    nobody_stops_a_publisher([late], 100, 10)
+
+
 @pytest.mark.parametrize("waited_ns", [101, 200, 10**9, 10**12])
 def test_nobody_stops_a_publisher_refuses_one_that_waited_longer(waited_ns: int) -> None:
     waits = [publish(waited_ns=1), publish(waited_ns=waited_ns)]

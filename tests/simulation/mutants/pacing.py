@@ -12,10 +12,6 @@ from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 
 
-def _no_allowance_ends() -> list[Patch]:
-    return [(Pacing, "_has_allowance", lambda self: True)]
-
-
 def _nobody_goes_on() -> list[Patch]:
     """Whoever waits is never asked again."""
     return [(Pace, "go_on", lambda self, now: None)]
@@ -57,7 +53,6 @@ def _evicts_while_it_waits() -> list[Patch]:
 
 
 PACING = (
-    Mutant("no allowance ends", 100, _no_allowance_ends),
     Mutant("nobody goes on", 40, _nobody_goes_on),
     Mutant("declined frame dropped", 40, _declined_is_dropped),
     Mutant("later frames overtake", 100, _later_frames_overtake),

@@ -189,11 +189,6 @@ def _rewinds_to_received() -> list[Patch]:
     return [(Reading, "rewind", rewind)]
 
 
-def _inquiry_outlives_absence() -> list[Patch]:
-    """Whoever comes back waits for the answer to a question that was asked in its absence, and never gets it."""
-    return [(Reading, "attend", lambda self: None)]
-
-
 def _gone_from_the_replica() -> list[Patch]:
     """A name is dropped as soon as its broker's own replica has lost what it needs."""
 
@@ -254,6 +249,5 @@ READING = (
     Mutant("interest outlives the filter", 400, _interest_outlives_filter),
     Mutant("whoever rests stands still", 100, _resting_stands_still),
     Mutant("only the first topic wakes", 400, _wakes_the_first_topic_only),
-    Mutant("inquiry outlives the absence", 2000, _inquiry_outlives_absence),
     Mutant("name dropped when its replica lost it", 1500, _gone_from_the_replica),
 )

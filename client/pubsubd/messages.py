@@ -84,9 +84,8 @@ def read_messages(entry: Entry, start: int, codec: Codec) -> list[Message]:
     """The messages of `entry` from offset `start` on. Cost: one object and one copy each, no decoding."""
     columns = open_entry(entry)
     source = Source(entry.node, entry.epoch.hex(), columns.time_us / 1e6, codec)
-    # One copy of all, then slices of bytes: cheaper than a slice of a view and a copy for each.
-    data = columns.payloads.tobytes()
-    raws = [data[a:b] for a, b in pairwise(columns.starts)]
+    frame = columns.frame
+    raws = [frame[a:b] for a, b in pairwise(columns.starts)]
     topics = map(columns.topics.__getitem__, columns.index)
     messages = list(map(Message, topics, raws, columns.offsets, repeat(source)))
     if start > entry.first:

@@ -141,13 +141,13 @@ class Entry:
 class Messages:
     """The messages of an entry, column by column, without decoding any payload.
 
-    `offsets[i]`, `topics[index[i]]`, and `payloads[starts[i]:starts[i + 1]]` belong together.
+    `offsets[i]`, `topics[index[i]]`, and `frame[starts[i]:starts[i + 1]]` belong together.
     """
 
     __slots__ = (
+        "frame",
         "index",
         "offsets",
-        "payloads",
         "publisher",
         "sequence",
         "starts",
@@ -155,7 +155,8 @@ class Messages:
         "topics",
     )
 
-    def __init__(self, entry: Entry, head: Head, payloads: memoryview) -> None:
+    def __init__(self, entry: Entry, head: Head, frame: bytes, begin: int) -> None:
+        """`begin`: the byte of `frame` at which the payloads begin."""
         _, _, _, _, time_us, publisher, sequence, _, _, index, places, lengths = head
         self.time_us = time_us
         self.publisher = publisher
@@ -168,8 +169,8 @@ class Messages:
             if places
             else range(first, first + entry.count)
         )
-        self.starts = list(accumulate(unpack_numbers("I", lengths), initial=0))
-        self.payloads = payloads
+        self.starts = list(accumulate(unpack_numbers("I", lengths), initial=begin))
+        self.frame = frame
 
 
 def place(
@@ -194,7 +195,7 @@ def place(
 def read_entry(frame: memoryview) -> Entry:
     """The entry in a received frame, prefix included; copies the frame, once. Raises `ProtocolError`."""
     wire = bytes(frame)
-    head, payloads = _open(wire)
+    head, payloads, _ = _open(wire)
     node, epoch, first, span, time_us, publisher, sequence, to = head[:8]
     topics, index, places, lengths = head[8:]
     if not type(first) is type(span) is type(time_us) is type(sequence) is int:  # true is no number
@@ -216,7 +217,9 @@ def read_entry(frame: memoryview) -> Entry:
 
 def open_entry(entry: Entry) -> Messages:
     """The messages of an entry, as columns."""
-    return Messages(entry, *_open(entry.wire[0] if len(entry.wire) == 1 else b"".join(entry.wire)))
+    frame = entry.wire[0] if len(entry.wire) == 1 else b"".join(entry.wire)
+    head, _, begin = _open(frame)
+    return Messages(entry, head, frame, begin)
 
 
 def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
@@ -231,8 +234,8 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
     if not any(wanted):
         return None
     wire = entry.wire[0] if len(entry.wire) == 1 else b"".join(entry.wire)
-    old, payloads = _open(wire)
-    messages = Messages(entry, old, payloads)
+    old, _, begin = _open(wire)
+    messages = Messages(entry, old, wire, begin)
     kept = [i for i, topic in enumerate(messages.index) if wanted[topic]]
     if not kept:  # a publisher may name a topic that none of its messages has
         return None
@@ -249,7 +252,7 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
         pack_numbers("I", places),
         pack_numbers("I", lengths),
     )
-    part = _encode(head, b"".join(payloads[starts[i] : starts[i + 1]] for i in kept))
+    part = _encode(head, b"".join(wire[starts[i] : starts[i + 1]] for i in kept))
     return Entry(
         entry.node,
         entry.epoch,
@@ -271,7 +274,7 @@ def encode_batch(batch: Batch) -> tuple[bytes, bytes]:
 
 def read_batch(frame: memoryview) -> Batch:
     """The batch in a received PUBLISH frame. Its payloads are a view into the frame. Raises `ProtocolError`."""
-    head, payloads = split(frame)
+    head, payloads, _ = split(frame)
     match head:
         case [
             int() as sequence,
@@ -290,9 +293,9 @@ Head = tuple[str, Epoch, int, int, int, bytes, int, str | None, str, bytes, byte
 """node, epoch, first, span, time_us, publisher, sequence, to, topics, index, places, lengths"""
 
 
-def _open(wire: bytes) -> tuple[Head, memoryview]:
-    """The head of an entry's frame, its types checked, and a view of the payloads."""
-    fields, payloads = split(wire)
+def _open(wire: bytes) -> tuple[Head, memoryview, int]:
+    """The head of an entry's frame, its types checked, a view of the payloads, and where they begin."""
+    fields, payloads, begin = split(wire)
     match fields:
         case [
             str() as node,
@@ -310,7 +313,7 @@ def _open(wire: bytes) -> tuple[Head, memoryview]:
             *_,
         ] if len(epoch) == len(publisher) == 16:
             head = (node, Epoch(epoch), first, span, time_us, publisher, sequence, to)
-            return (*head, topics, index, places, lengths), payloads
+            return (*head, topics, index, places, lengths), payloads, begin
     raise ProtocolError("malformed", "the head of an entry has a field missing or of a wrong type")
 
 

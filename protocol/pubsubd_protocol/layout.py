@@ -33,8 +33,11 @@ def front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, by
     return PREFIX.pack(len(body) + len(payloads)) + body, payloads
 
 
-def split(frame: bytes | memoryview) -> tuple[list[object], memoryview]:
-    """Head and payloads of `[kind, bin head, bin payloads]`; the head is unpacked, the payloads are a view."""
+def split(frame: bytes | memoryview) -> tuple[list[object], memoryview, int]:
+    """Head and payloads of `[kind, bin head, bin payloads]`, and at which byte of the frame the payloads begin.
+
+    The head is unpacked, the payloads are a view.
+    """
     view = memoryview(frame)
     head, rest = _bin(view, 6)
     payloads, rest = _bin(view, rest)
@@ -45,7 +48,7 @@ def split(frame: bytes | memoryview) -> tuple[list[object], memoryview]:
     fields = unpack_limited(head)
     if not isinstance(fields, list):
         raise ProtocolError("malformed", "the head of a batch is no array")
-    return fields, payloads
+    return fields, payloads, rest - len(payloads)
 
 
 def _bin(view: memoryview, at: int) -> tuple[memoryview, int]:

@@ -74,7 +74,7 @@ def _messages(columns: Messages, count: int) -> list[list[Any]]:
         [
             columns.offsets[i],
             columns.topics[columns.index[i]],
-            columns.payloads[starts[i] : starts[i + 1]].hex(),
+            columns.frame[starts[i] : starts[i + 1]].hex(),
         ]
         for i in range(count)
     ]

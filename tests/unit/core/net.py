@@ -460,7 +460,7 @@ class Subscriber(RawClient):
                     if offset >= held:
                         self._note(frame.node, offset)
                         start, stop = columns.starts[number : number + 2]
-                        self.payloads.append(bytes(columns.payloads[start:stop]))
+                        self.payloads.append(columns.frame[start:stop])
                 self.positions[frame.node] = Position(frame.epoch, frame.next)
             case Skip(node, epoch, first, following):
                 self._follows(node, first, following)

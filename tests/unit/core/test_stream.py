@@ -52,7 +52,7 @@ def test_messages_take_the_next_places_in_order() -> None:
     assert stream.end == at(3)
     held = stream.log[1]
     assert isinstance(held, Entry)
-    assert bytes(open_entry(held).payloads) == b"z"
+    assert open_entry(held).frame.endswith(b"z")
     assert open_entry(held).publisher == PUBLISHER
 
 

@@ -47,7 +47,7 @@ def read_all(entry: Entry) -> list[Read]:
         Read(
             columns.offsets[i],
             columns.topics[columns.index[i]],
-            bytes(columns.payloads[columns.starts[i] : columns.starts[i + 1]]),
+            columns.frame[columns.starts[i] : columns.starts[i + 1]],
         )
         for i in range(entry.count)
     ]

@@ -9,9 +9,9 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
-from pubsubd_broker.core.dialling import Address, format_address
+from pubsubd_broker.core.dialling import Address
 from pubsubd_broker.setting_forms import (
     COUNT,
     LISTEN,
@@ -25,12 +25,9 @@ from pubsubd_broker.setting_forms import (
     node_name_of,
     size,
 )
-from pubsubd_broker.sizes import format_duration, format_size
+from pubsubd_broker.settings_rules import FRAME_OVERHEAD_BYTES, Refuse, check_together
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.socket_path import default_socket_path
-
-FRAME_OVERHEAD_BYTES = 1024
-"""What a frame needs besides one message's payload: header and topic, rounded up."""
 
 ENVIRONMENT_PREFIX = "PUBSUBD_"
 
@@ -220,7 +217,7 @@ def resolve(
     settings = Settings(**values)
     resolved = Resolved(settings, origins)
     _check_defaults(resolved)
-    _check_together(resolved)
+    check_together(settings, origins, _refuse_in(resolved))
     return resolved
 
 
@@ -387,46 +384,8 @@ def _check_defaults(resolved: Resolved) -> None:
             _read(setting, Origin("default", "XDG_RUNTIME_DIR"), resolved.settings.socket)
 
 
-def _check_together(resolved: Resolved) -> None:
-    """What each value allows on its own and the two together don't."""
-    settings, origins = resolved.settings, resolved.origins
+def _refuse_in(resolved: Resolved) -> Refuse:
+    def refuse(name: str, problem: str) -> NoReturn:
+        raise SettingsError(name, resolved.origins[name].name, problem)
 
-    def refuse(name: str, problem: str) -> None:
-        raise SettingsError(name, origins[name].name, problem)
-
-    if settings.peer_timeout_s <= settings.heartbeat_s:
-        refuse(
-            "peer-timeout",
-            f"{format_duration(settings.peer_timeout_s)} is not longer than heartbeat "
-            f"{format_duration(settings.heartbeat_s)} (from {origins['heartbeat']}); "
-            "allowed: longer than heartbeat, best three times as long",
-        )
-    if settings.pace_s >= settings.peer_timeout_s:
-        refuse(
-            "pace",
-            f"{format_duration(settings.pace_s)} is not shorter than peer-timeout "
-            f"{format_duration(settings.peer_timeout_s)} (from {origins['peer-timeout']}); "
-            "allowed: shorter, as a peer that waits for its readers reads nothing meanwhile",
-        )
-    if settings.max_frame < settings.max_message + FRAME_OVERHEAD_BYTES:
-        refuse(
-            "max-message",
-            f"{format_size(settings.max_message)} does not fit in max-frame "
-            f"{format_size(settings.max_frame)} (from {origins['max-frame']}); "
-            f"allowed: at least {format_size(FRAME_OVERHEAD_BYTES)} less than max-frame",
-        )
-    # A small ring with the default max-message is fine: what doesn't fit is refused with figures. Two
-    # written values that contradict each other are a mistake.
-    if origins["max-message"].source != "default" and settings.ring_bytes < settings.max_message:
-        refuse(
-            "ring-bytes",
-            f"{format_size(settings.ring_bytes)} can't hold one message of max-message "
-            f"{format_size(settings.max_message)} (from {origins['max-message']}); "
-            "allowed: max-message or more",
-        )
-    if settings.http is not None and settings.http == settings.listen and settings.http[1] != 0:
-        refuse(
-            "http",
-            f"{format_address(settings.http)} is also listen (from {origins['listen']}); "
-            "allowed: an address of its own",
-        )
+    return refuse

@@ -1,0 +1,61 @@
+"""What each setting allows on its own and two together don't."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from pubsubd_broker.core.dialling import format_address
+from pubsubd_broker.sizes import format_duration, format_size
+
+if TYPE_CHECKING:
+    from pubsubd_broker.settings import Origin, Settings
+
+
+FRAME_OVERHEAD_BYTES = 1024
+"""What a frame needs besides one message's payload: header and topic, rounded up."""
+
+
+class Refuse(Protocol):
+    def __call__(self, name: str, problem: str) -> NoReturn:
+        """Raises the error that says what is wrong with the setting `name`."""
+
+
+def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Refuse) -> None:
+    """Calls `refuse` for the first that contradicts another."""
+    if settings.peer_timeout_s <= settings.heartbeat_s:
+        refuse(
+            "peer-timeout",
+            f"{format_duration(settings.peer_timeout_s)} is not longer than heartbeat "
+            f"{format_duration(settings.heartbeat_s)} (from {origins['heartbeat']}); "
+            "allowed: longer than heartbeat, best three times as long",
+        )
+    if settings.pace_s >= settings.peer_timeout_s:
+        refuse(
+            "pace",
+            f"{format_duration(settings.pace_s)} is not shorter than peer-timeout "
+            f"{format_duration(settings.peer_timeout_s)} (from {origins['peer-timeout']}); "
+            "allowed: shorter, as a peer that waits for its readers reads nothing meanwhile",
+        )
+    if settings.max_frame < settings.max_message + FRAME_OVERHEAD_BYTES:
+        refuse(
+            "max-message",
+            f"{format_size(settings.max_message)} does not fit in max-frame "
+            f"{format_size(settings.max_frame)} (from {origins['max-frame']}); "
+            f"allowed: at least {format_size(FRAME_OVERHEAD_BYTES)} less than max-frame",
+        )
+    # A small ring with the default max-message is fine: what doesn't fit is refused with figures. Two
+    # written values that contradict each other are a mistake.
+    if origins["max-message"].source != "default" and settings.ring_bytes < settings.max_message:
+        refuse(
+            "ring-bytes",
+            f"{format_size(settings.ring_bytes)} can't hold one message of max-message "
+            f"{format_size(settings.max_message)} (from {origins['max-message']}); "
+            "allowed: max-message or more",
+        )
+    if settings.http is not None and settings.http == settings.listen and settings.http[1] != 0:
+        refuse(
+            "http",
+            f"{format_address(settings.http)} is also listen (from {origins['listen']}); "
+            "allowed: an address of its own",
+        )

@@ -256,6 +256,10 @@ def _passed_only(walk: Walk, node: str, begin: Place, end: Place) -> bool:
 
 def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     history, stream = walk.history, walk.truth[node]
+    before = walk.stood_before.get(node)
+    # Its broker may have learned from a producer where that was, before the producer lost its memory.
+    if before is not None and before[0] == place[0] and not walk.wanted(node, *before, place[1]):
+        return
     kept = walk.remembered.get(node)
     # Under a later epoch the producer may have lost what it knew of its consumers. What was not for the reader, it
     # may have passed before it was told a place.

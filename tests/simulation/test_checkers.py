@@ -569,6 +569,19 @@ def test_g1_whoever_asks_for_the_earliest_begins_with_what_a_ring_held_from() ->
     refuses(partial(no_gap, late, truth), "G1", "the ring held 4")
 
 
+def test_g1_a_life_may_begin_where_the_last_one_stood_though_its_producer_has_forgotten_that() -> (
+    None
+):
+    """Its broker had asked the producer before."""
+    truth = {"a": stream(10, oldest=4)}
+    first, again = [opened(), *got(*range(6))], opened(Kept.PRODUCERS, None)
+    no_gap(history(first, again, Stands("a", (E1, 6)), earliest=True), truth)
+    late = history(first, again, Stands("a", (E1, 7)), earliest=True)
+    refuses(partial(no_gap, late, truth), "G1", "the ring held 4")
+    new = history(first, opened(Kept.NOTHING, None), Stands("a", (E1, 6)), earliest=True)
+    refuses(partial(no_gap, new, truth), "G1", "the ring held 4")
+
+
 def test_g4_whoever_asks_for_the_earliest_is_not_told_of_what_came_before_it() -> None:
     truth = {"a": stream(10, oldest=4)}
     unseen = Lost("a", Reason.UNSEEN, None, (E1, 10), 4, reborn=False)

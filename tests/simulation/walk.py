@@ -26,6 +26,8 @@ class Walk:
         self.born_ns = 0
         """When its first life began, or the one that only producers could know of."""
         self.remembered: dict[str, Place] = {}
+        self.stood_before: dict[str, Place] = {}
+        """Where its name stood in earlier lives, whoever may remember that."""
         self.surely = True
         self._stood: dict[str, Place] = {}
         self._changes: list[Filtered] = [Filtered({}, history.wants)]
@@ -37,6 +39,7 @@ class Walk:
             # Producers that have not heard that a name was dropped may bring it back where they remember it.
             maybe = {} if self.surely else self._stood
             self.remembered = {**maybe, **opened.remembered}
+            self.stood_before = {} if opened.kept is Kept.NOTHING else dict(self._stood)
             self.at = {}
             self.born_ns = opened.time_ns
         for node in opened.unknown:

@@ -134,6 +134,35 @@ PLANS = {
             Step(1888, "app_restart", 77412),
         ),
     ),
+    # A broker learned that its session had lived before while the application was between two connections. It came back
+    # with its place in the new history, and was never told that there had been another.
+    "a loss that is found between two connections": Plan(
+        seed=16948,
+        nodes=4,
+        ring_messages=1000,
+        ring_bytes=1000000,
+        replica_messages=1000,
+        replica_bytes=1200,
+        quantum_bytes=300,
+        capacity_bytes=50,
+        slowest_ms=30,
+        tick_jitter_ms=0,
+        batch_messages=4,
+        cursor_ttl_ms=86_400_000,
+        steps=(
+            Step(0, "start", 0),
+            Step(0, "start", 1),
+            Step(0, "start", 3),
+            Step(0, "publisher", 64960),
+            Step(0, "subscribe", 26561),
+            Step(0, "subscribe", 79245),
+            Step(69, "crash_both", 87892),
+            Step(3948, "crash_both", 25748),
+            Step(4505, "crash_both", 83360),
+            Step(4816, "client_cut", 27163),
+        ),
+        pace_ms=250,
+    ),
 }
 
 

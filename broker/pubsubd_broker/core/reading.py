@@ -94,8 +94,8 @@ class Reading:
         self._claim: Claim = FromStart()
         # Whether the producer is known to hold what follows on the position.
         self._proved = False
-        # Whether it is yet to say that it has taken in a loss that it was told of in place: its position is the
-        # same before and after.
+        # Whether it is yet to say that it has taken in the loss of an earlier history: it may be told of that in place,
+        # and then its position is the same before and after.
         self._owes = False
         if isinstance(start, Position):
             self._cursor = Cursor(source.node, start)
@@ -147,8 +147,8 @@ class Reading:
         """
         self.acknowledged = UNTOLD
         self._rise()
-        self._owes = reads and self._stands_in_present_epoch
-        if self._owes:
+        self._owes = True
+        if reads and self._stands_in_present_epoch:
             self._expire_in_place()
         else:
             self.go_on(UNTOLD)

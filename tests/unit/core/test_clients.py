@@ -615,6 +615,26 @@ def test_the_loss_of_its_own_node_is_told_though_the_application_restarted_befor
     assert second.of_node("b") == ["state_lost"]
 
 
+def test_the_loss_of_its_own_node_is_told_though_it_was_found_between_two_connections() -> None:
+    net = restarted_apart()
+    first = Subscriber(net, "b", session="s")
+    held = dict(first.positions)
+    first.cut()
+    meet(net)
+    second = Subscriber(
+        *(net, "b"),
+        positions=held,
+        acknowledged=held,
+        session="s",
+        born=first.born,
+        life=first.life,
+    )
+    assert second.of_node("b") == ["state_lost"]
+    second.acknowledge("b", noticed=True)
+    second.cut()
+    assert Subscriber(net, "b", session="s").of_node("b") == []
+
+
 @pytest.mark.parametrize("noticed", [False, True])
 def test_an_acknowledgement_under_way_does_not_take_in_a_loss_that_is_told_in_the_same_place(
     noticed: bool,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from types import FrameType
-from typing import Any
-
 from tests.unit.client.fake_broker import entry
+from tests.unit.counting import calls_of
 
 from pubsubd import RAW
 from pubsubd.inbox import Inbox
@@ -15,22 +11,6 @@ from pubsubd.outbox import Outbox
 from pubsubd.resume import Arrived
 
 MESSAGES = 512
-
-
-def calls_of(action: Callable[[], object]) -> int:
-    """How many Python functions are called."""
-    calls = 0
-
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event == "call"
-
-    sys.setprofile(profile)
-    try:
-        action()
-    finally:
-        sys.setprofile(None)
-    return calls
 
 
 def an_outbox() -> Outbox:

@@ -5,13 +5,11 @@ Counts, not times: they are the same on every machine. Where one has to grow, th
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 from tests.unit.core.net import Net, Publisher, Subscriber
+from tests.unit.counting import calls_of
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.config import FETCH_BYTES
@@ -74,29 +72,13 @@ class Path:
         return sent
 
 
-def calls_of(action: Callable[[], object]) -> int:
-    """How many Python functions of this project are called."""
-    calls = 0
-
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        nonlocal calls
-        calls += event == "call" and "pubsubd_" in frame.f_code.co_filename
-
-    sys.setprofile(profile)
-    try:
-        action()
-    finally:
-        sys.setprofile(None)
-    return calls
-
-
 def calls_per_batch(path: Path, topics: list[str]) -> float:
     """Over a number of batches, with buffers, rings and memories filled before."""
     messages = len(topics)
     for _ in range(2 * RING // messages):
         path.carry(topics)()
     batches = [path.carry(topics) for _ in range(BATCHES)]
-    return sum(calls_of(batch) for batch in batches) / BATCHES
+    return sum(calls_of(batch, of="pubsubd_") for batch in batches) / BATCHES
 
 
 def test_a_batch_costs_the_brokers_as_many_calls_however_many_messages_it_has() -> None:

@@ -49,6 +49,27 @@ def pair(*, ring: int = 10, replica: int = 1000) -> Net:
     return net
 
 
+def catching_up(net: Net) -> Subscriber:
+    """A session on `b` that its replica has let down: it reads from `a`, and has taken some of that."""
+    reader = Subscriber(net, "b")
+    reader.stop_reading()
+    Burst(net, "a", 100, size=20_000)
+    net.advance(PACE_S)
+    net.nodes["b"].wake(reader.connection)
+    reader.connection.writable = True
+    reader.connection.pull(1, net.now)
+    reader.connection.writable = False
+    net.run()
+    return reader
+
+
+def waited_for(net: Net) -> int:
+    """How many sessions of `b` are readers of `a`'s ring, apart from the link itself."""
+    end, _ = net.nodes["a"].consumers["b"]
+    readers = net.nodes["a"].stream.pacing._readers
+    return sum(reader.label == "b" and reader is not end for reader in readers)
+
+
 def test_a_burst_waits_for_a_session_that_is_a_moment_behind_and_nobody_expires() -> None:
     net = single()
     reader = Subscriber(net, "a")
@@ -197,17 +218,8 @@ def test_a_held_link_is_not_taken_for_a_silent_one() -> None:
 
 def test_a_producer_waits_for_a_session_that_catches_up_from_it() -> None:
     net = pair(ring=100, replica=5)
-    reader = Subscriber(net, "b")
-    reader.stop_reading()
-    Burst(net, "a", 100, size=20_000)
-    net.advance(PACE_S)
-    # The replica has let it down: it reads from a, some of it at a time.
-    net.nodes["b"].wake(reader.connection)
-    reader.connection.writable = True
-    reader.connection.pull(1, net.now)
-    reader.connection.writable = False
-    net.run()
-    assert [r for r in net.nodes["a"].stream.pacing._readers if r.label == "b"]
+    reader = catching_up(net)
+    assert waited_for(net) == 1
     burst = Burst(net, "a", 50, size=20_000)
     assert burst.placed < 50
     reader.read_on()
@@ -231,21 +243,10 @@ def test_one_that_has_caught_up_is_not_waited_for_any_more() -> None:
 
 def test_one_that_leaves_while_it_catches_up_is_not_waited_for_any_more() -> None:
     net = pair(ring=100, replica=5)
-    reader = Subscriber(net, "b")
-    reader.stop_reading()
-    Burst(net, "a", 100, size=20_000)
-    net.advance(PACE_S)
-    net.nodes["b"].wake(reader.connection)
-    reader.connection.writable = True
-    reader.connection.pull(1, net.now)
-    reader.connection.writable = False
-    net.run()
+    reader = catching_up(net)
+    assert waited_for(net) == 1
     reader.cut()
-    assert not [
-        r
-        for r in net.nodes["a"].stream.pacing._readers
-        if r.label == "b" and r is not net.nodes["a"].consumers["b"][0]
-    ]
+    assert waited_for(net) == 0
 
 
 def test_the_last_words_to_one_that_waited_arrive() -> None:

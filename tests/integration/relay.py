@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import socket
 import struct
 import threading
@@ -31,6 +32,8 @@ DIRECTIONS: Final[tuple[Direction, Direction]] = ("to_target", "from_target")
 
 CHUNK_BYTES: Final = 64 * 1024
 _CALL_TIMEOUT_S: Final = 10.0
+_DELAY_S: Final = float(os.environ.get("PUBSUBD_TEST_LINK_DELAY_S", "0"))
+"""Every piece that is forwarded waits up to so long: tests that take for granted what they should wait for fail."""
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
@@ -274,6 +277,8 @@ class Relay:
             # Twenty small pieces a second, so that a change is felt at once.
             most = CHUNK_BYTES if rate is None else max(1, min(CHUNK_BYTES, int(rate / 20)))
             data = await self._loop.sock_recv(source, most)
+            if _DELAY_S:
+                await asyncio.sleep(random.uniform(0, _DELAY_S))
             await self._open[way].wait()
             if not data:
                 sink.shutdown(socket.SHUT_WR)

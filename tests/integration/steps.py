@@ -130,6 +130,17 @@ async def attached(cluster: Cluster, consumer: str, producer: str) -> None:
     )
 
 
+async def level(cluster: Cluster, consumer: str, producer: str) -> None:
+    """Waits until `consumer` has all that `producer` has accepted."""
+    end = cluster[producer].status()["ring"]["next_offset"]
+
+    def has_all() -> bool:
+        replica = peer(cluster[consumer], producer)["replica"]
+        return bool((0 if replica is None else replica["next_offset"]) == end)
+
+    await wait_until_async(has_all, DEADLINE_S, f"offset {end} of {producer} at {consumer}")
+
+
 async def in_thread(function: Callable[..., T], *arguments: object) -> T:
     """A slow step with a process, while the application under test goes on."""
     return await asyncio.to_thread(function, *arguments)

@@ -85,19 +85,19 @@ class Outgoing:
 
     __slots__ = (
         "_bound",
-        "_index",
-        "_payloads",
-        "_topics",
         "batch",
         "cost",
         "deadline",
+        "index",
         "may_stand",
         "opened_at",
         "outcome",
+        "payloads",
         "room",
         "size",
         "timeout_s",
         "to",
+        "topics",
         "watched",
         "watchers",
     )
@@ -109,9 +109,9 @@ class Outgoing:
         """How many bytes it still takes."""
         self.cost = limits.cost
         self.size = 0
-        self._topics: dict[str, int] = {}
-        self._index: list[int] = []
-        self._payloads: list[bytes] = []
+        self.topics: dict[str, int] = {}
+        self.index: list[int] = []
+        self.payloads: list[bytes] = []
         self.batch: Batch | None = None
         """What was written to a socket; None as long as nothing of it was."""
         self.may_stand = False
@@ -126,36 +126,27 @@ class Outgoing:
 
     @property
     def count(self) -> int:
-        return len(self._payloads) if self.batch is None else self.batch.count
+        return len(self.payloads) if self.batch is None else self.batch.count
 
     @property
     def frame_bytes(self) -> int:
         """So long is its frame at the most. Cost: a look at each message."""
-        topics = sum(len(topic.encode()) + 1 for topic in self._topics)
-        payloads = sum(map(len, self._payloads)) if self.batch is None else len(self.batch.payloads)
+        topics = sum(len(topic.encode()) + 1 for topic in self.topics)
+        payloads = sum(map(len, self.payloads)) if self.batch is None else len(self.batch.payloads)
         return FRAME_BYTES + topics + NUMBER_BYTES * self.count + payloads
-
-    def add(self, topic: str, payload: bytes) -> None:
-        """Raises `InvalidTopic`. Cost: this is what every published message pays."""
-        which = self._topics.get(topic)
-        if which is None:
-            which = self._add_topic(topic)
-        self._index.append(which)
-        self._payloads.append(payload)
-        self.room -= len(payload) + self.cost
 
     def extend(self, topic: str, payloads: Sequence[bytes], size: int) -> None:
         """Adds several at once, of `size` bytes together. Raises `InvalidTopic`."""
-        which = self._topics.get(topic)
+        which = self.topics.get(topic)
         if which is None:
-            which = self._add_topic(topic)
-        self._index.extend(repeat(which, len(payloads)))
-        self._payloads.extend(payloads)
+            which = self.add_topic(topic)
+        self.index.extend(repeat(which, len(payloads)))
+        self.payloads.extend(payloads)
         self.room -= size + len(payloads) * self.cost
 
-    def _add_topic(self, topic: str) -> int:
+    def add_topic(self, topic: str) -> int:
         _checked(topic)
-        which = self._topics[topic] = len(self._topics)
+        which = self.topics[topic] = len(self.topics)
         self.room -= 4 * len(topic)
         return which
 
@@ -165,16 +156,16 @@ class Outgoing:
 
     def write_as(self, sequence: int) -> Batch:
         """The frame's content; columns are packed once, whatever happens to the connection."""
-        many = len(self._topics) > 1
+        many = len(self.topics) > 1
         self.batch = Batch(
             sequence,
             False,
             self.to,
-            "\n".join(self._topics),
-            pack_numbers("H", self._index) if many else b"",
-            pack_numbers("I", list(map(len, self._payloads))),
-            b"".join(self._payloads),
+            "\n".join(self.topics),
+            pack_numbers("H", self.index) if many else b"",
+            pack_numbers("I", list(map(len, self.payloads))),
+            b"".join(self.payloads),
         )
-        self._payloads.clear()
-        self._index.clear()
+        self.payloads.clear()
+        self.index.clear()
         return self.batch

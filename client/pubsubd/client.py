@@ -164,7 +164,7 @@ class Client:
 
         Raises `InvalidTopic` and `MessageTooLarge` for this message.
         """
-        publisher = self._publisher
+        publisher = self._opened or self._publisher
         outbox = publisher.outbox
         if outbox.full:
             await publisher.room()

@@ -242,7 +242,12 @@ _TABLE: Final[
     (
         Ack,
         28,
-        lambda f: [f.node, field.pack_position(f.position), f.named, f.noticed],
+        lambda f: [
+            f.node,
+            field.pack_position(f.position),
+            field.pack_moves(f.named),
+            f.noticed,
+        ],
         lambda f: Ack(
             f.take(field.check_node),
             f.take(field.check_position),
@@ -259,7 +264,12 @@ _TABLE: Final[
     (
         Attached,
         31,
-        lambda f: [field.pack_view(f.view), field.pack_answer(f.answer), f.registered, f.named],
+        lambda f: [
+            field.pack_view(f.view),
+            field.pack_answer(f.answer),
+            f.registered,
+            field.pack_positions(f.named),
+        ],
         lambda f: Attached(
             f.take(field.check_view),
             f.take(field.check_answer),

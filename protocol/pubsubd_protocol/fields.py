@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeVar, cast
 
 from pubsubd_protocol.attach import (
@@ -17,11 +17,9 @@ from pubsubd_protocol.attach import (
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.positions import (
     EPOCH_BYTES,
-    LOST,
     MAX_LINEAGE,
     Epoch,
     Lineage,
-    NamedCursor,
     Position,
     StreamView,
     is_node_name,
@@ -136,22 +134,18 @@ def check_positions(value: object) -> dict[str, Position]:
     }
 
 
-def check_named_cursor(value: object) -> NamedCursor:
-    return LOST if value == LOST else check_int(value)
-
-
-def check_named(value: object) -> dict[str, NamedCursor]:
+def check_named(value: object) -> dict[str, Position]:
     return {
-        check_session_name(name): check_named_cursor(cursor)
-        for name, cursor in check_map(value, MAX_NAMED_SESSIONS).items()
+        check_session_name(name): check_position(place)
+        for name, place in check_map(value, MAX_NAMED_SESSIONS).items()
     }
 
 
-def check_named_moves(value: object) -> dict[str, NamedCursor | None]:
+def check_named_moves(value: object) -> dict[str, Position | None]:
     moves = check_map(value, MAX_NAMED_SESSIONS).items()
     return {
-        check_session_name(name): None if cursor is None else check_named_cursor(cursor)
-        for name, cursor in moves
+        check_session_name(name): None if place is None else check_position(place)
+        for name, place in moves
     }
 
 
@@ -227,8 +221,13 @@ def pack_position(position: Position) -> list[object]:
     return [position.epoch, position.offset]
 
 
-def pack_positions(positions: dict[str, Position]) -> dict[str, list[object]]:
+def pack_positions(positions: Mapping[str, Position]) -> dict[str, list[object]]:
+    """By node, or by name."""
     return {node: pack_position(p) for node, p in positions.items()}
+
+
+def pack_moves(moves: Mapping[str, Position | None]) -> dict[str, list[object] | None]:
+    return {name: None if p is None else pack_position(p) for name, p in moves.items()}
 
 
 def pack_view(view: StreamView) -> list[object]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pubsubd_protocol.attach import Claim, Reason, Resume
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, Batch, Entry
-from pubsubd_protocol.positions import Epoch, Lineage, NamedCursor, Position, StreamView
+from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
 
 MAGIC = "pubsubd"
 VERSION = 1
@@ -162,7 +162,7 @@ class Ack:
 
     node: str
     position: Position
-    named: dict[str, NamedCursor | None] = field(default_factory=dict)
+    named: dict[str, Position | None] = field(default_factory=dict)
     noticed: bool = False
 
 
@@ -184,7 +184,7 @@ class Attached:
     view: StreamView
     answer: Resume | Reason
     registered: int | None
-    named: dict[str, NamedCursor] = field(default_factory=dict)
+    named: dict[str, Position] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

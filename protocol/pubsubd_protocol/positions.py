@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NewType
+from typing import NewType
 
 from pubsubd_protocol.errors import InvalidPosition
 
@@ -40,11 +40,6 @@ UNTOLD = Position(Epoch(bytes(EPOCH_BYTES)), 0)
 """Where a reader stands that has lost something and does not know it yet. No stream continues this epoch, so the
 attach rule always tells it.
 """
-
-
-LOST: Final = "lost"
-NamedCursor = int | Literal["lost"]
-"""What a producer remembers of a named session: its acknowledged offset, or that it has lost something and was not told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ from pubsubd_protocol.frames import (
     Told,
     Welcome,
 )
-from pubsubd_protocol.positions import LOST, Position, dump_positions, load_positions
+from pubsubd_protocol.positions import Position, dump_positions, load_positions
 from pubsubd_protocol.topics import Filter
 
 if TYPE_CHECKING:
@@ -269,7 +269,9 @@ class Subscriber:
                 continue
             registered = producer.registry.get(self.broker.name)
             if registered is not None and self.name in registered.named:
-                lost = registered.named[self.name] == LOST
+                kept = registered.named[self.name]
+                reach = producer.stream.view.reach(kept.epoch)
+                lost = reach is None or kept.offset > reach
                 found[node] = (NOWHERE if lost else place, producer.life)
         return found
 

@@ -123,8 +123,8 @@ def _field(name: str, value: Any) -> Any:
             return Epoch(bytes.fromhex(value))
         case "position", _:
             return _position(value)
-        case (("positions" | "acknowledged"), _):
-            return {node: _position(place) for node, place in value.items()}
+        case (("positions" | "acknowledged" | "named"), _):
+            return {k: None if place is None else _position(place) for k, place in value.items()}
         case "patterns", _:
             return tuple(value)
         case "view", _:

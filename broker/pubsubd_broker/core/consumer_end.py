@@ -24,7 +24,7 @@ from pubsubd_protocol.frames import (
     Heartbeat,
     Skip,
 )
-from pubsubd_protocol.positions import NamedCursor, Position, StreamView
+from pubsubd_protocol.positions import Position, StreamView
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
@@ -69,7 +69,7 @@ class ConsumerEnd:
         self._connection = connection
         self._acknowledged = -1
         self._ack_due_ns: int | None = None
-        self._named_told: dict[str, NamedCursor] = {}
+        self._named_told: dict[str, Position] = {}
         self._fetch_id = 0
         self._fetching: dict[int, _Fetching] = {}
         self._waiting: deque[_Fetching] = deque()
@@ -177,14 +177,14 @@ class ConsumerEnd:
         self._acknowledged = registration.offset
         self._connection.send(Ack(self.producer, registration, self._named_moves()))
 
-    def _named_moves(self) -> dict[str, NamedCursor | None]:
+    def _named_moves(self) -> dict[str, Position | None]:
         """What the producer does not know yet of this node's named sessions, as much as one frame takes.
 
         Those that are gone come first: it keeps no more than there can be at once.
         """
         assert self.replica is not None
         names, stand = self._node.sessions.named_cursors(self.replica)
-        moves: dict[str, NamedCursor | None] = {n: None for n in self._named_told if n not in names}
+        moves: dict[str, Position | None] = {n: None for n in self._named_told if n not in names}
         moves.update((n, c) for n, c in stand.items() if self._named_told.get(n) != c)
         for name, cursor in list(moves.items())[:MAX_NAMED_SESSIONS]:
             if cursor is None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
-from pubsubd_protocol.positions import NamedCursor
+from pubsubd_protocol.positions import Position
 
 
 class Registered:
@@ -16,7 +16,7 @@ class Registered:
 
     def __init__(self, cursor: int, now_ns: int) -> None:
         self.cursor = cursor
-        self.named: dict[str, NamedCursor] = {}
+        self.named: dict[str, Position] = {}
         self.connected = False
         self.seen_ns = now_ns
 
@@ -49,7 +49,7 @@ class CursorRegistry:
         return consumer in known or len(known) < self._limit
 
     def acknowledge(
-        self, consumer: str, offset: int, named: Mapping[str, NamedCursor | None], now_ns: int
+        self, consumer: str, offset: int, named: Mapping[str, Position | None], now_ns: int
     ) -> None:
         """`consumer` needs nothing before `offset`; `named` are the moves of its named sessions.
 

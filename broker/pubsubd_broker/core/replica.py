@@ -11,7 +11,7 @@ from pubsubd_protocol.attach import Claim, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
-from pubsubd_protocol.positions import NamedCursor, Position
+from pubsubd_protocol.positions import Position
 
 
 class Replica:
@@ -42,7 +42,7 @@ class Replica:
         # One that is slow reads from the producer; the others of this node need not wait for it.
         self.pacing = Pacing(self.log, pace, yields=True)
         self.origin = Position(view.epoch, attached.registered or 0)
-        self.named: Mapping[str, NamedCursor] = attached.named
+        self.named: Mapping[str, Position] = attached.named
         self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
         """How to ask the producer on behalf of a session; None while the link is down."""
 

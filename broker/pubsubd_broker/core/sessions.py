@@ -12,7 +12,7 @@ from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import Attached, Subscribe
-from pubsubd_protocol.positions import LOST, UNTOLD, NamedCursor, Position
+from pubsubd_protocol.positions import UNTOLD, Position
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.node import Node
@@ -90,7 +90,7 @@ class Sessions:
                 cursor = None
             elif cursor is not None:
                 # It lived before, under an earlier life of this broker, and got that far.
-                start = _remembered(attached, cursor)
+                start = cursor
                 self._lived_before(session)
             session.add(replica, start, tell=cursor is not None).judge(
                 attached.view, attached.registered
@@ -98,7 +98,7 @@ class Sessions:
             session.wake()
         for name, cursor in attached.named.items():
             if name not in self._named and len(self._named) < MAX_NAMED_SESSIONS:
-                self._revive(name, replica, _remembered(attached, cursor))
+                self._revive(name, replica, cursor)
 
     def link_lost(self, producer: str) -> None:
         """What sessions asked of that producer will not be answered."""
@@ -110,14 +110,14 @@ class Sessions:
         needs = [session.needs(producer) for session in self._all]
         return min(needs, key=_depth, default=Remembered(waiting=False))
 
-    def named_cursors(self, replica: Replica) -> tuple[Collection[str], dict[str, NamedCursor]]:
-        """All names, and how far each session has acknowledged this stream, or that it has lost something there.
+    def named_cursors(self, replica: Replica) -> tuple[Collection[str], dict[str, Position]]:
+        """All names, and how far each session has acknowledged this stream; what it has lost there follows from that.
 
         By catch-up one may have come further than its broker, which only speaks for what it has. Of one that was
         owed the stream from its beginning, and has not been there to hear that it is gone, there is nothing to say:
         it may come and know its place.
         """
-        cursors: dict[str, NamedCursor] = {}
+        cursors: dict[str, Position] = {}
         view = replica.log.view
         for name, session in self._named.items():
             reading = session.readings.get(replica.node)
@@ -125,13 +125,9 @@ class Sessions:
                 continue
             position = reading.acknowledged
             if position is not None:
-                reach = view.reach(position.epoch)
-                if position.epoch == view.epoch:
-                    cursors[name] = min(position.offset, view.next)
-                elif reach is not None and position.offset <= reach:
-                    cursors[name] = position.offset
-                else:
-                    cursors[name] = LOST
+                if position.epoch == view.epoch and position.offset > view.next:
+                    position = Position(view.epoch, view.next)
+                cursors[name] = position
         return self._named.keys(), cursors
 
     def forget_old(self, ttl_ns: int, now: Now) -> None:
@@ -181,11 +177,6 @@ class Sessions:
         if not session.knows_own_loss:
             session.knows_own_loss = True
             session.readings[self._node.name].lose_history(reads=session.connected)
-
-
-def _remembered(attached: Attached, cursor: NamedCursor) -> Position:
-    """Where a producer remembers that a named session goes on."""
-    return UNTOLD if cursor == LOST else Position(attached.view.epoch, cursor)
 
 
 def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:

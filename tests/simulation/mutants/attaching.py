@@ -201,10 +201,11 @@ def _named_cursors_forgotten() -> list[Patch]:
         self: CursorRegistry,
         consumer: str,
         offset: int,
-        named: Mapping[str, int | None],
+        named: Mapping[str, Position | None],
         now_ns: int,
     ) -> None:
-        original(self, consumer, offset, dict.fromkeys(named, offset), now_ns)
+        forgotten = {n: p and Position(p.epoch, offset) for n, p in named.items()}
+        original(self, consumer, offset, forgotten, now_ns)
 
     return [(CursorRegistry, "acknowledge", acknowledge)]
 

@@ -15,7 +15,7 @@ from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.stream import Stream
-from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.attach import At, Reason, Resume, resolve
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
@@ -33,7 +33,7 @@ from pubsubd_protocol.frames import (
     Subscribe,
     Subscribed,
 )
-from pubsubd_protocol.positions import LOST, MAX_OFFSET, NamedCursor, Position
+from pubsubd_protocol.positions import MAX_OFFSET, UNTOLD, Position
 
 
 def alone(ring: int = 100, **options: Any) -> Net:
@@ -534,11 +534,19 @@ def acknowledged_three_of_five() -> Net:
     return net
 
 
-def named(net: Net, producer: str) -> dict[str, NamedCursor]:
-    """What it remembers of `b`'s named sessions."""
-    found = net.nodes[producer].registry.get("b")
+LOST = "lost"
+
+
+def named(net: Net, producer: str) -> dict[str, int | str]:
+    """What it remembers of `b`'s named sessions: an offset in its present history, or that there is none."""
+    node = net.nodes[producer]
+    found = node.registry.get("b")
     assert found is not None
-    return found.named
+    view = node.stream.view
+    return {
+        name: place.offset if isinstance(resolve(At(place), view), Resume) else LOST
+        for name, place in found.named.items()
+    }
 
 
 def test_a_named_session_outlives_its_broker_by_the_producers_registry() -> None:
@@ -753,7 +761,7 @@ def test_a_named_session_further_than_what_its_producer_recovered_is_told_so_aft
     net.restart("b")
     net.advance(10)
     # The messages at 3 and 4 are others than those that it had: it must not go on at 5 of that as if nothing were.
-    assert Subscriber(net, "b", session="s").of_node("a") == ["state_lost"]
+    assert Subscriber(net, "b", session="s").of_node("a") == ["ahead"]
 
 
 def test_a_revived_name_is_kept_as_long_as_its_producer_holds_what_it_needs() -> None:
@@ -828,7 +836,7 @@ def test_an_absent_session_is_dropped_only_if_its_producer_lost_what_it_needs(
 def test_a_new_session_of_an_old_name_is_known_to_its_producers_soon() -> None:
     net = pair()
     Publisher(net, "a").fill(3)
-    net.nodes["a"].registry.acknowledge("b", 3, {"s": LOST}, 0)
+    net.nodes["a"].registry.acknowledge("b", 3, {"s": UNTOLD}, 0)
     Subscriber(net, "b", session="s")
     net.advance(1)
     assert named(net, "a") == {"s": 3}
@@ -871,7 +879,7 @@ def test_a_named_session_that_came_further_than_its_broker_is_remembered_as_far_
 def test_more_moves_of_named_sessions_than_a_frame_takes_are_told_in_turns() -> None:
     net = pair()
     a, b = net.nodes["a"], net.nodes["b"]
-    names = {f"old-{n}": 0 for n in range(MAX_NAMED_SESSIONS)}
+    names = {f"old-{n}": Position(a.life, 0) for n in range(MAX_NAMED_SESSIONS)}
     b.producers["a"]._named_told.update(names)
     a.registry.acknowledge("b", 0, names, 0)
     for number in range(MAX_NAMED_SESSIONS):

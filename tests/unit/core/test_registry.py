@@ -95,7 +95,7 @@ def test_thousands_come_and_go_and_few_are_kept() -> None:
         now = 10 * n
         registry.expire(oldest, TTL, now)
         assert registry.admits(consumer)
-        registry.acknowledge(consumer, n, {"s": n}, now)
+        registry.acknowledge(consumer, n, {"s": at(n)}, now)
         registry.connected(consumer, False, now)
         oldest = n
         assert len(registry) <= 50
@@ -129,11 +129,11 @@ def test_dropping_what_expired_loses_a_node_without_memory_no_message_that_is_le
 
 def test_named_cursors_move_and_go_with_acknowledgements() -> None:
     registry = CursorRegistry(4)
-    registry.acknowledge("b", 5, {"one": 3, "two": 4}, now_ns=0)
-    registry.acknowledge("b", 5, {"one": 5, "two": None, "never": None}, now_ns=1)
+    registry.acknowledge("b", 5, {"one": at(3), "two": at(4)}, now_ns=0)
+    registry.acknowledge("b", 5, {"one": at(5), "two": None, "never": None}, now_ns=1)
     registered = registry.get("b")
     assert registered is not None
-    assert registered.named == {"one": 5}
+    assert registered.named == {"one": at(5)}
     registry.drop("b")
     registry.acknowledge("b", 6, {}, now_ns=2)
     registered = registry.get("b")
@@ -144,10 +144,10 @@ def test_named_cursors_move_and_go_with_acknowledgements() -> None:
 def test_named_cursors_are_bounded() -> None:
     registry = CursorRegistry(4)
     half = MAX_NAMED_SESSIONS // 2
-    registry.acknowledge("b", 0, {f"x{n}": n for n in range(half)}, now_ns=0)
-    registry.acknowledge("b", 0, {f"y{n}": n for n in range(half)}, now_ns=0)
+    registry.acknowledge("b", 0, {f"x{n}": at(n) for n in range(half)}, now_ns=0)
+    registry.acknowledge("b", 0, {f"y{n}": at(n) for n in range(half)}, now_ns=0)
     with pytest.raises(ProtocolError, match=f"{MAX_NAMED_SESSIONS + 1} named sessions of b"):
-        registry.acknowledge("b", 0, {"one more": 0}, now_ns=0)
+        registry.acknowledge("b", 0, {"one more": at(0)}, now_ns=0)
 
 
 def test_items_are_in_the_order_of_names() -> None:

@@ -8,19 +8,22 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.unit.core.builders import view
+from tests.unit.core.builders import at, view
 
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_protocol.attach import Expired, Remembered, resolve
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.positions import Position
 
 TTL = 100
 
 CONSUMERS = st.sampled_from(["b", "c", "d", "e"])
 WHICH = st.integers(0, 3)
 MOVES = st.dictionaries(
-    st.sampled_from(["projector", "audit", "index"]), st.none() | st.integers(0, 40), max_size=3
+    st.sampled_from(["projector", "audit", "index"]),
+    st.none() | st.builds(at, st.integers(0, 40)),
+    max_size=3,
 )
 
 
@@ -29,7 +32,7 @@ class _History:
     """All that a consumer did since it was registered. What is registered of it is read off this list."""
 
     acknowledged: list[int] = field(default_factory=list)
-    moves: list[tuple[str, int | None]] = field(default_factory=list)
+    moves: list[tuple[str, Position | None]] = field(default_factory=list)
     heard: list[int] = field(default_factory=list)
     """When it acknowledged, came or left."""
 
@@ -38,7 +41,7 @@ class _History:
         return max(self.acknowledged)
 
     @property
-    def named(self) -> dict[str, int]:
+    def named(self) -> dict[str, Position]:
         latest = dict(self.moves)
         return {name: cursor for name, cursor in latest.items() if cursor is not None}
 
@@ -74,7 +77,9 @@ class RegistryMachine(RuleBasedStateMachine):
         self.oldest = min(self.next, self.oldest + evicted)
 
     @rule(consumer=CONSUMERS, behind=st.integers(0, 8), moves=MOVES)
-    def a_consumer_comes(self, consumer: str, behind: int, moves: dict[str, int | None]) -> None:
+    def a_consumer_comes(
+        self, consumer: str, behind: int, moves: dict[str, Position | None]
+    ) -> None:
         """It is admitted or not; who is new acknowledges at once where it attached."""
         room = len(self.histories) < self.limit
         assert self.registry.admits(consumer) == (consumer in self.histories or room)
@@ -91,7 +96,7 @@ class RegistryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.linked)
     @rule(which=WHICH, behind=st.integers(0, 8), moves=MOVES)
     def a_linked_consumer_acknowledges(
-        self, which: int, behind: int, moves: dict[str, int | None]
+        self, which: int, behind: int, moves: dict[str, Position | None]
     ) -> None:
         """Also lower than before: an attach at a lower position reads again. Also after it was dropped."""
         consumer = sorted(self.linked)[which % len(self.linked)]
@@ -99,7 +104,7 @@ class RegistryMachine(RuleBasedStateMachine):
         if self.registry.admits(consumer):
             self._acknowledge(consumer, behind, moves)
 
-    def _acknowledge(self, consumer: str, behind: int, moves: dict[str, int | None]) -> None:
+    def _acknowledge(self, consumer: str, behind: int, moves: dict[str, Position | None]) -> None:
         offset = max(0, self.next - behind)
         self.registry.acknowledge(consumer, offset, moves, self.now)
         history = self.histories.setdefault(consumer, _History())
@@ -114,8 +119,8 @@ class RegistryMachine(RuleBasedStateMachine):
         if consumer not in self.linked or consumer not in self.histories:
             return
         taken = len(self.histories[consumer].named)
-        moves: dict[str, int | None] = {
-            f"worker-{n}": n for n in range(MAX_NAMED_SESSIONS - taken - spare)
+        moves: dict[str, Position | None] = {
+            f"worker-{n}": at(n) for n in range(MAX_NAMED_SESSIONS - taken - spare)
         }
         if spare >= 0:
             self._acknowledge(consumer, 0, moves)

@@ -44,10 +44,10 @@ def test_it_begins_at_next_when_the_attach_expired() -> None:
 def test_who_was_open_before_contact_stands_at_the_registered_cursor_or_at_the_start(
     registered: int | None, origin: int
 ) -> None:
-    attached = Attached(view(0, 10), Resume(8), registered, {"s": 3})
+    attached = Attached(view(0, 10), Resume(8), registered, {"s": at(3)})
     replica = Replica("a", "b", attached, 100, MANY, Pace(0))
     assert replica.origin == at(origin)
-    assert replica.named == {"s": 3}
+    assert replica.named == {"s": at(3)}
 
 
 # What arrives.

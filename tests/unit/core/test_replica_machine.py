@@ -176,13 +176,13 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.producer.oldest = oldest
         view = self.producer.view
         answer = resolve(presented, view, registered)
-        attached = Attached(view, short(answer), registered, {"s": 3})
+        attached = Attached(view, short(answer), registered, {"s": Position(view.epoch, 3)})
         self.replica = Replica("a", "b", attached, max_messages, max_bytes, Pace(0))
         self.cursor = answer.offset if isinstance(answer, Resume) else answer.next
         self.taken = [_Segment(view.epoch, self.cursor)]
         self.linked = True
         assert self.replica.origin == Position(view.epoch, registered or 0)
-        assert self.replica.named == {"s": 3}
+        assert self.replica.named == {"s": Position(view.epoch, 3)}
 
     # What the producer does.
 

@@ -104,7 +104,7 @@ entries = st.builds(
     _placed, batches, node_names, epochs, offsets, unsigned, st.binary(min_size=16, max_size=16)
 )
 patterns = st.lists(topics, max_size=4).map(tuple)
-names_to_offsets = st.dictionaries(session_names, unsigned, max_size=3)
+named_positions = st.dictionaries(session_names, positions, max_size=3)
 
 
 @st.composite
@@ -163,10 +163,10 @@ by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
         frames.Ack,
         node_names,
         positions,
-        st.dictionaries(session_names, st.none() | unsigned, max_size=3),
+        st.dictionaries(session_names, st.none() | positions, max_size=3),
     ),
     "Attach": st.builds(frames.Attach, claims),
-    "Attached": st.builds(frames.Attached, views, answers, st.none() | unsigned, names_to_offsets),
+    "Attached": st.builds(frames.Attached, views, answers, st.none() | unsigned, named_positions),
     "Fetch": st.builds(frames.Fetch, unsigned, claims, unsigned),
     "Fetched": st.builds(frames.Fetched, unsigned, views, answers, unsigned),
     "Heartbeat": st.builds(frames.Heartbeat, st.none() | unsigned),

@@ -13,8 +13,11 @@ import structlog
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.keeping import Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.status import Status, status
+from pubsubd_broker.journal_folder import JournalFolder
+from pubsubd_broker.keeping import Writer
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.transport import Link
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
@@ -32,7 +35,8 @@ def read_clocks() -> Now:
 class Broker:
     """One node, live on an event loop. Writes go out once per loop turn, pulled by what is ready."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kept: Kept | None = None) -> None:
+        """`kept`: what an earlier life left on disk; then `keep` comes before anybody connects."""
         self._settings = settings
         config = Config(
             node=settings.node,
@@ -48,7 +52,8 @@ class Broker:
             cursor_ttl_ns=int(settings.cursor_ttl_s * SECOND_NS),
         )
         epoch = new_epoch(os.urandom(EPOCH_BYTES))
-        self.node = Node(config, epoch, list(settings.peers), read_clocks())
+        self.node = Node(config, epoch, list(settings.peers), read_clocks(), kept)
+        self._writer: Writer | None = None
         self._loop = asyncio.get_running_loop()
         self._links: dict[Connection, Link] = {}
         self._flush_due = False
@@ -57,6 +62,10 @@ class Broker:
         self._pace_timer: asyncio.TimerHandle | None = None
         self._dials: set[asyncio.Task[None]] = set()
         self._clients = 0
+
+    def keep(self, folder: JournalFolder) -> None:
+        """What is accepted goes there, beginning with this life. Raises `JournalError`."""
+        self._writer = Writer(self.node, folder, read_clocks, self.flush_soon)
 
     def client_link(self) -> Link:
         """For a client that connects to the Unix socket."""
@@ -111,6 +120,8 @@ class Broker:
         for link in list(self._links.values()):
             link.transport.abort()
         self.flush()
+        if self._writer is not None:
+            await self._writer.close()
 
     # The links' side.
 
@@ -160,6 +171,8 @@ class Broker:
             if link is not None and (connection.writable or connection.closing):
                 link.write(self._pull(connection, now))
         self.node.pulled(now)
+        if self._writer is not None:
+            self._writer.go_on(now)
         if self.node.busy:
             self.flush_soon()
         if self.node.pace.due_ns != self._paced_until_ns:

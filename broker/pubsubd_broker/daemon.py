@@ -14,6 +14,7 @@ import uvloop
 from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.dialling import format_address
+from pubsubd_broker.keeping import open_journal
 from pubsubd_broker.logs import configure_logging
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.systemd import Systemd
@@ -40,7 +41,7 @@ class ListenError(PubSubError):
 def run(settings: Settings) -> int:
     """Runs a broker until it is told to stop; returns its exit code.
 
-    Raises `SocketError` or `ListenError` if it can't have its socket or an address.
+    Raises `SocketError`, `ListenError` or `JournalError` if it can't have its socket, an address or its journal.
     """
     configure_logging(settings.log_format, settings.log_level)
     _raise_descriptor_limit()
@@ -67,7 +68,8 @@ async def _serve(settings: Settings, clients: ClientSocket) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     _handle_signals(loop, stop)
-    broker = Broker(settings)
+    folder, kept = open_journal(settings) or (None, None)
+    broker = Broker(settings, kept)
     around = broker.node.surroundings
     around.socket = settings.socket
     systemd = Systemd(os.environ, os.getpid())
@@ -82,14 +84,23 @@ async def _serve(settings: Settings, clients: ClientSocket) -> None:
         around.http = format_address(admin.address)
     if settings.listen is not None:
         try:
-            peers = await loop.create_server(broker.peer_link, *settings.listen, backlog=BACKLOG)
+            peers = await loop.create_server(
+                broker.peer_link, *settings.listen, backlog=BACKLOG, start_serving=False
+            )
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
         servers.append(peers)
         around.listen = format_address(peers.sockets[0].getsockname()[:2])
     servers.append(
-        await loop.create_unix_server(broker.client_link, sock=clients.socket, backlog=BACKLOG)
+        await loop.create_unix_server(
+            broker.client_link, sock=clients.socket, backlog=BACKLOG, start_serving=False
+        )
     )
+    if folder is not None:
+        # Not before every address is had: a broker that can't start leaves the journal as it is.
+        broker.keep(folder)
+    for server in servers:
+        await server.start_serving()
     ticker = loop.create_task(broker.run())
     watchdog = loop.create_task(_watch(systemd))
     broker.tick()

@@ -74,6 +74,12 @@ def _read_socket(text: str) -> str:
     return text
 
 
+def _read_folder(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(f"{text!r} is no path")
+    return text
+
+
 def _read_peer(text: str) -> Address:
     return parse_address(text, lowest_port=1)
 
@@ -158,4 +164,5 @@ NODE: Final = Form(
     _read_node,
     _plain,
 )
+FOLDER: Final = Form("DIR", "a folder; it is made if it is not there", _read_folder, _plain)
 SOCKET: Final = Form("PATH", f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes", _read_socket, _plain)

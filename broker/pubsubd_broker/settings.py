@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, NoReturn
 from pubsubd_broker.core.dialling import Address
 from pubsubd_broker.setting_forms import (
     COUNT,
+    FOLDER,
     LISTEN,
     MAX_FRAME_BYTES,
     NODE,
@@ -56,6 +57,9 @@ class Settings:
     replica_messages: int = 100_000
     replica_bytes: int = 16 << 20
     pace_s: float = 0.25
+    journal: str | None = None
+    fsync: Literal["off", "snapshot", "interval", "always"] = "interval"
+    fsync_interval_s: float = 0.05
     cursor_ttl_s: float = 86_400.0
     heartbeat_s: float = 2.0
     peer_timeout_s: float = 6.0
@@ -140,6 +144,26 @@ SETTINGS: Final = (
         "pace_s",
         duration(0.0),
         "How long publishers wait, each time, for a reader that is about to be overrun; 0: never.",
+    ),
+    Setting(
+        "journal",
+        "journal",
+        FOLDER,
+        "Keep the stream in this folder, so that a restart is not a loss. Default: nowhere.",
+        switch_off="Keep nothing on disk.",
+    ),
+    Setting(
+        "fsync",
+        "fsync",
+        choice("off", "snapshot", "interval", "always"),
+        "When the journal survives the machine: off: as the system likes; snapshot: written at a clean stop "
+        "only; interval: every --fsync-interval; always: before anybody is told.",
+    ),
+    Setting(
+        "fsync-interval",
+        "fsync_interval_s",
+        duration(0.001),
+        "What --fsync interval may lose at the most when the machine dies.",
     ),
     Setting(
         "cursor-ttl",

@@ -53,6 +53,9 @@ def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Re
             f"{format_size(settings.max_message)} (from {origins['max-message']}); "
             "allowed: max-message or more",
         )
+    for name in ("fsync", "fsync-interval"):
+        if settings.journal is None and origins[name].source != "default":
+            refuse(name, "nothing is kept on disk; allowed: only with a journal")
     if settings.http is not None and settings.http == settings.listen and settings.http[1] != 0:
         refuse(
             "http",

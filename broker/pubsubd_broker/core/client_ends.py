@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import SECOND_NS, SKIP_DELAY_NS, Now
 from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.publishers import Answer, Outcome, Pending
 from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.status import report
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES
@@ -51,6 +53,8 @@ class PublisherEnd:
         self._unanswered_ns: list[int] = []
         # When the batch came that waits to be placed.
         self._held_ns: int | None = None
+        # Answers in the order of their batches, from the first on that is not known yet; and when those came.
+        self._answers: deque[tuple[Answer, int]] = deque()
 
     def received(self, frame: Frame, now: Now) -> None:
         if not isinstance(frame, Batch):
@@ -59,6 +63,9 @@ class PublisherEnd:
             # Not accepted, and not rejected for good: the publisher tries it again with the next life.
             self._connection.refuse("draining", f"{self._node.name} is stopping")
             return
+        if self._node.failure is not None:
+            self._connection.refuse("journal_failed", self._node.failure)
+            return
         came_ns = self._held_ns if self._held_ns is not None else now.mono_ns
         answer = self._node.publish(frame, self._publisher, self._id, now, self._connection)
         if answer is None:
@@ -66,8 +73,13 @@ class PublisherEnd:
             self._connection.decline()
             return
         self._held_ns = None
-        self._connection.send(answer)
-        self._unanswered_ns.append(came_ns)
+        if not self._answers and not isinstance(answer, Pending):
+            self._send(answer, came_ns)
+            return
+        self._answers.append((answer, came_ns))
+        if isinstance(answer, Pending):
+            answer.wake.append(self._settle)
+        self._settle()
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         for came_ns in self._unanswered_ns:
@@ -82,8 +94,23 @@ class PublisherEnd:
         """Nothing here waits for time."""
 
     def lost(self, now: Now) -> None:
-        self._node.stream.pacing.forget(self._connection)
+        self._answers.clear()
+        self._node.stream.forget(self._connection)
         self._node.publishers.disconnect(self._id)
+
+    def _settle(self) -> None:
+        """Sends what is known, in order."""
+        while self._answers:
+            answer, came_ns = self._answers[0]
+            outcome = answer.outcome if isinstance(answer, Pending) else answer
+            if outcome is None:
+                return
+            self._answers.popleft()
+            self._send(outcome, came_ns)
+
+    def _send(self, outcome: Outcome, came_ns: int) -> None:
+        self._connection.send(outcome)
+        self._unanswered_ns.append(came_ns)
 
 
 class SessionEnd:
@@ -149,7 +176,7 @@ class SessionEnd:
             self._connection.refuse(refusal.code, refusal.detail)
             return
         if self.session.name is not None:
-            self._node.sessions.names_changed(now)
+            self._node.sessions.names_changed(self.session, now)
         self.session.wake = self._connection.wake
         self._settled_ns = now.mono_ns
         self._connection.send(Subscribed(self.session.introduce(), self._node.life, resumed))

@@ -14,8 +14,6 @@ class Counters:
     """Every one only grows. Labels are bounded: peers by settings, the others by constant words."""
 
     def __init__(self) -> None:
-        self.messages_published = 0
-        self.bytes_published = 0
         self.messages_received: Counter[str] = Counter()
         self.bytes_received: Counter[str] = Counter()
         self.messages_delivered = 0
@@ -25,6 +23,7 @@ class Counters:
         self.protocol_errors: Counter[str] = Counter()
         self.connections_refused: Counter[str] = Counter()
         self.publish_seconds = Histogram()
+        self.journal_fsync_seconds = Histogram()
 
     def received(self, peer: str, item: Entry | Skip) -> None:
         if isinstance(item, Entry):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
+from typing import Literal
 
 from pubsubd_broker.core.config import ITEM_OVERHEAD
 from pubsubd_broker.core.interest import Interest
@@ -70,6 +71,8 @@ class Log:
         "max_bytes",
         "max_messages",
         "messages",
+        "reserved_bytes",
+        "reserved_messages",
         "segments",
     )
 
@@ -80,6 +83,9 @@ class Log:
         self.max_bytes = max_bytes
         self.messages = 0
         self.bytes = 0
+        self.reserved_messages = 0
+        self.reserved_bytes = 0
+        """What has its place behind the end already, and is appended later."""
         self.begin = 0
         """The index of the oldest item."""
         self.end = 0
@@ -118,8 +124,8 @@ class Log:
 
     def horizon(self, messages: int, size: int) -> int:
         """The index of the oldest item that would be left if one of this cost were appended."""
-        messages += self.messages - self.max_messages
-        size += self.bytes - self.max_bytes
+        messages += self.messages + self.reserved_messages - self.max_messages
+        size += self.bytes + self.reserved_bytes - self.max_bytes
         index = self.begin
         if messages <= 0 and size <= 0:
             return index
@@ -130,6 +136,12 @@ class Log:
             size -= cost
             index += 1
         return index
+
+    def reserve(self, item: Entry | Skip, sign: Literal[1, -1] = 1) -> None:
+        """`item` will be appended, or (-1) is now."""
+        messages, size = cost_of(item)
+        self.reserved_messages += sign * messages
+        self.reserved_bytes += sign * size
 
     def append(self, item: Entry | Skip) -> None:
         """Puts `item` at the end. It has to begin where the log ends; its caller has checked that.

@@ -22,13 +22,15 @@ from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.counters import Counters
 from pubsubd_broker.core.dialling import Address, Target
 from pubsubd_broker.core.greeting import TOO_MANY_CONSUMERS
+from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.keeping import Keeper, Kept, restore
 from pubsubd_broker.core.lag import LagWarning
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.notices import Notices
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.producer_end import ProducerEnd
-from pubsubd_broker.core.publishers import Publisher, Publishers
+from pubsubd_broker.core.publishers import Answer, Publisher, Publishers
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_broker.core.replica import Replica
@@ -36,15 +38,14 @@ from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.sessions import Sessions
 from pubsubd_broker.core.status import Surroundings
 from pubsubd_broker.core.stream import Stream
-from pubsubd_protocol.attach import Answer, At, Claim, Expired
+from pubsubd_protocol.attach import Answer as Verdict
+from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
     Attached,
     CursorExpired,
-    Receipt,
     Refused,
-    Rejected,
 )
 from pubsubd_protocol.positions import Epoch
 
@@ -52,19 +53,21 @@ from pubsubd_protocol.positions import Epoch
 class Node:
     """`epoch` is this life's: drawn by the shell from the system's entropy, never twice."""
 
-    def __init__(self, config: Config, epoch: Epoch, peers: list[Address], now: Now) -> None:
+    def __init__(
+        self,
+        config: Config,
+        epoch: Epoch,
+        peers: list[Address],
+        now: Now,
+        kept: Kept | None = None,
+    ) -> None:
+        """`kept`: what is kept of it on disk, and what was."""
+        recovered = kept.recovered if kept is not None else None
         self.config = config
         self.name = config.node
         self.life = epoch
         self.pace = Pace(config.pace_ns)
-        self.stream = Stream(
-            config.node,
-            epoch,
-            ring_messages=config.ring_messages,
-            ring_bytes=config.ring_bytes,
-            max_message=config.max_message,
-            pace=self.pace,
-        )
+        self.stream = self._begin_stream(epoch, recovered)
         self.publishers = Publishers(MAX_PUBLISHERS, PUBLISH_WINDOW)
         self.registry = CursorRegistry(MAX_CONSUMERS)
         self.replicas: dict[str, Replica] = {}
@@ -82,6 +85,11 @@ class Node:
         self._lag_warning = LagWarning()
         self.started_ns = now.mono_ns
         self._ticked_ns = now.mono_ns
+        self.failure: str | None = None
+        """Why nothing is accepted any more."""
+        if recovered is not None:
+            restore(self, recovered, now)
+        self.keeper = self.stream.keeper = Keeper(self, kept) if kept is not None else None
 
     # The shell's side.
 
@@ -136,6 +144,8 @@ class Node:
     def tick(self, now: Now) -> None:
         """To be called every 50 ms or so: whatever waits for time goes by this."""
         self.pace.go_on(now)
+        if self.keeper is not None:
+            self.keeper.tick()
         for end in list(self.producers.values()):
             end.tick(now)
         if now.mono_ns - self._ticked_ns < self.config.heartbeat_ns // 4:
@@ -159,7 +169,12 @@ class Node:
     @property
     def drained(self) -> bool:
         """Whether every connected consumer and session has what was accepted."""
-        return all(end.drained for end, _ in self.consumers.values()) and self.sessions.drained
+        settled = self.stream.settled or self.failure is not None
+        return (
+            settled
+            and all(end.drained for end, _ in self.consumers.values())
+            and self.sessions.drained
+        )
 
     def not_ready(self) -> list[str]:
         """Why this node is not ready, one sentence a cause; empty when it is."""
@@ -168,6 +183,8 @@ class Node:
             for target in self.targets
             if not target.reached and not target.is_self
         ]
+        if self.failure is not None:
+            causes.insert(0, self.failure)
         return ["draining", *causes] if self.draining else causes
 
     # The connections' side.
@@ -179,17 +196,20 @@ class Node:
         publisher_id: bytes,
         now: Now,
         connection: Connection,
-    ) -> Receipt | Rejected | None:
+    ) -> Answer | None:
         """One batch of a publisher. None: it has to wait, and `connection` is asked again."""
-        before = self.stream.next
         known = batch.to is None or self.knows(batch.to)
-        outcome = self.stream.publish(
+        return self.stream.publish(
             batch, publisher, publisher_id, now, connection, knows_addressee=known
         )
-        if self.stream.next != before:
-            self.counters.messages_published += batch.count
-            self.counters.bytes_published += len(batch.payloads)
-        return outcome
+
+    def journal_failed(self, reason: str) -> None:
+        """What was accepted stays readable; publishers are sent away."""
+        self.failure = f"the journal failed: {reason}"
+        self.notices.error("journal.failed", reason=reason)
+        for connection in list(self.connections):
+            if connection.end is not None and connection.end.role == "publisher":
+                connection.refuse("journal_failed", self.failure)
 
     def knows(self, node: str) -> bool:
         """Whether `node` is this one or has ever been met in this life."""
@@ -207,7 +227,7 @@ class Node:
             At(replica.registration) if replica is not None else self.sessions.lowest_need(producer)
         )
 
-    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Answer) -> Replica:
+    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Verdict) -> Replica:
         """A producer answered the attach; `answer` is its verdict with figures."""
         producer = end.producer
         replica = self.replicas.get(producer)
@@ -259,7 +279,7 @@ class Node:
         self.consumers[end.consumer] = (end, connection)
         return True
 
-    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
+    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Verdict, now: Now) -> None:
         self.registry.connected(end.consumer, True, now.mono_ns)
         fields = {"consumer": end.consumer, "offset": end.acknowledged}
         self.notices.info("consumer.attached", **fields)
@@ -377,6 +397,19 @@ class Node:
         if target.error != error:
             target.error = error
             self.notices.warning("peer.unreachable", address=target.label, error=error)
+
+    def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
+        config = self.config
+        return Stream(
+            config.node,
+            epoch,
+            recovered.lineage if recovered is not None else (),
+            ring_messages=config.ring_messages,
+            ring_bytes=config.ring_bytes,
+            max_message=config.max_message,
+            pace=self.pace,
+            offset=recovered.first if recovered is not None else 0,
+        )
 
     def _log_expired(
         self, hop: str, node: str, reason: str, missed: int | None, following: int, **fields: object

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 
-from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.frames import Receipt, Rejected
 
 Outcome = Receipt | Rejected
+
+
+class Pending:
+    """The answer to a batch that has its place, before anybody may know of it. `wake`: once it is settled."""
+
+    __slots__ = ("outcome", "wake")
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+        self.wake: list[Callable[[], None]] = []
+
+    def settle(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        for wake in self.wake:
+            wake()
+        self.wake.clear()
+
+
+Answer = Outcome | Pending
 
 
 class Publisher:
@@ -17,7 +37,7 @@ class Publisher:
 
     def __init__(self, window: int, *, forgotten: bool = False, elsewhere: bool = False) -> None:
         self._window = window
-        self._outcomes: OrderedDict[int, Outcome] = OrderedDict()
+        self._outcomes: OrderedDict[int, Answer] = OrderedDict()
         self.forgotten = forgotten
         """Whether an earlier record of it, in this same life of the broker, has been dropped."""
         self.elsewhere = elsewhere
@@ -26,7 +46,7 @@ class Publisher:
         """The highest sequence answered."""
         self.connections = 0
 
-    def recall(self, sequence: int, retry: bool) -> Outcome | None:
+    def recall(self, sequence: int, retry: bool) -> Answer | None:
         """The answer that `sequence` got before; None if it is new and has to be judged now.
 
         What can't be known any more is answered "unknown", never guessed.
@@ -58,8 +78,8 @@ class Publisher:
             )
         return Rejected(batch.sequence, code, detail, size, limit)
 
-    def remember(self, sequence: int, outcome: Outcome) -> None:
-        self.last = sequence
+    def remember(self, sequence: int, outcome: Answer) -> None:
+        self.last = max(self.last, sequence)
         self._outcomes[sequence] = outcome
         if len(self._outcomes) > self._window:
             self._outcomes.popitem(last=False)
@@ -88,6 +108,26 @@ class Publishers:
             publisher = Publisher(self._window, forgotten=same_life, elsewhere=other_life)
         self._connected[publisher_id] = publisher
         publisher.connections += 1
+        return publisher
+
+    def lasts(self) -> dict[bytes, int]:
+        """The highest sequence that each was answered, the one that was heard of longest ago first."""
+        known = (*self._away.items(), *self._connected.items())
+        return {publisher_id: each.last for publisher_id, each in known if each.last >= 0}
+
+    def restore(self, lasts: Mapping[bytes, int], placed: Iterable[tuple[Entry, int]]) -> None:
+        """Begins with what an earlier life answered: `placed` are the entries that are left, and their sequences."""
+        for publisher_id, last in lasts.items():
+            self._restored(publisher_id).last = last
+        for entry, sequence in placed:
+            receipt = Receipt(sequence, entry.epoch, entry.first)
+            self._restored(entry.publisher).remember(sequence, receipt)
+
+    def _restored(self, publisher_id: bytes) -> Publisher:
+        publisher = self._away.pop(publisher_id, None) or Publisher(self._window)
+        self._away[publisher_id] = publisher
+        if len(self._away) > self._limit:
+            self._away.popitem(last=False)
         return publisher
 
     def disconnect(self, publisher_id: bytes) -> None:

@@ -24,12 +24,14 @@ class Registered:
 class CursorRegistry:
     """Only acknowledgements move a cursor, and never backwards. At most `limit` consumers."""
 
-    __slots__ = ("_consumers", "_limit", "removed")
+    __slots__ = ("_consumers", "_limit", "moved", "removed")
 
     def __init__(self, limit: int) -> None:
         self._consumers: dict[str, Registered] = {}
         self._limit = limit
         self.removed = 0
+        self.moved: dict[str, None] | None = None
+        """Who has acknowledged something, or is gone, since somebody looked; None: nobody does."""
 
     def __len__(self) -> int:
         return len(self._consumers)
@@ -74,6 +76,13 @@ class CursorRegistry:
         # An attach at a lower position may read again; what was acknowledged stays so.
         registered.cursor = max(registered.cursor, offset)
         registered.seen_ns = now_ns
+        if self.moved is not None:
+            self.moved[consumer] = None
+
+    def restore(self, consumer: str, cursor: int, named: dict[str, Position], now_ns: int) -> None:
+        """Begins with what an earlier life of this node kept."""
+        registered = self._consumers[consumer] = Registered(cursor, now_ns)
+        registered.named = named
 
     def connected(self, consumer: str, connected: bool, now_ns: int) -> None:
         registered = self._consumers.get(consumer)
@@ -86,6 +95,8 @@ class CursorRegistry:
         if self._consumers.pop(consumer, None) is None:
             return False
         self.removed += 1
+        if self.moved is not None:
+            self.moved[consumer] = None
         return True
 
     def expire(self, oldest: int, ttl_ns: int, now_ns: int) -> list[str]:

@@ -131,6 +131,15 @@ class Session:
         found.update((node, reading.position) for node, reading in self.readings.items())
         return {node: position for node, position in found.items() if position is not None}
 
+    @property
+    def kept(self) -> dict[str, Position]:
+        """Where it begins again in its next life, as far as that is known."""
+        places = self._kept | self._acknowledged
+        for node, reading in self.readings.items():
+            if reading.acknowledged is not None:
+                places[node] = reading.acknowledged
+        return places
+
     def needs(self, node: str) -> Claim:
         """What it needs of `node`'s stream, now or as soon as that node is reached."""
         reading = self.readings.get(node)

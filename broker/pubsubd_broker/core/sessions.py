@@ -70,14 +70,30 @@ class Sessions:
         else:
             session.leave(now.mono_ns)
 
+    def named(self, name: str) -> Session | None:
+        return self._named.get(name)
+
+    def all_named(self) -> Collection[tuple[str, Session]]:
+        return self._named.items()
+
+    def restore(self, name: str, positions: dict[str, Position]) -> None:
+        """A named session of an earlier life of this broker, as that one kept it."""
+        absent = Subscribe((), "latest", positions, None, name, True)
+        session = self._absent(absent)
+        for source in self._node.sources():
+            session.add(source, positions.get(source.node, FromStart()))
+        self._keep(session)
+
     def acknowledged(self, session: Session, producer: str, now: Now) -> None:
         """A named session's progress is told to the producer, which remembers it for this node's next life."""
+        self._changed(session)
         end = self._node.producers.get(producer)
         if session.name is not None and end is not None:
             end.named_moved(now)
 
-    def names_changed(self, now: Now) -> None:
+    def names_changed(self, session: Session, now: Now) -> None:
         """A name is new, or gone: whatever producers remember under it is no longer true."""
+        self._changed(session)
         for end in self._node.producers.values():
             end.named_moved(now)
 
@@ -139,7 +155,7 @@ class Sessions:
                 del self._named[name]
                 self._all.pop(session, None)
                 self._node.notices.info("session.forgotten", session=name)
-                self.names_changed(now)
+                self.names_changed(session, now)
 
     @property
     def drained(self) -> bool:
@@ -152,10 +168,7 @@ class Sessions:
 
     def _revive(self, name: str, replica: Replica, position: Position) -> None:
         """A named session of an earlier life of this broker, as the producer remembers it."""
-        absent = Subscribe((), "latest", None, None, name, True)
-        session = Session(self._node.name, absent, b"", born_here=False)
-        session.connected = False
-        session.left_ns = self._node.started_ns
+        session = self._absent(Subscribe((), "latest", None, None, name, True))
         for source in self._node.sources():
             if source is replica:
                 session.add(source, position)
@@ -163,8 +176,21 @@ class Sessions:
                 session.add(source, UNTOLD)
             else:
                 session.add(source, FromStart())
-        session.knows_own_loss = True
         self._keep(session)
+        self._changed(session)
+
+    def _absent(self, subscribe: Subscribe) -> Session:
+        """One whose application was last seen in an earlier life of this broker."""
+        session = Session(self._node.name, subscribe, b"", born_here=False)
+        session.connected = False
+        session.left_ns = self._node.started_ns
+        # It stands in this node's stream where it stood, or is told so.
+        session.knows_own_loss = True
+        return session
+
+    def _changed(self, session: Session) -> None:
+        if session.name is not None and self._node.keeper is not None:
+            self._node.keeper.session_moved(session.name)
 
     def _presents(self, session: Session, subscribe: Subscribe) -> None:
         """Whoever stands in an earlier history of this node's stream is told so by the attach rule."""

@@ -142,8 +142,8 @@ def status(node: Node, now: Now) -> Status:
         "peers": [_peer(node, target) for target in node.targets],
         "sessions": [_session(session) for session in node.sessions.list()],
         "counters": {
-            "messages_published": counters.messages_published,
-            "bytes_published": counters.bytes_published,
+            "messages_published": node.stream.messages_published,
+            "bytes_published": node.stream.bytes_published,
             "messages_received": dict(counters.messages_received),
             "bytes_received": dict(counters.bytes_received),
             "messages_delivered": counters.messages_delivered,

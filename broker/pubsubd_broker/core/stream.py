@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import TYPE_CHECKING
+
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.pacing import Appender, Pace, Pacing
-from pubsubd_broker.core.publishers import Publisher
-from pubsubd_protocol.attach import Answer, Claim, resolve
+from pubsubd_broker.core.publishers import Answer, Pending, Publisher
+from pubsubd_protocol.attach import Answer as Verdict
+from pubsubd_protocol.attach import Claim, resolve
 from pubsubd_protocol.entries import Batch, Entry, place
 from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge
-from pubsubd_protocol.frames import Receipt, Rejected
+from pubsubd_protocol.frames import Receipt
 from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Position, StreamView
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.keeping import Keeper
+
+
+class _Placed:
+    """A batch that waits for the disk."""
+
+    __slots__ = ("answer", "entry", "receipt", "size")
+
+    def __init__(self, entry: Entry, size: int, receipt: Receipt, answer: Pending) -> None:
+        self.entry = entry
+        self.size = size
+        self.receipt = receipt
+        self.answer = answer
 
 
 class Stream:
     """The ring of one node's messages, under one epoch; the authority on what it still holds."""
 
-    __slots__ = ("log", "max_message", "node", "pacing")
+    __slots__ = (
+        "_placed",
+        "bytes_published",
+        "keeper",
+        "log",
+        "max_message",
+        "messages_published",
+        "node",
+        "pacing",
+    )
 
     def __init__(
         self,
@@ -34,6 +62,12 @@ class Stream:
         self.max_message = max_message
         self.log = Log(ring_messages, ring_bytes, epoch, lineage, offset)
         self.pacing = Pacing(self.log, pace)
+        self.keeper: Keeper | None = None
+        """Who writes down what is accepted; None: nobody does."""
+        # What has its place, and has to be on disk before anybody knows of it.
+        self._placed: deque[_Placed] = deque()
+        self.messages_published = 0
+        self.bytes_published = 0
 
     @property
     def view(self) -> StreamView:
@@ -48,6 +82,16 @@ class Stream:
         return self.log.newest.next
 
     @property
+    def placed(self) -> int:
+        """The offset at which the next batch is placed."""
+        return self._placed[-1].entry.next if self._placed else self.next
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that has its place is there for everybody."""
+        return not self._placed
+
+    @property
     def origin(self) -> Position:
         """Where a session of this life stands that has no position here."""
         return Position(self.epoch, 0)
@@ -56,7 +100,7 @@ class Stream:
     def end(self) -> Position:
         return Position(self.epoch, self.next)
 
-    def answer(self, claim: Claim, registered: int | None = None) -> tuple[StreamView, Answer]:
+    def answer(self, claim: Claim, registered: int | None = None) -> tuple[StreamView, Verdict]:
         """What this producer says to a reader's claim, and what it held when it said so."""
         view = self.view
         return view, resolve(claim, view, registered)
@@ -77,7 +121,7 @@ class Stream:
         appender: Appender,
         *,
         knows_addressee: bool = True,
-    ) -> Receipt | Rejected | None:
+    ) -> Answer | None:
         """Places `batch`, or says why not; a retry gets its first answer again. None: it has to wait for readers.
 
         `knows_addressee`: whether the node to which it is directed, if to any, has ever been seen.
@@ -90,6 +134,20 @@ class Stream:
                 publisher.remember(batch.sequence, outcome)
         return outcome
 
+    def forget(self, appender: Appender) -> None:
+        """It waits no longer."""
+        self.pacing.forget(appender)
+        if self.keeper is not None:
+            self.keeper.forget(appender)
+
+    def commit(self, durable: int) -> None:
+        """What was placed before the offset `durable` is on disk: it is accepted, and there for everybody."""
+        while self._placed and self._placed[0].entry.next <= durable:
+            placed = self._placed.popleft()
+            self.log.reserve(placed.entry, -1)
+            self._accept(placed.entry, placed.size)
+            placed.answer.settle(placed.receipt)
+
     def _judge(
         self,
         batch: Batch,
@@ -98,14 +156,14 @@ class Stream:
         now: Now,
         appender: Appender,
         knows_addressee: bool,
-    ) -> Receipt | Rejected | None:
+    ) -> Answer | None:
         try:
             batch.check(self.max_message)
         except InvalidTopic as error:
             return publisher.refuse(batch, "invalid_topic", str(error))
         except MessageTooLarge as error:
             return publisher.refuse(batch, "too_large", str(error), error.size, error.limit)
-        first = self.next
+        first = self.placed
         if not knows_addressee:
             detail = f"no node {batch.to!r} was ever seen by {self.node}: check the name"
             return publisher.refuse(batch, "unknown_node", detail)
@@ -115,10 +173,24 @@ class Stream:
         entry = place(batch, self.node, self.epoch, first, now.wall_us, publisher_id)
         if not self.log.fits(entry.count, entry.size):
             return publisher.refuse(batch, *self._too_large(entry))
+        keeper = self.keeper
+        if keeper is not None and not keeper.admits(appender):
+            return None
         if not self.pacing.admits(appender, entry, now.mono_ns):
             return None
+        receipt = Receipt(batch.sequence, self.epoch, first)
+        if keeper is None or keeper.keeps(entry, batch.sequence):
+            self._accept(entry, len(batch.payloads))
+            return receipt
+        answer = Pending()
+        self.log.reserve(entry)
+        self._placed.append(_Placed(entry, len(batch.payloads), receipt, answer))
+        return answer
+
+    def _accept(self, entry: Entry, size: int) -> None:
         self.log.append(entry)
-        return Receipt(batch.sequence, self.epoch, first)
+        self.messages_published += entry.count
+        self.bytes_published += size
 
     def _too_large(self, entry: Entry) -> tuple[str, str, int, int]:
         if entry.count > self.log.max_messages:

@@ -206,7 +206,7 @@ def test_how_long_answers_took_is_measured() -> None:
     net = alone()
     Publisher(net, "a").fill(3)
     assert net.nodes["a"].counters.publish_seconds.count == 3
-    assert net.nodes["a"].counters.messages_published == 3
+    assert net.nodes["a"].stream.messages_published == 3
 
 
 # Sessions.

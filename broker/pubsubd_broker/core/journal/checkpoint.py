@@ -1,0 +1,156 @@
+"""What a node keeps beside its stream's entries, and how that is written down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgpack
+
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import (
+    Fields,
+    check_epoch,
+    check_int,
+    check_lineage,
+    check_list,
+    check_map,
+    check_maybe,
+    check_named,
+    check_node,
+    check_positions,
+    check_session_name,
+    pack_positions,
+)
+from pubsubd_protocol.positions import Epoch, Lineage, Position
+
+_MANY: Final = 2**20
+"""More consumers or publishers than a checkpoint ever has."""
+
+
+@dataclass(slots=True)
+class Consumer:
+    """One consumer's place in the cursor registry."""
+
+    cursor: int
+    named: dict[str, Position] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """The state of a node where its stream stands at `next`.
+
+    `publishers`: the highest sequence that each was answered, the one that was heard of longest ago first.
+    `sessions`: where each named session begins again, in every stream.
+    """
+
+    node: str
+    epoch: Epoch
+    lineage: Lineage
+    next: int
+    consumers: dict[str, Consumer]
+    publishers: dict[bytes, int]
+    sessions: dict[str, dict[str, Position]]
+
+
+def encode_checkpoint(state: Checkpoint) -> bytes:
+    return _pack(
+        state.node,
+        state.epoch,
+        [[epoch, end] for epoch, end in state.lineage],
+        state.next,
+        {name: _pack_consumer(consumer) for name, consumer in state.consumers.items()},
+        [[publisher, last] for publisher, last in state.publishers.items()],
+        {name: pack_positions(positions) for name, positions in state.sessions.items()},
+    )
+
+
+def decode_checkpoint(body: bytes) -> Checkpoint:
+    """Raises `ProtocolError` for what is no checkpoint, though its checksum is right."""
+    fields = _fields(body)
+    return Checkpoint(
+        fields.take(check_node),
+        fields.take(check_epoch),
+        fields.take(check_lineage),
+        fields.take(check_int),
+        fields.take(_check_consumers),
+        fields.take(_check_publishers),
+        fields.take(_check_sessions),
+    )
+
+
+def encode_cursor(name: str, consumer: Consumer | None) -> bytes:
+    """None: it is gone."""
+    return _pack(name, None if consumer is None else _pack_consumer(consumer))
+
+
+def apply_cursor(state: Checkpoint, body: bytes) -> None:
+    """Raises `ProtocolError`."""
+    fields = _fields(body)
+    name, consumer = fields.take(check_node), fields.take(check_maybe(_check_consumer))
+    if consumer is None:
+        state.consumers.pop(name, None)
+    else:
+        state.consumers[name] = consumer
+
+
+def encode_session(name: str, positions: Mapping[str, Position] | None) -> bytes:
+    """`positions` None: it is gone."""
+    return _pack(name, None if positions is None else pack_positions(positions))
+
+
+def apply_session(state: Checkpoint, body: bytes) -> None:
+    """Raises `ProtocolError`."""
+    fields = _fields(body)
+    name, positions = fields.take(check_session_name), fields.take(check_maybe(check_positions))
+    if positions is None:
+        state.sessions.pop(name, None)
+    else:
+        state.sessions[name] = positions
+
+
+def _pack(*values: object) -> bytes:
+    # The first field is for a kind on the wire; here a record has it.
+    packed: bytes = msgpack.packb([0, *values])
+    return packed
+
+
+def _fields(body: bytes) -> Fields:
+    try:
+        fields = msgpack.unpackb(body, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise ProtocolError("malformed", f"msgpack: {str(error)[:200]}") from None
+    if not isinstance(fields, list):
+        raise ProtocolError("malformed", "the body of a record is an array")
+    return Fields(fields)
+
+
+def _pack_consumer(consumer: Consumer) -> list[object]:
+    return [consumer.cursor, pack_positions(consumer.named)]
+
+
+def _check_consumer(value: object) -> Consumer:
+    cursor, named = check_list(value, 2)
+    return Consumer(check_int(cursor), check_named(named))
+
+
+def _check_consumers(value: object) -> dict[str, Consumer]:
+    return {
+        check_node(name): _check_consumer(kept) for name, kept in check_map(value, _MANY).items()
+    }
+
+
+def _check_publishers(value: object) -> dict[bytes, int]:
+    found: dict[bytes, int] = {}
+    for each in check_list(value, _MANY):
+        publisher, last = check_list(each, 2)
+        found[check_epoch(publisher)] = check_int(last)
+    return found
+
+
+def _check_sessions(value: object) -> dict[str, dict[str, Position]]:
+    return {
+        check_session_name(name): check_positions(positions)
+        for name, positions in check_map(value, _MANY).items()
+    }

@@ -1,0 +1,60 @@
+"""Records: a segment of a journal is a row of them, behind its magic.
+
+    crc      uint32  CRC-32C of all that follows
+    length   uint32  of the body, in bytes
+    kind     uint8
+    body
+
+All numbers are little-endian. A record counts as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final
+
+import google_crc32c
+
+FORMAT: Final = 1
+MAGIC: Final = b"pubsubd journal "
+FIRST_BYTES: Final = MAGIC + b"%d\n" % FORMAT
+"""What every segment begins with. A later format has another number there."""
+
+_CRC: Final = struct.Struct("<I")
+_HEAD: Final = struct.Struct("<IB")
+HEADER_BYTES: Final = _CRC.size + _HEAD.size
+
+
+class Kind(IntEnum):
+    CHECKPOINT = 1
+    """All that is kept beside the entries, as it stands where this segment begins."""
+    ENTRY = 2
+    """One entry of the stream."""
+    CURSOR = 3
+    """A consumer's cursor moved, or is gone."""
+    SESSION = 4
+    """A named session's positions moved, or it is gone."""
+
+
+def record(kind: Kind, *parts: bytes) -> list[bytes]:
+    """The buffers of one record; `parts` are its body, and are not copied."""
+    head = _HEAD.pack(sum(map(len, parts)), kind)
+    crc = google_crc32c.value(head)
+    for part in parts:
+        crc = google_crc32c.extend(crc, part)
+    return [_CRC.pack(crc) + head, *parts]
+
+
+def scan(segment: bytes, begin: int = len(FIRST_BYTES)) -> Iterator[tuple[int, bytes, int]]:
+    """`(kind, body, end)` of each record from byte `begin` on, up to the first that is not whole."""
+    size = len(segment)
+    while size - begin >= HEADER_BYTES:
+        (crc,) = _CRC.unpack_from(segment, begin)
+        length, kind = _HEAD.unpack_from(segment, begin + _CRC.size)
+        end = begin + HEADER_BYTES + length
+        if end > size or google_crc32c.value(segment[begin + _CRC.size : end]) != crc:
+            return
+        yield kind, segment[begin + HEADER_BYTES : end], end
+        begin = end

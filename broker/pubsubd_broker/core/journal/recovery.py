@@ -1,0 +1,178 @@
+"""What a journal's segments still tell: a pure function of their bytes.
+
+Each segment begins with a checkpoint and goes on with records. Up to the first record that is not whole it is
+believed. In the newest segment that is where the stream ends; in an older one something is missing before the next
+begins, and only what follows is kept: the ring has to be unbroken, and its newest messages are what readers need.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pubsubd_broker.core.journal.checkpoint import (
+    Checkpoint,
+    apply_cursor,
+    apply_session,
+    decode_checkpoint,
+)
+from pubsubd_broker.core.journal.records import FIRST_BYTES, FORMAT, MAGIC, Kind, scan
+from pubsubd_protocol.entries import Entry, read_entry
+from pubsubd_protocol.errors import ProtocolError, PubSubError
+from pubsubd_protocol.positions import MAX_LINEAGE, Lineage
+
+SEQUENCE: Final = struct.Struct("<Q")
+"""In front of an entry's frame: the number that its publisher gave it."""
+
+
+class JournalError(PubSubError):
+    """A journal that can't be used. The text says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something in `segment` is not as it was written. `lost`: the offsets that are gone with it, if any are."""
+
+    segment: int
+    what: str
+    lost: range
+
+
+@dataclass(slots=True)
+class Recovered:
+    """An unbroken run of entries up to `next`, and what else was kept there.
+
+    `state` is as of the last whole record; its epoch is the one that ended at `next`. `placed`: for each entry its
+    publisher's sequence. `segments`: number and end offset of each that holds some of it.
+    """
+
+    state: Checkpoint
+    next: int
+    entries: list[Entry] = field(default_factory=list)
+    sequences: list[int] = field(default_factory=list)
+    segments: list[tuple[int, int]] = field(default_factory=list)
+    damage: list[Damage] = field(default_factory=list)
+
+    @property
+    def first(self) -> int:
+        """The oldest offset that is left."""
+        return self.entries[0].first if self.entries else self.next
+
+    @property
+    def lineage(self) -> Lineage:
+        """What a new epoch continues, and up to where: no further than the data that is left."""
+        earlier = tuple((epoch, min(end, self.next)) for epoch, end in self.state.lineage)
+        return ((self.state.epoch, self.next), *earlier)[:MAX_LINEAGE]
+
+
+def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | None:
+    """What the journal of `node` still holds; None if there is nothing. `segments`: number and bytes, oldest first.
+
+    Raises `JournalError` for the journal of another node, or one of a later format.
+    """
+    found: Recovered | None = None
+    damage: list[Damage] = []
+    for number, data in segments:
+        state, begin = _begin(node, number, data)
+        if state is None:
+            damage.append(Damage(number, "its beginning is not readable", range(0)))
+            continue
+        if found is not None:
+            _continues_at(found, state.next, damage)
+            found.state = state
+            found.next = state.next
+        else:
+            found = Recovered(state, state.next)
+        end = _read(found, data, begin)
+        found.segments.append((number, found.next))
+        if end < len(data):
+            damage.append(Damage(number, f"no whole record at byte {end} of {len(data)}", range(0)))
+    if found is not None:
+        found.damage = damage
+        _clamp(found)
+    return found
+
+
+def _begin(node: str, number: int, data: bytes) -> tuple[Checkpoint | None, int]:
+    if data.startswith(MAGIC) and not data.startswith(FIRST_BYTES):
+        version = data[len(MAGIC) : len(MAGIC) + 8].partition(b"\n")[0]
+        if version.isdigit() and int(version) > FORMAT:
+            raise JournalError(
+                f"segment {number} of the journal has format {int(version)}, this version reads {FORMAT}: "
+                "start the version that wrote it, or move the journal away (its readers are then told of a loss)"
+            )
+    if not data.startswith(FIRST_BYTES):
+        return None, 0
+    for kind, body, end in scan(data):
+        if kind != Kind.CHECKPOINT:
+            break
+        try:
+            state = decode_checkpoint(body)
+        except ProtocolError:
+            break
+        if state.node != node:
+            raise JournalError(
+                f"the journal is of node {state.node!r}, this is {node!r}: each node needs a journal of its own"
+            )
+        return state, end
+    return None, 0
+
+
+def _continues_at(found: Recovered, offset: int, damage: list[Damage]) -> None:
+    """A later segment begins at `offset`: what is held has to lead up to it, without a hole."""
+    if found.next < offset:
+        number = found.segments[-1][0]
+        gone = range(found.first, offset)
+        damage.append(Damage(number, "the segments after it begin later than it ends", gone))
+        found.entries.clear()
+        found.sequences.clear()
+        found.segments.clear()
+    while found.entries and found.entries[-1].next > offset:
+        # What an earlier recovery did not take over stands there still.
+        found.entries.pop()
+        found.sequences.pop()
+    found.segments = [(number, min(end, offset)) for number, end in found.segments]
+
+
+def _read(found: Recovered, data: bytes, begin: int) -> int:
+    """Takes over what stands in one segment behind its checkpoint. Returns where its last whole record ends."""
+    for kind, body, end in scan(data, begin):
+        try:
+            match kind:
+                case Kind.ENTRY:
+                    _take_entry(found, body)
+                case Kind.CURSOR:
+                    apply_cursor(found.state, body)
+                case Kind.SESSION:
+                    apply_session(found.state, body)
+                case _:
+                    return begin
+        except ProtocolError:
+            return begin
+        begin = end
+    return begin
+
+
+def _take_entry(found: Recovered, body: bytes) -> None:
+    (sequence,) = SEQUENCE.unpack_from(body.ljust(SEQUENCE.size, b"\0"))
+    entry = read_entry(memoryview(body)[SEQUENCE.size :])
+    state = found.state
+    # A snapshot holds what earlier lives placed, too.
+    ends = {state.epoch: entry.next, **dict(state.lineage)}
+    if (
+        entry.node != state.node
+        or entry.first != found.next
+        or entry.next > ends.get(entry.epoch, -1)
+    ):
+        raise ProtocolError("offset", f"an entry at {entry.first}, {found.next} comes next")
+    found.entries.append(entry)
+    found.sequences.append(sequence)
+    found.next = entry.next
+
+
+def _clamp(found: Recovered) -> None:
+    """Nobody has read further than the stream goes: whoever had read more read something else."""
+    for consumer in found.state.consumers.values():
+        consumer.cursor = min(consumer.cursor, found.next)

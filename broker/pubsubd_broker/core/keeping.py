@@ -1,0 +1,155 @@
+"""What a node keeps of itself, and how it begins with it again. Pure: `journal` says what is to be written when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pubsubd_broker.core.config import SECOND_NS, Now
+from pubsubd_broker.core.journal.checkpoint import (
+    Checkpoint,
+    Consumer,
+    encode_cursor,
+    encode_session,
+)
+from pubsubd_broker.core.journal.journal import Fsync, Journal, Work
+from pubsubd_broker.core.journal.records import Kind
+from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.pacing import Appender
+from pubsubd_protocol.entries import Entry, open_entry
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.node import Node
+
+SEGMENTS_A_RING: Final = 8
+"""How many segments hold as much as the ring; so much more than that is on disk."""
+
+LEAST_SEGMENT_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How a node keeps its stream, and what an earlier life left. `numbers`: of all segments that there are."""
+
+    fsync: Fsync
+    interval_ns: int = SECOND_NS // 20
+    recovered: Recovered | None = None
+    numbers: tuple[int, ...] = ()
+
+
+class Keeper:
+    """Notes what changes in the node, hands out the journal's work, and lets go on who waited for it."""
+
+    def __init__(self, node: Node, kept: Kept) -> None:
+        self._node = node
+        self.journal = Journal(
+            kept.fsync,
+            kept.interval_ns,
+            max(LEAST_SEGMENT_BYTES, node.config.ring_bytes // SEGMENTS_A_RING),
+            self._checkpoint,
+            kept.recovered,
+            kept.numbers,
+        )
+        self._waiting: dict[Appender, None] = {}
+        self._sessions: dict[str, None] = {}
+        node.registry.moved = {}
+
+    # The stream's side.
+
+    def admits(self, appender: Appender) -> bool:
+        """Whether more may be placed. If not, `appender` is asked to retry."""
+        if self.journal.full:
+            self._waiting[appender] = None
+            return False
+        self._waiting.pop(appender, None)
+        return True
+
+    def keeps(self, entry: Entry, sequence: int) -> bool:
+        """Takes an entry that has its place. Whether it is there for everybody at once."""
+        if self.journal.fsync is Fsync.SNAPSHOT:
+            return True
+        self.journal.append(entry, sequence)
+        return self.journal.fsync is not Fsync.ALWAYS
+
+    def forget(self, appender: Appender) -> None:
+        """It waits no longer."""
+        self._waiting.pop(appender, None)
+
+    def session_moved(self, name: str) -> None:
+        self._sessions[name] = None
+
+    # The shell's side.
+
+    def begin(self) -> Work:
+        """To be done before the node says anything to anybody."""
+        return self.journal.begin()
+
+    def take(self, now: Now, *, last: bool = False) -> Work | None:
+        """What is to be done now, if anything; then `done` or `failed`. `last`: all of it has to be on disk."""
+        return self.journal.take(self._node.stream.view.oldest, now.mono_ns, last=last)
+
+    def done(self, now: Now) -> None:
+        """The work that was taken is done."""
+        self.journal.done(now.mono_ns)
+        self._node.stream.commit(self.journal.durable)
+        waiting, self._waiting = self._waiting, {}
+        for appender in waiting:
+            appender.retry(now)
+
+    def failed(self, reason: str) -> None:
+        """Something could not be written: no more is accepted, whatever the disk says later."""
+        self.journal.fail(reason)
+        self._waiting.clear()
+        self._node.journal_failed(reason)
+
+    def snapshot(self) -> Work:
+        """Of a node that stops, and keeps nothing before that."""
+        log = self._node.stream.log
+        entries = [log[index] for index in range(log.begin, log.end)]
+        placed = [
+            (entry, open_entry(entry).sequence) for entry in entries if isinstance(entry, Entry)
+        ]
+        return self.journal.end(self._node.stream.view.oldest, placed)
+
+    def tick(self) -> None:
+        """Notes who has moved since the last time."""
+        if self.journal.fsync is Fsync.SNAPSHOT:
+            self._sessions.clear()
+            self._node.registry.moved = {}
+            return
+        moved, self._node.registry.moved = self._node.registry.moved or {}, {}
+        for name in moved:
+            registered = self._node.registry.get(name)
+            kept = None if registered is None else Consumer(registered.cursor, registered.named)
+            self.journal.note(Kind.CURSOR, encode_cursor(name, kept))
+        sessions, self._sessions = self._sessions, {}
+        for name in sessions:
+            session = self._node.sessions.named(name)
+            positions = None if session is None else session.kept
+            self.journal.note(Kind.SESSION, encode_session(name, positions))
+
+    def _checkpoint(self) -> Checkpoint:
+        node = self._node
+        view = node.stream.view
+        return Checkpoint(
+            node.name,
+            view.epoch,
+            view.lineage,
+            node.stream.placed,
+            {name: Consumer(r.cursor, r.named) for name, r in node.registry.items()},
+            node.publishers.lasts(),
+            {name: session.kept for name, session in node.sessions.all_named()},
+        )
+
+
+def restore(node: Node, recovered: Recovered, now: Now) -> None:
+    """`node`, which has just been made, goes on with what was recovered. Its stream has begun with that already."""
+    for entry in recovered.entries:
+        node.stream.log.append(entry)
+    state = recovered.state
+    placed = zip(recovered.entries, recovered.sequences, strict=True)
+    node.publishers.restore(state.publishers, placed)
+    for name, consumer in state.consumers.items():
+        node.registry.restore(name, consumer.cursor, consumer.named, now.mono_ns)
+    for name, positions in state.sessions.items():
+        node.sessions.restore(name, positions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -146,10 +147,9 @@ def _write(file: int, buffers: Sequence[bytes]) -> None:
 
 
 def _remove(path: str) -> None:
-    try:
+    # Somebody may have tidied up: it was not needed.
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    except FileNotFoundError:
-        pass  # Somebody has tidied up; it was not needed.
 
 
 def _timed(step: Callable[[int], None], file: int) -> float:

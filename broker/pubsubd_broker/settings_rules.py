@@ -53,9 +53,12 @@ def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Re
             f"{format_size(settings.max_message)} (from {origins['max-message']}); "
             "allowed: max-message or more",
         )
-    for name in ("fsync", "fsync-interval"):
-        if settings.journal is None and origins[name].source != "default":
-            refuse(name, "nothing is kept on disk; allowed: only with a journal")
+    # Who asks for it believes that something is kept.
+    if settings.journal is None and settings.fsync in ("snapshot", "always"):
+        refuse(
+            "fsync",
+            f"{settings.fsync} without a journal keeps nothing; allowed: with --journal DIR",
+        )
     if settings.http is not None and settings.http == settings.listen and settings.http[1] != 0:
         refuse(
             "http",

@@ -54,7 +54,7 @@ RULES = (
         "broker/pubsubd_broker/core",
         "pubsubd_broker.core",
         ("pubsubd_protocol", "pubsubd_broker.core"),
-        (),
+        ("google_crc32c", "msgpack"),
         True,
     ),
     Rule("broker/pubsubd_broker", "pubsubd_broker", ("pubsubd_protocol", "pubsubd_broker"), None),

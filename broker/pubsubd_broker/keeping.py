@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import structlog
 
@@ -17,6 +18,11 @@ from pubsubd_broker.journal_folder import JournalFolder, unusable
 from pubsubd_broker.settings import Settings
 
 log = structlog.get_logger("pubsubd")
+
+SEGMENTS_A_RING: Final = 8
+"""How many segments hold as much as the ring; so much more than that is on disk."""
+
+LEAST_SEGMENT_BYTES: Final = 64 * 1024
 
 
 def open_journal(settings: Settings) -> tuple[JournalFolder, Kept] | None:
@@ -32,7 +38,9 @@ def open_journal(settings: Settings) -> tuple[JournalFolder, Kept] | None:
     if recovered is not None:
         _log_recovered(settings.journal, recovered)
     interval_ns = int(settings.fsync_interval_s * SECOND_NS)
-    return folder, Kept(Fsync(settings.fsync), interval_ns, recovered, folder.numbers())
+    segment_bytes = max(LEAST_SEGMENT_BYTES, settings.ring_bytes // SEGMENTS_A_RING)
+    kept = Kept(Fsync(settings.fsync), interval_ns, segment_bytes, recovered, folder.numbers())
+    return folder, kept
 
 
 class Writer:

@@ -157,7 +157,7 @@ SETTINGS: Final = (
         "fsync",
         choice("off", "snapshot", "interval", "always"),
         "When the journal survives the machine: off: as the system likes; snapshot: written at a clean stop "
-        "only; interval: every --fsync-interval; always: before anybody is told.",
+        "only; interval: every --fsync-interval; always: before anybody is told of it.",
     ),
     Setting(
         "fsync-interval",

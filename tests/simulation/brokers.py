@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.simulation.checkers import Held, Violation, bounded
 from tests.simulation.clockwork import MS
+from tests.simulation.journals import SimJournal
 from tests.simulation.ring import Ring
 from tests.simulation.tally import Tally
 from tests.simulation.truth import Place, Published, StreamTruth
@@ -16,17 +17,17 @@ from tests.simulation.wires import Pipe, Wire
 from pubsubd_broker.core.config import Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.dialling import Address, Target
+from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.keeping import Kept
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.pacing import Appender
 from pubsubd_broker.core.producer_end import ProducerEnd
-from pubsubd_broker.core.publishers import Publisher
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Expired
-from pubsubd_protocol.entries import Batch, Entry
-from pubsubd_protocol.frames import Attached, CursorExpired, Receipt, Rejected
-from pubsubd_protocol.positions import MAX_LINEAGE, Lineage, new_epoch
+from pubsubd_protocol.entries import Entry, open_entry
+from pubsubd_protocol.frames import Attached, CursorExpired
+from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, new_epoch
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -39,57 +40,41 @@ class WatchedStream(Stream):
 
     __slots__ = ("_ring", "_truth", "_world")
 
-    def watch(self, world: World, truth: StreamTruth, memory: Memory | None) -> None:
-        """Begins: with nothing, or with what an earlier life left."""
+    def watch(
+        self, world: World, truth: StreamTruth, entries: Sequence[Entry], end: Place | None
+    ) -> None:
+        """Begins: with nothing, or with what an earlier life left, up to `end`."""
         self._world = world
         self._truth = truth
         self._ring = Ring(self.log.max_messages, self.log.max_bytes, self.next)
-        for entry in memory.entries if memory is not None else ():
-            self.log.append(entry)
+        for entry in entries:
             self._ring.enter(entry.first, entry.count, entry.size)
-        truth.begin(self.epoch.hex(), memory.end if memory is not None else None)
+            if entry.first >= len(truth.messages[entry.epoch.hex()]):
+                # Its life ended before it could say so to anybody.
+                self._publish(entry)
+        truth.begin(self.epoch.hex(), end)
         truth.held(self._ring.oldest)
 
-    def publish(
-        self,
-        batch: Batch,
-        publisher: Publisher,
-        publisher_id: bytes,
-        now: Now,
-        appender: Appender,
-        *,
-        knows_addressee: bool = True,
-    ) -> Receipt | Rejected | None:
-        before = self.next
-        outcome = super().publish(
-            batch, publisher, publisher_id, now, appender, knows_addressee=knows_addressee
-        )
-        if self.next > before:
-            topics = batch.topics.split("\n")
-            index = memoryview(batch.index).cast("H") if batch.index else bytes(batch.count)
-            lengths = memoryview(batch.lengths).cast("I")
-            start, offset = 0, before
-            for which, length in zip(index, lengths, strict=True):
-                payload = bytes(batch.payloads[start : start + length])
-                start += length
-                now_ns = self._world.clockwork.now_ns
-                message = Published(topics[which], payload, publisher_id, batch.to, now_ns)
-                self._truth.publish(self.epoch.hex(), offset, message)
-                offset += 1
-            self._ring.enter(before, batch.count, self._newest_size())
-            oldest = self._ring.oldest
-            if self.view.oldest != oldest:
-                raise Violation(
-                    f"G4: the ring of {self.node} holds {self.view.oldest}..{self.next}, by its bounds "
-                    f"it has to hold from {oldest} on"
-                )
-            self._truth.held(oldest)
-        return outcome
+    def _accept(self, entry: Entry, size: int) -> None:
+        super()._accept(entry, size)
+        self._publish(entry)
+        self._ring.enter(entry.first, entry.count, entry.size)
+        oldest = self._ring.oldest
+        if self.view.oldest != oldest:
+            raise Violation(
+                f"G4: the ring of {self.node} holds {self.view.oldest}..{self.next}, by its bounds "
+                f"it has to hold from {oldest} on"
+            )
+        self._truth.held(oldest)
 
-    def _newest_size(self) -> int:
-        entry = self.log[self.log.end - 1]
-        assert isinstance(entry, Entry)
-        return entry.size
+    def _publish(self, entry: Entry) -> None:
+        columns = open_entry(entry)
+        now_ns = self._world.clockwork.now_ns
+        for i, offset in enumerate(columns.offsets):
+            topic = columns.topics[columns.index[i]]
+            payload = columns.frame[columns.starts[i] : columns.starts[i + 1]]
+            message = Published(topic, payload, entry.publisher, entry.to, now_ns)
+            self._truth.publish(entry.epoch.hex(), offset, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +94,44 @@ class WatchedNode(Node):
     at_contact: Callable[[], None] | None = None
     """Called once, when it has met a producer for the first time in this life."""
     _attaching = False
+
+    def __init__(
+        self,
+        world: World,
+        config: Config,
+        epoch: Epoch,
+        peers: list[Address],
+        now: Now,
+        kept: Kept | None,
+        memory: Memory | None,
+    ) -> None:
+        self._world = world
+        self._memory = memory
+        super().__init__(config, epoch, peers, now, kept)
+        self.tally = world.tally
+
+    def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
+        config, memory = self.config, self._memory
+        if recovered is not None:
+            end = (recovered.state.epoch.hex(), recovered.next)
+            memory = Memory(tuple(recovered.entries), recovered.first, end, recovered.lineage)
+        stream = WatchedStream(
+            self.name,
+            epoch,
+            memory.lineage if memory is not None else (),
+            ring_messages=config.ring_messages,
+            ring_bytes=config.ring_bytes,
+            max_message=config.max_message,
+            pace=self.pace,
+            offset=memory.offset if memory is not None else 0,
+        )
+        entries = memory.entries if memory is not None else ()
+        if recovered is None:
+            for entry in entries:
+                stream.log.append(entry)
+        truth = self._world.truth[self.name]
+        stream.watch(self._world, truth, entries, memory.end if memory is not None else None)
+        return stream
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
         registered = self.registry.get(end.consumer)
@@ -206,6 +229,12 @@ class SimBroker:
         self.life = 0
         """How often it has been started."""
         self._chance = world.chance("broker", name, 0)
+        self.journal = SimJournal(self) if world.plan.fsync is not None else None
+
+    @property
+    def recovered_names(self) -> frozenset[str]:
+        """Of the sessions that its present life knows from its journal."""
+        return self.journal.names if self.journal is not None else frozenset()
 
     @property
     def runs(self) -> bool:
@@ -233,32 +262,31 @@ class SimBroker:
         epoch = new_epoch(self._chance.randbytes(16))
         self.paused = False
         self._sockets = {}
-        self.node = WatchedNode(config, epoch, [(peer, 1) for peer in self._peers], self.now)
-        self.node.tally = self.world.tally
+        kept = self.journal.kept() if self.journal is not None else None
+        peers = [(peer, 1) for peer in self._peers]
+        self.node = WatchedNode(self.world, config, epoch, peers, self.now, kept, memory)
         self.node.at_contact, self.doomed = self.doomed, None
-        stream = WatchedStream(
-            self.name,
-            epoch,
-            memory.lineage if memory is not None else (),
-            ring_messages=config.ring_messages,
-            ring_bytes=config.ring_bytes,
-            max_message=config.max_message,
-            pace=self.node.pace,
-            offset=memory.offset if memory is not None else 0,
-        )
-        stream.watch(self.world, self.world.truth[self.name], memory)
-        self.node.stream = stream
+        if self.journal is not None:
+            self.journal.begin(self.node)
         self.memory = None
         self._paced_until_ns: int | None = None
         self._plan_tick(self.life)
 
     def crash(self) -> None:
-        """SIGKILL: memory is gone; the kernel closes the sockets."""
+        """SIGKILL, or the machine's end: memory is gone; the sockets are closed."""
+        if self.journal is not None and self.node is not None:
+            self.journal.crash(self._chance)
         self.node = None
         self.paused = False
         for socket in list(self._sockets.values()):
             socket.wire.cut(silent=False)
         self._sockets = {}
+
+    def stop(self) -> None:
+        """SIGTERM, and no time for anything but the journal."""
+        if self.journal is not None and self.node is not None:
+            self.journal.stop()
+        self.crash()
 
     def remember(self, less: int) -> None:
         """Its next life begins with its ring as it is now, without the last `less` entries."""
@@ -313,6 +341,8 @@ class SimBroker:
                 if socket is not None:
                     socket.flush()
             node.pulled(self.now)
+        if self.journal is not None:
+            self.journal.go_on()
         self._check_bounds(node)
         self._plan_pace(node)
         for notice in node.notices.take():

@@ -194,10 +194,12 @@ def nobody_stops_a_publisher(
             )
 
 
-def placed_as_told(publishes: Iterable[Published], truth: Truth) -> None:
+def placed_as_told(
+    publishes: Iterable[Published], truth: Truth, *, journaled: bool = False
+) -> None:
     """G2, for publishers: accepted is at its place, once in a life of the broker; refused is nowhere.
 
-    And what one publisher published stands in that order.
+    And what one publisher published stands in that order. `journaled`: lives that continue one another are one.
     """
     publishes = list(publishes)
     order = {payload: i for i, publish in enumerate(publishes) for payload in publish.payloads}
@@ -207,7 +209,8 @@ def placed_as_told(publishes: Iterable[Published], truth: Truth) -> None:
         for epoch, messages in stream.messages.items():
             # What an epoch took over was placed in an earlier life.
             placed = [m for offset, m in sorted(messages.items()) if offset >= stream.starts[epoch]]
-            own = [m.payload for m in placed]
+            whole = messages.values() if journaled else placed
+            own = [m.payload for m in whole]
             _in_order(node, epoch, placed, order)
             if len(set(own)) != len(own):
                 twice = next(payload for payload in own if own.count(payload) > 1)

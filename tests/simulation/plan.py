@@ -36,6 +36,10 @@ class Plan:
     cursor_ttl_ms: int
     steps: tuple[Step, ...]
     pace_ms: int = 0
+    fsync: str | None = None
+    """How every broker's journal is kept; None: there is none."""
+    segment_bytes: int = 1000
+    slowest_disk_ms: int = 0
 
     def names(self) -> list[str]:
         return [f"n{i}" for i in range(self.nodes)]
@@ -47,6 +51,8 @@ def draw(seed: int) -> Plan:
     tiny = chance.random() < 0.6
     ring = chance.choice([3, 5, 10, 30]) if tiny else chance.choice([100, 1000])
     nodes = chance.choice([1, 2, 2, 3, 3, 4, 5, 7])
+    # Of its own, so that a journal changes nothing else of a plan.
+    disk = random.Random(f"{seed} disk")
     return Plan(
         seed=seed,
         nodes=nodes,
@@ -62,6 +68,9 @@ def draw(seed: int) -> Plan:
         cursor_ttl_ms=chance.choice([100, 86_400_000, 86_400_000]),
         steps=_steps(chance, nodes),
         pace_ms=chance.choice([0, 20, 250]),
+        fsync=disk.choice([None, None, None, "off", "snapshot", "interval", "always", "always"]),
+        segment_bytes=disk.choice([300, 2000, 20_000]),
+        slowest_disk_ms=disk.choice([0, 5, 30]),
     )
 
 

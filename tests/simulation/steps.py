@@ -213,19 +213,30 @@ def _restart(world: World, chance: random.Random, draw: int) -> bool:
     broker = _running(world, chance)
     if broker is None:
         return False
-    broker.remember(chance.choice([0, 0, 1, 3, 1000]))
-    world.say(f"{broker.name} restarts with its ring, up to {broker.memory and broker.memory.end}")
-    _end(world, broker)
+    if broker.journal is not None:
+        world.say(f"{broker.name} stops")
+        _lose(world, broker)
+        broker.stop()
+    else:
+        broker.remember(chance.choice([0, 0, 1, 3, 1000]))
+        world.say(
+            f"{broker.name} restarts with its ring, up to {broker.memory and broker.memory.end}"
+        )
+        _end(world, broker)
     world.clockwork.after(chance.randint(1, 2000) * MS, lambda: world.start(broker))
     return True
 
 
 def _end(world: World, broker: SimBroker) -> None:
+    _lose(world, broker)
+    broker.crash()
+
+
+def _lose(world: World, broker: SimBroker) -> None:
     for subscriber in world.subscribers:
         if subscriber.broker is broker:
             subscriber.broker_lost_memory()
     world.disturbed(broker)
-    broker.crash()
 
 
 def _pause(world: World, chance: random.Random, draw: int) -> bool:

@@ -317,6 +317,8 @@ class Subscriber:
         if self.lives > 1 and self.keeps == "position":
             kept = Kept.STORED
         elif self.lives > 1:
+            if self._memory_lost and self.broker.recovered_names & {self.name}:
+                self._memory_lost = False
             kept = Kept.PRODUCERS if self._memory_lost else Kept.BROKER
             if kept is Kept.BROKER and (self._forgotten is not None or not answer.resumed):
                 kept = Kept.FORGOTTEN

@@ -80,7 +80,7 @@ class World:
     def check(self) -> None:
         """The whole guarantee, over what every application saw."""
         publishes = [seen for publisher in self.publishers for seen in publisher.history()]
-        placed_as_told(publishes, self.truth)
+        placed_as_told(publishes, self.truth, journaled=self.plan.fsync is not None)
         nobody_stops_a_publisher(
             publishes, LONGEST_WAIT_MS * MS, self.plan.pace_ms * MS, self._quarter()
         )

@@ -121,7 +121,7 @@ PROTOCOL, CORE, BROKER, CLIENT, CLI = RULES
         (PROTOCOL, "def f():\n    import random"),
         (CORE, "from time import monotonic"),
         (CORE, "import os.path"),
-        (CORE, "import msgpack"),
+        (CORE, "import structlog"),
         (CORE, "import socket as s"),
         (CORE, "from datetime import datetime"),
         (CORE, "if True:\n    from pubsubd_broker import settings"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import SECOND_NS, Now
 from pubsubd_broker.core.journal.checkpoint import (
@@ -21,11 +21,6 @@ from pubsubd_protocol.entries import Entry, open_entry
 if TYPE_CHECKING:
     from pubsubd_broker.core.node import Node
 
-SEGMENTS_A_RING: Final = 8
-"""How many segments hold as much as the ring; so much more than that is on disk."""
-
-LEAST_SEGMENT_BYTES: Final = 64 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -33,6 +28,7 @@ class Kept:
 
     fsync: Fsync
     interval_ns: int = SECOND_NS // 20
+    segment_bytes: int = 8 * 2**20
     recovered: Recovered | None = None
     numbers: tuple[int, ...] = ()
 
@@ -45,7 +41,7 @@ class Keeper:
         self.journal = Journal(
             kept.fsync,
             kept.interval_ns,
-            max(LEAST_SEGMENT_BYTES, node.config.ring_bytes // SEGMENTS_A_RING),
+            kept.segment_bytes,
             self._checkpoint,
             kept.recovered,
             kept.numbers,

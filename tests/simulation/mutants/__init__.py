@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from tests.simulation.mutants.attaching import ATTACHING
+from tests.simulation.mutants.journal import JOURNAL
 from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.pacing import PACING
 from tests.simulation.mutants.reading import READING
 from tests.simulation.mutants.rings import RINGS
 from tests.simulation.mutants.sdk import SDK
 
-MUTANTS: dict[str, Mutant] = {m.name: m for m in (*ATTACHING, *READING, *PACING, *RINGS, *SDK)}
+MUTANTS: dict[str, Mutant] = {
+    m.name: m for m in (*ATTACHING, *READING, *PACING, *RINGS, *JOURNAL, *SDK)
+}
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -1,0 +1,150 @@
+"""The journal of a simulated broker: work takes time, and ends with the process or with the machine.
+
+What its mode promises is kept count of here, apart from the code that keeps it, and checked at every recovery.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from tests.simulation.clockwork import MS
+from tests.simulation.disk import Disk
+from tests.simulation.violation import Violation
+
+from pubsubd_broker.core.journal.journal import Fsync, Work
+from pubsubd_broker.core.journal.recovery import recover
+from pubsubd_broker.core.keeping import Kept
+
+if TYPE_CHECKING:
+    from tests.simulation.brokers import SimBroker, WatchedNode
+
+
+class SimJournal:
+    """Over all lives of one broker."""
+
+    def __init__(self, broker: SimBroker) -> None:
+        self._broker = broker
+        self._world = broker.world
+        plan = broker.world.plan
+        assert plan.fsync is not None
+        self._fsync = Fsync(plan.fsync)
+        self._interval_ns = 50 * MS
+        self._chance = broker.world.chance("disk", broker.name)
+        self._disk = Disk()
+        self._node: WatchedNode | None = None
+        self._under_way: Work | None = None
+        self.names: frozenset[str] = frozenset()
+        """Of the sessions that were recovered."""
+        # What is promised: to hold from the first one on, up to the second one.
+        self._oldest = 0
+        self._promised = 0
+        # What was accepted as the work under way was begun; and what is written, though the machine may lose it.
+        self._begun = 0
+        self._written = 0
+
+    def kept(self) -> Kept:
+        """What the next life begins with. Raises `Violation` if that is less than was promised."""
+        recovered = recover(self._broker.name, self._disk.read())
+        held = (recovered.first, recovered.next) if recovered is not None else (0, 0)
+        if recovered is not None:
+            self._world.counts["recovered"] += 1
+            for damage in recovered.damage:
+                self._world.say(f"{self._broker.name} recovers {damage}")
+            self._world.say(f"{self._broker.name} recovers {held[0]}..{held[1]}")
+        if held[1] < self._promised or held[0] > max(self._oldest, 0):
+            raise Violation(
+                f"journal: {self._broker.name} with fsync={self._fsync} recovers {held[0]}..{held[1]}, promised were "
+                f"{self._oldest}..{self._promised}"
+            )
+        self.names = frozenset(recovered.state.sessions) if recovered is not None else frozenset()
+        return Kept(
+            self._fsync,
+            self._interval_ns,
+            self._world.plan.segment_bytes,
+            recovered,
+            self._disk.numbers(),
+        )
+
+    def begin(self, node: WatchedNode) -> None:
+        self._node = node
+        self._under_way = None
+        assert node.keeper is not None
+        self._disk.perform(node.keeper.begin())
+        self._promised = self._written = node.stream.next if self._keeps_running else 0
+        self._oldest = node.stream.view.oldest if self._keeps_running else 0
+
+    def go_on(self) -> None:
+        node = self._node
+        if node is None or self._under_way is not None:
+            return
+        assert node.keeper is not None
+        work = node.keeper.take(self._broker.now)
+        if work is None:
+            return
+        self._under_way = work
+        self._begun = node.stream.placed
+        life = self._broker.life
+
+        def done() -> None:
+            if self._broker.paused:
+                self._world.clockwork.after(10 * MS, done)
+            elif self._broker.life == life and self._node is node and self._broker.node is node:
+                self._done(node, work)
+
+        slowest_ns = self._world.plan.slowest_disk_ms * MS
+        self._world.clockwork.after(self._chance.randint(0, slowest_ns), done)
+
+    def stop(self) -> None:
+        """A clean stop: everything is on disk before the process ends."""
+        node = self._node
+        assert node is not None
+        assert node.keeper is not None
+        if self._under_way is not None:
+            self._done(node, self._under_way, quiet=True)
+        if self._fsync is Fsync.SNAPSHOT:
+            self._disk.perform(node.keeper.snapshot())
+        else:
+            node.keeper.tick()
+            work = node.keeper.take(self._broker.now, last=True)
+            if work is not None:
+                self._disk.perform(work)
+        self._promised = self._written = node.stream.placed
+        self._oldest = node.stream.view.oldest
+        self._node = None
+
+    def crash(self, chance: random.Random) -> None:
+        """The process ends at once, or the machine does."""
+        node, self._node = self._node, None
+        if node is None:
+            return
+        self._oldest = node.stream.view.oldest if self._keeps_running else 0
+        if self._under_way is not None:
+            self._disk.begin_to_perform(self._under_way, self._chance)
+        if self._chance.random() < 0.5:
+            self._world.say(f"{self._broker.name} loses its power")
+            self._world.counts["power loss"] += 1
+            self._disk.lose_power(self._chance)
+            if self._fsync is Fsync.OFF:
+                self._promised, self._oldest = 0, 2**53
+        else:
+            self._promised = max(self._promised, self._written)
+        if self._fsync is Fsync.ALWAYS and node.stream.next > self._promised:
+            raise Violation(
+                f"journal: {self._broker.name} has accepted up to {node.stream.next}, on disk is {self._promised}"
+            )
+
+    @property
+    def _keeps_running(self) -> bool:
+        return self._fsync is not Fsync.SNAPSHOT
+
+    def _done(self, node: WatchedNode, work: Work, *, quiet: bool = False) -> None:
+        assert node.keeper is not None
+        self._under_way = None
+        self._disk.perform(work)
+        self._written = self._begun
+        if work.sync:
+            self._promised = self._begun
+        node.keeper.done(self._broker.now)
+        if not quiet:
+            self._broker.flush()

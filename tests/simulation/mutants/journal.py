@@ -1,0 +1,131 @@
+"""Bugs in what is kept on disk, and in how a node begins with it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+import pubsubd_broker.core.journal.recovery as recovery
+from pubsubd_broker.core.journal.journal import Create, Fsync, Journal, Work
+from pubsubd_broker.core.journal.records import _HEAD, FIRST_BYTES, HEADER_BYTES
+from pubsubd_broker.core.journal.recovery import Damage, Recovered
+from pubsubd_broker.core.keeping import Keeper
+from pubsubd_broker.core.publishers import Publishers
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.positions import Lineage
+
+
+def _fsync_skipped() -> list[Patch]:
+    """Work counts as done when it is written."""
+    take = Journal.take
+
+    def unsynced(self: Journal, oldest: int, now_ns: int, *, last: bool = False) -> Work | None:
+        work = take(self, oldest, now_ns, last=last)
+        if work is not None:
+            work.sync = False
+        return work
+
+    return [(Journal, "take", unsynced)]
+
+
+def _lineage_one_too_far() -> list[Patch]:
+    lineage: Callable[[Recovered], Lineage] = vars(Recovered)["lineage"].fget
+
+    def further(self: Recovered) -> Lineage:
+        (epoch, end), *earlier = lineage(self)
+        return ((epoch, end + 1), *earlier)
+
+    return [(Recovered, "lineage", property(further))]
+
+
+def _forwarded_before_durable() -> list[Patch]:
+    keeps = Keeper.keeps
+
+    def at_once(self: Keeper, entry: Entry, sequence: int) -> bool:
+        keeps(self, entry, sequence)
+        return True
+
+    return [(Keeper, "keeps", at_once)]
+
+
+def _checksum_not_compared() -> list[Patch]:
+    def scan(
+        segment: bytes, begin: int = len(FIRST_BYTES)
+    ) -> Iterator[tuple[int, bytes, int]]:
+        while len(segment) - begin >= HEADER_BYTES:
+            length, kind = _HEAD.unpack_from(segment, begin + 4)
+            end = begin + HEADER_BYTES + length
+            if end > len(segment):
+                return
+            yield kind, segment[begin + HEADER_BYTES : end], end
+            begin = end
+
+    return [(recovery, "scan", scan)]
+
+
+def _registry_from_before_the_crash() -> list[Patch]:
+    """Cursors beyond the recovered end stay there, and point into what comes later."""
+    return [(recovery, "_clamp", lambda found: None)]
+
+
+def _publishers_forgotten() -> list[Patch]:
+    return [(Publishers, "restore", lambda self, lasts, placed: None)]
+
+
+def _abandoned_tail_kept() -> list[Patch]:
+    """What an earlier recovery cut off is there again at the next one."""
+
+    def continues(found: Recovered, offset: int, damage: list[Damage]) -> None:
+        return None
+
+    return [(recovery, "_continues_at", continues)]
+
+
+def _snapshot_not_used_up() -> list[Patch]:
+    begin = Journal.begin
+
+    def keeps(self: Journal) -> Work:
+        work = begin(self)
+        if self.fsync is Fsync.SNAPSHOT:
+            work.steps.clear()
+        return work
+
+    return [(Journal, "begin", keeps)]
+
+
+def _rolled_without_sync() -> list[Patch]:
+    """A new segment may survive, and the end of the one before it not."""
+    take = Journal.take
+
+    def rolls(self: Journal, oldest: int, now_ns: int, *, last: bool = False) -> Work | None:
+        due = self.fsync is Fsync.ALWAYS or last or now_ns - self._synced_ns >= self._interval_ns
+        work = take(self, oldest, now_ns, last=last)
+        if work is not None and any(isinstance(step, Create) for step in work.steps):
+            work.sync = due
+        return work
+
+    return [(Journal, "take", rolls)]
+
+
+def _segment_removed_too_early() -> list[Patch]:
+    drop = Journal._drop_evicted
+
+    def early(self: Journal, work: Work, oldest: int) -> None:
+        drop(self, work, oldest + 1)
+
+    return [(Journal, "_drop_evicted", early)]
+
+
+JOURNAL = (
+    Mutant("fsync skipped", 100, _fsync_skipped),
+    Mutant("recovered lineage one too far", 200, _lineage_one_too_far),
+    Mutant("forwarded before durable", 100, _forwarded_before_durable),
+    Mutant("checksum not compared", 400, _checksum_not_compared),
+    Mutant("registry from before the crash", 1000, _registry_from_before_the_crash),
+    Mutant("publishers forgotten", 400, _publishers_forgotten),
+    Mutant("abandoned tail kept", 400, _abandoned_tail_kept),
+    Mutant("snapshot not used up", 400, _snapshot_not_used_up),
+    Mutant("rolled without sync", 1000, _rolled_without_sync),
+    Mutant("segment removed too early", 400, _segment_removed_too_early),
+)

@@ -27,7 +27,7 @@ SIZE = 16 * 1024
 
 
 def test_a_burst_as_fast_as_one_can_send_expires_nobody(start_cluster: StartCluster) -> None:
-    """The default settings, but for ports. On another node, a subscriber that only counts."""
+    """The default settings, but for ports. On another node, a subscriber that only counts, beside one that idles."""
     cluster = start_cluster(2, heartbeat="2s", peer_timeout="6s")
 
     async def scenario() -> str:
@@ -39,7 +39,10 @@ def test_a_burst_as_fast_as_one_can_send_expires_nobody(start_cluster: StartClus
         assert reader.stdout is not None
         try:
             assert await within(reader.stdout.readline(), "the reader's opening") == b"open\n"
-            async with pubsubd.connect(cluster["a"].socket, codec=pubsubd.RAW) as client:
+            async with (
+                subscribed(cluster["b"], "something.else"),
+                pubsubd.connect(cluster["a"].socket, codec=pubsubd.RAW) as client,
+            ):
                 for _ in range(BURST):
                     await client.send("burst", PAYLOAD)
                 await client.flush()

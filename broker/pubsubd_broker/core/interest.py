@@ -43,7 +43,7 @@ class _Wanting(dict[str, tuple[Follower, ...]]):
 class Interest:
     """The readers of one log that have ever rested, and those of them that rest now."""
 
-    __slots__ = ("_by_topic", "_everything", "_resting", "_selective")
+    __slots__ = ("_by_topic", "_everything", "_level", "_resting", "_selective")
 
     def __init__(self) -> None:
         # Ordered, so that equal histories wake in an equal order.
@@ -51,13 +51,22 @@ class Interest:
         self._selective: dict[Follower, None] = {}
         self._resting: dict[Follower, None] = {}
         self._by_topic = _Wanting(self._selective)
+        # Of those that rest and were ever given something: the index behind the last item of that.
+        self._level: dict[Follower, int] = {}
 
-    @property
-    def anybody_rests(self) -> bool:
-        return bool(self._resting)
+    def somebody_is_level(self, begin: int) -> bool:
+        """Whether one that rests was given something that is still held, from `begin` on: who wants nothing does not count."""
+        while self._level:
+            follower, taken = next(iter(self._level.items()))
+            if taken > begin:
+                return True
+            del self._level[follower]
+        return False
 
-    def rest(self, follower: Follower) -> None:
-        """It has read everything."""
+    def rest(self, follower: Follower, taken: int = 0) -> None:
+        """It has read everything. `taken`: the index behind the last item of which it was given something."""
+        if taken:
+            self._level[follower] = taken
         if follower.filter.everything:
             self._everything[follower] = None
         elif follower not in self._selective:
@@ -68,10 +77,11 @@ class Interest:
     def rise(self, follower: Follower) -> None:
         """It reads again, for a reason of its own."""
         self._resting.pop(follower, None)
+        self._level.pop(follower, None)
 
     def leave(self, follower: Follower) -> None:
         """It is gone, or wants something else from now on."""
-        self._resting.pop(follower, None)
+        self.rise(follower)
         self._everything.pop(follower, None)
         if follower in self._selective:
             del self._selective[follower]
@@ -97,5 +107,5 @@ class Interest:
 
     def _wake(self, follower: Follower, index: int, position: Position) -> None:
         if follower in self._resting:
-            del self._resting[follower]
+            self.rise(follower)
             follower.rouse(index, position)

@@ -82,7 +82,9 @@ class Pacing:
     )
 
     def __init__(self, log: Log, pace: Pace, *, yields: bool = False) -> None:
-        """`yields`: nobody is held while some reader has read everything. It would wait for one that is slower."""
+        """`yields`: nobody is held while some reader has read all of what the log holds that is for it. It would wait for
+        one that is slower.
+        """
         self._log = log
         self._pace = pace
         self._yields = yields
@@ -182,7 +184,4 @@ class Pacing:
         return self._waited_ns < self._pace.allowance_ns
 
     def _yields_to_others(self) -> bool:
-        return self._yields and (
-            self._log.interest.anybody_rests
-            or any(reader.index == self._log.end for reader in self._readers)
-        )
+        return self._yields and self._log.interest.somebody_is_level(self._log.begin)

@@ -48,6 +48,7 @@ class Reading:
         "_owes",
         "_pending",
         "_proved",
+        "_taken",
         "acknowledged",
         "filter",
         "gone",
@@ -92,6 +93,8 @@ class Reading:
         self._pending = Pending(source.node)
         self._cursor: Cursor | None = None
         self._claim: Claim = FromStart()
+        # The index behind the last item of the log at hand of which it was given something.
+        self._taken = 0
         # Whether the producer is known to hold what follows on the position.
         self._proved = False
         # Whether it is yet to say that it has taken in the loss of an earlier history: it may be told of that in place,
@@ -262,7 +265,7 @@ class Reading:
         else:
             self.rests = True
             self.source.pacing.leave(self)
-            self.source.log.interest.rest(self)
+            self.source.log.interest.rest(self, self._taken)
         return False
 
     def rouse(self, index: int, position: Position) -> None:
@@ -319,7 +322,10 @@ class Reading:
         if log.begin <= self.index < log.end and not isinstance(log[self.index], Gap):
             self._tell(out)
             self._proved = True
+        before = out.messages
         self.index, stop = read(self._cursor, log, self.index, choose, out)
+        if out.messages > before:
+            self._taken = self.index
         match stop:
             case Stop.OVERRUN:
                 self.index = None

@@ -198,6 +198,23 @@ def test_a_session_that_reads_nothing_does_not_hold_the_link_of_one_that_reads()
     assert stuck.of_node("a") == [*range(25)]
 
 
+def test_sessions_that_want_nothing_of_a_burst_do_not_let_it_overrun_one_that_does() -> None:
+    net = pair(ring=10, replica=10)
+    reader, idle, later = Subscriber(net, "b", ">"), Subscriber(net, "b", "other"), None
+    Burst(net, "a", 2)
+    assert (reader.of_node("a"), idle.of_node("a")) == ([0, 1], [])
+    reader.stop_reading()
+    burst = Burst(net, "a", 25)
+    net.advance(PACE_S / 4)
+    later = Subscriber(net, "b", "other")
+    net.advance(PACE_S / 4)
+    reader.read_on()
+    assert burst.placed == 25
+    assert reader.of_node("a") == [*range(27)]
+    assert 0 < paced(net, "b")["session"] < PACE_S
+    assert later.of_node("a") == []
+
+
 def test_a_held_link_is_not_taken_for_a_silent_one() -> None:
     net = Net()
     net.start("a", pace_ns=0)

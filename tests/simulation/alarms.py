@@ -28,6 +28,9 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     elif at[0] != place[0] and at[0] not in stream.lineages[place[0]]:
         if lost.reason is not Reason.STATE_LOST or lost.missed is not None:
             refuse("G4", history, node, f"{lost} across epochs, it stood at {at}")
+    elif _lost_behind_an_overrun(stream, lost, at):
+        if lost.missed is not None:
+            refuse("G4", history, node, f"{lost}, it can't be known how many those are")
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
         if lost.reason is not Reason.AHEAD or lost.missed is not None:
             refuse("G4", history, node, f"{lost}, it stood at {at}, further than that history")
@@ -55,6 +58,19 @@ def _went_too_far(stream: StreamTruth, lost: Lost, at: Place) -> bool:
         and not stream.connects((epoch, end), lost.place[0])
         for epoch, oldest, end in stream.views
         if epoch == lost.place[0] or epoch in stream.lineages[lost.place[0]]
+    )
+
+
+def _lost_behind_an_overrun(stream: StreamTruth, lost: Lost, at: Place) -> bool:
+    """Whether `lost` can be two in one: overrun first, into a history that was then lost as a whole."""
+    if lost.reason is not Reason.STATE_LOST or stream.views is None:
+        return False
+    return any(
+        at[1] < oldest
+        and stream.connects(at, epoch)
+        and epoch != lost.place[0]
+        and epoch not in stream.lineages[lost.place[0]]
+        for epoch, oldest, _ in stream.views
     )
 
 

@@ -72,6 +72,13 @@ class Disk:
             file.data[begin:] = unsure
             file.synced, file.named = len(file.data), True
 
+    def rot(self, chance: random.Random) -> None:
+        """A bit of what was durable is another one."""
+        whole = [file for file in self._files.values() if file.data]
+        if whole:
+            file = chance.choice(whole)
+            file.data[chance.randrange(len(file.data))] ^= 1 << chance.randint(0, 7)
+
     def _do(self, step: Append | Create | Remove, work: Work) -> None:
         match step:
             case Append(number, buffers):

@@ -6,7 +6,7 @@ What its mode promises is kept count of here, apart from the code that keeps it,
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.simulation.clockwork import MS
 from tests.simulation.disk import Disk
@@ -18,6 +18,10 @@ from pubsubd_broker.core.keeping import Kept
 
 if TYPE_CHECKING:
     from tests.simulation.brokers import SimBroker, WatchedNode
+
+
+NOTHING: Final = 2**53
+"""No recovery holds from later on than this."""
 
 
 class SimJournal:
@@ -39,6 +43,7 @@ class SimJournal:
         # What is promised: to hold from the first one on, up to the second one.
         self._oldest = 0
         self._promised = 0
+        self._used_up = False
         # What was accepted as the work under way was begun; and what is written, though the machine may lose it.
         self._begun = 0
         self._written = 0
@@ -47,12 +52,14 @@ class SimJournal:
         """What the next life begins with. Raises `Violation` if that is less than was promised."""
         recovered = recover(self._broker.name, self._disk.read())
         held = (recovered.first, recovered.next) if recovered is not None else (0, 0)
+        if self._used_up and recovered is not None:
+            raise Violation(f"journal: {self._broker.name} begins with a snapshot a second time")
         if recovered is not None:
             self._world.counts["recovered"] += 1
             for damage in recovered.damage:
                 self._world.say(f"{self._broker.name} recovers {damage}")
             self._world.say(f"{self._broker.name} recovers {held[0]}..{held[1]}")
-        if held[1] < self._promised or held[0] > max(self._oldest, 0):
+        if held[1] < self._promised or held[0] > self._oldest:
             raise Violation(
                 f"journal: {self._broker.name} with fsync={self._fsync} recovers {held[0]}..{held[1]}, promised were "
                 f"{self._oldest}..{self._promised}"
@@ -71,8 +78,9 @@ class SimJournal:
         self._under_way = None
         assert node.keeper is not None
         self._disk.perform(node.keeper.begin())
+        self._used_up = not self._keeps_running
         self._promised = self._written = node.stream.next if self._keeps_running else 0
-        self._oldest = node.stream.view.oldest if self._keeps_running else 0
+        self._oldest = node.stream.view.oldest if self._keeps_running else NOTHING
 
     def go_on(self) -> None:
         node = self._node
@@ -109,16 +117,18 @@ class SimJournal:
             work = node.keeper.take(self._broker.now, last=True)
             if work is not None:
                 self._disk.perform(work)
+        self._used_up = False
         self._promised = self._written = node.stream.placed
         self._oldest = node.stream.view.oldest
         self._node = None
+        self._may_rot()
 
     def crash(self, chance: random.Random) -> None:
         """The process ends at once, or the machine does."""
         node, self._node = self._node, None
         if node is None:
             return
-        self._oldest = node.stream.view.oldest if self._keeps_running else 0
+        self._oldest = node.stream.view.oldest if self._keeps_running else NOTHING
         if self._under_way is not None:
             self._disk.begin_to_perform(self._under_way, self._chance)
         if self._chance.random() < 0.5:
@@ -126,13 +136,22 @@ class SimJournal:
             self._world.counts["power loss"] += 1
             self._disk.lose_power(self._chance)
             if self._fsync is Fsync.OFF:
-                self._promised, self._oldest = 0, 2**53
+                self._promised, self._oldest = 0, NOTHING
         else:
             self._promised = max(self._promised, self._written)
         if self._fsync is Fsync.ALWAYS and node.stream.next > self._promised:
             raise Violation(
                 f"journal: {self._broker.name} has accepted up to {node.stream.next}, on disk is {self._promised}"
             )
+
+        self._may_rot()
+
+    def _may_rot(self) -> None:
+        if self._chance.random() < 0.1:
+            self._world.say(f"{self._broker.name} has a wrong bit on its disk")
+            self._world.counts["wrong bit"] += 1
+            self._disk.rot(self._chance)
+            self._promised, self._oldest = 0, NOTHING
 
     @property
     def _keeps_running(self) -> bool:

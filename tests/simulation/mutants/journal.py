@@ -50,9 +50,7 @@ def _forwarded_before_durable() -> list[Patch]:
 
 
 def _checksum_not_compared() -> list[Patch]:
-    def scan(
-        segment: bytes, begin: int = len(FIRST_BYTES)
-    ) -> Iterator[tuple[int, bytes, int]]:
+    def scan(segment: bytes, begin: int = len(FIRST_BYTES)) -> Iterator[tuple[int, bytes, int]]:
         while len(segment) - begin >= HEADER_BYTES:
             length, kind = _HEAD.unpack_from(segment, begin + 4)
             end = begin + HEADER_BYTES + length

@@ -1,4 +1,4 @@
-"""Records: a segment of a journal is a row of them, behind its magic.
+"""Records: a segment of a journal is a row of them, behind a first line that names the format.
 
     crc      uint32  CRC-32C of all that follows
     length   uint32  of the body, in bytes
@@ -10,6 +10,7 @@ All numbers are little-endian. A record counts as a whole or not at all.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
@@ -18,9 +19,25 @@ from typing import Final
 import google_crc32c
 
 FORMAT: Final = 1
-MAGIC: Final = b"pubsubd journal "
-FIRST_BYTES: Final = MAGIC + b"%d\n" % FORMAT
-"""What every segment begins with. A later format has another number there."""
+_FIRST_LINE: Final = re.compile(rb"pubsubd journal (\d{1,9}) ([0-9a-f]{8})\n")
+
+
+def first_line(version: int) -> bytes:
+    """What every segment of this format begins with; it has a checksum, too, or a wrong bit would be another format."""
+    text = b"pubsubd journal %d" % version
+    return text + b" %08x\n" % google_crc32c.value(text)
+
+
+FIRST_BYTES: Final = first_line(FORMAT)
+
+
+def format_of(segment: bytes) -> int | None:
+    """The format of a segment; None if its beginning is not readable."""
+    line = _FIRST_LINE.match(segment)
+    if line is None or line[0] != first_line(int(line[1])):
+        return None
+    return int(line[1])
+
 
 _CRC: Final = struct.Struct("<I")
 _HEAD: Final = struct.Struct("<IB")

@@ -18,7 +18,7 @@ from pubsubd_broker.core.journal.checkpoint import (
     apply_session,
     decode_checkpoint,
 )
-from pubsubd_broker.core.journal.records import FIRST_BYTES, FORMAT, MAGIC, Kind, scan
+from pubsubd_broker.core.journal.records import FORMAT, Kind, format_of, scan
 from pubsubd_protocol.entries import Entry, read_entry
 from pubsubd_protocol.errors import ProtocolError, PubSubError
 from pubsubd_protocol.positions import MAX_LINEAGE, Lineage
@@ -96,14 +96,13 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
 
 
 def _begin(node: str, number: int, data: bytes) -> tuple[Checkpoint | None, int]:
-    if data.startswith(MAGIC) and not data.startswith(FIRST_BYTES):
-        version = data[len(MAGIC) : len(MAGIC) + 8].partition(b"\n")[0]
-        if version.isdigit() and int(version) > FORMAT:
-            raise JournalError(
-                f"segment {number} of the journal has format {int(version)}, this version reads {FORMAT}: "
-                "start the version that wrote it, or move the journal away (its readers are then told of a loss)"
-            )
-    if not data.startswith(FIRST_BYTES):
+    version = format_of(data)
+    if version is not None and version > FORMAT:
+        raise JournalError(
+            f"segment {number} of the journal has format {version}, this version reads {FORMAT}: start the version "
+            "that wrote it, or move the journal away (its readers are then told of a loss)"
+        )
+    if version != FORMAT:
         return None, 0
     for kind, body, end in scan(data):
         if kind != Kind.CHECKPOINT:

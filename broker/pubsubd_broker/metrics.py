@@ -221,6 +221,24 @@ METRICS: Final = (
         lambda _status: (),  # Histograms have their own shape: see _histogram.
     ),
     Row(
+        "journal_fsync_seconds",
+        "histogram",
+        "Time that making one piece of the journal durable took.",
+        lambda _status: (),
+    ),
+    Row(
+        "journal_backlog_bytes",
+        "gauge",
+        "Bytes that wait to be written to the journal, or are being written.",
+        _single(lambda status: status["journal"]["backlog_bytes"] if status["journal"] else 0),
+    ),
+    Row(
+        "journal_failed",
+        "gauge",
+        "1 once a write to the journal has failed: nothing is accepted any more.",
+        _single(lambda status: bool(status["journal"] and status["journal"]["failed"])),
+    ),
+    Row(
         "protocol_errors_total",
         "counter",
         "Connections ended because the other end broke the protocol.",

@@ -149,7 +149,7 @@ SETTINGS: Final = (
         "journal",
         "journal",
         FOLDER,
-        "Keep the stream in this folder, so that a restart is not a loss. Default: nowhere.",
+        "Keep the stream in this folder, so that a restart is not a loss. Default: none.",
         switch_off="Keep nothing on disk.",
     ),
     Setting(

@@ -16,7 +16,7 @@ from pubsubd_cli.exit_codes import USAGE, CommandError
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _DEFAULTS = Settings(node="", socket="")
-_COMPUTED = frozenset({"node", "socket", "log-format"})
+_COMPUTED = frozenset({"node", "socket", "log-format", "journal"})
 
 
 def setting_options(command: Decorated) -> Decorated:

@@ -60,6 +60,8 @@ def status_text(status: Mapping[str, Any]) -> str:
         f"{ring['bytes']:,} of {ring['capacity_bytes']:,} bytes, "
         f"offsets {ring['oldest_offset']} to {ring['next_offset']}",
     }
+    if status["journal"] is not None:
+        facts["journal"] = _journal(status["journal"])
     parts = ["\n".join(f"{name:<8}{fact}" for name, fact in facts.items())]
     for rows, text in (
         (status["peers"], _peers),
@@ -69,6 +71,12 @@ def status_text(status: Mapping[str, Any]) -> str:
         if rows:
             parts.append(text(rows))
     return "\n\n".join(parts)
+
+
+def _journal(journal: Mapping[str, Any]) -> str:
+    if journal["failed"]:
+        return f"failed: {journal['failed']}"
+    return f"fsync {journal['fsync']}, {journal['segments']} segments, on disk up to {journal['durable_offset']}"
 
 
 def span(seconds: float) -> str:

@@ -28,7 +28,7 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     elif at[0] != place[0] and at[0] not in stream.lineages[place[0]]:
         if lost.reason is not Reason.STATE_LOST or lost.missed is not None:
             refuse("G4", history, node, f"{lost} across epochs, it stood at {at}")
-    elif _lost_behind_an_overrun(stream, lost, at):
+    elif _joined_what_was_lost(stream, lost, at):
         if lost.missed is not None:
             refuse("G4", history, node, f"{lost}, it can't be known how many those are")
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
@@ -61,16 +61,17 @@ def _went_too_far(stream: StreamTruth, lost: Lost, at: Place) -> bool:
     )
 
 
-def _lost_behind_an_overrun(stream: StreamTruth, lost: Lost, at: Place) -> bool:
-    """Whether `lost` can be two in one: overrun first, into a history that was then lost as a whole."""
-    if lost.reason is not Reason.STATE_LOST or stream.views is None:
-        return False
-    return any(
-        at[1] < oldest
-        and stream.connects(at, epoch)
+def _joined_what_was_lost(stream: StreamTruth, lost: Lost, at: Place) -> bool:
+    """Whether it may have gone on from there in a history that was then lost as a whole, with what it had not read of it.
+
+    It learns of a new name for its history only with what comes in that. So where it stands is told by an older one,
+    which a third history may continue as well.
+    """
+    return lost.reason is Reason.STATE_LOST and any(
+        stream.connects(at, epoch)
         and epoch != lost.place[0]
         and epoch not in stream.lineages[lost.place[0]]
-        for epoch, oldest, _ in stream.views
+        for epoch in stream.epochs
     )
 
 

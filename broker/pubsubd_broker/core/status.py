@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from pubsubd_broker.core.config import SECOND_NS, Now
 from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.histogram import Histogram
 from pubsubd_broker.core.session import Session
 from pubsubd_protocol import __version__
 from pubsubd_protocol.frames import VERSION, Query
@@ -92,7 +93,15 @@ class CounterValues(TypedDict):
     connections_refused: dict[str, int]
 
 
-class PublishSeconds(TypedDict):
+class Journal(TypedDict):
+    fsync: str
+    segments: int
+    backlog_bytes: int
+    durable_offset: int
+    failed: str | None
+
+
+class Seconds(TypedDict):
     buckets: list[tuple[float, int]]
     sum: float
     count: int
@@ -108,11 +117,13 @@ class Status(TypedDict):
     not_ready: list[str]
     addresses: Addresses
     ring: Ring
+    journal: Journal | None
     consumers: list[Consumer]
     peers: list[Peer]
     sessions: list[SessionStatus]
     counters: CounterValues
-    publish_seconds: PublishSeconds
+    publish_seconds: Seconds
+    journal_fsync_seconds: Seconds
     event_loop_lag_s: float
 
 
@@ -138,6 +149,7 @@ def status(node: Node, now: Now) -> Status:
             "oldest_offset": log.newest.first,
             "next_offset": log.newest.next,
         },
+        "journal": _journal(node),
         "consumers": consumers(node, now),
         "peers": [_peer(node, target) for target in node.targets],
         "sessions": [_session(session) for session in node.sessions.list()],
@@ -157,12 +169,30 @@ def status(node: Node, now: Now) -> Status:
             "protocol_errors": dict(counters.protocol_errors),
             "connections_refused": dict(counters.connections_refused),
         },
-        "publish_seconds": {
-            "buckets": counters.publish_seconds.cumulative(),
-            "sum": counters.publish_seconds.sum_s,
-            "count": counters.publish_seconds.count,
-        },
+        "publish_seconds": _seconds(counters.publish_seconds),
+        "journal_fsync_seconds": _seconds(counters.journal_fsync_seconds),
         "event_loop_lag_s": around.event_loop_lag_s,
+    }
+
+
+def _journal(node: Node) -> Journal | None:
+    if node.keeper is None:
+        return None
+    journal = node.keeper.journal
+    return {
+        "fsync": str(journal.fsync),
+        "segments": journal.segments,
+        "backlog_bytes": journal.backlog_bytes,
+        "durable_offset": journal.durable,
+        "failed": journal.failed,
+    }
+
+
+def _seconds(histogram: Histogram) -> Seconds:
+    return {
+        "buckets": histogram.cumulative(),
+        "sum": histogram.sum_s,
+        "count": histogram.count,
     }
 
 

@@ -87,5 +87,13 @@ def a_status() -> dict[str, Any]:
             "connections_refused": {"name_in_use": 6},
         },
         "publish_seconds": {"buckets": [[0.001, 3], [0.01, 5]], "sum": 0.02, "count": 6},
+        "journal_fsync_seconds": {"buckets": [[0.001, 1], [0.01, 4]], "sum": 0.03, "count": 4},
+        "journal": {
+            "fsync": "always",
+            "segments": 3,
+            "backlog_bytes": 4096,
+            "durable_offset": 12,
+            "failed": None,
+        },
         "event_loop_lag_s": 0.0005,
     }

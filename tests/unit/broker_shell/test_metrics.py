@@ -19,7 +19,8 @@ build_info messages_published_total messages_received_total messages_delivered_t
 bytes_published_total bytes_received_total bytes_delivered_total ring_messages
 ring_capacity_messages ring_bytes ring_oldest_offset ring_next_offset consumer_lag_messages
 consumer_connected peer_connected peer_reconnects_total cursors cursors_removed_total
-cursor_expired_total paced_seconds_total sessions publish_seconds protocol_errors_total connections_refused_total
+cursor_expired_total paced_seconds_total sessions publish_seconds journal_fsync_seconds journal_backlog_bytes journal_failed
+protocol_errors_total connections_refused_total
 event_loop_lag_seconds
 """
 
@@ -78,6 +79,9 @@ def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
         ("publish_seconds_bucket", {"le": "+Inf"}, 6),
         ("publish_seconds_count", {}, 6),
         ("publish_seconds_sum", {}, 0.02),
+        ("journal_fsync_seconds_count", {}, 4),
+        ("journal_backlog_bytes", {}, 4096),
+        ("journal_failed", {}, 0),
     ],
 )
 def test_the_figures_are_those_of_the_status(
@@ -99,7 +103,7 @@ def test_an_infinite_last_bucket_is_not_doubled() -> None:
     status = a_status()
     status["publish_seconds"]["buckets"].append([float("inf"), 6])
     body, _ = render_metrics(status, "")
-    assert body.decode().count('le="+Inf"') == 1
+    assert body.decode().count('publish_seconds_bucket{le="+Inf"}') == 1
 
 
 def test_the_document_describes_each_metric_and_no_other() -> None:

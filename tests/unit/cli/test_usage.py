@@ -79,7 +79,7 @@ def test_start_has_an_option_for_each_setting_and_no_other() -> None:
     at, _ = found(["start"])
     options = {name for parameter in at.params for name in parameter.opts}
     expected = {"--config", *(f"--{setting.name}" for setting in SETTINGS)}
-    assert options == expected | {"--no-listen", "--no-http"}
+    assert options == expected | {"--no-listen", "--no-http", "--no-journal"}
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ class Broker:
             heartbeat_ns=int(settings.heartbeat_s * SECOND_NS),
             peer_timeout_ns=int(settings.peer_timeout_s * SECOND_NS),
             pace_ns=int(settings.pace_s * SECOND_NS),
+            recover_from_peers=settings.recover_from_peers,
             cursor_ttl_ns=int(settings.cursor_ttl_s * SECOND_NS),
         )
         epoch = new_epoch(os.urandom(EPOCH_BYTES))

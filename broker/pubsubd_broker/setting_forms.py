@@ -120,6 +120,12 @@ def choice(*words: str) -> Form:
     return Form("|".join(words), " or ".join(words), read, _plain)
 
 
+def _read_switch(text: str) -> bool:
+    if text.lower() not in ("yes", "no", "true", "false", "1", "0"):
+        raise ValueError(f"{text!r} is neither yes nor no")
+    return text.lower() in ("yes", "true", "1")
+
+
 def size(lowest: int, highest: int = 1 << 46) -> Form:
     """A number of bytes."""
     most = f" to {format_size(highest)}" if highest < 1 << 46 else " or more"
@@ -158,6 +164,7 @@ PEER: Final = Form(
     _read_peer,
     format_address,
 )
+SWITCH: Final = Form("yes|no", "yes or no", _read_switch, _plain, (bool,))
 NODE: Final = Form(
     "NAME",
     f"1 to {MAX_NODE_NAME} of A-Z a-z 0-9 . _ -, beginning and ending with a letter or digit",

@@ -20,6 +20,7 @@ from pubsubd_broker.setting_forms import (
     NODE,
     PEER,
     SOCKET,
+    SWITCH,
     Form,
     choice,
     duration,
@@ -60,6 +61,7 @@ class Settings:
     journal: str | None = None
     fsync: Literal["off", "snapshot", "interval", "always"] = "interval"
     fsync_interval_s: float = 0.05
+    recover_from_peers: bool = False
     cursor_ttl_s: float = 86_400.0
     heartbeat_s: float = 2.0
     peer_timeout_s: float = 6.0
@@ -164,6 +166,12 @@ SETTINGS: Final = (
         "fsync_interval_s",
         duration(0.001),
         "What --fsync interval may lose at the most when the machine dies.",
+    ),
+    Setting(
+        "recover-from-peers",
+        "recover_from_peers",
+        SWITCH,
+        "After a restart without a journal, begin with what peers still hold of this node's stream.",
     ),
     Setting(
         "cursor-ttl",
@@ -358,7 +366,9 @@ def _read_toml(setting: Setting, origin: Origin, value: object) -> Any:
             if not isinstance(each, str):
                 raise _wrong_type(setting, origin, each)
         return _read_all(setting, origin, value)
-    if isinstance(value, bool) or not isinstance(value, setting.form.toml):
+    if bool not in setting.form.toml and isinstance(value, bool):
+        raise _wrong_type(setting, origin, value)
+    if not isinstance(value, setting.form.toml):
         raise _wrong_type(setting, origin, value)
     return _read(setting, origin, str(value))
 

@@ -59,6 +59,11 @@ def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Re
             "fsync",
             f"{settings.fsync} without a journal keeps nothing; allowed: with --journal DIR",
         )
+    if settings.journal is not None and settings.recover_from_peers:
+        refuse(
+            "recover-from-peers",
+            f"there is a journal (from {origins['journal']}), which knows better; allowed: one of the two",
+        )
     if settings.http is not None and settings.http == settings.listen and settings.http[1] != 0:
         refuse(
             "http",

@@ -10,12 +10,16 @@ from typing import Any, TypeVar
 
 import click
 
+from pubsubd_broker.setting_forms import SWITCH
 from pubsubd_broker.settings import SETTINGS, Resolved, Setting, Settings, SettingsError, resolve
 from pubsubd_cli.exit_codes import USAGE, CommandError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _DEFAULTS = Settings(node="", socket="")
+_SAYS_YES: dict[str, Any] = {"is_flag": False, "flag_value": "yes"}
+"""Of an option that may stand without a value."""
+
 _COMPUTED = frozenset({"node", "socket", "log-format", "journal"})
 
 
@@ -31,6 +35,7 @@ def setting_options(command: Decorated) -> Decorated:
             metavar=setting.form.metavar,
             multiple=setting.repeatable,
             help=_help(setting),
+            **(_SAYS_YES if setting.form is SWITCH else {}),
         )(command)
     return click.option(
         "--config",

@@ -280,9 +280,12 @@ _TABLE: Final[
     (
         Fetch,
         32,
-        lambda f: [f.id, field.pack_claim(f.claim), f.budget],
+        lambda f: [f.id, field.pack_claim(f.claim), f.budget, f.stream],
         lambda f: Fetch(
-            f.take(field.check_int), f.take(field.check_claim), f.take(field.check_int)
+            f.take(field.check_int),
+            f.take(field.check_claim),
+            f.take(field.check_int),
+            f.take_or(field.check_maybe(field.check_node), None),
         ),
     ),
     (

@@ -189,11 +189,15 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Asks for up to `budget` bytes from where `claim` says, for one session that is behind."""
+    """Asks for up to `budget` bytes from where `claim` says, for one session that is behind.
+
+    `stream`: of the asking node's own stream, as the other one's replica holds it.
+    """
 
     id: int
     claim: Claim
     budget: int
+    stream: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

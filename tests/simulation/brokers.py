@@ -107,6 +107,7 @@ class WatchedNode(Node):
     ) -> None:
         self._world = world
         self._memory = memory
+        self._begun = not config.recover_from_peers
         super().__init__(config, epoch, peers, now, kept)
         self.tally = world.tally
 
@@ -125,6 +126,9 @@ class WatchedNode(Node):
             pace=self.pace,
             offset=memory.offset if memory is not None else 0,
         )
+        if not self._begun:
+            # Nobody will hear of it before it has been recalled.
+            return stream
         entries = memory.entries if memory is not None else ()
         if recovered is None:
             for entry in entries:
@@ -132,6 +136,15 @@ class WatchedNode(Node):
         truth = self._world.truth[self.name]
         stream.watch(self._world, truth, entries, memory.end if memory is not None else None)
         return stream
+
+    def recalled(self, recovered: Recovered | None, now: Now) -> None:
+        self._begun = True
+        if recovered is None:
+            assert isinstance(self.stream, WatchedStream)
+            self.stream.watch(self._world, self._world.truth[self.name], (), None)
+        else:
+            self._world.counts["recalled"] += 1
+        super().recalled(recovered, now)
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
         registered = self.registry.get(end.consumer)
@@ -258,6 +271,10 @@ class SimBroker:
             peer_timeout_ns=1000 * MS,
             cursor_ttl_ns=plan.cursor_ttl_ms * MS,
             pace_ns=plan.pace_ms * MS,
+            recover_from_peers=plan.recall
+            and plan.fsync is None
+            and memory is None
+            and bool(self._peers),
         )
         epoch = new_epoch(self._chance.randbytes(16))
         self.paused = False
@@ -291,6 +308,8 @@ class SimBroker:
     def remember(self, less: int) -> None:
         """Its next life begins with its ring as it is now, without the last `less` entries."""
         assert self.node is not None
+        if self.node.recall is not None:
+            return  # There is nothing of it yet.
         stream = self.node.stream
         entries = [stream.log[i] for i in range(stream.log.begin, stream.log.end)]
         kept = tuple(entry for entry in entries if isinstance(entry, Entry))[: -less or None]

@@ -40,6 +40,8 @@ class Plan:
     """How every broker's journal is kept; None: there is none."""
     segment_bytes: int = 1000
     slowest_disk_ms: int = 0
+    recall: bool = False
+    """Whether a broker that has lost its memory asks its peers for its stream."""
 
     def names(self) -> list[str]:
         return [f"n{i}" for i in range(self.nodes)]
@@ -71,6 +73,7 @@ def draw(seed: int) -> Plan:
         fsync=disk.choice([None, None, None, "off", "snapshot", "interval", "always", "always"]),
         segment_bytes=disk.choice([300, 2000, 20_000]),
         slowest_disk_ms=disk.choice([0, 5, 30]),
+        recall=disk.random() < 0.6,
     )
 
 

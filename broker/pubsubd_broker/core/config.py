@@ -85,6 +85,7 @@ class Config:
     cursor_ttl_ns: int = 24 * 3600 * SECOND_NS
     pace_ns: int = SECOND_NS // 4
     listens: bool = True
+    recover_from_peers: bool = False
 
     @property
     def max_frame_held(self) -> int:

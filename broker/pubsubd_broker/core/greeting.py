@@ -17,6 +17,7 @@ from pubsubd_broker.core.config import (
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.producer_end import ProducerEnd
+from pubsubd_broker.core.recall import RecallEnd
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import MAGIC, VERSION, Hello, Welcome
@@ -53,6 +54,8 @@ def greet(node: Node, connection: Connection, hello: Hello) -> End | None:
             "role",
             f"a {hello.role} is not served here: peers dial TCP, clients the Unix socket",
         )
+    elif node.recall is not None and hello.role != "control":
+        connection.refuse("recovering", f"{node.name} asks its peers for its stream: try again")
     elif node.draining and hello.role != "control":
         connection.refuse("draining", f"{node.name} is stopping")
     elif hello.role == "peer":
@@ -82,6 +85,8 @@ def welcomed(node: Node, connection: Connection, target: Target, welcome: Welcom
         target.is_self = code == "self"
         connection.refuse(code, detail)
         return None
+    if node.recall is not None:
+        return RecallEnd(node, connection, target, node.recall)
     if link is not None:
         # A second address of a node whose stream is being pulled already.
         target.reached = True

@@ -32,6 +32,7 @@ from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Answer, Publisher, Publishers
 from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.recall import Recall
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
@@ -90,6 +91,10 @@ class Node:
         if recovered is not None:
             restore(self, recovered, now)
         self.keeper = self.stream.keeper = Keeper(self, kept) if kept is not None else None
+        self.recall: Recall | None = None
+        """As long as this node asks its peers for its own stream, and serves nobody."""
+        if config.recover_from_peers and recovered is None and self.targets:
+            self.recall = Recall(self, now.mono_ns + 2 * config.peer_timeout_ns)
 
     # The shell's side.
 
@@ -146,6 +151,8 @@ class Node:
         self.pace.go_on(now)
         if self.keeper is not None:
             self.keeper.tick()
+        if self.recall is not None:
+            self.recall.tick(now)
         for end in list(self.producers.values()):
             end.tick(now)
         if now.mono_ns - self._ticked_ns < self.config.heartbeat_ns // 4:
@@ -183,6 +190,8 @@ class Node:
             for target in self.targets
             if not target.reached and not target.is_self
         ]
+        if self.recall is not None:
+            causes.insert(0, "asking peers for its own stream")
         if self.failure is not None:
             causes.insert(0, self.failure)
         return ["draining", *causes] if self.draining else causes
@@ -202,6 +211,23 @@ class Node:
         return self.stream.publish(
             batch, publisher, publisher_id, now, connection, knows_addressee=known
         )
+
+    def recalled(self, recovered: Recovered | None, now: Now) -> None:
+        """Peers have given what they hold of this node's stream, or nobody has anything. Nobody has been served yet."""
+        assert self.recall is not None
+        ends, self.recall = self.recall.ends, None
+        if recovered is not None:
+            self.stream = self._begin_stream(self.life, recovered)
+            restore(self, recovered, now)
+            self.stream.keeper = self.keeper
+        self.notices.info(
+            "stream.recalled",
+            epoch=recovered.state.epoch.hex() if recovered is not None else None,
+            oldest=self.stream.view.oldest,
+            next=self.stream.next,
+        )
+        for end in ends:
+            end.close()
 
     def journal_failed(self, reason: str) -> None:
         """What was accepted stays readable; publishers are sent away."""
@@ -352,6 +378,8 @@ class Node:
             )
             return
         target.is_self = refused.code == "self"
+        if self.recall is not None and refused.code == "recovering":
+            self.recall.has_nothing(target)
         self.target_failed(target, f"{refused.detail} ({refused.code})")
 
     def violated(self, connection: Connection, error: ProtocolError) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pubsubd_broker.core.catch_up import CatchUps
 from pubsubd_broker.core.config import FETCH_BYTES, MAX_FETCHES, Now
 from pubsubd_broker.core.cursor import Cursor, Stop, read
 from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_protocol.attach import At, Expired, Resume, short
+from pubsubd_protocol.attach import At, Expired, Resume, resolve, short
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -23,11 +23,15 @@ from pubsubd_protocol.frames import (
     Frame,
     Heartbeat,
 )
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
     from pubsubd_broker.core.node import Node
+
+
+NOTHING: Final = StreamView(UNTOLD.epoch, (), 0, 0)
+"""What is held of a stream that was never met."""
 
 
 class ProducerEnd:
@@ -48,6 +52,7 @@ class ProducerEnd:
         self._fetches: deque[Fetch] = deque()
         self._fetched_last = False
         self._catch_ups = CatchUps(self._stream.pacing, consumer)
+        self._recalls = False
         self.acknowledged = 0
 
     def received(self, frame: Frame, now: Now) -> None:
@@ -56,7 +61,11 @@ class ProducerEnd:
                 self._attach(frame, now)
             case Ack() if self._cursor is not None:
                 self._acknowledge(frame, now)
-            case Fetch() if self._cursor is not None:
+            case Fetch() if self._cursor is not None or frame.stream is not None:
+                if frame.stream not in (None, self.consumer):
+                    raise ProtocolError(
+                        "fetch", f"{self.consumer} asked for the stream of {frame.stream}"
+                    )
                 if len(self._fetches) >= MAX_FETCHES:
                     raise ProtocolError(
                         "fetch",
@@ -70,12 +79,14 @@ class ProducerEnd:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a consumer")
 
     def pull(self, out: Outgoing, now: Now) -> bool:
-        if self._cursor is None:
+        if self._cursor is None and not self._fetches:
             return False
         # They take turns: neither a live backlog nor fetches without end may starve the other.
         self._fetched_last = bool(self._fetches) and not self._fetched_last
         if self._fetched_last:
             self._answer(self._fetches.popleft(), out)
+        if self._cursor is None:
+            return bool(self._fetches)
         more = self._read(self._cursor, out)
         if not more:
             self._stream.log.wait(self._connection.wake)
@@ -90,8 +101,8 @@ class ProducerEnd:
 
     @property
     def settled(self) -> bool:
-        """Whether it has attached."""
-        return self._cursor is not None
+        """Whether it has attached, or asked for its own stream."""
+        return self._cursor is not None or self._recalls
 
     @property
     def drained(self) -> bool:
@@ -163,6 +174,10 @@ class ProducerEnd:
         self._node.consumer_expired(self.consumer, answer)
 
     def _answer(self, fetch: Fetch, out: Outgoing) -> None:
+        if fetch.stream is not None:
+            self._recalls = True
+            self._recall(fetch, out)
+            return
         view, answer = self._stream.answer(fetch.claim)
         part = Outgoing(min(fetch.budget, FETCH_BYTES))
         if not isinstance(answer, Resume) or not part.budget:
@@ -176,6 +191,20 @@ class ProducerEnd:
             index, _ = read(cursor, log, index, self._choose, part)
             cursor.settle(part)
             self._catch_ups.reads_to(reader, cursor.position, index)
+        out.frame(Fetched(fetch.id, view, short(answer), part.frames))
+        out.extend(part)
+
+    def _recall(self, fetch: Fetch, out: Outgoing) -> None:
+        """What this node's replica holds of the consumer's own stream."""
+        replica = self._node.replicas.get(self.consumer)
+        part = Outgoing(min(fetch.budget, FETCH_BYTES))
+        view = replica.unbroken if replica is not None else NOTHING
+        answer = resolve(fetch.claim, view)
+        if replica is not None and part.budget and isinstance(answer, Resume):
+            cursor = Cursor(self.consumer, Position(view.epoch, answer.offset))
+            index = replica.log.locate(cursor.position)
+            assert index is not None, "what is unbroken is in the log"
+            read(cursor, replica.log, index, lambda entry: entry, part)
         out.frame(Fetched(fetch.id, view, short(answer), part.frames))
         out.extend(part)
 

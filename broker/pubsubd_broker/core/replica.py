@@ -11,7 +11,7 @@ from pubsubd_protocol.attach import Claim, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import Position, StreamView
 
 
 class Replica:
@@ -60,6 +60,17 @@ class Replica:
     def registration(self) -> Position:
         """What this node presents when it attaches: it holds everything before this."""
         return self.log.front
+
+    @property
+    def unbroken(self) -> StreamView:
+        """What of the newest run of offsets stands here without a hole. Cost: a look at each item."""
+        log, newest = self.log, self.log.newest
+        oldest = newest.first
+        for index in range(max(newest.begin, log.begin), log.end):
+            item = log[index]
+            if isinstance(item, Skip):
+                oldest = item.next
+        return StreamView(newest.epoch, newest.lineage, oldest, newest.next)
 
     def attached(self, attached: Attached) -> None:
         """The producer's answer to the registration: go on, or a gap at this place."""

@@ -167,7 +167,7 @@ by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
     ),
     "Attach": st.builds(frames.Attach, claims),
     "Attached": st.builds(frames.Attached, views, answers, st.none() | unsigned, named_positions),
-    "Fetch": st.builds(frames.Fetch, unsigned, claims, unsigned),
+    "Fetch": st.builds(frames.Fetch, unsigned, claims, unsigned, st.none() | node_names),
     "Fetched": st.builds(frames.Fetched, unsigned, views, answers, unsigned),
     "Heartbeat": st.builds(frames.Heartbeat, st.none() | unsigned),
     "Query": st.builds(frames.Query, st.text(max_size=64), st.none() | _details),

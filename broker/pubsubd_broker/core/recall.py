@@ -1,0 +1,178 @@
+"""A producer that has lost its memory asks its peers what they still hold of its own stream, before it serves anybody.
+
+Every peer that it is to dial is asked how far its replica reaches. When all have answered, or time is over, the stream
+goes on with the longest one, under a new epoch whose lineage ends where that does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pubsubd_broker.core.config import FETCH_BYTES, Now
+from pubsubd_broker.core.journal.checkpoint import Checkpoint
+from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_protocol.attach import At, Earliest, Resume
+from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry, open_entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Fetch, Fetched, Frame, Heartbeat
+from pubsubd_protocol.positions import Position, StreamView
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.connection import Connection
+    from pubsubd_broker.core.dialling import Target
+    from pubsubd_broker.core.node import Node
+
+
+class Recall:
+    """As long as it lasts, the node greets nobody. `until_ns`: when it goes on with what it has."""
+
+    def __init__(self, node: Node, until_ns: int) -> None:
+        self._node = node
+        self._until_ns = until_ns
+        self._ends: dict[Target, RecallEnd] = {}
+        self._silent: set[Target] = set()
+        """Those that have nothing, and said so."""
+        self._source: RecallEnd | None = None
+
+    def has_nothing(self, target: Target) -> None:
+        """The peer there is in the same state, or is this node itself."""
+        self._silent.add(target)
+
+    def joins(self, end: RecallEnd) -> None:
+        self._ends[end.target] = end
+
+    def leaves(self, end: RecallEnd) -> None:
+        """Its connection is gone: if it was being read from, another one is."""
+        if self._ends.get(end.target) is end:
+            del self._ends[end.target]
+        if self._source is end:
+            self._source = None
+
+    def tick(self, now: Now) -> None:
+        """Goes on if everybody has answered, or if it has been waiting for long enough."""
+        targets = [target for target in self._node.targets if not target.is_self]
+        answered = all(
+            target in self._silent or (target in self._ends and self._ends[target].view is not None)
+            for target in targets
+        )
+        over = now.mono_ns >= self._until_ns
+        if self._source is None and (answered or over):
+            held = [end for end in self._ends.values() if end.view is not None and end.view.next]
+            if held:
+                self._source = max(held, key=lambda end: _reach(end, held))
+                self._source.read()
+            else:
+                self._node.recalled(None, now)
+        elif over and now.mono_ns >= 2 * self._until_ns - self._node.started_ns:
+            # Whoever is read from is too slow: better none than never.
+            self._node.recalled(None, now)
+
+    def complete(self, end: RecallEnd, now: Now) -> None:
+        """All that `end` held has come."""
+        assert end.view is not None
+        view = end.view
+        state = Checkpoint(self._node.name, view.epoch, view.lineage, view.oldest, {}, {}, {})
+        sequences = [open_entry(entry).sequence for entry in end.entries]
+        self._node.recalled(Recovered(state, view.next, end.entries, sequences), now)
+
+    @property
+    def ends(self) -> list[RecallEnd]:
+        return list(self._ends.values())
+
+
+class RecallEnd:
+    """The consumer's end of a link to a peer, before this node pulls that peer's stream."""
+
+    role = "recall"
+    settled = True
+
+    def __init__(self, node: Node, connection: Connection, target: Target, recall: Recall) -> None:
+        self.target = target
+        self.view: StreamView | None = None
+        """What the peer holds of this node's stream without a hole."""
+        self.entries: list[Entry] = []
+        self.longest_frame = node.config.max_frame + MAX_ENTRY_OVERHEAD
+        self._node = node
+        self._connection = connection
+        self._recall = recall
+        self._left = 0
+        self._id = 0
+        recall.joins(self)
+        connection.send(Fetch(self._id, Earliest(), 0, node.name))
+
+    def read(self) -> None:
+        """Asks for what comes next of it."""
+        assert self.view is not None
+        following = self.entries[-1].next if self.entries else self.view.oldest
+        self._id += 1
+        at = At(Position(self.view.epoch, following))
+        self._connection.send(Fetch(self._id, at, FETCH_BYTES, self._node.name))
+
+    def received(self, frame: Frame, now: Now) -> None:
+        match frame:
+            case Fetched(id=number) if number == self._id and not self._left:
+                self._fetched(frame, now)
+            case Entry() if self._left and self.view is not None:
+                self._take(frame, self.view, now)
+            case Heartbeat():
+                pass
+            case _:
+                name = type(frame).__name__
+                raise ProtocolError("unexpected_frame", f"{name} from a peer that is asked")
+
+    def pull(self, out: Outgoing, now: Now) -> bool:
+        return False
+
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat()
+
+    def tick(self, now: Now) -> None:
+        """Nothing here waits for time."""
+
+    def lost(self, now: Now) -> None:
+        self._recall.leaves(self)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _fetched(self, fetched: Fetched, now: Now) -> None:
+        if self.view is None:
+            self.view = fetched.view
+            self._recall.tick(now)
+        elif not isinstance(fetched.answer, Resume):
+            raise ProtocolError("fetch", f"{fetched.answer} of what was held a moment ago")
+        else:
+            self._left = fetched.count
+            self._go_on(self.view, now)
+
+    def _take(self, entry: Entry, view: StreamView, now: Now) -> None:
+        following = self.entries[-1].next if self.entries else view.oldest
+        reach = view.reach(entry.epoch)
+        whole = entry.count == entry.next - entry.first
+        if (entry.node, entry.first) != (self._node.name, following) or not whole:
+            raise ProtocolError("offset", f"{entry.first} of {entry.node}, {following} comes next")
+        if reach is None or entry.next > reach:
+            raise ProtocolError("epoch", f"{entry.next} in {entry.epoch.hex()}, beyond what it has")
+        self.entries.append(entry)
+        self._left -= 1
+        self._go_on(view, now)
+
+    def _go_on(self, view: StreamView, now: Now) -> None:
+        if self._left:
+            return
+        if (self.entries[-1].next if self.entries else view.oldest) >= view.next:
+            self._recall.complete(self, now)
+        else:
+            self.read()
+
+
+def _reach(end: RecallEnd, others: list[RecallEnd]) -> tuple[int, int, int]:
+    """Orders what peers hold: the later history first, then who comes further, then who has more."""
+    view = end.view
+    assert view is not None
+    continues = sum(
+        other.view is not None and any(other.view.epoch == epoch for epoch, _ in view.lineage)
+        for other in others
+    )
+    return continues, view.next, -view.oldest

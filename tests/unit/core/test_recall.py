@@ -1,0 +1,135 @@
+"""A producer without a memory begins with what its peers still hold of its stream. Through whole nodes."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
+
+from pubsubd_protocol.attach import Earliest
+from pubsubd_protocol.frames import Fetch, Receipt
+
+
+def mesh(*names: str, **options: object) -> Net:
+    """Everybody reads from everybody, and asks after a restart."""
+    net = Net()
+    for name in names:
+        peers = [peer for peer in names if peer != name]
+        net.start(name, peers=peers, recover_from_peers=True, **options)
+    net.advance(5)
+    return net
+
+
+def test_a_first_start_asks_and_finds_nothing() -> None:
+    net = mesh("a", "b")
+    assert all(node.recall is None for node in net.nodes.values())
+    assert net.said("a", "stream.recalled") == [{"epoch": None, "oldest": 0, "next": 0}]
+    assert net.linked("a", "b")
+    assert net.linked("b", "a")
+
+
+def test_a_restarted_producer_goes_on_with_what_its_peer_holds_and_expires_nobody() -> None:
+    net = mesh("a", "b")
+    on_b = Subscriber(net, "b")
+    first = net.nodes["a"].life
+    publisher = Publisher(net, "a")
+    publisher.fill(5)
+    net.restart("a")
+    net.advance(20)
+    assert net.nodes["a"].stream.view.lineage == ((first, 5),)
+    Publisher(net, "a").fill(2)
+    net.advance(1)
+    assert on_b.of_node("a") == [*range(7)]
+    # What a publisher repeats that was not answered has its place already.
+    again = Publisher(net, "a", life=publisher.life)
+    assert again.batch(5, retry=True) == Receipt(5, first, 4)
+
+
+def test_the_one_that_reaches_furthest_is_taken_and_one_that_had_more_is_told_so() -> None:
+    net = mesh("a", "b", "c")
+    publisher = Publisher(net, "a")
+    publisher.fill(5)
+    net.advance(1)
+    net.part("a", "b")
+    publisher.fill(5)
+    net.advance(1)
+    on_c = Subscriber(net, "c", positions={"a": net.nodes["c"].replicas["a"].registration})
+    on_b = Subscriber(net, "b", positions={"a": net.nodes["b"].replicas["a"].registration})
+    net.heal("a", "b")
+    net.part("a", "c")
+    net.restart("a")
+    net.advance(20)
+    # Of b: it held 5, while c, with 10, could not be reached.
+    assert net.nodes["a"].stream.next == 5
+    Publisher(net, "a").fill(7)
+    net.heal("a", "c")
+    net.advance(20)
+    assert on_c.of_node("a") == ["ahead"]
+    assert on_b.of_node("a") == [*range(5, 12)]
+
+
+def test_what_was_for_somebody_else_leaves_a_hole_and_only_what_follows_is_taken() -> None:
+    net = mesh("a", "b", "c")
+    publisher = Publisher(net, "a")
+    publisher.fill(3)
+    publisher.publish(to="c")
+    publisher.fill(3)
+    net.advance(1)
+    net.stop("c")
+    net.restart("a")
+    net.advance(30)
+    assert (net.nodes["a"].stream.view.oldest, net.nodes["a"].stream.next) == (4, 7)
+
+
+def test_more_than_one_answer_holds_is_asked_for_again_and_again() -> None:
+    net = mesh("a", "b")
+    publisher = Publisher(net, "a")
+    publisher.fill(100, bytes(20_000))
+    net.advance(1)
+    net.restart("a")
+    net.advance(20)
+    assert net.nodes["a"].stream.view.oldest == 0
+    assert net.nodes["a"].stream.next == 100
+
+
+def test_nobody_is_served_before_all_have_answered_or_time_is_over() -> None:
+    net = mesh("a", "b", "c")
+    Publisher(net, "a").fill(3)
+    net.advance(1)
+    net.stop("c")
+    net.restart("a")
+    net.advance(1)
+    assert net.nodes["a"].not_ready()[0] == "asking peers for its own stream"
+    client = RawClient(net, "a", "publisher")
+    assert client.refusal == "recovering"
+    net.advance(20)
+    assert net.nodes["a"].stream.next == 3
+    assert RawClient(net, "a", "publisher").refusal is None
+
+
+def test_the_peer_that_is_being_read_may_go_away() -> None:
+    net = mesh("a", "b", "c")
+    Publisher(net, "a").fill(100, bytes(20_000))
+    net.advance(1)
+    net.mute.add("b")
+    net.stop("b")
+    net.restart("a")
+    net.advance(30)
+    assert net.nodes["a"].stream.next == 100
+
+
+def test_a_stream_of_somebody_else_is_not_given_away() -> None:
+    net = mesh("a", "b")
+    Publisher(net, "a").fill(3)
+    net.advance(1)
+    stranger = RawClient(net, "b", "peer", peer="x")
+    stranger.send(Fetch(0, Earliest(), 1000, "a"))
+    assert "asked for the stream of a" in str(net.said("b", "protocol.violated"))
+
+
+@pytest.mark.parametrize("peers", [[], ["a"]])
+def test_one_without_peers_begins_at_once(peers: list[str]) -> None:
+    net = Net()
+    net.start("a", peers=peers, recover_from_peers=True)
+    net.advance(20)
+    assert net.nodes["a"].recall is None
+    assert Publisher(net, "a").last is not None

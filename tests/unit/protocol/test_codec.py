@@ -116,6 +116,7 @@ OPTIONAL = {
     "Subscribe": 1,
     "Ack": 2,
     "Attached": 1,
+    "Fetch": 1,
     "Heartbeat": 1,
     "Query": 1,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,9 @@ from bench.workloads import Kind, Workload
 
 OURS: Final = "pubsubd"
 """What ratios are against, where nothing else is said."""
+
+NOT_DURABLE: Final = "pubsubd-receipts"
+"""With what the same with a journal is compared."""
 
 _ALL: Final[frozenset[Kind]] = frozenset({"throughput", "catchup", "pause", "latency", "memory"})
 _RETAINING: Final = _ALL - {"pause"}
@@ -40,6 +44,8 @@ class Contestant:
     """Whether a publisher can wait for a receipt."""
     guaranteed_only: bool = False
     """A second mode: measured where messages are streamed, and nowhere else."""
+    durable: bool = False
+    """Keeps what it accepts on disk: measured where that is, and nowhere else."""
     filters: bool = True
     """Whether a session gets only the topics it asked for; without that none of them is ever idle."""
     needs: tuple[str, ...] = ()
@@ -63,11 +69,31 @@ class Contestant:
     def does(self, workload: Workload) -> bool:
         if workload.kind not in self.kinds:
             return False
+        if workload.group == "durability" or self.durable:
+            durable = self.durable or self.name == NOT_DURABLE
+            return durable and workload.group == "durability"
         if workload.waiting:
             return self.confirms and not self.guaranteed_only
         if self.guaranteed_only:
             return workload.group == "throughput"
         return self.filters or workload.group != "idle sessions"
+
+
+def _journaled(fsync: str) -> Contestant:
+    about = {
+        "off": "its brokers with a journal that is written and never synced",
+        "interval": "its brokers with a journal that is synced every 50 ms",
+        "always": "its brokers with a journal that is synced before anybody is told of anything",
+    }[fsync]
+    return Contestant(
+        name=f"pubsubd-{fsync}",
+        about=f"pubsubd-receipts, {about}",
+        client="pubsubd",
+        servers=partial(PubsubdServers, fsync=fsync),
+        mode="receipts",
+        against=NOT_DURABLE,
+        durable=True,
+    )
 
 
 _NATS: Final = ("nats-server", nats_server)
@@ -134,6 +160,29 @@ CONTESTANTS: Final = (
         guaranteed_only=True,
         needs=("nats",),
         binary=_NATS,
+    ),
+    _journaled("off"),
+    _journaled("interval"),
+    _journaled("always"),
+    Contestant(
+        name="jetstream-always",
+        about="jetstream with its stream in files and `sync_interval: always`",
+        client="jetstream",
+        servers=partial(NatsServers, jetstream=True, durable=True),
+        against="pubsubd-always",
+        durable=True,
+        needs=("nats",),
+        binary=_NATS,
+    ),
+    Contestant(
+        name="redis-always",
+        about="redis-streams with `appendonly yes` and `appendfsync always`",
+        client="redis_streams",
+        servers=partial(RedisServers, durable=True),
+        against="pubsubd-always",
+        durable=True,
+        needs=("redis", "hiredis"),
+        binary=_REDIS,
     ),
     Contestant(
         name="redis-streams",

@@ -18,6 +18,7 @@ GROUPS: Final[dict[Group, str]] = {
     "latency": "One-way latency at 1,000 messages/s",
     "catch-up": "Catching up: a full ring of 400,000 messages read back",
     "idle sessions": "Beside 1,000 idle sessions",
+    "durability": "Kept on disk",
 }
 """Those in which contestants are compared by a headline figure, and what they are called."""
 

@@ -11,7 +11,14 @@ MIB: Final = 1024 * KIB
 Kind = Literal["throughput", "catchup", "pause", "latency", "memory"]
 
 Group = Literal[
-    "throughput", "fan-out", "receipts", "latency", "catch-up", "idle sessions", "memory"
+    "throughput",
+    "fan-out",
+    "receipts",
+    "latency",
+    "catch-up",
+    "idle sessions",
+    "durability",
+    "memory",
 ]
 """Workloads that share a table and a plot of the report."""
 
@@ -127,6 +134,19 @@ WORKLOADS: Final = (
         group="catch-up",
         kind="pause",
         fill_messages=400_000,
+    ),
+    Workload(
+        name="durable",
+        title="one publisher that streams",
+        group="durability",
+        most_messages=500_000,
+    ),
+    Workload(
+        name="durable-50",
+        title="50 publishers that each wait",
+        group="durability",
+        waiting=50,
+        most_messages=100_000,
     ),
     Workload(
         name="memory",

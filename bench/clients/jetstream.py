@@ -17,14 +17,12 @@ UNCONFIRMED = 4000
 
 TIMEOUT_S = 60
 
-STORAGE = StorageType.MEMORY
-
 
 def stream_of(prefix: str, workload: Workload) -> StreamConfig:
     return StreamConfig(
         name=prefix,
         subjects=[f"{prefix}.>"],
-        storage=STORAGE,
+        storage=StorageType.FILE if workload.group == "durability" else StorageType.MEMORY,
         max_bytes=workload.keep_bytes or -1,
         discard=DiscardPolicy.OLD,
     )

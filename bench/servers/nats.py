@@ -6,6 +6,7 @@ import json
 import shutil
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from bench.processes import answers, free_port
 from bench.servers.base import Servers
@@ -22,17 +23,26 @@ def nats_server() -> str | None:
 
 
 class NatsServers(Servers):
-    def __init__(self, folder: Path, workload: Workload, *, jetstream: bool = False) -> None:
+    def __init__(
+        self, folder: Path, workload: Workload, *, jetstream: bool = False, durable: bool = False
+    ) -> None:
         super().__init__(folder, workload)
         self._port = free_port()
         self._jetstream = jetstream
+        self._durable = durable
 
     def start(self) -> None:
         binary = nats_server()
         assert binary is not None
-        settings = {"host": "127.0.0.1", "port": self._port, "max_pending": NATS_PENDING_BYTES}
+        settings: dict[str, Any] = {
+            "host": "127.0.0.1",
+            "port": self._port,
+            "max_pending": NATS_PENDING_BYTES,
+        }
         if self._jetstream:
             settings["jetstream"] = {"store_dir": str(self.folder / "jetstream")}
+            if self._durable:
+                settings["jetstream"]["sync_interval"] = "always"
         # The server's own format takes JSON as well.
         file = self.folder / "nats.conf"
         file.write_text(json.dumps(settings))

@@ -29,8 +29,9 @@ def settings_of(workload: Workload) -> dict[str, str]:
 class PubsubdServers(Servers):
     """Everything that is not in `settings_of` is as `pubsubd start` has it, each on free ports."""
 
-    def __init__(self, folder: Path, workload: Workload) -> None:
+    def __init__(self, folder: Path, workload: Workload, *, fsync: str | None = None) -> None:
         super().__init__(folder, workload)
+        self._fsync = fsync
         self._ports = {"a": free_port(), "b": free_port()}
 
     def start(self) -> None:
@@ -72,6 +73,8 @@ class PubsubdServers(Servers):
             "log-format": "json",
             **settings_of(self.workload),
         }
+        if self._fsync is not None:
+            options |= {"journal": str(self.folder / f"{node}.journal"), "fsync": self._fsync}
         flags = [each for name, value in options.items() for each in (f"--{name}", value)]
         broker = self.run(f"broker-{node}", [sys.executable, "-m", "pubsubd_cli", "start", *flags])
         self._wait_log(broker, "broker.started")

@@ -1,4 +1,4 @@
-"""One Redis server that keeps nothing on disk."""
+"""One Redis server, that keeps nothing on disk, or everything before it answers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def redis_server() -> str | None:
 class RedisServers(Servers):
     """Defaults, but for persistence, which is off, and for the limit at which a slow subscriber is cut off."""
 
-    def __init__(self, folder: Path, workload: Workload) -> None:
+    def __init__(self, folder: Path, workload: Workload, *, durable: bool = False) -> None:
         super().__init__(folder, workload)
+        self._durable = durable
         self._port = free_port()
 
     def start(self) -> None:
@@ -29,7 +30,8 @@ class RedisServers(Servers):
             [
                 binary,
                 *("--bind", "127.0.0.1", "--port", str(self._port), "--dir", str(self.folder)),
-                *("--save", "", "--appendonly", "no"),
+                *("--save", "", "--appendonly", "yes" if self._durable else "no"),
+                *("--appendfsync", "always"),
                 *("--client-output-buffer-limit", "pubsub", "0", "0", "0"),
             ],
         )

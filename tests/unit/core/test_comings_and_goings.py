@@ -51,7 +51,7 @@ def test_consumers_that_come_and_go_leave_nothing_behind() -> None:
     assert largest < 10_000
     assert node.registry.removed == COMERS - (COMERS - 1) % AT_ONCE
     assert keeper.journal.segments == 1
-    assert not node.registry.moved
+    assert len(node.registry.moved or ()) < AT_ONCE
 
 
 def test_names_that_come_and_go_leave_nothing_behind() -> None:

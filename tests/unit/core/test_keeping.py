@@ -220,6 +220,30 @@ def test_nobody_is_held_where_nothing_is_written_before_the_end() -> None:
     assert keeper(net).take(net.now, last=True) is None
 
 
+@pytest.mark.parametrize("pace_ns", [0, SECOND_NS])
+def test_what_waits_for_the_disk_does_not_overrun_a_reader_that_has_everything(
+    pace_ns: int,
+) -> None:
+    net = kept(ring_messages=10, pace_ns=pace_ns)
+    here, there = Subscriber(net, "a"), Subscriber(net, "b")
+    publisher = Publisher(net, "a")
+    send(publisher, *range(1, 26))
+    net.write("a")
+    assert len(answers(publisher)) == 25
+    assert here.of_node("a") == list(range(25))
+    assert there.of_node("a") == list(range(25))
+
+
+def test_what_waits_for_the_disk_fits_into_the_ring_by_its_bytes_too() -> None:
+    net = kept(ring_bytes=100_000)
+    here, publisher = Subscriber(net, "a"), Publisher(net, "a")
+    send(publisher, *range(1, 31), payload=bytes(10_000))
+    send(publisher, 31, payload=bytes(99_000))
+    net.write("a")
+    assert answers(publisher) == [(sequence, sequence - 1) for sequence in range(1, 32)]
+    assert here.of_node("a") == list(range(31))
+
+
 # When it can't be written.
 
 

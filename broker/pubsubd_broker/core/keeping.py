@@ -62,10 +62,14 @@ class Keeper:
         # All that waits for the disk comes into the ring at once: it has to fit, or it would overrun every reader.
         fits = log.fits(log.reserved_messages + entry.count, log.reserved_bytes + entry.size)
         if self.journal.full or not fits:
-            self._waiting[appender] = None
+            self.hold(appender)
             return False
         self._waiting.pop(appender, None)
         return True
+
+    def hold(self, appender: Appender) -> None:
+        """It is asked to retry when what is under way is done."""
+        self._waiting[appender] = None
 
     def keeps(self, entry: Entry, sequence: int) -> bool:
         """Takes an entry that has its place. Whether it is there for everybody at once."""

@@ -176,6 +176,20 @@ def test_answers_come_in_the_order_of_their_batches_also_where_some_are_known_at
     assert answers(publisher)[5:] == [(5, "invalid_topic")]
 
 
+def test_no_more_answers_are_kept_behind_a_slow_disk_than_a_publisher_may_wait_for() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, *range(1, PUBLISH_WINDOW))
+    assert publisher.connection.wants_more
+    bad = range(PUBLISH_WINDOW, 3 * PUBLISH_WINDOW)
+    send(publisher, *bad, topic="no topic")
+    assert not publisher.connection.wants_more
+    net.write("a")
+    places = [(sequence, sequence - 1) for sequence in range(1, PUBLISH_WINDOW)]
+    assert answers(publisher) == places + [(sequence, "invalid_topic") for sequence in bad]
+    assert publisher.connection.wants_more
+
+
 def test_a_node_that_stops_waits_for_its_disk() -> None:
     net = kept()
     send(Publisher(net, "a"), 1)

@@ -53,7 +53,8 @@ class Publisher:
         """
         outcome = self._outcomes.get(sequence)
         if outcome is not None:
-            return outcome
+            # Once it is settled nobody is to wait there for it.
+            return (outcome.outcome or outcome) if isinstance(outcome, Pending) else outcome
         if sequence <= self.last or (retry and self.forgotten):
             detail = (
                 f"the outcome of batch {sequence} is no longer remembered (the last {self._window} are): "

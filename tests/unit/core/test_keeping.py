@@ -190,6 +190,15 @@ def test_no_more_answers_are_kept_behind_a_slow_disk_than_a_publisher_may_wait_f
     assert publisher.connection.wants_more
 
 
+def test_an_answer_that_is_known_keeps_nobody_who_asks_for_it_again() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    net.write("a")
+    record = net.nodes["a"].publishers.connect(publisher.life, same_life=True)
+    assert record.recall(1, retry=True) == Receipt(1, net.nodes["a"].life, 0)
+
+
 def test_a_node_that_stops_waits_for_its_disk() -> None:
     net = kept()
     send(Publisher(net, "a"), 1)

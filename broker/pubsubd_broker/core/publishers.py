@@ -125,7 +125,7 @@ class Publishers:
             self._restored(entry.publisher).remember(sequence, receipt)
 
     def _restored(self, publisher_id: bytes) -> Publisher:
-        publisher = self._away.pop(publisher_id, None) or Publisher(self._window)
+        publisher = self._away.pop(publisher_id, None) or Publisher(self._window, elsewhere=True)
         self._away[publisher_id] = publisher
         if len(self._away) > self._limit:
             self._away.popitem(last=False)

@@ -416,6 +416,22 @@ def test_of_a_publisher_whose_messages_are_gone_from_the_ring_the_last_number_is
     assert answers(again) == [(1, "unknown")]
 
 
+def test_a_retry_that_is_refused_now_may_have_been_accepted_by_the_life_before() -> None:
+    net = kept(Fsync.INTERVAL)
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    net.write("a")
+    # Readers see it, and the disk never does.
+    send(publisher, 2, to="b")
+    assert answers(publisher) == [(1, 0), (2, 1)]
+    spoke_to = net.nodes["a"].life
+    net.stop("b")
+    net.restart("a")
+    again = Publisher(net, "a", life=publisher.life, spoke_to=spoke_to)
+    send(again, 2, to="b", retry=True)
+    assert answers(again) == [(2, "unknown")]
+
+
 # What readers saw of what is lost.
 
 

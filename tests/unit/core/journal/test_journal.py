@@ -317,7 +317,7 @@ def test_the_newest_segment_stays_though_the_ring_holds_nothing_of_it() -> None:
 
 def test_a_segment_is_removed_only_after_the_next_one_has_come() -> None:
     life = Life(segment_bytes=1)
-    works = []
+    works: list[Work] = []
     while life.journal.segments == 1 and not (works and len(works[-1].steps) > 1):
         life.append()
         works.append(life.write(oldest=life.next))

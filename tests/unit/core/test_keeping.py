@@ -227,6 +227,7 @@ def test_so_much_may_wait_for_the_disk_and_who_brings_more_goes_on_when_it_is_wr
     assert MAX_BACKLOG_BYTES <= keeper(net).journal.backlog_bytes < MAX_BACKLOG_BYTES + 2 * MIB
     assert len(net.nodes["a"].stream.log._items) <= MAX_BACKLOG_BYTES / MIB
     gone.cut()
+    assert list(keeper(net)._waiting) == [one.connection, other.connection]
     net.write("a")
     assert len(answers(one)) == 10
     assert len(answers(other)) == 1

@@ -166,3 +166,5 @@ def test_a_session_that_moved_takes_the_place_of_the_former_one_until_it_is_gone
     apply_session(state, encode_session(name, None))
     before.sessions.pop(name, None)
     assert state == before
+    apply_session(state, encode_session(name, None))
+    assert state == before

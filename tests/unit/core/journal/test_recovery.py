@@ -327,14 +327,26 @@ def test_a_segment_that_begins_inside_an_entry_does_not_follow_on_what_is_before
         holds(entry(4)),
         holds(entry(2)),
         holds(entry(3, node="b")),
+        holds(entry(3, epoch=E4)),
         b"".join(record(Kind.ENTRY, b"short")),
         b"".join(record(Kind.ENTRY, SEQUENCE.pack(1), b"no frame of an entry")),
         b"".join(record(Kind.CURSOR, b"\x90")),
         b"".join(record(Kind.SESSION, b"\xc1")),
         begins(3)[len(FIRST_BYTES) :],
-        bytes(4) and run(3, 4)[:1] + b"\0" + run(3, 4)[2:],
+        b"flip" + run(3, 4)[4:],
     ],
-    ids=["hole", "again", "other node", "short", "no entry", "cursor", "session", "head", "flip"],
+    ids=[
+        "hole",
+        "again",
+        "other node",
+        "other life",
+        "short",
+        "no entry",
+        "cursor",
+        "session",
+        "head",
+        "flip",
+    ],
 )
 def test_a_record_that_can_not_stand_there_ends_the_segment(wrong: bytes) -> None:
     recovered = found(begins(0) + run(0, 3) + wrong + run(3, 4) + cursor("b", 1))

@@ -607,6 +607,7 @@ def test_a_named_session_goes_on_in_every_stream_where_it_acknowledged_last() ->
     publish(net, 5)
     own = Publisher(net, "b")
     send(own, 1, 2, 3)
+    net.advance(1)
     net.write("b")
     subscriber.acknowledge("a", Position(net.nodes["a"].life, 2))
     subscriber.acknowledge("b", Position(net.nodes["b"].life, 1))
@@ -624,6 +625,36 @@ def test_a_named_session_goes_on_in_every_stream_where_it_acknowledged_last() ->
     net.advance(2)
     assert back.of_node("b") == [1, 2]
     assert back.of_node("a") == [2, 3, 4]
+
+
+def test_named_sessions_of_a_peer_are_remembered_for_it_over_lives_of_both() -> None:
+    net = kept()
+    subscriber = Subscriber(net, "b", session="projector")
+    publish(net, 5)
+    subscriber.acknowledge("a", Position(net.nodes["a"].life, 2))
+    net.advance(1)
+    net.write("a")
+    net.stop("b")
+    net.restart("a")
+    net.restart("a")
+    net.start("b", peers=["a"])
+    net.advance(1)
+    back = Subscriber(net, "b", session="projector")
+    assert back.resumed
+    assert back.of_node("a") == [2, 3, 4]
+
+
+def test_lives_in_which_nothing_happens_leave_no_segments_behind() -> None:
+    net = kept()
+    publish(net, 1)
+    for _ in range(MAX_LINEAGE):
+        net.restart("a")
+        assert len(net._disks["a"].segments) == 2
+    assert held(net, "a") == [0]
+    for _ in range(MAX_LINEAGE + 3):
+        publish(net, 1)
+        net.restart("a")
+    assert len(net._disks["a"].segments) == MAX_LINEAGE + 1
 
 
 def test_a_named_session_of_which_nothing_was_acknowledged_begins_where_it_began() -> None:

@@ -93,6 +93,7 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
         found.damage = damage
         _clamp(found)
         _forget_unreachable(found)
+        _pass_over_empty(found)
     return found
 
 
@@ -187,3 +188,14 @@ def _forget_unreachable(found: Recovered) -> None:
     while unreachable < len(found.entries) and found.entries[unreachable].epoch not in reached:
         unreachable += 1
     del found.entries[:unreachable], found.sequences[:unreachable]
+
+
+def _pass_over_empty(found: Recovered) -> None:
+    """A segment that holds nothing of what is left is not needed: lives without a message would fill the disk."""
+    reached = found.first
+    holding = []
+    for number, end in found.segments:
+        if end > reached:
+            holding.append((number, end))
+            reached = end
+    found.segments = holding

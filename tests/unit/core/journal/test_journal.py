@@ -240,7 +240,7 @@ def test_a_life_begins_with_a_segment_that_says_what_it_is(fsync: Fsync) -> None
     assert steps(second.begun) == ["create 2"]
     third = again(first.disk)
     assert third.lineage == ((E2, 4), (E1, 4))
-    assert third.segments == [(1, 4), (2, 4)]
+    assert third.segments == [(1, 4)]
     assert second.journal.durable == 4
 
 
@@ -254,7 +254,7 @@ def test_a_full_segment_is_followed_by_one_that_begins_where_it_ends() -> None:
     assert len(life.disk.segments[1]) >= 1000
     assert steps(work) == ["append 1", "create 2"]
     ends = life.next
-    assert again(life.disk).segments == [(1, ends), (2, ends)]
+    assert again(life.disk).segments == [(1, ends)]
     life.append()
     assert steps(life.write()) == ["append 2"]
     assert again(life.disk).segments == [(1, ends), (2, ends + 1)]
@@ -328,6 +328,8 @@ def test_a_segment_is_removed_only_after_the_next_one_has_come() -> None:
 def test_segments_of_earlier_lives_are_removed_too() -> None:
     first = Life(segment_bytes=1)
     first.fill(3)
+    first.append()
+    first.write()
     second = Life(first.disk, E2)
     second.append()
     assert steps(second.write(oldest=second.next)) == [
@@ -341,7 +343,9 @@ def test_segments_of_earlier_lives_are_removed_too() -> None:
 
 def test_what_can_not_be_read_is_removed_at_the_beginning_and_its_number_not_used_again() -> None:
     disk = Disk()
-    Life(disk)
+    first = Life(disk)
+    first.append()
+    first.write()
     disk.segments |= {5: b"garbage", 9: b""}
     life = Life(disk, E2)
     assert steps(life.begun) == ["create 10", "remove 5", "remove 9"]
@@ -353,9 +357,21 @@ def test_what_can_not_be_read_is_removed_at_the_beginning_and_its_number_not_use
 def test_segments_before_a_hole_are_removed_at_the_beginning() -> None:
     first = Life(segment_bytes=1)
     first.fill(4)
+    first.append()
+    first.write()
     del first.disk.segments[2]
     second = Life(first.disk, E2)
     assert steps(second.begun) == ["create 5", "remove 1"]
+
+
+def test_a_segment_without_an_entry_is_removed_when_the_next_life_has_one() -> None:
+    first = Life(segment_bytes=1)
+    first.fill(2)
+    idle = Life(first.disk, E2)
+    assert steps(idle.begun) == ["create 3", "remove 2"]
+    last = Life(first.disk, E3)
+    assert steps(last.begun) == ["create 4", "remove 3"]
+    assert again(last.disk).lineage == ((E3, first.next), (E2, first.next), (E1, first.next))
 
 
 def test_where_nothing_can_be_read_a_life_begins_anew_behind_it() -> None:

@@ -95,7 +95,7 @@ def test_a_journal_of_nothing_but_its_beginning_stands_where_that_says() -> None
     assert offsets(recovered) == []
     assert (recovered.first, recovered.next) == (7, 7)
     assert recovered.lineage == ((E2, 7), (E1, 7))
-    assert recovered.segments == [(1, 7)]
+    assert recovered.segments == []
     assert recovered.damage == []
 
 
@@ -112,7 +112,7 @@ def test_entries_are_taken_byte_for_byte_with_their_publishers_numbers() -> None
 def test_segments_follow_on_one_another() -> None:
     recovered = found(begins(0) + run(0, 3), begins(3), begins(3) + run(3, 5))
     assert offsets(recovered) == [0, 1, 2, 3, 4]
-    assert recovered.segments == [(1, 3), (2, 3), (3, 5)]
+    assert recovered.segments == [(1, 3), (3, 5)]
     assert recovered.damage == []
 
 
@@ -311,7 +311,7 @@ def test_an_abandoned_tail_may_reach_over_several_segments() -> None:
     )
     assert offsets(recovered) == [0, 1, 2, 3]
     assert [e.epoch for e in recovered.entries] == [E1, E1, E2, E2]
-    assert recovered.segments == [(1, 2), (2, 2), (3, 4)]
+    assert recovered.segments == [(1, 2), (3, 4)]
 
 
 def test_a_segment_that_begins_inside_an_entry_does_not_follow_on_what_is_before_it() -> None:
@@ -430,6 +430,7 @@ def test_entries_of_a_life_that_the_lineage_does_not_reach_any_more_are_not_kept
     recovered = found(*segments)
     assert offsets(recovered)[0] == 2
     assert {e.epoch for e in recovered.entries} == {epoch for epoch, _ in recovered.lineage}
+    assert [number for number, _ in recovered.segments] == list(range(2, MAX_LINEAGE + 2))
 
 
 # Whatever the bytes.
@@ -488,7 +489,9 @@ def check(recovered: Recovered | None) -> None:
     for epoch, end in recovered.lineage:
         assert end <= min(JOURNALS.ends[epoch], recovered.next)
     assert all(consumer.cursor <= recovered.next for consumer in recovered.state.consumers.values())
-    assert all(end <= recovered.next for _, end in recovered.segments)
+    ends = [recovered.first, *(end for _, end in recovered.segments)]
+    assert all(one < other for one, other in pairwise(ends))
+    assert ends[-1] == recovered.next
 
 
 def test_the_segments_that_are_damaged_below_are_real_ones() -> None:

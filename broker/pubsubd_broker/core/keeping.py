@@ -64,7 +64,6 @@ class Keeper:
         if self.journal.full or not fits:
             self.hold(appender)
             return False
-        self._waiting.pop(appender, None)
         return True
 
     def hold(self, appender: Appender) -> None:

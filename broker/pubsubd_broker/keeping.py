@@ -63,6 +63,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "pubsubd-journal")
         self._under_way: asyncio.Future[float | None] | None = None
+        self._closing = False
         try:
             self._observe(folder.perform(self._keeper.begin()))
         except OSError as error:
@@ -70,7 +71,7 @@ class Writer:
 
     def go_on(self, now: Now) -> None:
         """Begins what there is to do, unless something is under way."""
-        if self._under_way is not None:
+        if self._under_way is not None or self._closing:
             return
         work = self._keeper.take(now)
         if work is not None:
@@ -79,6 +80,8 @@ class Writer:
 
     async def close(self) -> None:
         """Everything that was accepted is on disk, or it is logged why not; the folder is free."""
+        # What is left goes last, in one piece.
+        self._closing = True
         if self._under_way is not None:
             await asyncio.wait([self._under_way])
         keeper = self._keeper

@@ -121,7 +121,7 @@ PROTOCOL, CORE, BROKER, CLIENT, CLI = RULES
         (PROTOCOL, "def f():\n    import random"),
         (CORE, "from time import monotonic"),
         (CORE, "import os.path"),
-        (CORE, "import structlog"),
+        (CORE, "import h11"),
         (CORE, "import socket as s"),
         (CORE, "from datetime import datetime"),
         (CORE, "if True:\n    from pubsubd_broker import settings"),
@@ -148,6 +148,7 @@ def test_a_planted_breach_is_found(rule: Rule, source: str) -> None:
     ("rule", "source"),
     [
         (PROTOCOL, "import msgpack\nfrom pubsubd_protocol.errors import PubSubError"),
+        (CORE, "import msgpack\nfrom google_crc32c import extend"),
         (CORE, "from collections import deque\nfrom . import ring\nfrom .ring import Ring"),
         (CORE, "from pubsubd_protocol import topics"),
         (BROKER, "import asyncio, h11, structlog\nfrom pubsubd_broker.core import node"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pubsubd_broker.core.config import SECOND_NS, SKIP_DELAY_NS, Now
+from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS, SKIP_DELAY_NS, Now
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.publishers import Answer, Outcome, Pending
 from pubsubd_broker.core.session import Session
@@ -67,7 +67,7 @@ class PublisherEnd:
             self._connection.refuse("journal_failed", self._node.failure)
             return
         came_ns = self._held_ns if self._held_ns is not None else now.mono_ns
-        answer = self._node.publish(frame, self._publisher, self._id, now, self._connection)
+        answer = self._answer(frame, now)
         if answer is None:
             self._held_ns = came_ns
             self._connection.decline()
@@ -97,6 +97,15 @@ class PublisherEnd:
         self._answers.clear()
         self._node.stream.forget(self._connection)
         self._node.publishers.disconnect(self._id)
+
+    def _answer(self, batch: Batch, now: Now) -> Answer | None:
+        """None: it is held."""
+        keeper = self._node.keeper
+        if keeper is not None and len(self._answers) >= PUBLISH_WINDOW:
+            # Behind one that waits for the disk stand as many as it may leave unanswered.
+            keeper.hold(self._connection)
+            return None
+        return self._node.publish(batch, self._publisher, self._id, now, self._connection)
 
     def _settle(self) -> None:
         """Sends what is known, in order."""

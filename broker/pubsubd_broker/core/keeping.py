@@ -52,13 +52,19 @@ class Keeper:
 
     # The stream's side.
 
-    def admits(self, appender: Appender) -> bool:
-        """Whether more may be placed. If not, `appender` is asked to retry."""
-        if self.journal.full:
-            self._waiting[appender] = None
+    def admits(self, appender: Appender, entry: Entry) -> bool:
+        """Whether `entry` may be placed now. If not, `appender` is asked to retry."""
+        log = self._node.stream.log
+        # All that waits for the disk comes into the ring at once: it has to fit, or it would overrun every reader.
+        fits = log.fits(log.reserved_messages + entry.count, log.reserved_bytes + entry.size)
+        if self.journal.full or not fits:
+            self.hold(appender)
             return False
-        self._waiting.pop(appender, None)
         return True
+
+    def hold(self, appender: Appender) -> None:
+        """It is asked to retry when what is under way is done."""
+        self._waiting[appender] = None
 
     def keeps(self, entry: Entry, sequence: int) -> bool:
         """Takes an entry that has its place. Whether it is there for everybody at once."""

@@ -53,7 +53,8 @@ class Publisher:
         """
         outcome = self._outcomes.get(sequence)
         if outcome is not None:
-            return outcome
+            # Once it is settled nobody is to wait there for it.
+            return (outcome.outcome or outcome) if isinstance(outcome, Pending) else outcome
         if sequence <= self.last or (retry and self.forgotten):
             detail = (
                 f"the outcome of batch {sequence} is no longer remembered (the last {self._window} are): "
@@ -124,7 +125,7 @@ class Publishers:
             self._restored(entry.publisher).remember(sequence, receipt)
 
     def _restored(self, publisher_id: bytes) -> Publisher:
-        publisher = self._away.pop(publisher_id, None) or Publisher(self._window)
+        publisher = self._away.pop(publisher_id, None) or Publisher(self._window, elsewhere=True)
         self._away[publisher_id] = publisher
         if len(self._away) > self._limit:
             self._away.popitem(last=False)

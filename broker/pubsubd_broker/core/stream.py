@@ -174,7 +174,7 @@ class Stream:
         if not self.log.fits(entry.count, entry.size):
             return publisher.refuse(batch, *self._too_large(entry))
         keeper = self.keeper
-        if keeper is not None and not keeper.admits(appender):
+        if keeper is not None and not keeper.admits(appender, entry):
             return None
         if not self.pacing.admits(appender, entry, now.mono_ns):
             return None

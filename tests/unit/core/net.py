@@ -5,7 +5,8 @@
     net.run()                      # until nobody has anything more to say
     net.advance(1.5)               # seconds, tick by tick
 
-A pipe can be cut, or made to swallow what goes one way. `Subscriber` checks on its own account that no
+A node that has a disk is kept on it, as far as `write` is called. A pipe can be cut, or made to swallow what goes one
+way. `Subscriber` checks on its own account that no
 offset is missing or comes twice.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
@@ -101,6 +103,7 @@ class Net:
         self._epochs = 0
         self._peers: dict[str, list[str]] = {}
         self._options: dict[str, dict[str, Any]] = {}
+        self._disks: dict[str, Disk] = {}
 
     @property
     def now(self) -> Now:
@@ -115,13 +118,24 @@ class Net:
 
     # Nodes.
 
-    def start(self, name: str, peers: Sequence[str] = (), **options: Any) -> Node:
-        """A node that dials `peers`; options are `Config`'s. It waits for nobody unless it is told to."""
+    def start(
+        self, name: str, peers: Sequence[str] = (), disk: Disk | None = None, **options: Any
+    ) -> Node:
+        """A node that dials `peers`; options are `Config`'s. It waits for nobody unless it is told to.
+
+        `disk`: on which it is kept, in this life and, by `restart`, in those to come.
+        """
         options.setdefault("pace_ns", 0)
         self._peers[name], self._options[name] = list(peers), options
         config = Config(node=options.pop("called", name), **options)
         addresses = [(peer, 1) for peer in peers]
-        node = self.nodes[name] = Node(config, self.new_epoch(), addresses, self.now)
+        kept = None
+        if disk is not None:
+            self._disks[name] = disk
+            kept = disk.kept(config.node)
+        node = self.nodes[name] = Node(config, self.new_epoch(), addresses, self.now, kept)
+        if disk is not None and node.keeper is not None:
+            disk.perform(node.keeper.begin())
         self.notices.setdefault(name, [])
         return node
 
@@ -137,10 +151,20 @@ class Net:
                 pipe.cut(*(end for end in pipe.ends if end not in ours))
 
     def restart(self, name: str, **changes: Any) -> Node:
-        """The same node in a new life, without its past."""
+        """The same node in a new life, without its past but for what is on its disk."""
         if name in self.nodes:
             self.stop(name)
-        return self.start(name, self._peers[name], **(self._options[name] | changes))
+        disk = self._disks.get(name)
+        return self.start(name, self._peers[name], disk, **(self._options[name] | changes))
+
+    def write(self, name: str) -> None:
+        """Does all that the node has to write, and lets everybody know who waited for it."""
+        keeper = self.nodes[name].keeper
+        assert keeper is not None
+        while (work := keeper.take(self.now)) is not None:
+            self._disks[name].perform(work)
+            keeper.done(self.now)
+            self.run()
 
     # Links.
 

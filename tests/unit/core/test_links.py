@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.unit.core.builders import entry, skip
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
@@ -27,7 +29,7 @@ from pubsubd_protocol.frames import (
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 
-def pair(ring: int = 100, **options: int) -> Net:
+def pair(ring: int = 100, **options: Any) -> Net:
     """`b` pulls `a`'s stream."""
     net = Net()
     net.start("a", ring_messages=ring)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.core.builders import E1
 
-from pubsubd_broker.core.publishers import Publishers
+from pubsubd_broker.core.publishers import Answer, Publishers
 from pubsubd_protocol.frames import Receipt, Rejected
 
 ID = b"i" * 16
@@ -15,7 +15,7 @@ def receipt(sequence: int) -> Receipt:
     return Receipt(sequence, E1, 100 + sequence)
 
 
-def code(outcome: Receipt | Rejected | None) -> str | None:
+def code(outcome: Answer | None) -> str | None:
     assert outcome is None or isinstance(outcome, Rejected)
     return outcome.code if outcome is not None else None
 

@@ -41,7 +41,7 @@ def publish(
     batch = batch or batch_of([("t", payload) for payload in payloads], sequence=sequence)
     publisher = by or Publisher(8, forgotten=False)
     outcome = stream.publish(batch, publisher, PUBLISHER, Now(0, 5), Impatient())
-    assert outcome is not None
+    assert isinstance(outcome, (Receipt, Rejected))
     return outcome
 
 

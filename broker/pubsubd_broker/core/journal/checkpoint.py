@@ -19,14 +19,14 @@ from pubsubd_protocol.fields import (
     check_maybe,
     check_named,
     check_node,
-    check_positions,
+    check_position,
     check_session_name,
     pack_positions,
 )
 from pubsubd_protocol.positions import Epoch, Lineage, Position
 
 _MANY: Final = 2**20
-"""More consumers or publishers than a checkpoint ever has."""
+"""More consumers, publishers or streams of a session than a checkpoint ever has."""
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ def encode_session(name: str, positions: Mapping[str, Position] | None) -> bytes
 def apply_session(state: Checkpoint, body: bytes) -> None:
     """Raises `ProtocolError`."""
     fields = _fields(body)
-    name, positions = fields.take(check_session_name), fields.take(check_maybe(check_positions))
+    name, positions = fields.take(check_session_name), fields.take(check_maybe(_check_positions))
     if positions is None:
         state.sessions.pop(name, None)
     else:
@@ -118,11 +118,11 @@ def _pack(*values: object) -> bytes:
 
 def _fields(body: bytes) -> Fields:
     try:
-        fields = msgpack.unpackb(body, strict_map_key=False)
+        fields = msgpack.unpackb(body)
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise ProtocolError("malformed", f"msgpack: {str(error)[:200]}") from None
-    if not isinstance(fields, list):
-        raise ProtocolError("malformed", "the body of a record is an array")
+    if not isinstance(fields, list) or not fields:
+        raise ProtocolError("malformed", "the body of a record is an array that is not empty")
     return Fields(fields)
 
 
@@ -151,6 +151,13 @@ def _check_publishers(value: object) -> dict[bytes, int]:
 
 def _check_sessions(value: object) -> dict[str, dict[str, Position]]:
     return {
-        check_session_name(name): check_positions(positions)
+        check_session_name(name): _check_positions(positions)
         for name, positions in check_map(value, _MANY).items()
+    }
+
+
+def _check_positions(value: object) -> dict[str, Position]:
+    # Not bounded as in a frame: to the streams that an application presents come those that its broker knows.
+    return {
+        check_node(node): check_position(place) for node, place in check_map(value, _MANY).items()
     }

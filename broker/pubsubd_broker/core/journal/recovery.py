@@ -92,6 +92,8 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
     if found is not None:
         found.damage = damage
         _clamp(found)
+        _forget_unreachable(found)
+        _pass_over_empty(found)
     return found
 
 
@@ -121,17 +123,18 @@ def _begin(node: str, number: int, data: bytes) -> tuple[Checkpoint | None, int]
 
 def _continues_at(found: Recovered, offset: int, damage: list[Damage]) -> None:
     """A later segment begins at `offset`: what is held has to lead up to it, without a hole."""
+    oldest = found.first
+    while found.entries and found.entries[-1].next > offset:
+        # What an earlier recovery did not take over stands there still.
+        found.next = found.entries.pop().first
+        found.sequences.pop()
     if found.next < offset:
         number = found.segments[-1][0]
-        gone = range(found.first, offset)
+        gone = range(oldest, offset)
         damage.append(Damage(number, "the segments after it begin later than it ends", gone))
         found.entries.clear()
         found.sequences.clear()
         found.segments.clear()
-    while found.entries and found.entries[-1].next > offset:
-        # What an earlier recovery did not take over stands there still.
-        found.entries.pop()
-        found.sequences.pop()
     found.segments = [(number, min(end, offset)) for number, end in found.segments]
 
 
@@ -175,3 +178,23 @@ def _clamp(found: Recovered) -> None:
     """Nobody has read further than the stream goes: whoever had read more read something else."""
     for consumer in found.state.consumers.values():
         consumer.cursor = min(consumer.cursor, found.next)
+
+
+def _forget_unreachable(found: Recovered) -> None:
+    """Drops the entries of lives so long ago that the lineage has no place for them: no reader could place them."""
+    reached = {epoch for epoch, _ in found.lineage}
+    unreachable = 0
+    while unreachable < len(found.entries) and found.entries[unreachable].epoch not in reached:
+        unreachable += 1
+    del found.entries[:unreachable], found.sequences[:unreachable]
+
+
+def _pass_over_empty(found: Recovered) -> None:
+    """A segment that holds nothing of what is left is not needed: lives without a message would fill the disk."""
+    reached = found.first
+    holding = []
+    for number, end in found.segments:
+        if end > reached:
+            holding.append((number, end))
+            reached = end
+    found.segments = holding

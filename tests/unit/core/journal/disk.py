@@ -1,0 +1,46 @@
+"""A journal's folder in memory: does what a journal says, and is read again by the next life."""
+
+from __future__ import annotations
+
+from pubsubd_broker.core.config import SECOND_NS
+from pubsubd_broker.core.journal.journal import Append, Create, Fsync, Remove, Work
+from pubsubd_broker.core.journal.recovery import Recovered, recover
+from pubsubd_broker.core.keeping import Kept
+
+
+class Disk:
+    """`segments`: the bytes of each, by number. `lose_power` leaves what was made durable."""
+
+    def __init__(self, fsync: Fsync = Fsync.ALWAYS, interval_ns: int = SECOND_NS) -> None:
+        self.fsync = fsync
+        self.interval_ns = interval_ns
+        self.segments: dict[int, bytes] = {}
+        self._durable: dict[int, bytes] = {}
+
+    def perform(self, work: Work) -> None:
+        for step in work.steps:
+            match step:
+                case Append(number, buffers):
+                    assert number == max(self.segments), "only the newest segment is appended to"
+                    self.segments[number] += b"".join(buffers)
+                case Create(number, buffers):
+                    assert number > max(self.segments, default=0), "numbers only grow"
+                    self.segments[number] = b"".join(buffers)
+                case Remove(number):
+                    del self.segments[number]
+        if work.sync:
+            self._durable = dict(self.segments)
+
+    def lose_power(self) -> None:
+        self.segments = dict(self._durable)
+
+    def read(self) -> list[tuple[int, bytes]]:
+        return sorted(self.segments.items())
+
+    def recover(self, node: str = "a") -> Recovered | None:
+        return recover(node, self.read())
+
+    def kept(self, node: str) -> Kept:
+        """What a life of `node` begins with that starts now."""
+        numbers = tuple(sorted(self.segments))
+        return Kept(self.fsync, self.interval_ns, self.recover(node), numbers)

@@ -1,0 +1,717 @@
+"""A node that is kept on disk: what it says before and after it is written, and what its next life goes on with."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.unit.core.journal.disk import Disk
+from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
+from tests.unit.protocol.strategies import batch_of
+
+from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS
+from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES, Fsync
+from pubsubd_broker.core.keeping import Keeper
+from pubsubd_protocol.fields import MAX_STREAMS
+from pubsubd_protocol.frames import Receipt, Rejected, Subscribe
+from pubsubd_protocol.positions import MAX_LINEAGE, Position
+
+MIB = 2**20
+
+
+def kept(fsync: Fsync = Fsync.ALWAYS, **options: Any) -> Net:
+    """`a`, which is kept, and `b`, which pulls its stream and is not."""
+    net = Net()
+    net.start("a", disk=Disk(fsync), **options)
+    net.start("b", peers=["a"])
+    net.run()
+    return net
+
+
+def keeper(net: Net) -> Keeper:
+    found = net.nodes["a"].keeper
+    assert found is not None
+    return found
+
+
+def fail(net: Net) -> None:
+    """The disk of `a` is full."""
+    keeper(net).take(net.now)
+    keeper(net).failed("no space left on device")
+    net.run()
+
+
+def send(
+    publisher: Publisher, *sequences: int, payload: bytes = b"", topic: str = "t", **options: Any
+) -> None:
+    """Batches of one message, whose answers may have to wait."""
+    for sequence in sequences:
+        publisher.send(batch_of([(topic, payload)], sequence=sequence, **options))
+
+
+def answers(publisher: Publisher) -> list[tuple[int, int | str]]:
+    """Sequence and offset, or sequence and why not, in the order in which they came."""
+    return [
+        (frame.sequence, frame.first if isinstance(frame, Receipt) else frame.code)
+        for frame in publisher.frames
+        if isinstance(frame, (Receipt, Rejected))
+    ]
+
+
+def held(net: Net, name: str) -> list[object]:
+    """The offsets of `a`'s stream that a new session at `name` gets."""
+    client = Subscriber(net, name, start="earliest")
+    net.advance(2)
+    taken = client.of_node("a")
+    client.cut()
+    return taken[1:] if taken[:1] == [f"told {taken[1] if taken[1:] else 0}"] else taken
+
+
+def publish(net: Net, count: int) -> None:
+    """So many batches of one message, by a publisher of their own, written as soon as that may be."""
+    publisher = Publisher(net, "a")
+    send(publisher, *range(1, count + 1))
+    if net.nodes["a"].keeper is not None:
+        net.write("a")
+    assert len(answers(publisher)) == count
+    publisher.cut()
+
+
+def restart(net: Net) -> None:
+    """`a` is gone from one moment to the next, and lives again."""
+    net.restart("a")
+    net.advance(2)
+
+
+# Before it is on disk.
+
+
+def test_before_a_message_is_on_disk_nobody_sees_it_and_nobody_is_told_that_it_is_accepted() -> (
+    None
+):
+    net = kept()
+    here, there, publisher = Subscriber(net, "a"), Subscriber(net, "b"), Publisher(net, "a")
+    send(publisher, 1, 2)
+    work = keeper(net).take(net.now)
+    assert work is not None
+    net.advance(5)
+    assert [here.of_node("a"), there.of_node("a"), held(net, "a")] == [[], [], []]
+    assert answers(publisher) == []
+    assert json.loads(query(net, "a", "status"))["ring"]["next_offset"] == 0
+    assert net.nodes["b"].replicas["a"].registration.offset == 0
+    keeper(net).done(net.now)
+    net.run()
+    assert [here.of_node("a"), there.of_node("a"), held(net, "a")] == [[0, 1]] * 3
+    assert answers(publisher) == [(1, 0), (2, 1)]
+
+
+def test_what_came_while_others_are_being_written_waits_for_its_own_turn() -> None:
+    net = kept()
+    subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
+    send(publisher, 1)
+    keeper(net).take(net.now)
+    send(publisher, 2, 3)
+    keeper(net).done(net.now)
+    net.run()
+    assert subscriber.of_node("a") == [0]
+    assert answers(publisher) == [(1, 0)]
+    net.write("a")
+    assert subscriber.of_node("a") == [0, 1, 2]
+    assert answers(publisher) == [(1, 0), (2, 1), (3, 2)]
+
+
+@pytest.mark.parametrize("fsync", [Fsync.OFF, Fsync.SNAPSHOT, Fsync.INTERVAL])
+def test_where_the_disk_is_not_waited_for_a_message_is_there_at_once(fsync: Fsync) -> None:
+    net = kept(fsync)
+    subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
+    send(publisher, 1)
+    assert subscriber.of_node("a") == [0]
+    assert answers(publisher) == [(1, 0)]
+
+
+def test_a_retry_of_a_batch_that_waits_for_the_disk_is_placed_once_and_both_get_the_receipt() -> (
+    None
+):
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    send(again, 1, retry=True)
+    send(again, 2)
+    assert answers(again) == []
+    net.write("a")
+    assert answers(publisher) == [(1, 0)]
+    assert answers(again) == [(1, 0), (2, 1)]
+    assert net.nodes["a"].stream.next == 2
+
+
+def test_the_answer_to_a_batch_that_waits_for_the_disk_reaches_who_is_there_by_then() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, 1, 2)
+    publisher.cut()
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    send(again, 1, 2, retry=True)
+    net.write("a")
+    assert answers(again) == [(1, 0), (2, 1)]
+    send(again, 2, 1, retry=True)
+    assert answers(again)[2:] == [(2, 1), (1, 0)]
+    assert net.nodes["a"].stream.next == 2
+
+
+def test_answers_come_in_the_order_of_their_batches_also_where_some_are_known_at_once() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    send(publisher, 2, topic="no topic")
+    send(publisher, 3)
+    send(publisher, 4, to="nobody")
+    send(publisher, 4, to="nobody", retry=True)
+    assert answers(publisher) == []
+    net.write("a")
+    known = [(4, "unknown_node")] * 2
+    assert answers(publisher) == [(1, 0), (2, "invalid_topic"), (3, 1), *known]
+    send(publisher, 5, topic="no topic")
+    assert answers(publisher)[5:] == [(5, "invalid_topic")]
+
+
+def test_no_more_answers_are_kept_behind_a_slow_disk_than_a_publisher_may_wait_for() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, *range(1, PUBLISH_WINDOW))
+    assert publisher.connection.wants_more
+    bad = range(PUBLISH_WINDOW, 3 * PUBLISH_WINDOW)
+    send(publisher, *bad, topic="no topic")
+    assert not publisher.connection.wants_more
+    net.write("a")
+    places = [(sequence, sequence - 1) for sequence in range(1, PUBLISH_WINDOW)]
+    assert answers(publisher) == places + [(sequence, "invalid_topic") for sequence in bad]
+    assert publisher.connection.wants_more
+
+
+def test_an_answer_that_is_known_keeps_nobody_who_asks_for_it_again() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    net.write("a")
+    record = net.nodes["a"].publishers.connect(publisher.life, same_life=True)
+    assert record.recall(1, retry=True) == Receipt(1, net.nodes["a"].life, 0)
+
+
+def test_a_node_that_stops_waits_for_its_disk() -> None:
+    net = kept()
+    send(Publisher(net, "a"), 1)
+    node = net.nodes["a"]
+    node.drain()
+    assert not node.drained
+    net.write("a")
+    net.advance(1)
+    assert node.drained
+
+
+# More than the disk takes.
+
+
+@pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.INTERVAL, Fsync.OFF])
+def test_so_much_may_wait_for_the_disk_and_who_brings_more_goes_on_when_it_is_written(
+    fsync: Fsync,
+) -> None:
+    net = kept(fsync)
+    subscriber = Subscriber(net, "a")
+    one, other, gone = (Publisher(net, "a") for _ in range(3))
+    send(one, *range(1, 11), payload=bytes(MIB))
+    send(other, 1)
+    send(gone, 1)
+    assert not any(each.connection.wants_more for each in (one, other, gone))
+    assert MAX_BACKLOG_BYTES <= keeper(net).journal.backlog_bytes < MAX_BACKLOG_BYTES + 2 * MIB
+    assert len(net.nodes["a"].stream.log._items) <= MAX_BACKLOG_BYTES / MIB
+    gone.cut()
+    assert list(keeper(net)._waiting) == [one.connection, other.connection]
+    net.write("a")
+    assert len(answers(one)) == 10
+    assert len(answers(other)) == 1
+    assert one.connection.wants_more
+    assert subscriber.of_node("a") == list(range(11))
+    assert keeper(net).journal.backlog_bytes == 0
+
+
+def test_nobody_is_held_where_nothing_is_written_before_the_end() -> None:
+    net = kept(Fsync.SNAPSHOT)
+    publisher = Publisher(net, "a")
+    send(publisher, *range(1, 11), payload=bytes(MIB))
+    assert len(answers(publisher)) == 10
+    assert keeper(net).take(net.now, last=True) is None
+
+
+@pytest.mark.parametrize("pace_ns", [0, SECOND_NS])
+def test_what_waits_for_the_disk_does_not_overrun_a_reader_that_has_everything(
+    pace_ns: int,
+) -> None:
+    net = kept(ring_messages=10, pace_ns=pace_ns)
+    here, there = Subscriber(net, "a"), Subscriber(net, "b")
+    publisher = Publisher(net, "a")
+    send(publisher, *range(1, 26))
+    net.write("a")
+    assert len(answers(publisher)) == 25
+    assert here.of_node("a") == list(range(25))
+    assert there.of_node("a") == list(range(25))
+
+
+def test_what_waits_for_the_disk_fits_into_the_ring_by_its_bytes_too() -> None:
+    net = kept(ring_bytes=100_000)
+    here, publisher = Subscriber(net, "a"), Publisher(net, "a")
+    send(publisher, *range(1, 31), payload=bytes(10_000))
+    send(publisher, 31, payload=bytes(99_000))
+    net.write("a")
+    assert answers(publisher) == [(sequence, sequence - 1) for sequence in range(1, 32)]
+    assert here.of_node("a") == list(range(31))
+
+
+# When it can't be written.
+
+
+def test_after_a_failure_publishers_are_sent_away_and_readers_are_served() -> None:
+    net = kept()
+    publish(net, 3)
+    here, there = Subscriber(net, "a"), Subscriber(net, "b")
+    busy, idle = Publisher(net, "a"), Publisher(net, "a")
+    send(busy, 1)
+    fail(net)
+    assert (busy.refusal, idle.refusal) == ("journal_failed", "journal_failed")
+    assert busy.lost
+    assert answers(busy) == []
+    late = Publisher(net, "a")
+    send(late, 1)
+    assert late.refusal == "journal_failed"
+    assert answers(late) == []
+    net.restart("b")
+    net.advance(2)
+    assert held(net, "a") == held(net, "b") == [0, 1, 2]
+    assert here.of_node("a") == there.of_node("a") == []
+    assert not here.lost
+    assert net.said("a", "journal.failed") == [{"reason": "no space left on device"}]
+    assert "no space left on device" in net.nodes["a"].not_ready()[0]
+
+
+def test_a_publisher_that_is_held_as_the_disk_fails_is_sent_away_too() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, *range(1, 11), payload=bytes(MIB))
+    assert not publisher.connection.wants_more
+    fail(net)
+    assert publisher.refusal == "journal_failed"
+    assert publisher.lost
+    net.advance(5)
+    assert net.nodes["a"].stream.next == 0
+
+
+def test_a_node_whose_disk_failed_can_stop() -> None:
+    net = kept()
+    send(Publisher(net, "a"), 1)
+    fail(net)
+    net.nodes["a"].drain()
+    net.advance(1)
+    assert net.nodes["a"].drained
+
+
+# The next life.
+
+
+def test_readers_go_on_in_the_next_life_as_if_nothing_had_happened() -> None:
+    net = kept()
+    publish(net, 3)
+    here, there = Subscriber(net, "a"), Subscriber(net, "b")
+    restart(net)
+    publish(net, 2)
+    assert here.again().of_node("a") == [3, 4]
+    assert there.of_node("a") == [3, 4]
+    assert held(net, "a") == held(net, "b") == [0, 1, 2, 3, 4]
+    assert not net.said("b", "cursor.expired")
+
+
+def test_a_peer_that_was_away_gets_from_the_next_life_what_it_missed_in_the_last() -> None:
+    net = kept()
+    there = Subscriber(net, "b")
+    publish(net, 1)
+    net.part("a", "b")
+    publish(net, 2)
+    net.restart("a")
+    publish(net, 2)
+    net.heal("a", "b")
+    net.advance(10)
+    assert there.of_node("a") == [0, 1, 2, 3, 4]
+
+
+def test_what_was_receipted_survives_the_machine_with_always() -> None:
+    disk = Disk(Fsync.ALWAYS)
+    net = Net()
+    net.start("a", disk=disk)
+    for _ in range(3):
+        publish(net, 2)
+        disk.lose_power()
+        net.restart("a")
+    assert held(net, "a") == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_batch_that_was_written_and_not_answered_gets_its_first_receipt_in_the_next_life() -> (
+    None
+):
+    net = kept()
+    node = net.nodes["a"]
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    net.write("a")
+    send(publisher, 2)
+    work = keeper(net).take(net.now)
+    assert work is not None
+    net._disks["a"].perform(work)
+    restart(net)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=node.life)
+    assert again.of(Receipt) == []
+    send(again, 2, 1, retry=True)
+    assert again.of(Receipt) == [Receipt(2, node.life, 1), Receipt(1, node.life, 0)]
+    assert net.nodes["a"].stream.next == 2
+    send(again, 3)
+    net.write("a")
+    assert again.of(Receipt)[2:] == [Receipt(3, net.nodes["a"].life, 2)]
+    assert held(net, "b") == [0, 1, 2]
+
+
+def test_a_batch_that_was_not_written_is_placed_in_the_next_life() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    net.write("a")
+    send(publisher, 2)
+    spoke_to = net.nodes["a"].life
+    restart(net)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=spoke_to)
+    send(again, 2, retry=True)
+    net.write("a")
+    assert again.of(Receipt) == [Receipt(2, net.nodes["a"].life, 1)]
+
+
+def test_a_batch_older_than_what_is_remembered_is_unknown_in_the_next_life_too() -> None:
+    net = kept(ring_messages=1000)
+    publisher = Publisher(net, "a")
+    for sequence in range(1, PUBLISH_WINDOW + 2):
+        send(publisher, sequence)
+        net.write("a")
+    restart(net)
+    again = Publisher(net, "a", life=publisher.life)
+    send(again, 1, 2, retry=True)
+    assert answers(again) == [(1, "unknown"), (2, 1)]
+
+
+def test_of_a_publisher_whose_messages_are_gone_from_the_ring_the_last_number_is_known() -> None:
+    net = kept(ring_messages=5, ring_bytes=MIB)
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    net.write("a")
+    for _ in range(8):
+        publish(net, 50)
+        restart(net)
+    again = Publisher(net, "a", life=publisher.life)
+    send(again, 1, retry=True)
+    assert answers(again) == [(1, "unknown")]
+
+
+def test_a_retry_that_is_refused_now_may_have_been_accepted_by_the_life_before() -> None:
+    net = kept(Fsync.INTERVAL)
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    net.write("a")
+    # Readers see it, and the disk never does.
+    send(publisher, 2, to="b")
+    assert answers(publisher) == [(1, 0), (2, 1)]
+    spoke_to = net.nodes["a"].life
+    net.stop("b")
+    net.restart("a")
+    again = Publisher(net, "a", life=publisher.life, spoke_to=spoke_to)
+    send(again, 2, to="b", retry=True)
+    assert answers(again) == [(2, "unknown")]
+
+
+# What readers saw of what is lost.
+
+
+def test_a_reader_that_saw_more_than_is_left_is_told_so_and_one_that_saw_less_is_not() -> None:
+    net = kept(Fsync.INTERVAL)
+    here, there = Subscriber(net, "a"), Subscriber(net, "b")
+    net.start("c", peers=["a"])
+    net.run()
+    behind = Subscriber(net, "c")
+    publisher = Publisher(net, "a")
+    publisher.fill(2)
+    net.part("a", "c")
+    publisher.fill(1)
+    net.write("a")
+    publisher.fill(2)
+    assert there.of_node("a") == [0, 1, 2, 3, 4]
+    restart(net)
+    net.heal("a", "c")
+    net.advance(10)
+    publish(net, 2)
+    assert there.of_node("a") == [0, 1, 2, 3, 4, "ahead", 3, 4]
+    assert behind.of_node("a") == [0, 1, 2, 3, 4]
+    back = here.again()
+    assert back.of_node("a") == ["ahead"]
+    publish(net, 1)
+    assert back.of_node("a") == ["ahead", 5]
+    assert [said["reason"] for said in net.said("c", "cursor.expired")] == []
+
+
+def test_a_reader_that_saw_exactly_what_is_left_goes_on_without_notice() -> None:
+    net = kept(Fsync.INTERVAL)
+    there = Subscriber(net, "b")
+    publish(net, 3)
+    restart(net)
+    publish(net, 1)
+    assert there.of_node("a") == [0, 1, 2, 3]
+
+
+def test_without_its_journal_a_node_begins_anew_and_says_so() -> None:
+    net = kept()
+    there = Subscriber(net, "b")
+    publish(net, 3)
+    net._disks["a"].segments.clear()
+    restart(net)
+    assert there.of_node("a") == [0, 1, 2, "state_lost"]
+
+
+def test_after_many_lives_whoever_needs_messages_of_the_first_ones_is_told_that_they_are_gone() -> (
+    None
+):
+    net = Net()
+    net.start("a", disk=Disk())
+    for _ in range(MAX_LINEAGE + 3):
+        publish(net, 1)
+        net.restart("a")
+    net.start("b")
+    there = Subscriber(net, "b")
+    net.stop("b")
+    net.start("b", peers=["a"])
+    back = Subscriber(net, "b", positions={}, born=there.born)
+    net.advance(2)
+    assert back.of_node("a") == ["unseen"]
+    publish(net, 1)
+    assert back.of_node("a") == ["unseen", MAX_LINEAGE + 3]
+    assert held(net, "a") == held(net, "b") == list(range(3, MAX_LINEAGE + 4))
+    assert not net.said("b", "protocol.violated")
+
+
+# Snapshots.
+
+
+def end(net: Net) -> None:
+    """`a` stops in good order."""
+    net._disks["a"].perform(keeper(net).snapshot())
+    net.stop("a")
+
+
+def test_after_a_stop_in_good_order_readers_and_publishers_go_on_from_the_snapshot() -> None:
+    net = kept(Fsync.SNAPSHOT, ring_messages=4)
+    there, publisher = Subscriber(net, "b"), Publisher(net, "a")
+    send(publisher, *range(1, 7))
+    lives = [net.nodes["a"].life]
+    end(net)
+    restart(net)
+    lives.append(net.nodes["a"].life)
+    publish(net, 1)
+    end(net)
+    restart(net)
+    publish(net, 1)
+    assert there.of_node("a") == list(range(8))
+    assert held(net, "a") == [4, 5, 6, 7]
+    view = net.nodes["a"].stream.view
+    assert view.lineage == ((lives[1], 7), (lives[0], 6))
+    again = Publisher(net, "a", life=publisher.life)
+    send(again, 6, 1, retry=True)
+    assert answers(again) == [(6, 5), (1, "unknown")]
+
+
+def test_after_a_crash_the_snapshot_of_an_earlier_stop_is_not_believed() -> None:
+    net = kept(Fsync.SNAPSHOT)
+    there = Subscriber(net, "b")
+    publish(net, 2)
+    end(net)
+    restart(net)
+    publish(net, 1)
+    restart(net)
+    publish(net, 1)
+    assert there.of_node("a") == [0, 1, 2, "state_lost", 0]
+
+
+# Cursors and named sessions.
+
+
+def test_a_peer_that_forgets_goes_on_at_the_cursor_that_was_kept_of_it() -> None:
+    net = kept()
+    publish(net, 3)
+    net.advance(1)
+    net.write("a")
+    net.stop("b")
+    publish(net, 2)
+    net.restart("a")
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert (found.cursor, found.connected) == (3, False)
+    net.unreachable.add(("b", "a"))
+    net.start("b", peers=["a"])
+    there = Subscriber(net, "b")
+    net.unreachable.clear()
+    net.advance(5)
+    assert there.of_node("a") == ["told 3", 3, 4]
+
+
+def test_a_cursor_that_was_dropped_stays_dropped() -> None:
+    net = kept()
+    publish(net, 3)
+    net.advance(1)
+    net.write("a")
+    net.stop("b")
+    net.run()
+    query(net, "a", "drop_cursor", "b")
+    net.advance(1)
+    net.write("a")
+    net.restart("a")
+    assert "b" not in net.nodes["a"].registry
+
+
+def test_cursors_and_sessions_survive_by_the_next_segment_as_by_their_records() -> None:
+    net = kept()
+    publish(net, 1)
+    subscriber = Subscriber(net, "a", session="s")
+    publish(net, 2)
+    subscriber.acknowledge("a")
+    net.advance(1)
+    net.write("a")
+    for _ in range(3):  # each begins with what the last one left
+        net.stop("a")
+        net.restart("a")
+    session = net.nodes["a"].sessions.named("s")
+    assert session is not None
+    assert session.kept["a"].offset == 3
+    found = net.nodes["a"].registry.get("b")
+    assert found is not None
+    assert found.cursor == 3
+
+
+def test_a_named_session_goes_on_in_every_stream_where_it_acknowledged_last() -> None:
+    net = Net()
+    net.start("a", disk=Disk())
+    net.start("b", peers=["a"], disk=Disk())
+    net.run()
+    subscriber = Subscriber(net, "b", session="projector")
+    publish(net, 5)
+    own = Publisher(net, "b")
+    send(own, 1, 2, 3)
+    net.advance(1)
+    net.write("b")
+    subscriber.acknowledge("a", Position(net.nodes["a"].life, 2))
+    subscriber.acknowledge("b", Position(net.nodes["b"].life, 1))
+    net.advance(1)
+    net.write("b")
+    # Only its own broker remembers it.
+    query(net, "a", "drop_cursor", "b")
+    net.stop("b")
+    net.run()
+    query(net, "a", "drop_cursor", "b")
+    assert "b" not in net.nodes["a"].registry
+    net.restart("b")
+    back = Subscriber(net, "b", session="projector")
+    assert back.resumed
+    net.advance(2)
+    assert back.of_node("b") == [1, 2]
+    assert back.of_node("a") == [2, 3, 4]
+
+
+def test_named_sessions_of_a_peer_are_remembered_for_it_over_lives_of_both() -> None:
+    net = kept()
+    subscriber = Subscriber(net, "b", session="projector")
+    publish(net, 5)
+    subscriber.acknowledge("a", Position(net.nodes["a"].life, 2))
+    net.advance(1)
+    net.write("a")
+    net.stop("b")
+    net.restart("a")
+    net.restart("a")
+    net.start("b", peers=["a"])
+    net.advance(1)
+    back = Subscriber(net, "b", session="projector")
+    assert back.resumed
+    assert back.of_node("a") == [2, 3, 4]
+
+
+def test_lives_in_which_nothing_happens_leave_no_segments_behind() -> None:
+    net = kept()
+    publish(net, 1)
+    for _ in range(MAX_LINEAGE):
+        net.restart("a")
+        assert len(net._disks["a"].segments) == 2
+    assert held(net, "a") == [0]
+    for _ in range(MAX_LINEAGE + 3):
+        publish(net, 1)
+        net.restart("a")
+    assert len(net._disks["a"].segments) == MAX_LINEAGE + 1
+
+
+def test_a_named_session_of_which_nothing_was_acknowledged_begins_where_it_began() -> None:
+    net = kept()
+    publish(net, 2)
+    subscriber = Subscriber(net, "a", session="projector")
+    publish(net, 2)
+    assert subscriber.of_node("a") == [2, 3]
+    net.advance(1)
+    net.write("a")
+    net.restart("a")
+    back = Subscriber(net, "a", session="projector")
+    assert back.resumed
+    assert back.of_node("a") == [2, 3]
+
+
+def test_a_named_session_that_was_forgotten_is_forgotten_in_the_next_life_too() -> None:
+    net = kept(ring_messages=4, cursor_ttl_ns=5 * SECOND_NS)
+    subscriber = Subscriber(net, "a", session="projector")
+    net.advance(1)
+    net.write("a")
+    subscriber.cut()
+    publish(net, 9)
+    net.advance(20)
+    assert net.said("a", "session.forgotten") == [{"session": "projector"}]
+    net.write("a")
+    net.restart("a")
+    assert not Subscriber(net, "a", session="projector").resumed
+
+
+def test_a_named_session_that_saw_more_than_is_left_is_told_so_in_its_next_life() -> None:
+    net = kept(Fsync.INTERVAL)
+    subscriber = Subscriber(net, "a", session="projector")
+    publish(net, 2)
+    net.advance(1)
+    net.write("a")
+    publisher = Publisher(net, "a")
+    publisher.fill(2)
+    subscriber.acknowledge("a")
+    positions = dict(subscriber.positions)
+    net.restart("a")
+    back = Subscriber(net, "a", session="projector", positions=positions, born=subscriber.born)
+    assert back.resumed
+    assert back.of_node("a") == ["ahead"]
+
+
+def test_a_named_session_that_presents_as_many_streams_as_it_may_spoils_no_journal() -> None:
+    net = kept()
+    positions = {f"node-{n}": Position(net.new_epoch(), n) for n in range(MAX_STREAMS)}
+    client = RawClient(net, "a", "session")
+    client.send(Subscribe((">",), "latest", positions, None, "wide", True))
+    net.advance(1)
+    publish(net, 3)
+    net.restart("a")
+    publish(net, 1)
+    net.restart("a")
+    session = net.nodes["a"].sessions.named("wide")
+    assert session is not None
+    assert session.kept.items() >= positions.items()
+    assert held(net, "a") == [0, 1, 2, 3]

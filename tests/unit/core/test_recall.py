@@ -9,12 +9,12 @@ from pubsubd_protocol.attach import Earliest
 from pubsubd_protocol.frames import Fetch, Receipt
 
 
-def mesh(*names: str, **options: object) -> Net:
+def mesh(*names: str) -> Net:
     """Everybody reads from everybody, and asks after a restart."""
     net = Net()
     for name in names:
         peers = [peer for peer in names if peer != name]
-        net.start(name, peers=peers, recover_from_peers=True, **options)
+        net.start(name, peers=peers, recover_from_peers=True)
     net.advance(5)
     return net
 

@@ -43,4 +43,4 @@ class Disk:
     def kept(self, node: str) -> Kept:
         """What a life of `node` begins with that starts now."""
         numbers = tuple(sorted(self.segments))
-        return Kept(self.fsync, self.interval_ns, self.recover(node), numbers)
+        return Kept(self.fsync, self.interval_ns, 64 * 1024, self.recover(node), numbers)

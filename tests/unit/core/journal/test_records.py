@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 import google_crc32c
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 
 from pubsubd_broker.core.journal.records import (
     FIRST_BYTES,
+    FORMAT,
     HEADER_BYTES,
-    MAGIC,
     Kind,
+    first_line,
+    format_of,
     record,
     scan,
 )
@@ -49,8 +52,14 @@ def ends_of(rows: list[Row]) -> list[int]:
 
 
 def test_the_bytes_on_disk_are_these() -> None:
-    assert FIRST_BYTES == b"pubsubd journal 1\n"
-    assert FIRST_BYTES.startswith(MAGIC)
+    assert re.fullmatch(rb"pubsubd journal 1 [0-9a-f]{8}\n", FIRST_BYTES)
+    assert format_of(FIRST_BYTES + b"anything") == FORMAT
+    assert format_of(first_line(12)) == 12
+    for at in range(len(FIRST_BYTES)):
+        for bit in range(8):
+            wrong = bytearray(FIRST_BYTES)
+            wrong[at] ^= 1 << bit
+            assert format_of(bytes(wrong)) is None
     assert [int(kind) for kind in Kind] == [1, 2, 3, 4]
     # CRC-32C, whose check value is a published one.
     assert google_crc32c.value(b"123456789") == 0xE3069283

@@ -19,7 +19,7 @@ from pubsubd_broker.core.journal.checkpoint import (
     encode_session,
 )
 from pubsubd_broker.core.journal.journal import Fsync, Journal
-from pubsubd_broker.core.journal.records import FIRST_BYTES, MAGIC, Kind, record, scan
+from pubsubd_broker.core.journal.records import FIRST_BYTES, Kind, first_line, record, scan
 from pubsubd_broker.core.journal.recovery import SEQUENCE, JournalError, Recovered, recover
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, Position
@@ -271,7 +271,7 @@ def test_without_the_oldest_segment_the_rest_is_kept() -> None:
         begins(3)[:-1],
         FIRST_BYTES + run(3, 4),
         FIRST_BYTES + b"".join(record(Kind.CHECKPOINT, b"\x90")),
-        MAGIC + b"0\n" + begins(3)[len(FIRST_BYTES) :],
+        first_line(0) + begins(3)[len(FIRST_BYTES) :],
     ],
 )
 def test_a_segment_without_a_readable_beginning_is_like_a_missing_one(unreadable: bytes) -> None:
@@ -371,7 +371,7 @@ def test_the_journal_of_another_node_is_refused() -> None:
 
 @pytest.mark.parametrize("following", [b"", b"anything", begins(0)[len(FIRST_BYTES) :]])
 def test_a_later_format_is_refused_and_says_what_to_do(following: bytes) -> None:
-    later = MAGIC + b"12\n" + following
+    later = first_line(12) + following
     for segments in ([later], [begins(0), later], [b"unreadable", later]):
         with pytest.raises(JournalError, match=r"has format 12, this version reads 1: start the"):
             found(*segments)

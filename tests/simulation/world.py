@@ -82,7 +82,7 @@ class World:
         publishes = [seen for publisher in self.publishers for seen in publisher.history()]
         placed_as_told(publishes, self.truth, journaled=self.plan.fsync is not None)
         nobody_stops_a_publisher(
-            publishes, LONGEST_WAIT_MS * MS, self.plan.pace_ms * MS, self._quarter()
+            publishes, LONGEST_WAIT_MS * MS, self._longest_turn_ms() * MS, self._quarter()
         )
         for subscriber in self.subscribers:
             history = subscriber.history
@@ -100,6 +100,11 @@ class World:
                 if isinstance(event, Lost):
                     self.counts[f"expired {event.reason}"] += 1
         self.counts["accepted"] += sum(len(p.payloads) for p in publishes if p.first is not None)
+
+    def _longest_turn_ms(self) -> int:
+        """For how long a quarter of the ring may be held: for readers, and for the disk if that comes first."""
+        disk_ms = 2 * self.plan.slowest_disk_ms if self.plan.fsync == "always" else 0
+        return self.plan.pace_ms + disk_ms
 
     def _quarter(self) -> int:
         """Messages of which a ring surely holds four times as many: if they are few, each publish may be alone."""

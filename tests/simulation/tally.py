@@ -35,6 +35,10 @@ ROWS = (
     "expired state_lost",
     "expired ahead",
     "expired unseen",
+    "recovered",
+    "recalled",
+    "power loss",
+    "wrong bit",
 )
 """What all runs together have to take at least once."""
 

@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 import pubsubd_broker.core.journal.recovery as recovery
+import pubsubd_broker.core.keeping as keeping
+import pubsubd_broker.core.node as node_module
+from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.journal.journal import Create, Fsync, Journal, Work
 from pubsubd_broker.core.journal.records import _HEAD, FIRST_BYTES, HEADER_BYTES
 from pubsubd_broker.core.journal.recovery import Damage, Recovered
 from pubsubd_broker.core.keeping import Keeper
+from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.publishers import Publishers
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.positions import Lineage
+from pubsubd_protocol.positions import Lineage, Position
 
 
 def _fsync_skipped() -> list[Patch]:
@@ -63,8 +67,16 @@ def _checksum_not_compared() -> list[Patch]:
 
 
 def _registry_from_before_the_crash() -> list[Patch]:
-    """Cursors beyond the recovered end stay there, and point into what comes later."""
-    return [(recovery, "_clamp", lambda found: None)]
+    """What was acknowledged in the old history counts in the new one, as if that were as long."""
+    original = keeping.restore
+
+    def restore(node: Node, recovered: Recovered, now: Now) -> None:
+        original(node, recovered, now)
+        for _, registered in node.registry.items():  # noqa: PERF102 - no mapping
+            named = registered.named.items()
+            registered.named = {name: Position(node.life, p.offset) for name, p in named}
+
+    return [(node_module, "restore", restore)]
 
 
 def _publishers_forgotten() -> list[Patch]:

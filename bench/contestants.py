@@ -20,7 +20,7 @@ from bench.workloads import Kind, Workload
 OURS: Final = "pubsubd"
 """What ratios are against, where nothing else is said."""
 
-NOT_DURABLE: Final = "pubsubd-receipts"
+NOT_DURABLE: Final = "pubsubd-memory"
 """With what the same with a journal is compared."""
 
 _ALL: Final[frozenset[Kind]] = frozenset({"throughput", "catchup", "pause", "latency", "memory"})
@@ -45,7 +45,7 @@ class Contestant:
     guaranteed_only: bool = False
     """A second mode: measured where messages are streamed, and nowhere else."""
     durable: bool = False
-    """Keeps what it accepts on disk: measured where that is, and nowhere else."""
+    """Of those that keep what they accept on disk, and what they are compared with: measured there, and nowhere else."""
     filters: bool = True
     """Whether a session gets only the topics it asked for; without that none of them is ever idle."""
     needs: tuple[str, ...] = ()
@@ -70,8 +70,7 @@ class Contestant:
         if workload.kind not in self.kinds:
             return False
         if workload.group == "durability" or self.durable:
-            durable = self.durable or self.name == NOT_DURABLE
-            return durable and workload.group == "durability"
+            return self.durable and workload.group == "durability"
         if workload.waiting:
             return self.confirms and not self.guaranteed_only
         if self.guaranteed_only:
@@ -79,14 +78,15 @@ class Contestant:
         return self.filters or workload.group != "idle sessions"
 
 
-def _journaled(fsync: str) -> Contestant:
+def _journaled(fsync: str | None) -> Contestant:
     about = {
+        None: "nothing of it on disk",
         "off": "its brokers with a journal that is written and never synced",
         "interval": "its brokers with a journal that is synced every 50 ms",
         "always": "its brokers with a journal that is synced before anybody is told of anything",
     }[fsync]
     return Contestant(
-        name=f"pubsubd-{fsync}",
+        name=f"pubsubd-{fsync}" if fsync is not None else NOT_DURABLE,
         about=f"pubsubd-receipts, {about}",
         client="pubsubd",
         servers=partial(PubsubdServers, fsync=fsync),
@@ -161,6 +161,7 @@ CONTESTANTS: Final = (
         needs=("nats",),
         binary=_NATS,
     ),
+    _journaled(None),
     _journaled("off"),
     _journaled("interval"),
     _journaled("always"),

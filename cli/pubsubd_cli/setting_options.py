@@ -73,4 +73,4 @@ def _help(setting: Setting) -> str:
     if setting.name in _COMPUTED or setting.repeatable:
         return setting.help
     shown = setting.show(getattr(_DEFAULTS, setting.field))
-    return f"{setting.help} Default: {shown}."
+    return f"{setting.help} Default: {'no' if shown is False else shown}."

@@ -149,7 +149,7 @@ class Broker:
             connection.received(count, read_clocks())
         except Exception as error:
             log.exception("connection.crashed", connection=connection.label)
-            self.node.failed(connection, error)
+            self.node.reports.failed(connection, error)
         self.flush_soon()
 
     def lost(self, link: Link) -> None:
@@ -201,7 +201,7 @@ class Broker:
             return connection.pull(FETCH_BYTES, now)
         except Exception as error:
             log.exception("connection.crashed", connection=connection.label)
-            self.node.failed(connection, error)
+            self.node.reports.failed(connection, error)
             return []
 
     @property

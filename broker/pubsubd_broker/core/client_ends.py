@@ -155,7 +155,7 @@ class SessionEnd:
         if self.session is None:
             return False
         more = self.session.pull(out)
-        self._node.delivered(self.session, out)
+        self._node.reports.delivered(self.session, out)
         return more
 
     def heartbeat(self) -> Heartbeat | None:
@@ -204,7 +204,7 @@ class SessionEnd:
     def _settle(self, session: Session) -> None:
         out = Outgoing(0)
         session.settle(out)
-        self._node.delivered(session, out)
+        self._node.reports.delivered(session, out)
         self._connection.send_all(out)
 
 

@@ -149,14 +149,14 @@ class Connection:
     def refuse(self, code: str, detail: str) -> None:
         """Says why, and ends the connection."""
         if not self.closing:
-            self._node.refused(self, code, detail)
+            self._node.reports.refused(self, code, detail)
             self.send(Refused(code, detail))
             self.closing = True
 
     def violated(self, error: ProtocolError) -> None:
         """The other end broke the protocol: it is told, counted, logged, and cut off."""
         if not self.closing:
-            self._node.violated(self, error)
+            self._node.reports.violated(self, error)
             self.send(Refused("protocol", str(error)[:1000]))
             self.closing = True
 
@@ -182,7 +182,7 @@ class Connection:
                 # Whoever is not read from can't be heard.
                 self._heard_ns = now.mono_ns
             if is_silent(self._heard_ns, now.mono_ns, timeout_ns):
-                self._node.silent(self, (now.mono_ns - self._heard_ns) // 1_000_000)
+                self._node.reports.silent(self, (now.mono_ns - self._heard_ns) // 1_000_000)
                 self.close()
                 return
             if now.mono_ns - self._sent_ns >= heartbeat_ns and not self._outbox:

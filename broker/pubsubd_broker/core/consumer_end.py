@@ -115,7 +115,7 @@ class ConsumerEnd:
         self._waiting.append(_Fetching(reading, claim, budget))
         if budget and not reading.lags:
             reading.lags = True
-            self._node.session_lagged(reading)
+            self._node.reports.session_lagged(reading)
         self._send_fetches()
         return True
 

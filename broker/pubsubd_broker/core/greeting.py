@@ -90,11 +90,13 @@ def welcomed(node: Node, connection: Connection, target: Target, welcome: Welcom
     if link is not None:
         # A second address of a node whose stream is being pulled already.
         target.reached = True
-        node.target_failed(target, f"{welcome.node} is linked by another address")
+        node.reports.target_failed(target, f"{welcome.node} is linked by another address")
         connection.close()
         return None
     if welcome.node not in node.replicas and len(node.replicas) >= MAX_PRODUCERS:
-        node.target_failed(target, f"{MAX_PRODUCERS} streams are known already, that is the limit")
+        node.reports.target_failed(
+            target, f"{MAX_PRODUCERS} streams are known already, that is the limit"
+        )
         connection.close()
         return None
     if welcome.max_frame > node.config.max_frame:

@@ -27,22 +27,19 @@ from pubsubd_broker.core.keeping import Keeper, Kept, restore
 from pubsubd_broker.core.lag import LagWarning
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.notices import Notices
-from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Answer, Publisher, Publishers
-from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.recall import Recall
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_broker.core.replica import Replica
-from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.reports import Reports
 from pubsubd_broker.core.sessions import Sessions
 from pubsubd_broker.core.status import Surroundings
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
-from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
     Attached,
     CursorExpired,
@@ -81,6 +78,7 @@ class Node:
         self._ready: dict[Connection, None] = {}
         self.counters = Counters()
         self.notices = Notices()
+        self.reports = Reports(self.counters, self.notices)
         self.surroundings = Surroundings()
         self.draining = False
         self._lag_warning = LagWarning()
@@ -123,7 +121,7 @@ class Node:
         return connection
 
     def dial_failed(self, target: Target, error: str, now: Now, chance: float) -> None:
-        self.target_failed(target, error)
+        self.reports.target_failed(target, error)
         target.failed(now.mono_ns, chance)
 
     def wake(self, connection: Connection) -> None:
@@ -265,7 +263,7 @@ class Node:
             self.sessions.first_contact(replica, attached)
         else:
             if isinstance(answer, Expired):
-                self._log_expired(
+                self.reports.expired(
                     "registration", producer, answer.reason, answer.missed, answer.next
                 )
             replica.attached(attached)
@@ -316,7 +314,7 @@ class Node:
     def consumer_expired(self, consumer: str, expired: Expired) -> None:
         """A consumer's cursor expired, and it is being told."""
         self.counters.expired_at_peers[expired.reason] += 1
-        self._log_expired("peer", consumer, expired.reason, expired.missed, expired.next)
+        self.reports.expired("peer", consumer, expired.reason, expired.missed, expired.next)
 
     def consumer_lost(self, end: ProducerEnd, now: Now) -> None:
         linked = self.consumers.get(end.consumer)
@@ -327,43 +325,8 @@ class Node:
 
     def registration_expired(self, producer: str, expired: CursorExpired) -> None:
         """A producer told this node, on a live link, that its ring went past."""
-        self._log_expired(
+        self.reports.expired(
             "registration", producer, expired.reason, expired.missed, expired.view.next
-        )
-
-    def session_lagged(self, reading: Reading) -> None:
-        """A session needs what its broker's replica does not hold: the producer is asked, until the two meet."""
-        position, log = reading.position, reading.source.log
-        self.notices.info(
-            "session.lagged",
-            node=reading.source.node,
-            offset=None if position is None else position.offset,
-            replica_oldest=log.view.oldest,
-            replica_next=log.view.next,
-        )
-
-    def delivered(self, session: Session, out: Outgoing) -> None:
-        """What one pull of a session wrote."""
-        self.counters.messages_delivered += out.messages
-        self.counters.bytes_delivered += out.entries_bytes
-        for expired in out.expired:
-            self.counters.expired_at_sessions[expired.reason] += 1
-            self._log_expired(
-                "session",
-                expired.node,
-                expired.reason,
-                expired.missed,
-                expired.view.next,
-                session=session.name,
-            )
-
-    def refused(self, connection: Connection, code: str, detail: str) -> None:
-        """This node turns somebody away."""
-        self.counters.connections_refused[code] += 1
-        if connection.target is not None:
-            self.target_failed(connection.target, detail)
-        self.notices.warning(
-            "connection.refused", connection=connection.label, code=code, detail=detail
         )
 
     def refused_by(self, connection: Connection, refused: Refused) -> None:
@@ -380,26 +343,7 @@ class Node:
         target.is_self = refused.code == "self"
         if self.recall is not None and refused.code == "recovering":
             self.recall.has_nothing(target)
-        self.target_failed(target, f"{refused.detail} ({refused.code})")
-
-    def violated(self, connection: Connection, error: ProtocolError) -> None:
-        self.counters.protocol_errors[error.kind] += 1
-        if connection.target is not None:
-            self.target_failed(connection.target, str(error))
-        self.notices.warning(
-            "protocol.violated", connection=connection.label, kind=error.kind, detail=error.detail
-        )
-
-    def silent(self, connection: Connection, silent_ms: int) -> None:
-        self.notices.warning("peer.silent", connection=connection.label, silent_ms=silent_ms)
-
-    def failed(self, connection: Connection, error: Exception) -> None:
-        """A bug in handling one connection: it ends, the broker lives."""
-        self.counters.protocol_errors["internal"] += 1
-        self.notices.error(
-            "connection.failed", connection=connection.label, error=repr(error)[:1000]
-        )
-        connection.close()
+        self.reports.target_failed(target, f"{refused.detail} ({refused.code})")
 
     def connection_lost(self, connection: Connection, now: Now, chance: float) -> None:
         self.connections.pop(connection, None)
@@ -420,12 +364,6 @@ class Node:
         live = [end.life for end in (linked and linked[0], producer) if end is not None]
         return conflict(name, life, self.name, self.life, live)
 
-    def target_failed(self, target: Target, error: str) -> None:
-        """Says it once, not at every attempt."""
-        if target.error != error:
-            target.error = error
-            self.notices.warning("peer.unreachable", address=target.label, error=error)
-
     def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
         config = self.config
         return Stream(
@@ -437,17 +375,4 @@ class Node:
             max_message=config.max_message,
             pace=self.pace,
             offset=recovered.first if recovered is not None else 0,
-        )
-
-    def _log_expired(
-        self, hop: str, node: str, reason: str, missed: int | None, following: int, **fields: object
-    ) -> None:
-        self.notices.warning(
-            "cursor.expired",
-            hop=hop,
-            node=node,
-            reason=str(reason),
-            missed=missed,
-            next=following,
-            **fields,
         )

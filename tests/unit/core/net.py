@@ -244,7 +244,7 @@ class Net:
             except Exception as error:
                 if not isinstance(error, RuntimeError):
                     raise
-                node.failed(end, error)
+                node.reports.failed(end, error)
             rest = rest[count:]
 
     def lose(self, end: Connection | RawClient) -> None:

@@ -1,0 +1,97 @@
+"""What a node counts and says of what happens to it: for metrics and logs, never for a rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pubsubd_broker.core.counters import Counters
+from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.notices import Notices
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.session import Session
+from pubsubd_protocol.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.connection import Connection
+
+
+class Reports:
+    """One function for each kind of thing that can happen."""
+
+    def __init__(self, counters: Counters, notices: Notices) -> None:
+        self.counters = counters
+        self.notices = notices
+
+    def session_lagged(self, reading: Reading) -> None:
+        """A session needs what its broker's replica does not hold: the producer is asked, until the two meet."""
+        position, log = reading.position, reading.source.log
+        self.notices.info(
+            "session.lagged",
+            node=reading.source.node,
+            offset=None if position is None else position.offset,
+            replica_oldest=log.view.oldest,
+            replica_next=log.view.next,
+        )
+
+    def delivered(self, session: Session, out: Outgoing) -> None:
+        """What one pull of a session wrote."""
+        self.counters.messages_delivered += out.messages
+        self.counters.bytes_delivered += out.entries_bytes
+        for expired in out.expired:
+            self.counters.expired_at_sessions[expired.reason] += 1
+            self.expired(
+                "session",
+                expired.node,
+                expired.reason,
+                expired.missed,
+                expired.view.next,
+                session=session.name,
+            )
+
+    def refused(self, connection: Connection, code: str, detail: str) -> None:
+        """This node turns somebody away."""
+        self.counters.connections_refused[code] += 1
+        if connection.target is not None:
+            self.target_failed(connection.target, detail)
+        self.notices.warning(
+            "connection.refused", connection=connection.label, code=code, detail=detail
+        )
+
+    def violated(self, connection: Connection, error: ProtocolError) -> None:
+        self.counters.protocol_errors[error.kind] += 1
+        if connection.target is not None:
+            self.target_failed(connection.target, str(error))
+        self.notices.warning(
+            "protocol.violated", connection=connection.label, kind=error.kind, detail=error.detail
+        )
+
+    def silent(self, connection: Connection, silent_ms: int) -> None:
+        self.notices.warning("peer.silent", connection=connection.label, silent_ms=silent_ms)
+
+    def failed(self, connection: Connection, error: Exception) -> None:
+        """A bug in handling one connection: it ends, the broker lives."""
+        self.counters.protocol_errors["internal"] += 1
+        self.notices.error(
+            "connection.failed", connection=connection.label, error=repr(error)[:1000]
+        )
+        connection.close()
+
+    def target_failed(self, target: Target, error: str) -> None:
+        """Says it once, not at every attempt."""
+        if target.error != error:
+            target.error = error
+            self.notices.warning("peer.unreachable", address=target.label, error=error)
+
+    def expired(
+        self, hop: str, node: str, reason: str, missed: int | None, following: int, **fields: object
+    ) -> None:
+        self.notices.warning(
+            "cursor.expired",
+            hop=hop,
+            node=node,
+            reason=str(reason),
+            missed=missed,
+            next=following,
+            **fields,
+        )

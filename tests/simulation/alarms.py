@@ -62,13 +62,13 @@ def _went_too_far(stream: StreamTruth, lost: Lost, at: Place) -> bool:
 
 
 def _joined_what_was_lost(stream: StreamTruth, lost: Lost, at: Place) -> bool:
-    """Whether it may have gone on from there in a history that was then lost as a whole, with what it had not read of it.
+    """Whether it may have come into a later history that was then lost as a whole, with what it had not read of it.
 
-    It learns of a new name for its history only with what comes in that. So where it stands is told by an older one,
-    which a third history may continue as well.
+    It learns of a new name for its history only with what comes in that; and a notice that it has not read merges with
+    the next. So where it stands is told by an older name, which a third history may continue as well.
     """
     return lost.reason is Reason.STATE_LOST and any(
-        stream.connects(at, epoch)
+        stream.age(epoch) > stream.age(at[0])
         and epoch != lost.place[0]
         and epoch not in stream.lineages[lost.place[0]]
         for epoch in stream.epochs

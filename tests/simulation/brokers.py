@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tests.simulation.checkers import Held, Violation, bounded
 from tests.simulation.clockwork import MS
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 TICK_NS = 50 * MS
 
+NOBODY: Final = "nobody"
+
 
 class WatchedStream(Stream):
     """A node's own stream that writes what it accepts into the truth."""
@@ -49,11 +51,21 @@ class WatchedStream(Stream):
         self._ring = Ring(self.log.max_messages, self.log.max_bytes, self.next)
         for entry in entries:
             self._ring.enter(entry.first, entry.count, entry.size)
+            self._pass_over_lost(entry.epoch.hex(), entry.first)
             if entry.first >= len(truth.messages[entry.epoch.hex()]):
                 # Its life ended before it could say so to anybody.
                 self._publish(entry)
+        if end is not None:
+            self._pass_over_lost(*end)
         truth.begin(self.epoch.hex(), end)
         truth.held(self._ring.oldest)
+
+    def _pass_over_lost(self, epoch: str, end: int) -> None:
+        """What was placed and not accepted before its life ended, and can't be read any more, was for nobody."""
+        for offset in range(len(self._truth.messages[epoch]), end):
+            self._truth.publish(
+                epoch, offset, Published("lost", f"lost {offset}".encode(), b"", NOBODY, 0)
+            )
 
     def _accept(self, entry: Entry, size: int) -> None:
         super()._accept(entry, size)
@@ -245,9 +257,9 @@ class SimBroker:
         self.journal = SimJournal(self) if world.plan.fsync is not None else None
 
     @property
-    def recovered_names(self) -> frozenset[str]:
-        """Of the sessions that its present life knows from its journal."""
-        return self.journal.names if self.journal is not None else frozenset()
+    def recovered_names(self) -> Mapping[str, Collection[str]]:
+        """Of the sessions that its present life knows from its journal, with the streams in which it knows their places."""
+        return self.journal.names if self.journal is not None else {}
 
     @property
     def runs(self) -> bool:

@@ -117,22 +117,23 @@ def no_duplicate(history: History) -> None:
 def no_false_alarm(history: History, truth: Truth) -> None:
     """G4: whoever is told of a loss has lost what the producer did not hold any more when the gap was made."""
     walk = Walk(history, truth)
-    told: set[str] = set()
+    told: dict[str, str] = {}
     forgotten: set[str] = set()
     for event in history.events:
         match event:
             case Lost():
                 true_alarm(walk, event)
-                told.add(event.node)
+                told[event.node] = event.place[0]
                 forgotten.discard(event.node)
             case Opened(kept=Kept.FORGOTTEN):
                 _rightly_forgotten(walk, event)
                 forgotten = set(truth)
             case Opened():
+                # A loss is told again until its broker has heard that it was taken in.
+                heard = {node: place[0] for node, place in event.acknowledged.items()}
+                again = {node for node, epoch in told.items() if heard.get(node) != epoch}
                 # Of a forgotten name's loss nobody was told: a producer may still remember that.
-                _will_rightly_be_told(walk, event, told | forgotten)
-            case Got() | Moved() | Stands():
-                told.discard(event.node)
+                _will_rightly_be_told(walk, event, again | forgotten)
         walk.take(event)
 
 

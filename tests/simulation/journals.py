@@ -38,8 +38,8 @@ class SimJournal:
         self._disk = Disk()
         self._node: WatchedNode | None = None
         self._under_way: Work | None = None
-        self.names: frozenset[str] = frozenset()
-        """Of the sessions that were recovered."""
+        self.names: dict[str, frozenset[str]] = {}
+        """Of the sessions that were recovered, with the streams in which their places are known."""
         # What is promised: to hold from the first one on, up to the second one.
         self._oldest = 0
         self._promised = 0
@@ -64,7 +64,8 @@ class SimJournal:
                 f"journal: {self._broker.name} with fsync={self._fsync} recovers {held[0]}..{held[1]}, promised were "
                 f"{self._oldest}..{self._promised}"
             )
-        self.names = frozenset(recovered.state.sessions) if recovered is not None else frozenset()
+        sessions = recovered.state.sessions if recovered is not None else {}
+        self.names = {name: frozenset(places) for name, places in sessions.items()}
         return Kept(
             self._fsync,
             self._interval_ns,

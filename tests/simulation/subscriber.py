@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from tests.simulation.brokers import SimBroker
@@ -107,6 +107,8 @@ class Subscriber:
         self._resuming: tuple[ClientSocket, int] | None = None
         self._doomed = False
         self._memory_lost = False
+        # Whether its name has been in its broker's journal ever since.
+        self._survived = False
         # Acknowledgements on their way, and what its broker has heard of them, in this life of it.
         self._acks_sent: deque[tuple[int, dict[str, Place]]] = deque()
         self._heard: dict[str, Place] = {}
@@ -257,8 +259,13 @@ class Subscriber:
         self._forgotten = None
         self._heard.clear()
         self._acks_sent.clear()
+        self._survived = not self._memory_lost or self._survived
         self._memory_lost = True
         self._remembered = self.remembered()
+
+    def broker_started(self) -> None:
+        """Its broker is in a new life: what it knows of a name it knows from its journal, if it has been there all the time."""
+        self._survived = self._survived and self.name in self.broker.recovered_names
 
     def remembered(self) -> dict[str, tuple[Place, bytes]]:
         """Where it stands in the streams of those producers that know its name, and the lives in which they do."""
@@ -314,11 +321,13 @@ class Subscriber:
         self._inbox.begin(self._session.received)
         self._acks.stands(answer.positions)
         kept, remembered = Kept.NOTHING, {}
+        recovered: Collection[str] = self.history.at
         if self.lives > 1 and self.keeps == "position":
             kept = Kept.STORED
         elif self.lives > 1:
-            if self._memory_lost and self.broker.recovered_names & {self.name}:
+            if self._memory_lost and self._survived:
                 self._memory_lost = False
+                recovered = self.broker.recovered_names[self.name]
             kept = Kept.PRODUCERS if self._memory_lost else Kept.BROKER
             if kept is Kept.BROKER and (self._forgotten is not None or not answer.resumed):
                 kept = Kept.FORGOTTEN
@@ -328,6 +337,8 @@ class Subscriber:
         places = self._places(self._session.received)
         wants = self._wanting(self._asked)
         unknown = frozenset(self.history.at) - set(places) - self._heard.keys()
+        # What it acknowledged in the last moments may not have been written down.
+        unknown |= frozenset(self.history.at) - set(recovered)
         now_ns = self.world.clockwork.now_ns
         heard, held = self._forgotten or self._at_hand()
         surely = self.world.plan.cursor_ttl_ms > 1000

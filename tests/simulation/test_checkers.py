@@ -577,6 +577,19 @@ def test_g4_no_life_begins_nowhere_that_has_lost_nothing() -> None:
     # It had lost something, and may not have taken that in; or the ring has moved past where it stood.
     told = lost(Reason.UNSEEN, (E1, 10), oldest=4)
     no_false_alarm(history(opened(at=None), told, nowhere), {"a": stream(10, oldest=4)})
+    # It has taken it in, and told so; or it died before anybody heard that.
+    goes_on = [opened(at=None), told, *got(10, 11)]
+    truth = stream(10, oldest=4)
+    fill(truth, E1, 10, 12)
+    held = {"a": (E1, 4)}
+    heard = opened(Kept.BROKER, NOWHERE, held=held, acknowledged={"a": (E1, 12)})
+    refuses(
+        partial(no_false_alarm, history(*goes_on, heard), {"a": truth}),
+        "G4",
+        "begins nowhere",
+    )
+    unheard = opened(Kept.BROKER, NOWHERE, held=held)
+    no_false_alarm(history(*goes_on, unheard), {"a": truth})
     moved_on = opened(Kept.BROKER, NOWHERE, held={"a": (E1, 3)})
     no_false_alarm(history(opened(), got(0, 1), moved_on), {"a": stream(10)})
 

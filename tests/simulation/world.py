@@ -138,6 +138,9 @@ class World:
         if broker.node is None:
             self.say(f"{broker.name} starts")
             broker.start()
+            for subscriber in self.subscribers:
+                if subscriber.broker is broker:
+                    subscriber.broker_started()
 
     def disturbed(self, broker: SimBroker) -> None:
         """Answers to this broker's publishers may take their time."""

@@ -34,10 +34,6 @@ class JournalFolder:
             raise unusable(path, error) from error
         try:
             self._lock = self._take_lock()
-            for name in os.listdir(path):
-                # A segment that was being made as the last life ended: it was not needed yet.
-                if name.endswith(_UNFINISHED):
-                    os.unlink(os.path.join(path, name))
         except OSError as error:
             os.close(self._folder)
             raise unusable(path, error) from error
@@ -60,6 +56,12 @@ class JournalFolder:
                     yield number, segment.read()
         except OSError as error:
             raise unusable(self.path, error) from error
+
+    def tidy(self) -> None:
+        """Removes what was being made as the last life ended: it was not needed yet. Raises `OSError`."""
+        for name in os.listdir(self.path):
+            if name.endswith(_UNFINISHED):
+                _remove(os.path.join(self.path, name))
 
     def perform(self, work: Work) -> float | None:
         """Does it. Returns how many seconds making it durable took, None if it was not. Raises `OSError`."""

@@ -65,6 +65,7 @@ class Writer:
         self._under_way: asyncio.Future[float | None] | None = None
         self._closing = False
         try:
+            folder.tidy()
             self._observe(folder.perform(self._keeper.begin()))
         except OSError as error:
             raise unusable(folder.path, error) from error

@@ -210,11 +210,12 @@ def refused(tmp_path: Path, node: str, **options: Any) -> str:
 
 @pytest.fixture
 def journal(start_broker: StartBroker, tmp_path: Path) -> Path:
-    """The snapshot of a node a that was stopped."""
+    """The snapshot of a node a that was stopped, and beside it a segment that was being made."""
     folder = tmp_path / "journal"
     broker = start_broker("a", journal=folder, fsync="snapshot")
     publish_one(broker)
     assert broker.stop() == 0
+    (folder / "0000000000000002.journal.unfinished").write_bytes(b"")
     return folder
 
 

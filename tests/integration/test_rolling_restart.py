@@ -12,7 +12,6 @@ from tests.integration.asynchronous import async_test
 from tests.integration.cluster import wait_until_async
 from tests.integration.steps import (
     DEADLINE_S,
-    StartBroker,
     StartCluster,
     attached,
     consumer,
@@ -138,23 +137,3 @@ async def test_a_clean_stop_loses_nothing_in_any_mode(
             assert await payloads_to(late, 109) == [*range(110)]
         for reader in (on_a, on_b):
             assert await payloads_to(reader, 109) == [*range(110)]
-
-
-@async_test
-async def test_a_snapshot_is_used_up_by_the_life_that_began_with_it(
-    start_broker: StartBroker, tmp_path: Path
-) -> None:
-    folder = tmp_path / "journal"
-    a = start_broker("a", journal=folder, fsync="snapshot")
-    async with pubsubd.connect(a.socket) as client, subscribed(a) as reader:
-        await publish(client, range(20))
-        assert await payloads_to(reader, 19) == [*range(20)]
-        await in_thread(a.restart)
-        await publish(client, range(20, 30))
-        assert await payloads_to(reader, 29) == [*range(20, 30)]
-        assert not [*folder.glob("*.journal")]
-        a.kill()
-        await in_thread(a.start)
-        with pytest.raises(CursorExpired) as told:
-            await within(anext(reader), "the notice")
-        assert (told.value.reason, told.value.next) == (pubsubd.Reason.STATE_LOST, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tests.integration.asynchronous import async_test
 from tests.integration.steps import (
@@ -20,6 +22,13 @@ from tests.integration.steps import (
 
 import pubsubd
 from pubsubd import CursorExpired
+
+IMPATIENT: dict[str, Any] = {
+    "recover_from_peers": True,
+    "heartbeat": "100ms",
+    "peer_timeout": "500ms",
+}
+"""A peer that can't be reached is waited for during twice this time-out."""
 
 
 @async_test
@@ -60,7 +69,7 @@ async def test_readers_go_on_without_notice_where_the_surviving_replicas_reach(
 async def test_who_had_read_further_than_the_peer_that_was_reached_is_told_so(
     start_cluster: StartCluster,
 ) -> None:
-    cluster = start_cluster(3, recover_from_peers=True)
+    cluster = start_cluster(3, **IMPATIENT)
     a = cluster["a"]
     async with subscribed(cluster["b"]) as on_b, subscribed(cluster["c"]) as on_c:
         async with pubsubd.connect(a.socket) as client:
@@ -115,7 +124,7 @@ async def test_the_peer_that_reaches_furthest_is_the_one_that_counts(
 async def test_without_any_peer_everybody_is_told_that_the_stream_is_lost(
     start_cluster: StartCluster,
 ) -> None:
-    cluster = start_cluster(2, recover_from_peers=True)
+    cluster = start_cluster(2, **IMPATIENT)
     a = cluster["a"]
     async with subscribed(a) as on_a, subscribed(cluster["b"]) as on_b:
         async with pubsubd.connect(a.socket) as client:

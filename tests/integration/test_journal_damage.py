@@ -165,6 +165,25 @@ async def test_what_follows_a_damaged_segment_is_kept_and_who_needs_the_rest_is_
     assert len(damage_logged(broker)) == seen
 
 
+@pytest.mark.parametrize("fsync", ["snapshot", "always"])
+@async_test
+async def test_a_journal_of_which_nothing_is_readable_is_logged_and_everybody_is_told(
+    fsync: str, start_broker: StartBroker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "journal"
+    broker = start_broker("a", journal=folder, fsync=fsync)
+    epoch = await publish_each(broker, 0, 10)
+    assert await in_thread(broker.stop) == 0
+    (segment,) = segments_of(folder)
+    data = bytearray(segment.read_bytes())
+    data[len(FIRST_BYTES) + 20] ^= 1
+    segment.write_bytes(data)
+    await in_thread(broker.start)
+    assert damage_logged(broker) == [(int(segment.stem), None, None)]
+    async with subscribed(broker, position={"a": [epoch, 5]}) as reader:
+        assert told([await next_event(reader)]) == [("a", "state_lost", None)]
+
+
 @async_test
 async def test_a_segment_that_was_being_made_is_removed_and_nothing_is_lost(
     start_broker: StartBroker, tmp_path: Path

@@ -1,6 +1,7 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
 # make test    run the tests (TESTS="tests/unit -k ring", WORKERS=4)
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
+# make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
 # make sim     run simulated clusters (SEED=17 replays and shrinks one, SEEDS=0..500)
 # make mutants put deliberate bugs in, one after the other: the simulator has to catch each
 # make bench   measure it beside the peers (redis-server for Redis; BENCH="--only latency")
@@ -17,6 +18,7 @@ TESTS  ?= tests
 ARGS   ?=
 SEEDS  ?= 0..500
 MINUTES ?= 1
+ROUNDS ?= 200
 SEED   ?=
 BENCH  ?=
 
@@ -25,8 +27,8 @@ BENCH_STAMP := $(VENV)/.bench-installed
 BIN   := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv start test faults sim mutants bench bench-quick bench-report check format lint types imports \
-	wheel clean
+.PHONY: help venv start test faults journal-kills sim mutants bench bench-quick bench-report check format lint \
+	types imports wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -50,6 +52,9 @@ test: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+journal-kills: $(STAMP)
+	$(BIN)/python -m tests.faults.journal_kills --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.simulation.run $(if $(SEED),$(SEED),$(SEEDS))

@@ -58,7 +58,7 @@ class JournalFolder:
             raise unusable(self.path, error) from error
 
     def tidy(self) -> None:
-        """Removes segments that were being made as the last life ended: they were not needed yet. Raises `OSError`."""
+        """Removes what was being made as the last life ended: it was not needed yet. Raises `OSError`."""
         for name in os.listdir(self.path):
             if name.endswith(_UNFINISHED):
                 _remove(os.path.join(self.path, name))

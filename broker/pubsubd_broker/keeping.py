@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -11,7 +11,7 @@ import structlog
 
 from pubsubd_broker.core.config import SECOND_NS, Now
 from pubsubd_broker.core.journal.journal import Fsync
-from pubsubd_broker.core.journal.recovery import Recovered, recover
+from pubsubd_broker.core.journal.recovery import Damage, Recovered, recover, unreadable
 from pubsubd_broker.core.keeping import Keeper, Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, unusable
@@ -31,15 +31,17 @@ def open_journal(settings: Settings) -> tuple[JournalFolder, Kept] | None:
         return None
     folder = JournalFolder(settings.journal)
     try:
+        numbers = folder.numbers()
         recovered = recover(settings.node, folder.read())
     except BaseException:
         folder.close()
         raise
+    _log_damage(recovered.damage if recovered is not None else map(unreadable, numbers))
     if recovered is not None:
         _log_recovered(settings.journal, recovered)
     interval_ns = int(settings.fsync_interval_s * SECOND_NS)
     segment_bytes = max(LEAST_SEGMENT_BYTES, settings.ring_bytes // SEGMENTS_A_RING)
-    kept = Kept(Fsync(settings.fsync), interval_ns, segment_bytes, recovered, folder.numbers())
+    kept = Kept(Fsync(settings.fsync), interval_ns, segment_bytes, recovered, numbers)
     return folder, kept
 
 
@@ -114,8 +116,8 @@ class Writer:
             self._node.counters.journal_fsync_seconds.observe(synced_s)
 
 
-def _log_recovered(path: str, recovered: Recovered) -> None:
-    for damage in recovered.damage:
+def _log_damage(found: Iterable[Damage]) -> None:
+    for damage in found:
         log.warning(
             "journal.damaged",
             segment=damage.segment,
@@ -123,6 +125,9 @@ def _log_recovered(path: str, recovered: Recovered) -> None:
             lost_from=damage.lost.start if damage.lost else None,
             lost_to=damage.lost.stop if damage.lost else None,
         )
+
+
+def _log_recovered(path: str, recovered: Recovered) -> None:
     log.info(
         "journal.recovered",
         journal=path,

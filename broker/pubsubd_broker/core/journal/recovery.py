@@ -40,6 +40,10 @@ class Damage:
     lost: range
 
 
+def unreadable(segment: int) -> Damage:
+    return Damage(segment, "its beginning is not readable", range(0))
+
+
 @dataclass(slots=True)
 class Recovered:
     """An unbroken run of entries up to `next`, and what else was kept there.
@@ -68,7 +72,7 @@ class Recovered:
 
 
 def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | None:
-    """What the journal of `node` still holds; None if there is nothing. `segments`: number and bytes, oldest first.
+    """What the journal of `node` still holds; None if no segment is readable. `segments`: number and bytes, oldest first.
 
     Raises `JournalError` for the journal of another node, or one of a later format.
     """
@@ -77,7 +81,7 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
     for number, data in segments:
         state, begin = _begin(node, number, data)
         if state is None:
-            damage.append(Damage(number, "its beginning is not readable", range(0)))
+            damage.append(unreadable(number))
             continue
         if found is not None:
             _continues_at(found, state.next, damage)

@@ -1,0 +1,139 @@
+"""A broker without a journal that died goes on with what its peers still hold of its stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.integration.asynchronous import async_test
+from tests.integration.steps import (
+    StartCluster,
+    attached,
+    cut,
+    heal,
+    in_thread,
+    level,
+    next_event,
+    payloads_to,
+    publish,
+    subscribed,
+    told,
+)
+
+import pubsubd
+from pubsubd import CursorExpired
+
+IMPATIENT: dict[str, Any] = {
+    "recover_from_peers": True,
+    "heartbeat": "100ms",
+    "peer_timeout": "500ms",
+}
+"""A peer that can't be reached is waited for during twice this time-out."""
+
+
+@async_test
+async def test_readers_go_on_without_notice_where_the_surviving_replicas_reach(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(3, recover_from_peers=True)
+    a = cluster["a"]
+    async with (
+        subscribed(a) as on_a,
+        subscribed(cluster["b"]) as on_b,
+        subscribed(cluster["b"], name="projector") as named,
+        subscribed(cluster["c"]) as on_c,
+        subscribed(cluster["c"]) as behind,
+    ):
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, range(100))
+        await level(cluster, "b", "a")
+        await level(cluster, "c", "a")
+        for reader in (on_a, on_b, named, on_c):
+            assert await payloads_to(reader, 99) == [*range(100)]
+        a.kill()
+        await in_thread(a.start)
+        recalled = a.wait_log("stream.recalled")
+        assert (recalled["oldest"], recalled["next"]) == (0, 100)
+        for consumer in ("b", "c"):
+            await attached(cluster, consumer, "a")
+        async with pubsubd.connect(a.socket) as client:
+            assert (await client.publish("numbers", 100)).offset == 100
+        for reader in (on_a, on_b, named, on_c):
+            assert await payloads_to(reader, 100) == [100]
+        assert await payloads_to(behind, 100) == [*range(101)]
+        async with subscribed(a, start="earliest") as new:
+            assert await payloads_to(new, 100) == [*range(101)]
+
+
+@async_test
+async def test_who_had_read_further_than_the_peer_that_was_reached_is_told_so(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(3, **IMPATIENT)
+    a = cluster["a"]
+    async with subscribed(cluster["b"]) as on_b, subscribed(cluster["c"]) as on_c:
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, range(50))
+            await level(cluster, "b", "a")
+            await cut(cluster, "b", "a")
+            await publish(client, range(50, 100))
+            await level(cluster, "c", "a")
+        assert await payloads_to(on_b, 49) == [*range(50)]
+        assert await payloads_to(on_c, 99) == [*range(100)]
+        a.kill()
+        await cut(cluster, "a", "c")
+        await cut(cluster, "c", "a")
+        await in_thread(a.start)
+        assert a.wait_log("stream.recalled")["next"] == 50
+        await heal(cluster, "b", "a")
+        await heal(cluster, "c", "a")
+        notice = await next_event(on_c)
+        assert told([notice]) == [("a", "ahead", None)]
+        assert isinstance(notice, CursorExpired)
+        assert notice.next == 50
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, range(200, 210))
+        for reader in (on_b, on_c):
+            assert await payloads_to(reader, 209) == [*range(200, 210)]
+
+
+@pytest.mark.parametrize(("cut_off", "other"), [("b", "c"), ("c", "b")])
+@async_test
+async def test_the_peer_that_reaches_furthest_is_the_one_that_counts(
+    cut_off: str, other: str, start_cluster: StartCluster
+) -> None:
+    cluster = start_cluster(3, recover_from_peers=True)
+    a = cluster["a"]
+    async with subscribed(cluster[other]) as reader:
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, range(50))
+            await level(cluster, cut_off, "a")
+            await cut(cluster, cut_off, "a")
+            await publish(client, range(50, 100))
+        assert await payloads_to(reader, 99) == [*range(100)]
+        a.kill()
+        await in_thread(a.start)
+        assert a.wait_log("stream.recalled")["next"] == 100
+        await attached(cluster, other, "a")
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, range(100, 110))
+        assert await payloads_to(reader, 109) == [*range(100, 110)]
+
+
+@async_test
+async def test_without_any_peer_everybody_is_told_that_the_stream_is_lost(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(2, **IMPATIENT)
+    a = cluster["a"]
+    async with subscribed(a) as on_a, subscribed(cluster["b"]) as on_b:
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, range(10))
+        for reader in (on_a, on_b):
+            assert await payloads_to(reader, 9) == [*range(10)]
+        a.kill()
+        await cut(cluster, "a", "b")
+        await in_thread(a.start)
+        assert a.wait_log("stream.recalled")["next"] == 0
+        for reader in (on_a, on_b):
+            assert told([await next_event(reader)]) == [("a", "state_lost", None)]

@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
@@ -431,6 +433,84 @@ def test_a_retry_that_is_refused_now_may_have_been_accepted_by_the_life_before()
     again = Publisher(net, "a", life=publisher.life, spoke_to=spoke_to)
     send(again, 2, to="b", retry=True)
     assert answers(again) == [(2, "unknown")]
+
+
+class Lives:
+    """A publisher of `a` that repeats what was not answered, and readers at both nodes, over lives of `a`."""
+
+    def __init__(self) -> None:
+        self.net = kept(ring_messages=1000)
+        self.disk = self.net._disks["a"]
+        self.there = Subscriber(self.net, "b")
+        self.here = Subscriber(self.net, "a")
+        self.heard_here: list[object] = []
+        self.publisher = Publisher(self.net, "a")
+        self.sent = 0
+        self.receipts: dict[int, Receipt] = {}
+
+    def publish(self) -> None:
+        self.sent += 1
+        send(self.publisher, self.sent, payload=b"%d" % self.sent)
+
+    def write(self) -> None:
+        self.net.write("a")
+        self._take_receipts()
+
+    def part(self) -> None:
+        self.net.part("a", "b")
+
+    def meet(self) -> None:
+        self.net.heal("a", "b")
+        self.net.advance(10)
+
+    def crash(self, share: float, *, power: bool) -> None:
+        """While it writes, so far."""
+        work = keeper(self.net).take(self.net.now)
+        if work is not None:
+            self.disk.die_in(work, share)
+        if power:
+            self.disk.lose_power()
+        self._take_receipts()
+        spoke_to = self.net.nodes["a"].life
+        self.net.restart("a")
+        life = self.publisher.life
+        self.publisher = Publisher(self.net, "a", life=life, spoke_to=spoke_to)
+        for sequence in range(1, self.sent + 1):
+            if sequence not in self.receipts:
+                send(self.publisher, sequence, payload=b"%d" % sequence, retry=True)
+        self.heard_here += self.here.of_node("a")
+        self.here = self.here.again()
+
+    def _take_receipts(self) -> None:
+        for receipt in self.publisher.of(Receipt):
+            assert self.receipts.setdefault(receipt.sequence, receipt) == receipt
+
+
+steps = st.one_of(
+    st.sampled_from(["publish", "publish", "write", "part", "meet"]),
+    st.tuples(st.floats(0, 1), st.booleans()),
+)
+
+
+@given(st.lists(steps, max_size=25))
+def test_with_always_every_message_comes_once_and_in_order_whenever_the_node_dies(
+    course: list[str | tuple[float, bool]],
+) -> None:
+    lives = Lives()
+    for step in course:
+        if isinstance(step, tuple):
+            share, power = step
+            lives.crash(share, power=power)
+        else:
+            getattr(lives, step)()
+    lives.meet()
+    lives.write()
+    every = range(lives.sent)
+    assert [lives.receipts[sequence + 1].first for sequence in every] == list(every)
+    assert lives.there.of_node("a") == list(every)
+    assert lives.there.payloads == [b"%d" % (offset + 1) for offset in every]
+    assert lives.heard_here + lives.here.of_node("a") == list(every)
+    assert not lives.net.said("b", "cursor.expired")
 
 
 # What readers saw of what is lost.

@@ -31,6 +31,17 @@ class Disk:
         if work.sync:
             self._durable = dict(self.segments)
 
+    def die_in(self, work: Work, share: float) -> None:
+        """Does this share of the steps of `work`, and of an append a part."""
+        whole = int(share * len(work.steps))
+        self.perform(Work(False, work.steps[:whole]))
+        if whole < len(work.steps):
+            step = work.steps[whole]
+            if isinstance(step, Append):
+                data = b"".join(step.buffers)
+                part = data[: int((share * len(work.steps) - whole) * len(data))]
+                self.perform(Work(False, [Append(step.segment, [part])]))
+
     def lose_power(self) -> None:
         self.segments = dict(self._durable)
 

@@ -537,7 +537,7 @@ def test_whenever_a_life_ends_what_was_durable_is_left_and_nothing_that_was_not_
                 under_way = None
         durable, oldest = life.journal.durable, max(0, life.journal.durable - ring)
         if under_way is not None:
-            _die_at(disk, under_way, cut)
+            disk.die_in(under_way, cut)
         recovered = again(disk)
         assert durable <= recovered.next <= life.next
         assert recovered.first <= oldest
@@ -545,15 +545,3 @@ def test_whenever_a_life_ends_what_was_durable_is_left_and_nothing_that_was_not_
             assert b"".join(taken.wire) == left[taken.first]
         for offset in [offset for offset in left if offset >= recovered.next]:
             del left[offset]
-
-
-def _die_at(disk: Disk, work: Work, cut: float) -> None:
-    """Does the first steps of `work`, and of an append only a part."""
-    number = int(cut * len(work.steps))
-    disk.perform(Work(False, work.steps[:number]))
-    if number < len(work.steps):
-        step = work.steps[number]
-        if isinstance(step, Append):
-            data = b"".join(step.buffers)
-            torn = [data[: int((cut * len(work.steps) - number) * len(data))]]
-            disk.perform(Work(False, [Append(step.segment, torn)]))

@@ -47,10 +47,9 @@ def run(settings: Settings) -> int:
     _raise_descriptor_limit()
     clients = bind_client_socket(settings.socket)
     try:
-        uvloop.run(_serve(settings, clients))
+        return uvloop.run(_serve(settings, clients))
     finally:
         clients.release()
-    return 0
 
 
 def _raise_descriptor_limit() -> None:
@@ -64,7 +63,8 @@ def _raise_descriptor_limit() -> None:
             log.warning("descriptors.limited", soft=soft, error=str(error))
 
 
-async def _serve(settings: Settings, clients: ClientSocket) -> None:
+async def _serve(settings: Settings, clients: ClientSocket) -> int:
+    """Returns the exit code: 1 if the journal lacks something that a clean stop ought to have kept."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     _handle_signals(loop, stop)
@@ -128,6 +128,7 @@ async def _serve(settings: Settings, clients: ClientSocket) -> None:
     log.info(
         "broker.stopped", node=settings.node, drained=drained, next_offset=broker.node.stream.next
     )
+    return 0 if broker.node.failure is None else 1
 
 
 def _handle_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

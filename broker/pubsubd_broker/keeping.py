@@ -82,7 +82,7 @@ class Writer:
             self._under_way.add_done_callback(self._done)
 
     async def close(self) -> None:
-        """Everything that was accepted is on disk, or it is logged why not; the folder is free."""
+        """Everything that was accepted is on disk, or it is logged why not, and the node's `failure`; the folder is free."""
         # What is left goes last, in one piece.
         self._closing = True
         if self._under_way is not None:
@@ -97,6 +97,7 @@ class Writer:
                 if work is not None:
                     self._folder.perform(work)
         except OSError as error:
+            keeper.failed(str(error))
             log.error("journal.failed", reason=str(error))
         self._thread.shutdown()
         self._folder.close()

@@ -115,7 +115,7 @@ async def test_a_full_disk_ends_publishing_and_nothing_else_until_there_is_room_
     broker = start_broker("a", journal=small_disk / "journal", fsync="always")
     accepted = await accepts_until_the_disk_fails(broker, "No space left")
     assert len(accepted) > 10
-    assert await in_thread(broker.stop) == 0
+    assert await in_thread(broker.stop) == 1
     broker.start(wait=False)
     await wait_until_async(lambda: not broker.alive, DEADLINE_S, "the refusal to start")
     assert broker.exit_code == 2
@@ -123,6 +123,19 @@ async def test_a_full_disk_ends_publishing_and_nothing_else_until_there_is_room_
     await in_thread(broker.start)
     await holds_all(broker, accepted)
     assert broker.ready()
+
+
+@async_test
+async def test_a_snapshot_for_which_there_is_no_room_is_no_clean_stop(
+    small_disk: Path, start_broker: StartBroker
+) -> None:
+    broker = start_broker("a", journal=small_disk / "journal", fsync="snapshot")
+    async with pubsubd.connect(broker.socket) as client:
+        for number in range(MOST):
+            await client.send("x", payload_of(number))
+        await client.flush()
+    assert await in_thread(broker.stop) == 1
+    assert "No space left" in broker.wait_log("journal.failed")["reason"]
 
 
 def remount_larger(folder: Path) -> None:

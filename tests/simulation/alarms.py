@@ -67,7 +67,9 @@ def _joined_what_was_lost(stream: StreamTruth, lost: Lost, at: Place) -> bool:
     It learns of a new name for its history only with what comes in that; and a notice that it has not read merges with
     the next. So where it stands is told by an older name, which a third history may continue as well.
     """
-    return lost.reason is Reason.STATE_LOST and any(
+    if lost.reason is not Reason.STATE_LOST or stream.views is None:
+        return False
+    return any(
         stream.age(epoch) > stream.age(at[0])
         and epoch != lost.place[0]
         and epoch not in stream.lineages[lost.place[0]]

@@ -42,6 +42,10 @@ class Walk:
             self.stood_before = {} if opened.kept is Kept.NOTHING else dict(self._stood)
             self.at = {}
             self.born_ns = opened.time_ns
+        else:
+            # What its broker does not know of it, a producer may remember.
+            stood = self._stood
+            self.stood_before |= {node: stood[node] for node in opened.unknown if node in stood}
         for node in opened.unknown:
             self.at.pop(node, None)
         if opened.wants is not None:

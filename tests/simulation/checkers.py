@@ -261,6 +261,8 @@ def _passed_only(walk: Walk, node: str, begin: Place, end: Place) -> bool:
 def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     history, stream = walk.history, walk.truth[node]
     before = walk.stood_before.get(node)
+    if before is not None and node in walk.strictly:
+        _not_beyond(walk, node, place, before)
     # Its broker may have learned from a producer where that was, before the producer lost its memory.
     if before is not None and before[0] == place[0] and not walk.wanted(node, *before, place[1]):
         return
@@ -280,6 +282,16 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
         if messages[offset].time_ns > walk.born_ns:
             what = f"begins at {place}, was owed {offset}, published after it subscribed"
             refuse("G1", history, node, what)
+
+
+def _not_beyond(walk: Walk, node: str, place: Place, before: Place) -> None:
+    """What follows on where it stood, as far as the history of `place` has that, is not passed without a word."""
+    ends = {place[0]: before[1], **walk.truth[node].lineages[place[0]]}
+    if before[0] in ends:
+        missing = walk.wanted(node, place[0], min(before[1], ends[before[0]]), place[1])
+        if missing:
+            what = f"begins at {place}, it stood at {before}, and {missing[0]} is missing"
+            refuse("G1", walk.history, node, what)
 
 
 def _all_that_was_held(walk: Walk, node: str, place: Place) -> None:

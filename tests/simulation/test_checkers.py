@@ -594,6 +594,20 @@ def test_g4_no_life_begins_nowhere_that_has_lost_nothing() -> None:
     no_false_alarm(history(opened(), got(0, 1), moved_on), {"a": stream(10)})
 
 
+@pytest.mark.parametrize(
+    ("begin", "true"), [((E1, 3), True), ((E1, 5), True), ((E1, 7), False), ((E2, 12), False)]
+)
+def test_g1_a_name_whose_place_its_broker_lacks_begins_where_it_stood_or_before(
+    begin: Place, true: bool
+) -> None:
+    again = Opened(BIRTH, Kept.BROKER, {"a": begin}, unknown=frozenset("a"))
+    seen = history(opened(), got(*range(5)), again)
+    if true:
+        no_gap(seen, {"a": continued()})
+    else:
+        refuses(lambda: no_gap(seen, {"a": continued()}), "G1", "it stood at")
+
+
 def test_g1_whoever_asks_for_the_earliest_begins_with_what_a_ring_held_from() -> None:
     truth = {"a": stream(10, oldest=4)}
     for begin in (0, 4):

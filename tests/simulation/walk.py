@@ -28,6 +28,8 @@ class Walk:
         self.remembered: dict[str, Place] = {}
         self.stood_before: dict[str, Place] = {}
         """Where its name stood in earlier lives, whoever may remember that."""
+        self.strictly: frozenset[str] | set[str] = frozenset()
+        """In which of these it can't have come further meanwhile: its broker has its name, and not that place."""
         self.surely = True
         self._stood: dict[str, Place] = {}
         self._changes: list[Filtered] = [Filtered({}, history.wants)]
@@ -41,11 +43,13 @@ class Walk:
             self.remembered = {**maybe, **opened.remembered}
             self.stood_before = {} if opened.kept is Kept.NOTHING else dict(self._stood)
             self.at = {}
+            self.strictly = frozenset()
             self.born_ns = opened.time_ns
         else:
             # What its broker does not know of it, a producer may remember.
             stood = self._stood
-            self.stood_before |= {node: stood[node] for node in opened.unknown if node in stood}
+            self.strictly = opened.unknown & stood.keys()
+            self.stood_before |= {node: stood[node] for node in self.strictly}
         for node in opened.unknown:
             self.at.pop(node, None)
         if opened.wants is not None:

@@ -261,7 +261,7 @@ def _passed_only(walk: Walk, node: str, begin: Place, end: Place) -> bool:
 def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     history, stream = walk.history, walk.truth[node]
     before = walk.stood_before.get(node)
-    if before is not None and node in walk.strictly:
+    if before is not None and node in walk.strictly and place != NOWHERE:
         _not_beyond(walk, node, place, before)
     # Its broker may have learned from a producer where that was, before the producer lost its memory.
     if before is not None and before[0] == place[0] and not walk.wanted(node, *before, place[1]):

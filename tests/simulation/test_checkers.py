@@ -595,7 +595,8 @@ def test_g4_no_life_begins_nowhere_that_has_lost_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("begin", "true"), [((E1, 3), True), ((E1, 5), True), ((E1, 7), False), ((E2, 12), False)]
+    ("begin", "true"),
+    [(NOWHERE, True), ((E1, 3), True), ((E1, 5), True), ((E1, 7), False), ((E2, 12), False)],
 )
 def test_g1_a_name_whose_place_its_broker_lacks_begins_where_it_stood_or_before(
     begin: Place, true: bool

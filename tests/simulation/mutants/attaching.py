@@ -251,7 +251,7 @@ ATTACHING = (
     Mutant("origin for resumed sessions", 400, _origin_for_resumed),
     Mutant("open sessions begin at next", 100, _sessions_before_contact_begin_at_next),
     Mutant("named cursor from received", 1000, _named_cursor_from_received),
-    Mutant("named cursor from the node", 1000, _named_cursors_forgotten),
+    Mutant("named cursor from the node", 2000, _named_cursors_forgotten),
     Mutant("replica kept across epochs", 100, _replica_kept_across_epochs),
     Mutant("replica forgets the lineage", 400, _replica_forgets_lineage),
 )

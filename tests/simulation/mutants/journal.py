@@ -7,17 +7,13 @@ from collections.abc import Callable, Iterator
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 import pubsubd_broker.core.journal.recovery as recovery
-import pubsubd_broker.core.keeping as keeping
-import pubsubd_broker.core.node as node_module
-from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.journal.journal import Create, Fsync, Journal, Work
 from pubsubd_broker.core.journal.records import _HEAD, FIRST_BYTES, HEADER_BYTES
 from pubsubd_broker.core.journal.recovery import Damage, Recovered
 from pubsubd_broker.core.keeping import Keeper
-from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.publishers import Publishers
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.positions import Lineage, Position
+from pubsubd_protocol.positions import Lineage
 
 
 def _fsync_skipped() -> list[Patch]:
@@ -64,19 +60,6 @@ def _checksum_not_compared() -> list[Patch]:
             begin = end
 
     return [(recovery, "scan", scan)]
-
-
-def _registry_from_before_the_crash() -> list[Patch]:
-    """What was acknowledged in the old history counts in the new one, as if that were as long."""
-    original = keeping.restore
-
-    def restore(node: Node, recovered: Recovered, now: Now) -> None:
-        original(node, recovered, now)
-        for _, registered in node.registry.items():  # noqa: PERF102 - no mapping
-            named = registered.named.items()
-            registered.named = {name: Position(node.life, p.offset) for name, p in named}
-
-    return [(node_module, "restore", restore)]
 
 
 def _publishers_forgotten() -> list[Patch]:
@@ -132,7 +115,6 @@ JOURNAL = (
     Mutant("recovered lineage one too far", 200, _lineage_one_too_far),
     Mutant("forwarded before durable", 100, _forwarded_before_durable),
     Mutant("checksum not compared", 400, _checksum_not_compared),
-    Mutant("registry from before the crash", 1000, _registry_from_before_the_crash),
     Mutant("publishers forgotten", 400, _publishers_forgotten),
     Mutant("abandoned tail kept", 400, _abandoned_tail_kept),
     Mutant("snapshot not used up", 400, _snapshot_not_used_up),

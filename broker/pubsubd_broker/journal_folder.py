@@ -80,6 +80,9 @@ class JournalFolder:
             return None
         if self._open is not None:
             synced_s += _timed(os.fdatasync, self._open)
+        if any(isinstance(step, Remove) for step in work.steps):
+            # A snapshot that is used up must not be there again after a power loss.
+            synced_s += _timed(os.fsync, self._folder)
         return synced_s
 
     def close(self) -> None:

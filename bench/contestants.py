@@ -12,7 +12,7 @@ from typing import Final
 from bench.clients.roles import Mode
 from bench.servers.base import NoServers, Servers
 from bench.servers.floor import FloorServers
-from bench.servers.nats import NatsServers, jetstream_servers, nats_server
+from bench.servers.nats import NatsServers, nats_server
 from bench.servers.pubsubd import PubsubdServers
 from bench.servers.redis import RedisServers, redis_server
 from bench.workloads import Kind, Workload
@@ -145,7 +145,7 @@ CONTESTANTS: Final = (
         about="one nats-server, stream in memory; nats-py `publish_async`, 4,000 unconfirmed at the most, "
         "read by an ordered consumer's callback",
         client="jetstream",
-        servers=jetstream_servers,
+        servers=partial(NatsServers, jetstream=True),
         kinds=_RETAINING,
         needs=("nats",),
         binary=_NATS,
@@ -154,7 +154,7 @@ CONTESTANTS: Final = (
         name="jetstream-receipts",
         about="the same, every `publish` awaited before the next",
         client="jetstream",
-        servers=jetstream_servers,
+        servers=partial(NatsServers, jetstream=True),
         mode="receipts",
         against="pubsubd-receipts",
         guaranteed_only=True,

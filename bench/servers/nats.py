@@ -52,7 +52,3 @@ class NatsServers(Servers):
     @property
     def publish_at(self) -> str:
         return f"nats://127.0.0.1:{self._port}"
-
-
-def jetstream_servers(folder: Path, workload: Workload) -> Servers:
-    return NatsServers(folder, workload, jetstream=True)

@@ -65,18 +65,16 @@ def _read_node(text: str) -> str:
     return text
 
 
-def _read_socket(text: str) -> str:
+def _read_path(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError(f"{text!r} is no path")
-    length = len(text.encode(errors="surrogateescape"))
-    if length > MAX_SOCKET_PATH_BYTES:
-        raise ValueError(f"{text!r} has {length} bytes")
     return text
 
 
-def _read_folder(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError(f"{text!r} is no path")
+def _read_socket(text: str) -> str:
+    length = len(_read_path(text).encode(errors="surrogateescape"))
+    if length > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(f"{text!r} has {length} bytes")
     return text
 
 
@@ -120,10 +118,16 @@ def choice(*words: str) -> Form:
     return Form("|".join(words), " or ".join(words), read, _plain)
 
 
-def _read_switch(text: str) -> bool:
-    if text.lower() not in ("yes", "no", "true", "false", "1", "0"):
+YES: Final = frozenset({"1", "true", "yes", "on"})
+NO: Final = frozenset({"0", "false", "no", "off"})
+
+
+def read_switch(text: str) -> bool:
+    """Raises `ValueError` for a word that is neither."""
+    word = text.strip().lower()
+    if word not in YES | NO:
         raise ValueError(f"{text!r} is neither yes nor no")
-    return text.lower() in ("yes", "true", "1")
+    return word in YES
 
 
 def size(lowest: int, highest: int = 1 << 46) -> Form:
@@ -164,12 +168,12 @@ PEER: Final = Form(
     _read_peer,
     format_address,
 )
-SWITCH: Final = Form("yes|no", "yes or no", _read_switch, _plain, (bool,))
+SWITCH: Final = Form("yes|no", "yes or no", read_switch, _plain, (bool,))
 NODE: Final = Form(
     "NAME",
     f"1 to {MAX_NODE_NAME} of A-Z a-z 0-9 . _ -, beginning and ending with a letter or digit",
     _read_node,
     _plain,
 )
-FOLDER: Final = Form("DIR", "a folder; it is made if it is not there", _read_folder, _plain)
+FOLDER: Final = Form("DIR", "a folder; it is made if it is not there", _read_path, _plain)
 SOCKET: Final = Form("PATH", f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes", _read_socket, _plain)

@@ -9,7 +9,8 @@ from pubsubd_broker.core.dialling import format_address
 from pubsubd_broker.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
-    from pubsubd_broker.settings import Origin, Settings
+    from pubsubd_broker.settings import Settings
+    from pubsubd_broker.settings_sources import Origin
 
 
 FRAME_OVERHEAD_BYTES = 1024

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from pubsubd_broker.settings import SETTINGS, Resolved, suspicious_variables
+from pubsubd_broker.settings import SETTINGS
+from pubsubd_broker.settings_sources import Resolved, suspicious_variables
 from pubsubd_cli.setting_options import resolved, setting_options
 
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from pubsubd_broker.setting_forms import SWITCH
-from pubsubd_broker.settings import SETTINGS, Resolved, Setting, Settings, SettingsError, resolve
+from pubsubd_broker.settings import SETTINGS, Setting, Settings
+from pubsubd_broker.settings_sources import Resolved, SettingsError, resolve
 from pubsubd_cli.exit_codes import USAGE, CommandError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

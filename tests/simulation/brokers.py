@@ -102,6 +102,7 @@ class Memory:
 class WatchedNode(Node):
     """A node that counts which rows of the attach rule were taken."""
 
+    stream_type = WatchedStream
     tally: Tally
     at_contact: Callable[[], None] | None = None
     """Called once, when it has met a producer for the first time in this life."""
@@ -124,20 +125,13 @@ class WatchedNode(Node):
         self.tally = world.tally
 
     def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
-        config, memory = self.config, self._memory
+        memory = self._memory
         if recovered is not None:
             end = (recovered.state.epoch.hex(), recovered.next)
             memory = Memory(tuple(recovered.entries), recovered.first, end, recovered.lineage)
-        stream = WatchedStream(
-            self.name,
-            epoch,
-            memory.lineage if memory is not None else (),
-            ring_messages=config.ring_messages,
-            ring_bytes=config.ring_bytes,
-            max_message=config.max_message,
-            pace=self.pace,
-            offset=memory.offset if memory is not None else 0,
-        )
+        lineage, offset = (memory.lineage, memory.offset) if memory is not None else ((), 0)
+        stream = self._make_stream(epoch, lineage, offset)
+        assert isinstance(stream, WatchedStream)
         if not self._begun:
             # Nobody will hear of it before it has been recalled.
             return stream

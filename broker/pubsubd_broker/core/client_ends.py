@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS, SKIP_DELAY_NS, Now
 from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_broker.core.publishers import Answer, Outcome, Pending
+from pubsubd_broker.core.publishers import Answer, Outcome, Promise
 from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.status import report
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES
@@ -73,11 +73,11 @@ class PublisherEnd:
             self._connection.decline()
             return
         self._held_ns = None
-        if not self._answers and not isinstance(answer, Pending):
+        if not self._answers and not isinstance(answer, Promise):
             self._send(answer, came_ns)
             return
         self._answers.append((answer, came_ns))
-        if isinstance(answer, Pending):
+        if isinstance(answer, Promise):
             answer.wake.append(self._settle)
         self._settle()
 
@@ -111,7 +111,7 @@ class PublisherEnd:
         """Sends what is known, in order."""
         while self._answers:
             answer, came_ns = self._answers[0]
-            outcome = answer.outcome if isinstance(answer, Pending) else answer
+            outcome = answer.outcome if isinstance(answer, Promise) else answer
             if outcome is None:
                 return
             self._answers.popleft()

@@ -68,8 +68,6 @@ class Keeper:
 
     def keeps(self, entry: Entry, sequence: int) -> bool:
         """Takes an entry that has its place. Whether it is there for everybody at once."""
-        if self.journal.fsync is Fsync.SNAPSHOT:
-            return True
         self.journal.append(entry, sequence)
         return self.journal.fsync is not Fsync.ALWAYS
 
@@ -115,10 +113,6 @@ class Keeper:
 
     def tick(self) -> None:
         """Notes who has moved since the last time."""
-        if self.journal.fsync is Fsync.SNAPSHOT:
-            self._sessions.clear()
-            self._node.registry.moved = {}
-            return
         moved, self._node.registry.moved = self._node.registry.moved or {}, {}
         for name in moved:
             registered = self._node.registry.get(name)

@@ -7,6 +7,7 @@ The shell gives it connections, bytes and the time; it gives back what to send (
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from pubsubd_broker.core.config import (
     MAX_CONNECTIONS,
@@ -45,11 +46,13 @@ from pubsubd_protocol.frames import (
     CursorExpired,
     Refused,
 )
-from pubsubd_protocol.positions import Epoch
+from pubsubd_protocol.positions import Epoch, Lineage
 
 
 class Node:
     """`epoch` is this life's: drawn by the shell from the system's entropy, never twice."""
+
+    stream_type: ClassVar[type[Stream]] = Stream
 
     def __init__(
         self,
@@ -365,14 +368,19 @@ class Node:
         return conflict(name, life, self.name, self.life, live)
 
     def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
+        if recovered is None:
+            return self._make_stream(epoch, (), 0)
+        return self._make_stream(epoch, recovered.lineage, recovered.first)
+
+    def _make_stream(self, epoch: Epoch, lineage: Lineage, offset: int) -> Stream:
         config = self.config
-        return Stream(
+        return self.stream_type(
             config.node,
             epoch,
-            recovered.lineage if recovered is not None else (),
+            lineage,
             ring_messages=config.ring_messages,
             ring_bytes=config.ring_bytes,
             max_message=config.max_message,
             pace=self.pace,
-            offset=recovered.first if recovered is not None else 0,
+            offset=offset,
         )

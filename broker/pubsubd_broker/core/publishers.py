@@ -11,7 +11,7 @@ from pubsubd_protocol.frames import Receipt, Rejected
 Outcome = Receipt | Rejected
 
 
-class Pending:
+class Promise:
     """The answer to a batch that has its place, before anybody may know of it. `wake`: once it is settled."""
 
     __slots__ = ("outcome", "wake")
@@ -27,7 +27,7 @@ class Pending:
         self.wake.clear()
 
 
-Answer = Outcome | Pending
+Answer = Outcome | Promise
 
 
 class Publisher:
@@ -54,7 +54,7 @@ class Publisher:
         outcome = self._outcomes.get(sequence)
         if outcome is not None:
             # Once it is settled nobody is to wait there for it.
-            return (outcome.outcome or outcome) if isinstance(outcome, Pending) else outcome
+            return (outcome.outcome or outcome) if isinstance(outcome, Promise) else outcome
         if sequence <= self.last or (retry and self.forgotten):
             detail = (
                 f"the outcome of batch {sequence} is no longer remembered (the last {self._window} are): "

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from pubsubd_broker.core.config import FETCH_BYTES, Now
 from pubsubd_broker.core.journal.checkpoint import Checkpoint
 from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.attach import At, Earliest, Resume
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry, open_entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Fetch, Fetched, Frame, Heartbeat
-from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.positions import StreamView
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
@@ -68,13 +69,14 @@ class Recall:
             # Whoever is read from is too slow: better none than never.
             self._node.recalled(None, now)
 
-    def complete(self, end: RecallEnd, now: Now) -> None:
-        """All that `end` held has come."""
-        assert end.view is not None
-        view = end.view
+    def complete(self, log: Log, now: Now) -> None:
+        """All that a peer held has come, as far as the ring takes it."""
+        view = log.view
         state = Checkpoint(self._node.name, view.epoch, view.lineage, view.oldest, {}, {}, {})
-        sequences = [open_entry(entry).sequence for entry in end.entries]
-        self._node.recalled(Recovered(state, view.next, end.entries, sequences), now)
+        items = (log[index] for index in range(log.begin, log.end))
+        entries = [item for item in items if isinstance(item, Entry)]
+        sequences = [open_entry(entry).sequence for entry in entries]
+        self._node.recalled(Recovered(state, view.next, entries, sequences), now)
 
     @property
     def ends(self) -> list[RecallEnd]:
@@ -91,7 +93,7 @@ class RecallEnd:
         self.target = target
         self.view: StreamView | None = None
         """What the peer holds of this node's stream without a hole."""
-        self.entries: list[Entry] = []
+        self._log: Log | None = None
         self.longest_frame = node.config.max_frame + MAX_ENTRY_OVERHEAD
         self._node = node
         self._connection = connection
@@ -101,20 +103,24 @@ class RecallEnd:
         recall.joins(self)
         connection.send(Fetch(self._id, Earliest(), 0, node.name))
 
+    @property
+    def held(self) -> int:
+        """How many messages of it have come, as far as the ring takes them."""
+        return self._log.messages if self._log is not None else 0
+
     def read(self) -> None:
         """Asks for what comes next of it."""
-        assert self.view is not None
-        following = self.entries[-1].next if self.entries else self.view.oldest
+        assert self._log is not None
         self._id += 1
-        at = At(Position(self.view.epoch, following))
+        at = At(self._log.front)
         self._connection.send(Fetch(self._id, at, FETCH_BYTES, self._node.name))
 
     def received(self, frame: Frame, now: Now) -> None:
         match frame:
             case Fetched(id=number) if number == self._id and not self._left:
                 self._fetched(frame, now)
-            case Entry() if self._left and self.view is not None:
-                self._take(frame, self.view, now)
+            case Entry() if self._left and self._log is not None:
+                self._take(frame, self._log, now)
             case Heartbeat():
                 pass
             case _:
@@ -137,32 +143,41 @@ class RecallEnd:
         self._connection.close()
 
     def _fetched(self, fetched: Fetched, now: Now) -> None:
-        if self.view is None:
-            self.view = fetched.view
+        if self._log is None or self.view is None:
+            view, config = fetched.view, self._node.config
+            self.view = view
+            # As large as the ring, whatever the peer says that it has.
+            limits = config.ring_messages, config.ring_bytes
+            self._log = Log(*limits, view.epoch, view.lineage, view.oldest)
             self._recall.tick(now)
         elif not isinstance(fetched.answer, Resume):
             raise ProtocolError("fetch", f"{fetched.answer} of what was held a moment ago")
+        elif not fetched.count and self._log.newest.next < self.view.next:
+            following = self._log.newest.next
+            raise ProtocolError("fetch", f"nothing behind offset {following} of {self.view.next}")
         else:
             self._left = fetched.count
-            self._go_on(self.view, now)
+            self._go_on(self._log, now)
 
-    def _take(self, entry: Entry, view: StreamView, now: Now) -> None:
-        following = self.entries[-1].next if self.entries else view.oldest
-        reach = view.reach(entry.epoch)
+    def _take(self, entry: Entry, log: Log, now: Now) -> None:
+        assert self.view is not None
+        following = log.newest.next
+        reach = self.view.reach(entry.epoch)
         whole = entry.count == entry.next - entry.first
         if (entry.node, entry.first) != (self._node.name, following) or not whole:
             raise ProtocolError("offset", f"{entry.first} of {entry.node}, {following} comes next")
         if reach is None or entry.next > reach:
             raise ProtocolError("epoch", f"{entry.next} in {entry.epoch.hex()}, beyond what it has")
-        self.entries.append(entry)
+        log.append(entry)
         self._left -= 1
-        self._go_on(view, now)
+        self._go_on(log, now)
 
-    def _go_on(self, view: StreamView, now: Now) -> None:
+    def _go_on(self, log: Log, now: Now) -> None:
+        assert self.view is not None
         if self._left:
             return
-        if (self.entries[-1].next if self.entries else view.oldest) >= view.next:
-            self._recall.complete(self, now)
+        if log.newest.next >= self.view.next:
+            self._recall.complete(log, now)
         else:
             self.read()
 

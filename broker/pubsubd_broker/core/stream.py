@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.pacing import Appender, Pace, Pacing
-from pubsubd_broker.core.publishers import Answer, Pending, Publisher
+from pubsubd_broker.core.publishers import Answer, Promise, Publisher
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import Claim, resolve
 from pubsubd_protocol.entries import Batch, Entry, place
@@ -25,7 +25,7 @@ class _Placed:
 
     __slots__ = ("answer", "entry", "receipt", "size")
 
-    def __init__(self, entry: Entry, size: int, receipt: Receipt, answer: Pending) -> None:
+    def __init__(self, entry: Entry, size: int, receipt: Receipt, answer: Promise) -> None:
         self.entry = entry
         self.size = size
         self.receipt = receipt
@@ -182,7 +182,7 @@ class Stream:
         if keeper is None or keeper.keeps(entry, batch.sequence):
             self._accept(entry, len(batch.payloads))
             return receipt
-        answer = Pending()
+        answer = Promise()
         self.log.reserve(entry)
         self._placed.append(_Placed(entry, len(batch.payloads), receipt, answer))
         return answer

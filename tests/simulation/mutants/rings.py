@@ -8,7 +8,7 @@ from pubsubd_broker.core import connection
 from pubsubd_broker.core.client_ends import PublisherEnd
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Gap, Log
-from pubsubd_broker.core.publishers import Outcome, Pending, Publisher, Publishers
+from pubsubd_broker.core.publishers import Outcome, Promise, Publisher, Publishers
 from pubsubd_broker.core.reading import Reading
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import Frame
@@ -89,7 +89,7 @@ def _publisher_waits() -> list[Patch]:
         answer = self._node.publish(frame, self._publisher, self._id, now, self._connection)
         if answer is None:
             self._connection.decline()
-        elif not isinstance(answer, Pending):
+        elif not isinstance(answer, Promise):
             answers.setdefault(self, []).append(answer)
 
     def release(self: PublisherEnd, now: Now) -> None:

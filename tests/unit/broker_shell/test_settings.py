@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from pubsubd_broker.core.dialling import format_address
 from pubsubd_broker.setting_forms import node_name_of, parse_address
-from pubsubd_broker.settings import (
-    SETTINGS,
+from pubsubd_broker.settings import SETTINGS, Settings
+from pubsubd_broker.settings_sources import (
     Resolved,
-    Settings,
     SettingsError,
     resolve,
     suspicious_variables,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from tests.unit.core.builders import E1, entry
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_protocol.attach import Earliest
-from pubsubd_protocol.frames import Fetch, Receipt
+from pubsubd_broker.core.recall import RecallEnd
+from pubsubd_protocol.attach import Earliest, Resume
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Fetch, Fetched, Frame, Receipt
+from pubsubd_protocol.positions import StreamView
 
 
 def mesh(*names: str) -> Net:
@@ -133,3 +138,40 @@ def test_one_without_peers_begins_at_once(peers: list[str]) -> None:
     net.advance(20)
     assert net.nodes["a"].recall is None
     assert Publisher(net, "a").last is not None
+
+
+class Liar:
+    """A peer by whose answers a node without a memory goes, and all that it says."""
+
+    def __init__(self, oldest: int, following: int) -> None:
+        self.net = Net()
+        self.node = self.net.start("a", peers=["b"], recover_from_peers=True, ring_messages=10)
+        connection = self.node.dialled(self.node.targets[0], self.net.now)
+        assert self.node.recall is not None
+        self.end = RecallEnd(self.node, connection, self.node.targets[0], self.node.recall)
+        self.view = StreamView(E1, (), oldest, following)
+        self.says(Fetched(0, self.view, Resume(oldest), 0))
+        self.asked = 0
+
+    def says(self, frame: Frame) -> None:
+        self.end.received(frame, self.net.now)
+
+    def answers(self, *items: Entry) -> None:
+        self.asked += 1
+        self.says(Fetched(self.asked, self.view, Resume(0), len(items)))
+        for item in items:
+            self.says(item)
+
+
+def test_no_more_is_held_of_a_recalled_stream_than_the_ring_takes() -> None:
+    liar = Liar(0, 10**9)
+    for first in range(0, 1000, 100):
+        liar.answers(*(entry(offset) for offset in range(first, first + 100)))
+        assert liar.end.held <= 10
+
+
+def test_a_peer_that_says_it_has_more_and_gives_nothing_is_cut_off() -> None:
+    liar = Liar(0, 5)
+    liar.answers(entry(0))
+    with pytest.raises(ProtocolError, match="nothing behind offset 1 of 5"):
+        liar.answers()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import msgpack
 
@@ -24,6 +24,8 @@ from pubsubd_protocol.fields import (
     pack_positions,
 )
 from pubsubd_protocol.positions import Epoch, Lineage, Position
+
+T = TypeVar("T")
 
 _MANY: Final = 2**20
 """More consumers, publishers or streams of a session than a checkpoint ever has."""
@@ -89,10 +91,7 @@ def apply_cursor(state: Checkpoint, body: bytes) -> None:
     """Raises `ProtocolError`."""
     fields = _fields(body)
     name, consumer = fields.take(check_node), fields.take(check_maybe(_check_consumer))
-    if consumer is None:
-        state.consumers.pop(name, None)
-    else:
-        state.consumers[name] = consumer
+    _put(state.consumers, name, consumer)
 
 
 def encode_session(name: str, positions: Mapping[str, Position] | None) -> bytes:
@@ -104,10 +103,14 @@ def apply_session(state: Checkpoint, body: bytes) -> None:
     """Raises `ProtocolError`."""
     fields = _fields(body)
     name, positions = fields.take(check_session_name), fields.take(check_maybe(_check_positions))
-    if positions is None:
-        state.sessions.pop(name, None)
+    _put(state.sessions, name, positions)
+
+
+def _put(table: dict[str, T], name: str, value: T | None) -> None:
+    if value is None:
+        table.pop(name, None)
     else:
-        state.sessions[name] = positions
+        table[name] = value
 
 
 def _pack(*values: object) -> bytes:

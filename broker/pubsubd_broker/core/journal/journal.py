@@ -113,11 +113,6 @@ class Journal:
     def full(self) -> bool:
         return self.backlog_bytes >= MAX_BACKLOG_BYTES
 
-    @property
-    def idle(self) -> bool:
-        """Whether all that was appended is written."""
-        return not self._pending and self._under_way is None
-
     def begin(self) -> Work:
         """To be done before the node says anything: its new epoch must not be forgotten, or its readers would be."""
         work = Work(self.fsync is not Fsync.OFF)
@@ -141,12 +136,14 @@ class Journal:
         return Work(True, [Create(self._number + 1, buffers)])
 
     def append(self, entry: Entry, sequence: int) -> None:
-        self._add(_entry_record(entry, sequence))
+        if self._writes:
+            self._add(_entry_record(entry, sequence))
         self._next = entry.next
 
     def note(self, kind: Kind, body: bytes) -> None:
         """Something beside the stream has changed."""
-        self._add(record(kind, body))
+        if self._writes:
+            self._add(record(kind, body))
 
     def take(self, oldest: int, now_ns: int, *, last: bool = False) -> Work | None:
         """What to do now; None if there is nothing, or something is under way.
@@ -191,12 +188,16 @@ class Journal:
         self._pending.clear()
         self._pending_bytes = self.backlog_bytes = 0
 
+    @property
+    def _writes(self) -> bool:
+        """Whether what comes is written as it comes."""
+        return self.failed is None and self.fsync is not Fsync.SNAPSHOT
+
     def _add(self, buffers: list[bytes]) -> None:
-        if self.failed is None:
-            size = sum(map(len, buffers))
-            self._pending += buffers
-            self._pending_bytes += size
-            self.backlog_bytes += size
+        size = sum(map(len, buffers))
+        self._pending += buffers
+        self._pending_bytes += size
+        self.backlog_bytes += size
 
     def _roll(self, work: Work) -> None:
         state = self._checkpoint()

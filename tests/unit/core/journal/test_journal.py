@@ -108,7 +108,7 @@ def written(work: Work) -> bytes:
 
 def test_where_nothing_has_come_there_is_nothing_to_do() -> None:
     life = Life()
-    assert life.journal.idle
+    assert life.journal.backlog_bytes == 0
     assert life.journal.take(0, 10**12) is None
 
 
@@ -119,14 +119,14 @@ def test_work_is_handed_out_once_and_all_that_came_meanwhile_together_after_it()
     life.append()
     life.append()
     assert life.journal.take(0, 0) is None
-    assert not life.journal.idle
+    assert life.journal.backlog_bytes > 0
     life.disk.perform(first)
     assert again(life.disk).next == 1
     life.journal.done(0)
-    assert not life.journal.idle
+    assert life.journal.backlog_bytes > 0
     second = life.write()
     assert steps(second) == ["append 1"]
-    assert life.journal.idle
+    assert life.journal.backlog_bytes == 0
     assert life.journal.take(0, 0) is None
     assert again(life.disk).next == 3
 
@@ -427,7 +427,7 @@ def test_after_a_failure_nothing_is_written_any_more(fsync: Fsync) -> None:
     assert life.journal.take(0, 10**12) is None
     assert life.journal.take(0, 10**12, last=True) is None
     assert life.journal.durable == durable
-    assert (life.journal.backlog_bytes, life.journal.full, life.journal.idle) == (0, False, True)
+    assert (life.journal.backlog_bytes, life.journal.full) == (0, False)
 
 
 def test_the_first_failure_is_the_one_that_is_told() -> None:

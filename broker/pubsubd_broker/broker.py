@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import time
 from typing import Final
 
 import structlog
 
+from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.dialling import Target, format_address
 from pubsubd_broker.core.keeping import Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.status import Status, status
@@ -21,6 +23,7 @@ from pubsubd_broker.keeping import Writer
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.transport import Link
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
+from pubsubd_protocol.proof import NONCE_BYTES
 
 TICK_S: Final = 0.05
 DIAL_TIMEOUT_S: Final = 5.0
@@ -68,13 +71,15 @@ class Broker:
         """What is accepted goes there, beginning with this life. Raises `JournalError`."""
         self._writer = Writer(self.node, folder, read_clocks, self.flush_soon)
 
-    def client_link(self) -> Link:
-        """For a client that connects to the Unix socket."""
-        return Link(_Accepted(self, peers=False))
+    def client_link(self, taken: socket.socket) -> Link:
+        """For a client that has come to the Unix socket."""
+        self._clients += 1
+        return Link(_Accepted(self, Caller(f"client-{self._clients}"), peers=False))
 
-    def peer_link(self) -> Link:
-        """For a peer that connects to the TCP listener."""
-        return Link(_Accepted(self, peers=True), self._user_timeout_ms)
+    def peer_link(self, taken: socket.socket) -> Link:
+        """For a peer that has come to the TCP listener."""
+        caller = Caller(*_origin(taken), nonce=os.urandom(NONCE_BYTES))
+        return Link(_Accepted(self, caller, peers=True), self._user_timeout_ms)
 
     def status(self) -> Status:
         return status(self.node, read_clocks())
@@ -126,20 +131,14 @@ class Broker:
 
     # The links' side.
 
-    def accepted(self, link: Link, *, peers: bool) -> Connection:
-        self._clients += 1
-        if peers:
-            # One that was reset at once has no other end any more.
-            host, port = (link.transport.get_extra_info("peername") or ("unknown", 0))[:2]
-            label = f"{host}:{port}"
-        else:
-            label = f"client-{self._clients}"
-        connection = self.node.accept(label, read_clocks(), peers=peers)
+    def accepted(self, link: Link, caller: Caller, *, peers: bool) -> Connection:
+        connection = self.node.accept(caller, read_clocks(), peers=peers)
         self._links[connection] = link
         return connection
 
     def dialled(self, link: Link, target: Target) -> Connection:
-        connection = self.node.dialled(target, read_clocks())
+        caller = Caller(target.label, nonce=os.urandom(NONCE_BYTES))
+        connection = self.node.dialled(target, caller, read_clocks())
         self._links[connection] = link
         return connection
 
@@ -224,15 +223,16 @@ class Broker:
 class _Accepted:
     """The host of links that came in."""
 
-    def __init__(self, broker: Broker, *, peers: bool) -> None:
+    def __init__(self, broker: Broker, caller: Caller, *, peers: bool) -> None:
         self._broker = broker
+        self._caller = caller
         self._peers = peers
         self.received = broker.received
         self.lost = broker.lost
         self.flush_soon = broker.flush_soon
 
     def opened(self, link: Link) -> Connection:
-        return self._broker.accepted(link, peers=self._peers)
+        return self._broker.accepted(link, self._caller, peers=self._peers)
 
 
 class _Dialled:
@@ -247,3 +247,13 @@ class _Dialled:
 
     def opened(self, link: Link) -> Connection:
         return self._broker.dialled(link, self._target)
+
+
+def _origin(taken: socket.socket) -> tuple[str, str]:
+    """Address and port for people, and the address alone."""
+    try:
+        host, port = taken.getpeername()[:2]
+    except OSError:
+        # One that was reset at once has no other end any more.
+        return "unknown", "unknown"
+    return format_address((host, port)), host

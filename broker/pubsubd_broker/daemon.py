@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import signal
+import socket
 from typing import Final
 
 import structlog
@@ -15,6 +16,7 @@ from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.dialling import format_address
 from pubsubd_broker.keeping import open_journal
+from pubsubd_broker.listener import Listener
 from pubsubd_broker.logs import configure_logging
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.systemd import Systemd
@@ -73,7 +75,7 @@ async def _serve(settings: Settings, clients: ClientSocket) -> int:
     around = broker.node.surroundings
     around.socket = settings.socket
     systemd = Systemd(os.environ, os.getpid())
-    servers: list[asyncio.AbstractServer] = []
+    listeners = [Listener("socket", clients.socket, broker.client_link)]
     admin: AdminServer | None = None
     if settings.http is not None:
         admin = AdminServer(broker.status)
@@ -84,23 +86,16 @@ async def _serve(settings: Settings, clients: ClientSocket) -> int:
         around.http = format_address(admin.address)
     if settings.listen is not None:
         try:
-            peers = await loop.create_server(
-                broker.peer_link, *settings.listen, backlog=BACKLOG, start_serving=False
-            )
+            peers = _bind(*settings.listen)
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
-        servers.append(peers)
-        around.listen = format_address(peers.sockets[0].getsockname()[:2])
-    servers.append(
-        await loop.create_unix_server(
-            broker.client_link, sock=clients.socket, backlog=BACKLOG, start_serving=False
-        )
-    )
+        listeners += [Listener("peers", each, broker.peer_link) for each in peers]
+        around.listen = format_address(peers[0].getsockname()[:2])
     if folder is not None:
         # Not before every address is had: a broker that can't start leaves the journal as it is.
         broker.keep(folder)
-    for server in servers:
-        await server.start_serving()
+    for listener in listeners:
+        listener.start()
     ticker = loop.create_task(broker.run())
     watchdog = loop.create_task(_watch(systemd))
     broker.tick()
@@ -117,8 +112,8 @@ async def _serve(settings: Settings, clients: ClientSocket) -> int:
     systemd.ready()
     await stop.wait()
     systemd.stopping()
-    for server in servers:
-        server.close()
+    for listener in listeners:
+        listener.close()
     drained = await broker.drain(DRAIN_S)
     ticker.cancel()
     watchdog.cancel()
@@ -129,6 +124,26 @@ async def _serve(settings: Settings, clients: ClientSocket) -> int:
         "broker.stopped", node=settings.node, drained=drained, next_offset=broker.node.stream.next
     )
     return 0 if broker.node.failure is None else 1
+
+
+def _bind(host: str, port: int) -> list[socket.socket]:
+    """Listens at every address that `host` has. Raises `OSError`."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    bound: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listening = socket.socket(family, kind, protocol)
+            bound.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+    except BaseException:
+        for listening in bound:
+            listening.close()
+        raise
+    return bound
 
 
 def _handle_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

@@ -23,10 +23,12 @@ from pubsubd_protocol.entries import (
 )
 from pubsubd_protocol.errors import InvalidTopic, ProtocolError
 from pubsubd_protocol.frames import (
+    DEFAULT_CLUSTER,
     ROLES,
     Ack,
     Attach,
     Attached,
+    Challenge,
     CursorExpired,
     Fetch,
     Fetched,
@@ -34,6 +36,7 @@ from pubsubd_protocol.frames import (
     Frame,
     Heartbeat,
     Hello,
+    Proof,
     Query,
     Receipt,
     Refused,
@@ -48,6 +51,7 @@ from pubsubd_protocol.frames import (
 )
 from pubsubd_protocol.framing import PREFIX, PREFIX_BYTES
 from pubsubd_protocol.layout import unpack_limited
+from pubsubd_protocol.proof import NONCE_BYTES, PROOF_BYTES
 
 MAX_CONTROL_BYTES = 512 * 1024
 """The longest frame but for batches and reports; a subscription at all its limits has 370 KB."""
@@ -104,11 +108,13 @@ def _kind(frame: memoryview) -> int:
 
 
 def _pack_hello(f: Hello) -> list[object]:
-    return [f.magic, f.lowest, f.highest, f.role, f.name, f.life, f.spoke_to]
+    of_a_peer = [f.cluster, f.nonce] if f.role == "peer" else []
+    return [f.magic, f.lowest, f.highest, f.role, f.name, f.life, f.spoke_to, *of_a_peer]
 
 
 def _pack_welcome(f: Welcome) -> list[object]:
-    return [f.version, f.node, f.life, f.max_message, f.max_frame, f.window, f.max_batch]
+    sizes = [f.max_message, f.max_frame, f.window, f.max_batch]
+    return [f.version, f.node, f.life, *sizes, f.cluster]
 
 
 def _pack_subscribe(f: Subscribe) -> list[object]:
@@ -133,7 +139,25 @@ _TABLE: Final[
             f.take(field.check_text(64)),
             f.take(field.check_epoch),
             f.take_or(field.check_maybe(field.check_epoch), None),
+            f.take_or(field.check_node, DEFAULT_CLUSTER),
+            f.take_or(field.check_maybe(field.check_bytes(NONCE_BYTES)), None),
         ),
+    ),
+    (
+        Challenge,
+        4,
+        lambda f: [f.node, f.life, f.nonce],
+        lambda f: Challenge(
+            f.take(field.check_node),
+            f.take(field.check_epoch),
+            f.take(field.check_bytes(NONCE_BYTES)),
+        ),
+    ),
+    (
+        Proof,
+        5,
+        lambda f: [f.proof],
+        lambda f: Proof(f.take(field.check_bytes(PROOF_BYTES))),
     ),
     (
         Welcome,
@@ -147,6 +171,7 @@ _TABLE: Final[
             f.take(field.check_int),
             f.take(field.check_int),
             f.take_or(field.check_int, MAX_BATCH_MESSAGES),
+            f.take_or(field.check_node, DEFAULT_CLUSTER),
         ),
     ),
     (

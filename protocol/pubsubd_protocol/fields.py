@@ -98,10 +98,20 @@ def check_maybe(check: Check[T]) -> Check[T | None]:
     return lambda value: None if value is None else check(value)
 
 
+def check_bytes(count: int) -> Check[bytes]:
+    def check(value: object) -> bytes:
+        if not isinstance(value, bytes) or len(value) != count:
+            raise Wrong(f"expected {count} bytes, found {_show(value)}")
+        return value
+
+    return check
+
+
+_check_epoch = check_bytes(EPOCH_BYTES)
+
+
 def check_epoch(value: object) -> Epoch:
-    if not isinstance(value, bytes) or len(value) != EPOCH_BYTES:
-        raise Wrong(f"expected {EPOCH_BYTES} bytes, found {_show(value)}")
-    return Epoch(value)
+    return Epoch(_check_epoch(value))
 
 
 def check_node(value: object) -> str:

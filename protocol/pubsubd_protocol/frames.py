@@ -16,6 +16,9 @@ MAGIC = "pubsubd"
 VERSION = 1
 """The version of the wire that this code speaks; the lowest one it speaks is the same, so far."""
 
+DEFAULT_CLUSTER = "default"
+"""The cluster of a node that was not told of any other."""
+
 ROLES = ("publisher", "session", "control", "peer")
 
 
@@ -24,7 +27,8 @@ class Hello:
     """The first frame of whoever opened the connection.
 
     `name`: the node's for a peer, empty for a client. `life`: a client's publisher id, a broker's epoch.
-    `spoke_to`: the broker life to which this client was connected last, if to any.
+    `spoke_to`: the broker life to which this client was connected last, if to any. `cluster`: to which a peer belongs.
+    `nonce`: of a peer that can prove that it knows its cluster's secret.
     """
 
     magic: str
@@ -34,6 +38,24 @@ class Hello:
     name: str
     life: bytes
     spoke_to: bytes | None = None
+    cluster: str = DEFAULT_CLUSTER
+    nonce: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """The answer to a peer's hello where a secret has to be proved first: who asks, and the producer's nonce."""
+
+    node: str
+    life: Epoch
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That the sender knows the cluster's secret: see `pubsubd_protocol.proof`. The consumer's comes first."""
+
+    proof: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +63,7 @@ class Welcome:
     """The answer to a hello. `life` is the epoch of the node's own stream. Sizes in bytes.
 
     `window`: how many batches a publisher may have unanswered. `max_batch`: messages that a batch may have.
+    `cluster`: the one to which the node belongs.
     """
 
     version: int
@@ -50,6 +73,7 @@ class Welcome:
     max_frame: int
     window: int
     max_batch: int = MAX_BATCH_MESSAGES
+    cluster: str = DEFAULT_CLUSTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +258,8 @@ class Report:
 
 Frame = (
     Hello
+    | Challenge
+    | Proof
     | Welcome
     | Refused
     | Batch

@@ -14,6 +14,7 @@ from tests.simulation.tally import Tally
 from tests.simulation.truth import Place, Published, StreamTruth
 from tests.simulation.wires import Pipe, Wire
 
+from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
@@ -28,6 +29,7 @@ from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import Attached, CursorExpired
 from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, new_epoch
+from pubsubd_protocol.proof import NONCE_BYTES
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -337,10 +339,13 @@ class SimBroker:
 
     def accept(self, wire: Wire, *, peers: bool, label: str) -> BrokerSocket:
         assert self.node is not None
-        connection = self.node.accept(label, self.now, peers=peers)
+        connection = self.node.accept(self._caller(label), self.now, peers=peers)
         socket = BrokerSocket(self, connection, wire.back, wire)
         self._sockets[connection] = socket
         return socket
+
+    def _caller(self, label: str) -> Caller:
+        return Caller(label, host=label, nonce=self._chance.randbytes(NONCE_BYTES))
 
     def lost(self, socket: BrokerSocket) -> None:
         if self._sockets.pop(socket.connection, None) is not None and self.node is not None:
@@ -422,7 +427,7 @@ class SimBroker:
                 self.node.dial_failed(target, "refused", self.now, self._chance.random())
                 return
             wire = self.world.wire(self.name, peer.name)
-            connection = self.node.dialled(target, self.now)
+            connection = self.node.dialled(target, self._caller(target.label), self.now)
             socket = BrokerSocket(self, connection, wire.out, wire)
             self._sockets[connection] = socket
             wire.join(socket, peer.accept(wire, peers=True, label=self.name))

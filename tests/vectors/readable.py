@@ -121,6 +121,8 @@ def _field(name: str, value: Any) -> Any:
             return None
         case (("life" | "spoke_to" | "epoch" | "born"), str()):
             return Epoch(bytes.fromhex(value))
+        case (("nonce" | "proof"), str()):
+            return bytes.fromhex(value)
         case "position", _:
             return _position(value)
         case (("positions" | "acknowledged" | "named"), _):

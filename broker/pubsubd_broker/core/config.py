@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from pubsubd_protocol.entries import MAX_BATCH_MESSAGES
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.frames import DEFAULT_CLUSTER
+from pubsubd_protocol.topics import MAX_PATTERNS, MAX_TOPIC_BYTES
 
 SECOND_NS: Final = 1_000_000_000
 
-MAX_CONNECTIONS: Final = 4096
-"""Inbound connections at once, clients and peers together."""
-
 MAX_TURNED_AWAY: Final = 64
 """Further ones that are heard, so that they can be told why they are refused; beyond that they are just closed."""
-
-MAX_CONSUMERS: Final = 1024
-"""Consumer nodes in the cursor registry."""
-
-MAX_PRODUCERS: Final = 1000
-"""Streams of other nodes that are known; a node that comes back under a new name is a new one."""
-
-MAX_PUBLISHERS: Final = 1024
-"""Publishers that the table of accepted batches remembers, those that are connected not counted."""
 
 PUBLISH_WINDOW: Final = 128
 """Batches that a publisher may have unanswered; the table remembers as many answers of each."""
@@ -33,9 +26,6 @@ FETCH_BYTES: Final = 256 * 1024
 
 MAX_OUTBOX_BYTES: Final = 256 * 1024
 """Unsent answers at which a connection is no longer read from."""
-
-HANDSHAKE_NS: Final = 5 * SECOND_NS
-"""How long a connection may take to greet, and to say what it wants."""
 
 HANDSHAKE_BYTES: Final = 64 * 1024
 """The longest frame before the greeting is over."""
@@ -70,6 +60,31 @@ ENTRY_HEAD_BYTES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How many of each there may be. What happens at each is in docs/security.md."""
+
+    connections: int = 4096
+    """That came in, clients and peers together."""
+    connections_per_uid: int = 2048
+    connections_per_address: int = 256
+    handshake_ns: int = 5 * SECOND_NS
+    """How long a connection may take to greet, and to say what it wants."""
+    batch_messages: int = MAX_BATCH_MESSAGES
+    batch_topics: int = MAX_BATCH_MESSAGES
+    topic_bytes: int = MAX_TOPIC_BYTES
+    patterns: int = MAX_PATTERNS
+    publishers: int = 1024
+    """That the table of accepted batches remembers, those that are connected not counted."""
+    sessions: int = 2048
+    """That are connected."""
+    named_sessions: int = MAX_NAMED_SESSIONS
+    consumers: int = 1024
+    """Nodes in the cursor registry."""
+    producers: int = 1000
+    """Streams of other nodes that are known; a node that comes back under a new name is a new one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The settings that the rules need."""
 
@@ -86,6 +101,10 @@ class Config:
     pace_ns: int = SECOND_NS // 4
     listens: bool = True
     recover_from_peers: bool = False
+    cluster: str = DEFAULT_CLUSTER
+    secret: bytes | None = field(default=None, repr=False)
+    """What the brokers of the cluster know, and nobody else."""
+    limits: Limits = Limits()
 
     @property
     def max_frame_held(self) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from pubsubd_broker.core.config import HANDSHAKE_BYTES, HANDSHAKE_NS, MAX_OUTBOX_BYTES, Now
-from pubsubd_broker.core.greeting import greet, welcomed
+from pubsubd_broker.core.admission import Admittance, TurnedAway
+from pubsubd_broker.core.caller import Caller
+from pubsubd_broker.core.config import HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
+from pubsubd_broker.core.greeting import AcceptedGreeting, DialledGreeting, Greeting
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.codec import decode, encode
-from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
+from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
+from pubsubd_protocol.frames import Frame, Heartbeat, Refused
 from pubsubd_protocol.framing import FrameReader
 
 if TYPE_CHECKING:
@@ -55,13 +57,21 @@ class Connection:
     """
 
     def __init__(
-        self, node: Node, label: str, now: Now, *, peers: bool, target: Target | None = None
+        self,
+        node: Node,
+        caller: Caller,
+        now: Now,
+        *,
+        peers: bool,
+        target: Target | None = None,
+        admittance: Admittance | None = None,
     ) -> None:
         self._node = node
-        self.label = label
-        """Where it comes from, or leads to: for people."""
+        self.caller = caller
         self.peers = peers
         self.target = target
+        self.admittance = admittance
+        """How it came in; None for one that was dialled."""
         self.end: End | None = None
         self.reader = FrameReader(HANDSHAKE_BYTES)
         self.closing = False
@@ -78,8 +88,22 @@ class Connection:
         # The declined frame's own bytes: the buffer that it came in is written to again.
         self._declined: bytes | None = None
         self._declines = False
-        if target is not None:
-            self.send(Hello(MAGIC, VERSION, VERSION, "peer", node.name, node.life))
+        turned_away = admittance if isinstance(admittance, TurnedAway) else None
+        self._greeting: Greeting = (
+            DialledGreeting(node, self, target)
+            if target is not None
+            else AcceptedGreeting(node, self, turned_away)
+        )
+
+    @property
+    def label(self) -> str:
+        """Where it comes from, or leads to: for people."""
+        return self.caller.label
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the other end has shown who it is, as far as it has to."""
+        return self._greeting.trusted
 
     def space(self) -> memoryview:
         return self.reader.space()
@@ -169,10 +193,11 @@ class Connection:
         """Time has passed: cut who is late, say that one lives."""
         if self.closing:
             return
-        late = now.mono_ns - self._opened_ns > HANDSHAKE_NS
+        deadline_ns = self._node.config.limits.handshake_ns
+        late = now.mono_ns - self._opened_ns > deadline_ns
         if late and (self.end is None or not self.end.settled):
             missing = "greeting" if self.end is None else "request"
-            self.refuse("handshake_timeout", f"no {missing} within {HANDSHAKE_NS // 1_000_000} ms")
+            self.refuse("handshake_timeout", f"no {missing} within {deadline_ns // 1_000_000} ms")
             return
         if self.end is None:
             return
@@ -226,14 +251,15 @@ class Connection:
             self.wake()
         elif self.end is not None:
             self.end.received(frame, now)
-        elif self.target is None and isinstance(frame, Hello):
-            self._begin(greet(self._node, self, frame))
-        elif self.target is not None and isinstance(frame, Welcome):
-            self._begin(welcomed(self._node, self, self.target, frame))
         else:
-            raise ProtocolError("unexpected_frame", f"{type(frame).__name__} before the greeting")
+            self._greet(frame)
 
-    def _begin(self, end: End | None) -> None:
+    def _greet(self, frame: Frame) -> None:
+        try:
+            end = self._greeting.received(frame)
+        except ConnectionRefused as refusal:
+            self.refuse(refusal.code, refusal.detail)
+            return
         if end is not None:
             self.end = end
             self.reader.limit = end.longest_frame

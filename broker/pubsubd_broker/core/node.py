@@ -9,20 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from pubsubd_broker.core.config import (
-    MAX_CONNECTIONS,
-    MAX_CONSUMERS,
-    MAX_PUBLISHERS,
-    MAX_TURNED_AWAY,
-    PUBLISH_WINDOW,
-    Config,
-    Now,
-)
+from pubsubd_broker.core.admission import Admission, Standing
+from pubsubd_broker.core.caller import Caller
+from pubsubd_broker.core.config import PUBLISH_WINDOW, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.counters import Counters
 from pubsubd_broker.core.dialling import Address, Target
-from pubsubd_broker.core.greeting import TOO_MANY_CONSUMERS
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.keeping import Keeper, Kept, restore
 from pubsubd_broker.core.lag import LagWarning
@@ -41,6 +34,7 @@ from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.frames import (
     Attached,
     CursorExpired,
@@ -69,8 +63,8 @@ class Node:
         self.life = epoch
         self.pace = Pace(config.pace_ns)
         self.stream = self._begin_stream(epoch, recovered)
-        self.publishers = Publishers(MAX_PUBLISHERS, PUBLISH_WINDOW)
-        self.registry = CursorRegistry(MAX_CONSUMERS)
+        self.publishers = Publishers(config.limits.publishers, PUBLISH_WINDOW)
+        self.registry = CursorRegistry(config.limits.consumers)
         self.replicas: dict[str, Replica] = {}
         self.producers: dict[str, ConsumerEnd] = {}
         """The link to each producer, from the greeting on."""
@@ -78,6 +72,7 @@ class Node:
         self.sessions = Sessions(self)
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
         self.connections: dict[Connection, None] = {}
+        self.admission = Admission(config.limits)
         self._ready: dict[Connection, None] = {}
         self.counters = Counters()
         self.notices = Notices()
@@ -99,12 +94,13 @@ class Node:
 
     # The shell's side.
 
-    def accept(self, label: str, now: Now, *, peers: bool) -> Connection:
+    def accept(self, caller: Caller, now: Now, *, peers: bool) -> Connection:
         """Somebody connected, where peers are served or where clients are."""
-        connection = Connection(self, label, now, peers=peers)
+        admittance = self.admission.enter(caller)
+        connection = Connection(self, caller, now, peers=peers, admittance=admittance)
         self.connections[connection] = None
-        if len(self.connections) > MAX_CONNECTIONS + MAX_TURNED_AWAY:
-            connection.close()
+        if admittance is Standing.CLOSED:
+            self.reports.closed_unheard(connection)
         return connection
 
     def due(self, now: Now) -> list[Target]:
@@ -116,9 +112,9 @@ class Node:
             target.dialling = True
         return due
 
-    def dialled(self, target: Target, now: Now) -> Connection:
+    def dialled(self, target: Target, caller: Caller, now: Now) -> Connection:
         """The dial succeeded."""
-        connection = Connection(self, target.label, now, peers=True, target=target)
+        connection = Connection(self, caller, now, peers=True, target=target)
         self.connections[connection] = None
         target.opened(connection)
         return connection
@@ -295,8 +291,10 @@ class Node:
         if clash is not None:
             connection.refuse(*clash)
             return False
-        if not self.registry.admits(end.consumer, self.consumers.keys()):
-            connection.refuse(*TOO_MANY_CONSUMERS)
+        try:
+            self.check_room_for(end.consumer)
+        except ConnectionRefused as refusal:
+            connection.refuse(refusal.code, refusal.detail)
             return False
         linked = self.consumers.get(end.consumer)
         if linked is not None:
@@ -343,13 +341,18 @@ class Node:
                 detail=refused.detail,
             )
             return
-        target.is_self = refused.code == "self"
-        if self.recall is not None and refused.code == "recovering":
-            self.recall.has_nothing(target)
+        if connection.trusted:
+            # Anybody could say so who stands at that address.
+            target.is_self = refused.code == "self"
+            if self.recall is not None and refused.code == "recovering":
+                self.recall.has_nothing(target)
         self.reports.target_failed(target, f"{refused.detail} ({refused.code})")
 
     def connection_lost(self, connection: Connection, now: Now, chance: float) -> None:
-        self.connections.pop(connection, None)
+        if connection in self.connections:
+            del self.connections[connection]
+            if connection.admittance is not None:
+                self.admission.leave(connection.caller, connection.admittance)
         self._ready.pop(connection, None)
         target = connection.target
         if target is not None and target.connection is connection:
@@ -366,6 +369,14 @@ class Node:
         linked, producer = self.consumers.get(name), self.producers.get(name)
         live = [end.life for end in (linked and linked[0], producer) if end is not None]
         return conflict(name, life, self.name, self.life, live)
+
+    def check_room_for(self, consumer: str) -> None:
+        """Raises `ConnectionRefused` if there are as many others as there may be."""
+        if not self.registry.admits(consumer, self.consumers.keys()):
+            most = self.config.limits.consumers
+            raise ConnectionRefused(
+                "too_many_consumers", f"{most} consumers are registered, that is the limit"
+            )
 
     def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
         if recovered is None:

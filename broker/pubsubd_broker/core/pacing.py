@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final, Protocol
 
-from pubsubd_broker.core.config import MAX_CONSUMERS, Now
+from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Log, cost_of
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
@@ -61,7 +61,7 @@ class Pace:
 STRIDE: Final = 4
 """An allowance is for this part of what a log holds."""
 
-MAX_LABELS: Final = MAX_CONSUMERS
+MAX_LABELS: Final = 1024
 """Beyond so many names of readers all others are counted as one."""
 
 

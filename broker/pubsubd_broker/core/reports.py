@@ -58,6 +58,11 @@ class Reports:
             "connection.refused", connection=connection.label, code=code, detail=detail
         )
 
+    def closed_unheard(self, connection: Connection) -> None:
+        """There are too many to hear what this one wants."""
+        self.counters.connections_refused["too_many_unheard"] += 1
+        connection.close()
+
     def violated(self, connection: Connection, error: ProtocolError) -> None:
         self.counters.protocol_errors[error.kind] += 1
         if connection.target is not None:

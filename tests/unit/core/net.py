@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
+from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.dialling import Target
@@ -47,6 +48,7 @@ from pubsubd_protocol.frames import (
 )
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch, Position
+from pubsubd_protocol.proof import NONCE_BYTES
 
 F = TypeVar("F", bound=Frame)
 
@@ -101,6 +103,7 @@ class Net:
         self._mono_ns = 1_000 * SECOND_NS
         self._wall_us = 1_700_000_000_000_000
         self._epochs = 0
+        self._callers = 0
         self._peers: dict[str, list[str]] = {}
         self._options: dict[str, dict[str, Any]] = {}
         self._disks: dict[str, Disk] = {}
@@ -278,13 +281,20 @@ class Net:
             for target in node.due(self.now):
                 self._connect(name, node, target)
 
+    def caller(self, label: str) -> Caller:
+        """Somebody of whom nothing else is known."""
+        self._callers += 1
+        return Caller(
+            label, host=f"{label} {self._callers}", nonce=self._callers.to_bytes(NONCE_BYTES)
+        )
+
     def _connect(self, name: str, node: Node, target: Target) -> None:
         called = target.address[0]
         if called not in self.nodes or (name, called) in self.unreachable:
             node.dial_failed(target, "nobody answers", self.now, CHANCE)
             return
-        dialled = node.dialled(target, self.now)
-        accepted = self.nodes[called].accept(name, self.now, peers=True)
+        dialled = node.dialled(target, self.caller(target.label), self.now)
+        accepted = self.nodes[called].accept(self.caller(name), self.now, peers=True)
         pipe = Pipe(self, dialled, accepted)
         if called in self.mute:
             pipe.swallow(accepted)
@@ -322,7 +332,7 @@ class RawClient:
         self.lost = False
         self._reader = FrameReader(2**30)
         at_peers = role == "peer" if peers is None else peers
-        self.connection = net.nodes[name].accept(f"raw {role}", net.now, peers=at_peers)
+        self.connection = net.nodes[name].accept(net.caller(f"raw {role}"), net.now, peers=at_peers)
         self.pipe = Pipe(net, self, self.connection)
         net.pipes.append(self.pipe)
         if greets:

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.core.builders import entry, skip
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.config import ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, MAX_PRODUCERS, Config
+from pubsubd_broker.core.config import ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, Config
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.replica import Replica
 from pubsubd_protocol.attach import At, Earliest, FromStart, Reason, Remembered, Resume
@@ -909,7 +909,7 @@ def test_only_so_many_streams_are_known() -> None:
     net.start("a")
     b = net.start("b", peers=["a"])
     known = Attached(StreamView(net.new_epoch(), (), 0, 0), Resume(0), None)
-    for number in range(MAX_PRODUCERS):
+    for number in range(b.config.limits.producers):
         b.replicas[f"n{number}"] = Replica(f"n{number}", "b", known, 1, 1000, b.pace)
     net.advance(2)
     assert not net.linked("b", "a")

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import HANDSHAKE_NS, SECOND_NS
+from pubsubd_broker.core.config import SECOND_NS, Limits
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES, encode
 from pubsubd_protocol.frames import Ack, Attach, Heartbeat, Hello, Receipt, Rejected, Welcome
@@ -14,7 +14,7 @@ from pubsubd_protocol.positions import Position
 
 TIMEOUT_S = 6
 HEARTBEAT_S = 2
-HANDSHAKE_S = HANDSHAKE_NS / SECOND_NS
+HANDSHAKE_S = Limits().handshake_ns / SECOND_NS
 
 
 def pair() -> Net:
@@ -336,7 +336,7 @@ def test_only_so_many_connections_are_open_at_once() -> None:
     net = Net()
     a = net.start("a")
     for _ in range(4096):
-        a.accept("somebody", net.now, peers=False)
+        a.accept(net.caller("somebody"), net.now, peers=False)
     for role in ("publisher", "session"):
         assert RawClient(net, "a", role).refusal == "too_many_connections"
     assert RawClient(net, "a", "peer", peer="b").refusal == "too_many_connections"
@@ -348,7 +348,7 @@ def test_far_beyond_the_limit_connections_are_closed_unheard() -> None:
     net = Net()
     a = net.start("a")
     for _ in range(4096 + 64):
-        a.accept("somebody", net.now, peers=False)
+        a.accept(net.caller("somebody"), net.now, peers=False)
     client = RawClient(net, "a")
     assert (client.frames, client.lost) == ([], True)
 

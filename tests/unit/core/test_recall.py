@@ -146,7 +146,7 @@ class Liar:
     def __init__(self, oldest: int, following: int) -> None:
         self.net = Net()
         self.node = self.net.start("a", peers=["b"], recover_from_peers=True, ring_messages=10)
-        connection = self.node.dialled(self.node.targets[0], self.net.now)
+        connection = self.node.dialled(self.node.targets[0], self.net.caller("b"), self.net.now)
         assert self.node.recall is not None
         self.end = RecallEnd(self.node, connection, self.node.targets[0], self.node.recall)
         self.view = StreamView(E1, (), oldest, following)

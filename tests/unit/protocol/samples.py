@@ -12,6 +12,7 @@ from pubsubd_protocol.positions import Epoch, Position, StreamView
 EPOCH = Epoch(bytes(range(16)))
 EARLIER = Epoch(bytes(range(16, 32)))
 LIFE = bytes(range(0xF0, 0x100))
+NONCE = bytes(range(0x40, 0x60))
 VIEW = StreamView(EPOCH, ((EARLIER, 40),), 12, 345)
 AT_300 = Position(EPOCH, 300)
 
@@ -35,8 +36,10 @@ def part() -> Entry:
 
 
 SAMPLES: dict[str, frames.Frame] = {
-    "Hello": frames.Hello("pubsubd", 1, 1, "publisher", "", LIFE, EPOCH),
-    "Welcome": frames.Welcome(1, "node-a", EPOCH, 1_048_576, 16_777_216, 64),
+    "Hello": frames.Hello("pubsubd", 1, 1, "peer", "node-b", LIFE, EPOCH, "blue", NONCE),
+    "Challenge": frames.Challenge("node-a", EPOCH, NONCE),
+    "Proof": frames.Proof(bytes(reversed(NONCE))),
+    "Welcome": frames.Welcome(1, "node-a", EPOCH, 1_048_576, 16_777_216, 64, 1000, "blue"),
     "Refused": frames.Refused("name_in_use", "a session named 'projector' is connected"),
     "Batch": SEVERAL_TOPICS,
     "Receipt": frames.Receipt(8, EPOCH, 300),

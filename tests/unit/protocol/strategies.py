@@ -116,19 +116,36 @@ def _skips(draw: st.DrawFn) -> frames.Skip:
 
 _details = st.text(max_size=30)
 
+_nonces = st.binary(min_size=32, max_size=32)
+
 by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
     "Hello": st.builds(
         frames.Hello,
         st.just(frames.MAGIC),
         unsigned,
         unsigned,
-        st.sampled_from(frames.ROLES),
+        st.sampled_from(frames.ROLES[:-1]),
         st.just("") | node_names,
         epochs,
         st.none() | epochs,
+    )
+    | st.builds(
+        frames.Hello,
+        st.just(frames.MAGIC),
+        unsigned,
+        unsigned,
+        st.just("peer"),
+        node_names,
+        epochs,
+        st.none() | epochs,
+        node_names,
+        st.none() | _nonces,
     ),
+    "Challenge": st.builds(frames.Challenge, node_names, epochs, _nonces),
+    "Proof": st.builds(frames.Proof, _nonces),
     "Welcome": st.builds(
-        frames.Welcome, unsigned, node_names, epochs, unsigned, unsigned, unsigned
+        frames.Welcome,
+        *(unsigned, node_names, epochs, unsigned, unsigned, unsigned, unsigned, node_names),
     ),
     "Refused": st.builds(frames.Refused, st.text(max_size=64), _details),
     "Batch": batches,

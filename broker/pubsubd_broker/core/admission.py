@@ -1,0 +1,78 @@
+"""Who may come in at all: how many connections there are, in all and of one origin, and whom the settings allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from pubsubd_broker.core.caller import Caller
+from pubsubd_broker.core.config import MAX_TURNED_AWAY, Limits
+
+
+class Standing(Enum):
+    """How a connection came in, unless it was turned away."""
+
+    ADMITTED = auto()
+    CLOSED = auto()
+    """There are too many even to tell this one why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """It is heard, so that it can be told why it is refused."""
+
+    code: str
+    detail: str
+
+
+Admittance = Standing | TurnedAway
+
+
+class Admission:
+    """Those that came in and are still open. Cost of one: a look at three numbers."""
+
+    __slots__ = ("_limits", "_of_origin", "_turned_away", "admitted")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._of_origin: Counter[str] = Counter()
+        self._turned_away = 0
+        self.admitted = 0
+
+    def enter(self, caller: Caller) -> Admittance:
+        """What becomes of one that has come. To be handed to `leave` when it has gone."""
+        refusal = self._refusal(caller)
+        if refusal is None:
+            self.admitted += 1
+            self._of_origin[caller.origin] += 1
+            return Standing.ADMITTED
+        if self._turned_away >= MAX_TURNED_AWAY:
+            return Standing.CLOSED
+        self._turned_away += 1
+        return refusal
+
+    def leave(self, caller: Caller, admittance: Admittance) -> None:
+        match admittance:
+            case Standing.ADMITTED:
+                self.admitted -= 1
+                self._of_origin[caller.origin] -= 1
+                if not self._of_origin[caller.origin]:
+                    del self._of_origin[caller.origin]
+            case TurnedAway():
+                self._turned_away -= 1
+            case Standing.CLOSED:
+                pass
+
+    def _refusal(self, caller: Caller) -> TurnedAway | None:
+        limits, origin = self._limits, caller.origin
+        if self.admitted >= limits.connections:
+            detail = f"{limits.connections} connections are open, that is the limit"
+            return TurnedAway("too_many_connections", detail)
+        of_one = (
+            limits.connections_per_uid if caller.host is None else limits.connections_per_address
+        )
+        if self._of_origin[origin] >= of_one:
+            detail = f"{of_one} connections of {origin} are open, that is the limit for one"
+            return TurnedAway("too_many_of_one", detail)
+        return None

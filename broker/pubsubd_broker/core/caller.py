@@ -1,0 +1,36 @@
+"""Who is at the other end of a connection, as far as that is known before it has said a word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A TLS channel: the names in the other end's certificate, and bytes that only its two ends have in common."""
+
+    names: frozenset[str]
+    binding: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`nonce`: fresh entropy for this connection alone, for whoever has to be challenged over it."""
+
+    label: str
+    """Where it comes from, or leads to: for people."""
+    host: str | None = None
+    """The address of one that came over TCP."""
+    uid: int | None = None
+    gid: int | None = None
+    groups: frozenset[int] = frozenset()
+    """Of one that came over the Unix socket, as the kernel says."""
+    nonce: bytes = b""
+    channel: Channel | None = None
+
+    @property
+    def origin(self) -> str:
+        """Whose it is: connections of one origin are counted together, and so are its refusals."""
+        if self.uid is not None:
+            return f"uid {self.uid}"
+        return f"address {self.host}" if self.host is not None else "nobody known"

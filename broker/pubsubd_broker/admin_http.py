@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,9 +18,6 @@ import structlog
 
 from pubsubd_broker.metrics import render_metrics
 
-REQUEST_DEADLINE_S: Final = 5.0
-"""From the first byte of a request, or the start of the connection, to the last byte of the answer."""
-
 IDLE_S: Final = 60.0
 """How long a kept connection may wait for its next request; Prometheus asks every 15 s or so."""
 
@@ -27,8 +25,6 @@ LINGER_S: Final = 1.0
 LINGER_READS: Final = 16
 """How long, and for how many reads, a refused caller is listened to before the connection closes."""
 
-MAX_CONNECTIONS: Final = 64
-MAX_HEAD_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 16 * 1024
 
 _JSON: Final = "application/json"
@@ -75,15 +71,25 @@ class AdminServer:
     def __init__(
         self,
         status: StatusReader,
-        deadline_s: float = REQUEST_DEADLINE_S,
+        *,
+        deadline_s: float = 5.0,
         idle_s: float = IDLE_S,
-        max_connections: int = MAX_CONNECTIONS,
+        max_connections: int = 64,
+        max_head_bytes: int = 16 << 10,
+        refused: Counter[str] | None = None,
     ) -> None:
+        """`deadline_s`: from the first byte of a request, or the start of the connection, to the last byte of the answer.
+
+        `max_head_bytes`: of a request line and its headers. `refused`: counts by reason those that were ended before
+        their request was answered.
+        """
+        self._refused: Counter[str] = refused if refused is not None else Counter()
         self.address: tuple[str, int] = ("", 0)
         self._status = status
         self._deadline_s = deadline_s
         self._idle_s = idle_s
         self._max_connections = max_connections
+        self._max_head_bytes = max_head_bytes
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -127,8 +133,9 @@ class AdminServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.set_write_buffer_limits(0)  # drain() is to mean "all of it has left".
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
+        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=self._max_head_bytes)
         if len(self._connections) > self._max_connections:
+            self._refused["too_many_connections"] += 1
             await self._refuse(connection, reader, writer, _plain(503, "too many connections"))
             return
         first = True
@@ -143,10 +150,13 @@ class AdminServer:
                     if not await self._exchange(connection, reader, writer):
                         return
             except TimeoutError:
+                self._refused["too_slow"] += 1
                 if connection.trailing_data[0]:
                     await self._refuse(connection, reader, writer, _plain(408, "too slow"))
                 return
             except h11.RemoteProtocolError as error:
+                too_large = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+                self._refused["too_large" if too_large else "malformed"] += 1
                 reply = _plain(error.error_status_hint, str(error))
                 await self._refuse(connection, reader, writer, reply)
                 return
@@ -196,21 +206,6 @@ class AdminServer:
             return False
         connection.start_next_cycle()
         return True
-
-
-async def serve_admin(
-    host: str,
-    port: int,
-    status: StatusReader,
-    *,
-    deadline_s: float = REQUEST_DEADLINE_S,
-    idle_s: float = IDLE_S,
-    max_connections: int = MAX_CONNECTIONS,
-) -> AdminServer:
-    """A server that listens at `host`, `port`. Raises `OSError` if the address can't be had."""
-    server = AdminServer(status, deadline_s, idle_s, max_connections)
-    await server.listen(host, port)
-    return server
 
 
 async def _next_request(

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
+from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.dialling import Target, format_address
 from pubsubd_broker.core.keeping import Kept
@@ -21,6 +21,7 @@ from pubsubd_broker.core.status import Status, status
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
 from pubsubd_broker.settings import Settings
+from pubsubd_broker.settings_for_core import config_of
 from pubsubd_broker.transport import Link
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
@@ -41,20 +42,7 @@ class Broker:
     def __init__(self, settings: Settings, kept: Kept | None = None) -> None:
         """`kept`: what an earlier life left on disk; then `keep` comes before anybody connects."""
         self._settings = settings
-        config = Config(
-            node=settings.node,
-            ring_messages=settings.ring_messages,
-            ring_bytes=settings.ring_bytes,
-            replica_messages=settings.replica_messages,
-            replica_bytes=settings.replica_bytes,
-            max_message=settings.max_message,
-            max_frame=settings.max_frame,
-            heartbeat_ns=int(settings.heartbeat_s * SECOND_NS),
-            peer_timeout_ns=int(settings.peer_timeout_s * SECOND_NS),
-            pace_ns=int(settings.pace_s * SECOND_NS),
-            recover_from_peers=settings.recover_from_peers,
-            cursor_ttl_ns=int(settings.cursor_ttl_s * SECOND_NS),
-        )
+        config = config_of(settings)
         epoch = new_epoch(os.urandom(EPOCH_BYTES))
         self.node = Node(config, epoch, list(settings.peers), read_clocks(), kept)
         self._writer: Writer | None = None

@@ -75,10 +75,17 @@ async def _serve(settings: Settings, clients: ClientSocket) -> int:
     around = broker.node.surroundings
     around.socket = settings.socket
     systemd = Systemd(os.environ, os.getpid())
-    listeners = [Listener("socket", clients.socket, broker.client_link)]
+    pauses = around.accept_pauses
+    listeners = [Listener("socket", clients.socket, broker.client_link, pauses)]
     admin: AdminServer | None = None
     if settings.http is not None:
-        admin = AdminServer(broker.status)
+        admin = AdminServer(
+            broker.status,
+            deadline_s=settings.http_timeout_s,
+            max_connections=settings.http_max_connections,
+            max_head_bytes=settings.http_max_head,
+            refused=around.http_refused,
+        )
         try:
             await admin.listen(*settings.http)
         except OSError as error:
@@ -89,7 +96,7 @@ async def _serve(settings: Settings, clients: ClientSocket) -> int:
             peers = _bind(*settings.listen)
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
-        listeners += [Listener("peers", each, broker.peer_link) for each in peers]
+        listeners += [Listener("peers", each, broker.peer_link, pauses) for each in peers]
         around.listen = format_address(peers[0].getsockname()[:2])
     if folder is not None:
         # Not before every address is had: a broker that can't start leaves the journal as it is.

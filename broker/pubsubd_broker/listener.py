@@ -6,26 +6,40 @@ import asyncio
 import errno
 import socket
 import ssl
-from collections.abc import Callable
-from typing import Final
+from collections import Counter
+from typing import Final, Protocol
 
 import structlog
 
 TAKEN_AT_ONCE: Final = 64
 """Connections that one loop turn takes; the next ones wait for the next turn."""
 
+MAX_OPENING: Final = 256
+"""Connections that are being opened, as a TLS handshake takes its time; the next ones wait for one of them."""
+
+MAX_OPENING_OF_ONE: Final = 64
+"""Of these, TLS handshakes of one address; a further one is closed, so that others find room."""
+
 PAUSE_S: Final = 0.25
 """How long nothing is taken when descriptors or memory have run out."""
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-Context = Callable[[], ssl.SSLContext | None]
-"""What a connection that comes now is encrypted with."""
-
-Welcome = Callable[[socket.socket], asyncio.BaseProtocol | None]
-"""The protocol for a connection that has come, or None: it is closed without a word."""
-
 log = structlog.get_logger("pubsubd")
+
+
+class Door(Protocol):
+    """What those who come to a listening socket come for."""
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        """With what the next one is encrypted."""
+
+    def welcome(self, taken: socket.socket) -> asyncio.BaseProtocol:
+        """The protocol for one that has come."""
+
+    def turned_away(self, taken: socket.socket, reason: str, detail: str) -> None:
+        """This one ends before it was one, for `reason`, a constant word."""
 
 
 class Listener:
@@ -35,25 +49,20 @@ class Listener:
         self,
         name: str,
         sock: socket.socket,
-        welcome: Welcome,
-        *,
-        context: Context | None = None,
+        door: Door,
+        pauses: Counter[str],
         handshake_s: float = 5.0,
-        max_handshakes: int = 256,
     ) -> None:
-        """`handshake_s`, `max_handshakes`: of the TLS handshakes, how long one may take, and how many go on at once."""
+        """`pauses`: counts by `name` how often the system had nothing left. `handshake_s`: what TLS may take for it."""
         self.name = name
-        self.pauses = 0
-        """How often it has had to wait for the system."""
-        self.broken_handshakes = 0
         self._sock = sock
         self._sock.setblocking(False)
-        self._welcome = welcome
-        self._context = context
+        self._door = door
+        self._pauses = pauses
         self._handshake_s = handshake_s
-        self._max_handshakes = max_handshakes
         self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: dict[asyncio.Task[None], str] = {}
+        self._of_one: Counter[str] = Counter()
         self._resume: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._listening = False
@@ -68,70 +77,72 @@ class Listener:
             return
         if self._resume is not None:
             self._resume.cancel()
-        if self._listening:
-            self._loop.remove_reader(self._sock)
+        self._stop_taking()
         for task in self._opening:
             task.cancel()
         self._sock.close()
 
     def _take(self) -> None:
         for _ in range(TAKEN_AT_ONCE):
-            if len(self._opening) >= self._max_handshakes:
-                # Each that ends lets one more in.
+            if len(self._opening) >= MAX_OPENING:
                 self._stop_taking()
                 return
             try:
-                taken, _address = self._sock.accept()
+                taken, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
                     return
-                # It was there, and is gone again: ECONNABORTED and its like are about that one alone.
+                # It was there and is gone again: that is about this one alone.
                 continue
             if self._exhausted:
                 self._exhausted = False
                 log.info("accept.resumed", listener=self.name)
-            self._open(taken)
+            self._open(taken, str(address[0]) if address else "")
 
-    def _open(self, taken: socket.socket) -> None:
-        protocol = self._welcome(taken)
-        if protocol is None:
+    def _open(self, taken: socket.socket, host: str) -> None:
+        taken.setblocking(False)
+        tls = self._door.tls
+        if tls is not None and self._of_one[host] >= MAX_OPENING_OF_ONE:
+            detail = f"{MAX_OPENING_OF_ONE} TLS handshakes of {host} are under way, that is the limit"
+            self._door.turned_away(taken, "too_many_handshakes", detail)
             taken.close()
             return
-        taken.setblocking(False)
-        task = self._loop.create_task(self._connect(protocol, taken))
-        self._opening.add(task)
+        task = self._loop.create_task(self._connect(taken, tls))
+        self._opening[task] = host
+        self._of_one[host] += 1
         task.add_done_callback(self._opened)
 
-    async def _connect(self, protocol: asyncio.BaseProtocol, taken: socket.socket) -> None:
-        context = self._context() if self._context is not None else None
+    async def _connect(self, taken: socket.socket, tls: ssl.SSLContext | None) -> None:
+        protocol = self._door.welcome(taken)
+        handshake_s = self._handshake_s if tls is not None else None
         try:
             await self._loop.connect_accepted_socket(
-                lambda: protocol,
-                taken,
-                ssl=context,
-                ssl_handshake_timeout=self._handshake_s if context is not None else None,
+                lambda: protocol, taken, ssl=tls, ssl_handshake_timeout=handshake_s
             )
-        except (OSError, asyncio.CancelledError) as error:
+        except OSError as error:
+            if tls is not None:
+                self._door.turned_away(taken, "tls", error)
             taken.close()
-            if context is not None and isinstance(error, OSError):
-                self.broken_handshakes += 1
-                self.on_broken_handshake(error)
-
-    def on_broken_handshake(self, error: OSError) -> None:
-        """Somebody came who does not speak TLS, or has no certificate that counts here."""
+        except asyncio.CancelledError:
+            taken.close()
+            raise
 
     def _opened(self, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("accept.failed", listener=self.name, error=repr(task.exception()))
+        host = self._opening.pop(task)
+        self._of_one[host] -= 1
+        if not self._of_one[host]:
+            del self._of_one[host]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("accept.failed", listener=self.name, error=repr(error))
         if self._resume is None:
             self._go_on()
 
     def _pause(self, error: OSError) -> None:
-        self.pauses += 1
+        self._pauses[self.name] += 1
         if not self._exhausted:
             self._exhausted = True
             log.warning("accept.paused", listener=self.name, error=error.strerror)

@@ -93,6 +93,11 @@ def _connected_sessions(status: Status) -> float:
     return sum(1 for row in status["sessions"] if row["connected"])
 
 
+def _certificate_expiry(status: Status) -> Samples:
+    expires_s = status["certificate_expires_s"]
+    return [] if expires_s is None else [((), expires_s)]
+
+
 METRICS: Final = (
     Row(
         "build_info",
@@ -251,6 +256,51 @@ METRICS: Final = (
         "Connections that this node has refused.",
         _by_label("connections_refused"),
         ("reason",),
+    ),
+    Row(
+        "publishes_rejected_total",
+        "counter",
+        "Batches that this node did not take into its stream.",
+        _by_label("publishes_rejected"),
+        ("reason",),
+    ),
+    Row(
+        "http_requests_refused_total",
+        "counter",
+        "Connections to the HTTP server that were ended before their request was answered.",
+        _by_label("http_refused"),
+        ("reason",),
+    ),
+    Row(
+        "accept_pauses_total",
+        "counter",
+        "Times that no connection was taken because descriptors or memory had run out.",
+        _by_label("accept_pauses"),
+        ("listener",),
+    ),
+    Row(
+        "connections",
+        "gauge",
+        "Connections of clients and peers that are open, those that this node dialled included.",
+        _single(lambda status: status["connections"]["open"]),
+    ),
+    Row(
+        "publishers",
+        "gauge",
+        "Publishers whose last answers are remembered, connected or not.",
+        _single(lambda status: status["publishers"]),
+    ),
+    Row(
+        "publishers_forgotten_total",
+        "counter",
+        "Records of publishers that were away, dropped because there were too many.",
+        _counter("publishers_forgotten"),
+    ),
+    Row(
+        "tls_certificate_expiry_seconds",
+        "gauge",
+        "When the certificate of this node expires, in seconds since 1970; missing without TLS.",
+        _certificate_expiry,
     ),
     Row(
         "event_loop_lag_seconds",

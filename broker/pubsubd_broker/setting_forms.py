@@ -45,6 +45,14 @@ def parse_address(text: str, lowest_port: int = 0) -> Address:
     return host, port
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there. Of another name than `localhost` nobody can know."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def node_name_of(host: str) -> str:
     """The host's name, cut to what a node may be called; `node` if nothing is left of it."""
     cut = re.sub(r"[^A-Za-z0-9._-]", "-", host)[:MAX_NODE_NAME].strip("._-")
@@ -153,8 +161,30 @@ def duration(lowest: float) -> Form:
     )
 
 
-COUNT: Final = Form(
-    "N", "a whole number from 1 to 1000000000", _bounded(_count, 1, 10**9), _plain, (int,)
+def count(highest: int = 10**9) -> Form:
+    """How many of something: at least one."""
+    return Form(
+        "N", f"a whole number from 1 to {highest}", _bounded(_count, 1, highest), _plain, (int,)
+    )
+
+
+def _read_mode(text: str) -> int:
+    mode = int(text, 8) if re.fullmatch(r"[0-7]{3,4}", text) else -1
+    if mode not in SOCKET_MODES:
+        raise ValueError(f"{text!r} is not one of them")
+    return mode
+
+
+SOCKET_MODES: Final = (0o600, 0o660, 0o666)
+COUNT: Final = count()
+ID: Final = Form(
+    "ID", "a number from 0 to 4294967294", _bounded(_count, 0, 2**32 - 2), _plain, (int,)
+)
+MODE: Final = Form(
+    "MODE",
+    "0600 (its own user), 0660 (and its group) or 0666 (everybody)",
+    _read_mode,
+    lambda mode: f"{mode:04o}",
 )
 LISTEN: Final = Form(
     "HOST:PORT",
@@ -175,5 +205,6 @@ NODE: Final = Form(
     _read_node,
     _plain,
 )
+FILE: Final = Form("FILE", "a file", _read_path, _plain)
 FOLDER: Final = Form("DIR", "a folder; it is made if it is not there", _read_path, _plain)
 SOCKET: Final = Form("PATH", f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes", _read_socket, _plain)

@@ -5,24 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from pubsubd_broker.core.config import SECOND_NS, Limits
 from pubsubd_broker.core.dialling import Address
 from pubsubd_broker.setting_forms import (
     COUNT,
+    FILE,
     FOLDER,
+    ID,
     LISTEN,
     MAX_FRAME_BYTES,
+    MODE,
     NODE,
     PEER,
     SOCKET,
     SWITCH,
     Form,
     choice,
+    count,
     duration,
     size,
 )
 from pubsubd_broker.settings_rules import FRAME_OVERHEAD_BYTES
+from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.frames import DEFAULT_CLUSTER
+from pubsubd_protocol.topics import MAX_PATTERNS, MAX_TOPIC_BYTES
 
 ENVIRONMENT_PREFIX = "PUBSUBD_"
+
+_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +59,32 @@ class Settings:
     max_message: int = 1 << 20
     max_frame: int = 16 << 20
     http: Address | None = ("127.0.0.1", 9420)
+    cluster: str = DEFAULT_CLUSTER
+    cluster_secret_file: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_ca: str | None = None
+    insecure: bool = False
+    socket_mode: int = 0o600
+    allow_uids: tuple[int, ...] = ()
+    allow_gids: tuple[int, ...] = ()
+    max_connections: int = _LIMITS.connections
+    max_connections_per_uid: int = _LIMITS.connections_per_uid
+    max_connections_per_address: int = _LIMITS.connections_per_address
+    handshake_timeout_s: float = _LIMITS.handshake_ns / SECOND_NS
+    max_sessions: int = _LIMITS.sessions
+    max_named_sessions: int = _LIMITS.named_sessions
+    max_patterns: int = _LIMITS.patterns
+    max_topic_bytes: int = _LIMITS.topic_bytes
+    max_batch: int = _LIMITS.batch_messages
+    max_batch_topics: int = _LIMITS.batch_topics
+    max_publishers: int = _LIMITS.publishers
+    max_consumers: int = _LIMITS.consumers
+    max_producers: int = _LIMITS.producers
+    http_max_connections: int = 64
+    http_max_head: int = 16 << 10
+    http_timeout_s: float = 5.0
+    log_repeat_s: float = 60.0
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -61,6 +98,8 @@ class Setting:
     form: Form
     help: str
     repeatable: bool = False
+    limit: bool = False
+    """Whether it is one of the bounds of docs/security.md, which hardly anybody has to change."""
     switch_off: str | None = None
     """What `--no-NAME` means; None if the setting can't be switched off."""
 
@@ -83,6 +122,10 @@ class Setting:
         if value is None:
             return False
         return self.form.show(value)
+
+
+def _limit(name: str, field: str, form: Form, meaning: str) -> Setting:
+    return Setting(name, field, form, meaning, limit=True)
 
 
 SETTINGS: Final = (
@@ -157,6 +200,118 @@ SETTINGS: Final = (
         LISTEN,
         "Metrics, health and status over HTTP.",
         switch_off="No HTTP.",
+    ),
+    Setting(
+        "cluster",
+        "cluster",
+        NODE,
+        "The cluster to which this node belongs: it takes peers of no other.",
+    ),
+    Setting(
+        "cluster-secret-file",
+        "cluster_secret_file",
+        FILE,
+        "File with the secret that the brokers of the cluster prove to each other. Default: none.",
+    ),
+    Setting(
+        "tls-cert",
+        "tls_cert",
+        FILE,
+        "This node's certificate, and those that it stands on: links to peers use TLS. Default: none.",
+    ),
+    Setting("tls-key", "tls_key", FILE, "The key of that certificate. Default: none."),
+    Setting(
+        "tls-ca",
+        "tls_ca",
+        FILE,
+        "Who may sign the certificates of this cluster's nodes. Default: none.",
+    ),
+    Setting(
+        "insecure",
+        "insecure",
+        SWITCH,
+        "Take peers from other machines although anybody could be one, with neither TLS nor a secret.",
+    ),
+    Setting("socket-mode", "socket_mode", MODE, "Who may open the clients' socket."),
+    Setting(
+        "allow-uid",
+        "allow_uids",
+        ID,
+        "Of those who can open the socket, a user who may connect; may be repeated. Default: all.",
+        repeatable=True,
+    ),
+    Setting(
+        "allow-gid",
+        "allow_gids",
+        ID,
+        "Of those who can open the socket, a group that may connect; may be repeated. Default: all.",
+        repeatable=True,
+    ),
+    _limit("max-connections", "max_connections", COUNT, "Connections that came in, in all."),
+    _limit(
+        "max-connections-per-uid",
+        "max_connections_per_uid",
+        COUNT,
+        "Connections of one local user.",
+    ),
+    _limit(
+        "max-connections-per-address",
+        "max_connections_per_address",
+        COUNT,
+        "Connections of peers from one address.",
+    ),
+    _limit(
+        "handshake-timeout",
+        "handshake_timeout_s",
+        duration(0.01),
+        "How long a connection may take to greet, and to say what it wants.",
+    ),
+    _limit("max-sessions", "max_sessions", COUNT, "Subscriptions that are connected."),
+    _limit(
+        "max-named-sessions",
+        "max_named_sessions",
+        count(MAX_NAMED_SESSIONS),
+        "Names of subscriptions, connected or not.",
+    ),
+    _limit("max-patterns", "max_patterns", count(MAX_PATTERNS), "Patterns of one subscription."),
+    _limit(
+        "max-topic-bytes", "max_topic_bytes", count(MAX_TOPIC_BYTES), "Bytes of a topic or pattern."
+    ),
+    _limit("max-batch", "max_batch", count(MAX_BATCH_MESSAGES), "Messages of one batch."),
+    _limit(
+        "max-batch-topics",
+        "max_batch_topics",
+        count(MAX_BATCH_TOPICS),
+        "Different topics in one batch.",
+    ),
+    _limit(
+        "max-publishers",
+        "max_publishers",
+        COUNT,
+        "Publishers whose last answers are remembered while they are away.",
+    ),
+    _limit("max-consumers", "max_consumers", COUNT, "Nodes that read from this one."),
+    _limit("max-producers", "max_producers", COUNT, "Nodes from which this one reads."),
+    _limit(
+        "http-max-connections", "http_max_connections", COUNT, "Connections to the HTTP server."
+    ),
+    _limit(
+        "http-max-head",
+        "http_max_head",
+        size(256, 1 << 20),
+        "Request line and headers of an HTTP request.",
+    ),
+    _limit(
+        "http-timeout",
+        "http_timeout_s",
+        duration(0.01),
+        "From the first byte of an HTTP request to the last byte of its answer.",
+    ),
+    _limit(
+        "log-repeat",
+        "log_repeat_s",
+        duration(0.0),
+        "The same refusal of the same origin is logged once in this time; 0: each.",
     ),
     Setting(
         "log-format",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from pubsubd_broker.core.dialling import format_address
+from pubsubd_broker.setting_forms import is_loopback
 from pubsubd_broker.sizes import format_duration, format_size
 
 if TYPE_CHECKING:
@@ -70,4 +71,31 @@ def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Re
             "http",
             f"{format_address(settings.http)} is also listen (from {origins['listen']}); "
             "allowed: an address of its own",
+        )
+    _check_trust(settings, origins, refuse)
+
+
+def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: Refuse) -> None:
+    """Whether this broker knows whom it takes for a peer."""
+    tls = {
+        "tls-cert": settings.tls_cert,
+        "tls-key": settings.tls_key,
+        "tls-ca": settings.tls_ca,
+    }
+    for name, path in tls.items():
+        if path is None and any(tls.values()):
+            given = next(other for other, value in tls.items() if value is not None)
+            refuse(
+                name,
+                f"is missing beside {given} (from {origins[given]}); allowed: all three or none",
+            )
+    knows_peers = settings.tls_cert is not None or settings.cluster_secret_file is not None
+    if settings.listen is None or knows_peers or settings.insecure:
+        return
+    if not is_loopback(settings.listen[0]):
+        refuse(
+            "listen",
+            f"{format_address(settings.listen)} takes peers from other machines, and anybody could be one; allowed: "
+            "with --cluster-secret-file or --tls-cert, --tls-key and --tls-ca; an address of this machine alone, "
+            "as 127.0.0.1; or --insecure where the network keeps strangers out",
         )

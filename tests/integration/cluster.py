@@ -54,6 +54,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "heartbeat": "200ms",
     "peer_timeout": "1s",
     "log_format": "json",
+    "log_repeat": 0,
 }
 
 

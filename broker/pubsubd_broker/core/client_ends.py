@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS, SKIP_DELAY_NS, Now
+from pubsubd_broker.core.objections import check_patterns
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.publishers import Answer, Outcome, Promise
 from pubsubd_broker.core.session import Session
@@ -19,6 +20,7 @@ from pubsubd_protocol.frames import (
     Frame,
     Heartbeat,
     Query,
+    Rejected,
     Report,
     SetFilter,
     Subscribe,
@@ -118,6 +120,8 @@ class PublisherEnd:
             self._send(outcome, came_ns)
 
     def _send(self, outcome: Outcome, came_ns: int) -> None:
+        if isinstance(outcome, Rejected):
+            self._node.counters.publishes_rejected[outcome.code] += 1
         self._connection.send(outcome)
         self._unanswered_ns.append(came_ns)
 
@@ -192,9 +196,13 @@ class SessionEnd:
 
     def _set_filter(self, session: Session, frame: SetFilter) -> None:
         try:
+            check_patterns(frame.patterns, self._node.config.limits)
             changed = Filter(frame.patterns)
         except InvalidTopic as error:
             self._connection.refuse("invalid_topic", str(error))
+            return
+        except ConnectionRefused as refusal:
+            self._connection.refuse(refusal.code, refusal.detail)
             return
         # Everything before the change has been judged by the old patterns: say up to where that is.
         self._settle(session)

@@ -105,6 +105,8 @@ class Config:
     secret: bytes | None = field(default=None, repr=False)
     """What the brokers of the cluster know, and nobody else."""
     limits: Limits = Limits()
+    log_repeat_ns: int = 0
+    """In so much time the same refusal of the same origin is logged once. 0: each."""
 
     @property
     def max_frame_held(self) -> int:

@@ -22,6 +22,7 @@ class Counters:
         self.expired_at_sessions: Counter[Reason] = Counter()
         self.protocol_errors: Counter[str] = Counter()
         self.connections_refused: Counter[str] = Counter()
+        self.publishes_rejected: Counter[str] = Counter()
         self.publish_seconds = Histogram()
         self.journal_fsync_seconds = Histogram()
 

@@ -21,6 +21,7 @@ from pubsubd_broker.core.keeping import Keeper, Kept, restore
 from pubsubd_broker.core.lag import LagWarning
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.notices import Notices
+from pubsubd_broker.core.objections import objection_to
 from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Answer, Publisher, Publishers
@@ -75,7 +76,7 @@ class Node:
         self.admission = Admission(config.limits)
         self._ready: dict[Connection, None] = {}
         self.counters = Counters()
-        self.notices = Notices()
+        self.notices = Notices(config.log_repeat_ns)
         self.reports = Reports(self.counters, self.notices)
         self.surroundings = Surroundings()
         self.draining = False
@@ -155,6 +156,7 @@ class Node:
         if now.mono_ns - self._ticked_ns < self.config.heartbeat_ns // 4:
             return
         self._ticked_ns = now.mono_ns
+        self.notices.tick(now.mono_ns)
         for connection in list(self.connections):
             connection.tick(now, self.config.heartbeat_ns, self.config.peer_timeout_ns)
         for consumer in self.registry.expire(
@@ -204,9 +206,9 @@ class Node:
         connection: Connection,
     ) -> Answer | None:
         """One batch of a publisher. None: it has to wait, and `connection` is asked again."""
-        known = batch.to is None or self.knows(batch.to)
+        objection = objection_to(batch, self.config.limits, self)
         return self.stream.publish(
-            batch, publisher, publisher_id, now, connection, knows_addressee=known
+            batch, publisher, publisher_id, now, connection, objection=objection
         )
 
     def recalled(self, recovered: Recovered | None, now: Now) -> None:
@@ -334,12 +336,7 @@ class Node:
         """Somebody turns this node away."""
         target = connection.target
         if target is None:
-            self.notices.warning(
-                "connection.refused",
-                connection=connection.label,
-                code=refused.code,
-                detail=refused.detail,
-            )
+            self.reports.refused_by(connection, refused.code, refused.detail)
             return
         if connection.trusted:
             # Anybody could say so who stands at that address.

@@ -24,15 +24,23 @@ class Notice:
 MAX_NOTICES = 1000
 """Between two collections by the shell; further ones are counted in one notice."""
 
+MAX_CAUSES = 1000
+"""Causes that are told apart; those of further ones are logged as if they had one."""
+
 
 class Notices:
-    """Collects notices until the shell takes them. Bounded: noise from outside can't take memory."""
+    """Collects notices until the shell takes them. Bounded: noise from outside takes neither memory nor the log."""
 
-    __slots__ = ("_dropped", "_notices")
+    __slots__ = ("_began_ns", "_dropped", "_notices", "_repeat_ns", "_said")
 
-    def __init__(self) -> None:
+    def __init__(self, repeat_ns: int = 0) -> None:
+        """`repeat_ns`: in so much time one cause is told once. 0: as often as there is one."""
         self._notices: list[Notice] = []
         self._dropped = 0
+        self._repeat_ns = repeat_ns
+        self._began_ns = 0
+        # What was told since then, and how often it has happened again.
+        self._said: dict[tuple[str, ...], int] = {}
 
     def info(self, event: str, **fields: object) -> None:
         self._add(Notice(event, Level.INFO, fields))
@@ -42,6 +50,28 @@ class Notices:
 
     def error(self, event: str, **fields: object) -> None:
         self._add(Notice(event, Level.ERROR, fields))
+
+    def repeatable(self, notice: Notice, why: str, origin: str) -> None:
+        """What somebody outside can make happen as often as he likes. One cause: this event, `why` and from where."""
+        if self._repeat_ns:
+            cause = (notice.event, why, origin)
+            if len(self._said) >= MAX_CAUSES and cause not in self._said:
+                cause = (notice.event, "any", "anybody")
+            if cause in self._said:
+                self._said[cause] += 1
+                return
+            self._said[cause] = 0
+        self._add(notice)
+
+    def tick(self, now_ns: int) -> None:
+        """When their time is over, tells how often each cause has been there again."""
+        if now_ns - self._began_ns < self._repeat_ns:
+            return
+        self._began_ns = now_ns
+        said, self._said = self._said, {}
+        for (event, why, origin), times in said.items():
+            if times:
+                self.warning("log.repeated", of=event, why=why, origin=origin, times=times)
 
     def take(self) -> list[Notice]:
         taken, self._notices = self._notices, []

@@ -89,13 +89,15 @@ class Publisher:
 class Publishers:
     """The table of publishers: at most `limit` of those that are away, the least recently used dropped."""
 
-    __slots__ = ("_away", "_connected", "_limit", "_window")
+    __slots__ = ("_away", "_connected", "_limit", "_window", "forgotten")
 
     def __init__(self, limit: int, window: int) -> None:
         self._limit = limit
         self._window = window
         self._connected: dict[bytes, Publisher] = {}
         self._away: OrderedDict[bytes, Publisher] = OrderedDict()
+        self.forgotten = 0
+        """How many records have been dropped."""
 
     def __len__(self) -> int:
         return len(self._connected) + len(self._away)
@@ -126,9 +128,7 @@ class Publishers:
 
     def _restored(self, publisher_id: bytes) -> Publisher:
         publisher = self._away.pop(publisher_id, None) or Publisher(self._window, elsewhere=True)
-        self._away[publisher_id] = publisher
-        if len(self._away) > self._limit:
-            self._away.popitem(last=False)
+        self._put_away(publisher_id, publisher)
         return publisher
 
     def disconnect(self, publisher_id: bytes) -> None:
@@ -136,6 +136,10 @@ class Publishers:
         publisher.connections -= 1
         if publisher.connections == 0:
             del self._connected[publisher_id]
-            self._away[publisher_id] = publisher
-            if len(self._away) > self._limit:
-                self._away.popitem(last=False)
+            self._put_away(publisher_id, publisher)
+
+    def _put_away(self, publisher_id: bytes, publisher: Publisher) -> None:
+        self._away[publisher_id] = publisher
+        if len(self._away) > self._limit:
+            self._away.popitem(last=False)
+            self.forgotten += 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.counters import Counters
 from pubsubd_broker.core.dialling import Target
-from pubsubd_broker.core.notices import Notices
+from pubsubd_broker.core.notices import Level, Notice, Notices
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.session import Session
@@ -54,9 +54,8 @@ class Reports:
         self.counters.connections_refused[code] += 1
         if connection.target is not None:
             self.target_failed(connection.target, detail)
-        self.notices.warning(
-            "connection.refused", connection=connection.label, code=code, detail=detail
-        )
+        fields = {"connection": connection.label, "code": code, "detail": detail}
+        self._repeatable("connection.refused", connection, code, fields)
 
     def closed_unheard(self, connection: Connection) -> None:
         """There are too many to hear what this one wants."""
@@ -67,9 +66,8 @@ class Reports:
         self.counters.protocol_errors[error.kind] += 1
         if connection.target is not None:
             self.target_failed(connection.target, str(error))
-        self.notices.warning(
-            "protocol.violated", connection=connection.label, kind=error.kind, detail=error.detail
-        )
+        fields = {"connection": connection.label, "kind": error.kind, "detail": error.detail}
+        self._repeatable("protocol.violated", connection, error.kind, fields)
 
     def silent(self, connection: Connection, silent_ms: int) -> None:
         self.notices.warning("peer.silent", connection=connection.label, silent_ms=silent_ms)
@@ -81,6 +79,11 @@ class Reports:
             "connection.failed", connection=connection.label, error=repr(error)[:1000]
         )
         connection.close()
+
+    def refused_by(self, connection: Connection, code: str, detail: str) -> None:
+        """Somebody who came turns this node away."""
+        fields = {"connection": connection.label, "code": code, "detail": detail}
+        self._repeatable("connection.refused", connection, code, fields)
 
     def target_failed(self, target: Target, error: str) -> None:
         """Says it once, not at every attempt."""
@@ -100,3 +103,9 @@ class Reports:
             next=following,
             **fields,
         )
+
+    def _repeatable(
+        self, event: str, connection: Connection, why: str, fields: dict[str, str]
+    ) -> None:
+        notice = Notice(event, Level.WARNING, dict(fields))
+        self.notices.repeatable(notice, why, connection.caller.origin)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.objections import check_patterns
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
@@ -37,8 +38,14 @@ class Sessions:
     def open(self, subscribe: Subscribe, client_id: bytes) -> tuple[Session, bool]:
         """The session that `subscribe` asks for, and whether it is one that was known by name.
 
-        Raises `ConnectionRefused` if the name is in use, `InvalidTopic`.
+        Raises `ConnectionRefused` if the name is in use or a bound is reached, `InvalidTopic`.
         """
+        limits = self._node.config.limits
+        check_patterns(subscribe.patterns, limits)
+        if len(self) >= limits.sessions:
+            raise ConnectionRefused(
+                "too_many_sessions", f"{limits.sessions} sessions are connected, that is the limit"
+            )
         known = self._named.get(subscribe.name) if subscribe.name is not None else None
         if known is not None:
             if known.connected:
@@ -49,10 +56,10 @@ class Sessions:
             known.rejoin(subscribe, client_id)
             self._presents(known, subscribe)
             return known, True
-        if subscribe.name is not None and len(self._named) >= MAX_NAMED_SESSIONS:
+        if subscribe.name is not None and len(self._named) >= limits.named_sessions:
             raise ConnectionRefused(
                 "too_many_sessions",
-                f"{MAX_NAMED_SESSIONS} named sessions are kept already, that is the limit",
+                f"{limits.named_sessions} named sessions are kept already, that is the limit",
             )
         born_here = subscribe.positions is None or subscribe.born == self._node.life
         session = Session(self._node.name, subscribe, client_id, born_here=born_here)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypedDict
 
 from pubsubd_broker.core.config import SECOND_NS, Now
@@ -26,6 +27,12 @@ class Surroundings:
     listen: str | None = None
     http: str | None = None
     event_loop_lag_s: float = 0.0
+    accept_pauses: Counter[str] = field(default_factory=Counter)
+    """By listener, how often it had to wait for descriptors or memory."""
+    http_refused: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    certificate_expires_s: float | None = None
+    """When this node's own does, in seconds since 1970."""
 
 
 class Addresses(TypedDict):
@@ -91,6 +98,10 @@ class CounterValues(TypedDict):
     cursors_removed: int
     protocol_errors: dict[str, int]
     connections_refused: dict[str, int]
+    publishes_rejected: dict[str, int]
+    publishers_forgotten: int
+    accept_pauses: dict[str, int]
+    http_refused: dict[str, int]
 
 
 class Journal(TypedDict):
@@ -107,6 +118,12 @@ class Seconds(TypedDict):
     count: int
 
 
+class Connections(TypedDict):
+    open: int
+    admitted: int
+    limit: int
+
+
 class Status(TypedDict):
     node: str
     epoch: str
@@ -117,6 +134,9 @@ class Status(TypedDict):
     not_ready: list[str]
     addresses: Addresses
     ring: Ring
+    connections: Connections
+    publishers: int
+    certificate_expires_s: float | None
     journal: Journal | None
     consumers: list[Consumer]
     peers: list[Peer]
@@ -149,6 +169,13 @@ def status(node: Node, now: Now) -> Status:
             "oldest_offset": log.newest.first,
             "next_offset": log.newest.next,
         },
+        "connections": {
+            "open": len(node.connections),
+            "admitted": node.admission.admitted,
+            "limit": node.config.limits.connections,
+        },
+        "publishers": len(node.publishers),
+        "certificate_expires_s": around.certificate_expires_s,
         "journal": _journal(node),
         "consumers": consumers(node, now),
         "peers": [_peer(node, target) for target in node.targets],
@@ -168,6 +195,10 @@ def status(node: Node, now: Now) -> Status:
             "cursors_removed": node.registry.removed,
             "protocol_errors": dict(counters.protocol_errors),
             "connections_refused": dict(counters.connections_refused),
+            "publishes_rejected": dict(counters.publishes_rejected),
+            "publishers_forgotten": node.publishers.forgotten,
+            "accept_pauses": dict(around.accept_pauses),
+            "http_refused": dict(around.http_refused),
         },
         "publish_seconds": _seconds(counters.publish_seconds),
         "journal_fsync_seconds": _seconds(counters.journal_fsync_seconds),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.objections import Objection
 from pubsubd_broker.core.pacing import Appender, Pace, Pacing
 from pubsubd_broker.core.publishers import Answer, Promise, Publisher
 from pubsubd_protocol.attach import Answer as Verdict
@@ -120,16 +121,16 @@ class Stream:
         now: Now,
         appender: Appender,
         *,
-        knows_addressee: bool = True,
+        objection: Objection | None = None,
     ) -> Answer | None:
         """Places `batch`, or says why not; a retry gets its first answer again. None: it has to wait for readers.
 
-        `knows_addressee`: whether the node to which it is directed, if to any, has ever been seen.
+        `objection`: why it is refused although it is well formed, if it is.
         Raises `ProtocolError` for a batch that contradicts itself.
         """
         outcome = publisher.recall(batch.sequence, batch.retry)
         if outcome is None:
-            outcome = self._judge(batch, publisher, publisher_id, now, appender, knows_addressee)
+            outcome = self._judge(batch, publisher, publisher_id, now, appender, objection)
             if outcome is not None:
                 publisher.remember(batch.sequence, outcome)
         return outcome
@@ -155,7 +156,7 @@ class Stream:
         publisher_id: bytes,
         now: Now,
         appender: Appender,
-        knows_addressee: bool,
+        objection: Objection | None,
     ) -> Answer | None:
         try:
             batch.check(self.max_message)
@@ -163,10 +164,9 @@ class Stream:
             return publisher.refuse(batch, "invalid_topic", str(error))
         except MessageTooLarge as error:
             return publisher.refuse(batch, "too_large", str(error), error.size, error.limit)
+        if objection is not None:
+            return publisher.refuse(batch, *objection)
         first = self.placed
-        if not knows_addressee:
-            detail = f"no node {batch.to!r} was ever seen by {self.node}: check the name"
-            return publisher.refuse(batch, "unknown_node", detail)
         if first + batch.count > MAX_OFFSET:
             detail = f"the stream is at offset {first}, its last is {MAX_OFFSET}"
             return publisher.refuse(batch, "stream_full", detail)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.unit.broker_shell.a_status import a_status
 
-from pubsubd_broker.admin_http import MAX_HEAD_BYTES, AdminServer, serve_admin
+from pubsubd_broker.admin_http import AdminServer
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -29,7 +29,8 @@ class Reply:
 async def serving(
     status: Callable[[], Mapping[str, Any]] = a_status, **limits: Any
 ) -> AsyncIterator[AdminServer]:
-    server = await serve_admin("127.0.0.1", 0, status, **limits)
+    server = AdminServer(status, **limits)
+    await server.listen("127.0.0.1", 0)
     try:
         yield server
     finally:
@@ -175,8 +176,8 @@ def test_http_1_0_is_answered_and_closed() -> None:
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n", 501),
-        (b"GET /" + b"a" * (2 * MAX_HEAD_BYTES) + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * MAX_HEAD_BYTES, 431),
+        (b"GET /" + b"a" * (2 * 16 * 1024) + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 16 * 1024, 431),
     ],
 )
 def test_what_is_no_request_gets_its_code_and_the_connection_ends(sent: bytes, code: int) -> None:
@@ -291,6 +292,6 @@ def test_an_address_that_is_taken_is_an_oserror() -> None:
     async def run() -> None:
         async with serving() as server:
             with pytest.raises(OSError, match="in use"):
-                await serve_admin(*server.address, a_status)
+                await AdminServer(a_status).listen(*server.address)
 
     asyncio.run(run())

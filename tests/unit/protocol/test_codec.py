@@ -110,8 +110,8 @@ class TestNewerPeers:
 
 
 OPTIONAL = {
-    "Hello": 1,
-    "Welcome": 1,
+    "Hello": 3,
+    "Welcome": 2,
     "Rejected": 2,
     "Subscribe": 1,
     "Ack": 2,

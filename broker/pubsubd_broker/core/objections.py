@@ -1,0 +1,58 @@
+"""What is well formed, and refused all the same: it is beyond a bound of this broker, or for a node that is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pubsubd_broker.core.config import Limits
+from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.errors import ConnectionRefused
+from pubsubd_protocol.topics import MAX_TOPIC_BYTES
+
+Objection = tuple[str, str, int | None, int | None]
+"""Code and detail of a `Rejected`, and its figures: how much it is, how much is allowed."""
+
+
+class Acquaintance(Protocol):
+    """Who knows other nodes."""
+
+    name: str
+
+    def knows(self, node: str) -> bool: ...
+
+
+def objection_to(batch: Batch, limits: Limits, us: Acquaintance) -> Objection | None:
+    """Why `batch` is not placed, if it is not. Cost: that of counting its topics, unless they may only be short."""
+    if batch.count > limits.batch_messages:
+        return _too_many("too_many_messages", "messages", batch.count, limits.batch_messages)
+    topics = batch.topics.count("\n") + 1
+    if topics > limits.batch_topics:
+        return _too_many("too_many_topics", "topics", topics, limits.batch_topics)
+    if limits.topic_bytes < MAX_TOPIC_BYTES:
+        longest = max(len(topic.encode()) for topic in batch.topics.split("\n"))
+        if longest > limits.topic_bytes:
+            detail = f"a topic has {longest} bytes, allowed are {limits.topic_bytes}"
+            return "topic_too_long", detail, longest, limits.topic_bytes
+    if batch.to is not None and not us.knows(batch.to):
+        detail = f"no node {batch.to!r} was ever seen by {us.name}: check the name"
+        return "unknown_node", detail, None, None
+    return None
+
+
+def check_patterns(patterns: Sequence[str], limits: Limits) -> None:
+    """Raises `ConnectionRefused` if a session may not read these."""
+    if len(patterns) > limits.patterns:
+        raise ConnectionRefused(
+            "too_many_patterns",
+            f"{len(patterns)} patterns in one session, allowed are {limits.patterns}",
+        )
+    longest = max((len(pattern.encode()) for pattern in patterns), default=0)
+    if longest > limits.topic_bytes:
+        raise ConnectionRefused(
+            "topic_too_long", f"a pattern has {longest} bytes, allowed are {limits.topic_bytes}"
+        )
+
+
+def _too_many(code: str, what: str, count: int, most: int) -> Objection:
+    return code, f"a batch of {count} {what}, allowed are {most}", count, most

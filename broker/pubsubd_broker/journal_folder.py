@@ -13,6 +13,7 @@ from typing import Final
 
 from pubsubd_broker.core.journal.journal import Append, Create, Remove, Work
 from pubsubd_broker.core.journal.recovery import JournalError
+from pubsubd_broker.safe_path import Trust, UnsafePath, prepare_folder
 
 _SEGMENT: Final = re.compile(r"(\d{16})\.journal\Z")
 _UNFINISHED: Final = ".unfinished"
@@ -25,11 +26,17 @@ class JournalFolder:
     """One broker's, for as long as it lives: a lock keeps others out. `perform` may run in any one thread."""
 
     def __init__(self, path: str) -> None:
-        """Raises `JournalError` if it can't be used, or is in use."""
+        """Raises `JournalError` if it can't be used, is in use, or could be changed by another user."""
         self.path = path
+        # A group of ours may write to it: what a volume is shared through where no container is root.
+        trust = Trust.of_this_process(os.getgroups())
         try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
+            prepare_folder(path, 0o700, trust)
+            # Not even a sticky one: what we find in it is what we believe to have published.
+            trust.check_writers(path, os.stat(path))
             self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except UnsafePath as error:
+            raise JournalError(f"the journal {path} can't be used: {error}") from error
         except OSError as error:
             raise unusable(path, error) from error
         try:

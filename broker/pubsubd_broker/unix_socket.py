@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
 import socket
 import stat
-from pathlib import Path
 from typing import Final
 
+from pubsubd_broker.safe_path import Trust, UnsafePath, prepare_folder
 from pubsubd_broker.setting_forms import MAX_SOCKET_PATH_BYTES
 from pubsubd_protocol.errors import PubSubError
 
-FOLDER_MODE: Final = 0o700
 SOCKET_MODE: Final = 0o600
 BACKLOG: Final = 1024
 
@@ -56,11 +56,12 @@ class ClientSocket:
         self._lock = -1
 
 
-def bind_client_socket(path: str) -> ClientSocket:
-    """Bind and listen at `path`. Raises `SocketError`.
+def bind_client_socket(path: str, mode: int = SOCKET_MODE) -> ClientSocket:
+    """Bind and listen at `path`; its file has `mode`, 0600 to 0666, from its first moment. Raises `SocketError`.
 
-    A missing folder is made (0700), a dead broker's socket replaced. Refused: a live broker's, a
-    symbolic link, anything that is no socket, a folder that another user could swap it in.
+    A missing folder is made, for those whom `mode` lets in; a dead broker's socket is replaced. Refused:
+    a live broker's, a symbolic link, anything that is no socket, a place where another user could swap it
+    (see `safe_path`). A socket that is for its group may stand in a folder that a group of ours writes to.
     """
     length = len(os.fsencode(path))
     if length > MAX_SOCKET_PATH_BYTES:
@@ -68,14 +69,24 @@ def bind_client_socket(path: str) -> ClientSocket:
             path,
             f"the path has {length} bytes, the limit is {MAX_SOCKET_PATH_BYTES}: choose a shorter",
         )
+    if mode & 0o600 != 0o600 or mode & ~0o666:
+        raise SocketError(
+            path, f"mode {mode:04o} makes no sense: its owner reads and writes, nobody executes"
+        )
+    trust = Trust.of_this_process(os.getgroups() if mode & stat.S_IWGRP else ())
     try:
-        _prepare_folder(path)
-        lock = _lock(path)
+        _prepare_folder(path, mode, trust)
+        lock = _lock(path, trust)
+    except UnsafePath as error:
+        raise SocketError(path, str(error)) from error
     except OSError as error:
         raise SocketError(path, f"{_reason(error)}: choose another path") from error
     try:
-        _clear_the_way(path)
-        return ClientSocket(path, _bind(path), lock)
+        _clear_the_way(path, trust)
+        return ClientSocket(path, _bind(path, mode), lock)
+    except UnsafePath as error:
+        os.close(lock)
+        raise SocketError(path, str(error)) from error
     except OSError as error:
         os.close(lock)
         raise SocketError(path, f"{_reason(error)}: choose another path") from error
@@ -84,40 +95,55 @@ def bind_client_socket(path: str) -> ClientSocket:
         raise
 
 
-def _prepare_folder(path: str) -> None:
-    folder = Path(path).parent
-    folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-    owner = folder.stat().st_uid
-    # Whoever owns the folder can put another socket in the place of ours. Root may ask for that.
-    if os.geteuid() not in (0, owner) and owner != 0:
+def _prepare_folder(path: str, mode: int, trust: Trust) -> None:
+    folder = os.path.dirname(path) or "."
+    if os.path.islink(folder):
         raise SocketError(
-            path, f"folder {folder} belongs to another user (uid {owner}): choose one of your own"
+            path, f"its folder {folder} is a symbolic link: give the path that it points to"
         )
+    for_group = stat.S_IXGRP if mode & stat.S_IWGRP else 0
+    for_others = stat.S_IXOTH if mode & stat.S_IWOTH else 0
+    prepare_folder(folder, stat.S_IRWXU | for_group | for_others, trust)
 
 
-def _lock(path: str) -> int:
+def _lock(path: str, trust: Trust) -> int:
     """Held as long as the broker lives, so two that start at once can't both find the socket stale."""
-    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    name = f"{path}.lock"
+    # In a folder like /tmp it may be a stranger's, who would hold it for ever, or a link to what is not for us.
+    with contextlib.suppress(FileNotFoundError):
+        _check_lock(name, os.lstat(name), trust)
+    lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
+        _check_lock(name, os.fstat(lock), trust)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         raise _taken(path) from None
-    except OSError:
+    except BaseException:
         os.close(lock)
         raise
     return lock
 
 
-def _clear_the_way(path: str) -> None:
+def _check_lock(name: str, status: os.stat_result, trust: Trust) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise UnsafePath(name, "is a symbolic link: remove it")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnsafePath(name, "is no file: remove it")
+    trust.check_owner(name, status)
+
+
+def _clear_the_way(path: str, trust: Trust) -> None:
     try:
-        mode = os.lstat(path).st_mode
+        status = os.lstat(path)
     except FileNotFoundError:
         return
+    mode = status.st_mode
     if stat.S_ISLNK(mode):
         raise SocketError(path, "is a symbolic link: give the path that it points to")
     if not stat.S_ISSOCK(mode):
         raise SocketError(path, "there is something that is no socket: remove it or choose another")
+    trust.check_owner(path, status)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         answer = probe.connect_ex(path)
@@ -129,13 +155,13 @@ def _clear_the_way(path: str) -> None:
     os.unlink(path)
 
 
-def _bind(path: str) -> socket.socket:
+def _bind(path: str, mode: int) -> socket.socket:
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # With the mask the file has its mode from the first moment, not only after a chmod.
-    mask = os.umask(0o777 & ~SOCKET_MODE)
+    mask = os.umask(0o777 & ~mode)
     try:
         bound.bind(path)
-        os.chmod(path, SOCKET_MODE)
+        os.chmod(path, mode)
         bound.listen(BACKLOG)
         bound.setblocking(False)
     except BaseException:

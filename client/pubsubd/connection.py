@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Protocol, cast
 
 from pubsubd.errors import BrokerUnavailable
-from pubsubd.unavailable import lost, not_reached, silent
+from pubsubd.unavailable import check_folder_below_tmp, lost, not_reached, silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
 from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
@@ -172,6 +172,8 @@ class Dialler:
         hello = Hello(MAGIC, VERSION, VERSION, role, "", self._client_id, self.spoke_to)
         loop = asyncio.get_running_loop()
         try:
+            # Each time: a stranger may have made it since the last one, after /tmp was emptied.
+            check_folder_below_tmp(self.socket)
             async with asyncio.timeout(self.timeout_s):
                 greeted = await _greeted(self.socket, codec.encode(hello))
                 await loop.create_unix_connection(lambda: connection, sock=greeted)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 from pubsubd.errors import BrokerUnavailable
+from pubsubd_protocol.socket_path import folder_below_tmp
 
 _NOBODY = {errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED}
 _FORBIDDEN = {errno.EACCES, errno.EPERM}
@@ -21,6 +23,26 @@ def not_reached(socket: str, error: OSError) -> BrokerUnavailable:
     else:
         remedy = "is that the path of a broker's socket?"
     return BrokerUnavailable(socket, f"{error.strerror or error}; {remedy}")
+
+
+def check_folder_below_tmp(socket: str) -> None:
+    """Raises `BrokerUnavailable` for the default path below /tmp, if a stranger has made its folder.
+
+    Everybody knows that path and may be the first to make it, so whoever listens there could be anybody. Once it is
+    there and ours or root's, nobody else can change it. Any other path was chosen by somebody. Raises `OSError`.
+    """
+    uid = os.getuid()
+    folder = folder_below_tmp(uid)
+    if os.path.dirname(socket) != folder:
+        return
+    status = os.lstat(folder)
+    if status.st_uid not in (0, uid) or not stat.S_ISDIR(status.st_mode):
+        what = "is no folder" if status.st_uid in (0, uid) else f"belongs to uid {status.st_uid}"
+        raise BrokerUnavailable(
+            socket,
+            f"{folder} {what}, so anybody may listen there, and this process is uid {uid}: "
+            "remove it, or give another path ($PUBSUBD_SOCKET) to the broker and to its clients",
+        )
 
 
 def silent(socket: str, timeout_s: float) -> BrokerUnavailable:

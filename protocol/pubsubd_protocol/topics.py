@@ -52,6 +52,20 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
+def covers(allowed: str, asked: str) -> bool:
+    """Whether `allowed` matches every topic that `asked` matches. Both are valid patterns. Cost: one pass."""
+    wide, narrow = allowed.split("."), asked.split(".")
+    if wide[-1] == ">":
+        wide.pop()
+        if len(narrow) <= len(wide):
+            return False
+        # Whatever stands in the rest, and however much of it, is allowed.
+        del narrow[len(wide) :]
+    if len(wide) != len(narrow) or narrow[-1:] == [">"]:
+        return False
+    return all(w in ("*", n) for w, n in zip(wide, narrow, strict=True))
+
+
 def split_topics(joined: str) -> list[str]:
     """The topics of a joined list. Raises `InvalidTopic` if one breaks a rule. Cost: C loops over the list."""
     topics = joined.split("\n")

@@ -1,0 +1,87 @@
+"""Who may come in through the clients' socket, and to which topics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from pubsubd_protocol.topics import Filter, covers
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """The users and groups that the settings list. `own`: the broker's uid, which is never kept out."""
+
+    uids: frozenset[int]
+    gids: frozenset[int]
+    own: int
+
+    def admits(self, uid: int, gid: int, groups: Collection[int]) -> bool:
+        """Whether this client may come in. Where nobody is listed: everybody whom the socket's mode lets in."""
+        return uid == self.own or _is_among(self.uids, self.gids, uid, gid, groups)
+
+
+class Rights:
+    """What one client may do."""
+
+    __slots__ = ("_subscribable", "may_publish")
+
+    def __init__(self, publish: Iterable[str], subscribe: Iterable[str]) -> None:
+        """Patterns of the topics. Raises `InvalidTopic` for one that is none, or if they are too many."""
+        self.may_publish: Callable[[str], bool] = Filter(publish).wants
+        """Whether it may publish on a topic. Remembered, so asking again costs no call of Python."""
+        self._subscribable = Filter(subscribe).patterns
+
+    def may_subscribe(self, pattern: str) -> bool:
+        """Whether one pattern that it may subscribe to covers `pattern`; several together never do."""
+        return any(covers(allowed, pattern) for allowed in self._subscribable)
+
+
+EVERYTHING: Final = Rights((">",), (">",))
+
+
+@dataclass(frozen=True, slots=True)
+class TopicRule:
+    """What some clients may do; a rule that lists no user and no group is for every client."""
+
+    uids: frozenset[int]
+    gids: frozenset[int]
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+
+    def is_for(self, uid: int, gid: int, groups: Collection[int]) -> bool:
+        return _is_among(self.uids, self.gids, uid, gid, groups)
+
+
+class TopicRules:
+    """All rules. Several that are for one client add up."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: Iterable[TopicRule]) -> None:
+        """Raises `InvalidTopic` for a pattern that is none, or if all together are too many for one client."""
+        self._rules = tuple(rules)
+        _add_up(self._rules)
+
+    def for_client(self, uid: int, gid: int, groups: Collection[int]) -> Rights:
+        """Everything where there are no rules at all; nothing where none of them is for this client."""
+        if not self._rules:
+            return EVERYTHING
+        return _add_up([rule for rule in self._rules if rule.is_for(uid, gid, groups)])
+
+
+def _add_up(rules: Collection[TopicRule]) -> Rights:
+    return Rights(
+        chain.from_iterable(rule.publish for rule in rules),
+        chain.from_iterable(rule.subscribe for rule in rules),
+    )
+
+
+def _is_among(
+    uids: frozenset[int], gids: frozenset[int], uid: int, gid: int, groups: Collection[int]
+) -> bool:
+    if not uids and not gids:
+        return True
+    return uid in uids or gid in gids or not gids.isdisjoint(groups)

@@ -1,0 +1,91 @@
+"""Files that nobody but us may read: the cluster's secret, the key of a certificate."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Final
+
+from pubsubd_broker.safe_path import ROOT
+from pubsubd_protocol.errors import PubSubError
+
+LEAST_SECRET_BYTES: Final = 16
+MAX_SECRET_BYTES: Final = 4096
+
+
+class SecretError(PubSubError):
+    """The file at `path` can't be had, or is no secret. Says why and what to do, never what is in it."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"secret file {path}: {problem}")
+        self.path = path
+
+
+def read_secret(path: str, least: int = LEAST_SECRET_BYTES) -> bytes:
+    """The bytes of a secret of at least `least` bytes, without one line feed at its end. Raises `SecretError`.
+
+    Links are followed: what is mounted into a container often is one. What counts is the file they lead to.
+    """
+    try:
+        # Not waited for, should it be a pipe.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        _check(path, os.fstat(file))
+        secret = _read_at_most(file, MAX_SECRET_BYTES + len(b"\n") + 1).removesuffix(b"\n")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    finally:
+        os.close(file)
+    if len(secret) < least:
+        raise SecretError(
+            path,
+            f"{len(secret)} bytes are too easily guessed: write at least {least} random ones into it",
+        )
+    if len(secret) > MAX_SECRET_BYTES:
+        raise SecretError(
+            path, f"it has more than {MAX_SECRET_BYTES} bytes: is that the right file?"
+        )
+    return secret
+
+
+def check_private(path: str) -> None:
+    """Raises `SecretError` unless only we, root and members of the file's group can read `path`, and only we or root write."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    _check(path, status)
+
+
+def _check(path: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise SecretError(path, "it is no regular file: give the path of one")
+    if status.st_uid not in (ROOT, os.geteuid()):
+        raise SecretError(
+            path,
+            f"it belongs to another user (uid {status.st_uid}, we are {os.geteuid()}): chown it",
+        )
+    # Its group may read: that is how a file of root's is shown to a broker that is not root.
+    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise SecretError(
+            path,
+            f"mode {stat.S_IMODE(status.st_mode):04o} lets others read or change it: "
+            "chmod it to 0600, or 0640 for a group",
+        )
+
+
+def _read_at_most(file: int, count: int) -> bytes:
+    parts = []
+    while count and (part := os.read(file, count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def _unreadable(path: str, error: OSError) -> SecretError:
+    return SecretError(
+        path,
+        f"{error.strerror or error}: give the path of a file that we (uid {os.geteuid()}) can read",
+    )

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
 import pytest
+from tests.other_users import OURS, STRANGER, acting_as, folder_for_all, needs_root
 
 from pubsubd_broker.unix_socket import ClientSocket, SocketError, bind_client_socket
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    # pytest's own folders are too long for the path of a socket.
-    path = Path(tempfile.mkdtemp(prefix="ps-"))
-    yield path
-    shutil.rmtree(path)
+    with folder_for_all() as path:
+        yield path
 
 
 def connect(path: Path) -> None:
@@ -47,6 +46,140 @@ def test_the_folder_and_the_socket_are_for_the_owner_only(folder: Path) -> None:
     bound.release()
     assert not path.exists()
     bound.release()
+
+
+@pytest.mark.parametrize(
+    ("mode", "folder_mode"),
+    [(0o600, 0o700), (0o640, 0o700), (0o660, 0o710), (0o606, 0o701), (0o666, 0o711)],
+)
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_socket_and_new_folders_are_for_those_whom_the_mode_lets_in(
+    folder: Path, mode: int, folder_mode: int, umask: int
+) -> None:
+    path = folder / "made" / "too" / "s"
+    before = os.umask(umask)
+    try:
+        bound = bind_client_socket(str(path), mode)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    for made in (path.parent, path.parent.parent):
+        assert stat.S_IMODE(made.stat().st_mode) == folder_mode
+    bound.release()
+
+
+def test_it_has_its_mode_from_the_first_moment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    ours = os.chmod
+
+    def chmod(path: str, mode: int) -> None:
+        seen.append(stat.S_IMODE(os.stat(path).st_mode))
+        ours(path, mode)
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    for mode in (0o600, 0o660, 0o666):
+        bind_client_socket(str(folder / "s"), mode).release()
+    assert seen == [0o600, 0o660, 0o666]
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o200, 0o066, 0o700, 0o777, 0o1600, 0o4600])
+def test_a_mode_that_shuts_the_owner_out_or_is_for_programs_is_refused(
+    folder: Path, mode: int
+) -> None:
+    with pytest.raises(SocketError, match=f"mode {mode:04o} makes no sense"):
+        bind_client_socket(str(folder / "s"), mode)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_others_write_to_is_refused(folder: Path) -> None:
+    folder.chmod(0o777)
+    for path in (folder / "s", folder / "new" / "s"):
+        with pytest.raises(SocketError, match=r"\(mode 0777\) can be written to by others"):
+            bind_client_socket(str(path), 0o666)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_sticky_folder_for_everybody_is_as_good_as_one_of_our_own(folder: Path) -> None:
+    folder.chmod(0o1777)
+    for _ in range(2):  # The second finds the lock of the first.
+        bind_client_socket(str(folder / "s")).release()
+    leave_stale(folder / "s")
+    bind_client_socket(str(folder / "s")).release()
+
+
+def test_a_folder_that_is_a_link_is_refused_and_one_above_it_is_not(folder: Path) -> None:
+    (folder / "real").mkdir()
+    (folder / "link").symlink_to("real")
+    with pytest.raises(SocketError, match=r"its folder .*/link is a symbolic link: give the path"):
+        bind_client_socket(str(folder / "link" / "s"))
+    assert list((folder / "real").iterdir()) == []
+    bind_client_socket(str(folder / "link" / "new" / "s")).release()
+    assert (folder / "real" / "new").is_dir()
+
+
+@needs_root
+def test_what_a_stranger_made_first_in_a_folder_for_everybody_is_refused(folder: Path) -> None:
+    folder.chmod(0o1777)
+    with acting_as(STRANGER):
+        (folder / "pubsubd-1").mkdir(0o700)
+        (folder / "pubsubd-2").symlink_to(folder)
+        leave_stale(folder / "stale")
+        (folder / "s.lock").write_text("")
+        (folder / "s.lock").chmod(0o666)
+    before = sorted(folder.rglob("*"))
+    for uid in (0, OURS):
+        for path, problem in (
+            ("pubsubd-1/s", f"pubsubd-1 belongs to another user (uid {STRANGER}, we are {uid})"),
+            ("pubsubd-2/s", "pubsubd-2 is a symbolic link"),
+            ("pubsubd-2/new/s", f"pubsubd-2 belongs to another user (uid {STRANGER}"),
+            ("s", f"s.lock belongs to another user (uid {STRANGER}"),
+        ):
+            with acting_as(uid), pytest.raises(SocketError, match=re.escape(problem)):
+                bind_client_socket(str(folder / path))
+    assert sorted(folder.rglob("*")) == before
+    with pytest.raises(SocketError, match=f"stale belongs to another user .uid {STRANGER}"):
+        bind_client_socket(str(folder / "stale"))
+    assert (folder / "stale").exists()
+
+
+@needs_root
+def test_only_a_socket_for_the_group_may_stand_in_a_groups_folder(folder: Path) -> None:
+    shared = folder / "shared"
+    shared.mkdir()
+    os.chown(shared, OURS, STRANGER)
+    shared.chmod(0o2770)
+    with acting_as(OURS, groups=[STRANGER]):
+        with pytest.raises(SocketError, match=rf"by its group \(gid {STRANGER}\)"):
+            bind_client_socket(str(shared / "s"))
+        bound = bind_client_socket(str(shared / "s"), 0o660)
+        assert (shared / "s").stat().st_gid == STRANGER
+        bound.release()
+    with acting_as(OURS), pytest.raises(SocketError, match="by its group"):
+        bind_client_socket(str(shared / "s"), 0o660)
+
+
+@needs_root
+def test_whom_the_mode_lets_in_gets_in_and_nobody_else(folder: Path) -> None:
+    def reached(bound: ClientSocket, uid: int, gid: int) -> bool:
+        with acting_as(uid, gid):
+            try:
+                connect(Path(bound.path))
+            except PermissionError:
+                return False
+            return True
+
+    mine = folder / "mine"
+    mine.mkdir()
+    mine.chmod(0o755)
+    os.chown(mine, OURS, OURS)
+    clients = ((OURS, OURS), (STRANGER, OURS), (STRANGER, STRANGER))
+    for mode, whom in ((0o600, 1), (0o660, 2), (0o666, 3)):
+        with acting_as(OURS):
+            bound = bind_client_socket(str(mine / f"{mode:o}" / "s"), mode)
+        assert [reached(bound, *client) for client in clients].count(True) == whom
+        bound.release()
 
 
 def test_the_mask_of_the_process_is_left_as_it_was(folder: Path) -> None:
@@ -126,9 +259,22 @@ def test_a_symbolic_link_is_refused(folder: Path, target: str) -> None:
 
 def test_a_symbolic_link_in_the_place_of_the_lock_is_refused(folder: Path) -> None:
     (folder / "s.lock").symlink_to(folder / "victim")
-    with pytest.raises(SocketError, match="symbolic link"):
+    with pytest.raises(SocketError, match=r"s\.lock is a symbolic link: remove it"):
         bind_client_socket(str(folder / "s"))
     assert not (folder / "victim").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "socket"])
+def test_a_lock_that_is_no_file_is_refused(folder: Path, kind: str) -> None:
+    lock = folder / "s.lock"
+    if kind == "folder":
+        lock.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(lock)
+    else:
+        leave_stale(lock)
+    with pytest.raises(SocketError, match=r"s\.lock is no file: remove it"):
+        bind_client_socket(str(folder / "s"))
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "fifo"])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.other_users import STRANGER, needs_root
 from tests.unit.client.fake_broker import LIMIT_S, FakeBroker, async_test
 
 import pubsubd
@@ -134,6 +137,91 @@ def test_what_helps_depends_on_what_happened(tmp_path: Path) -> None:
     assert f"this process is uid {os.getuid()}" in forbidden
     for there in (errno.EACCES, errno.EPROTOTYPE):
         assert "pubsubd start" not in said(there)
+
+
+@pytest.fixture
+def below_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The default folder of a user who has none yet; that is whom `os.getuid` says we are. It can be made by the test."""
+    uid = 2_000_000_000 + os.getpid()
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    monkeypatch.delenv("PUBSUBD_SOCKET", raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    folder = Path(f"/tmp/pubsubd-{uid}")
+    yield folder
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def ask(socket: str | None) -> str:
+    """What an application is told that connects by default, or a command that does to `socket`."""
+
+    async def dial() -> None:
+        if socket is None:
+            await pubsubd.connect()
+        else:
+            await control.query(socket, "status", timeout_s=0.1)
+
+    with pytest.raises(pubsubd.BrokerUnavailable) as caught:
+        asyncio.run(dial())
+    return caught.value.detail
+
+
+@needs_root
+@pytest.mark.parametrize("default", [True, False], ids=["client", "command"])
+def test_whoever_was_faster_below_tmp_is_not_taken_for_our_broker(
+    below_tmp: Path, default: bool
+) -> None:
+    below_tmp.mkdir(0o755)
+    path = str(below_tmp / "pubsubd.sock")
+    with listening(path) as listener:
+        listener.settimeout(0)
+        os.chown(below_tmp, STRANGER, STRANGER)
+        said = ask(None if default else path)
+        assert f"{below_tmp} belongs to uid {STRANGER}, so anybody may listen there" in said
+        assert f"this process is uid {os.getuid()}" in said
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+        # Ours or root's: we ask, and wait for the answer.
+        for owner in (0, os.getuid()):
+            os.chown(below_tmp, owner, owner)
+            assert "something listens there" in ask(path)
+            listener.accept()[0].close()
+
+
+@needs_root
+def test_a_link_below_tmp_is_not_followed(below_tmp: Path, tmp_path: Path) -> None:
+    with listening(str(tmp_path / "pubsubd.sock")) as listener:
+        listener.settimeout(0)
+        below_tmp.symlink_to(tmp_path)
+        assert "is no folder, so anybody may listen there" in ask(None)
+        os.lchown(below_tmp, STRANGER, STRANGER)
+        assert f"belongs to uid {STRANGER}" in ask(None)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_where_nobody_has_been_below_tmp_a_broker_is_to_be_started(below_tmp: Path) -> None:
+    assert "pubsubd start" in ask(None)
+    assert not below_tmp.exists()
+
+
+@needs_root
+@async_test
+async def test_it_is_looked_at_each_time_a_client_dials(below_tmp: Path) -> None:
+    below_tmp.mkdir(0o700)
+    lost = asyncio.Event()
+    async with FakeBroker(below_tmp) as broker:
+        os.rename(broker.path, below_tmp / "pubsubd.sock")
+        async with pubsubd.connect(publish_timeout_s=0.3, on_lost=lambda _: lost.set()) as client:
+            await client.publish("t", 1)
+            os.chown(below_tmp, STRANGER, STRANGER)
+            broker.publishers[0].cut()
+            await lost.wait()
+            with pytest.raises(pubsubd.PubSubError, match=f"belongs to uid {STRANGER}"):
+                await client.publish("t", 2)
+        assert len(broker.publishers) == 1
 
 
 @async_test

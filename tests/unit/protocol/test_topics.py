@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,7 @@ from pubsubd_protocol.topics import (
     Filter,
     check_pattern,
     check_topic,
+    covers,
     split_topics,
 )
 
@@ -169,6 +171,82 @@ def test_a_filter_wants_what_any_of_its_patterns_matches(
     filter_ = Filter(patterns)
     for topic in topics * 2:  # the second time out of memory
         assert filter_.wants(topic) == any(naive_match(p, topic) for p in patterns)
+
+
+COVERS: list[tuple[str, str, bool]] = [
+    ("a", "a", True),
+    ("a", "b", False),
+    ("a", "*", False),
+    ("a", ">", False),
+    ("*", "a", True),
+    ("*", "*", True),
+    ("*", ">", False),
+    ("*", "a.b", False),
+    (">", ">", True),
+    (">", "*", True),
+    (">", "a", True),
+    (">", "a.*.>", True),
+    ("a.>", "a", False),
+    ("a.>", "a.b", True),
+    ("a.>", "a.*", True),
+    ("a.>", "a.>", True),
+    ("a.>", "a.*.b.>", True),
+    ("a.>", "*.b", False),
+    ("a.>", "*.>", False),
+    ("a.>", ">", False),
+    ("a.*", "a.>", False),
+    ("a.*", "a.b.>", False),
+    ("*.>", "a.>", True),
+    ("*.>", ">", False),
+    ("*.>", "*", False),
+    ("a.*.>", "a.>", False),
+    ("a.*.>", "a.*.*", True),
+    ("a.*.>", "a.*.*.>", True),
+    ("*.b", "a.*", False),
+    ("a.*.c", "a.b.c", True),
+    ("a.*.c", "a.*.*", False),
+    # An empty segment is a segment like any other; inside one the wildcards are characters.
+    ("a.*", "a.", True),
+    ("a.>", "a.", True),
+    ("a.>", "a", False),
+    ("a*", "ab", False),
+    ("a*", "a*", True),
+    ("*", ">>", True),
+]
+
+
+@pytest.mark.parametrize(("allowed", "asked", "covered"), COVERS)
+def test_cover_table(allowed: str, asked: str, covered: bool) -> None:
+    assert covers(allowed, asked) is covered
+
+
+@settings(max_examples=1000)
+@given(_pattern, _pattern, st.lists(_topic, min_size=1, max_size=8))
+def test_what_is_covered_matches_nothing_that_is_not_allowed(
+    allowed: str, asked: str, topics: list[str]
+) -> None:
+    if covers(allowed, asked):
+        wide, narrow = Filter([allowed]), Filter([asked])
+        assert all(wide.wants(topic) for topic in topics if narrow.wants(topic))
+
+
+def test_covers_is_what_matching_says_of_every_short_pattern() -> None:
+    """By brute force. A topic tells two patterns apart if any does that is a segment longer than they are, and has
+    a segment that neither spells out.
+    """
+
+    def joined(segments: tuple[str, ...], most: int) -> list[str]:
+        rows = (row for n in range(1, most + 1) for row in itertools.product(segments, repeat=n))
+        return [text for text in map(".".join, rows) if text]
+
+    patterns = [p for p in joined(("", "a", "b", "*", ">"), 3) if ">" not in p.split(".")[:-1]]
+    topics = joined(("", "a", "b", "c", "*", ">"), 4)
+    matched = {p: frozenset(filter(Filter([p]).matches, topics)) for p in patterns}
+    pairs = list(itertools.product(patterns, repeat=2))
+    assert [(a, b) for a, b in pairs if covers(a, b)] == [
+        (a, b) for a, b in pairs if matched[b] <= matched[a]
+    ]
+    assert len(patterns) == 104
 
 
 def test_overlapping_patterns_are_one_wish() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import socket
 import time
 from typing import Final
 
@@ -14,20 +13,25 @@ import structlog
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Now
 from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.dialling import Target, format_address
+from pubsubd_broker.core.dialling import Target
 from pubsubd_broker.core.keeping import Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.status import Status, status
+from pubsubd_broker.doors import channel_of
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.settings_for_core import config_of
+from pubsubd_broker.tls import Failed, Reloaded, Unchanged, explain
 from pubsubd_broker.transport import Link
+from pubsubd_broker.trust import Trust
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
 
 TICK_S: Final = 0.05
 DIAL_TIMEOUT_S: Final = 5.0
+CERTIFICATES_S: Final = 1.0
+"""How often is looked whether the certificate's files have changed."""
 
 log = structlog.get_logger("pubsubd")
 
@@ -39,10 +43,12 @@ def read_clocks() -> Now:
 class Broker:
     """One node, live on an event loop. Writes go out once per loop turn, pulled by what is ready."""
 
-    def __init__(self, settings: Settings, kept: Kept | None = None) -> None:
+    def __init__(self, settings: Settings, trust: Trust, kept: Kept | None = None) -> None:
         """`kept`: what an earlier life left on disk; then `keep` comes before anybody connects."""
         self._settings = settings
-        config = config_of(settings)
+        self._tls = trust.tls
+        self._tls_due_s = 0.0
+        config = config_of(settings, trust.secret, os.geteuid())
         epoch = new_epoch(os.urandom(EPOCH_BYTES))
         self.node = Node(config, epoch, list(settings.peers), read_clocks(), kept)
         self._writer: Writer | None = None
@@ -53,21 +59,10 @@ class Broker:
         self._paced_until_ns: int | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
         self._dials: set[asyncio.Task[None]] = set()
-        self._clients = 0
 
     def keep(self, folder: JournalFolder) -> None:
         """What is accepted goes there, beginning with this life. Raises `JournalError`."""
         self._writer = Writer(self.node, folder, read_clocks, self.flush_soon)
-
-    def client_link(self, taken: socket.socket) -> Link:
-        """For a client that has come to the Unix socket."""
-        self._clients += 1
-        return Link(_Accepted(self, Caller(f"client-{self._clients}"), peers=False))
-
-    def peer_link(self, taken: socket.socket) -> Link:
-        """For a peer that has come to the TCP listener."""
-        caller = Caller(*_origin(taken), nonce=os.urandom(NONCE_BYTES))
-        return Link(_Accepted(self, caller, peers=True), self._user_timeout_ms)
 
     def status(self) -> Status:
         return status(self.node, read_clocks())
@@ -87,6 +82,7 @@ class Broker:
     def tick(self) -> None:
         now = read_clocks()
         self.node.tick(now)
+        self._look_at_certificates(self._loop.time())
         for target in self.node.due(now):
             task = self._loop.create_task(self._dial(target))
             self._dials.add(task)
@@ -125,10 +121,15 @@ class Broker:
         return connection
 
     def dialled(self, link: Link, target: Target) -> Connection:
-        caller = Caller(target.label, nonce=os.urandom(NONCE_BYTES))
+        caller = Caller(target.label, nonce=os.urandom(NONCE_BYTES), channel=channel_of(link))
         connection = self.node.dialled(target, caller, read_clocks())
         self._links[connection] = link
         return connection
+
+    def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
+        """Somebody never came so far as to have a connection."""
+        self.node.reports.turned_away(caller, reason, detail)
+        self.flush_soon()
 
     def received(self, link: Link, count: int) -> None:
         connection = link.connection
@@ -192,35 +193,38 @@ class Broker:
             return []
 
     @property
-    def _user_timeout_ms(self) -> int:
+    def user_timeout_ms(self) -> int:
+        """How long the kernel keeps on trying for a peer that acknowledges nothing."""
         return int(self._settings.peer_timeout_s * 1000)
+
+    def _look_at_certificates(self, now_s: float) -> None:
+        if self._tls is None or now_s < self._tls_due_s:
+            return
+        self._tls_due_s = now_s + CERTIFICATES_S
+        match self._tls.refresh():
+            case Reloaded(not_after):
+                log.info("tls.reloaded", not_after=not_after)
+            case Failed(reason):
+                log.error("tls.reload_failed", reason=reason)
+            case Unchanged():
+                pass
+        self.node.surroundings.certificate_expires_s = self._tls.not_after
 
     async def _dial(self, target: Target) -> None:
         host, port = target.address
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 await self._loop.create_connection(
-                    lambda: Link(_Dialled(self, target), self._user_timeout_ms), host, port
+                    lambda: Link(_Dialled(self, target), self.user_timeout_ms),
+                    host,
+                    port,
+                    ssl=self._tls.client if self._tls is not None else None,
+                    server_hostname=host if self._tls is not None else None,
                 )
         except (OSError, TimeoutError) as error:
-            reason = str(error) or f"no answer within {DIAL_TIMEOUT_S:g} s"
+            reason = explain(error) or f"no answer within {DIAL_TIMEOUT_S:g} s"
             self.node.dial_failed(target, reason, read_clocks(), random.random())
             self.flush_soon()
-
-
-class _Accepted:
-    """The host of links that came in."""
-
-    def __init__(self, broker: Broker, caller: Caller, *, peers: bool) -> None:
-        self._broker = broker
-        self._caller = caller
-        self._peers = peers
-        self.received = broker.received
-        self.lost = broker.lost
-        self.flush_soon = broker.flush_soon
-
-    def opened(self, link: Link) -> Connection:
-        return self._broker.accepted(link, self._caller, peers=self._peers)
 
 
 class _Dialled:
@@ -235,13 +239,3 @@ class _Dialled:
 
     def opened(self, link: Link) -> Connection:
         return self._broker.dialled(link, self._target)
-
-
-def _origin(taken: socket.socket) -> tuple[str, str]:
-    """Address and port for people, and the address alone."""
-    try:
-        host, port = taken.getpeername()[:2]
-    except OSError:
-        # One that was reset at once has no other end any more.
-        return "unknown", "unknown"
-    return format_address((host, port)), host

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -15,11 +16,13 @@ import uvloop
 from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.dialling import format_address
+from pubsubd_broker.doors import ClientDoor, PeerDoor
 from pubsubd_broker.keeping import open_journal
 from pubsubd_broker.listener import Listener
 from pubsubd_broker.logs import configure_logging
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.systemd import Systemd
+from pubsubd_broker.trust import Trust, load_trust
 from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
 from pubsubd_protocol import __version__
 from pubsubd_protocol.errors import PubSubError
@@ -28,6 +31,9 @@ DRAIN_S: Final = 5.0
 """How long a stopping broker waits for connected readers to take what was accepted."""
 
 BACKLOG: Final = 1024
+
+RESERVED_DESCRIPTORS: Final = 512
+"""That clients and peers who come can't take, or half of all where there are few."""
 
 log = structlog.get_logger("pubsubd")
 
@@ -43,40 +49,59 @@ class ListenError(PubSubError):
 def run(settings: Settings) -> int:
     """Runs a broker until it is told to stop; returns its exit code.
 
-    Raises `SocketError`, `ListenError` or `JournalError` if it can't have its socket, an address or its journal.
+    Raises `SocketError`, `ListenError`, `JournalError`, `SecretError` or `TlsError` if it can't have its socket, an
+    address, its journal, its secret or its certificate.
     """
     configure_logging(settings.log_format, settings.log_level)
-    _raise_descriptor_limit()
-    clients = bind_client_socket(settings.socket)
+    settings = _within(settings, _raise_descriptor_limit())
+    trust = load_trust(settings)
+    clients = bind_client_socket(settings.socket, settings.socket_mode)
     try:
-        return uvloop.run(_serve(settings, clients))
+        return uvloop.run(_serve(settings, trust, clients))
     finally:
         clients.release()
 
 
-def _raise_descriptor_limit() -> None:
+def _raise_descriptor_limit() -> int:
     """As many descriptors as the system allows: every session is one, and the usual soft limit is 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError) as error:
-            # macOS calls its hard limit infinite and refuses it.
-            log.warning("descriptors.limited", soft=soft, error=str(error))
+    if soft == hard:
+        return soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        # macOS calls its hard limit infinite and refuses it.
+        log.warning("descriptors.limited", soft=soft, error=str(error))
+        return soft
+    return hard
 
 
-async def _serve(settings: Settings, clients: ClientSocket) -> int:
+def _within(settings: Settings, descriptors: int) -> Settings:
+    """No more connections than leave some descriptors for peers, the journal, HTTP and those that are turned away."""
+    most = descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2)
+    if most >= settings.max_connections:
+        return settings
+    log.warning(
+        "connections.limited",
+        descriptors=descriptors,
+        max_connections=most,
+        wanted=settings.max_connections,
+    )
+    return replace(settings, max_connections=most)
+
+
+async def _serve(settings: Settings, trust: Trust, clients: ClientSocket) -> int:
     """Returns the exit code: 1 if the journal lacks something that a clean stop ought to have kept."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     _handle_signals(loop, stop)
     folder, kept = open_journal(settings) or (None, None)
-    broker = Broker(settings, kept)
+    broker = Broker(settings, trust, kept)
     around = broker.node.surroundings
     around.socket = settings.socket
     systemd = Systemd(os.environ, os.getpid())
     pauses = around.accept_pauses
-    listeners = [Listener("socket", clients.socket, broker.client_link, pauses)]
+    listeners = [Listener("socket", clients.socket, ClientDoor(broker), pauses)]
     admin: AdminServer | None = None
     if settings.http is not None:
         admin = AdminServer(
@@ -96,7 +121,9 @@ async def _serve(settings: Settings, clients: ClientSocket) -> int:
             peers = _bind(*settings.listen)
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
-        listeners += [Listener("peers", each, broker.peer_link, pauses) for each in peers]
+        door = PeerDoor(broker, trust.tls)
+        handshake_s = settings.handshake_timeout_s
+        listeners += [Listener("peers", each, door, pauses, handshake_s) for each in peers]
         around.listen = format_address(peers[0].getsockname()[:2])
     if folder is not None:
         # Not before every address is had: a broker that can't start leaves the journal as it is.

@@ -11,6 +11,8 @@ from typing import Final, Protocol
 
 import structlog
 
+from pubsubd_broker.tls import explain
+
 TAKEN_AT_ONCE: Final = 64
 """Connections that one loop turn takes; the next ones wait for the next turn."""
 
@@ -28,6 +30,10 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 log = structlog.get_logger("pubsubd")
 
 
+Address = tuple[str, int]
+"""Host and port. Those who come over a Unix socket have none: an empty host."""
+
+
 class Door(Protocol):
     """What those who come to a listening socket come for."""
 
@@ -35,11 +41,11 @@ class Door(Protocol):
     def tls(self) -> ssl.SSLContext | None:
         """With what the next one is encrypted."""
 
-    def welcome(self, taken: socket.socket) -> asyncio.BaseProtocol:
+    def welcome(self, taken: socket.socket, address: Address) -> asyncio.BaseProtocol:
         """The protocol for one that has come."""
 
-    def turned_away(self, taken: socket.socket, reason: str, detail: str) -> None:
-        """This one ends before it was one, for `reason`, a constant word."""
+    def turned_away(self, address: Address, reason: str, detail: str) -> None:
+        """One has ended before it was a connection, for `reason`, a constant word."""
 
 
 class Listener:
@@ -100,23 +106,29 @@ class Listener:
             if self._exhausted:
                 self._exhausted = False
                 log.info("accept.resumed", listener=self.name)
-            self._open(taken, str(address[0]) if address else "")
+            # An IPv6 address has two more parts, which matter to nobody here.
+            self._open(taken, (address[0], address[1]) if address else ("", 0))
 
-    def _open(self, taken: socket.socket, host: str) -> None:
+    def _open(self, taken: socket.socket, address: Address) -> None:
         taken.setblocking(False)
+        host = address[0]
         tls = self._door.tls
         if tls is not None and self._of_one[host] >= MAX_OPENING_OF_ONE:
-            detail = f"{MAX_OPENING_OF_ONE} TLS handshakes of {host} are under way, that is the limit"
-            self._door.turned_away(taken, "too_many_handshakes", detail)
+            detail = (
+                f"{MAX_OPENING_OF_ONE} TLS handshakes of {host} are under way, that is the limit"
+            )
+            self._door.turned_away(address, "too_many_handshakes", detail)
             taken.close()
             return
-        task = self._loop.create_task(self._connect(taken, tls))
+        task = self._loop.create_task(self._connect(taken, address, tls))
         self._opening[task] = host
         self._of_one[host] += 1
         task.add_done_callback(self._opened)
 
-    async def _connect(self, taken: socket.socket, tls: ssl.SSLContext | None) -> None:
-        protocol = self._door.welcome(taken)
+    async def _connect(
+        self, taken: socket.socket, address: Address, tls: ssl.SSLContext | None
+    ) -> None:
+        protocol = self._door.welcome(taken, address)
         handshake_s = self._handshake_s if tls is not None else None
         try:
             await self._loop.connect_accepted_socket(
@@ -124,7 +136,7 @@ class Listener:
             )
         except OSError as error:
             if tls is not None:
-                self._door.turned_away(taken, "tls", error)
+                self._door.turned_away(address, "tls", explain(error))
             taken.close()
         except asyncio.CancelledError:
             taken.close()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from pubsubd_broker.core.allowed import TopicRule, TopicRules
 from pubsubd_broker.core.dialling import Address, format_address
 from pubsubd_broker.sizes import format_duration, format_size, parse_duration, parse_size
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
@@ -175,6 +176,36 @@ def _read_mode(text: str) -> int:
     return mode
 
 
+def _read_rule(text: str) -> TopicRule:
+    """Words of the form `kind:value`, any number of each kind. A topic may hold a colon, but no space."""
+    found: dict[str, list[str]] = {"uid": [], "gid": [], "publish": [], "subscribe": []}
+    for word in text.split():
+        kind, colon, value = word.partition(":")
+        if not colon or kind not in found:
+            raise ValueError(f"{word!r} is no part of a rule")
+        found[kind].append(value)
+    if not found["publish"] and not found["subscribe"]:
+        raise ValueError(f"{text!r} allows nothing")
+    rule = TopicRule(
+        frozenset(ID.read(uid) for uid in found["uid"]),
+        frozenset(ID.read(gid) for gid in found["gid"]),
+        tuple(found["publish"]),
+        tuple(found["subscribe"]),
+    )
+    TopicRules((rule,))
+    return rule
+
+
+def _show_rule(rule: TopicRule) -> str:
+    kinds = {
+        "uid": sorted(rule.uids),
+        "gid": sorted(rule.gids),
+        "publish": rule.publish,
+        "subscribe": rule.subscribe,
+    }
+    return " ".join(f"{kind}:{value}" for kind, values in kinds.items() for value in values)
+
+
 SOCKET_MODES: Final = (0o600, 0o660, 0o666)
 COUNT: Final = count()
 ID: Final = Form(
@@ -206,5 +237,11 @@ NODE: Final = Form(
     _plain,
 )
 FILE: Final = Form("FILE", "a file", _read_path, _plain)
+RULE: Final = Form(
+    "RULE",
+    "uid:ID gid:ID publish:PATTERN subscribe:PATTERN, each as often as needed; neither uid nor gid: everybody",
+    _read_rule,
+    _show_rule,
+)
 FOLDER: Final = Form("DIR", "a folder; it is made if it is not there", _read_path, _plain)
 SOCKET: Final = Form("PATH", f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes", _read_socket, _plain)

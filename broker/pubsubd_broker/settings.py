@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from pubsubd_broker.core.allowed import TopicRule
 from pubsubd_broker.core.config import SECOND_NS, Limits
 from pubsubd_broker.core.dialling import Address
 from pubsubd_broker.setting_forms import (
@@ -17,6 +18,7 @@ from pubsubd_broker.setting_forms import (
     MODE,
     NODE,
     PEER,
+    RULE,
     SOCKET,
     SWITCH,
     Form,
@@ -68,6 +70,7 @@ class Settings:
     socket_mode: int = 0o600
     allow_uids: tuple[int, ...] = ()
     allow_gids: tuple[int, ...] = ()
+    topic_rules: tuple[TopicRule, ...] = ()
     max_connections: int = _LIMITS.connections
     max_connections_per_uid: int = _LIMITS.connections_per_uid
     max_connections_per_address: int = _LIMITS.connections_per_address
@@ -245,6 +248,14 @@ SETTINGS: Final = (
         "allow_gids",
         ID,
         "Of those who can open the socket, a group that may connect; may be repeated. Default: all.",
+        repeatable=True,
+    ),
+    Setting(
+        "topic-rule",
+        "topic_rules",
+        RULE,
+        "What a local user may do, as 'uid:1001 publish:orders.> subscribe:rooms.*'; may be repeated. Whom no rule "
+        "allows something may not do it. Default: everybody may do everything.",
         repeatable=True,
     ),
     _limit("max-connections", "max_connections", COUNT, "Connections that came in, in all."),

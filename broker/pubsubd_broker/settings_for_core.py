@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pubsubd_broker.core.allowed import Allowed, TopicRules
 from pubsubd_broker.core.config import SECOND_NS, Config, Limits
 from pubsubd_broker.settings import Settings
 
 
-def config_of(settings: Settings, secret: bytes | None = None) -> Config:
-    """`secret`: what stands in the file of the cluster's secret."""
+def config_of(settings: Settings, secret: bytes | None, uid: int) -> Config:
+    """`secret`: what stands in the file of the cluster's secret. `uid`: the broker's own."""
     return Config(
         node=settings.node,
         ring_messages=settings.ring_messages,
@@ -23,6 +24,8 @@ def config_of(settings: Settings, secret: bytes | None = None) -> Config:
         cursor_ttl_ns=_ns(settings.cursor_ttl_s),
         cluster=settings.cluster,
         secret=secret,
+        allowed=Allowed(frozenset(settings.allow_uids), frozenset(settings.allow_gids), uid),
+        topic_rules=TopicRules(settings.topic_rules),
         limits=Limits(
             connections=settings.max_connections,
             connections_per_uid=settings.max_connections_per_uid,

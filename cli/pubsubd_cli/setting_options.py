@@ -21,7 +21,18 @@ _DEFAULTS = Settings(node="", socket="")
 _SAYS_YES: dict[str, Any] = {"is_flag": False, "flag_value": "yes"}
 """Of an option that may stand without a value."""
 
-_COMPUTED = frozenset({"node", "socket", "log-format", "journal"})
+_COMPUTED = frozenset(
+    {
+        "node",
+        "socket",
+        "log-format",
+        "journal",
+        "cluster-secret-file",
+        "tls-cert",
+        "tls-key",
+        "tls-ca",
+    }
+)
 
 
 def setting_options(command: Decorated) -> Decorated:

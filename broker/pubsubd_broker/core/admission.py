@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from pubsubd_broker.core.allowed import Allowed
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import MAX_TURNED_AWAY, Limits
 
@@ -32,17 +33,18 @@ Admittance = Standing | TurnedAway
 class Admission:
     """Those that came in and are still open. Cost of one: a look at three numbers."""
 
-    __slots__ = ("_limits", "_of_origin", "_turned_away", "admitted")
+    __slots__ = ("_allowed", "_limits", "_of_origin", "_turned_away", "admitted")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, allowed: Allowed) -> None:
         self._limits = limits
+        self._allowed = allowed
         self._of_origin: Counter[str] = Counter()
         self._turned_away = 0
         self.admitted = 0
 
-    def enter(self, caller: Caller) -> Admittance:
-        """What becomes of one that has come. To be handed to `leave` when it has gone."""
-        refusal = self._refusal(caller)
+    def enter(self, caller: Caller, *, peers: bool) -> Admittance:
+        """What becomes of one that has come, where peers come or where clients do. To be handed to `leave` at its end."""
+        refusal = (None if peers else self._stranger(caller)) or self._crowd(caller)
         if refusal is None:
             self.admitted += 1
             self._of_origin[caller.origin] += 1
@@ -64,7 +66,21 @@ class Admission:
             case Standing.CLOSED:
                 pass
 
-    def _refusal(self, caller: Caller) -> TurnedAway | None:
+    def _stranger(self, caller: Caller) -> TurnedAway | None:
+        allowed, uid, gid = self._allowed, caller.uid, caller.gid
+        if uid is None or gid is None:
+            if not allowed.uids and not allowed.gids:
+                return None
+            detail = (
+                "the system does not say who this is, and --allow-uid or --allow-gid asks for it"
+            )
+            return TurnedAway("not_allowed", detail)
+        if allowed.admits(uid, gid, caller.groups):
+            return None
+        detail = f"uid {uid} (gid {gid}) may not connect: --allow-uid {uid} would let it in"
+        return TurnedAway("not_allowed", detail)
+
+    def _crowd(self, caller: Caller) -> TurnedAway | None:
         limits, origin = self._limits, caller.origin
         if self.admitted >= limits.connections:
             detail = f"{limits.connections} connections are open, that is the limit"

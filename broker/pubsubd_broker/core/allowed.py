@@ -23,6 +23,10 @@ class Allowed:
         return uid == self.own or _is_among(self.uids, self.gids, uid, gid, groups)
 
 
+ANYBODY: Final = Allowed(frozenset(), frozenset(), 0)
+"""Whom the socket's mode lets in."""
+
+
 class Rights:
     """What one client may do."""
 
@@ -70,6 +74,9 @@ class TopicRules:
         if not self._rules:
             return EVERYTHING
         return _add_up([rule for rule in self._rules if rule.is_for(uid, gid, groups)])
+
+
+NO_RULES: Final = TopicRules(())
 
 
 def _add_up(rules: Collection[TopicRule]) -> Rights:

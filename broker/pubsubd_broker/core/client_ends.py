@@ -181,7 +181,9 @@ class SessionEnd:
 
     def _subscribe(self, subscribe: Subscribe, now: Now) -> None:
         try:
-            self.session, resumed = self._node.sessions.open(subscribe, self._client_id)
+            self.session, resumed = self._node.sessions.open(
+                subscribe, self._client_id, self._connection.rights
+            )
         except InvalidTopic as error:
             self._connection.refuse("invalid_topic", str(error))
             return
@@ -196,7 +198,7 @@ class SessionEnd:
 
     def _set_filter(self, session: Session, frame: SetFilter) -> None:
         try:
-            check_patterns(frame.patterns, self._node.config.limits)
+            check_patterns(frame.patterns, self._node.config.limits, self._connection.rights)
             changed = Filter(frame.patterns)
         except InvalidTopic as error:
             self._connection.refuse("invalid_topic", str(error))
@@ -230,6 +232,11 @@ class ControlEnd:
     def received(self, frame: Frame, now: Now) -> None:
         if not isinstance(frame, Query):
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a command")
+        if frame.what == "drop_cursor" and not self._node.is_operator(self._connection.caller):
+            self._connection.refuse(
+                "not_allowed", "only the broker's own user and root may drop a cursor"
+            )
+            return
         self._connection.send(Report(report(self._node, frame, now)))
 
     def pull(self, out: Outgoing, now: Now) -> bool:

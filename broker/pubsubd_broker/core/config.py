@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from pubsubd_broker.core.allowed import ANYBODY, NO_RULES, Allowed, TopicRules
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import DEFAULT_CLUSTER
@@ -104,6 +105,9 @@ class Config:
     cluster: str = DEFAULT_CLUSTER
     secret: bytes | None = field(default=None, repr=False)
     """What the brokers of the cluster know, and nobody else."""
+    allowed: Allowed = ANYBODY
+    """Which local users may connect."""
+    topic_rules: TopicRules = NO_RULES
     limits: Limits = Limits()
     log_repeat_ns: int = 0
     """In so much time the same refusal of the same origin is logged once. 0: each."""

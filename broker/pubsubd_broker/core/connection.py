@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from pubsubd_broker.core.admission import Admittance, TurnedAway
+from pubsubd_broker.core.allowed import EVERYTHING
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
 from pubsubd_broker.core.greeting import AcceptedGreeting, DialledGreeting, Greeting
@@ -72,6 +73,8 @@ class Connection:
         self.target = target
         self.admittance = admittance
         """How it came in; None for one that was dialled."""
+        self.rights = EVERYTHING
+        """What its user may do; known when it has greeted."""
         self.end: End | None = None
         self.reader = FrameReader(HANDSHAKE_BYTES)
         self.closing = False
@@ -104,6 +107,17 @@ class Connection:
     def trusted(self) -> bool:
         """Whether the other end has shown who it is, as far as it has to."""
         return self._greeting.trusted
+
+    @property
+    def why_lost(self) -> str:
+        """What can be said when it is gone without a word."""
+        if self.end is None and self.caller.channel is not None:
+            # TLS 1.3 is done at this end before the other one has looked at our certificate.
+            return (
+                "it closed the connection after the TLS handshake: it may not accept this node's certificate, its log "
+                "says why"
+            )
+        return "the connection was lost"
 
     def space(self) -> memoryview:
         return self.reader.space()

@@ -128,6 +128,7 @@ class AcceptedGreeting:
     def _welcome_client(self, hello: Hello) -> End:
         self.trusted = True
         self._check_open(hello)
+        self._connection.rights = self._node.rights_of(self._connection.caller)
         self._welcome()
         match hello.role:
             case "publisher":

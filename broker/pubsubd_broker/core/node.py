@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from pubsubd_broker.core.admission import Admission, Standing
+from pubsubd_broker.core.allowed import Rights
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import PUBLISH_WINDOW, Config, Now
 from pubsubd_broker.core.connection import Connection
@@ -73,7 +74,7 @@ class Node:
         self.sessions = Sessions(self)
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
         self.connections: dict[Connection, None] = {}
-        self.admission = Admission(config.limits)
+        self.admission = Admission(config.limits, config.allowed)
         self._ready: dict[Connection, None] = {}
         self.counters = Counters()
         self.notices = Notices(config.log_repeat_ns)
@@ -97,7 +98,7 @@ class Node:
 
     def accept(self, caller: Caller, now: Now, *, peers: bool) -> Connection:
         """Somebody connected, where peers are served or where clients are."""
-        admittance = self.admission.enter(caller)
+        admittance = self.admission.enter(caller, peers=peers)
         connection = Connection(self, caller, now, peers=peers, admittance=admittance)
         self.connections[connection] = None
         if admittance is Standing.CLOSED:
@@ -206,7 +207,7 @@ class Node:
         connection: Connection,
     ) -> Answer | None:
         """One batch of a publisher. None: it has to wait, and `connection` is asked again."""
-        objection = objection_to(batch, self.config.limits, self)
+        objection = objection_to(batch, self.config.limits, connection.rights, self)
         return self.stream.publish(
             batch, publisher, publisher_id, now, connection, objection=objection
         )
@@ -235,6 +236,16 @@ class Node:
         for connection in list(self.connections):
             if connection.end is not None and connection.end.role == "publisher":
                 connection.refuse("journal_failed", self.failure)
+
+    def is_operator(self, caller: Caller) -> bool:
+        """Whether it may change what is kept of others. Where the system does not tell who it is, the socket's mode decides."""
+        return caller.uid in (None, 0, self.config.allowed.own)
+
+    def rights_of(self, caller: Caller) -> Rights:
+        """To which topics a local user may publish and subscribe."""
+        uid = -1 if caller.uid is None else caller.uid
+        gid = -1 if caller.gid is None else caller.gid
+        return self.config.topic_rules.for_client(uid, gid, caller.groups)
 
     def knows(self, node: str) -> bool:
         """Whether `node` is this one or has ever been met in this life."""
@@ -353,7 +364,7 @@ class Node:
         self._ready.pop(connection, None)
         target = connection.target
         if target is not None and target.connection is connection:
-            target.error = target.error or "the connection was lost"
+            target.error = target.error or connection.why_lost
             target.failed(now.mono_ns, chance)
 
     def sources(self) -> Iterator[Stream | Replica]:

@@ -1,10 +1,11 @@
-"""What is well formed, and refused all the same: it is beyond a bound of this broker, or for a node that is unknown."""
+"""What is well formed, and refused all the same: it is beyond a bound, not allowed, or for a node that is unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
 
+from pubsubd_broker.core.allowed import EVERYTHING, Rights
 from pubsubd_broker.core.config import Limits
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused
@@ -22,8 +23,10 @@ class Acquaintance(Protocol):
     def knows(self, node: str) -> bool: ...
 
 
-def objection_to(batch: Batch, limits: Limits, us: Acquaintance) -> Objection | None:
-    """Why `batch` is not placed, if it is not. Cost: that of counting its topics, unless they may only be short."""
+def objection_to(
+    batch: Batch, limits: Limits, rights: Rights, us: Acquaintance
+) -> Objection | None:
+    """Why `batch` is not placed, if it is not. Cost: that of counting its topics, unless there are rules for them."""
     if batch.count > limits.batch_messages:
         return _too_many("too_many_messages", "messages", batch.count, limits.batch_messages)
     topics = batch.topics.count("\n") + 1
@@ -34,13 +37,18 @@ def objection_to(batch: Batch, limits: Limits, us: Acquaintance) -> Objection | 
         if longest > limits.topic_bytes:
             detail = f"a topic has {longest} bytes, allowed are {limits.topic_bytes}"
             return "topic_too_long", detail, longest, limits.topic_bytes
+    if rights is not EVERYTHING:
+        for topic in batch.topics.split("\n"):
+            if not rights.may_publish(topic):
+                detail = f"this user may not publish on {topic!r}: no --topic-rule allows it"
+                return "not_allowed", detail, None, None
     if batch.to is not None and not us.knows(batch.to):
         detail = f"no node {batch.to!r} was ever seen by {us.name}: check the name"
         return "unknown_node", detail, None, None
     return None
 
 
-def check_patterns(patterns: Sequence[str], limits: Limits) -> None:
+def check_patterns(patterns: Sequence[str], limits: Limits, rights: Rights) -> None:
     """Raises `ConnectionRefused` if a session may not read these."""
     if len(patterns) > limits.patterns:
         raise ConnectionRefused(
@@ -52,6 +60,13 @@ def check_patterns(patterns: Sequence[str], limits: Limits) -> None:
         raise ConnectionRefused(
             "topic_too_long", f"a pattern has {longest} bytes, allowed are {limits.topic_bytes}"
         )
+    if rights is not EVERYTHING:
+        for pattern in patterns:
+            if not rights.may_subscribe(pattern):
+                raise ConnectionRefused(
+                    "not_allowed",
+                    f"this user may not subscribe to {pattern!r}: no --topic-rule allows all of it",
+                )
 
 
 def _too_many(code: str, what: str, count: int, most: int) -> Objection:

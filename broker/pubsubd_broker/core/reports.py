@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.counters import Counters
 from pubsubd_broker.core.dialling import Target
 from pubsubd_broker.core.notices import Level, Notice, Notices
@@ -55,7 +56,13 @@ class Reports:
         if connection.target is not None:
             self.target_failed(connection.target, detail)
         fields = {"connection": connection.label, "code": code, "detail": detail}
-        self._repeatable("connection.refused", connection, code, fields)
+        self._repeatable("connection.refused", connection.caller, code, fields)
+
+    def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
+        """Somebody has come, and never had a connection."""
+        self.counters.connections_refused[reason] += 1
+        fields = {"connection": caller.label, "code": reason, "detail": detail}
+        self._repeatable("connection.refused", caller, reason, fields)
 
     def closed_unheard(self, connection: Connection) -> None:
         """There are too many to hear what this one wants."""
@@ -67,7 +74,7 @@ class Reports:
         if connection.target is not None:
             self.target_failed(connection.target, str(error))
         fields = {"connection": connection.label, "kind": error.kind, "detail": error.detail}
-        self._repeatable("protocol.violated", connection, error.kind, fields)
+        self._repeatable("protocol.violated", connection.caller, error.kind, fields)
 
     def silent(self, connection: Connection, silent_ms: int) -> None:
         self.notices.warning("peer.silent", connection=connection.label, silent_ms=silent_ms)
@@ -83,7 +90,7 @@ class Reports:
     def refused_by(self, connection: Connection, code: str, detail: str) -> None:
         """Somebody who came turns this node away."""
         fields = {"connection": connection.label, "code": code, "detail": detail}
-        self._repeatable("connection.refused", connection, code, fields)
+        self._repeatable("connection.refused", connection.caller, code, fields)
 
     def target_failed(self, target: Target, error: str) -> None:
         """Says it once, not at every attempt."""
@@ -104,8 +111,6 @@ class Reports:
             **fields,
         )
 
-    def _repeatable(
-        self, event: str, connection: Connection, why: str, fields: dict[str, str]
-    ) -> None:
+    def _repeatable(self, event: str, caller: Caller, why: str, fields: dict[str, str]) -> None:
         notice = Notice(event, Level.WARNING, dict(fields))
-        self.notices.repeatable(notice, why, connection.caller.origin)
+        self.notices.repeatable(notice, why, caller.origin)

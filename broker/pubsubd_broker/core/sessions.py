@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from pubsubd_broker.core.allowed import EVERYTHING, Rights
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.objections import check_patterns
 from pubsubd_broker.core.replica import Replica
@@ -35,13 +36,15 @@ class Sessions:
         """Connected ones first, then by name."""
         return sorted(self._all, key=lambda s: (not s.connected, s.name or ""))
 
-    def open(self, subscribe: Subscribe, client_id: bytes) -> tuple[Session, bool]:
+    def open(
+        self, subscribe: Subscribe, client_id: bytes, rights: Rights = EVERYTHING
+    ) -> tuple[Session, bool]:
         """The session that `subscribe` asks for, and whether it is one that was known by name.
 
         Raises `ConnectionRefused` if the name is in use or a bound is reached, `InvalidTopic`.
         """
         limits = self._node.config.limits
-        check_patterns(subscribe.patterns, limits)
+        check_patterns(subscribe.patterns, limits, rights)
         if len(self) >= limits.sessions:
             raise ConnectionRefused(
                 "too_many_sessions", f"{limits.sessions} sessions are connected, that is the limit"

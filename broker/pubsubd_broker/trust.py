@@ -1,0 +1,29 @@
+"""What this broker knows its peers by: a secret, certificates, both, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pubsubd_broker.secret_files import read_secret
+from pubsubd_broker.settings import Settings
+from pubsubd_broker.tls import Tls
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """`secret`: what the brokers of the cluster prove to each other. `tls`: what links to them are encrypted with."""
+
+    secret: bytes | None = None
+    tls: Tls | None = None
+
+
+def load_trust(settings: Settings) -> Trust:
+    """Reads the files that the settings name. Raises `SecretError` or `TlsError`."""
+    secret, tls = None, None
+    if settings.cluster_secret_file is not None:
+        secret = read_secret(settings.cluster_secret_file)
+    if settings.tls_cert is not None:
+        assert settings.tls_key is not None
+        assert settings.tls_ca is not None
+        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
+    return Trust(secret, tls)

@@ -17,7 +17,7 @@ STRANGER: Final = 54_322
 """Uids, and gids of the groups of these names. Nobody has to know them."""
 
 needs_root: Final = pytest.mark.skipif(
-    os.geteuid() != 0, reason="needs root, to give files to other users"
+    os.geteuid() != 0, reason="needs root, to be other users and give files to them"
 )
 
 

@@ -12,6 +12,9 @@ from typing import Final
 _PEER_GROUPS: Final = 59
 """SO_PEERGROUPS, since Linux 4.13; Python has no name for it."""
 
+_NOBODY: Final = 2**32 - 1
+"""Where the kernel knows of no process. An unknown one's pid alone is 0 too: one outside of our container."""
+
 _UCRED: Final = struct.Struct("iII")
 _GID: Final = struct.Struct("I")
 
@@ -38,11 +41,11 @@ class Credentials:
 
 def credentials_of(sock: socket.socket) -> Credentials | None:
     """None where the kernel says nothing: not Linux, not a Unix socket, not connected. Raises `OSError`."""
-    if sys.platform != "linux" or sock.family != socket.AF_UNIX:
+    if sys.platform != "linux":
         return None
     answer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     pid, uid, gid = _UCRED.unpack(answer)
-    if pid == 0 and uid == gid == 2**32 - 1:
+    if pid == 0 and uid == gid == _NOBODY:
         return None
     return Credentials(pid, uid, gid, _groups_of(sock))
 

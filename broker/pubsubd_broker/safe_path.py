@@ -79,7 +79,8 @@ def prepare_folder(path: str, mode: int, trust: Trust) -> None:
     Raises `UnsafePath`, or `OSError` for what can't be made or looked at. The last folder may be a sticky one
     that others write to, as /tmp is: see `Trust.check_writers`.
     """
-    left = deque(_names(os.path.join(os.getcwd(), path)))
+    # Where we are matters only to a relative path, and may be gone.
+    left = deque(_names(path if os.path.isabs(path) else os.path.join(os.getcwd(), path)))
     here = "/"
     _check_folder(here, os.lstat(here), trust)
     links = 0

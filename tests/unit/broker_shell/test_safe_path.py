@@ -62,6 +62,17 @@ def test_a_relative_path_is_one_from_here(
     assert (top / name).is_dir()
 
 
+def test_an_absolute_path_can_be_had_from_a_folder_that_is_gone(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (top / "gone").mkdir()
+    monkeypatch.chdir(top / "gone")
+    (top / "gone").rmdir()
+    prepare(top / "new")
+    with pytest.raises(FileNotFoundError):
+        prepare("new")
+
+
 @pytest.mark.parametrize("mode", [0o757, 0o777, 0o2777])
 @pytest.mark.parametrize("below", ["", "/deeper", "/deeper/and/deeper"])
 def test_a_folder_that_others_write_to_is_refused_wherever_it_is_on_the_way(
@@ -143,6 +154,27 @@ def test_to_be_in_a_group_is_not_to_trust_it(top: Path) -> None:
     place = made(top / "shared", 0o770, 0, STRANGER)
     with acting_as(OURS, groups=[STRANGER]), pytest.raises(UnsafePath, match="its group"):
         prepare(place)
+
+
+@needs_root
+def test_the_root_of_all_folders_is_looked_at_as_well(top: Path) -> None:
+    (top / "a").mkdir()
+    top.chmod(0o777)
+    real = os.open("/", os.O_RDONLY)
+    back = os.open(".", os.O_RDONLY)
+    try:
+        os.chroot(top)
+        try:
+            with pytest.raises(UnsafePath) as caught:
+                prepare("/a")
+        finally:
+            os.fchdir(real)
+            os.chroot(".")
+            os.fchdir(back)
+    finally:
+        os.close(real)
+        os.close(back)
+    assert caught.value.component == "/"
 
 
 def test_links_are_followed_and_where_they_lead_is_looked_at(top: Path) -> None:

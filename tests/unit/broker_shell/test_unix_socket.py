@@ -50,7 +50,7 @@ def test_the_folder_and_the_socket_are_for_the_owner_only(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "folder_mode"),
-    [(0o600, 0o700), (0o640, 0o700), (0o660, 0o710), (0o606, 0o701), (0o666, 0o711)],
+    [(0o600, 0o700), (0o644, 0o700), (0o660, 0o710), (0o606, 0o701), (0o666, 0o711)],
 )
 @pytest.mark.parametrize("umask", [0o000, 0o077])
 def test_socket_and_new_folders_are_for_those_whom_the_mode_lets_in(
@@ -142,6 +142,22 @@ def test_what_a_stranger_made_first_in_a_folder_for_everybody_is_refused(folder:
     with pytest.raises(SocketError, match=f"stale belongs to another user .uid {STRANGER}"):
         bind_client_socket(str(folder / "stale"))
     assert (folder / "stale").exists()
+
+
+@needs_root
+def test_a_lock_that_a_stranger_makes_while_we_look_is_refused_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = os.open
+
+    def after_the_stranger(path: str, flags: int, mode: int) -> int:
+        Path(path).write_text("")
+        os.chown(path, STRANGER, STRANGER)
+        return ours(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", after_the_stranger)
+    with pytest.raises(SocketError, match=f"s.lock belongs to another user .uid {STRANGER}"):
+        bind_client_socket(str(folder / "s"))
 
 
 @needs_root

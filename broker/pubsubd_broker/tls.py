@@ -1,0 +1,328 @@
+"""TLS between brokers: both ends show a certificate, and its *node name* is what counts, not the host's.
+
+Version 1.3 only, so there is no renegotiation, no compression and no weak cipher to switch off, and a
+connection is never resumed: each has a handshake of its own over both certificates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pubsubd_protocol.errors import PubSubError
+
+ALPN: Final = "pubsubd/1"
+BINDING_BYTES: Final = 32
+"""The least that a channel binding has: SHA-256's Finished. With SHA-384 it is 48."""
+
+MAX_FILE_BYTES: Final = 1024 * 1024
+"""Of a file, where the mark is looked for that tells what it is. All of the system's authorities are a quarter of that."""
+
+
+class TlsError(PubSubError):
+    """A file can't be used for TLS. The text says which one, what is wrong with it and what to do."""
+
+    def __init__(self, option: str, path: str, problem: str) -> None:
+        super().__init__(f"{option} {path}: {problem}")
+        self.option = option
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """What is in force stays so, and there is nothing new to say about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """Connections that open from now on use the files' new content; those that are open stay as they are."""
+
+    not_after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The files have changed and can't be used; what was loaded before stays in force. Said once."""
+
+    reason: str
+
+
+Refreshed = Unchanged | Reloaded | Failed
+
+
+class Tls:
+    """What connections to and from peers are encrypted with, and the files that it comes from."""
+
+    def __init__(self, cert: str, key: str, ca: str) -> None:
+        """Paths of PEM files. Raises `TlsError`."""
+        self._files = _Files(cert, key, ca)
+        # Before it is read: a change while it is being read is seen at the next refresh.
+        self._seen = self._files.look()
+        self._held = self._files.load()
+        self.error: str | None = None
+        """Why the files that are there now are not in force; None when they are."""
+
+    @property
+    def server(self) -> ssl.SSLContext:
+        """For a connection that comes in now."""
+        return self._held.server
+
+    @property
+    def client(self) -> ssl.SSLContext:
+        """For one that is dialled now."""
+        return self._held.client
+
+    @property
+    def not_after(self) -> int:
+        """When our own certificate expires, in seconds since 1970."""
+        return self._held.not_after
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The node names that our own certificate speaks for."""
+        return self._held.names
+
+    def refresh(self) -> Refreshed:
+        """Loads the files anew if one of them is another than before. Blocking: 10 µs, about 10 ms if so.
+
+        They are replaced one after the other, so they may not fit together for a moment; and a certificate
+        may become valid later on. So what can't be loaded is tried again at every call.
+        """
+        seen = self._files.look()
+        if seen == self._seen and self.error is None:
+            return Unchanged()
+        try:
+            self._held = self._files.load()
+        except TlsError as error:
+            reason = str(error)
+            if reason == self.error:
+                return Unchanged()
+            self.error = reason
+            return Failed(reason)
+        self._seen = seen
+        self.error = None
+        return Reloaded(self._held.not_after)
+
+
+def names_of(ssl_object: ssl.SSLObject) -> frozenset[str]:
+    """The node names that the other end's certificate, which has been verified, speaks for.
+
+    The DNS names of its subjectAltName; only if it has none of any kind, its common name (RFC 6125, 6.4.4).
+    A name is taken as it stands: one with a wildcard speaks for nobody.
+    """
+    certificate: Mapping[str, Any] = ssl_object.getpeercert() or {}
+    if "subjectAltName" in certificate:
+        names = [value for kind, value in certificate["subjectAltName"] if kind == "DNS"]
+    else:
+        subject = certificate.get("subject", ())
+        names = [value for part in subject for kind, value in part if kind == "commonName"]
+    return frozenset(name for name in names if "*" not in name)
+
+
+def binding_of(ssl_object: ssl.SSLObject) -> bytes:
+    """Bytes that only the two ends of this very connection have in common. Raises `ssl.SSLError`.
+
+    Who sits in between, with one connection to each end, has other bytes on either: a proof that includes
+    them can't be passed on. It is the client's Finished message: a MAC, keyed by this handshake's secret,
+    over the whole handshake up to there, fresh randoms and both certificates included (RFC 8446, 4.4.4).
+    `ssl` calls it "tls-unique" (RFC 5929). What made that unsafe before 1.3 were resumed and
+    renegotiated connections; there are none here. Its successor, the exporter of RFC 9266, is out of
+    `ssl`'s reach.
+    """
+    if ssl_object.version() != "TLSv1.3" or ssl_object.session_reused:
+        raise ssl.SSLError("the connection is no fresh one of TLS 1.3: it has no binding")
+    binding = ssl_object.get_channel_binding("tls-unique")
+    if binding is None or len(binding) < BINDING_BYTES:
+        raise ssl.SSLError("the connection has no binding")
+    return binding
+
+
+def speaks_pubsubd(ssl_object: ssl.SSLObject) -> bool:
+    """Whether the other end agreed to speak this protocol. A handshake without that succeeds all the same."""
+    return ssl_object.selected_alpn_protocol() == ALPN
+
+
+def explain(error: BaseException) -> str:
+    """Why a connection could not be had, or was lost, in words for the log; "it" is the other end."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return (
+                f"its certificate is not accepted: {error.verify_message}: it has to be valid, and "
+                "signed by what is in --tls-ca"
+            )
+        case ssl.SSLError() if error.reason in _EXPLAINED:
+            return _EXPLAINED[error.reason]
+        case ssl.SSLError() if error.reason and "_ALERT_" in error.reason:
+            alert = error.reason.partition("_ALERT_")[2].replace("_", " ").lower()
+            return f"it does not accept this broker: {alert}: both need certificates that the other's --tls-ca has signed"
+        case ConnectionResetError() if not str(error):
+            return "it ended the TLS handshake: its log says why"
+        case _:
+            return str(error)
+
+
+CLOSED_UNSAID: Final = (
+    "it closed the connection behind the TLS handshake without a word: it may not accept this broker's "
+    "certificate; its log says why"
+)
+"""All that a dialler can tell: in TLS 1.3 it is done before its certificate is looked at, and neither
+asyncio nor uvloop sends the alert of a handshake that failed."""
+
+_NO_TLS: Final = (
+    "it does not speak TLS: give all brokers --tls-cert, --tls-key and --tls-ca, or none"
+)
+_EXPLAINED: Final = {
+    "HTTP_REQUEST": "it speaks HTTP: this port is for brokers",
+    "NO_SHARED_CIPHER": "it has no cipher in common with this broker",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it shows no certificate: give it --tls-cert and --tls-key",
+    "UNSUPPORTED_PROTOCOL": "it speaks an older TLS than 1.3",
+    "WRONG_VERSION_NUMBER": _NO_TLS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Two contexts that fit together, and what is in the certificate that both of them show."""
+
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+    not_after: int
+    names: frozenset[str]
+
+
+_Look = tuple[tuple[int, int, int] | None, ...]
+"""Of each file, what changes when its content does; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    cert: str
+    key: str
+    ca: str
+
+    def look(self) -> _Look:
+        return tuple(_look(path) for path in (self.cert, self.key, self.ca))
+
+    def load(self) -> _Held:
+        """Raises `TlsError`."""
+        _check_content("--tls-cert", self.cert, b"-BEGIN CERTIFICATE-", "certificate")
+        _check_content("--tls-key", self.key, b"PRIVATE KEY-", "private key", private=True)
+        _check_content("--tls-ca", self.ca, b"-BEGIN CERTIFICATE-", "certificate")
+        server = self._context(ssl.PROTOCOL_TLS_SERVER)
+        # No tickets: a resumed connection would show no certificate, and its binding would not be its own.
+        server.num_tickets = 0
+        client = self._context(ssl.PROTOCOL_TLS_CLIENT)
+        ours = self._meet_ourselves(server, client)
+        not_after = (ours.getpeercert() or {})["notAfter"]
+        assert isinstance(not_after, str)
+        return _Held(server, client, ssl.cert_time_to_seconds(not_after), names_of(ours))
+
+    def _context(self, protocol: int) -> ssl.SSLContext:
+        # Made bare: `create_default_context` would trust the system's authorities, and write the keys of
+        # every connection to a file if SSLKEYLOGFILE is set.
+        context = ssl.SSLContext(protocol)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_REQUIRED
+        # What is in the file is trusted, an authority that another has signed as well.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.set_alpn_protocols([ALPN])
+        try:
+            context.load_verify_locations(cafile=self.ca)
+        except OSError as error:
+            raise TlsError("--tls-ca", self.ca, f"{_words(error)}: {_GIVE_PEM}") from error
+        try:
+            context.load_cert_chain(self.cert, self.key, self._ask_nobody)
+        except OSError as error:
+            raise self._unfit(error) from error
+        return context
+
+    def _ask_nobody(self) -> str:
+        raise TlsError("--tls-key", self.key, "is locked with a password: give one without")
+
+    def _unfit(self, error: OSError) -> TlsError:
+        """`load_cert_chain` does not say which of its two files is wrong."""
+        if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+            return TlsError("--tls-key", self.key, f"is not the key of {self.cert}: {_GIVE_PAIR}")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=self.cert)
+        except OSError:
+            return TlsError("--tls-cert", self.cert, f"{_words(error)}: {_GIVE_PEM}")
+        return TlsError("--tls-key", self.key, f"{_words(error)}: {_GIVE_PEM}")
+
+    def _meet_ourselves(self, server: ssl.SSLContext, client: ssl.SSLContext) -> ssl.SSLObject:
+        """A handshake in memory between our two ends; returns one that has verified our certificate.
+
+        What our peers will do with it, done first: they have the same --tls-ca. It also is the one way to
+        read a certificate with the standard library. Raises `TlsError`.
+        """
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        dialling = client.wrap_bio(to_client, to_server)
+        accepting = server.wrap_bio(to_server, to_client, server_side=True)
+        # Hello, answer and certificates, the other certificates, done.
+        for end in (dialling, accepting, dialling, accepting):
+            try:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+            except ssl.SSLCertVerificationError as error:
+                advice = _ADVICE.get(
+                    error.verify_code, f"give one that is signed by what is in --tls-ca {self.ca}"
+                )
+                problem = f"peers would not accept it: {error.verify_message}: {advice}"
+                raise TlsError("--tls-cert", self.cert, problem) from error
+            except ssl.SSLError as error:
+                problem = f"no handshake is possible with it: {_words(error)}: {_GIVE_PAIR}"
+                raise TlsError("--tls-cert", self.cert, problem) from error
+        return dialling
+
+
+_GIVE_PEM: Final = "give a PEM file"
+_GIVE_PAIR: Final = "give a certificate and its key"
+
+_ADVICE: Final = {
+    9: "wait until it is, or set this machine's clock",
+    10: "renew it, or the authority that has signed it",
+    26: "give one whose extendedKeyUsage has serverAuth and clientAuth, as a broker is both",
+}
+"""By OpenSSL's X509_V_ERR_ number: not yet valid, expired, of another purpose."""
+
+
+def _look(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _check_content(option: str, path: str, mark: bytes, what: str, private: bool = False) -> None:
+    try:
+        # Not waited for, should it be a pipe.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            status = os.fstat(file.fileno())
+            content = file.read(MAX_FILE_BYTES) if stat.S_ISREG(status.st_mode) else None
+    except OSError as error:
+        raise TlsError(option, path, f"{_words(error)}: give a file that can be read") from error
+    if content is None:
+        raise TlsError(option, path, "is no regular file: give the path of one")
+    if mark not in content:
+        raise TlsError(option, path, f"there is no {what} in it: {_GIVE_PEM} with one")
+    # To be replaced by `secret_files.check_private(path)`.
+    if private and status.st_mode & (stat.S_IWGRP | stat.S_IRWXO):
+        raise TlsError(
+            option,
+            path,
+            f"mode {stat.S_IMODE(status.st_mode):04o} lets others read or change it: "
+            "chmod it to 0600, or 0640 for a group",
+        )
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "it can't be read").replace("_", " ").lower()
+    return error.strerror or str(error)

@@ -76,9 +76,6 @@ class TopicRules:
         return _add_up([rule for rule in self._rules if rule.is_for(uid, gid, groups)])
 
 
-NO_RULES: Final = TopicRules(())
-
-
 def _add_up(rules: Collection[TopicRule]) -> Rights:
     return Rights(
         chain.from_iterable(rule.publish for rule in rules),
@@ -92,3 +89,6 @@ def _is_among(
     if not uids and not gids:
         return True
     return uid in uids or gid in gids or not gids.isdisjoint(groups)
+
+
+NO_RULES: Final = TopicRules(())

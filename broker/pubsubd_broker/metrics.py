@@ -308,6 +308,12 @@ METRICS: Final = (
         "How late the event loop's last timer was.",
         _single(lambda status: status["event_loop_lag_s"]),
     ),
+    Row(
+        "event_loop_tasks",
+        "gauge",
+        "Tasks on the event loop.",
+        _single(lambda status: status["tasks"]),
+    ),
 )
 
 

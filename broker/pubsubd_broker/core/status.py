@@ -27,6 +27,7 @@ class Surroundings:
     listen: str | None = None
     http: str | None = None
     event_loop_lag_s: float = 0.0
+    tasks: int = 0
     accept_pauses: Counter[str] = field(default_factory=Counter)
     """By listener, how often it had to wait for descriptors or memory."""
     http_refused: Counter[str] = field(default_factory=Counter)
@@ -141,10 +142,12 @@ class Status(TypedDict):
     consumers: list[Consumer]
     peers: list[Peer]
     sessions: list[SessionStatus]
+    connections: int
     counters: CounterValues
     publish_seconds: Seconds
     journal_fsync_seconds: Seconds
     event_loop_lag_s: float
+    tasks: int
 
 
 def status(node: Node, now: Now) -> Status:
@@ -180,6 +183,7 @@ def status(node: Node, now: Now) -> Status:
         "consumers": consumers(node, now),
         "peers": [_peer(node, target) for target in node.targets],
         "sessions": [_session(session) for session in node.sessions.list()],
+        "connections": len(node.connections),
         "counters": {
             "messages_published": node.stream.messages_published,
             "bytes_published": node.stream.bytes_published,
@@ -203,6 +207,7 @@ def status(node: Node, now: Now) -> Status:
         "publish_seconds": _seconds(counters.publish_seconds),
         "journal_fsync_seconds": _seconds(counters.journal_fsync_seconds),
         "event_loop_lag_s": around.event_loop_lag_s,
+        "tasks": around.tasks,
     }
 
 

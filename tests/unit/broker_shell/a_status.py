@@ -73,6 +73,7 @@ def a_status() -> dict[str, Any]:
                 "lag_messages": {},
             },
         ],
+        "connections": 5,
         "counters": {
             "messages_published": 15,
             "bytes_published": 1500,
@@ -96,4 +97,5 @@ def a_status() -> dict[str, Any]:
             "failed": None,
         },
         "event_loop_lag_s": 0.0005,
+        "tasks": 4,
     }

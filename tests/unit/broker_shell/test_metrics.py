@@ -21,7 +21,7 @@ ring_capacity_messages ring_bytes ring_oldest_offset ring_next_offset consumer_l
 consumer_connected peer_connected peer_reconnects_total cursors cursors_removed_total
 cursor_expired_total paced_seconds_total sessions publish_seconds journal_fsync_seconds journal_backlog_bytes journal_failed
 protocol_errors_total connections_refused_total
-event_loop_lag_seconds
+event_loop_lag_seconds event_loop_tasks
 """
 
 
@@ -82,6 +82,7 @@ def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
         ("journal_fsync_seconds_count", {}, 4),
         ("journal_backlog_bytes", {}, 4096),
         ("journal_failed", {}, 0),
+        ("event_loop_tasks", {}, 4),
     ],
 )
 def test_the_figures_are_those_of_the_status(

@@ -1,6 +1,7 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
 # make test    run the tests (TESTS="tests/unit -k ring", WORKERS=4)
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
+# make soak    three brokers at full speed with faults and noise: nothing grows, nothing is lost (MINUTES=30)
 # make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
 # make sim     run simulated clusters (SEED=17 replays and shrinks one, SEEDS=0..500)
 # make mutants put deliberate bugs in, one after the other: the simulator has to catch each
@@ -27,8 +28,8 @@ BENCH_STAMP := $(VENV)/.bench-installed
 BIN   := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv start test faults journal-kills sim mutants bench bench-quick bench-report check format lint \
-	types imports wheel clean
+.PHONY: help venv start test faults soak journal-kills sim mutants bench bench-quick bench-report check format \
+	lint types imports wheel clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -52,6 +53,9 @@ test: $(STAMP)
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 journal-kills: $(STAMP)
 	$(BIN)/python -m tests.faults.journal_kills --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))

@@ -75,13 +75,13 @@ class Broker:
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             late = self._loop.time() - due
             self.node.surroundings.event_loop_lag_s = max(0.0, late)
-            self.node.surroundings.tasks = len(asyncio.all_tasks())
             if late > TICK_S:
                 due = self._loop.time()
             self.tick()
 
     def tick(self) -> None:
         now = read_clocks()
+        self.node.surroundings.tasks = len(asyncio.all_tasks())
         self.node.tick(now)
         self._look_at_certificates(self._loop.time())
         for target in self.node.due(now):

@@ -18,9 +18,15 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 class Process:
-    """One application over its lives. `prefix`: a command that runs its command."""
+    """One application over its lives. `prefix`: a command that runs its command; `module`: what it runs."""
 
-    def __init__(self, settings: Settings, *, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        prefix: tuple[str, ...] = (),
+        module: str = "tests.faults.application",
+    ) -> None:
         self.settings = settings
         self.lives = 0
         self.stopped = False
@@ -28,6 +34,7 @@ class Process:
         """What it wrote to standard error."""
         self.follower = Follower(Path(settings.log))
         self._prefix = prefix
+        self._module = module
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -36,7 +43,7 @@ class Process:
 
     def start(self) -> None:
         settings = dataclasses.replace(self.settings, life=self.lives)
-        command = [sys.executable, "-m", "tests.faults.application"]
+        command = [sys.executable, "-m", self._module]
         with self.errors.open("ab") as errors:
             self._process = subprocess.Popen(
                 [*self._prefix, *command, json.dumps(dataclasses.asdict(settings))],
@@ -87,10 +94,15 @@ class Process:
             lambda: process.poll() is not None, timeout_s, f"the end of {self.settings.name}"
         )
         self._close_input()
+        self.raise_if_failed()
         self._process = None
-        if process.returncode:
+
+    def raise_if_failed(self) -> None:
+        """If it has ended by itself, and not well."""
+        if self._process is not None and self._process.poll():
             raise AssertionError(
-                f"{self.settings.name} ended with {process.returncode}: {self.errors.read_text()[-3000:]}"
+                f"{self.settings.name} ended with {self._process.returncode}: "
+                f"{self.errors.read_text()[-3000:]}"
             )
 
     def _close_input(self) -> None:

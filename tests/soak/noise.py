@@ -1,0 +1,160 @@
+"""Everything at a broker's doors that is no application: strangers that vanish, callers that never get on, hostile bytes.
+
+    python -m tests.soak.noise '{"seed": 1, "unix": ["/…"], "tcp": ["127.0.0.1:7420"], "http": […]}'
+
+Goes on until its standard input ends, then prints what it has done, as JSON. Addresses are looked at anew at each call:
+a line of input with another such object takes the place of the first, for a broker that was restarted elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from tests.integration import hostile
+from tests.integration.hostile import RawConnection, hello
+from tests.integration.relay import Address
+from tests.integration.strangers import (
+    ENDLESS_GREETING,
+    ENDLESS_REQUEST,
+    STAGES,
+    SlowLoris,
+    come,
+    vanish,
+)
+
+CALLERS: Final = 3
+PAUSE_S: Final = 0.03
+SLOW_AT_ONCE: Final = 24
+"""At all doors of all brokers; the admin HTTP server alone takes 64."""
+
+DRIP_S: Final = 0.3
+LARGEST: Final = 100_000
+"""Longer attacks are for tests of their own: here they would only keep the processors busy."""
+
+_BY_ROLE: Final[tuple[tuple[str, str | None, dict[str, bytes]], ...]] = (
+    ("unix", None, hostile.INSTEAD_OF_A_GREETING),
+    ("unix", "publisher", hostile.AS_A_PUBLISHER),
+    ("unix", "session", hostile.AS_A_SESSION),
+    ("tcp", None, hostile.INSTEAD_OF_A_GREETING),
+    ("tcp", "peer", hostile.AS_A_PEER),
+    ("http", None, hostile.INSTEAD_OF_A_GREETING),
+)
+
+ATTACKS: Final[dict[str, list[tuple[str | None, bytes]]]] = {
+    door: [
+        (role, data)
+        for at, role, attacks in _BY_ROLE
+        if at == door
+        for data in attacks.values()
+        if len(data) <= LARGEST
+    ]
+    for door in ("unix", "tcp", "http")
+}
+"""By door: the role that is greeted in, if any, and what is said then."""
+
+
+class Noise:
+    """Some threads that make it, until `stop()`."""
+
+    def __init__(self, doors: dict[str, list[str]], seed: int) -> None:
+        self.doors = doors
+        """By kind, "unix", "tcp" and "http": where they are."""
+        self.counts: Counter[str] = Counter()
+        self._seed = seed
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        turns: list[Callable[[random.Random], None]] = [self._call] * CALLERS
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(turn, PAUSE_S, i), daemon=True)
+            for i, turn in enumerate(turns)
+        ]
+        self._slow: list[SlowLoris] = []
+        self._threads.append(
+            threading.Thread(target=self._repeat, args=(self._drip, DRIP_S, CALLERS), daemon=True)
+        )
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+        for slow in self._slow:
+            slow.close()
+
+    def _repeat(self, turn: Callable[[random.Random], None], pause_s: float, which: int) -> None:
+        chance = random.Random(f"{self._seed} {which}")
+        while not self._stopping.wait(pause_s):
+            # Whoever is cut off, or finds nobody, has had what it came for.
+            with suppress(OSError):
+                turn(chance)
+
+    def _call(self, chance: random.Random) -> None:
+        door, address = self._door(chance)
+        match chance.choice(["vanish", "vanish", "attack"]):
+            case "vanish" if door != "http":
+                raw = come(address, chance.choice(STAGES))
+                vanish(raw, reset=chance.random() < 0.5)
+                self._count("strangers that vanished")
+            case "vanish":
+                with RawConnection(address) as raw:
+                    raw.send(ENDLESS_REQUEST[: chance.randrange(60)])
+                    self._count("strangers that vanished")
+            case _:
+                role, data = chance.choice(ATTACKS[door])
+                with RawConnection(address) as raw:
+                    self._count(f"attacks on {address_text(address)}")
+                    if role is not None:
+                        raw.send(hello(role, name="stranger" if role == "peer" else ""))
+                        raw.frame()
+                    raw.send(data)
+                    raw.ended()
+
+    def _drip(self, chance: random.Random) -> None:
+        alive = [slow for slow in self._slow if slow.drip()]
+        for slow in self._slow:
+            if slow not in alive:
+                slow.close()
+        self._count("slow callers that were cut off", len(self._slow) - len(alive))
+        self._slow = alive
+        while len(self._slow) < SLOW_AT_ONCE:
+            door, address = self._door(chance)
+            text = ENDLESS_REQUEST if door == "http" else ENDLESS_GREETING
+            self._slow.append(SlowLoris(address, text))
+
+    def _door(self, chance: random.Random) -> tuple[str, Address]:
+        door = chance.choice(["unix", "tcp", "http"])
+        text = chance.choice(self.doors[door])
+        host, _, port = text.rpartition(":")
+        return door, text if door == "unix" else (host, int(port))
+
+    def _count(self, what: str, more: int = 1) -> None:
+        with self._lock:
+            self.counts[what] += more
+
+
+def address_text(address: Address) -> str:
+    return address if isinstance(address, str) else "{}:{}".format(*address)
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    noise = Noise(settings, settings["seed"])
+    noise.start()
+    for line in sys.stdin:
+        noise.doors = json.loads(line)
+    noise.stop()
+    sys.stdout.write(json.dumps(noise.counts) + "\n")
+
+
+if __name__ == "__main__":
+    main()

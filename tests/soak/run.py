@@ -1,0 +1,90 @@
+"""Soaks three brokers for so many minutes and prints what they held; ends non-zero if anything grew or was lost.
+
+python -m tests.soak.run --minutes 30             # make soak MINUTES=30
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.soak.plan import draw
+from tests.soak.samples import BOUNDS
+from tests.soak.soak import Outcome, Soak
+from tests.soak.trend import ERRORS, trend
+
+LEAST_SPAN_S: Final = 60.0
+"""Over a shorter time applications and slow callers that come and go look like growth. What is not given back in the end
+is found in a short run as well."""
+
+COLUMNS: Final = "{:<3}{:<13}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>9}{:>7}{:>7}  {}"
+
+
+def soak(seed: int, seconds: float) -> tuple[Outcome, list[str]]:
+    """What was seen, and its table; what grew is among the violations. What a bad one leaves is kept."""
+    folder = Path(tempfile.mkdtemp(prefix=f"pubsubd-soak-{seed}-"))
+    plan = draw(seed, seconds)
+    try:
+        outcome = Soak(plan, folder).run()
+    except BaseException as error:
+        error.add_note(f"what it leaves is in {folder}")
+        raise
+    table = list(rows(outcome, plan.warm_up_s))
+    if outcome.violations:
+        outcome.violations.append(f"what it leaves is in {folder}")
+    else:
+        shutil.rmtree(folder)
+    return outcome, table
+
+
+def rows(outcome: Outcome, warm_up_s: float) -> Iterator[str]:
+    """A line for each figure of each broker, over its longest life. Adds what grew to the violations."""
+    yield COLUMNS.format(
+        *("", "", "seconds", "first", "median", "most", "growth", "± err", "allowed"),
+        *("idle", "after", ""),
+    )
+    for node, idle in outcome.idle.items():
+        life = outcome.samples.longest_life(node, warm_up_s)
+        for figure in idle:
+            series = [(at_s, sample[figure]) for at_s, sample in life]
+            found, bound = trend(series), BOUNDS[figure]
+            judged = found.span_s >= LEAST_SPAN_S
+            good = found.within(bound) or not judged
+            figures = (
+                *(found.span_s, series[0][1], found.level, max(value for _, value in series)),
+                *(found.growth, found.error, bound.allowed(found.level)),
+                *(idle[figure], outcome.after[node][figure]),
+            )
+            line = COLUMNS.format(
+                *(node, figure, *(f"{each:.1f}" for each in figures)),
+                ("" if judged else "too short") if good else "GROWS",
+            )
+            if not good:
+                outcome.violations.append(
+                    f"{figure} of broker {node} grows by {found.growth:.1f} in {found.span_s:.0f} s, "
+                    f"its error is {found.error:.1f}, allowed are {bound.allowed(found.level):.1f}"
+                )
+            yield line
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    outcome, table = soak(options.seed, 60 * options.minutes)
+    print("\n".join(table))
+    print(f"A figure grows if its growth less {ERRORS:g} errors is more than what is allowed.")
+    print(", ".join(f"{what} {count}" for what, count in sorted(outcome.counts.items())))
+    for violation in outcome.violations:
+        print(f"VIOLATED: {violation}")
+    return 1 if outcome.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,434 @@
+"""One soak: three brokers at full speed, faults and noise meanwhile, then peace, and what is left to be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.faults.application import Settings
+from tests.faults.plan import MARK, NODES, Fault, Kind
+from tests.faults.processes import ROOT, Process
+from tests.integration.cluster import Broker, Cluster, wait_until
+from tests.integration.relay import Direction
+from tests.soak.application import PATIENCE_S, read_accounts, topic_of
+from tests.soak.ledger import HEAD, LANES, NOBODY, Account, Broken, Ledger, audit
+from tests.soak.plan import APPLICATIONS, JOURNALED, Plan
+from tests.soak.samples import GIVEN_BACK, Sample, Samples, look
+
+import pubsubd
+
+SIZE: Final = 100
+RING_MESSAGES: Final = 50_000
+RING_MIB: Final = 16
+REPLICA_MESSAGES: Final = 20_000
+REPLICA_MIB: Final = 8
+"""A second or so of full speed, so that both happen: who is away for a moment catches up, who is away for longer is
+told."""
+
+PROCESS_MIB: Final = 64
+"""A broker beside its ring and replicas: the interpreter with its libraries, and what is in flight."""
+
+PASSING_AT_ONCE: Final = 2
+GIVEN_BACK_WITHIN_S: Final = 20.0
+"""Longer than every deadline of a connection that never gets on."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a soak has seen. `violations`: what must not be, in words; empty for a good one."""
+
+    samples: Samples
+    idle: dict[str, Sample]
+    after: dict[str, Sample]
+    counts: Counter[str]
+    violations: list[str]
+
+
+class Soak:
+    """`run()` returns what was seen; raises what an application or broker died of."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.counts: Counter[str] = Counter()
+        self.violations: list[str] = []
+        self._noise: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> Outcome:
+        with contextlib.ExitStack() as stack:
+            self._cluster = stack.enter_context(self._brokers())
+            self._processes = {name: self._process(name) for name in APPLICATIONS}
+            stack.callback(self._kill_all)
+            idle = self._idle()
+            samples = Samples(self._cluster, self.plan.sample_s)
+            self._begin()
+            samples.start()
+            try:
+                self._play()
+            finally:
+                samples.stop()
+            self._heal()
+            self._converge()
+            self._leave()
+            after = self._given_back(idle)
+            self._stop_brokers()
+        self._audit()
+        self._bounded(samples)
+        return Outcome(samples, idle, after, self.counts, self.violations)
+
+    def _brokers(self) -> contextlib.AbstractContextManager[Cluster]:
+        cluster = Cluster(
+            self.folder,
+            NODES,
+            per_node={JOURNALED: {"journal": self.folder / "journal", "fsync": "always"}},
+            ring_messages=RING_MESSAGES,
+            ring_bytes=f"{RING_MIB}MiB",
+            replica_messages=REPLICA_MESSAGES,
+            replica_bytes=f"{REPLICA_MIB}MiB",
+            heartbeat="500ms",
+            peer_timeout="2s",
+        )
+
+        @contextlib.contextmanager
+        def running() -> Iterator[Cluster]:
+            try:
+                yield cluster.start()
+            finally:
+                for broker in cluster:
+                    lines = "\n".join(str(line) for line in broker.logs)
+                    (self.folder / f"broker-{broker.node}.log").write_text(lines + "\n")
+                cluster.close()
+
+        return running()
+
+    def _process(self, name: str) -> Process:
+        kind, _, node = name.rpartition("-")
+        if not kind:
+            kind, node = "publisher", name[-1]
+        settings = Settings(
+            role="publisher" if kind == "publisher" else "reader",
+            name=name,
+            node=node,
+            socket=self._cluster[node].socket,
+            log=str(self.folder / name),
+            seed=self.plan.seed,
+            sizes=(SIZE,),
+            window=PASSING_AT_ONCE,
+            keeps="name" if kind == "named" else "position",
+            patterns=(topic_of("*", "x"), MARK) if kind == "lane" else (">",),
+            pause_s=1.0 if kind == "slow" else 0.0,
+            every=500,
+        )
+        passing = kind == "passers"
+        return Process(
+            settings, module="tests.soak.passers" if passing else "tests.soak.application"
+        )
+
+    # Load
+
+    def _idle(self) -> dict[str, Sample]:
+        """What each holds before anybody comes. It has published: a journal has a file open from then on."""
+        asyncio.run(self._publish_marks())
+        links = 2 * (len(NODES) - 1)
+        for broker in self._cluster:
+            wait_until(lambda broker=broker: look(broker)["connections"] == links)  # type: ignore[misc]
+        return {broker.node: look(broker) for broker in self._cluster}
+
+    def _begin(self) -> None:
+        """Readers first: what is published after their first step is owed to them."""
+        for process in self._readers:
+            process.start()
+        wait_until(
+            lambda: all(Path(process.settings.log).exists() for process in self._readers),
+            PATIENCE_S,
+            "the first step of every reader",
+        )
+        for process in self._processes.values():
+            if not process.alive:
+                process.start()
+        self._noise = subprocess.Popen(
+            [sys.executable, "-m", "tests.soak.noise", json.dumps(self._doors())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+
+    @property
+    def _readers(self) -> list[Process]:
+        return [
+            process
+            for process in self._processes.values()
+            if process.settings.role == "reader" and not process.settings.name.startswith("passers")
+        ]
+
+    def _of(self, kind: str) -> list[Process]:
+        return [p for p in self._processes.values() if p.settings.name.startswith(kind)]
+
+    @property
+    def _publishers(self) -> list[Process]:
+        return [p for p in self._processes.values() if p.settings.role == "publisher"]
+
+    def _doors(self) -> dict[str, object]:
+        brokers = list(self._cluster)
+        return {
+            "seed": self.plan.seed,
+            "unix": [broker.socket for broker in brokers],
+            "tcp": [broker.listen for broker in brokers],
+            "http": [broker.http for broker in brokers],
+        }
+
+    # Faults
+
+    def _play(self) -> None:
+        numbers = itertools.count()
+        due: list[tuple[float, int, Callable[[], object]]] = []
+        for fault in self.plan.faults:
+            begin, end = self._fault(fault)
+            heapq.heappush(due, (fault.at_s, next(numbers), begin))
+            heapq.heappush(due, (fault.at_s + fault.for_s, next(numbers), end))
+        began = time.monotonic()
+        while (left := began + self.plan.seconds - time.monotonic()) > 0:
+            if due and due[0][0] <= time.monotonic() - began:
+                heapq.heappop(due)[2]()
+            else:
+                time.sleep(min(left, 0.02))
+                self._all_well()
+
+    def _fault(self, fault: Fault) -> tuple[Callable[[], object], Callable[[], object]]:
+        """How it begins and how it ends. Every step allows for the others that overlap with it."""
+        match fault.kind:
+            case Kind.KILL_BROKER | Kind.STOP_BROKER:
+                return (lambda: self._restart(fault)), (lambda: None)
+            case Kind.KILL_APPLICATION:
+                process = self._processes[fault.target[0]]
+                return (lambda: self._kill(fault, process)), (lambda: self._revive(process))
+            case Kind.STOP_APPLICATION:
+                process = self._processes[fault.target[0]]
+                return (lambda: self._stop(fault, process)), process.go_on
+            case _:
+                return self._link_fault(fault)
+
+    def _link_fault(self, fault: Fault) -> tuple[Callable[[], object], Callable[[], object]]:
+        link = self._cluster.link(*fault.target)
+        toward: Direction = "to_target" if fault.toward == "to_target" else "from_target"
+        step: dict[Kind, tuple[Callable[[], object], Callable[[], object]]] = {
+            Kind.CUT: (link.cut, link.heal),
+            Kind.HOLD: (link.hold, link.release),
+            Kind.HOLD_ONE_WAY: (lambda: link.hold(toward), lambda: link.release(toward)),
+            Kind.RESET: (link.reset, lambda: None),
+            Kind.SLOW: (lambda: link.slow(float(fault.figure)), lambda: link.slow(None)),
+            Kind.CUT_AFTER: (lambda: link.cut_after(toward, fault.figure), lambda: None),
+        }
+        begin, end = step[fault.kind]
+
+        def counted() -> None:
+            self.counts[fault.kind] += 1
+            begin()
+
+        return counted, end
+
+    def _restart(self, fault: Fault) -> None:
+        """The one that keeps a journal: killed, or told to stop, and started again at once."""
+        broker = self._cluster[fault.target[0]]
+        if fault.kind is Kind.KILL_BROKER:
+            broker.kill()
+            self.counts["broker killed and restarted"] += 1
+        else:
+            code = broker.stop()
+            if code:
+                raise Broken(f"broker {broker.node} stopped with {code}\n{broker.tail()}")
+            self.counts["broker stopped and restarted"] += 1
+        broker.start()
+        assert self._noise is not None
+        assert self._noise.stdin is not None
+        self._noise.stdin.write(json.dumps(self._doors()).encode() + b"\n")
+        self._noise.stdin.flush()
+
+    def _kill(self, fault: Fault, process: Process) -> None:
+        if process.alive and not process.stopped:
+            self.counts[fault.kind] += 1
+            process.kill()
+
+    def _revive(self, process: Process) -> None:
+        if not process.alive:
+            process.start()
+
+    def _stop(self, fault: Fault, process: Process) -> None:
+        if process.alive:
+            self.counts[fault.kind] += 1
+            process.stop()
+
+    def _all_well(self) -> None:
+        """Nobody ends by itself. One that was killed has no process until it is started again."""
+        for process in self._processes.values():
+            process.raise_if_failed()
+        for broker in self._cluster:
+            if not broker.alive:
+                raise Broken(f"broker {broker.node} ended by itself\n{broker.tail()}")
+
+    # Peace
+
+    def _heal(self) -> None:
+        self._cluster.heal()
+        for process in self._processes.values():
+            process.go_on()
+            self._revive(process)
+
+    def _converge(self) -> None:
+        """Publishers end what they have begun; then a last message on each node has to reach every reader."""
+        assert self._noise is not None
+        assert self._noise.stdin is not None
+        self._noise.stdin.close()
+        for process in (*self._publishers, *self._of("passers")):
+            process.peace()
+        for process in (*self._publishers, *self._of("passers")):
+            process.ended(PATIENCE_S)
+        for process in self._readers:
+            process.peace()
+        ends = asyncio.run(self._publish_marks())
+
+        def everywhere() -> bool:
+            for process in self._readers:
+                process.raise_if_failed()
+            return all(
+                stream.next > ends[node]
+                for process in self._readers
+                for node, stream in _book(process).streams.items()
+            )
+
+        wait_until(everywhere, PATIENCE_S, "the last message of every stream at every reader")
+
+    async def _publish_marks(self) -> dict[str, int]:
+        ends = {}
+        for broker in self._cluster:
+            async with pubsubd.connect(broker.socket, codec=pubsubd.RAW) as client:
+                receipt = await client.publish(MARK, HEAD.pack(NOBODY, 0), timeout=PATIENCE_S)
+                ends[receipt.node] = receipt.offset
+        return ends
+
+    def _leave(self) -> None:
+        for process in self._readers:
+            process.end(PATIENCE_S)
+        assert self._noise is not None
+        assert self._noise.stdout is not None
+        with self._noise.stdout as said:
+            made = json.loads(said.read())
+        if self._noise.wait():
+            raise Broken("the noise ended by itself")
+        self._attacks = {what: count for what, count in made.items() if "attacks" in what}
+        self.counts.update({what: n for what, n in made.items() if what not in self._attacks})
+        self.counts["attacks"] = sum(self._attacks.values())
+
+    def _given_back(self, idle: dict[str, Sample]) -> dict[str, Sample]:
+        """How many of everything are left, as soon as there are no more than before; else in the end."""
+        after: dict[str, Sample] = {}
+
+        def as_before() -> bool:
+            after.update({broker.node: look(broker) for broker in self._cluster})
+            return not over(idle, after)
+
+        with contextlib.suppress(AssertionError):
+            wait_until(as_before, GIVEN_BACK_WITHIN_S, "as few of everything as before")
+        self.violations += over(idle, after)
+        return after
+
+    def _stop_brokers(self) -> None:
+        for broker in self._cluster:
+            self._read_counters(broker)
+            if broker.stop():
+                self.violations.append(f"broker {broker.node} stopped with {broker.exit_code}")
+            self._read_logs(broker)
+
+    def _read_counters(self, broker: Broker) -> None:
+        counters = broker.status()["counters"]
+        self.counts["delivered by brokers"] += counters["messages_delivered"]
+
+    def _read_logs(self, broker: Broker) -> None:
+        """No error; and of broken protocols as many at most as were attacked with."""
+        attacked = violated = 0
+        for what, count in self._attacks.items():
+            door = what.removeprefix("attacks on ")
+            attacked += count if self._is_of(door, broker) else 0
+        for line in broker.logs:
+            if line["event"] is None or line.get("level") in ("error", "critical"):
+                self.violations.append(f"broker {broker.node} logged {line}")
+            violated += line["event"] == "protocol.violated"
+        self.counts["protocol violations logged"] += violated
+        if violated > attacked:
+            self.violations.append(
+                f"broker {broker.node} speaks of {violated} broken protocols, of {attacked} attacks"
+            )
+
+    def _is_of(self, door: str, broker: Broker) -> bool:
+        addresses = {broker.socket}
+        for line in broker.logs:
+            if line["event"] == "broker.started":
+                addresses |= {line["listen"], line["http"]}
+        return door in addresses
+
+    # Checks
+
+    def _audit(self) -> None:
+        accounts: list[Account] = []
+        for process in self._publishers:
+            for life in range(process.lives):
+                accounts += read_accounts(process.settings, life)
+        self.counts["accepted"] = sum(account.accepted for account in accounts)
+        self.counts["lives of publishers"] = sum(p.lives for p in self._publishers)
+        self.counts["lives of readers"] = sum(p.lives for p in self._readers)
+        self.counts["lives of passers-by"] = sum(p.lives for p in self._of("passers"))
+        for process in self._readers:
+            book = _book(process)
+            lanes = "x" if process.settings.name.startswith("lane") else "".join(LANES)
+            try:
+                audit(book, lanes, accounts)
+            except Broken as broken:
+                self.violations.append(f"{process.settings.name}: {broken}")
+            for stream in book.streams.values():
+                self.counts["read"] += stream.got
+                self.counts["missed and told"] += stream.missed
+                self.counts["notices"] += stream.notices
+        for process in self._processes.values():
+            said = process.errors.read_text()
+            if said:
+                self.violations.append(f"{process.settings.name} said {said[-2000:]}")
+
+    def _bounded(self, samples: Samples) -> None:
+        """Whatever was done to it, a broker has taken no more memory than its settings say."""
+        limit = PROCESS_MIB + RING_MIB + (len(NODES) - 1) * REPLICA_MIB
+        for node in NODES:
+            most = samples.most(node, "memory MiB")
+            if most > limit:
+                self.violations.append(f"broker {node} had {most:.1f} MiB, {limit} are its bound")
+
+    def _kill_all(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+        if self._noise is not None and self._noise.poll() is None:
+            self._noise.kill()
+            self._noise.wait()
+
+
+def over(idle: dict[str, Sample], after: dict[str, Sample]) -> list[str]:
+    """What has not been given back, in words."""
+    return [
+        f"broker {node} has {after[node][figure]:g} {figure} when all have left, {before:g} before"
+        for node, sample in idle.items()
+        for figure, before in sample.items()
+        if figure in GIVEN_BACK and after[node][figure] > before
+    ]
+
+
+def _book(process: Process) -> Ledger:
+    return Ledger.load(json.loads(Path(process.settings.log).read_text())["ledger"])

@@ -282,7 +282,7 @@ METRICS: Final = (
         "connections",
         "gauge",
         "Connections of clients and peers that are open, those that this node dialled included.",
-        _single(lambda status: status["connections"]["open"]),
+        _single(lambda status: status["connections"]),
     ),
     Row(
         "publishers",

@@ -103,6 +103,8 @@ class Setting:
     repeatable: bool = False
     limit: bool = False
     """Whether it is one of the bounds of docs/security.md, which hardly anybody has to change."""
+    optional: bool = False
+    """Whether there may be none: `false` in the file."""
     switch_off: str | None = None
     """What `--no-NAME` means; None if the setting can't be switched off."""
 
@@ -113,6 +115,10 @@ class Setting:
     @property
     def off_variable(self) -> str:
         return f"{ENVIRONMENT_PREFIX}NO_{self.name.replace('-', '_').upper()}"
+
+    @property
+    def may_be_off(self) -> bool:
+        return self.optional or self.switch_off is not None
 
     @property
     def allowed(self) -> str:
@@ -215,19 +221,24 @@ SETTINGS: Final = (
         "cluster_secret_file",
         FILE,
         "File with the secret that the brokers of the cluster prove to each other. Default: none.",
+        optional=True,
     ),
     Setting(
         "tls-cert",
         "tls_cert",
         FILE,
         "This node's certificate, and those that it stands on: links to peers use TLS. Default: none.",
+        optional=True,
     ),
-    Setting("tls-key", "tls_key", FILE, "The key of that certificate. Default: none."),
+    Setting(
+        "tls-key", "tls_key", FILE, "The key of that certificate. Default: none.", optional=True
+    ),
     Setting(
         "tls-ca",
         "tls_ca",
         FILE,
         "Who may sign the certificates of this cluster's nodes. Default: none.",
+        optional=True,
     ),
     Setting(
         "insecure",

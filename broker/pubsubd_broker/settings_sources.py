@@ -189,7 +189,7 @@ def _from_file(
 
 
 def _read_toml(setting: Setting, origin: Origin, value: object) -> Any:
-    if value is False and setting.switch_off is not None:
+    if value is False and setting.may_be_off:
         return None
     if setting.repeatable:
         if not isinstance(value, list):
@@ -209,7 +209,7 @@ def _wrong_type(setting: Setting, origin: Origin, value: object) -> SettingsErro
     written = {str: "text", bool: "true or false", int: "a number", float: "a number"}
     found = written.get(type(value), "a list" if isinstance(value, list) else "a table")
     allowed = f"a list of {setting.allowed}" if setting.repeatable else setting.allowed
-    if setting.switch_off is not None:
+    if setting.may_be_off:
         allowed += ", or false"
     return SettingsError(
         setting.name, origin.name, f"{found} is the wrong type; allowed: {allowed}"

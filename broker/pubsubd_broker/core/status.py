@@ -119,12 +119,6 @@ class Seconds(TypedDict):
     count: int
 
 
-class Connections(TypedDict):
-    open: int
-    admitted: int
-    limit: int
-
-
 class Status(TypedDict):
     node: str
     epoch: str
@@ -135,7 +129,6 @@ class Status(TypedDict):
     not_ready: list[str]
     addresses: Addresses
     ring: Ring
-    connections: Connections
     publishers: int
     certificate_expires_s: float | None
     journal: Journal | None
@@ -171,11 +164,6 @@ def status(node: Node, now: Now) -> Status:
             "capacity_bytes": log.max_bytes,
             "oldest_offset": log.newest.first,
             "next_offset": log.newest.next,
-        },
-        "connections": {
-            "open": len(node.connections),
-            "admitted": node.admission.admitted,
-            "limit": node.config.limits.connections,
         },
         "publishers": len(node.publishers),
         "certificate_expires_s": around.certificate_expires_s,

@@ -20,7 +20,8 @@ bytes_published_total bytes_received_total bytes_delivered_total ring_messages
 ring_capacity_messages ring_bytes ring_oldest_offset ring_next_offset consumer_lag_messages
 consumer_connected peer_connected peer_reconnects_total cursors cursors_removed_total
 cursor_expired_total paced_seconds_total sessions publish_seconds journal_fsync_seconds journal_backlog_bytes journal_failed
-protocol_errors_total connections_refused_total
+protocol_errors_total connections_refused_total publishes_rejected_total http_requests_refused_total
+accept_pauses_total connections publishers publishers_forgotten_total tls_certificate_expiry_seconds
 event_loop_lag_seconds event_loop_tasks
 """
 
@@ -82,6 +83,13 @@ def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
         ("journal_fsync_seconds_count", {}, 4),
         ("journal_backlog_bytes", {}, 4096),
         ("journal_failed", {}, 0),
+        ("publishes_rejected_total", {"reason": "too_large"}, 7),
+        ("http_requests_refused_total", {"reason": "too_slow"}, 10),
+        ("accept_pauses_total", {"listener": "peers"}, 9),
+        ("connections", {}, 5),
+        ("publishers", {}, 3),
+        ("publishers_forgotten_total", {}, 8),
+        ("tls_certificate_expiry_seconds", {}, 1_800_000_000),
         ("event_loop_tasks", {}, 4),
     ],
 )

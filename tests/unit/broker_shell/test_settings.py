@@ -99,7 +99,7 @@ def test_it_can_be_switched_off_everywhere_and_on_again_by_a_flag(
     assert getattr(resolved(off).settings, name) is None
     assert getattr(resolved({}, variables).settings, name) is None
     assert getattr(resolved({name: False}).settings, name) is None
-    assert getattr(resolved({name: "h:1"}, variables).settings, name) == ("h", 1)
+    assert getattr(resolved({name: "[::1]:1"}, variables).settings, name) == ("::1", 1)
     assert getattr(resolved({}, {f"PUBSUBD_NO_{name.upper()}": "0"}).settings, name) is not None
 
 
@@ -135,6 +135,11 @@ def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> Non
         ("max-frame", "4GiB", "is out of range; allowed: a size of 1KiB to"),
         ("heartbeat", "0", "is out of range; allowed: a duration of 10ms or more"),
         ("heartbeat", "soon", "'soon' is not a duration"),
+        ("socket-mode", "0700", "'0700' is not one of them; allowed: 0600 (its own user), 0660"),
+        ("socket-mode", "rw", "is not one of them"),
+        ("max-batch", "65536", "is out of range; allowed: a whole number from 1 to 65535"),
+        ("max-topic-bytes", "256", "is out of range; allowed: a whole number from 1 to 255"),
+        ("cluster", "blue green", "is no node name"),
         ("log-format", "xml", "'xml' is not one of them; allowed: console or json"),
         ("log-level", "loud", "allowed: debug or info or warning or error"),
     ],
@@ -156,7 +161,7 @@ def test_a_value_that_is_none_is_refused_by_name_origin_and_what_is_allowed(
 def test_a_peer_needs_a_port_that_can_be_dialled() -> None:
     with pytest.raises(SettingsError, match=r"peer \(from --peer\): port 0 .* 1 to 65535"):
         resolved({"peer": ("a:1", "b:0")})
-    assert resolved({"listen": "a:0"}).settings.listen == ("a", 0)
+    assert resolved({"listen": "localhost:0"}).settings.listen == ("localhost", 0)
 
 
 @pytest.mark.parametrize(
@@ -279,6 +284,10 @@ def test_every_setting_is_shown_as_the_file_would_have_it(tmp_path: Path) -> Non
         "heartbeat": "250ms",
         "ring-bytes": "1234567",
         "max-message": "1KiB",
+        "socket-mode": "0660",
+        "allow-uid": ("0", "1001"),
+        "topic-rule": ("uid:1001 publish:orders.> subscribe:room:42 subscribe:x.*",),
+        "cluster-secret-file": "/run/secrets/pubsubd",
     }
     found = resolved(flags).settings
     shown = {each.name: each.show(getattr(found, each.field)) for each in SETTINGS}
@@ -287,3 +296,40 @@ def test_every_setting_is_shown_as_the_file_would_have_it(tmp_path: Path) -> Non
         lines.append(f"{name} = {str(value).lower() if value is False else repr(value)}")
     assert tomllib.loads("\n".join(lines)) == shown
     assert resolved(in_file(tmp_path, "\n".join(lines))).settings == found
+
+
+@pytest.mark.parametrize(
+    ("rule", "saying"),
+    [
+        ("uid:1001", "'uid:1001' allows nothing; allowed: uid:ID gid:ID publish:PATTERN"),
+        ("uid:bob publish:>", "'bob' is no whole number"),
+        ("publish", "'publish' is no part of a rule"),
+        ("read:x", "'read:x' is no part of a rule"),
+        ("publish:a.>.b", "'>' stands for the rest of a topic"),
+    ],
+)
+def test_a_rule_for_topics_says_what_is_wrong_with_it(rule: str, saying: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolved({"topic-rule": (rule,)})
+    assert saying in str(caught.value)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:7420", "[::]:7420", "10.0.0.1:7420", "box:7420"])
+def test_who_takes_peers_from_other_machines_has_to_know_them(listen: str) -> None:
+    with pytest.raises(SettingsError, match=r"listen \(from --listen\): .*--cluster-secret-file"):
+        resolved({"listen": listen})
+    tls = {"tls-cert": "c", "tls-key": "k", "tls-ca": "a"}
+    for known in ({"cluster-secret-file": "s"}, tls, {"insecure": "yes"}):
+        assert resolved({"listen": listen, **known}).settings.listen is not None
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1"])
+def test_who_takes_peers_from_this_machine_alone_needs_not(listen: str) -> None:
+    assert resolved({"listen": listen}).settings.listen is not None
+
+
+@pytest.mark.parametrize("missing", ["tls-cert", "tls-key", "tls-ca"])
+def test_tls_needs_all_of_its_files(missing: str) -> None:
+    given = {name: "f" for name in ("tls-cert", "tls-key", "tls-ca") if name != missing}
+    with pytest.raises(SettingsError, match=rf"{missing} \(from default\): is missing beside tls-"):
+        resolved(given)

@@ -195,9 +195,9 @@ def _read_toml(setting: Setting, origin: Origin, value: object) -> Any:
         if not isinstance(value, list):
             raise _wrong_type(setting, origin, value)
         for each in value:
-            if not isinstance(each, str):
+            if not isinstance(each, setting.form.toml) or isinstance(each, bool):
                 raise _wrong_type(setting, origin, each)
-        return _read_all(setting, origin, value)
+        return _read_all(setting, origin, map(str, value))
     if bool not in setting.form.toml and isinstance(value, bool):
         raise _wrong_type(setting, origin, value)
     if not isinstance(value, setting.form.toml):

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.caller import Caller
+from pubsubd_broker.core.caller import Caller, Channel
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.dialling import Target
@@ -102,6 +102,8 @@ class Net:
         self.crash_on: Callable[[Connection], bool] = lambda connection: False
         self._mono_ns = 1_000 * SECOND_NS
         self._wall_us = 1_700_000_000_000_000
+        self.certificates: dict[str, frozenset[str]] = {}
+        """Nodes that use TLS, and the names in the certificate of each."""
         self._epochs = 0
         self._callers = 0
         self._peers: dict[str, list[str]] = {}
@@ -281,11 +283,20 @@ class Net:
             for target in node.due(self.now):
                 self._connect(name, node, target)
 
-    def caller(self, label: str) -> Caller:
+    def caller(self, label: str, channel: Channel | None = None) -> Caller:
         """Somebody of whom nothing else is known."""
         self._callers += 1
-        return Caller(
-            label, host=f"{label} {self._callers}", nonce=self._callers.to_bytes(NONCE_BYTES)
+        nonce = self._callers.to_bytes(NONCE_BYTES)
+        return Caller(label, host=f"{label} {self._callers}", nonce=nonce, channel=channel)
+
+    def _channels(self, name: str, called: str) -> tuple[Channel | None, Channel | None]:
+        """What each end knows of the TLS channel between the two."""
+        if name not in self.certificates:
+            return None, None
+        binding = f"channel {self._callers}".encode()
+        return (
+            Channel(self.certificates[called], binding),
+            Channel(self.certificates[name], binding),
         )
 
     def _connect(self, name: str, node: Node, target: Target) -> None:
@@ -293,8 +304,9 @@ class Net:
         if called not in self.nodes or (name, called) in self.unreachable:
             node.dial_failed(target, "nobody answers", self.now, CHANCE)
             return
-        dialled = node.dialled(target, self.caller(target.label), self.now)
-        accepted = self.nodes[called].accept(self.caller(name), self.now, peers=True)
+        ours, theirs = self._channels(name, called)
+        dialled = node.dialled(target, self.caller(target.label, ours), self.now)
+        accepted = self.nodes[called].accept(self.caller(name, theirs), self.now, peers=True)
         pipe = Pipe(self, dialled, accepted)
         if called in self.mute:
             pipe.swallow(accepted)
@@ -324,6 +336,7 @@ class RawClient:
         spoke_to: bytes | None = None,
         greets: bool = True,
         peers: bool | None = None,
+        caller: Caller | None = None,
     ) -> None:
         self.net = net
         self.node_name = name
@@ -332,7 +345,8 @@ class RawClient:
         self.lost = False
         self._reader = FrameReader(2**30)
         at_peers = role == "peer" if peers is None else peers
-        self.connection = net.nodes[name].accept(net.caller(f"raw {role}"), net.now, peers=at_peers)
+        caller = caller or net.caller(f"raw {role}")
+        self.connection = net.nodes[name].accept(caller, net.now, peers=at_peers)
         self.pipe = Pipe(net, self, self.connection)
         net.pipes.append(self.pipe)
         if greets:
@@ -379,6 +393,11 @@ class RawClient:
         """The code with which it was turned away."""
         refused = self.of(Refused)
         return refused[0].code if refused else None
+
+    @property
+    def detail(self) -> str:
+        """What it was told with it."""
+        return self.of(Refused)[0].detail
 
     @property
     def welcome(self) -> Welcome:

@@ -105,7 +105,12 @@ def test_bounds_table_is_what_the_code_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/guarantees.md", "docs/architecture.md", "docs/adr"]
+    "page",
+    [
+        "README.md",
+        *("docs/guarantees.md", "docs/architecture.md", "docs/security.md", "docs/metrics.md"),
+        "docs/adr",
+    ],
 )
 def test_links_lead_to_files(page: str) -> None:
     pages = sorted((ROOT / page).glob("*.md")) if page == "docs/adr" else [ROOT / page]
@@ -128,7 +133,8 @@ def test_make_knows_its_targets() -> None:
 
 
 def test_every_command_of_the_page_is_executed_here() -> None:
-    executed = [("pubsubd", name) for name in ("start", "start", "subscribe", "publish", "status")]
+    names = ("start", "start", "subscribe", "publish", "status", "start")
+    executed = [("pubsubd", name) for name in names]
     assert [tuple(words[:2]) for words in commands() if words[0] != "make"] == executed
 
 
@@ -148,7 +154,7 @@ class Page:
     """The page's commands, on ports and in a folder of this test."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         ports = {port: str(free_port()) for port in ("7420", "7421", "9420")}
         # The first broker has the default port for HTTP; here that may be taken.
         self._environment = {
@@ -170,7 +176,7 @@ class Page:
 
     def begin(self, words: list[str]) -> tuple[subprocess.Popen[bytes], Path]:
         """A command that goes on: its process, and the file into which it writes."""
-        written = self._folder / f"output-{len(self._running)}"
+        written = self.folder / f"output-{len(self._running)}"
         environment = dict(self._environment)
         if "--no-http" in words:
             # The variable stands for an option that this command does not have.
@@ -197,7 +203,9 @@ class Page:
         for word in words:
             for port, free in self._ports.items():
                 word = word.replace(f":{port}", f":{free}")
-            changed.append(word.replace("/tmp/", f"{self._folder}/"))
+            for place in ("/tmp/", "/etc/pubsubd/"):
+                word = word.replace(place, f"{self.folder}/")
+            changed.append(word)
         return changed
 
 
@@ -225,7 +233,7 @@ def generalised(line: str) -> str:
 
 
 def test_two_brokers_by_hand(page: Page) -> None:
-    first, second = pubsubd_commands("start")
+    first, second, _ = pubsubd_commands("start")
     (subscribe,) = pubsubd_commands("subscribe")
     (publish,) = pubsubd_commands("publish")
     (status,) = pubsubd_commands("status")
@@ -320,6 +328,14 @@ class Kept:
 
     def apply(self, message: pubsubd.Message) -> None:
         self.done.append(message.payload)
+
+
+def test_a_broker_for_other_machines_has_a_secret(page: Page) -> None:
+    _, _, between = pubsubd_commands("start")
+    secret = page.folder / "secret"
+    secret.write_bytes(os.urandom(16))
+    secret.chmod(0o600)
+    page.begin_broker([*between, "--socket", "/tmp/between.sock"])
 
 
 def test_every_python_block_is_executed_here() -> None:

@@ -66,10 +66,14 @@ class Trust:
             whom, way_out = f"its group (gid {status.st_gid})", "g-w"
         else:
             return
+        # A sticky one, /tmp for one, is open on purpose.
+        sticky = status.st_mode & stat.S_ISVTX
+        advice = (
+            "choose one below it" if sticky else f"choose another folder, or chmod {way_out} it"
+        )
         raise UnsafePath(
             path,
-            f"(mode {stat.S_IMODE(status.st_mode):04o}) can be written to by {whom}: "
-            f"choose another folder, or chmod {way_out} it",
+            f"(mode {stat.S_IMODE(status.st_mode):04o}) can be written to by {whom}: {advice}",
         )
 
 

@@ -58,7 +58,10 @@ def test_a_folder_that_others_write_to_is_refused_be_it_a_sticky_one(
     problem = (
         f"the journal {place} can't be used: {place} (mode {mode:04o}) can be written to by others"
     )
-    with pytest.raises(JournalError, match=re.escape(problem)):
+    advice = (
+        "choose one below it" if mode & stat.S_ISVTX else "choose another folder, or chmod o-w it"
+    )
+    with pytest.raises(JournalError, match=re.escape(f"{problem}: {advice}")):
         JournalFolder(str(place))
     assert list(place.iterdir()) == []
     # Below a sticky one it is safe: nobody can touch what is ours there.

@@ -10,6 +10,9 @@
 # make bench-report  the tables and plots of docs/performance.md from the last kept result
 # make check   everything that CI checks
 # make wheel   build the wheel into dist/
+# make sbom    the wheel, and what an install of it brings, as dist/pubsubd.cdx.json
+# make lock    write requirements/ anew after a change in pyproject.toml (UPGRADE=1 takes newer versions as well)
+# make audit   ask for known vulnerabilities of all that is locked
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -22,27 +25,55 @@ MINUTES ?= 1
 ROUNDS ?= 200
 SEED   ?=
 BENCH  ?=
+UPGRADE ?=
+# Younger releases are not locked: most bad ones are found and withdrawn in their first days.
+COOLDOWN ?= 7 days
 
 STAMP := $(VENV)/.installed
-BENCH_STAMP := $(VENV)/.bench-installed
 BIN   := $(VENV)/bin
+# The groups of pyproject.toml that go on top of dev, each from a lock of its own.
+EXTRAS := bench
+# The tools that make and audit the locks are kept apart from what they look at.
+SUPPLY := $(VENV)/supply
+LOCKS  := $(wildcard requirements/*.txt)
+
+# Wheels only: building a package would run code, and fetch build tools, that no lock knows.
+LOCKED := -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+# The build backend is the locked one, and nothing else is fetched.
+OURS   := --quiet --disable-pip-version-check --no-deps --no-build-isolation
+COMPILE = $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--only-binary :all: --exclude-newer '$(COOLDOWN)' --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv start test faults soak journal-kills sim mutants bench bench-quick bench-report check format \
-	lint types imports wheel clean
+	lint types imports wheel sbom lock audit clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
 venv: $(STAMP)
 
-# Brought up to date when what is installed may have changed. --group needs pip 25.1.
-$(STAMP): pyproject.toml
+# Brought up to date when what is installed may have changed. `pip check`: what the lock lacks is missed here.
+$(STAMP): pyproject.toml requirements/build.txt requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	$(BIN)/python $(LOCKED) -r requirements/build.txt
+	$(BIN)/python $(LOCKED) -r requirements/dev.txt
+	$(BIN)/python -m pip install $(OURS) --editable .
+	@$(BIN)/python -m pip check --disable-pip-version-check >&2 \
+		|| { echo "requirements/ does not fit pyproject.toml: run make lock" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed-%: requirements/%.txt $(STAMP)
+	$(BIN)/python $(LOCKED) -r $<
+	@touch $@
+
+# Not on top of $(STAMP): while the lock does not fit pyproject.toml there is no such thing, and a new one is needed.
+$(SUPPLY)/.installed: requirements/build.txt requirements/supply.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python $(LOCKED) -r requirements/build.txt
+	$(SUPPLY)/bin/python $(LOCKED) -r requirements/supply.txt
 	@touch $@
 
 start: $(STAMP)
@@ -67,14 +98,10 @@ mutants: $(STAMP)
 	$(BIN)/python -m tests.simulation.mutants
 
 # The peers to measure beside come from the package index, for this alone.
-$(BENCH_STAMP): $(STAMP) pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
-	@touch $@
-
-bench: $(BENCH_STAMP)
+bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench $(BENCH)
 
-bench-quick: $(BENCH_STAMP)
+bench-quick: $(VENV)/.installed-bench
 	$(BIN)/python -m bench --quick $(BENCH)
 
 bench-report: $(STAMP)
@@ -98,7 +125,23 @@ imports: $(STAMP)
 
 wheel: $(STAMP)
 	rm -rf dist
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	$(BIN)/python -m pip wheel $(OURS) --wheel-dir dist .
+
+sbom: wheel
+	$(BIN)/python -m supply.sbom requirements/run.txt dist/*.whl dist/pubsubd.cdx.json
+
+# One after the other: each is made to agree with those that it is installed on top of.
+lock: $(SUPPLY)/.installed
+	$(COMPILE) --group build --output-file requirements/build.txt
+	$(COMPILE) pyproject.toml --output-file requirements/run.txt
+	$(COMPILE) pyproject.toml --group dev --constraint requirements/build.txt --constraint requirements/run.txt \
+		--output-file requirements/dev.txt
+	$(foreach group,$(EXTRAS),$(COMPILE) --group $(group) --constraint requirements/build.txt \
+		--constraint requirements/dev.txt --output-file requirements/$(group).txt &&) true
+	$(COMPILE) --group supply --constraint requirements/build.txt --output-file requirements/supply.txt
+
+audit: $(SUPPLY)/.installed
+	@$(SUPPLY)/bin/python -m supply.audit $(SUPPLY)/bin/pip-audit $(LOCKS)
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

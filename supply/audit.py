@@ -1,0 +1,88 @@
+"""Asks for known vulnerabilities of what is locked, and says what came of it: `python -m supply.audit PIP_AUDIT LOCK…`
+
+pip-audit alone is not enough of an answer: asked about packages that its service does not know it says that no
+vulnerability was found, and ends with 0. Here nothing counts as checked that was not.
+
+Exit code 0: all checked and nothing found; or the service can't be reached, then the line on standard error says so.
+1: a vulnerability, or a part of the packages could not be checked. 2: pip-audit itself failed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+OK: Final = 0
+FOUND: Final = 1
+FAILED: Final = 2
+
+_OPTIONS: Final = (
+    "--format",
+    "json",
+    "--progress-spinner",
+    "off",
+    "--require-hashes",
+    "--disable-pip",
+)
+_NO_CONNECTION: Final = re.compile(r"connect|resolve|timed out|unreachable", re.IGNORECASE)
+
+
+def audit(pip_audit: str, locks: Sequence[str]) -> int:
+    """Prints the outcome, one line for each package that something is said of. The exit code."""
+    asked = [pip_audit, *_OPTIONS, *(word for lock in locks for word in ("--requirement", lock))]
+    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+    try:
+        packages = json.loads(answer.stdout)["dependencies"]
+    except (ValueError, KeyError, TypeError):
+        return _no_report(answer)
+    return _judge(packages)
+
+
+def _no_report(answer: subprocess.CompletedProcess[str]) -> int:
+    if answer.returncode != 0 and _NO_CONNECTION.search(answer.stderr):
+        return _not_reachable(answer.stderr.strip().rpartition("\n")[2])
+    _say(f"audit: pip-audit failed, exit code {answer.returncode}")
+    _say(answer.stderr.strip())
+    return FAILED
+
+
+def _judge(packages: list[dict[str, Any]]) -> int:
+    skipped = [package for package in packages if "skip_reason" in package]
+    checked = [package for package in packages if "skip_reason" not in package]
+    if not packages:
+        _say("audit: pip-audit was given no package")
+        return FAILED
+    if not checked:
+        return _not_reachable(skipped[0]["skip_reason"])
+    vulnerable = list(_vulnerable(checked))
+    for line in vulnerable:
+        _say(f"audit: {line}")
+    for package in skipped:
+        _say(f"audit: {package['name']} was not checked: {package['skip_reason']}")
+    names = {package["name"] for package in checked}
+    print(f"audit: {len(names)} packages checked, {len(vulnerable)} known vulnerabilities")
+    return FOUND if vulnerable or skipped else OK
+
+
+def _vulnerable(packages: Iterable[dict[str, Any]]) -> Iterable[str]:
+    for package in packages:
+        for found in package["vulns"]:
+            fixed = ", ".join(found["fix_versions"]) or "no version yet"
+            yield f"{package['name']} {package['version']}: {found['id']}, fixed in {fixed}"
+
+
+def _not_reachable(why: str) -> int:
+    _say(f"audit: not reachable, nothing was checked ({why})")
+    return OK
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(audit(sys.argv[1], sys.argv[2:]))

@@ -1,25 +1,40 @@
-FROM python:3.13-slim AS build
+# Give the digest of a known image with --build-arg PYTHON=python:3.13-slim@sha256:…; a tag may change.
+ARG PYTHON=python:3.13-slim
+
+FROM ${PYTHON} AS build
 WORKDIR /src
+COPY requirements/build.txt requirements/run.txt requirements/
+# pip and the build backend stay here: what runs has neither.
+RUN python -m venv /opt/build \
+ && /opt/build/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes \
+      --only-binary :all: -r requirements/build.txt \
+ && python -m venv --without-pip /opt/pubsubd \
+ && /opt/build/bin/python -m pip --python /opt/pubsubd/bin/python install --no-cache-dir --require-hashes \
+      --only-binary :all: -r requirements/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY broker broker
 COPY cli cli
 COPY client client
 COPY protocol protocol
-RUN python -m venv /opt/pubsubd \
- && /opt/pubsubd/bin/pip install --no-cache-dir --disable-pip-version-check . \
- && /opt/pubsubd/bin/pip uninstall --yes --quiet pip
+RUN /opt/build/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /opt/build/bin/python -m pip --python /opt/pubsubd/bin/python install --no-cache-dir --no-deps --no-index \
+      /wheel/*.whl \
+ && /opt/build/bin/python -m pip --python /opt/pubsubd/bin/python check
 
-FROM python:3.13-slim
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin pubsubd \
- && install -d -o pubsubd -g pubsubd -m 0700 /run/pubsubd
+FROM ${PYTHON}
+# /run/pubsubd and /var/lib/pubsubd are all that the broker writes to. Nothing can be installed in here any more.
+RUN groupadd --gid 10001 pubsubd \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pubsubd \
+ && install -d -o 10001 -g 10001 -m 0700 /run/pubsubd /var/lib/pubsubd \
+ && rm -rf /usr/local/bin/pip* /usr/local/lib/python3.*/site-packages/pip* /usr/local/lib/python3.*/ensurepip
 COPY --from=build /opt/pubsubd /opt/pubsubd
 ENV PATH=/opt/pubsubd/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    PUBSUBD_SOCKET=/run/pubsubd/pubsubd.sock \
-    PUBSUBD_LISTEN=0.0.0.0:7420 \
-    PUBSUBD_HTTP=0.0.0.0:9420
-USER pubsubd
-VOLUME /run/pubsubd
+    PUBSUBD_SOCKET=/run/pubsubd/pubsubd.sock
+# By number: an orchestrator that demands a user other than root can tell.
+USER 10001:10001
+VOLUME ["/run/pubsubd", "/var/lib/pubsubd"]
 EXPOSE 7420 9420
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 \

@@ -25,7 +25,8 @@ FROM ${PYTHON}
 # /run/pubsubd and /var/lib/pubsubd are all that the broker writes to. Nothing can be installed in here any more.
 RUN groupadd --gid 10001 pubsubd \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pubsubd \
- && install -d -o 10001 -g 10001 -m 0700 /run/pubsubd /var/lib/pubsubd \
+ && install -d -o 10001 -g 10001 -m 0750 /run/pubsubd \
+ && install -d -o 10001 -g 10001 -m 0700 /var/lib/pubsubd \
  && rm -rf /usr/local/bin/pip* /usr/local/lib/python3.*/site-packages/pip* /usr/local/lib/python3.*/ensurepip
 COPY --from=build /opt/pubsubd /opt/pubsubd
 ENV PATH=/opt/pubsubd/bin:$PATH \

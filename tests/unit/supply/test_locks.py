@@ -124,3 +124,12 @@ def test_whatever_is_installed_is_locked_or_is_our_own(place: str, tmp_path: Pat
             "--no-build-isolation" in command or "--no-index" in command
         )
         assert locked or ours, command
+
+
+def test_the_page_about_it_names_every_lock_and_only_targets_that_there_are() -> None:
+    page = (ROOT / "docs/supply-chain.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)\.txt` \|", page, re.MULTILINE)) == LOCKS.keys()
+    targets = set(re.findall(r"(?:`|^)make ([a-z]+)", page, re.MULTILINE))
+    phony = re.search(r"^\.PHONY: (.*?)(?<!\\)$", (ROOT / "Makefile").read_text(), re.M | re.S)
+    assert phony is not None
+    assert targets <= set(phony[1].split())

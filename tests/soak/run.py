@@ -50,26 +50,33 @@ def rows(outcome: Outcome, warm_up_s: float) -> Iterator[str]:
     )
     for node, idle in outcome.idle.items():
         life = outcome.samples.longest_life(node, warm_up_s)
-        for figure in idle:
+        span_s = life[-1][0] - life[0][0] if life else 0.0
+        for figure, before in idle.items():
             series = [(at_s, sample[figure]) for at_s, sample in life]
-            found, bound = trend(series), BOUNDS[figure]
-            judged = found.span_s >= LEAST_SPAN_S
-            good = found.within(bound) or not judged
-            figures = (
-                *(found.span_s, series[0][1], found.level, max(value for _, value in series)),
-                *(found.growth, found.error, bound.allowed(found.level)),
-                *(idle[figure], outcome.after[node][figure]),
-            )
-            line = COLUMNS.format(
-                *(node, figure, *(f"{each:.1f}" for each in figures)),
-                ("" if judged else "too short") if good else "GROWS",
-            )
-            if not good:
-                outcome.violations.append(
-                    f"{figure} of broker {node} grows by {found.growth:.1f} in {found.span_s:.0f} s, "
-                    f"its error is {found.error:.1f}, allowed are {bound.allowed(found.level):.1f}"
+            after = outcome.after[node][figure]
+            if span_s < LEAST_SPAN_S:
+                most = outcome.samples.most(node, figure)
+                yield COLUMNS.format(
+                    *(node, figure, f"{span_s:.0f}", "-", "-", f"{most:.1f}", "-", "-", "-"),
+                    *(f"{before:.1f}", f"{after:.1f}", "too short to judge growth"),
                 )
-            yield line
+                continue
+            found = trend(series)
+            allowed = BOUNDS[figure].allowed(found.level)
+            grows = not found.within(BOUNDS[figure])
+            figures = (
+                *(series[0][1], found.level, max(value for _, value in series)),
+                *(found.growth, found.error, allowed, before, after),
+            )
+            yield COLUMNS.format(
+                *(node, figure, f"{span_s:.0f}", *(f"{each:.1f}" for each in figures)),
+                "GROWS" if grows else "",
+            )
+            if grows:
+                outcome.violations.append(
+                    f"{figure} of broker {node} grows by {found.growth:.1f} in {span_s:.0f} s, "
+                    f"its error is {found.error:.1f}, allowed are {allowed:.1f}"
+                )
 
 
 def main() -> int:

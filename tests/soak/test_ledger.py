@@ -147,7 +147,10 @@ def test_a_name_may_begin_behind_what_was_counted_and_never_before_it() -> None:
     ledger = a_ledger()
     ledger.begin({"a": [EPOCH, 2]}, again=True)
     ledger.got(batch(2, (X, 1)))
+    ledger.stands({"a": [EPOCH, 3]})
     ledger.got(batch(3, (Y, 1), (X, 2)))
+    with pytest.raises(Broken, match="stands"):
+        ledger.stands({"a": [EPOCH, 3]})
     assert ledger.streams["a"].next == 5
     with pytest.raises(Broken, match="begins"):
         ledger.begin({"a": [EPOCH, 6]}, again=True)

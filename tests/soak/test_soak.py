@@ -1,4 +1,4 @@
-"""The short run, of some 20 s in all. The long one, which judges growth as well, is `make soak MINUTES=30`."""
+"""The short run, of some 20 s. The long one, which judges growth as well, is `make soak MINUTES=30`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.faults.plan import LINK_KINDS, Kind
 from tests.soak.plan import JOURNALED, draw
 from tests.soak.run import soak
 
-SECONDS = 15.0
+SECONDS = 10.0
 SEED = 1
 
 

@@ -1,0 +1,310 @@
+"""Whoever takes a broker's resources and gives nothing back: it holds out, gives the rest its due, and gets them back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Final, Literal
+
+import pytest
+from tests.integration.asynchronous import async_test
+from tests.integration.cluster import PUBSUBD, Broker, wait_until, wait_until_async
+from tests.integration.hostile import RawConnection
+from tests.integration.proc import cpu_s, descriptors, memory_kib, steady_memory
+from tests.integration.relay import Address
+from tests.integration.steps import StartBroker, in_thread
+from tests.integration.strangers import (
+    ENDLESS_GREETING,
+    ENDLESS_REQUEST,
+    STAGES,
+    SlowLoris,
+    come,
+    vanish,
+)
+
+import pubsubd
+from pubsubd import Client, Subscription
+
+DEADLINE_S: Final = 1.5
+"""For a greeting, and for a request over HTTP."""
+
+SLOW_AT_ONCE: Final = 200
+"""Fewer than one address may have."""
+
+SLOW_KIB: Final = 16 * 1024
+"""80 KiB for each of them, with all that the others do meanwhile."""
+
+STRANGERS: Final = 1000
+AT_ONCE: Final = 50
+STRANGERS_KIB: Final = 1024
+"""A KiB for each of the second thousand; the first one has made the allocator's room."""
+
+PACE_S: Final = 0.005
+"""Between two messages of the others."""
+
+FEW_DESCRIPTORS: Final = 64
+
+WATCHED_S: Final = 3.0
+SPINNING: Final = 0.35
+"""Of a processor, while the others' messages go through as well. A loop that finds the same connection again and again
+takes all of one."""
+
+Door = Literal["unix", "tcp", "http"]
+
+
+def door_of(broker: Broker, door: Door) -> Address:
+    if door == "unix":
+        return broker.socket
+    host, _, port = (broker.listen if door == "tcp" else broker.http).rpartition(":")
+    return host, int(port)
+
+
+class Others:
+    """An honest publisher on one broker, and readers on all, over connections that stay open all the time."""
+
+    def __init__(self, client: Client, subscriptions: list[Subscription]) -> None:
+        self.published = 0
+        self._client = client
+        self._subscriptions = subscriptions
+        self._counts = [0] * len(subscriptions)
+        self._done = asyncio.Event()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish())
+            for at, subscription in enumerate(self._subscriptions):
+                group.create_task(self._read(at, subscription))
+
+    async def go_on(self, more: int = 20) -> None:
+        """Returns when so many further messages have reached everybody."""
+        goal = self.published + more
+        await wait_until_async(lambda: min(self._counts) >= goal, what=f"{goal} messages")
+
+    def end(self) -> None:
+        self._done.set()
+
+    async def _publish(self) -> None:
+        while not self._done.is_set():
+            await self._client.publish("others", self.published)
+            self.published += 1
+            # A steady load, and not all of a processor.
+            await asyncio.sleep(PACE_S)
+        await self._client.publish("others", None)
+
+    async def _read(self, at: int, subscription: Subscription) -> None:
+        """Raises at a gap."""
+        async for message in subscription:
+            if message.payload is None:
+                assert self._counts[at] == self.published
+                return
+            assert message.payload == self._counts[at]
+            self._counts[at] += 1
+
+
+@contextlib.asynccontextmanager
+async def others(*brokers: Broker) -> AsyncIterator[Others]:
+    """While this lasts every message that one publishes reaches all, once and in order, and nobody is cut off."""
+    async with contextlib.AsyncExitStack() as stack:
+        lost: list[object] = []
+        first, *_ = clients = [
+            await stack.enter_async_context(pubsubd.connect(broker.socket, on_lost=lost.append))
+            for broker in brokers
+        ]
+        subscriptions = [
+            await stack.enter_async_context(client.subscribe("others")) for client in clients
+        ]
+        found = Others(first, subscriptions)
+        running = asyncio.create_task(found.run())
+        stack.callback(running.cancel)
+        await found.go_on()
+        yield found
+        await found.go_on()
+        found.end()
+        await running
+        assert not lost
+
+
+@pytest.fixture
+def pair(start_broker: StartBroker) -> tuple[Broker, Broker]:
+    """a, and b that reads from it."""
+    deadlines = {"handshake_timeout": f"{DEADLINE_S}s", "http_timeout": f"{DEADLINE_S}s"}
+    a = start_broker("a", **deadlines)
+    b = start_broker("b", peers=[a.listen])
+    wait_until(b.ready)
+    wait_until(lambda: holds(a)["connections"] == 1)
+    return a, b
+
+
+def holds(broker: Broker) -> dict[str, int]:
+    """What it has of everything that strangers can take."""
+    status = broker.status()
+    return {
+        "descriptors": descriptors(broker.pid),
+        "connections": status["connections"],
+        "sessions": sum(session["connected"] for session in status["sessions"]),
+        "names": len(status["sessions"]),
+        "consumers": len(status["consumers"]),
+        "tasks": status["tasks"],
+    }
+
+
+def least(broker: Broker) -> dict[str, int]:
+    """The same, without the request or the dial that was just under way."""
+    looks = [holds(broker) for _ in range(30)]
+    return {what: min(look[what] for look in looks) for what in looks[0]}
+
+
+def given_back(broker: Broker, before: dict[str, int]) -> bool:
+    now = holds(broker)
+    return all(now[what] <= before[what] for what in before)
+
+
+def no_errors(*brokers: Broker) -> bool:
+    return not [
+        line
+        for broker in brokers
+        for line in broker.logs
+        if line["event"] is None or line.get("level") in ("error", "critical")
+    ]
+
+
+# Callers that never get on
+
+
+@pytest.mark.parametrize("door", ["unix", "tcp", "http"])
+@async_test
+async def test_callers_that_send_a_byte_now_and_then_end_by_the_deadline_and_harm_nobody(
+    pair: tuple[Broker, Broker], door: Door
+) -> None:
+    a, b = pair
+    before = least(a)
+    async with others(a, b) as beside:
+        with steady_memory(a.pid, SLOW_KIB):
+            lasted_s = await in_thread(drip_until_all_have_ended, door_of(a, door), door)
+        await beside.go_on()
+    # From the connection on, whatever came: the last ones came a moment later, and are noticed by the next drip.
+    assert DEADLINE_S < lasted_s < DEADLINE_S + 3
+    what = "http_requests_refused_total" if door == "http" else "connections_refused_total"
+    assert a.metric(what) == SLOW_AT_ONCE
+    await in_thread(wait_until, lambda: given_back(a, before))
+    assert no_errors(a, b)
+
+
+def drip_until_all_have_ended(address: Address, door: Door) -> float:
+    """Seconds from the first connection to the end of the last one."""
+    text = ENDLESS_REQUEST if door == "http" else ENDLESS_GREETING
+    with contextlib.ExitStack() as stack:
+        began = time.monotonic()
+        alive = [SlowLoris(address, text) for _ in range(SLOW_AT_ONCE)]
+        for slow in alive:
+            stack.callback(slow.close)
+
+        def all_ended() -> bool:
+            alive[:] = [slow for slow in alive if slow.drip()]
+            return not alive
+
+        wait_until(all_ended, what="the end of every slow caller")
+        return time.monotonic() - began
+
+
+# Callers that vanish
+
+Way = Literal["closes", "resets", "is killed"]
+
+
+@pytest.mark.parametrize("way", ["closes", "resets", "is killed"])
+@pytest.mark.parametrize("door", ["unix", "tcp"])
+@async_test
+async def test_a_thousand_callers_that_vanish_at_every_stage_leave_nothing_behind(
+    pair: tuple[Broker, Broker], door: Door, way: Way
+) -> None:
+    a, b = pair
+    strangers = come_and_die if way == "is killed" else come_and_go
+    address = door_of(a, door)
+    before = least(a)
+    async with others(a, b) as beside:
+        await in_thread(strangers, address, way == "resets")
+        await beside.go_on()
+        with_others = await in_thread(least, a)
+        first_kib = memory_kib(a.pid)
+        await in_thread(strangers, address, way == "resets")
+        await beside.go_on()
+        await in_thread(wait_until, lambda: given_back(a, with_others))
+        assert memory_kib(a.pid) - first_kib <= STRANGERS_KIB
+    await in_thread(wait_until, lambda: given_back(a, before))
+    assert no_errors(a, b)
+
+
+def come_and_go(address: Address, reset: bool) -> None:
+    for stage in STAGES:
+        for _ in range(STRANGERS // len(STAGES) // AT_ONCE):
+            callers = [come(address, stage) for _ in range(AT_ONCE)]
+            for caller in callers:
+                vanish(caller, reset=reset)
+
+
+def come_and_die(address: Address, _reset: bool) -> None:
+    text = address if isinstance(address, str) else "{}:{}".format(*address)
+    for stage in STAGES:
+        command = [sys.executable, "-m", "tests.integration.strangers"]
+        count = STRANGERS // len(STAGES)  # Fewer than one address may have.
+        with subprocess.Popen(
+            [*command, stage, str(count), text], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"here\n"
+            process.kill()
+
+
+# No descriptors left
+
+
+@async_test
+async def test_without_descriptors_a_broker_lives_waits_and_takes_callers_again(
+    start_broker: StartBroker,
+) -> None:
+    few = ("sh", "-c", f'ulimit -n {FEW_DESCRIPTORS}; exec "$@"', "few", *PUBSUBD)
+    a = start_broker("a", command=few, handshake_timeout="1m")
+    b = start_broker("b", peers=[a.listen])
+    wait_until(b.ready)
+    before = least(a)
+    async with others(a, b) as beside:
+        with_others = await in_thread(least, a)
+        with contextlib.ExitStack() as crowd:
+            for door in ("unix", "tcp", "http") * FEW_DESCRIPTORS:
+                crowd.enter_context(RawConnection(door_of(a, door)))
+            for listener in ("socket", "peers"):
+                await in_thread(lambda name: a.wait_log("accept.paused", listener=name), listener)
+            assert descriptors(a.pid) >= FEW_DESCRIPTORS - 1
+            began, used_s = time.monotonic(), cpu_s(a.pid)
+            while time.monotonic() - began < WATCHED_S:
+                await beside.go_on()
+            share = (cpu_s(a.pid) - used_s) / (time.monotonic() - began)
+            assert share < SPINNING
+            for listener in ("socket", "peers"):
+                assert len(said(a, "accept.paused", listener)) == 1
+                assert not said(a, "accept.resumed", listener)
+            mark = a.mark()
+        for listener in ("socket", "peers"):
+            await in_thread(
+                lambda name: a.wait_log("accept.resumed", since=mark, listener=name), listener
+            )
+        await in_thread(wait_until, lambda: given_back(a, with_others))
+        async with pubsubd.connect(a.socket) as client:
+            await client.publish("afterwards", 1)
+        with contextlib.closing(come(door_of(a, "tcp"), "after the greeting")):
+            pass
+        # Tried again and again, which was said once.
+        for listener in ("socket", "peers"):
+            assert a.metric("accept_pauses_total", listener=listener) > 3
+        assert b.metric("peer_reconnects_total") == 0
+    await in_thread(wait_until, lambda: given_back(a, before))
+    assert no_errors(a, b)
+
+
+def said(broker: Broker, event: str, listener: str) -> list[object]:
+    return [line for line in broker.logs if line["event"] == event and line["listener"] == listener]

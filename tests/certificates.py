@@ -56,6 +56,7 @@ class Authority:
         builder = (
             _unsigned(self.subject, signer.subject, public, -HOUR, DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         )
         if above is not None:
@@ -111,10 +112,24 @@ def write(path: str, content: bytes) -> None:
     os.replace(new, path)
 
 
+_SIGNS: Final = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 def _name(common_name: str | None) -> x509.Name:
-    return x509.Name(
-        [] if common_name is None else [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    )
+    if common_name is None:
+        return x509.Name([])
+    organisation = x509.NameAttribute(NameOID.ORGANIZATION_NAME, "pubsubd's tests")
+    return x509.Name([organisation, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _unsigned(

@@ -199,9 +199,8 @@ def test_only_our_authority_is_trusted_and_nothing_older_than_1_3_spoken(
 ) -> None:
     tls = tls_of(authority.certificate("a"))
     for context in (tls.server, tls.client):
-        assert [each["subject"] for each in context.get_ca_certs()] == [
-            ((("commonName", "pubsubd test authority ca"),),)
-        ]
+        assert len(context.get_ca_certs()) == 1
+        assert "pubsubd test authority ca" in str(context.get_ca_certs()[0]["subject"])
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.minimum_version is ssl.TLSVersion.TLSv1_3
 
@@ -222,8 +221,9 @@ def test_a_certificate_of_another_authority_is_no_certificate(
 
 def test_a_dialler_without_a_certificate_is_refused(authority: Authority) -> None:
     tls = tls_of(authority.certificate("a"))
-    bare = ssl.create_default_context(cafile=authority.path)
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bare.check_hostname = False
+    bare.load_verify_locations(authority.path)
     with pytest.raises(ssl.SSLError) as refused:
         shake_hands(tls.server, bare)
     assert explain(refused.value).startswith("it shows no certificate")
@@ -379,6 +379,30 @@ def test_what_was_loaded_stays_in_force_while_a_file_is_gone(authority: Authorit
     assert names_of(shake_hands(tls.server, tls.client)[0]) == {"a"}
     write(files.ca, content)
     assert isinstance(tls.refresh(), Reloaded)
+
+
+def test_a_file_that_was_away_for_a_moment_is_no_failure_any_more(authority: Authority) -> None:
+    files = authority.certificate("a")
+    tls = tls_of(files)
+    os.rename(files.cert, files.cert + ".away")
+    assert isinstance(tls.refresh(), Failed)
+    os.rename(files.cert + ".away", files.cert)
+    assert isinstance(tls.refresh(), Reloaded), "the very same file, as if nothing had been"
+    assert tls.error is None
+
+
+def test_a_file_written_over_with_as_many_bytes_is_another(authority: Authority) -> None:
+    files, new = authority.certificate("a"), authority.certificate("new")
+    size = 2 * os.path.getsize(files.cert)
+    for made in (files, new):
+        write(made.cert, Path(made.cert).read_bytes().ljust(size, b"\n"))
+    for path in (files.cert, files.key):
+        os.utime(path, (0, 0))
+    tls = tls_of(files)
+    Path(files.cert).write_bytes(Path(new.cert).read_bytes())
+    Path(files.key).write_bytes(Path(new.key).read_bytes())
+    assert isinstance(tls.refresh(), Reloaded)
+    assert tls.names == {"new"}
 
 
 def test_another_reason_is_said_and_the_same_one_is_not(authority: Authority) -> None:

@@ -7,7 +7,7 @@ import os
 import socket
 import ssl
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pubsubd_broker.core.caller import Caller, Channel
 from pubsubd_broker.core.dialling import format_address
@@ -20,6 +20,9 @@ from pubsubd_protocol.proof import NONCE_BYTES
 if TYPE_CHECKING:
     from pubsubd_broker.broker import Broker
     from pubsubd_broker.core.connection import Connection
+
+NOBODY: Final = 2**32 - 1
+"""The id that is nobody's."""
 
 
 class ClientDoor:
@@ -42,8 +45,8 @@ class ClientDoor:
         try:
             known = credentials_of(taken)
         except OSError:
-            # Of one that is gone already nobody knows who it was.
-            known = None
+            # The kernel could tell and does not: nobody in particular, who is in no list.
+            return Caller(label, uid=NOBODY, gid=NOBODY)
         if known is None:
             return Caller(label)
         label += f" (pid {known.pid})"

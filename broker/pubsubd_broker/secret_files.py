@@ -50,30 +50,25 @@ def read_secret(path: str, least: int = LEAST_SECRET_BYTES) -> bytes:
     return secret
 
 
-def check_private(path: str) -> None:
-    """Raises `SecretError` unless only we, root and members of the file's group can read `path`, and only we or root write."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    _check(path, status)
+def exposure(status: os.stat_result) -> str | None:
+    """Why others could know or change what is in such a file, and what to do; None if they can't.
+
+    Its group may read: that is how a file of root's is shown to a broker that is not root.
+    """
+    if status.st_uid not in (ROOT, os.geteuid()):
+        return f"it belongs to another user (uid {status.st_uid}, we are {os.geteuid()}): chown it"
+    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        mode = f"{stat.S_IMODE(status.st_mode):04o}"
+        return f"mode {mode} lets others read or change it: chmod it to 0600, or 0640 for a group"
+    return None
 
 
 def _check(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise SecretError(path, "it is no regular file: give the path of one")
-    if status.st_uid not in (ROOT, os.geteuid()):
-        raise SecretError(
-            path,
-            f"it belongs to another user (uid {status.st_uid}, we are {os.geteuid()}): chown it",
-        )
-    # Its group may read: that is how a file of root's is shown to a broker that is not root.
-    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
-        raise SecretError(
-            path,
-            f"mode {stat.S_IMODE(status.st_mode):04o} lets others read or change it: "
-            "chmod it to 0600, or 0640 for a group",
-        )
+    problem = exposure(status)
+    if problem is not None:
+        raise SecretError(path, problem)
 
 
 def _read_at_most(file: int, count: int) -> bytes:

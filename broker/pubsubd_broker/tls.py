@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pubsubd_broker.secret_files import exposure
 from pubsubd_protocol.errors import PubSubError
 
 ALPN: Final = "pubsubd/1"
@@ -312,14 +313,9 @@ def _check_content(option: str, path: str, mark: bytes, what: str, private: bool
         raise TlsError(option, path, "is no regular file: give the path of one")
     if mark not in content:
         raise TlsError(option, path, f"there is no {what} in it: {_GIVE_PEM} with one")
-    # To be replaced by `secret_files.check_private(path)`.
-    if private and status.st_mode & (stat.S_IWGRP | stat.S_IRWXO):
-        raise TlsError(
-            option,
-            path,
-            f"mode {stat.S_IMODE(status.st_mode):04o} lets others read or change it: "
-            "chmod it to 0600, or 0640 for a group",
-        )
+    problem = exposure(status) if private else None
+    if problem is not None:
+        raise TlsError(option, path, problem)
 
 
 def _words(error: OSError) -> str:

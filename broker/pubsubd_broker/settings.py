@@ -75,6 +75,7 @@ class Settings:
     max_connections_per_uid: int = _LIMITS.connections_per_uid
     max_connections_per_address: int = _LIMITS.connections_per_address
     handshake_timeout_s: float = _LIMITS.handshake_ns / SECOND_NS
+    max_receive_bytes: int = _LIMITS.receive_bytes
     max_sessions: int = _LIMITS.sessions
     max_named_sessions: int = _LIMITS.named_sessions
     max_patterns: int = _LIMITS.patterns
@@ -287,6 +288,12 @@ SETTINGS: Final = (
         "handshake_timeout_s",
         duration(0.01),
         "How long a connection may take to greet, and to say what it wants.",
+    ),
+    _limit(
+        "max-receive-bytes",
+        "max_receive_bytes",
+        size(0),
+        "What frames of more than 256KiB take while they come in, all together.",
     ),
     _limit("max-sessions", "max_sessions", COUNT, "Subscriptions that are connected."),
     _limit(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from pubsubd_broker.core.dialling import format_address
 from pubsubd_broker.setting_forms import is_loopback
 from pubsubd_broker.sizes import format_duration, format_size
+from pubsubd_protocol.framing import BUFFER_BYTES
 
 if TYPE_CHECKING:
     from pubsubd_broker.settings import Settings
@@ -45,6 +46,12 @@ def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Re
             f"{format_size(settings.max_message)} does not fit in max-frame "
             f"{format_size(settings.max_frame)} (from {origins['max-frame']}); "
             f"allowed: at least {format_size(FRAME_OVERHEAD_BYTES)} less than max-frame",
+        )
+    if settings.max_frame > settings.max_receive_bytes + BUFFER_BYTES:
+        refuse(
+            "max-receive-bytes",
+            f"{format_size(settings.max_receive_bytes)} never lets a frame of max-frame "
+            f"{format_size(settings.max_frame)} in (from {origins['max-frame']}); allowed: max-frame or more",
         )
     # A small ring with the default max-message is fine: what doesn't fit is refused with figures. Two
     # written values that contradict each other are a mistake.

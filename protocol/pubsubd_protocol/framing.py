@@ -23,11 +23,13 @@ SMALL_BUFFER_BYTES = 4 * 1024
 class FrameReader:
     """`space()` → write there → `received(n)` → `frames()`. Or `feed(data)` in one step."""
 
-    __slots__ = ("_buffer", "_end", "_filled", "_start", "_view", "limit")
+    __slots__ = ("_buffer", "_end", "_filled", "_start", "_view", "awaited", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         """The longest body that is accepted, in bytes."""
+        self.awaited = 0
+        """How long the frame says it is that has begun and not ended, prefix included; 0 if there is none."""
         self._replace(bytearray(SMALL_BUFFER_BYTES))
         self._start = 0
         self._end = 0
@@ -39,8 +41,8 @@ class FrameReader:
         held = self._end - self._start
         if held == 0:
             self._start = self._end = 0
-            if size > BUFFER_BYTES:
-                self._replace(bytearray(BUFFER_BYTES))
+            self.shrink()
+            size = len(self._buffer)
         elif size - self._end < size // 4 and self._start:
             self._buffer[:held] = self._buffer[self._start : self._end]
             self._start, self._end = 0, held
@@ -59,6 +61,7 @@ class FrameReader:
 
         Raises `ProtocolError` at a length that is zero or over the limit.
         """
+        self.awaited = 0
         while self._end - self._start >= PREFIX_BYTES:
             (length,) = PREFIX.unpack_from(self._buffer, self._start)
             if length > self.limit or length == 0:
@@ -67,6 +70,7 @@ class FrameReader:
                 )
             stop = self._start + PREFIX_BYTES + length
             if stop > self._end:
+                self.awaited = PREFIX_BYTES + length
                 return
             frame = self._view[self._start : stop]
             self._start = stop
@@ -83,10 +87,22 @@ class FrameReader:
             rest = rest[count:]
             yield from self.frames()
 
+    def shrink(self) -> None:
+        """Lets go of what a large frame took, once it has been taken out. Views of it stay valid."""
+        if self._start == self._end and len(self._buffer) > BUFFER_BYTES:
+            self._start = self._end = 0
+            self._replace(bytearray(BUFFER_BYTES))
+
     def release(self) -> None:
         """Nothing comes any more: lets the memory go."""
         self._start = self._end = 0
         self._replace(bytearray())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the buffer, as they are from the next `space()` on."""
+        size = len(self._buffer)
+        return self._grown() if self._end - self._start == size else size
 
     @property
     def unfinished(self) -> int:
@@ -94,13 +110,22 @@ class FrameReader:
         return self._end - self._start
 
     def _grow(self) -> None:
-        # Beyond BUFFER_BYTES only for one unfinished frame whose length passed the limit check, and then
-        # at most twice of what has really arrived is taken.
-        bigger = bytearray(max(2 * len(self._buffer), SMALL_BUFFER_BYTES))
+        bigger = bytearray(self._grown())
         held = self._end - self._start
         bigger[:held] = self._view[self._start : self._end]
         self._replace(bigger)
         self._start, self._end = 0, held
+
+    def _grown(self) -> int:
+        # Beyond BUFFER_BYTES only for one unfinished frame whose length passed the limit check, and then
+        # at most twice of what has really arrived is taken, and no more than the frame needs.
+        size = max(2 * len(self._buffer), SMALL_BUFFER_BYTES)
+        held = self._end - self._start
+        if size > BUFFER_BYTES and held >= PREFIX_BYTES:
+            needed = PREFIX_BYTES + PREFIX.unpack_from(self._buffer, self._start)[0]
+            if needed > held:
+                return max(BUFFER_BYTES, min(size, needed))
+        return size
 
     def _replace(self, buffer: bytearray) -> None:
         self._buffer = buffer

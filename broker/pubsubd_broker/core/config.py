@@ -70,6 +70,8 @@ class Limits:
     connections_per_address: int = 256
     handshake_ns: int = 5 * SECOND_NS
     """How long a connection may take to greet, and to say what it wants."""
+    receive_bytes: int = 256 * 2**20
+    """What large frames that are coming in take, beyond the usual buffers of their connections."""
     batch_messages: int = MAX_BATCH_MESSAGES
     batch_topics: int = MAX_BATCH_MESSAGES
     topic_bytes: int = MAX_TOPIC_BYTES

@@ -14,7 +14,7 @@ from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
 from pubsubd_protocol.frames import Frame, Heartbeat, Refused
-from pubsubd_protocol.framing import FrameReader
+from pubsubd_protocol.framing import BUFFER_BYTES, FrameReader
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.dialling import Target
@@ -91,6 +91,8 @@ class Connection:
         # The declined frame's own bytes: the buffer that it came in is written to again.
         self._declined: bytes | None = None
         self._declines = False
+        # What of its large frames counts for all connections together.
+        self._large_bytes = 0
         turned_away = admittance if isinstance(admittance, TurnedAway) else None
         self._greeting: Greeting = (
             DialledGreeting(node, self, target)
@@ -125,6 +127,10 @@ class Connection:
     def received(self, count: int, now: Now) -> None:
         """`count` bytes came into `space()`."""
         self._heard_ns = now.mono_ns
+        if self.closing:
+            # What still comes is not kept.
+            self.reader.release()
+            return
         self.reader.received(count)
         if not self._stalled:
             self._take_frames(now)
@@ -235,6 +241,7 @@ class Connection:
         self.reader.release()
         self._outbox.clear()
         self._declined = None
+        self._hold_large()
         if self.end is not None:
             self.end.lost(now)
         self._node.connection_lost(self, now, chance)
@@ -247,9 +254,31 @@ class Connection:
                     return
                 if not self._takes(frame, now) or self._outbox_bytes >= MAX_OUTBOX_BYTES:
                     self._stalled = True
-                    return
+                    break
         except ProtocolError as error:
             self.violated(error)
+        if self.reader.awaited > BUFFER_BYTES or self._large_bytes:
+            self._hold_large()
+
+    def _hold_large(self) -> None:
+        """Asks for what it is going to hold of a large frame; without room for it, it ends."""
+        # The producers that this node has dialled are as few as its settings name.
+        if self.target is not None:
+            return
+        self.reader.shrink()
+        declined = len(self._declined) if self._declined is not None else 0
+        wanted = max(0, self.reader.size - BUFFER_BYTES) + max(0, declined - BUFFER_BYTES)
+        receiving = self._node.receiving
+        if not receiving.change(self._large_bytes, wanted):
+            self.refuse(
+                "too_much_unfinished",
+                f"no room for a frame of {self.reader.awaited} bytes: large frames that have not come to their end "
+                f"take {receiving.bytes}, allowed are {receiving.limit}",
+            )
+            self.reader.release()
+            wanted = 0
+            receiving.change(self._large_bytes, wanted)
+        self._large_bytes = wanted
 
     def _takes(self, frame: memoryview, now: Now) -> bool:
         self._frame(decode(frame), now)

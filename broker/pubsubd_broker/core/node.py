@@ -27,6 +27,7 @@ from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Answer, Publisher, Publishers
 from pubsubd_broker.core.recall import Recall
+from pubsubd_broker.core.receiving import Receiving
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.reports import Reports
@@ -75,6 +76,7 @@ class Node:
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
         self.connections: dict[Connection, None] = {}
         self.admission = Admission(config.limits, config.allowed)
+        self.receiving = Receiving(config.limits.receive_bytes)
         self._ready: dict[Connection, None] = {}
         self.counters = Counters()
         self.notices = Notices(config.log_repeat_ns)

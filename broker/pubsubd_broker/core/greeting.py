@@ -275,7 +275,8 @@ class DialledGreeting:
             connection.close()
             return None
         most = node.config.limits.producers
-        if name not in node.replicas and len(node.replicas) >= most:
+        # Those that have greeted and have not attached yet are about to have a replica.
+        if name not in node.replicas and len(node.replicas.keys() | node.producers.keys()) >= most:
             raise ConnectionRefused(
                 "too_many_producers", f"{most} streams are known already, that is the limit"
             )

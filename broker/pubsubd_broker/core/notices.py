@@ -24,8 +24,10 @@ class Notice:
 MAX_NOTICES = 1000
 """Between two collections by the shell; further ones are counted in one notice."""
 
-MAX_CAUSES = 1000
-"""Causes that are told apart; those of further ones are logged as if they had one."""
+MAX_CAUSES = 250
+"""Causes that are told apart; those of further ones are logged as if they had one. So few that how often each was
+there again can be told in one go, and leaves room for other notices.
+"""
 
 
 class Notices:

@@ -12,7 +12,6 @@ from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
-from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import Attached, Subscribe
 from pubsubd_protocol.positions import UNTOLD, Position
 
@@ -122,8 +121,9 @@ class Sessions:
                 attached.view, attached.registered
             )
             session.wake()
+        most = self._node.config.limits.named_sessions
         for name, cursor in attached.named.items():
-            if name not in self._named and len(self._named) < MAX_NAMED_SESSIONS:
+            if name not in self._named and len(self._named) < most:
                 self._revive(name, replica, cursor)
 
     def link_lost(self, producer: str) -> None:

@@ -1,0 +1,425 @@
+"""Each bound of a node: whoever is exactly at it is served, one beyond is refused with its code, and that is counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
+from tests.unit.protocol.strategies import batch_of
+
+from pubsubd_broker.core.admission import Standing
+from pubsubd_broker.core.caller import Caller
+from pubsubd_broker.core.config import MAX_TURNED_AWAY, PUBLISH_WINDOW, SECOND_NS, Limits
+from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, Notices
+from pubsubd_protocol.attach import Remembered
+from pubsubd_protocol.codec import encode
+from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.frames import Ack, Attach, Attached, FilterSet, Receipt, Refused, Rejected
+from pubsubd_protocol.framing import BUFFER_BYTES
+from pubsubd_protocol.positions import Position
+
+KIB = 1024
+
+
+def bounded(node: str = "a", **limits: int) -> tuple[Net, Node]:
+    """One node with these limits."""
+    net = Net()
+    return net, net.start(node, limits=Limits(**limits))
+
+
+def refused(node: Node, code: str) -> int:
+    return node.counters.connections_refused[code]
+
+
+def rejected(node: Node, code: str) -> int:
+    return node.counters.publishes_rejected[code]
+
+
+def come(net: Net, node: Node, label: str = "somebody", **known: Any) -> Connection:
+    """Somebody connects, and says nothing yet."""
+    caller = dataclasses.replace(net.caller(label), **known)
+    return node.accept(caller, net.now, peers="host" in known)
+
+
+# Connections.
+
+
+def test_connections_in_all_are_bounded_and_an_operator_still_gets_in() -> None:
+    net, node = bounded(connections=2)
+    first, second = Publisher(net, "a"), Subscriber(net, "a")
+    assert (first.refusal, second.refusal) == (None, None)
+    assert RawClient(net, "a", "session").refusal == "too_many_connections"
+    assert refused(node, "too_many_connections") == 1
+    assert RawClient(net, "a", "control").refusal is None
+    first.cut()
+    assert Publisher(net, "a").refusal is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "known"),
+    [
+        ({"connections_per_uid": 2}, {"host": None, "uid": 1001, "gid": 1001}),
+        ({"connections_per_address": 2}, {"host": "10.0.0.1"}),
+    ],
+)
+def test_connections_of_one_origin_are_bounded_and_no_other_is_in_the_way(
+    limits: dict[str, int], known: dict[str, Any]
+) -> None:
+    net, node = bounded(**limits)
+    held = [come(net, node, **known) for _ in range(2)]
+    assert {each.admittance for each in held} == {Standing.ADMITTED}
+    beyond = come(net, node, **known)
+    assert getattr(beyond.admittance, "code", None) == "too_many_of_one"
+    other = {name: "10.0.0.2" if name == "host" else value for name, value in known.items()}
+    if known["host"] is None:
+        other["uid"] = 1002
+    assert come(net, node, **other).admittance is Standing.ADMITTED
+    held[0].lost(net.now, 0.5)
+    assert come(net, node, **known).admittance is Standing.ADMITTED
+
+
+def test_who_is_one_too_many_of_one_user_is_told_so_and_counted() -> None:
+    net, node = bounded(connections_per_uid=1)
+    user = {"host": None, "uid": 1001, "gid": 1001}
+
+    def client(role: str) -> RawClient:
+        caller = dataclasses.replace(net.caller(role), **user)
+        return _as(net, caller, role)
+
+    assert client("session").refusal is None
+    assert client("session").refusal == "too_many_of_one"
+    assert client("control").refusal is None, "a command of that user can still ask why"
+    assert refused(node, "too_many_of_one") == 1
+
+
+def _as(net: Net, caller: Caller, role: str) -> RawClient:
+    given, net.caller = net.caller, lambda *_: caller  # type: ignore[method-assign]
+    try:
+        return RawClient(net, "a", role)
+    finally:
+        net.caller = given  # type: ignore[method-assign]
+
+
+def test_so_many_are_heard_to_be_turned_away_and_one_more_is_closed_unheard() -> None:
+    net, node = bounded(connections=1)
+    come(net, node)
+    turned_away = [come(net, node) for _ in range(MAX_TURNED_AWAY - 1)]
+    last = RawClient(net, "a", "session", greets=False)
+    assert refused(node, "too_many_unheard") == 0
+    unheard = RawClient(net, "a", "session")
+    assert (unheard.frames, unheard.lost) == ([], True)
+    assert refused(node, "too_many_unheard") == 1
+    last.cut()
+    assert RawClient(net, "a", "session").refusal == "too_many_connections"
+    assert len(node.connections) == 1 + len(turned_away), "whoever is refused is gone"
+
+
+def test_a_connection_has_so_long_to_greet_and_to_say_what_it_wants() -> None:
+    net, node = bounded(handshake_ns=SECOND_NS)
+    silent = RawClient(net, "a", "session", greets=False)
+    vague = RawClient(net, "a", "session")
+    peer = RawClient(net, "a", "peer", peer="b")
+    settled = Subscriber(net, "a")
+    net.advance(1.0)
+    assert [each.refusal for each in (silent, vague, peer)] == [None] * 3
+    net.advance(1.0)
+    assert [each.refusal for each in (silent, vague, peer)] == ["handshake_timeout"] * 3
+    assert refused(node, "handshake_timeout") == 3
+    assert not settled.lost
+
+
+# What a client may ask for.
+
+
+def test_connected_sessions_are_bounded() -> None:
+    net, node = bounded(sessions=2)
+    first, second = Subscriber(net, "a"), Subscriber(net, "a", session="named")
+    assert (first.refusal, second.refusal) == (None, None)
+    assert Subscriber(net, "a").refusal == "too_many_sessions"
+    assert refused(node, "too_many_sessions") == 1
+    second.cut()
+    assert Subscriber(net, "a").refusal is None, "one that is away is not connected"
+    assert Subscriber(net, "a", session="named").refusal == "too_many_sessions"
+
+
+def test_names_of_sessions_are_bounded_connected_or_not() -> None:
+    net, node = bounded(named_sessions=2)
+    for name in ("one", "two"):
+        Subscriber(net, "a", session=name).cut()
+    assert Subscriber(net, "a", session="three").refusal == "too_many_sessions"
+    assert refused(node, "too_many_sessions") == 1
+    assert Subscriber(net, "a").refusal is None
+    assert Subscriber(net, "a", session="two").refusal is None
+
+
+def test_names_that_a_producer_remembers_are_revived_up_to_the_same_bound() -> None:
+    net = Net()
+    net.start("a")
+    net.start("b", peers=["a"])
+    net.run()
+    for name in ("one", "two", "three"):
+        Subscriber(net, "b", session=name).cut()
+    net.advance(1)
+    node = net.restart("b", limits=Limits(named_sessions=2))
+    net.run()
+    net.advance(1)
+    assert len(node.sessions.list()) == 2
+
+
+def test_patterns_of_a_session_are_bounded_as_it_opens_and_as_it_changes() -> None:
+    net, node = bounded(patterns=2)
+    reader = Subscriber(net, "a", "x", "y")
+    assert reader.refusal is None
+    assert Subscriber(net, "a", "x", "y", "z").refusal == "too_many_patterns"
+    reader.change("u", "v")
+    assert reader.of(FilterSet)
+    reader.change("u", "v", "w")
+    assert reader.refusal == "too_many_patterns"
+    assert refused(node, "too_many_patterns") == 2
+
+
+def test_bytes_of_a_topic_are_bounded_when_it_is_published_and_as_a_pattern() -> None:
+    net, node = bounded(topic_bytes=4)
+    publisher = Publisher(net, "a")
+    assert isinstance(publisher.publish(topic="ab\N{GREEK SMALL LETTER PHI}"), Receipt)
+    beyond = publisher.publish(topic="abc\N{GREEK SMALL LETTER PHI}")
+    assert isinstance(beyond, Rejected)
+    assert (beyond.code, beyond.size, beyond.limit) == ("topic_too_long", 5, 4)
+    assert rejected(node, "topic_too_long") == 1
+    reader = Subscriber(net, "a", "ab.*")
+    assert reader.refusal is None
+    assert Subscriber(net, "a", "abc.*").refusal == "topic_too_long"
+    reader.change("abc.*")
+    assert reader.refusal == "topic_too_long"
+    assert refused(node, "topic_too_long") == 2
+
+
+def batch(*topics: str, sequence: int = 1, payload: bytes = b"x") -> Batch:
+    """A message of each topic."""
+    return batch_of([(topic, payload) for topic in topics], sequence=sequence)
+
+
+@pytest.mark.parametrize(
+    ("limit", "code", "at", "beyond"),
+    [
+        ("batch_messages", "too_many_messages", ("t", "t", "t"), ("t", "t", "t", "t")),
+        ("batch_topics", "too_many_topics", ("t", "u", "v", "t"), ("t", "u", "v", "w")),
+    ],
+)
+def test_messages_and_topics_of_a_batch_are_bounded(
+    limit: str, code: str, at: tuple[str, ...], beyond: tuple[str, ...]
+) -> None:
+    net, node = bounded(**{limit: 3})
+    publisher = RawClient(net, "a", "publisher")
+    publisher.send(batch(*at, sequence=1))
+    assert isinstance(publisher.last, Receipt)
+    publisher.send(batch(*beyond, sequence=2))
+    no = publisher.last
+    assert isinstance(no, Rejected)
+    assert (no.code, no.size, no.limit) == (code, 4, 3)
+    assert rejected(node, code) == 1
+    publisher.send(batch("t", sequence=3))
+    assert isinstance(publisher.last, Receipt), "the next one is judged for itself"
+
+
+@pytest.mark.parametrize(("ring", "told"), [(2, 2), (100, 3)])
+def test_a_client_is_told_how_many_messages_a_batch_may_have(ring: int, told: int) -> None:
+    net = Net()
+    net.start("a", ring_messages=ring, limits=Limits(batch_messages=3))
+    assert RawClient(net, "a", "publisher").welcome.max_batch == told
+
+
+# What is remembered of others.
+
+
+def test_publishers_that_are_away_are_bounded_and_a_retry_of_a_forgotten_one_is_unknown() -> None:
+    net, node = bounded(publishers=2)
+    lives = [net.new_epoch() for _ in range(3)]
+    first = [Publisher(net, "a", life=life).publish() for life in lives[:1]]
+    net.pipes[-1].cut()
+    for life in lives[1:2]:
+        Publisher(net, "a", life=life).publish()
+        net.pipes[-1].cut()
+    assert node.publishers.forgotten == 0
+    again = Publisher(net, "a", life=lives[0], spoke_to=node.life)
+    assert again.batch(1, retry=True) == first[0], "at the bound each is remembered"
+    again.cut()
+    Publisher(net, "a", life=lives[2]).publish()
+    net.pipes[-1].cut()
+    assert (node.publishers.forgotten, len(node.publishers)) == (1, 2)
+    forgotten = Publisher(net, "a", life=lives[1], spoke_to=node.life).batch(1, retry=True)
+    assert isinstance(forgotten, Rejected)
+    assert forgotten.code == "unknown"
+    assert rejected(node, "unknown") == 1
+
+
+def test_answers_to_one_publisher_are_remembered_for_as_many_batches_as_its_window() -> None:
+    net, node = bounded()
+    publisher = Publisher(net, "a")
+    assert publisher.welcome.window == PUBLISH_WINDOW
+    publisher.fill(PUBLISH_WINDOW + 1)
+    assert isinstance(publisher.batch(2, retry=True), Receipt)
+    oldest = publisher.batch(1, retry=True)
+    assert isinstance(oldest, Rejected)
+    assert oldest.code == "unknown"
+    assert rejected(node, "unknown") == 1
+
+
+def test_consumers_are_bounded_and_those_that_are_known_come_back() -> None:
+    net, node = bounded(consumers=2)
+    for name in ("b", "c"):
+        consumer = RawClient(net, "a", "peer", peer=name)
+        consumer.send(Attach(Remembered(waiting=False)))
+        assert consumer.of(Attached)
+        consumer.send(Ack("a", Position(node.life, 0)))
+        consumer.cut()
+    assert RawClient(net, "a", "peer", peer="d").refusal == "too_many_consumers"
+    assert refused(node, "too_many_consumers") == 1
+    assert RawClient(net, "a", "peer", peer="c").refusal is None
+
+
+def test_producers_are_bounded_and_those_that_are_known_are_read_on() -> None:
+    net = Net()
+    for name in ("b", "c"):
+        net.start(name)
+    node = net.start("a", peers=["b", "c"], limits=Limits(producers=1))
+    net.run()
+    net.advance(1)
+    assert list(node.replicas) == ["b"]
+    assert refused(node, "too_many_producers") > 0
+    assert "1 streams are known already" in str(node.targets[1].error)
+    net.link("a", "b").cut()
+    net.advance(1)
+    assert list(node.producers) == ["b"]
+
+
+# Large frames on their way in.
+
+
+def large(size: int, sequence: int = 1) -> bytes:
+    return encode(batch("t", sequence=sequence, payload=bytes(size)))
+
+
+def test_large_frames_that_are_coming_in_are_bounded_all_together() -> None:
+    frame = large(BUFFER_BYTES + 100 * KIB)
+    over = len(frame) - BUFFER_BYTES
+    net, node = bounded(receive_bytes=2 * over)
+    half = [RawClient(net, "a", "publisher") for _ in range(2)]
+    for each in half:
+        each.send_bytes(frame[:-1])
+    assert [each.refusal for each in half] == [None, None]
+    assert node.receiving.bytes == 2 * over
+    third = RawClient(net, "a", "publisher")
+    third.send_bytes(frame[:BUFFER_BYTES])
+    assert third.refusal == "too_much_unfinished"
+    assert refused(node, "too_much_unfinished") == 1
+    half[0].send_bytes(frame[-1:])
+    assert isinstance(half[0].last, Receipt)
+    assert node.receiving.bytes == over, "what is whole has been taken, and its memory given back"
+    half[1].cut()
+    assert node.receiving.bytes == 0
+    fourth = RawClient(net, "a", "publisher")
+    fourth.send_bytes(frame)
+    assert isinstance(fourth.last, Receipt)
+
+
+def test_a_frame_that_fits_the_usual_buffer_always_finds_room() -> None:
+    net, node = bounded(receive_bytes=0)
+    publisher = RawClient(net, "a", "publisher")
+    size = BUFFER_BYTES - len(large(0))
+    publisher.send_bytes(large(size))
+    assert isinstance(publisher.last, Receipt)
+    publisher.send_bytes(large(size + 1, sequence=2))
+    assert publisher.refusal == "too_much_unfinished"
+    assert node.receiving.bytes == 0
+
+
+def test_whoever_has_only_announced_a_large_frame_takes_nothing_of_the_others_room() -> None:
+    net, node = bounded(receive_bytes=16 << 20)
+    for _ in range(20):
+        RawClient(net, "a", "publisher").send_bytes(large(1 << 20)[:100])
+    assert node.receiving.bytes == 0
+
+
+def test_what_still_comes_from_one_that_is_refused_takes_no_memory() -> None:
+    net, node = bounded(receive_bytes=0)
+    publisher = RawClient(net, "a", "publisher")
+    connection = publisher.connection
+    connection.reader.limit = node.config.max_frame
+    rest = memoryview(large(1 << 20))
+    while rest:
+        # As one turn of the loop reads many times, before anything is written.
+        space = connection.space()
+        count = min(len(space), len(rest))
+        space[:count] = rest[:count]
+        connection.received(count, net.now)
+        rest = rest[count:]
+        assert connection.reader.size <= BUFFER_BYTES
+    assert connection.closing
+
+
+def test_a_large_frame_that_waits_for_a_reader_counts_until_it_is_taken() -> None:
+    net = Net()
+    frame = large(BUFFER_BYTES + KIB)
+    node = net.start("a", ring_bytes=400 * KIB, pace_ns=SECOND_NS)
+    Subscriber(net, "a").stop_reading()
+    publishers = [RawClient(net, "a", "publisher") for _ in range(2)]
+    for each in publishers:
+        each.send_bytes(frame)
+    assert isinstance(publishers[0].last, Receipt)
+    assert not isinstance(publishers[1].last, Receipt), "it would overrun the session"
+    assert node.receiving.bytes == len(frame) - BUFFER_BYTES
+    assert publishers[1].connection.reader.size == BUFFER_BYTES
+    net.advance(2)
+    assert isinstance(publishers[1].last, Receipt)
+    assert node.receiving.bytes == 0
+
+
+def test_a_producer_that_this_node_has_dialled_needs_no_room_of_strangers() -> None:
+    net = Net()
+    net.start("a")
+    node = net.start("b", peers=["a"], limits=Limits(receive_bytes=0))
+    net.run()
+    reader = Subscriber(net, "b")
+    RawClient(net, "a", "publisher").send_bytes(large(1 << 20))
+    net.run()
+    assert reader.of_node("a")[-1] == 0
+    assert node.receiving.bytes == 0
+
+
+# The log.
+
+
+def say(notices: Notices, origin: str) -> None:
+    notices.repeatable(Notice("connection.refused", Level.WARNING), "because", origin)
+
+
+def test_causes_that_are_told_apart_are_bounded_and_further_ones_are_one() -> None:
+    notices = Notices(repeat_ns=SECOND_NS)
+    for number in range(MAX_CAUSES):
+        say(notices, f"address {number}")
+        say(notices, f"address {number}")
+    assert len(notices.take()) == MAX_CAUSES
+    for number in range(100):
+        say(notices, f"further {number}")
+    assert len(notices.take()) == 1
+    notices.tick(2 * SECOND_NS)
+    repeated = {str(n.fields["origin"]): n.fields["times"] for n in notices.take()[:MAX_NOTICES]}
+    assert repeated["address 0"] == 1
+    assert repeated["anybody"] == 99
+
+
+def test_notices_between_two_collections_are_bounded_and_further_ones_counted() -> None:
+    notices = Notices()
+    for _ in range(MAX_NOTICES):
+        say(notices, "somebody")
+    assert [n.event for n in notices.take()] == ["connection.refused"] * MAX_NOTICES
+    for _ in range(MAX_NOTICES + 3):
+        say(notices, "somebody")
+    *_, last = notices.take()
+    assert (last.event, last.fields) == ("notices.dropped", {"count": 3})

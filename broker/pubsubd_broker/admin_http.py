@@ -21,6 +21,9 @@ from pubsubd_broker.metrics import render_metrics
 IDLE_S: Final = 60.0
 """How long a kept connection may wait for its next request; Prometheus asks every 15 s or so."""
 
+MAX_TURNED_AWAY: Final = 64
+"""Further callers that are told that there are too many; beyond that they are just closed."""
+
 LINGER_S: Final = 1.0
 LINGER_READS: Final = 16
 """How long, and for how many reads, a refused caller is listened to before the connection closes."""
@@ -119,6 +122,10 @@ class AdminServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._connections) >= self._max_connections + MAX_TURNED_AWAY:
+            self._refused["too_many_unheard"] += 1
+            writer.transport.abort()
+            return
         self._connections.add(task)
         try:
             await self._serve(reader, writer)

@@ -122,7 +122,8 @@ class FrameReader:
         size = max(2 * len(self._buffer), SMALL_BUFFER_BYTES)
         held = self._end - self._start
         if size > BUFFER_BYTES and held >= PREFIX_BYTES:
-            needed = PREFIX_BYTES + PREFIX.unpack_from(self._buffer, self._start)[0]
+            (length,) = PREFIX.unpack_from(self._buffer, self._start)
+            needed: int = PREFIX_BYTES + length
             if needed > held:
                 return max(BUFFER_BYTES, min(size, needed))
         return size

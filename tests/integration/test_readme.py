@@ -27,6 +27,7 @@ import pytest
 from tests.integration.cluster import Broker, wait_until, wait_until_async
 
 import pubsubd
+from pubsubd_broker.settings import SETTINGS
 from pubsubd_cli import exit_codes
 from pubsubd_cli.start import start
 
@@ -55,11 +56,20 @@ def pubsubd_commands(name: str) -> list[list[str]]:
 # Tables and links
 
 
+def usual_options() -> list[click.Option]:
+    """Those that are no bounds."""
+    bounds = {f"--{setting.name}" for setting in SETTINGS if setting.limit}
+    return [
+        option
+        for option in start.params
+        if isinstance(option, click.Option) and option.opts[0] not in bounds
+    ]
+
+
 def options_table() -> str:
     """What the table of options has to be, made from the options themselves."""
     rows = ["| option | default | meaning |", "|---|---|---|"]
-    for option in start.params:
-        assert isinstance(option, click.Option)
+    for option in usual_options():
         name = " ".join(filter(None, (option.opts[0], option.metavar))).replace("|", " or ")
         described = _DEFAULT.match(option.help or "")
         assert described is not None, f"the help of {name} ends without a full stop"
@@ -75,7 +85,7 @@ def test_options_table_is_what_start_takes() -> None:
     table = options_table()
     assert table in README, f"put this table under 'Options of `pubsubd start`':\n{table}"
     listed = set(re.findall(r"^\| `(--[a-z-]+)", README, re.MULTILINE))
-    assert listed == {option.opts[0] for option in start.params}
+    assert listed == {option.opts[0] for option in usual_options()}
 
 
 def test_exit_codes_table_is_what_commands_return() -> None:
@@ -109,6 +119,7 @@ def test_bounds_table_is_what_the_code_says() -> None:
     [
         "README.md",
         *("docs/guarantees.md", "docs/architecture.md", "docs/security.md", "docs/metrics.md"),
+        "docs/bounds.md",
         "docs/adr",
     ],
 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from tests.unit.broker_shell.a_status import a_status
 
-from pubsubd_broker.admin_http import AdminServer
+from pubsubd_broker.admin_http import MAX_TURNED_AWAY, AdminServer
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -271,6 +272,95 @@ def test_beyond_the_limit_of_connections_the_next_is_told_so() -> None:
                     assert await reader.read() == b""
             await server.wait_idle()
             assert (await ask(server, "GET /healthz")).code == 200
+
+    asyncio.run(run())
+
+
+def head_of(size: int) -> bytes:
+    """A request whose line and headers are so long, but for its last byte."""
+    start = b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: "
+    return start + b"a" * (size - len(start) - len(b"\r\n\r")) + b"\r\n\r"
+
+
+async def ended(reader: Reader) -> bool:
+    """Whether it was closed without a word."""
+    try:
+        return await reader.read() == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_connections_at_the_bound_are_served_one_beyond_is_refused_and_counted() -> None:
+    async def run() -> None:
+        refused: Counter[str] = Counter()
+        async with (
+            asyncio.timeout(20),
+            serving(max_connections=2, refused=refused) as server,
+            connection(server) as first,
+            connection(server) as second,
+        ):
+            for reader, writer in (first, second):
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await reply_of(reader)).code == 200
+            assert not refused
+            assert (await ask(server, "GET /healthz")).code == 503
+            assert refused == {"too_many_connections": 1}
+
+    asyncio.run(run())
+
+
+def test_so_many_further_callers_are_told_and_one_more_is_closed_unheard() -> None:
+    async def run() -> None:
+        refused: Counter[str] = Counter()
+        async with (
+            asyncio.timeout(20),
+            AsyncExitStack() as stack,
+            serving(max_connections=1, refused=refused) as server,
+        ):
+
+            async def come() -> Reader:
+                reader, _ = await stack.enter_async_context(connection(server))
+                return reader
+
+            await come()
+            told = [await come() for _ in range(MAX_TURNED_AWAY)]
+            assert {(await reply_of(each)).code for each in told} == {503}
+            assert refused["too_many_unheard"] == 0
+            assert await ended(await come())
+            assert refused == {
+                "too_many_connections": MAX_TURNED_AWAY,
+                "too_many_unheard": 1,
+            }
+
+    asyncio.run(run())
+
+
+def test_a_head_at_the_bound_is_read_and_a_longer_one_is_refused_and_counted() -> None:
+    async def run() -> None:
+        refused: Counter[str] = Counter()
+        async with asyncio.timeout(20), serving(max_head_bytes=300, refused=refused) as server:
+            for size, code in ((300, 200), (301, 431)):
+                async with connection(server) as (reader, writer):
+                    # Its end comes when all the rest has been looked at.
+                    writer.write(head_of(size))
+                    if code == 200:
+                        writer.write(b"\n")
+                    assert (await reply_of(reader)).code == code
+                assert refused["too_large"] == (code == 431)
+
+    asyncio.run(run())
+
+
+def test_a_request_that_takes_too_long_is_counted() -> None:
+    async def run() -> None:
+        refused: Counter[str] = Counter()
+        async with asyncio.timeout(20), serving(deadline_s=0.1, refused=refused) as server:
+            assert (await ask(server, "GET /healthz")).code == 200
+            assert not refused
+            async with connection(server) as (reader, writer):
+                writer.write(b"GET /healthz HT")
+                assert (await reply_of(reader)).code == 408
+            assert refused == {"too_slow": 1}
 
     asyncio.run(run())
 

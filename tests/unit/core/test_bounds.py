@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.admission import Standing
-from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import MAX_TURNED_AWAY, PUBLISH_WINDOW, SECOND_NS, Limits
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.node import Node
@@ -19,17 +17,17 @@ from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, 
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch
-from pubsubd_protocol.frames import Ack, Attach, Attached, FilterSet, Receipt, Refused, Rejected
+from pubsubd_protocol.frames import Ack, Attach, Attached, FilterSet, Receipt, Rejected
 from pubsubd_protocol.framing import BUFFER_BYTES
 from pubsubd_protocol.positions import Position
 
 KIB = 1024
 
 
-def bounded(node: str = "a", **limits: int) -> tuple[Net, Node]:
-    """One node with these limits."""
+def bounded(**limits: int) -> tuple[Net, Node]:
+    """A node `a` with these limits."""
     net = Net()
-    return net, net.start(node, limits=Limits(**limits))
+    return net, net.start("a", limits=Limits(**limits))
 
 
 def refused(node: Node, code: str) -> int:
@@ -85,24 +83,15 @@ def test_connections_of_one_origin_are_bounded_and_no_other_is_in_the_way(
 
 def test_who_is_one_too_many_of_one_user_is_told_so_and_counted() -> None:
     net, node = bounded(connections_per_uid=1)
-    user = {"host": None, "uid": 1001, "gid": 1001}
+    user: dict[str, Any] = {"host": None, "uid": 1001, "gid": 1001}
 
     def client(role: str) -> RawClient:
-        caller = dataclasses.replace(net.caller(role), **user)
-        return _as(net, caller, role)
+        return RawClient(net, "a", role, caller=dataclasses.replace(net.caller(role), **user))
 
     assert client("session").refusal is None
     assert client("session").refusal == "too_many_of_one"
     assert client("control").refusal is None, "a command of that user can still ask why"
     assert refused(node, "too_many_of_one") == 1
-
-
-def _as(net: Net, caller: Caller, role: str) -> RawClient:
-    given, net.caller = net.caller, lambda *_: caller  # type: ignore[method-assign]
-    try:
-        return RawClient(net, "a", role)
-    finally:
-        net.caller = given  # type: ignore[method-assign]
 
 
 def test_so_many_are_heard_to_be_turned_away_and_one_more_is_closed_unheard() -> None:

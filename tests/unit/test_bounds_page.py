@@ -1,0 +1,51 @@
+"""docs/bounds.md has every bound, with the default that is in force and a metric that there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from pubsubd_broker.metrics import METRICS, PREFIX
+from pubsubd_broker.settings import SETTINGS, Settings
+
+ROOT: Final = Path(__file__).parents[2]
+PAGE: Final = (ROOT / "docs/bounds.md").read_text()
+ROWS: Final = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
+
+WITH_THE_BOUNDS: Final = {
+    "ring-messages",
+    "ring-bytes",
+    "replica-messages",
+    "replica-bytes",
+    "max-message",
+    "max-frame",
+}
+"""Settings that people do change, and so stand in the README too."""
+
+
+def test_the_page_has_every_bound_and_its_default() -> None:
+    default = Settings(node="a", socket="/run/s")
+    expected = {
+        setting.name: str(setting.show(getattr(default, setting.field)))
+        for setting in SETTINGS
+        if setting.limit or setting.name in WITH_THE_BOUNDS
+    }
+    assert {name: shown for name, shown, _, _ in ROWS} == expected
+    assert len(ROWS) == len(re.findall(r"^\| `--", PAGE, re.MULTILINE))
+
+
+def test_what_shows_a_bound_is_a_metric() -> None:
+    metrics = {PREFIX + row.name for row in METRICS}
+    for name, _, _, shown in ROWS:
+        named = re.findall(r"`(\w+)`", shown)
+        assert named, name
+        assert set(named) <= metrics, name
+
+
+def test_the_codes_are_those_that_the_code_gives() -> None:
+    folders = "broker/pubsubd_broker", "protocol/pubsubd_protocol"
+    source = "".join(path.read_text() for each in folders for path in (ROOT / each).rglob("*.py"))
+    for name, _, at_it, _ in ROWS:
+        for code in re.findall(r"`([a-z_]+)`", at_it):
+            assert f'"{code}"' in source, f"{name}: {code}"

@@ -51,6 +51,8 @@ class PublisherEnd:
             same_life=spoke_to == node.life,
             other_life=spoke_to not in (None, node.life),
         )
+        self.sequence = -1
+        """Of the last batch that this connection has brought: each is higher than the one before."""
         # When the batches came whose answers have not been written yet.
         self._unanswered_ns: list[int] = []
         # When the batch came that waits to be placed.
@@ -61,6 +63,11 @@ class PublisherEnd:
     def received(self, frame: Frame, now: Now) -> None:
         if not isinstance(frame, Batch):
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a publisher")
+        if frame.sequence <= self.sequence:
+            raise ProtocolError(
+                "sequence",
+                f"batch {frame.sequence} came behind batch {self.sequence} on one connection",
+            )
         if self._node.draining:
             # Not accepted, and not rejected for good: the publisher tries it again with the next life.
             self._connection.refuse("draining", f"{self._node.name} is stopping")
@@ -74,6 +81,8 @@ class PublisherEnd:
             self._held_ns = came_ns
             self._connection.decline()
             return
+        # Not before: one that is held comes again.
+        self.sequence = frame.sequence
         self._held_ns = None
         if not self._answers and not isinstance(answer, Promise):
             self._send(answer, came_ns)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import deque
+
 import pytest
 
 from pubsubd.batching import BATCH_BYTES, Failed, Outgoing, Placed
@@ -399,3 +402,31 @@ def test_a_retry_that_a_stopping_broker_turned_away_may_stand_from_before() -> N
     outbox.expire(1.0)
     assert isinstance(outgoing.outcome, Failed)
     assert isinstance(outgoing.outcome.error(), PublishUnknown)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_on_every_connection_sequences_only_rise_whatever_is_lost_answered_or_given_up(
+    seed: int,
+) -> None:
+    chance = random.Random(seed)
+    outbox = connected(window=chance.choice([1, 3, 8]))
+    now, unanswered, sent = 0.0, deque[int](), [-1]
+    for _ in range(200):
+        now += chance.random()
+        match chance.choice(["put", "put", "write", "write", "answer", "lose", "expire"]):
+            case "put":
+                put(outbox, b"x", now, timeout_s=chance.choice([3.0, 30.0]))
+            case "write":
+                for batch in written(outbox):
+                    assert batch.sequence > sent[-1]
+                    sent.append(batch.sequence)
+                    unanswered.append(batch.sequence)
+            case "answer" if unanswered:
+                outbox.receipt(Receipt(unanswered.popleft(), EPOCH, 0))
+            case "lose":
+                outbox.disconnected("lost", turned_away=chance.random() < 0.3)
+                outbox.connected("a", chance.choice([1, 3, 8]), 2**20, 2**24, 65_535)
+                unanswered.clear()
+                sent = [-1]
+            case "expire":
+                outbox.expire(now)

@@ -26,6 +26,7 @@ from pubsubd_protocol.frames import (
     Heartbeat,
     Query,
     Receipt,
+    Refused,
     Rejected,
     Report,
     SetFilter,
@@ -79,10 +80,41 @@ def test_a_retry_that_the_table_has_forgotten_is_answered_unknown() -> None:
     net = alone(ring=1000)
     publisher = Publisher(net, "a")
     publisher.fill(PUBLISH_WINDOW + 1)
-    answer = publisher.batch(1, retry=True)
+    again = Publisher(net, "a", life=publisher.life)
+    answer = again.batch(1, retry=True)
     assert isinstance(answer, Rejected)
     assert answer.code == "unknown"
-    assert publisher.batch(2, retry=True) == Receipt(2, net.nodes["a"].life, 1)
+    assert again.batch(2, retry=True) == Receipt(2, net.nodes["a"].life, 1)
+
+
+@pytest.mark.parametrize("retry", [False, True])
+@pytest.mark.parametrize("sequence", [2, 5])
+def test_on_one_connection_each_batch_has_a_higher_sequence_than_the_one_before(
+    sequence: int, retry: bool
+) -> None:
+    net = alone()
+    publisher = Publisher(net, "a")
+    publisher.batch(2)
+    publisher.batch(5)
+    publisher.send(batch_of([("t", b"x")], sequence=sequence, retry=retry))
+    assert publisher.last == Refused(
+        "protocol", f"sequence: batch {sequence} came behind batch 5 on one connection"
+    )
+    assert net.nodes["a"].stream.next == 2
+    assert Publisher(net, "a", life=publisher.life).batch(5, retry=True) == Receipt(
+        5, net.nodes["a"].life, 1
+    )
+
+
+def test_a_batch_that_was_held_comes_again_and_is_not_behind_itself() -> None:
+    net = alone(ring=1, pace_ns=SECOND_NS)
+    Subscriber(net, "a").stop_reading()
+    publisher = Publisher(net, "a")
+    for sequence in (1, 2):
+        publisher.send(batch_of([("t", b"x")], sequence=sequence))
+    assert not publisher.connection.wants_more
+    net.advance(1.1)
+    assert [receipt.sequence for receipt in publisher.of(Receipt)] == [1, 2]
 
 
 def test_a_publisher_that_was_forgotten_in_this_life_is_answered_unknown_on_retry() -> None:

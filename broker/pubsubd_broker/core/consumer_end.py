@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, Now
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
-from pubsubd_broker.core.replica import Replica, check_origin
+from pubsubd_broker.core.replica import Replica, check_origin, check_view
 from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, resolve, short
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -24,7 +24,7 @@ from pubsubd_protocol.frames import (
     Heartbeat,
     Skip,
 )
-from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.positions import MAX_OFFSET, Position, StreamView
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
@@ -89,7 +89,11 @@ class ConsumerEnd:
             return
         match frame:
             case Entry() | Skip() if self._incoming is not None:
-                self._fetched_item(*self._incoming, frame)
+                self._fetched_item(self.replica, *self._incoming, frame)
+            case _ if self._incoming is not None:
+                raise ProtocolError(
+                    "unexpected_frame", f"{type(frame).__name__} among what was fetched"
+                )
             case Entry() | Skip():
                 if not self.replica.pacing.admits(self._connection, frame, now.mono_ns):
                     self._connection.decline()
@@ -101,10 +105,10 @@ class ConsumerEnd:
                 self.replica.expired(frame)
                 self._node.registration_expired(self.producer, frame)
                 self._owe_ack(now)
-            case Fetched() if self._incoming is None:
+            case Fetched():
                 self._fetched(frame)
             case Heartbeat(following):
-                self.producer_next = following
+                self._heartbeat(self.replica, following)
             case _:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a producer")
 
@@ -163,6 +167,16 @@ class ConsumerEnd:
         self._named_told = dict(attached.named)
         self._acknowledge()
 
+    def _heartbeat(self, replica: Replica, following: int | None) -> None:
+        if following is None:
+            return
+        least = max(self.producer_next or 0, replica.log.newest.next)
+        if not least <= following <= MAX_OFFSET:
+            raise ProtocolError(
+                "offset", f"{self.producer} says that it is at {following}, it was at {least}"
+            )
+        self.producer_next = following
+
     def _owe_ack(self, now: Now) -> None:
         assert self.replica is not None
         if self.replica.log.newest.next - self._acknowledged >= ACK_MESSAGES:
@@ -214,7 +228,9 @@ class ConsumerEnd:
         else:
             self._finish(fetching, fetched)
 
-    def _fetched_item(self, fetching: _Fetching, fetched: Fetched, item: Entry | Skip) -> None:
+    def _fetched_item(
+        self, replica: Replica, fetching: _Fetching, fetched: Fetched, item: Entry | Skip
+    ) -> None:
         check_origin(item, self.producer, self._node.name)
         if not isinstance(fetched.answer, Resume):
             raise ProtocolError("fetch", f"{self.producer} sent messages to an expired cursor")
@@ -230,6 +246,18 @@ class ConsumerEnd:
             raise ProtocolError(
                 "fetch",
                 f"{self.producer} sent more than the {fetching.budget} bytes that were asked",
+            )
+        reach = fetched.view.reach(item.epoch)
+        if reach is None or item.next > reach:
+            raise ProtocolError(
+                "epoch",
+                f"{self.producer} sent {item.first}..{item.next} of {item.epoch.hex()}, by its own view "
+                f"that ends at {reach}",
+            )
+        if isinstance(item, Entry) and replica.contradicts(item):
+            raise ProtocolError(
+                "content",
+                f"{self.producer} sent other bytes for {item.first}..{item.next} than before",
             )
         fetching.items.append(item)
         fetching.bytes += item.size if isinstance(item, Entry) else LEAST_SKIP_BYTES
@@ -252,6 +280,7 @@ class ConsumerEnd:
         self, claim: Claim, view: StreamView, said: Resume | Reason, registered: int | None = None
     ) -> Answer:
         """The producer's answer with its figures; both ends go by one rule, so what it said has to agree."""
+        check_view(view, self.producer)
         answer = resolve(claim, view, registered)
         if short(answer) != said:
             raise ProtocolError(

@@ -143,6 +143,15 @@ class ProducerEnd:
                 "ack",
                 f"{self.consumer} acknowledged {offset}, sent were {self.acknowledged}..{sent.offset}",
             )
+        for name, position in ack.named.items():
+            if position is None or position.epoch != self._stream.epoch:
+                continue  # Of other epochs nobody here can say how far they went.
+            if position.offset > sent.offset:
+                raise ProtocolError(
+                    "ack",
+                    f"{self.consumer} acknowledged {position.offset} for session {name!r}, sent were "
+                    f"{sent.offset}",
+                )
         self.acknowledged = offset
         self._node.registry.acknowledge(self.consumer, offset, ack.named, now.mono_ns)
 

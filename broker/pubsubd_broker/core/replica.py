@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.pacing import Pace, Pacing
 from pubsubd_broker.core.reading import Reading
-from pubsubd_protocol.attach import Claim, Resume
+from pubsubd_protocol.attach import At, Claim, Expired, Resume, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
-from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.positions import MAX_OFFSET, Position, StreamView
 
 
 class Replica:
@@ -94,6 +94,13 @@ class Replica:
             raise ProtocolError(
                 "offset", f"{self.node} expired at {newest.next}, to go on at {view.next}"
             )
+        check_view(view, self.node)
+        answer = resolve(At(self.registration), view)
+        said = expired.reason, expired.missed
+        if not isinstance(answer, Expired) or (answer.reason, answer.missed) != said:
+            raise ProtocolError(
+                "attach", f"{self.node} said {expired.reason}, by its own view it is {answer}"
+            )
         self.log.append_gap(view)
 
     def append(self, item: Entry | Skip) -> None:
@@ -112,6 +119,13 @@ class Replica:
             )
         self.log.append(item)
 
+    def contradicts(self, entry: Entry) -> bool:
+        """Whether another one stands here in its place, on the same branch."""
+        log = self.log
+        index = log.locate(Position(entry.epoch, entry.first))
+        held = log[index] if index is not None and log.begin <= index < log.end else None
+        return isinstance(held, Entry) and held.first == entry.first and held.wire != entry.wire
+
     @property
     def _empty(self) -> bool:
         newest = self.log.newest
@@ -122,6 +136,8 @@ def check_origin(item: Entry | Skip, node: str, reader: str) -> None:
     """Raises `ProtocolError` unless `item` is whole, of `node`'s stream, and meant for `reader` too."""
     if item.node != node:
         raise ProtocolError("stream", f"{node} sent a message of {item.node}'s stream")
+    if item.next > MAX_OFFSET:
+        raise ProtocolError("offset", f"{node} sent {item.first}..{item.next}, beyond {MAX_OFFSET}")
     if isinstance(item, Entry):
         if item.count != item.next - item.first:
             raise ProtocolError(
@@ -129,3 +145,9 @@ def check_origin(item: Entry | Skip, node: str, reader: str) -> None:
             )
         if item.to is not None and item.to != reader:
             raise ProtocolError("stream", f"{node} sent a message for {item.to}")
+
+
+def check_view(view: StreamView, node: str) -> None:
+    """Raises `ProtocolError` if it goes beyond the last offset: no position could be stored there."""
+    if view.next > MAX_OFFSET:
+        raise ProtocolError("offset", f"{node} says that it is at {view.next}, beyond {MAX_OFFSET}")

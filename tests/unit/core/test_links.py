@@ -26,7 +26,7 @@ from pubsubd_protocol.frames import (
     Skip,
     Welcome,
 )
-from pubsubd_protocol.positions import Epoch, Position, StreamView
+from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Position, StreamView
 
 
 def pair(ring: int = 100, **options: Any) -> Net:
@@ -670,6 +670,25 @@ def test_an_acknowledgement_of_another_epoch_or_stream_cuts_the_link() -> None:
     assert consumer.refusal == "protocol"
 
 
+@pytest.mark.parametrize(("position", "violates"), [(6, True), (5, False), (None, False)])
+def test_a_consumers_named_sessions_have_no_more_than_what_was_sent(
+    position: int | None, violates: bool
+) -> None:
+    net, consumer = attached_consumer()
+    life = consumer.welcome.life
+    named = {"projector": Position(life, position) if position is not None else None}
+    consumer.send(Ack("a", Position(life, 4), named))
+    assert (consumer.refusal == "protocol") is violates
+    assert registered(net) == (3 if violates else 4)
+
+
+def test_of_another_epoch_a_named_session_may_have_whatever_it_says() -> None:
+    net, consumer = attached_consumer()
+    named: dict[str, Position | None] = {"projector": Position(net.new_epoch(), 10**9)}
+    consumer.send(Ack("a", Position(consumer.welcome.life, 4), named))
+    assert consumer.refusal is None
+
+
 def test_repeating_an_acknowledgement_is_no_violation() -> None:
     net, consumer = attached_consumer()
     consumer.acknowledge(3)
@@ -986,9 +1005,8 @@ def test_a_producer_that_answers_a_fetch_with_more_than_was_asked_is_cut_off() -
     assert producer.refused == ["fetch"]
     producer = asked_of_a_producer()
     life = producer.fake.life
-    producer.says(
-        fetched(producer, 10**6), *(Skip("a", life, n, n + 1) for n in range(FETCH_BYTES // 28 + 2))
-    )
+    far = Fetched(1, StreamView(life, (), 0, 10**6), Resume(0), 10**6)
+    producer.says(far, *(Skip("a", life, n, n + 1) for n in range(FETCH_BYTES // 28 + 2)))
     assert producer.refused == ["fetch"]
 
 
@@ -1008,6 +1026,66 @@ def test_the_producers_heartbeat_tells_the_consumer_its_lag() -> None:
     producer = Producer()
     producer.says(Heartbeat(17))
     assert producer.node.producers["a"].lag == 17
+
+
+@pytest.mark.parametrize(("first", "second"), [(17, 16), (MAX_OFFSET + 1, None)])
+def test_a_heartbeat_never_goes_back_nor_beyond_the_last_offset(
+    first: int, second: int | None
+) -> None:
+    producer = Producer()
+    producer.says(Heartbeat(first), Heartbeat(second))
+    assert producer.refused == ["offset"]
+
+
+def test_a_heartbeat_below_what_was_sent_is_a_violation() -> None:
+    producer = Producer()
+    producer.says(Skip("a", producer.fake.life, 0, 5), Heartbeat(4))
+    assert producer.refused == ["offset"]
+
+
+def test_a_heartbeat_without_a_figure_leaves_what_is_known() -> None:
+    producer = Producer()
+    producer.says(Heartbeat(17), Heartbeat())
+    assert producer.node.producers["a"].lag == 17
+
+
+def test_nothing_leads_beyond_the_last_offset() -> None:
+    producer = Producer()
+    producer.says(Skip("a", producer.fake.life, 0, MAX_OFFSET + 1))
+    assert producer.refused == ["offset"]
+
+
+def test_what_answers_a_fetch_is_of_the_history_that_its_view_tells_of() -> None:
+    for epoch, following in ((Epoch(bytes(16)), 3), (None, 4)):
+        producer = asked_of_a_producer()
+        life = producer.fake.life if epoch is None else epoch
+        producer.says(fetched(producer, 1), Skip("a", life, 0, following))
+        assert producer.refused == ["epoch"]
+
+
+@pytest.mark.parametrize("kind", ["Heartbeat", "CursorExpired", "Fetched"])
+def test_nothing_comes_between_an_answer_and_its_messages(kind: str) -> None:
+    producer = asked_of_a_producer()
+    between: dict[str, Heartbeat | CursorExpired | Fetched] = {
+        "Heartbeat": Heartbeat(3),
+        "CursorExpired": CursorExpired(
+            "a", Reason.OVERWRITTEN, 1, StreamView(producer.fake.life, (), 4, 4)
+        ),
+        "Fetched": fetched(producer, 0),
+    }
+    producer.says(fetched(producer, 2), Skip("a", producer.fake.life, 0, 1), between[kind])
+    assert producer.refused == ["unexpected_frame"]
+
+
+@pytest.mark.parametrize(("payload", "refused"), [(b"", []), (b"other", ["content"])])
+def test_one_place_has_one_content_however_it_is_read(payload: bytes, refused: list[str]) -> None:
+    """A replica holds offset 2; what is fetched from before leads through that place too."""
+    producer = asked_of_a_producer()
+    (held,) = [producer.node.replicas["a"].log[2]]
+    assert isinstance(held, Entry)
+    same = held if not payload else entry(2, epoch=held.epoch, payload=payload)
+    producer.says(fetched(producer, 2), Skip("a", held.epoch, 0, 2), same)
+    assert producer.refused == refused
 
 
 def test_what_a_consumer_refuses_it_says_to_the_producer() -> None:

@@ -12,7 +12,7 @@ from pubsubd_protocol.attach import Reason, Resume
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
-from pubsubd_protocol.positions import StreamView
+from pubsubd_protocol.positions import MAX_OFFSET, StreamView
 
 
 def replica_at(
@@ -221,14 +221,19 @@ def test_who_waits_is_woken_when_the_link_is_back_even_if_nothing_came() -> None
 # Overrun on a live link.
 
 
-def overrun(now: StreamView, node: str = "a") -> CursorExpired:
-    return CursorExpired(node, Reason.OVERWRITTEN, None, now)
+def overrun(
+    now: StreamView,
+    node: str = "a",
+    missed: int | None = None,
+    reason: Reason = Reason.OVERWRITTEN,
+) -> CursorExpired:
+    return CursorExpired(node, reason, missed, now)
 
 
 def test_an_overrun_leaves_a_gap() -> None:
     replica = replica_at()
     replica.append(entry(0, 3))
-    replica.expired(overrun(view(8, 12)))
+    replica.expired(overrun(view(8, 12), missed=9))
     assert replica.registration == at(12)
     replica.append(entry(12))
     assert replica.log.view == view(12, 13)
@@ -237,9 +242,13 @@ def test_an_overrun_leaves_a_gap() -> None:
 @pytest.mark.parametrize(
     "notice",
     [
-        overrun(view(8, 12), node="c"),
-        overrun(view(8, 12, E2)),  # another history: only a new link can tell of it
+        overrun(view(8, 12), node="c", missed=9),
+        overrun(view(8, 12, E2), missed=9),  # another history: only a new link can tell of it
         overrun(view(0, 2)),  # goes back
+        overrun(view(3, 12), missed=9),  # it holds what comes next
+        overrun(view(8, 12), missed=8),
+        overrun(view(8, 12), reason=Reason.STATE_LOST),
+        overrun(view(8, MAX_OFFSET + 1), missed=MAX_OFFSET - 2),
     ],
 )
 def test_an_overrun_that_contradicts_what_is_held_is_a_violation(notice: CursorExpired) -> None:

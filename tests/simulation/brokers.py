@@ -187,46 +187,64 @@ class BrokerSocket:
     def __init__(self, broker: SimBroker, connection: Connection, out: Pipe, wire: Wire) -> None:
         self.connection = connection
         self.wire = wire
-        self._broker = broker
+        self.broker = broker
+        self.deaf = False
+        """Whether it has told a lie, and hears nothing of what comes of that."""
         self._out = out
         self._ended = False
 
     def bytes_in(self, data: bytes) -> None:
-        self._broker.world.came(f"{self._broker.name} {self.connection.label}", data)
+        if self.deaf:
+            return
+        self.broker.world.came(f"{self.broker.name} {self.connection.label}", data)
+        others = self.broker.closing(self)
         view = memoryview(data)
         while view:
             space = self.connection.space()
             count = min(len(space), len(view))
             space[:count] = view[:count]
             view = view[count:]
-            self.connection.received(count, self._broker.now)
-        self._broker.flush()
+            self.connection.received(count, self.broker.now)
+        self.broker.world.lies.heard(self, others)
+        self.broker.flush()
 
     def has_room(self) -> None:
         self.connection.writable = True
         self.connection.wake()
-        self._broker.flush()
+        self.broker.flush()
 
     def gone(self) -> None:
-        self._broker.lost(self)
+        self.broker.lost(self)
+
+    @property
+    def may_lie(self) -> bool:
+        """Whether it can say something now, exactly behind all that it has said."""
+        said = not self.connection._outbox
+        return said and self.broker.runs and not (self.deaf or self._ended or self.wire.broken)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its broker has done with it, or is another one now."""
+        return self.broker.sockets.get(self.connection) is not self
 
     def reads(self) -> bool:
-        return self._broker.runs and self.connection.wants_more
+        return self.broker.runs and (self.deaf or self.connection.wants_more)
 
     def flush(self) -> None:
         if self._ended:
             return
         if self.connection.writable or self.connection.closing:
-            world = self._broker.world
-            buffers = self.connection.pull(world.plan.quantum_bytes, self._broker.now)
-            self._broker.sent(self.connection, buffers)
+            world = self.broker.world
+            buffers = self.connection.pull(world.plan.quantum_bytes, self.broker.now)
+            self.broker.sent(self.connection, buffers)
+            buffers = world.lies.forge(self, self._out, buffers)
             for buffer in buffers:
                 self._out.send(buffer)
         if self.connection.closing:
             self._ended = True
             # The other end learns of it behind the last byte, if it can; this one is done with it soon.
             self._out.finish()
-            self._broker.world.clockwork.after(MS, self.gone)
+            self.broker.world.clockwork.after(MS, self.gone)
         else:
             self.connection.writable = not self._out.full
             for pipe in (self.wire.out, self.wire.back):
@@ -246,7 +264,7 @@ class SimBroker:
         self.doomed: Callable[[], None] | None = None
         """What becomes of its next life at the first contact."""
         self._peers = peers
-        self._sockets: dict[Connection, BrokerSocket] = {}
+        self.sockets: dict[Connection, BrokerSocket] = {}
         self.life = 0
         """How often it has been started."""
         self._chance = world.chance("broker", name, 0)
@@ -286,7 +304,7 @@ class SimBroker:
         )
         epoch = new_epoch(self._chance.randbytes(16))
         self.paused = False
-        self._sockets = {}
+        self.sockets = {}
         kept = self.journal.kept() if self.journal is not None else None
         peers = [(peer, 1) for peer in self._peers]
         self.node = WatchedNode(self.world, config, epoch, peers, self.now, kept, memory)
@@ -303,9 +321,9 @@ class SimBroker:
             self.journal.crash(self._chance)
         self.node = None
         self.paused = False
-        for socket in list(self._sockets.values()):
+        for socket in list(self.sockets.values()):
             socket.wire.cut(silent=False)
-        self._sockets = {}
+        self.sockets = {}
 
     def stop(self) -> None:
         """SIGTERM, and no time for anything but the journal."""
@@ -333,7 +351,7 @@ class SimBroker:
     def go_on(self) -> None:
         if self.node is not None and self.paused:
             self.paused = False
-            for socket in list(self._sockets.values()):
+            for socket in list(self.sockets.values()):
                 for pipe in (socket.wire.out, socket.wire.back):
                     pipe.plan()
 
@@ -341,14 +359,18 @@ class SimBroker:
         assert self.node is not None
         connection = self.node.accept(self._caller(label), self.now, peers=peers)
         socket = BrokerSocket(self, connection, wire.back, wire)
-        self._sockets[connection] = socket
+        self.sockets[connection] = socket
         return socket
 
     def _caller(self, label: str) -> Caller:
         return Caller(label, host=label, nonce=self._chance.randbytes(NONCE_BYTES))
 
+    def closing(self, but: BrokerSocket) -> set[Connection]:
+        """Its connections that are about to end."""
+        return {c for c, socket in self.sockets.items() if c.closing and socket is not but}
+
     def lost(self, socket: BrokerSocket) -> None:
-        if self._sockets.pop(socket.connection, None) is not None and self.node is not None:
+        if self.sockets.pop(socket.connection, None) is not None and self.node is not None:
             socket.connection.lost(self.now, self._chance.random())
             self.flush()
 
@@ -367,7 +389,7 @@ class SimBroker:
             if rounds > 10_000:
                 raise Violation(f"G6: {self.name} never comes to rest")
             for connection in node.take_ready():
-                socket = self._sockets.get(connection)
+                socket = self.sockets.get(connection)
                 if socket is not None:
                     socket.flush()
             node.pulled(self.now)
@@ -429,7 +451,7 @@ class SimBroker:
             wire = self.world.wire(self.name, peer.name)
             connection = self.node.dialled(target, self._caller(target.label), self.now)
             socket = BrokerSocket(self, connection, wire.out, wire)
-            self._sockets[connection] = socket
+            self.sockets[connection] = socket
             wire.join(socket, peer.accept(wire, peers=True, label=self.name))
             self.flush()
 

@@ -30,15 +30,25 @@ class Owner(Protocol):
 class ClientSocket:
     """A connection to the application's own broker, greeted and cut into frames."""
 
-    def __init__(self, world: World, broker: SimBroker, owner: Owner, hello: Hello) -> None:
+    def __init__(
+        self,
+        world: World,
+        broker: SimBroker,
+        owner: Owner,
+        hello: Hello | None = None,
+        *,
+        peers: bool = False,
+    ) -> None:
+        """`peers`: it comes where brokers are served."""
         self.wire: Wire = world.wire(broker.name, broker.name)
         self.alive = True
         self._world = world
         self._owner = owner
         self._reader = FrameReader(LARGEST_FRAME)
         self._out: Pipe = self.wire.out
-        self.wire.join(self, broker.accept(self.wire, peers=False, label=owner.name))
-        self.send(hello)
+        self.wire.join(self, broker.accept(self.wire, peers=peers, label=owner.name))
+        if hello is not None:
+            self.send(hello)
 
     def send(self, frame: Frame) -> None:
         self.write(encode(frame))

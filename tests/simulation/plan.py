@@ -68,7 +68,7 @@ def draw(seed: int) -> Plan:
         tick_jitter_ms=chance.choice([0, 0, 20, 200]),
         batch_messages=chance.choice([1, 4, 4, 12]),
         cursor_ttl_ms=chance.choice([100, 86_400_000, 86_400_000]),
-        steps=_steps(chance, nodes),
+        steps=_with_lies(_steps(chance, nodes), seed),
         pace_ms=chance.choice([0, 20, 250]),
         fsync=disk.choice([None, None, None, "off", "snapshot", "interval", "always", "always"]),
         segment_bytes=disk.choice([300, 2000, 20_000]),
@@ -116,6 +116,18 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
     draws[:nodes] = range(nodes)
     steps = [Step(at, what, seed) for (at, what), seed in zip(planned, draws, strict=True)]
     return tuple(sorted(steps, key=lambda step: step.at_ms))
+
+
+def _with_lies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
+    """A few more steps in some seeds, in which somebody lies. Of their own, so that they change no other step."""
+    chance = random.Random(f"{seed} lies")
+    count = chance.choice([0, 0, 0, 5, 20, 60])
+    begins_ms, ends_ms = steps[0].at_ms, steps[-1].at_ms
+    lies = [
+        Step(chance.randint(begins_ms, ends_ms), "lie", draw)
+        for draw in chance.sample(range(100_000, 200_000), count)
+    ]
+    return tuple(sorted((*steps, *lies), key=lambda step: step.at_ms))
 
 
 def _start_ms(chance: random.Random) -> int:

@@ -120,6 +120,10 @@ class Publisher:
             self._socket.cut()
 
     @property
+    def socket(self) -> ClientSocket | None:
+        return self._socket
+
+    @property
     def idle(self) -> bool:
         return not any(True for _ in self._outbox.unfinished())
 

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
+from tests.simulation.liars.telling import LIES
 from tests.simulation.plan import Plan, draw
 from tests.simulation.shrink import shrink
 from tests.simulation.tally import ROWS
@@ -122,7 +123,8 @@ def _range(first: int, stop: int) -> int:
     print(f"fewest events of a seed: {fewest}")
     for what, count in sorted(total.items()):
         print(f"{what:45} {count}")
-    never = [row for row in ROWS if not total[row]]
+    noticed = [f"noticed: {name}" for name in LIES]
+    never = [row for row in (*ROWS, *noticed) if not total[row]]
     if never:
         print(f"never taken: {never}")
     return 1 if failed else 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tests.simulation.brokers import SimBroker
 from tests.simulation.clockwork import MS
+from tests.simulation.liars.telling import tell_one
 from tests.simulation.publisher import Publisher
 from tests.simulation.subscriber import Subscriber
 from tests.simulation.wires import Pipe, Wire
@@ -319,4 +320,5 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "app_pause": _app_pause,
     "filter": _filter,
     "clock_step": _clock_step,
+    "lie": tell_one,
 }

@@ -283,6 +283,15 @@ class Subscriber:
         return found
 
     @property
+    def socket(self) -> ClientSocket | None:
+        return self._socket
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether it has a session, and is not about to lose it."""
+        return self._open and not self._doomed and not self._is_resuming()
+
+    @property
     def has_all(self) -> bool:
         at = self.history.at
         if self._socket is None or not self._socket.wire.back.empty or self._inbox._events:

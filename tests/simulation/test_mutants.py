@@ -14,6 +14,9 @@ QUICK = (
     "ring never evicts",
     "retries renumbered",
     "moves dropped",
+    "replica takes any offset",
+    "peers acknowledge what they like",
+    "a sequence may come again",
 )
 
 

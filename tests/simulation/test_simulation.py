@@ -1,4 +1,4 @@
-"""Hundreds of simulated clusters: no silent gap, and every row of the attach rule really taken."""
+"""Hundreds of simulated clusters: no silent gap, every row of the attach rule really taken, and every lie told."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.simulation.liars.telling import LIES
 from tests.simulation.run import run_seed
 from tests.simulation.tally import ROWS
 
@@ -67,5 +68,7 @@ def _all_was_exercised(found: list[Path]) -> None:
         total.update(json.loads(path.read_text()))
     never = [row for row in ROWS if not total[row]]
     assert not never, f"{CHUNKS * SEEDS} seeds never took {never}"
+    believed = [name for name in LIES if not total[f"noticed: {name}"]]
+    assert not believed, f"{CHUNKS * SEEDS} seeds never told {believed}"
     less = {what: total[what] for what, least in TOTALS.items() if total[what] < least}
     assert not less, f"{CHUNKS * SEEDS} seeds did too little: {less}, expected are {TOTALS}"

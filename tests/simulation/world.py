@@ -21,6 +21,7 @@ from tests.simulation.checkers import (
 )
 from tests.simulation.clockwork import MS, START_NS, Clockwork
 from tests.simulation.history import Event, Filtered, Got, Lost, Opened
+from tests.simulation.liars.lies import Lies
 from tests.simulation.plan import Plan
 from tests.simulation.publisher import Publisher
 from tests.simulation.steps import perform
@@ -51,6 +52,7 @@ class World:
         self.cuts: set[tuple[str, str]] = set()
         self.counts: Counter[str] = Counter()
         self.tally = Tally(self.counts)
+        self.lies = Lies(self)
         self.trace: list[str] = []
         self.peace = False
         """Whether the faults are over."""
@@ -84,6 +86,7 @@ class World:
         nobody_stops_a_publisher(
             publishes, LONGEST_WAIT_MS * MS, self._longest_turn_ms() * MS, self._quarter()
         )
+        self.lies.nothing_stuck(self.truth)
         for subscriber in self.subscribers:
             history = subscriber.history
             no_gap(history, self.truth)
@@ -155,7 +158,10 @@ class World:
             for subscriber in self.subscribers:
                 if subscriber.name == notice.fields["session"]:
                     subscriber.forgotten()
-        if notice.event == "protocol.violated" or notice.level is Level.ERROR:
+        violated = notice.event == "protocol.violated"
+        if violated and self.lies.accused(node, notice.fields["connection"], notice.fields["kind"]):
+            return
+        if violated or notice.level is Level.ERROR:
             raise Violation(f"protocol: {node} says {notice.event} {notice.fields}")
 
     def say(self, line: str) -> None:
@@ -187,6 +193,7 @@ class World:
     def _heal_all(self) -> None:
         self.say("peace")
         self.peace = True
+        self.lies.disarm()
         self.cuts.clear()
         for wire in self.wires:
             for pipe in (wire.out, wire.back):
@@ -199,7 +206,8 @@ class World:
             subscriber.go_on()
 
     def _converged(self) -> bool:
-        return all(p.idle for p in self.publishers) and all(s.has_all for s in self.subscribers)
+        idle = all(p.idle for p in self.publishers) and self.lies.settled
+        return idle and all(s.has_all for s in self.subscribers)
 
     def _laggards(self) -> str:
         lines = [f"{p.name} waits for receipts" for p in self.publishers if not p.idle]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.mutants.attaching import ATTACHING
 from tests.simulation.mutants.journal import JOURNAL
+from tests.simulation.mutants.lying import LYING
 from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.pacing import PACING
 from tests.simulation.mutants.reading import READING
@@ -11,7 +12,7 @@ from tests.simulation.mutants.rings import RINGS
 from tests.simulation.mutants.sdk import SDK
 
 MUTANTS: dict[str, Mutant] = {
-    m.name: m for m in (*ATTACHING, *READING, *PACING, *RINGS, *JOURNAL, *SDK)
+    m.name: m for m in (*ATTACHING, *READING, *PACING, *RINGS, *JOURNAL, *SDK, *LYING)
 }
 
 __all__ = ["MUTANTS", "Mutant"]

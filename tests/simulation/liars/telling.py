@@ -1,0 +1,91 @@
+"""Which lie is told now: any that somebody can tell."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final
+
+from tests.simulation.liars.answers import ATTACHES, FETCHES
+from tests.simulation.liars.clients import PUBLISHERS, SESSIONS, publisher_lies, session_lies
+from tests.simulation.liars.consumers import CONSUMERS, lie_of_consumer
+from tests.simulation.liars.producers import PRODUCERS, lie_of_producer
+from tests.simulation.liars.strangers import (
+    GREETINGS,
+    NAMES,
+    POSITIONS,
+    greets_wrongly,
+    impersonates,
+    makes_up_positions,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+
+def tell_one(world: World, chance: random.Random, draw: int) -> bool:
+    """Tries one after the other until one can be told."""
+    groups = [list(names) for names, _ in _GROUPS]
+    # By how many they are: a group of few is tried first no more often than each of its lies should be.
+    order = chance.choices(groups, [len(group) for group in groups], k=len(groups)) + groups
+    names = [name for group in order for name in chance.sample(group, len(group))]
+    return any(LIES[name](world, name, chance, draw) for name in names)
+
+
+def _producer(world: World, name: str, chance: random.Random, draw: int) -> bool:
+    told = lie_of_producer(world.links(), name, chance)
+    if told is None:
+        return False
+    link, false = told
+    world.lies.tell(name, false, link.pipe, link.receiver)
+    link.liar.deaf = True
+    return True
+
+
+def _consumer(world: World, name: str, chance: random.Random, draw: int) -> bool:
+    told = lie_of_consumer(world.links(), name, chance)
+    if told is None:
+        return False
+    link, false = told
+    world.lies.tell(name, false, link.pipe, link.receiver)
+    link.liar.deaf = True
+    return True
+
+
+def _attach(world: World, name: str, chance: random.Random, draw: int) -> bool:
+    """A link is cut, so that there is an attach to be answered."""
+    links = world.links()
+    if not links or not world.lies.arm(name, ATTACHES[name]):
+        return False
+    chance.choice(links).cut(silent=False)
+    return True
+
+
+def _fetch(world: World, name: str, chance: random.Random, draw: int) -> bool:
+    return len(world.brokers) > 1 and world.lies.arm(name, FETCHES[name])
+
+
+def _publisher(world: World, name: str, chance: random.Random, draw: int) -> bool:
+    return publisher_lies(world, name, chance)
+
+
+def _session(world: World, name: str, chance: random.Random, draw: int) -> bool:
+    return session_lies(world, name, chance)
+
+
+Teller = Callable[["World", str, random.Random, int], bool]
+
+_GROUPS: Final[tuple[tuple[Iterable[str], Teller], ...]] = (
+    (PRODUCERS, _producer),
+    (ATTACHES, _attach),
+    (FETCHES, _fetch),
+    (CONSUMERS, _consumer),
+    (PUBLISHERS, _publisher),
+    (SESSIONS, _session),
+    (GREETINGS, greets_wrongly),
+    (NAMES, impersonates),
+    (POSITIONS, makes_up_positions),
+)
+
+LIES: Final = {name: tell for names, tell in _GROUPS for name in names}
+"""Every lie, by name: how it is told. Each has to be noticed over the suite's seeds."""

@@ -1,0 +1,142 @@
+"""Bugs that let a lie pass: a check that is not made. Only liars can tell."""
+
+from __future__ import annotations
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+from pubsubd_broker.core import consumer_end, greeting, node, producer_end, replica
+from pubsubd_broker.core.client_ends import PublisherEnd
+from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.consumer_end import ConsumerEnd
+from pubsubd_broker.core.producer_end import ProducerEnd
+from pubsubd_broker.core.replica import Replica, check_origin
+from pubsubd_broker.core.session import Session
+from pubsubd_protocol.attach import Answer, Claim, Reason, Resume, resolve
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Ack, CursorExpired, Fetched, Frame, Skip
+from pubsubd_protocol.positions import StreamView
+
+
+def _without(kind: str) -> list[Patch]:
+    """What follows on what is held is checked, but for one thing."""
+    original = Replica.append
+
+    def append(self: Replica, item: Entry | Skip) -> None:
+        try:
+            original(self, item)
+        except ProtocolError as error:
+            if error.kind != kind:
+                raise
+            self.log.append(item)
+
+    return [(Replica, "append", append)]
+
+
+def _any_origin() -> list[Patch]:
+    def nothing(item: Entry | Skip, node: str, reader: str) -> None: ...
+
+    return [(replica, "check_origin", nothing), (consumer_end, "check_origin", nothing)]
+
+
+def _any_expiry() -> list[Patch]:
+    def expired(self: Replica, expired: CursorExpired) -> None:
+        self.log.append_gap(expired.view)
+
+    return [(Replica, "expired", expired)]
+
+
+def _unjudged() -> list[Patch]:
+    def judged(
+        self: ConsumerEnd,
+        claim: Claim,
+        view: StreamView,
+        said: Resume | Reason,
+        registered: int | None = None,
+    ) -> Answer:
+        return resolve(claim, view, registered)
+
+    return [(ConsumerEnd, "_judged", judged)]
+
+
+def _any_fetched() -> list[Patch]:
+    def item(
+        self: ConsumerEnd,
+        replica: Replica,
+        fetching: consumer_end._Fetching,
+        fetched: Fetched,
+        item: Entry | Skip,
+    ) -> None:
+        check_origin(item, self.producer, self._node.name)
+        fetching.items.append(item)
+        fetching.left -= 1
+        if fetching.left == 0:
+            self._incoming = None
+            self._finish(fetching, fetched)
+
+    return [(ConsumerEnd, "_fetched_item", item)]
+
+
+def _any_bytes() -> list[Patch]:
+    return [(Replica, "contradicts", lambda self, entry: False)]
+
+
+def _any_heartbeat() -> list[Patch]:
+    def heartbeat(self: ConsumerEnd, replica: Replica, following: int | None) -> None:
+        self.producer_next = following
+
+    return [(ConsumerEnd, "_heartbeat", heartbeat)]
+
+
+def _any_ack() -> list[Patch]:
+    def acknowledge(self: ProducerEnd, ack: Ack, now: Now) -> None:
+        self.acknowledged = ack.position.offset
+        self._node.registry.acknowledge(self.consumer, ack.position.offset, ack.named, now.mono_ns)
+
+    return [(ProducerEnd, "_acknowledge", acknowledge)]
+
+
+def _any_ack_of_sessions() -> list[Patch]:
+    def acknowledge(self: Session, ack: Ack) -> None:
+        self._acknowledged[ack.node] = ack.position
+        if ack.node in self.readings:
+            self.readings[ack.node].acknowledge(ack)
+
+    return [(Session, "acknowledge", acknowledge)]
+
+
+def _fetches_without_end() -> list[Patch]:
+    return [(producer_end, "MAX_FETCHES", 10**9)]
+
+
+def _any_sequence() -> list[Patch]:
+    original = PublisherEnd.received
+
+    def received(self: PublisherEnd, frame: Frame, now: Now) -> None:
+        self.sequence = -1
+        original(self, frame, now)
+
+    return [(PublisherEnd, "received", received)]
+
+
+def _any_name() -> list[Patch]:
+    def nothing(*who: object) -> None: ...
+
+    return [(greeting, "conflict", nothing), (node, "conflict", nothing)]
+
+
+LYING = (
+    Mutant("replica takes any offset", 100, lambda: _without("offset")),
+    Mutant("replica takes any epoch", 100, lambda: _without("epoch")),
+    Mutant("messages of any stream are taken", 100, _any_origin),
+    Mutant("an expiry is not judged", 100, _any_expiry),
+    Mutant("answers are not judged", 100, _unjudged),
+    Mutant("anything answers a fetch", 100, _any_fetched),
+    Mutant("a place may have two contents", 600, _any_bytes),
+    Mutant("heartbeats go back", 100, _any_heartbeat),
+    Mutant("peers acknowledge what they like", 100, _any_ack),
+    Mutant("sessions acknowledge what they like", 100, _any_ack_of_sessions),
+    Mutant("fetches without end", 100, _fetches_without_end),
+    Mutant("a sequence may come again", 100, _any_sequence),
+    Mutant("anybody may have any name", 100, _any_name),
+)

@@ -1,0 +1,1 @@
+"""Changes inputs as somebody would who knows how they are built."""

@@ -1,0 +1,81 @@
+"""Fuzzes each target in turn, or one, until the time is over or something is wrong.
+
+python -m tests.fuzz.run --minutes 10                     # make fuzz MINUTES=10
+python -m tests.fuzz.run --target codec --inputs 1000000  # that one, by number
+python -m tests.fuzz.run --target codec --replay FILE     # that input again
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from tests.fuzz.campaign import Crashed, available, hunt
+from tests.fuzz.mutating import some, until
+from tests.fuzz.play import Finding, play
+from tests.fuzz.targets import TARGETS, Target
+
+
+def replay(target: Target, file: Path) -> None:
+    """Raises `Finding`, caused by what went wrong."""
+    figures = play(target, [file.read_bytes()], measure_every=1)
+    print(f"{target.name}: nothing wrong, {figures.most_memory} bytes of memory")
+
+
+def guide(target: Target, seconds: int, inputs: int | None) -> None:
+    found = hunt(target, seconds=None if inputs else seconds, inputs=inputs)
+    print(
+        f"{target.name}: {found.inputs:,} inputs in {found.seconds:.0f} s"
+        f" ({found.inputs / found.seconds:,.0f}/s), {found.edges} edges, nothing wrong;"
+        f" {found.peak_mb} MiB at most; {found.kept} inputs kept, {found.new} of them new",
+        flush=True,
+    )
+
+
+def mutate(target: Target, seconds: int, inputs: int | None, seed: int) -> None:
+    began = time.monotonic()
+    made = some(target, seed, inputs) if inputs else until(target, seed, began + seconds)
+    figures = play(target, made)
+    took = time.monotonic() - began
+    print(
+        f"{target.name}: {figures.inputs:,} inputs in {took:.0f} s ({figures.inputs / took:,.0f}/s),"
+        f" nothing wrong; an input took {figures.most_memory} bytes at most",
+        flush=True,
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", choices=TARGETS, help="only this one")
+    parser.add_argument("--minutes", type=float, default=5.0, help="for all targets together")
+    parser.add_argument("--inputs", type=int, help="so many for each target, whatever the time")
+    parser.add_argument("--seed", type=int, default=1, help="of the inputs that are not guided")
+    parser.add_argument("--unguided", action="store_true", help="without atheris")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="this input alone")
+    options = parser.parse_args()
+    targets = [TARGETS[options.target]] if options.target else list(TARGETS.values())
+    guided = not options.unguided and available()
+    if not guided and not options.unguided:
+        print("atheris is not installed: inputs are mutated without looking at what they reach")
+    seconds = max(1, round(60 * options.minutes / len(targets)))
+    try:
+        for target in targets:
+            if options.replay is not None:
+                replay(target, options.replay)
+            elif guided:
+                guide(target, seconds, options.inputs)
+            else:
+                mutate(target, seconds, options.inputs, options.seed)
+    except Finding as finding:
+        print(finding)
+        raise finding.cause from None
+    except Crashed as crash:
+        print(crash)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

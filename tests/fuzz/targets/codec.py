@@ -1,0 +1,158 @@
+"""One frame: it is refused, or it is a frame by every rule, can be said again, and its batch can be worked with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Final
+
+from tests.fuzz.targets.rules import keeps_the_rules
+from tests.unit.protocol.strategies import same
+
+from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered, Resume, resolve
+from pubsubd_protocol.codec import decode, encode
+from pubsubd_protocol.entries import (
+    Batch,
+    Entry,
+    open_entry,
+    part_of,
+    place,
+    read_batch,
+    read_entry,
+)
+from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
+from pubsubd_protocol.frames import (
+    Attach,
+    Attached,
+    CursorExpired,
+    Fetch,
+    Fetched,
+    Frame,
+    SetFilter,
+    Subscribe,
+)
+from pubsubd_protocol.positions import Epoch, StreamView
+from pubsubd_protocol.topics import Filter
+
+MAX_MESSAGE: Final = 2048
+"""Small, so that inputs come to both sides of it."""
+
+EPOCH: Final = Epoch(b"E" * 16)
+VIEW: Final = StreamView(EPOCH, ((Epoch(bytes(range(16))), 400),), 10, 500)
+
+
+def check(data: bytes) -> None:
+    """Raises only if something is wrong."""
+    try:
+        frame = decode(memoryview(data))
+    except ProtocolError:
+        return
+    keeps_the_rules(frame)
+    wire = encode(frame)
+    again = decode(memoryview(wire))
+    assert type(again) is type(frame), "what is said again is another frame"
+    assert encode(again) == wire, "what is said again is said differently"
+    if dataclasses.is_dataclass(frame):
+        assert again == frame, "what is said again means something else"
+    match frame:
+        case Batch():
+            _batch(read_batch(memoryview(data)))
+        case Entry():
+            assert wire == data, "an entry travels as it came"
+            _entry(read_entry(memoryview(data)))
+        case _:
+            _used(frame)
+
+
+def _batch(batch: Batch) -> None:
+    try:
+        batch.check(MAX_MESSAGE)
+    except (ProtocolError, InvalidTopic, MessageTooLarge):
+        return
+    entry = place(batch, "node-a", EPOCH, 7, 0, bytes(16))
+    if batch.to is not None:
+        # Whom nobody knows is refused before a batch is placed, whatever its name is made of.
+        try:
+            decode(memoryview(encode(entry)))
+        except ProtocolError:
+            entry = place(_undirected(batch), "node-a", EPOCH, 7, 0, bytes(16))
+    again = decode(memoryview(encode(entry)))
+    assert isinstance(again, Entry)
+    assert same(again, entry), "what this node places is not what others read"
+    assert (again.first, again.next, again.count) == (7, 7 + batch.count, batch.count)
+    keeps_the_rules(again)
+    _entry(again)
+
+
+def _undirected(batch: Batch) -> Batch:
+    columns = batch.topics, batch.index, batch.lengths, batch.payloads
+    return Batch(batch.sequence, batch.retry, None, *columns)
+
+
+def _entry(entry: Entry) -> None:
+    messages = open_entry(entry)
+    count = entry.count
+    assert len(messages.index) == len(messages.offsets) == len(messages.starts) - 1 == count
+    assert 0 < count <= entry.next - entry.first
+    assert entry.first <= messages.offsets[0] <= messages.offsets[-1] < entry.next
+    assert all(a < b for a, b in pairwise(messages.offsets)), "offsets go back"
+    assert all(a <= b for a, b in pairwise(messages.starts)), "payloads overlap"
+    assert messages.starts[-1] <= len(messages.frame), "a payload beyond the frame"
+    assert max(messages.index) < len(messages.topics), "a topic that is not there"
+    topics = messages.topics
+    for wants in (
+        topics[-1:].__contains__,
+        Filter(["t.>"]).wants,
+        lambda topic: topic != topics[0],
+    ):
+        _part(entry, wants)
+
+
+def _part(entry: Entry, wants: Callable[[str], bool]) -> None:
+    messages = open_entry(entry)
+    topics = messages.topics
+    kept = [i for i, topic in enumerate(messages.index) if wants(topics[topic])]
+    part = part_of(entry, wants)
+    if part is None:
+        assert not kept, "messages that are wanted are left out"
+        return
+    if part is entry:
+        assert len(kept) == entry.count
+        return
+    again = decode(memoryview(encode(part)))
+    assert isinstance(again, Entry)
+    keeps_the_rules(again)
+    assert (again.first, again.next) == (entry.first, entry.next), "a part spans other offsets"
+    cut = open_entry(again)
+    assert list(cut.offsets) == [messages.offsets[i] for i in kept]
+    assert [cut.topics[topic] for topic in cut.index] == [topics[messages.index[i]] for i in kept]
+    assert [cut.frame[a:b] for a, b in pairwise(cut.starts)] == [
+        messages.frame[messages.starts[i] : messages.starts[i + 1]] for i in kept
+    ], "a part has other payloads"
+
+
+def _used(frame: Frame) -> None:
+    """What a broker does at once with a frame's fields."""
+    match frame:
+        case Subscribe(patterns) | SetFilter(patterns):
+            try:
+                wanted = Filter(patterns)
+            except InvalidTopic:
+                return
+            wanted.wants("orders.created")
+        case Attach(claim) | Fetch(_, claim):
+            _resolved(claim, VIEW)
+        case Attached(view) | Fetched(_, view) | CursorExpired(view=view):
+            for claim in (FromStart(), Earliest(), Remembered(waiting=True)):
+                _resolved(claim, view)
+
+
+def _resolved(claim: Claim, view: StreamView) -> None:
+    answer = resolve(claim, view, 12)
+    if isinstance(answer, Resume):
+        reach = view.reach(claim.position.epoch) if isinstance(claim, At) else None
+        known = 12 if isinstance(claim, Remembered) else 0
+        assert view.oldest <= answer.offset <= max(view.next, reach or 0, known), "resumed outside"
+    else:
+        assert answer.next == view.next

@@ -1,0 +1,62 @@
+"""A journal's folder, whatever is in it: what is recovered hangs together, and a node can begin with it.
+
+See `tests.fuzz.folders`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from tests.fuzz.folders import SEALED, parse, sealed
+from tests.fuzz.scripts import Flag
+from tests.fuzz.targets.rules import keeps_the_rules
+from tests.fuzz.targets.site import EPOCH, NAME, Site
+
+from pubsubd_broker.core.journal.recovery import JournalError, Recovered, recover
+from pubsubd_protocol.positions import MAX_LINEAGE, MAX_OFFSET
+
+
+def check(data: bytes) -> None:
+    """Raises only if something is wrong."""
+    flags, segments = parse(data)
+    if flags & SEALED:
+        segments = {number: sealed(segment) for number, segment in segments.items()}
+    try:
+        found = recover(NAME, sorted(segments.items()))
+    except JournalError:
+        return
+    if found is None:
+        return
+    _hangs_together(found, sum(map(len, segments.values())))
+    _begins(found)
+
+
+def _hangs_together(found: Recovered, size: int) -> None:
+    assert found.first == (found.entries[0].first if found.entries else found.next)
+    for before, after in pairwise(found.entries):
+        assert before.next == after.first, f"a hole between {before.next} and {after.first}"
+    assert not found.entries or found.entries[-1].next == found.next, "the end is not the end"
+    assert len(found.sequences) == len(found.entries)
+    assert sum(entry.size for entry in found.entries) <= size, "more than there was"
+    lineage = dict(found.lineage)
+    assert found.lineage[0] == (found.state.epoch, found.next)
+    assert len(found.lineage) <= MAX_LINEAGE
+    assert all(end <= found.next for _, end in found.lineage), "a lineage beyond the data"
+    for entry in found.entries:
+        keeps_the_rules(entry)
+        assert entry.node == NAME, "an entry of another node"
+        assert entry.epoch in lineage, "an entry that no reader can place"
+    for consumer in found.state.consumers.values():
+        assert consumer.cursor <= found.next, "a cursor beyond the stream"
+    ends = [end for _, end in found.segments]
+    assert ends == sorted(set(ends)), "segments out of order"
+    assert all(number >= 0 for number, _ in found.segments)
+
+
+def _begins(found: Recovered) -> None:
+    if found.next > MAX_OFFSET - 1_000 or EPOCH in dict(found.lineage):
+        # It takes no message more; or the same epoch was drawn twice, which only a made-up journal knows.
+        return
+    site = Site(Flag.JOURNAL, found)
+    assert site.node.stream.next == found.next
+    site.still_serves(site.session())

@@ -14,7 +14,7 @@ from typing import Final
 
 from tests.fuzz.corpus import keep, kept
 from tests.fuzz.play import name_of, play
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 _STATS: Final = re.compile(r"stat::(\w+): +(\d+)")
 _COVERED: Final = re.compile(r"cov: (\d+) ft: (\d+)")

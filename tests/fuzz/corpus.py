@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz.play import name_of
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 FOLDER: Final = Path(__file__).parent / "corpus"
 

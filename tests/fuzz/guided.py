@@ -15,7 +15,7 @@ import atheris
 # First of all: only what is imported in here is looked at.
 with atheris.instrument_imports(include=["pubsubd_protocol", "pubsubd_broker"]):
     from tests.fuzz.play import MEASURE_EVERY
-    from tests.fuzz.targets import TARGETS
+    from tests.fuzz.target import TARGETS
 
 from tests.fuzz.limits import TooLong, Watch, measured
 

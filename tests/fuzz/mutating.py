@@ -8,7 +8,7 @@ from itertools import islice
 from random import Random
 
 from tests.fuzz.corpus import everything
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 
 def mutated(target: Target, seed: int) -> Iterator[bytes]:

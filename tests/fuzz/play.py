@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fuzz.limits import TooLong, Watch, measured
-from tests.fuzz.targets import Target
+from tests.fuzz.target import Target
 
 MEASURE_EVERY: Final = 97
 """Of so many inputs the memory of one is measured."""

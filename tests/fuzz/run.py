@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.fuzz.campaign import Crashed, available, hunt
 from tests.fuzz.mutating import some, until
 from tests.fuzz.play import Finding, play
-from tests.fuzz.targets import TARGETS, Target
+from tests.fuzz.target import TARGETS, Target
 
 
 def replay(target: Target, file: Path) -> None:

@@ -26,6 +26,7 @@ class Flag(IntFlag):
     JOURNAL = 4
     TINY_REPLICA = 8
     RECALLS = 16
+    SECRET = 32
 
 
 class Op(IntEnum):
@@ -57,7 +58,7 @@ class Step:
 
 
 def parse(script: bytes) -> tuple[Flag, list[Step]]:
-    flags = Flag(script[0] & 31) if script else Flag(0)
+    flags = Flag(script[0] & 63) if script else Flag(0)
     steps: list[Step] = []
     at = 1
     while len(script) - at >= _HEAD.size and len(steps) < MAX_STEPS:

@@ -9,6 +9,7 @@ from typing import Final
 
 from tests.fuzz import folders as journal_folders
 from tests.fuzz.scripts import Flag, Op, Step, build
+from tests.fuzz.targets.site import NONCE, SECRET
 from tests.integration import hostile
 from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
@@ -25,12 +26,14 @@ from pubsubd_protocol.frames import (
     Ack,
     Attach,
     Attached,
+    Challenge,
     CursorExpired,
     Fetch,
     Fetched,
     Frame,
     Heartbeat,
     Hello,
+    Proof,
     Query,
     Refused,
     SetFilter,
@@ -39,6 +42,7 @@ from pubsubd_protocol.frames import (
     Welcome,
 )
 from pubsubd_protocol.positions import Epoch, Position, StreamView
+from pubsubd_protocol.proof import Exchange
 
 _VECTORS: Final = Path(__file__).parents[1] / "vectors" / "frames.json"
 _LONGEST: Final = 8 * 1024
@@ -86,6 +90,7 @@ def scripts() -> list[bytes]:
     flags = (Flag(0), Flag.TINY_RING | Flag.TINY_REPLICA, Flag.PACED | Flag.TINY_RING, Flag.JOURNAL)
     found = [build(flag, steps) for flag in flags for steps in _conversations()]
     found += [build(Flag.RECALLS, steps) for steps in _recalls()]
+    found += [build(Flag.SECRET, steps) for steps in _proofs()]
     for frame in frames():
         for op in (Op.CLIENT, Op.PEER):
             found.append(build(Flag(0), [Step(op), Step(Op.SEND, frame)]))
@@ -301,6 +306,26 @@ def _recalls() -> list[list[Step]]:
         [Step(Op.SEND, nothing, 1), Step(Op.SEND, talk, 2), *waits],
         [*slowly[:2], *waits, *slowly[2:], Step(Op.WAIT, b"\5")],
         [Step(Op.SEND, encode(Refused("recovering", "…")), 1), *slowly],
+    ]
+
+
+def _proofs() -> list[list[Step]]:
+    """Peers who know the secret, and one who does not."""
+    hello = Hello(MAGIC, VERSION, VERSION, "peer", "node-b", _LIFE, nonce=NONCE)
+    theirs = Exchange("default", "node-b", _LIFE, NONCE, "node-a", EPOCH, NONCE)
+    ours = Exchange("default", "node-a", EPOCH, NONCE, "node-b", _LIFE, NONCE)
+    consumer: list[Frame] = [hello, Proof(theirs.proof(SECRET, "consumer")), Attach(FromStart())]
+    producer: list[Frame] = [
+        Challenge("node-b", _LIFE, NONCE),
+        Proof(ours.proof(SECRET, "producer")),
+        *_PRODUCER,
+    ]
+    liar: list[Frame] = [hello, Proof(bytes(32))]
+    return [
+        [Step(Op.PEER), Step(Op.SEND, b"".join(map(encode, consumer))), Step(Op.WAIT, b"\2")],
+        [Step(Op.PEER), *(Step(Op.SEND, encode(frame)) for frame in consumer)],
+        [Step(Op.SEND, b"".join(map(encode, producer)), 1), Step(Op.WAIT, b"\2")],
+        [Step(Op.PEER), Step(Op.SEND, b"".join(map(encode, liar)))],
     ]
 
 

@@ -21,7 +21,7 @@ def changed_script(script: bytes, chance: Random, donors: Sequence[bytes]) -> by
     at = chance.randrange(len(steps))
     match chance.randrange(14):
         case 0:
-            flags = Flag(flags ^ (1 << chance.randrange(5)))
+            flags = Flag(flags ^ chance.choice(list(Flag)))
         case 1:
             del steps[at]
         case 2:

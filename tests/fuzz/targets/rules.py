@@ -11,7 +11,8 @@ from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.frames import ROLES, Frame, Hello, Skip, Subscribe
 from pubsubd_protocol.positions import StreamView
 
-_NODES: Final = ("node", "stream")
+_NODES: Final = ("node", "stream", "cluster")
+_THIRTY_TWO_BYTES: Final = ("nonce", "proof")
 
 
 def keeps_the_rules(frame: Frame) -> None:
@@ -60,7 +61,8 @@ def _value(name: str, value: object) -> None:
         case str():
             assert name not in _NODES or _is_node(value), f"{name} is {value!r}"
         case bytes():
-            assert len(value) == 16, f"{name} is of {len(value)} bytes"
+            size = 32 if name in _THIRTY_TWO_BYTES else 16
+            assert len(value) == size, f"{name} is of {len(value)} bytes"
         case tuple():
             for item in value:
                 _value("", item)

@@ -11,6 +11,7 @@ from tests.fuzz.scripts import Flag, Op, Step
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
+from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.journal.recovery import Recovered
@@ -35,10 +36,14 @@ from pubsubd_protocol.frames import (
 )
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch, Position
+from pubsubd_protocol.proof import NONCE_BYTES
 
 NAME: Final = "node-a"
 EPOCH: Final = Epoch(bytes(range(16)))
 """The node's own: that of the sample frames, so that they fit."""
+
+NONCE: Final = b"N" * NONCE_BYTES
+SECRET: Final = b"what only brokers know"
 
 WAITS_MS: Final = (1, 60, 300, 1_100, 2_100, 6_100)
 
@@ -131,6 +136,7 @@ class Site:
             replica_bytes=4_096 if small else 2**22,
             pace_ns=SECOND_NS // 4 if Flag.PACED in flags else 0,
             recover_from_peers=Flag.RECALLS in flags,
+            secret=SECRET if Flag.SECRET in flags else None,
         )
         self._disk = Disk() if Flag.JOURNAL in flags else None
         kept = None
@@ -219,7 +225,7 @@ class Site:
         return wire
 
     def _accept(self, *, peers: bool) -> Connection:
-        return self.node.accept("a stranger", self.now, peers=peers)
+        return self.node.accept(_caller(peers=peers), self.now, peers=peers)
 
     def lose(self, wire: Wire) -> None:
         if wire.open:
@@ -280,7 +286,7 @@ class Site:
 
     def _dial(self) -> None:
         for target in self.node.due(self.now):
-            self.opened(Wire(self.node.dialled(target, self.now)))
+            self.opened(Wire(self.node.dialled(target, _caller(peers=True), self.now)))
         self.run()
 
     def _until(self, there: Callable[[], bool], what: str) -> None:
@@ -289,6 +295,13 @@ class Site:
                 return
             self.wait(250)
         raise AssertionError(what)
+
+
+def _caller(*, peers: bool) -> Caller:
+    """The one place that says who comes. All have one nonce, so that a seed can hold a proof that fits."""
+    if peers:
+        return Caller("a stranger", host="192.0.2.1", nonce=NONCE)
+    return Caller("a stranger", uid=1000, gid=1000, nonce=NONCE)
 
 
 def _has(receipts: list[Receipt], count: int) -> bool:

@@ -162,11 +162,13 @@ class AdminServer:
                     await self._refuse(connection, reader, writer, _plain(408, "too slow"))
                 return
             except h11.RemoteProtocolError as error:
-                too_large = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-                self._refused["too_large" if too_large else "malformed"] += 1
-                reply = _plain(error.error_status_hint, str(error))
-                await self._refuse(connection, reader, writer, reply)
+                await self._refuse(connection, reader, writer, self._malformed(error))
                 return
+
+    def _malformed(self, error: h11.RemoteProtocolError) -> Answer:
+        too_large = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self._refused["too_large" if too_large else "malformed"] += 1
+        return _plain(error.error_status_hint, str(error))
 
     async def _refuse(
         self,
@@ -174,12 +176,13 @@ class AdminServer:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         reply: Answer,
+        method: str = "GET",
     ) -> None:
-        """Say no, and give the caller a moment to hear it."""
+        """Say no, and give the caller a moment to hear it. `method`: of its request, if that was one."""
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         async with asyncio.timeout(min(self._deadline_s, LINGER_S)):
-            await _send(connection, writer, reply, "GET", False)
+            await _send(connection, writer, reply, method, False)
             # Closing with bytes unread resets the connection, and the caller may lose the answer.
             writer.write_eof()
             for _ in range(LINGER_READS):
@@ -196,9 +199,13 @@ class AdminServer:
         request = await _next_request(connection, reader)
         if request is None:
             return False
-        # A body is never read: a request that has one ends its connection.
-        bodiless = isinstance(connection.next_event(), h11.EndOfMessage)
         method = request.method.decode("ascii")
+        try:
+            # A body is never read: a request that has one ends its connection.
+            bodiless = isinstance(connection.next_event(), h11.EndOfMessage)
+        except h11.RemoteProtocolError as error:
+            await self._refuse(connection, reader, writer, self._malformed(error), method)
+            return False
         accept = b",".join(value for name, value in request.headers if name == b"accept")
         try:
             reply = answer(

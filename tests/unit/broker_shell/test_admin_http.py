@@ -193,6 +193,20 @@ def test_what_is_no_request_gets_its_code_and_the_connection_ends(sent: bytes, c
     asyncio.run(run())
 
 
+def test_a_head_request_whose_body_is_malformed_gets_its_code_without_a_body() -> None:
+    async def run() -> None:
+        async with serving() as server:
+            async with connection(server) as (reader, writer):
+                request = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                writer.write(request + b"no chunk\r\n")
+                head, end, body = (await reader.read()).partition(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+                assert (end, body) == (b"\r\n\r\n", b"")
+            assert (await ask(server, "GET /healthz")).code == 200
+
+    asyncio.run(run())
+
+
 def test_a_body_is_not_read_and_ends_the_connection() -> None:
     async def run() -> None:
         async with serving() as server, connection(server) as (reader, writer):

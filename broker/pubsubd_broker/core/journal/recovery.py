@@ -185,12 +185,15 @@ def _clamp(found: Recovered) -> None:
 
 
 def _forget_unreachable(found: Recovered) -> None:
-    """Drops the entries of lives so long ago that the lineage has no place for them: no reader could place them."""
-    reached = {epoch for epoch, _ in found.lineage}
-    unreachable = 0
-    while unreachable < len(found.entries) and found.entries[unreachable].epoch not in reached:
-        unreachable += 1
-    del found.entries[:unreachable], found.sequences[:unreachable]
+    """Drops the entries of lives so long ago that the lineage has no place for them: no reader could place them.
+
+    And all before them: what is held is one run.
+    """
+    ends = dict(found.lineage)
+    begin = len(found.entries)
+    while begin and found.entries[begin - 1].next <= ends.get(found.entries[begin - 1].epoch, -1):
+        begin -= 1
+    del found.entries[:begin], found.sequences[:begin]
 
 
 def _pass_over_empty(found: Recovered) -> None:

@@ -419,7 +419,7 @@ def test_a_lineage_holds_the_newest_lives_and_no_more_than_a_frame_takes() -> No
 def test_entries_of_a_life_that_the_lineage_does_not_reach_any_more_are_not_kept() -> None:
     segments = [begins(0, a_life(0)) + run(0, 2, a_life(0))]
     for number in range(1, MAX_LINEAGE + 1):
-        earlier = tuple((a_life(n), n + 1) for n in range(number - 1, -1, -1))[:MAX_LINEAGE]
+        earlier = tuple((a_life(n), n + 2) for n in range(number - 1, -1, -1))[:MAX_LINEAGE]
         segments.append(
             begins(number + 1, a_life(number), *earlier)
             + run(number + 1, number + 2, a_life(number))
@@ -431,6 +431,25 @@ def test_entries_of_a_life_that_the_lineage_does_not_reach_any_more_are_not_kept
     assert offsets(recovered)[0] == 2
     assert {e.epoch for e in recovered.entries} == {epoch for epoch, _ in recovered.lineage}
     assert [number for number, _ in recovered.segments] == list(range(2, MAX_LINEAGE + 2))
+
+
+def test_entries_before_a_life_that_the_lineage_does_not_reach_are_not_kept_either() -> None:
+    """Only a made-up journal has one: readers would be given what no peer can place."""
+    recovered = found(
+        begins(0, E1) + run(0, 2, E1),
+        begins(2, E2, (E1, 2)) + run(2, 4, E2),
+        begins(4, E3, (E1, 2)) + run(4, 6, E3),
+    )
+    assert offsets(recovered) == [4, 5]
+    assert recovered.lineage == ((E3, 6), (E1, 2))
+
+
+def test_entries_beyond_the_end_of_their_life_are_not_kept() -> None:
+    recovered = found(
+        begins(0, E1) + run(0, 4, E1),
+        begins(4, E2, (E1, 3)) + run(4, 6, E2),
+    )
+    assert offsets(recovered) == [4, 5]
 
 
 # Whatever the bytes.

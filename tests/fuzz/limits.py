@@ -23,13 +23,13 @@ class TooMuch(AssertionError):
 
 
 class Watch:
-    """Interrupts, with `TooLong`, what takes more than `cpu_s` after a `begin`. For the main thread.
+    """Interrupts, with `TooLong`, what takes more than `CPU_S` after a `begin`. For the main thread.
 
     One timer for all inputs: to begin one costs nothing.
     """
 
-    def __init__(self, cpu_s: float = CPU_S) -> None:
-        self._looks = max(1, round(cpu_s / _LOOK_EVERY_S))
+    def __init__(self) -> None:
+        self._looks = max(1, round(CPU_S / _LOOK_EVERY_S))
         self._seen = 0
 
     def begin(self) -> None:

@@ -8,6 +8,7 @@ python -m tests.fuzz.run --target codec --replay FILE     # that input again
 from __future__ import annotations
 
 import argparse
+import resource
 import sys
 import time
 from pathlib import Path
@@ -41,9 +42,13 @@ def mutate(target: Target, seconds: int, inputs: int | None, seed: int) -> None:
     took = time.monotonic() - began
     print(
         f"{target.name}: {figures.inputs:,} inputs in {took:.0f} s ({figures.inputs / took:,.0f}/s),"
-        f" nothing wrong; an input took {figures.most_memory} bytes at most",
+        f" nothing wrong; an input took {figures.most_memory} bytes at most, the process {_peak_mib()} MiB",
         flush=True,
     )
+
+
+def _peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 from tests.unit.protocol.samples import DIRECTED, EPOCH, ONE_TOPIC, SAMPLES, part
 from tests.unit.protocol.strategies import batch_of
 
+from pubsubd_broker.core.journal.checkpoint import decode_checkpoint, encode_checkpoint
 from pubsubd_broker.core.journal.journal import Fsync
 from pubsubd_protocol.attach import At, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
@@ -133,6 +134,7 @@ def folders() -> list[bytes]:
         newest = max(left)
         torn = {**left, newest: left[newest][:-7]}
         found.append(journal_folders.build(0, torn))
+    found.append(journal_folders.build(0, _without_a_life(lives[-1])))
     return found
 
 
@@ -150,6 +152,10 @@ def requests() -> list[bytes]:
     )
     body = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
     chunked = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    # Found here: the refusal had a body, and a HEAD may have none.
+    malformed = (
+        b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"
+    )
     long = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 17_000 + b"\r\n\r\n"
     closing = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     told = [
@@ -157,6 +163,7 @@ def requests() -> list[bytes]:
         openmetrics,
         body,
         chunked,
+        malformed,
         long,
         closing,
         b"".join(asked[:3]),
@@ -269,6 +276,8 @@ def _conversations() -> list[list[Step]]:
     answer = b"".join(map(encode, _PRODUCER))
     found.append([Step(Op.SEND, answer, 1), Step(Op.WAIT, b"\1"), Step(Op.WAIT, b"\4")])
     found.append([Step(Op.SEND, encode(frame), 1) for frame in _PRODUCER])
+    liar = b"".join(map(encode, [*_PRODUCER[:3], *_entries(11, 14, "node-a")]))
+    found.append([Step(Op.SEND, liar, 1), Step(Op.WAIT, b"\1")])
     refused = encode(Refused("name_in_use", "another node has this name"))
     found.append([Step(Op.SEND, refused, 1), Step(Op.WAIT, b"\2"), Step(Op.SEND, answer, 3)])
     everybody = [Step(Op.SEND, answer, 1)]
@@ -307,6 +316,16 @@ def _recalls() -> list[list[Step]]:
         [*slowly[:2], *waits, *slowly[2:], Step(Op.WAIT, b"\5")],
         [Step(Op.SEND, encode(Refused("recovering", "…")), 1), *slowly],
     ]
+
+
+def _without_a_life(segments: dict[int, bytes]) -> dict[int, bytes]:
+    """Found here: the newest lineage leaves out a life whose entries are there."""
+    newest = max(segments)
+    (kind, body), *records = journal_folders.records(segments[newest])
+    state = decode_checkpoint(body)
+    state.lineage = state.lineage[1:]
+    changed = journal_folders.segment_of([(kind, encode_checkpoint(state)), *records])
+    return {**segments, newest: changed}
 
 
 def _proofs() -> list[list[Step]]:

@@ -1,0 +1,72 @@
+"""Nothing that comes in does more than be refused: what is known, what is drawn, and what is made of both by change.
+
+The same inputs every time, in about a minute for all of it. `make fuzz` goes on from there.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from tests.fuzz.corpus import FOLDER, everything, kept
+from tests.fuzz.drawn import BY_TARGET
+from tests.fuzz.mutating import some
+from tests.fuzz.play import name_of, play
+from tests.fuzz.target import TARGETS, Target
+
+MUTATED: Final = {
+    "codec": 70_000,
+    "framing": 20_000,
+    "handshake": 4_000,
+    "recovery": 4_000,
+    "admin": 6_000,
+}
+DRAWN: Final = {"codec": 2_000, "framing": 600, "handshake": 300, "recovery": 300, "admin": 600}
+
+each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
+
+
+@each_target
+def test_all_that_is_known_does_no_harm(target: Target) -> None:
+    known = everything(target)
+    assert len(known) > 10
+    # The memory of each is looked at.
+    assert play(target, known, measure_every=1).inputs == len(known)
+
+
+@each_target
+def test_what_is_drawn_does_no_harm(target: Target) -> None:
+    @settings(
+        max_examples=DRAWN[target.name],
+        derandomize=True,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(BY_TARGET[target.name])
+    def does_no_harm(data: bytes) -> None:
+        play(target, [data])
+
+    does_no_harm()
+
+
+@each_target
+def test_what_is_changed_does_no_harm(target: Target) -> None:
+    assert play(target, some(target, 1, MUTATED[target.name])).inputs == MUTATED[target.name]
+
+
+def test_the_corpus_is_of_these_targets_small_and_named_by_what_is_in_it() -> None:
+    assert {folder.name for folder in FOLDER.iterdir()} <= set(TARGETS)
+    for target in TARGETS.values():
+        names = sorted(file.name for file in (FOLDER / target.name).glob("*"))
+        assert names == sorted(map(name_of, kept(target)))
+        assert all(len(data) <= target.longest for data in kept(target))
+    assert sum(len(data) for target in TARGETS.values() for data in kept(target)) < 2**20
+
+
+@each_target
+def test_a_seed_gives_the_same_inputs(target: Target) -> None:
+    assert list(some(target, 7, 50)) == list(some(target, 7, 50))
+    assert list(some(target, 7, 50)) != list(some(target, 8, 50))

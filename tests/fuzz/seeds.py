@@ -250,15 +250,13 @@ _STRANGERS: Final[tuple[tuple[Hello, list[Frame]], ...]] = (
 _WELCOME: Final = Welcome(VERSION, "node-b", _LIFE, 2**20, 2**20, 128)
 _PRODUCER: Final[list[Frame]] = [
     _WELCOME,
-    Attached(_VIEW, Resume(10), None, {"projector": Position(_LIFE, 5)}),
+    Attached(_VIEW, Resume(10), 10, {"projector": Position(_LIFE, 5)}),
     *_entries(10, 14),
     Skip("node-b", _LIFE, 14, 20),
     Heartbeat(25),
     *_entries(20, 22),
     CursorExpired("node-b", Reason.OVERWRITTEN, 28, StreamView(_LIFE, (), 40, 50)),
     *_entries(50, 52),
-    Fetched(1, StreamView(_LIFE, (), 40, 52), Resume(50), 1),
-    *_entries(50, 51),
 ]
 
 
@@ -280,11 +278,22 @@ def _conversations() -> list[list[Step]]:
     found.append([Step(Op.SEND, liar, 1), Step(Op.WAIT, b"\1")])
     refused = encode(Refused("name_in_use", "another node has this name"))
     found.append([Step(Op.SEND, refused, 1), Step(Op.WAIT, b"\2"), Step(Op.SEND, answer, 3)])
-    everybody = [Step(Op.SEND, answer, 1)]
+    first = b"".join(map(encode, _PRODUCER[:6]))
+    everybody = [Step(Op.SEND, first, 1)]
     for hello, said in _STRANGERS:
         everybody.append(Step(Op.PEER if hello.role == "peer" else Op.CLIENT))
         everybody.append(Step(Op.SEND, b"".join(encode(frame) for frame in (hello, *said))))
     found.append([*everybody, Step(Op.WAIT, b"\3"), Step(Op.DEAF, b"", 3), Step(Op.WAIT, b"\5")])
+    behind: list[Frame] = [
+        Fetched(1, StreamView(_LIFE, ((_EARLIER, 4),), 2, 14), Resume(3), 7),
+        *_entries(3, 4, epoch=_EARLIER),
+        *_entries(4, 10),
+    ]
+    found.append(
+        [*everybody, Step(Op.SEND, b"".join(map(encode, behind)), 1), Step(Op.WAIT, b"\1")]
+    )
+    unseen: list[Frame] = [_WELCOME, Attached(_VIEW, Reason.UNSEEN, None), *_entries(10, 12)]
+    found.append([Step(Op.SEND, b"".join(map(encode, unseen)), 1), Step(Op.WAIT, b"\1")])
     full = b"".join(encode(batch_of([("t", b"x")], sequence=n)) for n in range(30))
     reader = encode(_hello("peer", "node-b")) + encode(Attach(FromStart()))
     found.append(

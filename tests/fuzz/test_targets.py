@@ -22,7 +22,7 @@ MUTATED: Final = {
     "recovery": 4_000,
     "admin": 6_000,
 }
-DRAWN: Final = {"codec": 2_000, "framing": 600, "handshake": 300, "recovery": 300, "admin": 600}
+DRAWN: Final = {"codec": 1_000, "framing": 300, "handshake": 200, "recovery": 150, "admin": 400}
 
 each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=lambda target: target.name)
 

@@ -146,11 +146,12 @@ class ProducerEnd:
         for name, position in ack.named.items():
             if position is None or position.epoch != self._stream.epoch:
                 continue  # Of other epochs nobody here can say how far they went.
-            if position.offset > sent.offset:
+            # What it fetched for that session may be ahead of what it was sent for all.
+            if position.offset > self._stream.next:
                 raise ProtocolError(
                     "ack",
-                    f"{self.consumer} acknowledged {position.offset} for session {name!r}, sent were "
-                    f"{sent.offset}",
+                    f"{self.consumer} acknowledged {position.offset} for session {name!r}, the stream is at "
+                    f"{self._stream.next}",
                 )
         self.acknowledged = offset
         self._node.registry.acknowledge(self.consumer, offset, ack.named, now.mono_ns)

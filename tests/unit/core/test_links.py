@@ -671,7 +671,7 @@ def test_an_acknowledgement_of_another_epoch_or_stream_cuts_the_link() -> None:
 
 
 @pytest.mark.parametrize(("position", "violates"), [(6, True), (5, False), (None, False)])
-def test_a_consumers_named_sessions_have_no_more_than_what_was_sent(
+def test_a_consumers_named_sessions_are_no_further_than_the_stream(
     position: int | None, violates: bool
 ) -> None:
     net, consumer = attached_consumer()
@@ -680,6 +680,18 @@ def test_a_consumers_named_sessions_have_no_more_than_what_was_sent(
     consumer.send(Ack("a", Position(life, 4), named))
     assert (consumer.refusal == "protocol") is violates
     assert registered(net) == (3 if violates else 4)
+
+
+def test_a_named_session_may_be_ahead_of_what_was_sent_for_all() -> None:
+    """It has fetched on its own, while its broker did not read."""
+    net, consumer = attached_consumer()
+    consumer.stop_reading()
+    Publisher(net, "a").publish("x")
+    assert net.nodes["a"].stream.next == 6
+    life = consumer.welcome.life
+    consumer.send(Ack("a", Position(life, 4), {"projector": Position(life, 6)}))
+    consumer.read_on()
+    assert consumer.refusal is None
 
 
 def test_of_another_epoch_a_named_session_may_have_whatever_it_says() -> None:

@@ -19,6 +19,7 @@ class SecretError(PubSubError):
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"secret file {path}: {problem}")
         self.path = path
+        self.problem = problem
 
 
 def read_secret(path: str, least: int = LEAST_SECRET_BYTES) -> bytes:

@@ -59,9 +59,9 @@ Refreshed = Unchanged | Reloaded | Failed
 class Tls:
     """What connections to and from peers are encrypted with, and the files that it comes from."""
 
-    def __init__(self, cert: str, key: str, ca: str) -> None:
-        """Paths of PEM files. Raises `TlsError`."""
-        self._files = _Files(cert, key, ca)
+    def __init__(self, cert: str, key: str, ca: str, *, node: str | None = None) -> None:
+        """Paths of PEM files. `node`: whom the certificate has to speak for. Raises `TlsError`."""
+        self._files = _Files(cert, key, ca, node)
         # Before it is read: a change while it is being read is seen at the next refresh.
         self._seen = self._files.look()
         self._held = self._files.load()
@@ -137,15 +137,13 @@ def binding_of(ssl_object: ssl.SSLObject) -> bytes:
     """
     if ssl_object.version() != "TLSv1.3" or ssl_object.session_reused:
         raise ssl.SSLError("the connection is no fresh one of TLS 1.3: it has no binding")
+    # A handshake in which no protocol is agreed on succeeds all the same.
+    if ssl_object.selected_alpn_protocol() != ALPN:
+        raise ssl.SSLError(f"the other end did not agree to speak {ALPN}")
     binding = ssl_object.get_channel_binding("tls-unique")
     if binding is None or len(binding) < BINDING_BYTES:
         raise ssl.SSLError("the connection has no binding")
     return binding
-
-
-def speaks_pubsubd(ssl_object: ssl.SSLObject) -> bool:
-    """Whether the other end agreed to speak this protocol. A handshake without that succeeds all the same."""
-    return ssl_object.selected_alpn_protocol() == ALPN
 
 
 def explain(error: BaseException) -> str:
@@ -166,13 +164,6 @@ def explain(error: BaseException) -> str:
         case _:
             return str(error)
 
-
-CLOSED_UNSAID: Final = (
-    "it closed the connection behind the TLS handshake without a word: it may not accept this broker's "
-    "certificate; its log says why"
-)
-"""All that a dialler can tell: in TLS 1.3 it is done before its certificate is looked at, and neither
-asyncio nor uvloop sends the alert of a handshake that failed."""
 
 _NO_TLS: Final = (
     "it does not speak TLS: give all brokers --tls-cert, --tls-key and --tls-ca, or none"
@@ -205,6 +196,7 @@ class _Files:
     cert: str
     key: str
     ca: str
+    node: str | None
 
     def look(self) -> _Look:
         return tuple(_look(path) for path in (self.cert, self.key, self.ca))
@@ -221,7 +213,12 @@ class _Files:
         ours = self._meet_ourselves(server, client)
         not_after = (ours.getpeercert() or {})["notAfter"]
         assert isinstance(not_after, str)
-        return _Held(server, client, ssl.cert_time_to_seconds(not_after), names_of(ours))
+        names = names_of(ours)
+        if self.node is not None and self.node not in names:
+            speaks_for = ", ".join(sorted(names)) or "nobody"
+            problem = f"it speaks for {speaks_for}: give one with the --node name {self.node} as a DNS name"
+            raise TlsError("--tls-cert", self.cert, problem)
+        return _Held(server, client, ssl.cert_time_to_seconds(not_after), names)
 
     def _context(self, protocol: int) -> ssl.SSLContext:
         # Made bare: `create_default_context` would trust the system's authorities, and write the keys of

@@ -19,6 +19,11 @@ BUFFER_BYTES = 256 * 1024
 SMALL_BUFFER_BYTES = 4 * 1024
 """What an idle connection costs: the buffer starts here and grows to `BUFFER_BYTES` with traffic."""
 
+_TLS_HANDSHAKE = 0x1603
+_TLS_HINT = (
+    ": this is how TLS begins: give all brokers --tls-cert, --tls-key and --tls-ca, or none"
+)
+
 
 class FrameReader:
     """`space()` → write there → `received(n)` → `frames()`. Or `feed(data)` in one step."""
@@ -65,8 +70,9 @@ class FrameReader:
         while self._end - self._start >= PREFIX_BYTES:
             (length,) = PREFIX.unpack_from(self._buffer, self._start)
             if length > self.limit or length == 0:
+                hint = _TLS_HINT if length >> 16 == _TLS_HANDSHAKE else ""
                 raise ProtocolError(
-                    "frame_length", f"a frame of {length} bytes, allowed are 1..{self.limit}"
+                    "frame_length", f"a frame of {length} bytes, allowed are 1..{self.limit}{hint}"
                 )
             stop = self._start + PREFIX_BYTES + length
             if stop > self._end:

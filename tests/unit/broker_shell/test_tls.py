@@ -23,7 +23,6 @@ from pubsubd_broker.tls import (
     binding_of,
     explain,
     names_of,
-    speaks_pubsubd,
 )
 
 
@@ -69,8 +68,6 @@ def test_two_brokers_of_one_authority_see_each_other_s_names(authority: Authorit
     assert names_of(server) == {"b", "bb"} == b.names
     assert names_of(client) == {"a"} == a.names
     assert server.version() == client.version() == "TLSv1.3"
-    assert speaks_pubsubd(server)
-    assert speaks_pubsubd(client)
 
 
 def test_the_expiry_is_that_of_our_own_certificate(authority: Authority) -> None:
@@ -169,6 +166,23 @@ def test_a_certificate_for_servers_or_clients_alone_is_refused(
         tls_of(authority.certificate("a", usages=[usage]))
 
 
+def test_a_certificate_has_to_speak_for_the_node_that_shows_it(authority: Authority) -> None:
+    files = authority.certificate("a", "aa")
+    assert Tls(files.cert, files.key, files.ca, node="aa").names == {"a", "aa"}
+    with pytest.raises(TlsError, match="it speaks for a, aa: give one with the --node name b"):
+        Tls(files.cert, files.key, files.ca, node="b")
+
+
+def test_a_new_certificate_that_speaks_for_another_node_does_not_replace_ours(
+    authority: Authority,
+) -> None:
+    files = authority.certificate("a")
+    tls = Tls(files.cert, files.key, files.ca, node="a")
+    put(authority.certificate("b"), files, "cert", "key")
+    assert isinstance(tls.refresh(), Failed)
+    assert tls.names == {"a"}
+
+
 def test_intermediate_authorities_come_along_with_the_certificate(
     authority: Authority, tmp_path: Path
 ) -> None:
@@ -250,13 +264,15 @@ def test_no_connection_is_resumed(authority: Authority) -> None:
     assert names_of(server) == {"a"}
 
 
-def test_who_speaks_another_protocol_over_tls_is_recognised(authority: Authority) -> None:
+def test_who_speaks_another_protocol_over_tls_has_no_binding_that_counts(
+    authority: Authority,
+) -> None:
     files = authority.certificate("a")
     tls, other = tls_of(files), tls_of(files)
     other.client.set_alpn_protocols(["http/1.1"])
-    server, client = shake_hands(tls.server, other.client)
-    assert not speaks_pubsubd(server)
-    assert not speaks_pubsubd(client)
+    for end in shake_hands(tls.server, other.client):
+        with pytest.raises(ssl.SSLError, match="did not agree to speak pubsubd/1"):
+            binding_of(end)
 
 
 # Names.

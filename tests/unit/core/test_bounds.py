@@ -252,8 +252,9 @@ def test_answers_to_one_publisher_are_remembered_for_as_many_batches_as_its_wind
     publisher = Publisher(net, "a")
     assert publisher.welcome.window == PUBLISH_WINDOW
     publisher.fill(PUBLISH_WINDOW + 1)
-    assert isinstance(publisher.batch(2, retry=True), Receipt)
-    oldest = publisher.batch(1, retry=True)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=node.life)
+    oldest = again.batch(1, retry=True)
+    assert isinstance(again.batch(2, retry=True), Receipt)
     assert isinstance(oldest, Rejected)
     assert oldest.code == "unknown"
     assert rejected(node, "unknown") == 1

@@ -150,7 +150,8 @@ def test_a_retry_of_an_accepted_message_is_accepted_though_its_node_was_forgotte
     net.stop("b")
     net.run()
     query(net, "a", "drop_cursor", "b")
-    assert publisher.batch(1, to="b", retry=True) == first
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    assert again.batch(1, to="b", retry=True) == first
 
 
 def test_near_the_last_offset_publishing_is_refused_and_readers_are_undisturbed() -> None:

@@ -25,7 +25,5 @@ def load_trust(settings: Settings) -> Trust:
     if settings.tls_cert is not None:
         assert settings.tls_key is not None
         assert settings.tls_ca is not None
-        tls = Tls(
-            settings.tls_cert, settings.tls_key, settings.tls_ca, node=settings.node
-        )
+        tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_ca, node=settings.node)
     return Trust(secret, tls)

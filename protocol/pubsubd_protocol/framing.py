@@ -20,9 +20,7 @@ SMALL_BUFFER_BYTES = 4 * 1024
 """What an idle connection costs: the buffer starts here and grows to `BUFFER_BYTES` with traffic."""
 
 _TLS_HANDSHAKE = 0x1603
-_TLS_HINT = (
-    ": this is how TLS begins: give all brokers --tls-cert, --tls-key and --tls-ca, or none"
-)
+_TLS_HINT = ": this is how TLS begins: give all brokers --tls-cert, --tls-key and --tls-ca, or none"
 
 
 class FrameReader:

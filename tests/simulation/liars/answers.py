@@ -10,6 +10,7 @@ from tests.simulation.brokers import BrokerSocket
 from tests.simulation.liars.lies import FALSE, Forge
 from tests.simulation.liars.producers import TOO_FAR, false_entry
 
+from pubsubd_broker.core.config import FETCH_BYTES
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_protocol.attach import Reason, Resume
 from pubsubd_protocol.codec import KINDS, decode, encode
@@ -143,13 +144,11 @@ def _another_epoch(fetch: Fetch) -> Said | None:
 
 
 def _beyond_its_view(fetch: Fetch) -> Said | None:
-    last = fetch.items[-1] if fetch.items else None
-    view = fetch.fetched.view
-    if last is None or last.next != view.next:
+    view, sizes = fetch.fetched.view, [i.size for i in fetch.items if isinstance(i, Entry)]
+    # Whoever reaches the budget is to stop there, and that would be found first.
+    if not fetch.items or fetch.items[-1].next != view.next or sum(sizes) >= FETCH_BYTES // 2:
         return None
-    behind = false_entry(fetch.node, view.epoch, view.next)
-    # Whoever has reached the budget stops there.
-    return fetch.instead("epoch", last, behind) if len(fetch.items) == 1 else None
+    return fetch.instead("epoch", *fetch.items, false_entry(fetch.node, view.epoch, view.next))
 
 
 def _more_than_asked(fetch: Fetch) -> Said | None:

@@ -36,6 +36,9 @@ REPLICA_MIB: Final = 8
 """A second or so of full speed, so that both happen: who is away for a moment catches up, who is away for longer is
 told."""
 
+REMEMBERED_PUBLISHERS: Final = 128
+"""Passers-by fill this table while everything warms up; a larger one would go on growing to its bound for long."""
+
 PROCESS_MIB: Final = 64
 """A broker beside its ring and replicas: the interpreter with its libraries, and what is in flight."""
 
@@ -101,6 +104,7 @@ class Soak:
             replica_bytes=f"{REPLICA_MIB}MiB",
             heartbeat="500ms",
             peer_timeout="2s",
+            max_publishers=REMEMBERED_PUBLISHERS,
         )
 
         @contextlib.contextmanager

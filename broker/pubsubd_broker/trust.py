@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pubsubd_broker.secret_files import read_secret
 from pubsubd_broker.settings import Settings
@@ -13,7 +13,7 @@ from pubsubd_broker.tls import Tls
 class Trust:
     """`secret`: what the brokers of the cluster prove to each other. `tls`: what links to them are encrypted with."""
 
-    secret: bytes | None = None
+    secret: bytes | None = field(default=None, repr=False)
     tls: Tls | None = None
 
 

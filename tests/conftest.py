@@ -34,19 +34,24 @@ def start_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
 def start_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     """`start_cluster(3, ring_messages=100)`: a connected `Cluster`, ended after the test.
 
-    `cut=[("b", "a")]`: this link is cut from the beginning, and nobody waits until all have met.
+    `cut=[("b", "a")]`: this link is cut from the beginning, and nobody waits until all have met; nor
+    with `wait_ready=False`.
     """
     with contextlib.ExitStack() as stack:
 
         def start(
-            nodes: int = 3, *, cut: Iterable[tuple[str, str]] = (), **options: Any
+            nodes: int = 3,
+            *,
+            cut: Iterable[tuple[str, str]] = (),
+            wait_ready: bool = True,
+            **options: Any,
         ) -> Cluster:
             cluster = Cluster(tmp_path, nodes, **options)
             stack.callback(_end, cluster)
             links = [cluster.link(*pair) for pair in cut]
             for link in links:
                 link.cut()
-            return cluster.start(wait_ready=not links)
+            return cluster.start(wait_ready=wait_ready and not links)
 
         yield start
 

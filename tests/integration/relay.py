@@ -55,6 +55,7 @@ class Relay:
         """Connections ever accepted."""
         self.bytes: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
         """Bytes ever forwarded."""
+        self._recorded: dict[Direction, bytearray] | None = None
         self._buffer_bytes = buffer_bytes
         self._target = target
         self._rates: dict[Direction, float | None] = dict.fromkeys(DIRECTIONS)
@@ -165,6 +166,23 @@ class Relay:
             self._budgets[direction] = n_bytes
 
         self._call(cut_after())
+
+    def record(self) -> None:
+        """Keep a copy of what is forwarded from now on."""
+
+        async def record() -> None:
+            self._recorded = {each: bytearray() for each in DIRECTIONS}
+
+        self._call(record())
+
+    def recorded(self, direction: Direction) -> bytes:
+        """All that went this way since `record()`, over all connections as it came."""
+
+        async def recorded() -> bytes:
+            assert self._recorded is not None
+            return bytes(self._recorded[direction])
+
+        return self._call(recorded())
 
     def close(self) -> None:
         """Close everything. A second call does nothing."""
@@ -286,6 +304,8 @@ class Relay:
             allowed = self._allowed(way, len(data))
             await self._loop.sock_sendall(sink, data[:allowed])
             self.bytes[way] += allowed
+            if self._recorded is not None:
+                self._recorded[way] += data[:allowed]
             if allowed < len(data):
                 self._budgets[way] = None
                 for pair in self._pairs:

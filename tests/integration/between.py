@@ -1,0 +1,134 @@
+"""Somebody who stands between two brokers and changes what they say to each other, frame by frame.
+
+    with Between(address_of(b), change) as between:
+        start_broker("a", peers=[between.endpoint])
+
+`change(way, frame)` is given each frame, and returns what goes on in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Final, Self
+
+from tests.integration.relay import Direction
+
+from pubsubd_protocol.codec import decode, encode
+from pubsubd_protocol.frames import Frame
+from pubsubd_protocol.framing import FrameReader
+
+Change = Callable[[Direction, Frame], Frame]
+
+MAX_FRAME: Final = 64 * 2**20
+_PATIENCE_S: Final = 20.0
+_READ_BYTES: Final = 64 * 1024
+
+
+class Between:
+    """Listens at once; who connects is led on to `target`.
+
+    `accepting`, `dialling`: TLS towards the one and towards the other, by certificates that it got hold of.
+    """
+
+    def __init__(
+        self,
+        target: tuple[str, int],
+        change: Change,
+        *,
+        accepting: ssl.SSLContext | None = None,
+        dialling: ssl.SSLContext | None = None,
+    ) -> None:
+        self.passed: list[tuple[Direction, Frame]] = []
+        """Every frame as it came, of all connections."""
+        self._target = target
+        self._change = change
+        self._accepting = accepting
+        self._dialling = dialling
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, name="between", daemon=True)
+        self._thread.start()
+
+    @property
+    def endpoint(self) -> str:
+        return "{}:{}".format(*self._listener.getsockname()[:2])
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join(_PATIENCE_S)
+        self._listener.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # In threads of its own, all that follows.
+
+    def _serve(self) -> None:
+        pumps: list[threading.Thread] = []
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: [pump.join(_PATIENCE_S) for pump in pumps])
+            while True:
+                try:
+                    taken, _ = self._listener.accept()
+                except OSError:
+                    return
+                with contextlib.suppress(OSError):
+                    one, other = self._ends(taken)
+                    stack.callback(_hang_up, one)
+                    stack.callback(_hang_up, other)
+                    pumps += [
+                        self._pump(one, other, "to_target"),
+                        self._pump(other, one, "from_target"),
+                    ]
+
+    def _ends(self, taken: socket.socket) -> tuple[socket.socket, socket.socket]:
+        taken.settimeout(_PATIENCE_S)
+        if self._accepting is not None:
+            taken = self._accepting.wrap_socket(taken, server_side=True)
+        other = socket.create_connection(self._target, _PATIENCE_S)
+        if self._dialling is not None:
+            other = self._dialling.wrap_socket(other)
+        return taken, other
+
+    def _pump(self, source: socket.socket, sink: socket.socket, way: Direction) -> threading.Thread:
+        def run() -> None:
+            with contextlib.suppress(OSError):
+                for frame in _frames(source):
+                    self.passed.append((way, frame))
+                    sink.sendall(encode(self._change(way, frame)))
+            _hang_up(sink)
+
+        thread = threading.Thread(target=run, name=way, daemon=True)
+        thread.start()
+        return thread
+
+
+def unchanged(way: Direction, frame: Frame) -> Frame:
+    """For one who only listens."""
+    return frame
+
+
+def _frames(source: socket.socket) -> Iterator[Frame]:
+    reader = FrameReader(MAX_FRAME)
+    while data := source.recv(_READ_BYTES):
+        for view in reader.feed(data):
+            yield decode(view)
+
+
+def _hang_up(end: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+    end.close()

@@ -1,0 +1,379 @@
+"""A cluster's secret: who has it belongs to the cluster, who has not doesn't, and nobody can read or overhear it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import urllib.error
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.integration.between import Between, Change, unchanged
+from tests.integration.cluster import Broker, Cluster, wait_until
+from tests.integration.commands import error_of, ok
+from tests.integration.hostile import RawConnection
+from tests.integration.relay import DIRECTIONS, Direction
+from tests.integration.steps import StartBroker, StartCluster, payloads_to, subscribed
+
+import pubsubd
+from pubsubd_broker.settings import Settings
+from pubsubd_broker.settings_for_core import config_of
+from pubsubd_broker.trust import load_trust
+from pubsubd_protocol.codec import decode
+from pubsubd_protocol.frames import Attached, Challenge, Frame, Hello, Proof, Refused, Welcome
+from pubsubd_protocol.framing import FrameReader
+from pubsubd_protocol.positions import Epoch
+
+SECRET: Final = b"Five boxing wizards jump quickly"
+OTHER: Final = b"Pack my box with a dozen liquor jugs"
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> str:
+    return written(tmp_path / "secret", SECRET)
+
+
+def written(path: Path, content: bytes, mode: int = 0o600) -> str:
+    path.write_bytes(content)
+    path.chmod(mode)
+    return str(path)
+
+
+def address_of(broker: Broker) -> tuple[str, int]:
+    host, _, port = broker.listen.rpartition(":")
+    return host, int(port)
+
+
+def say(at: Broker, heard_at: Broker, what: str) -> None:
+    """What is published at the one comes out at the other."""
+
+    async def said() -> None:
+        async with (
+            subscribed(heard_at, start="earliest") as subscription,
+            pubsubd.connect(at.socket) as client,
+        ):
+            await client.publish("t", what)
+            assert await payloads_to(subscription, what) == [what]
+
+    asyncio.run(said())
+
+
+def why_not_ready(broker: Broker) -> list[str]:
+    """The causes that a 503 of `/readyz` gives."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        broker.get("/readyz")
+    with caught.value:
+        assert caught.value.code == 503
+        body: dict[str, list[str]] = json.load(caught.value)
+    (causes,) = (value for value in body.values() if isinstance(value, list))
+    return causes
+
+
+def unreached(broker: Broker) -> dict[str, Any]:
+    """The line in which `broker` says, at last, why it has no link to its only peer: not that nobody listened yet."""
+
+    def told() -> dict[str, Any] | None:
+        lines = [line for line in list(broker.logs) if line["event"] == "peer.unreachable"]
+        return next((line for line in lines if "refused" not in line["error"].lower()), None)
+
+    line = wait_until(told, what=f"a reason why {broker.node} reaches nobody")
+    assert line is not None
+    return line
+
+
+def assert_apart(*brokers: Broker) -> None:
+    for broker in brokers:
+        assert broker.metric("peer_connected") == broker.metric("consumer_connected") == 0
+        assert not [line for line in broker.logs if line["event"].endswith(".attached")]
+        assert broker.status()["consumers"] == []
+
+
+def frames(data: bytes) -> list[Frame]:
+    return [decode(view) for view in FrameReader(2**26).feed(data)]
+
+
+def disguises(secret: bytes) -> list[bytes]:
+    """How it could stand in a text."""
+    return [secret, secret.hex().encode(), base64.b64encode(secret), secret[:16], secret[-16:]]
+
+
+def recorded(start_cluster: StartCluster, secret: str) -> Cluster:
+    """Two brokers that have met, and everything that they have said to each other since they first did."""
+    pairs = [("a", "b"), ("b", "a")]
+    cluster = start_cluster(2, cut=pairs, cluster_secret_file=secret, log_level="debug")
+    for pair in pairs:
+        cluster.link(*pair).record()
+    cluster.heal()
+    cluster.wait_ready()
+    return cluster
+
+
+# Who has it.
+
+
+def test_two_brokers_of_one_secret_link_and_it_is_never_seen(
+    start_cluster: StartCluster, secret: str
+) -> None:
+    cluster = recorded(start_cluster, secret)
+    a, b = cluster
+    say(a, b, "from a")
+    wire = b"".join(cluster.link("b", "a").recorded(way) for way in DIRECTIONS)
+    kinds = [
+        type(frame) for way in DIRECTIONS for frame in frames(cluster.link("b", "a").recorded(way))
+    ]
+    assert {Hello, Challenge, Proof, Welcome} <= set(kinds)
+    assert kinds.count(Proof) == 2
+    assert b"from a" in wire
+    shown = [
+        wire,
+        b"".join(cluster.link("a", "b").recorded(way) for way in DIRECTIONS),
+        json.dumps([*a.logs, *b.logs]).encode(),
+        *(a.get(path) for path in ("/status.json", "/metrics")),
+        ok("status", "--socket", a.socket).encode(),
+        ok("config", "show", "--cluster-secret-file", secret).encode(),
+        ok("config", "show", "--json", "--cluster-secret-file", secret).encode(),
+        Path(f"/proc/{a.pid}/cmdline").read_bytes(),
+        Path(f"/proc/{a.pid}/environ").read_bytes(),
+    ]
+    for text in shown:
+        assert text
+        assert not [each for each in disguises(SECRET) if each in text]
+
+
+def test_no_object_of_the_broker_shows_the_secret_to_whoever_prints_it(secret: str) -> None:
+    settings = Settings(node="a", socket="s", cluster_secret_file=secret)
+    trust = load_trust(settings)
+    assert trust.secret == SECRET
+    for each in (settings, trust, config_of(settings, trust.secret, os.geteuid())):
+        assert SECRET.decode() not in repr(each)
+
+
+def test_the_line_feed_that_an_editor_leaves_is_no_part_of_it(
+    start_cluster: StartCluster, secret: str, tmp_path: Path
+) -> None:
+    edited = written(tmp_path / "edited", SECRET + b"\n")
+    options = {"a": {"cluster_secret_file": secret}, "b": {"cluster_secret_file": edited}}
+    a, b = start_cluster(2, per_node=options)
+    say(b, a, "from b")
+
+
+# Who has not.
+
+
+def test_two_brokers_of_different_secrets_refuse_each_other(
+    start_cluster: StartCluster, secret: str, tmp_path: Path
+) -> None:
+    options = {
+        "a": {"cluster_secret_file": secret},
+        "b": {"cluster_secret_file": written(tmp_path / "other", OTHER)},
+    }
+    cluster = start_cluster(2, wait_ready=False, per_node=options)
+    for us, other in (("a", "b"), ("b", "a")):
+        advice = (
+            f"{us} and {other} do not have the same secret for cluster default: "
+            "give both the same --cluster-secret-file"
+        )
+        broker = cluster[other]
+        assert unreached(cluster[us])["error"] == f"{advice} (secret)"
+        line = broker.wait_log("connection.refused", code="secret")
+        assert line["detail"] == advice
+        assert advice in why_not_ready(cluster[us])[0]
+        assert broker.metric("connections_refused_total", reason="secret") >= 1
+    assert_apart(*cluster)
+
+
+def test_a_broker_without_a_secret_and_one_that_has_it_do_not_link(
+    start_cluster: StartCluster, secret: str
+) -> None:
+    has, has_not = cluster = start_cluster(
+        2, wait_ready=False, per_node={"a": {"cluster_secret_file": secret}}
+    )
+    asked = (
+        "a asks for the secret of cluster default, and b has none: give it --cluster-secret-file"
+    )
+    assert unreached(has_not)["error"] == f"{asked} (secret)"
+    assert asked in why_not_ready(has_not)[0]
+    assert has.wait_log("connection.refused", detail=asked)["code"] == "secret"
+    # And what a found where it dialled: somebody who welcomes it, and proves nothing.
+    unproved = "b has not proved that it knows the secret of cluster default: give it --cluster-secret-file"
+    assert unreached(has)["error"] == unproved
+    assert unproved in why_not_ready(has)[0]
+    assert has_not.wait_log("connection.refused", detail=unproved)["code"] == "secret"
+    assert has.metric("connections_refused_total", reason="secret") >= 2
+    assert_apart(*cluster)
+
+
+def test_brokers_of_two_clusters_refuse_each_other_by_both_names(
+    start_cluster: StartCluster, secret: str
+) -> None:
+    options = {"a": {"cluster": "red"}, "b": {"cluster": "blue"}}
+    cluster = start_cluster(2, wait_ready=False, per_node=options, cluster_secret_file=secret)
+    for broker in cluster:
+        error = unreached(broker)["error"]
+        assert "red" in error
+        assert "blue" in error
+        assert "--cluster" in error
+        assert error in why_not_ready(broker)[0]
+        assert broker.metric("connections_refused_total", reason="cluster") >= 1
+    assert_apart(*cluster)
+
+
+# Who listens, and says it again.
+
+
+def test_a_greeting_that_was_overheard_opens_no_door_again(
+    start_cluster: StartCluster, secret: str
+) -> None:
+    cluster = recorded(start_cluster, secret)
+    a, b = cluster
+    overheard = cluster.link("b", "a").recorded("to_target")
+    assert [type(frame) for frame in frames(overheard)][:2] == [Hello, Proof]
+    before = a.metric("connections_refused_total", reason="secret")
+    for _ in range(3):
+        with RawConnection(address_of(a)) as raw:
+            raw.send(overheard)
+            challenge, refused = raw.frames_until_end()
+            assert isinstance(challenge, Challenge)
+            assert isinstance(refused, Refused)
+            assert refused.code == "secret"
+    assert a.metric("connections_refused_total", reason="secret") == before + 3
+    # Nor is the one that it was overheard from cut off.
+    say(a, b, "still linked")
+    assert not [line for line in b.logs if line["event"] == "peer.lost"]
+
+
+def test_an_answer_that_was_overheard_is_none_to_a_broker_that_asks_again(
+    start_cluster: StartCluster, start_broker: StartBroker, secret: str
+) -> None:
+    cluster = recorded(start_cluster, secret)
+    overheard = iter(frames(cluster.link("b", "a").recorded("from_target")))
+
+    def again(way: Direction, frame: Frame) -> Frame:
+        return frame if way == "to_target" else next(overheard)
+
+    with Between(address_of(cluster["a"]), again) as between:
+        c = start_broker("c", peers=[between.endpoint], cluster_secret_file=secret)
+        assert "do not have the same secret" in unreached(c)["error"]
+        answered = [type(frame) for way, frame in between.passed if way == "from_target"]
+        assert answered[0] is Challenge
+        assert_apart(c)
+
+
+# Who stands in between.
+
+
+def test_who_only_hands_on_is_a_wire(start_broker: StartBroker, secret: str) -> None:
+    a = start_broker("a", cluster_secret_file=secret)
+    with Between(address_of(a), unchanged) as between:
+        b = start_broker("b", peers=[between.endpoint], cluster_secret_file=secret)
+        wait_until(b.ready, what="the link through somebody else")
+        say(a, b, "from a")
+
+
+def changing(kind: type[Frame], field: str, value: object) -> Change:
+    def change(way: Direction, frame: Frame) -> Frame:
+        return replace(frame, **{field: value}) if isinstance(frame, kind) else frame
+
+    return change
+
+
+LIES: Final[dict[str, Change]] = {
+    "that b is called c": changing(Hello, "name", "c"),
+    "that b lives another life": changing(Hello, "life", bytes(16)),
+    "that b drew another nonce": changing(Hello, "nonce", bytes(32)),
+    "that a is called z": changing(Challenge, "node", "z"),
+    "that a lives another life": changing(Challenge, "life", Epoch(bytes(16))),
+    "that a drew another nonce": changing(Challenge, "nonce", bytes(32)),
+    "a proof of its own": changing(Proof, "proof", bytes(32)),
+}
+"""What one who hands on two brokers' greetings may want them to believe."""
+
+
+def test_a_proof_is_good_for_nothing_but_the_greeting_that_it_is_about(
+    start_broker: StartBroker, secret: str
+) -> None:
+    a = start_broker("a", cluster_secret_file=secret)
+    with ExitStack() as stack:
+        liars = {lie: stack.enter_context(Between(address_of(a), LIES[lie])) for lie in LIES}
+        endpoints = [liar.endpoint for liar in liars.values()]
+        b = start_broker("b", peers=endpoints, cluster_secret_file=secret)
+        for lie, liar in liars.items():
+            line = b.wait_log("peer.unreachable", address=liar.endpoint)
+            assert "do not have the same secret" in line["error"], lie
+            assert Welcome not in {type(frame) for _, frame in liar.passed}, lie
+        assert len(why_not_ready(b)) == len(LIES)
+        assert a.metric("connections_refused_total", reason="secret") >= len(LIES)
+        assert_apart(a, b)
+
+
+def test_who_welcomes_under_another_name_than_he_proved_is_cut_off(
+    start_broker: StartBroker, secret: str
+) -> None:
+    a = start_broker("a", cluster_secret_file=secret)
+    with Between(address_of(a), changing(Welcome, "node", "z")) as between:
+        b = start_broker("b", peers=[between.endpoint], cluster_secret_file=secret)
+        assert "a proved, z welcomes" in unreached(b)["error"]
+        assert Attached not in {type(frame) for _, frame in between.passed}
+        assert_apart(a, b)
+
+
+# What is no secret, and what is no safe place.
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "complaint"),
+    [
+        (None, 0, "No such file or directory"),
+        (b"", 0o600, "0 bytes are too easily guessed"),
+        (b"Sphinx of black" + b"\n", 0o600, "15 bytes are too easily guessed"),
+        (SECRET, 0o644, "mode 0644 lets others read or change it: chmod it to 0600"),
+        (SECRET, 0o620, "mode 0620 lets others read or change it: chmod it to 0600"),
+    ],
+    ids=["none", "empty", "short", "readable", "writable"],
+)
+def test_a_file_that_holds_no_secret_is_refused_in_one_line(
+    tmp_path: Path, content: bytes | None, mode: int, complaint: str
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        written(path, content, mode)
+    line = error_of(*start(tmp_path), "--cluster-secret-file", str(path), code=2)
+    assert f"secret file {path}: " in line
+    assert complaint in line
+    assert "Sphinx" not in line
+    assert SECRET.decode() not in line
+
+
+def start(folder: Path) -> Iterable[str]:
+    """A broker that disturbs nobody, should it start after all."""
+    return "start", "--node", "a", "--no-http", "--socket", str(folder / "s")
+
+
+# Who may not even ask.
+
+
+def test_a_port_for_other_machines_wants_to_know_who_comes(tmp_path: Path) -> None:
+    line = error_of(*start(tmp_path), "--listen", "0.0.0.0:0", code=2)
+    assert "listen (from --listen): 0.0.0.0:0 takes peers from other machines" in line
+    for way_out in ("--cluster-secret-file", "--tls-cert", "127.0.0.1", "--insecure"):
+        assert way_out in line
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("known_by", ["secret", "nothing"])
+def test_a_port_for_other_machines_opens_with_a_secret_or_on_demand(
+    start_broker: StartBroker, secret: str, known_by: str
+) -> None:
+    trust: dict[str, Any] = {"cluster_secret_file": secret} if known_by == "secret" else {}
+    insecure = {} if trust else {"insecure": True}
+    a = start_broker("a", listen="0.0.0.0:0", **insecure, **trust)
+    assert a.listen.startswith("0.0.0.0:")
+    b = start_broker("b", peers=[f"127.0.0.1:{address_of(a)[1]}"], **trust)
+    wait_until(b.ready, what="the link")
+    say(a, b, "from anywhere")

@@ -79,7 +79,7 @@ class Between:
     def _serve(self) -> None:
         pumps: list[threading.Thread] = []
         with contextlib.ExitStack() as stack:
-            stack.callback(lambda: [pump.join(_PATIENCE_S) for pump in pumps])
+            stack.callback(_join, pumps)
             while True:
                 try:
                     taken, _ = self._listener.accept()
@@ -98,9 +98,13 @@ class Between:
         taken.settimeout(_PATIENCE_S)
         if self._accepting is not None:
             taken = self._accepting.wrap_socket(taken, server_side=True)
-        other = socket.create_connection(self._target, _PATIENCE_S)
-        if self._dialling is not None:
-            other = self._dialling.wrap_socket(other)
+        try:
+            other = socket.create_connection(self._target, _PATIENCE_S)
+            if self._dialling is not None:
+                other = self._dialling.wrap_socket(other)
+        except OSError:
+            taken.close()
+            raise
         return taken, other
 
     def _pump(self, source: socket.socket, sink: socket.socket, way: Direction) -> threading.Thread:
@@ -126,6 +130,11 @@ def _frames(source: socket.socket) -> Iterator[Frame]:
     while data := source.recv(_READ_BYTES):
         for view in reader.feed(data):
             yield decode(view)
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(_PATIENCE_S)
 
 
 def _hang_up(end: socket.socket) -> None:

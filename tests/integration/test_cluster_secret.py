@@ -276,7 +276,7 @@ def test_who_only_hands_on_is_a_wire(start_broker: StartBroker, secret: str) -> 
         say(a, b, "from a")
 
 
-def changing(kind: type[Frame], field: str, value: object) -> Change:
+def changing(kind: type[Any], field: str, value: object) -> Change:
     def change(way: Direction, frame: Frame) -> Frame:
         return replace(frame, **{field: value}) if isinstance(frame, kind) else frame
 

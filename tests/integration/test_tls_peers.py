@@ -1,0 +1,513 @@
+"""TLS between brokers: who shows the right certificate is a peer, all others are told why not, and files may change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import re
+import socket
+import ssl
+import time
+import urllib.error
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.certificates import HOUR, Authority, Files, write
+from tests.integration.asynchronous import async_test
+from tests.integration.between import Between, unchanged
+from tests.integration.cluster import Broker, Cluster, wait_until
+from tests.integration.commands import error_of
+from tests.integration.hostile import RawConnection
+from tests.integration.relay import DIRECTIONS
+from tests.integration.steps import (
+    StartBroker,
+    StartCluster,
+    in_thread,
+    payloads_to,
+    subscribed,
+    within,
+)
+
+import pubsubd
+from pubsubd_protocol.frames import Frame, Welcome
+
+SECRET: Final = b"Five boxing wizards jump quickly"
+NO_TLS: Final = (
+    "it does not speak TLS: give all brokers --tls-cert, --tls-key and --tls-ca, or none"
+)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def own(authority: Authority, node: str, *names: str) -> Files:
+    """A certificate for `names`, or for the node's own, in files that are this node's alone."""
+    made = authority.certificate(*(names or (node,)))
+    files = Files(*(f"{authority.folder}/{node}.{kind}" for kind in ("cert", "key", "ca")))
+    put(made, files, "cert", "key", "ca")
+    return files
+
+
+def put(source: Files, target: Files, *kinds: str) -> None:
+    """The files of these kinds take the place of the target's."""
+    for kind in kinds:
+        write(getattr(target, kind), Path(getattr(source, kind)).read_bytes())
+
+
+def options(files: Files) -> dict[str, str]:
+    return {"tls_cert": files.cert, "tls_key": files.key, "tls_ca": files.ca}
+
+
+def options_of(files: dict[str, Files]) -> dict[str, dict[str, str]]:
+    return {node: options(each) for node, each in files.items()}
+
+
+def address_of(broker: Broker) -> tuple[str, int]:
+    host, _, port = broker.listen.rpartition(":")
+    return host, int(port)
+
+
+def client_context(files: Files | None = None) -> ssl.SSLContext:
+    """One that takes whatever the other end shows."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if files is not None:
+        context.load_cert_chain(files.cert, files.key)
+    return context
+
+
+def server_context(files: Files) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+    return context
+
+
+def encrypted(broker: Broker, files: Files | None) -> RawConnection:
+    """A connection that has a handshake behind it, as far as its dialler can tell."""
+    raw = RawConnection(address_of(broker))
+    try:
+        raw.socket = client_context(files).wrap_socket(raw.socket)
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
+def knock(broker: Broker, files: Files | None, name: str = "visitor") -> Frame | None:
+    """What a peer that shows this certificate is answered; None if it is cut off without a word."""
+    with encrypted(broker, files) as raw:
+        try:
+            return raw.greet("peer", name=name)
+        except (ssl.SSLError, ConnectionError):
+            return None
+
+
+def shown_by(broker: Broker, files: Files) -> bytes:
+    """The certificate that a dialler is shown now."""
+    with encrypted(broker, files) as raw:
+        assert isinstance(raw.socket, ssl.SSLSocket)
+        certificate = raw.socket.getpeercert(binary_form=True)
+        assert certificate is not None
+        return certificate
+
+
+def certificate_in(path: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(Path(path).read_text())
+
+
+def lines_of(broker: Broker, *events: str) -> list[dict[str, Any]]:
+    return [line for line in list(broker.logs) if line["event"] in events]
+
+
+def error_at(cluster: Cluster, consumer: str, producer: str) -> str:
+    """Why `consumer` can't pull from `producer`, as it logs it."""
+    address = cluster.link(consumer, producer).endpoint
+    return str(cluster[consumer].wait_log("peer.unreachable", address=address)["error"])
+
+
+# Who belongs here.
+
+
+@async_test
+async def test_three_brokers_deliver_and_a_listener_sees_nothing_of_it(
+    start_cluster: StartCluster, authority: Authority
+) -> None:
+    names = "a", "b", "c"
+    pairs = list(itertools.permutations(names, 2))
+    files = {node: own(authority, node) for node in names}
+    cluster = start_cluster(3, cut=pairs, per_node=options_of(files))
+    links = [cluster.link(*pair) for pair in pairs]
+    for link in links:
+        link.record()
+    cluster.heal()
+    await in_thread(cluster.wait_ready)
+    payload = os.urandom(16 * 1024).hex()
+    async with contextlib.AsyncExitStack() as stack:
+        readers = [await stack.enter_async_context(subscribed(each)) for each in cluster]
+        client = await stack.enter_async_context(pubsubd.connect(cluster["a"].socket))
+        await client.publish("orders.confidential", payload)
+        for reader in readers:
+            assert await payloads_to(reader, payload) == [payload]
+    wire = b"".join(link.recorded(way) for link in links for way in DIRECTIONS)
+    assert len(wire) > 2 * len(payload)
+    for word in (payload[:32].encode(), b"orders.confidential", b"confidential", b"pubsubd"):
+        assert word not in wire
+
+
+def test_tls_and_a_secret_go_together(
+    start_cluster: StartCluster, authority: Authority, tmp_path: Path
+) -> None:
+    files = {node: own(authority, node) for node in ("a", "b")}
+    cluster = start_cluster(2, per_node=options_of(files), **secret_in(tmp_path))
+    asyncio.run(say(cluster["a"], cluster["b"], "from a"))
+    # The certificate alone does not do.
+    answer = knock(cluster["a"], authority.certificate("visitor"))
+    assert getattr(answer, "code", None) == "secret"
+
+
+def secret_in(folder: Path) -> dict[str, str]:
+    write(f"{folder}/secret", SECRET)
+    return {"cluster_secret_file": f"{folder}/secret"}
+
+
+async def say(at: Broker, heard_at: Broker, what: str) -> None:
+    """What is published at the one comes out at the other."""
+    async with (
+        subscribed(heard_at, start="earliest") as subscription,
+        pubsubd.connect(at.socket) as client,
+    ):
+        await client.publish("t", what)
+        assert (await payloads_to(subscription, what))[-1] == what
+
+
+# Who does not.
+
+
+def test_whoever_does_not_belong_is_refused_with_a_reason_on_both_sides(
+    start_cluster: StartCluster, authority: Authority, tmp_path: Path
+) -> None:
+    per_node = options_of(
+        {
+            "a": own(authority, "a"),
+            "misnamed": own(authority, "misnamed", "elsewhere"),
+            "stranger": own(Authority(tmp_path, "other"), "stranger"),
+        }
+    )
+    names = [*per_node, "plain"]
+    began = time.monotonic()
+    cluster = start_cluster(names, wait_ready=False, per_node=per_node)
+    a, misnamed, stranger, plain = cluster
+
+    wrong = (
+        "misnamed came with a certificate for elsewhere: "
+        "a node's certificate has its --node name as a DNS name"
+    )
+    assert error_at(cluster, "a", "misnamed") == wrong
+    assert misnamed.wait_log("connection.refused", code="certificate")["detail"] == wrong
+    assert error_at(cluster, "misnamed", "a") == f"{wrong} (certificate)"
+    assert a.wait_log("connection.refused", code="certificate")["detail"] == wrong
+
+    for us, other in ((a, stranger), (stranger, a)):
+        assert "its certificate is not accepted" in error_at(cluster, us.node, other.node)
+        assert "--tls-ca" in error_at(cluster, us.node, other.node)
+        ended = "it ended the TLS handshake: its log says why"
+        assert other.wait_log("connection.refused", detail=ended)["code"] == "tls"
+
+    assert error_at(cluster, "a", "plain") == NO_TLS
+    violated = plain.wait_log("protocol.violated", kind="frame_length")
+    assert "begins like TLS" in violated["detail"]
+    assert "may ask for TLS" in error_at(cluster, "plain", "a")
+    assert a.wait_log("connection.refused", detail=NO_TLS)["code"] == "tls"
+
+    for broker in cluster:
+        causes = why_not_ready(broker)
+        assert len(causes) == 3, causes
+        assert broker.metric("peer_connected") == broker.metric("consumer_connected") == 0
+        assert not lines_of(broker, "peer.attached", "consumer.attached")
+    assert a.metric("connections_refused_total", reason="certificate") >= 1
+    assert a.metric("connections_refused_total", reason="tls") >= 2
+    assert plain.metric("protocol_errors_total", kind="frame_length") >= 1
+    # Again and again, and not too often: after 0.05 s at the least, 0.1 s, 0.2 s, 0.4 s.
+    links = [cluster.link(*pair) for pair in itertools.permutations(names, 2) if "a" in pair]
+    wait_until(lambda: min(link.accepted for link in links) >= 5, what="a fifth attempt of each")
+    assert max(link.accepted for link in links) <= most_attempts(time.monotonic() - began)
+    # Each said once, not each time.
+    assert len(lines_of(a, "peer.unreachable")) == 3
+
+
+def most_attempts(seconds: float) -> int:
+    """How often a target is dialled in that time, if chance always has it wait for the shortest."""
+    waits = (min(5.0, 0.1 * 2**attempt) / 2 for attempt in itertools.count())
+    return 1 + sum(
+        1 for _ in itertools.takewhile(lambda at: at < seconds, itertools.accumulate(waits))
+    )
+
+
+def why_not_ready(broker: Broker) -> list[str]:
+    """The causes that a 503 of `/readyz` gives."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        broker.get("/readyz")
+    with caught.value:
+        body = json.load(caught.value)
+    (causes,) = (value for value in body.values() if isinstance(value, list))
+    return list(causes)
+
+
+def test_a_visitor_s_certificate_decides_and_each_refusal_is_counted(
+    start_broker: StartBroker, authority: Authority, tmp_path: Path
+) -> None:
+    a = start_broker("a", **options(own(authority, "a")))
+    assert isinstance(knock(a, authority.certificate("visitor")), Welcome)
+    assert isinstance(knock(a, authority.certificate("elsewhere", "visitor")), Welcome)
+    refused: list[tuple[Files | None, str]] = [
+        (None, "it shows no certificate: give it --tls-cert and --tls-key"),
+        (authority.certificate("visitor", until=-HOUR / 60), "certificate has expired"),
+        (authority.certificate("visitor", since=HOUR), "certificate is not yet valid"),
+        (Authority(tmp_path, "other").certificate("visitor"), "its certificate is not accepted"),
+    ]
+    for count, (files, reason) in enumerate(refused, 1):
+        mark = a.mark()
+        assert knock(a, files) is None, reason
+        assert reason in a.wait_log("connection.refused", since=mark, code="tls")["detail"]
+        assert a.metric("connections_refused_total", reason="tls") == count
+    for names in (["elsewhere"], ["*"]):
+        answer = knock(a, authority.certificate(*names))
+        assert getattr(answer, "code", None) == "certificate", answer
+    assert a.metric("connections_refused_total", reason="certificate") == 2
+    assert a.status()["consumers"] == []
+
+
+def test_a_certificate_that_has_expired_is_seen_before_peers_do_and_by_them(
+    start_broker: StartBroker, authority: Authority, tmp_path: Path
+) -> None:
+    expired = authority.certificate("b", until=-HOUR / 60)
+    flags = (f"--{name.replace('_', '-')}={path}" for name, path in options(expired).items())
+    line = error_of("start", "--no-http", "--socket", f"{tmp_path}/s", *flags, code=2)
+    assert f"--tls-cert {expired.cert}: " in line
+    assert "certificate has expired: renew it" in line
+    nobody = ("127.0.0.1", 1)
+    with Between(nobody, unchanged, accepting=server_context(expired)) as between:
+        a = start_broker("a", peers=[between.endpoint], **options(own(authority, "a")))
+        error = a.wait_log("peer.unreachable")["error"]
+    assert "its certificate is not accepted: certificate has expired" in error
+
+
+def test_a_dialler_whose_certificate_is_not_accepted_says_so_though_it_is_not_told(
+    start_broker: StartBroker, authority: Authority, tmp_path: Path
+) -> None:
+    # It trusts the other's authority, and the other not its own.
+    other = Authority(tmp_path, "other")
+    ours = own(other, "b")
+    write(ours.ca, authority.pem + other.pem)
+    a = start_broker("a", **options(own(authority, "a")))
+    b = start_broker("b", peers=[a.listen], **options(ours))
+    assert "it may not accept this node's certificate" in b.wait_log("peer.unreachable")["error"]
+    assert "its certificate is not accepted" in a.wait_log("connection.refused")["detail"]
+    assert "it may not accept this node's certificate" in why_not_ready(b)[0]
+
+
+def test_who_has_certificates_of_both_ends_and_not_the_secret_can_t_stand_in_between(
+    start_broker: StartBroker, authority: Authority, tmp_path: Path
+) -> None:
+    a = start_broker("a", **options(own(authority, "a")), **secret_in(tmp_path))
+    stolen = {node: authority.certificate(node) for node in ("a", "b")}
+    with Between(
+        address_of(a),
+        unchanged,
+        accepting=server_context(stolen["a"]),
+        dialling=client_context(stolen["b"]),
+    ) as between:
+        files = own(authority, "b")
+        b = start_broker("b", peers=[between.endpoint], **options(files), **secret_in(tmp_path))
+        assert "do not have the same secret" in b.wait_log("peer.unreachable")["error"]
+        assert a.wait_log("connection.refused")["code"] == "secret"
+        assert Welcome not in {type(frame) for _, frame in between.passed}
+    assert a.status()["consumers"] == []
+
+
+# Files that change.
+
+
+@contextlib.asynccontextmanager
+async def stream_of_numbers(at: Broker, heard_at: Broker) -> AsyncIterator[None]:
+    """Publishes numbers at the one as long as it lasts; all of them have come out at the other, in order, at its end."""
+    async with subscribed(heard_at) as subscription, pubsubd.connect(at.socket) as client:
+        ending = asyncio.Event()
+
+        async def publish() -> int:
+            for number in itertools.count():
+                await client.publish("numbers", number)
+                if ending.is_set():
+                    return number
+                await asyncio.sleep(0.002)
+            raise AssertionError("numbers have no end")
+
+        publishing = asyncio.create_task(publish())
+        try:
+            yield
+        finally:
+            ending.set()
+        last = await within(publishing, "the last number")
+        assert await payloads_to(subscription, last) == list(range(last + 1))
+
+
+def renew(node: Files, fresh: Files, broker: Broker, *kinds: str) -> None:
+    """Replaces files of a running broker, and waits until it has them."""
+    mark = broker.mark()
+    put(fresh, node, *kinds)
+    broker.wait_log("tls.reloaded", since=mark)
+
+
+@async_test
+async def test_a_renewed_certificate_is_shown_to_whoever_comes_and_nobody_is_cut_off(
+    start_cluster: StartCluster, authority: Authority
+) -> None:
+    files = {node: own(authority, node) for node in ("a", "b")}
+    cluster = start_cluster(2, per_node=options_of(files))
+    a, b = cluster
+    fresh = authority.certificate("a", until=3 * HOUR)
+    visitor = authority.certificate("visitor")
+    accepted = cluster.link("b", "a").accepted
+    async with stream_of_numbers(a, b), stream_of_numbers(b, a):
+        before = await in_thread(shown_by, a, visitor)
+        assert before == certificate_in(files["a"].cert)
+        first_expiry = a.metric("tls_certificate_expiry_seconds")
+        await in_thread(renew, files["a"], fresh, a, "cert", "key")
+        now_shown = await in_thread(shown_by, a, visitor)
+        assert now_shown == certificate_in(fresh.cert) != before
+        assert isinstance(await in_thread(knock, a, visitor), Welcome)
+
+        # What is there now can't be used: said once, and what was loaded last stays in force.
+        mark = a.mark()
+        write(files["a"].key, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+        failed = await in_thread(lambda: a.wait_log("tls.reload_failed", since=mark))
+        assert files["a"].key in failed["reason"]
+        assert failed["level"] == "error"
+        assert await in_thread(shown_by, a, visitor) == certificate_in(fresh.cert)
+        assert isinstance(await in_thread(knock, a, visitor), Welcome)
+
+        await in_thread(renew, files["a"], fresh, a, "key")
+    assert a.metric("tls_certificate_expiry_seconds") == pytest.approx(
+        time.time() + 3 * 3600, abs=300
+    )
+    assert first_expiry == pytest.approx(time.time() + 24 * 3600, abs=300)
+    assert (
+        len(
+            [
+                line
+                for line in lines_of(a, "tls.reload_failed")
+                if line["reason"] == failed["reason"]
+            ]
+        )
+        == 1
+    )
+    assert not lines_of(a, "peer.lost", "consumer.lost") + lines_of(b, "peer.lost", "consumer.lost")
+    assert cluster.link("b", "a").accepted == accepted
+    # And the next time they meet it is with the new one.
+    cluster.link("b", "a").drop()
+    await in_thread(lambda: b.wait_log("peer.lost"))
+    await in_thread(lambda: cluster.wait_connected("b", "a"))
+
+
+def test_without_tls_there_is_no_expiry_to_be_seen(start_broker: StartBroker) -> None:
+    a = start_broker("a")
+    assert not re.search(r"^pubsubd_tls_certificate_expiry_seconds", a.metrics(), re.MULTILINE)
+
+
+@async_test
+async def test_an_authority_is_replaced_step_by_step_and_no_link_is_lost(
+    start_cluster: StartCluster, authority: Authority, tmp_path: Path
+) -> None:
+    successor = Authority(tmp_path, "successor")
+    both = replace(authority.certificate("both"), ca=str(tmp_path / "both.pem"))
+    write(both.ca, authority.pem + successor.pem)
+    files = {node: own(authority, node) for node in ("a", "b")}
+    cluster = start_cluster(2, per_node=options_of(files))
+    a, b = cluster
+    old, new = authority.certificate("visitor"), successor.certificate("visitor")
+
+    async def welcomed(visitors: Sequence[Files]) -> None:
+        for broker in cluster:
+            for visitor in (old, new):
+                answer = await in_thread(knock, broker, visitor)
+                assert isinstance(answer, Welcome) == (visitor in visitors)
+
+    async def replaced(broker: Broker, fresh: Files, *kinds: str) -> None:
+        await in_thread(renew, files[broker.node], fresh, broker, *kinds)
+
+    async with stream_of_numbers(a, b), stream_of_numbers(b, a):
+        await welcomed([old])
+        for broker in cluster:
+            await replaced(broker, both, "ca")
+        await welcomed([old, new])
+        for broker in cluster:
+            await replaced(broker, successor.certificate(broker.node), "cert", "key")
+            assert await in_thread(shown_by, broker, old) == certificate_in(files[broker.node].cert)
+            await welcomed([old, new])
+        for broker in cluster:
+            await replaced(broker, new, "ca")
+        await welcomed([new])
+    for broker in cluster:
+        assert not lines_of(broker, "peer.lost", "consumer.lost")
+    # And who has to come anew is let in.
+    for pair in (("a", "b"), ("b", "a")):
+        cluster.link(*pair).drop()
+        await in_thread(cluster[pair[0]].wait_log, "peer.lost")
+    for pair in (("a", "b"), ("b", "a")):
+        await in_thread(cluster.wait_connected, *pair)
+
+
+# Who comes and says nothing.
+
+
+@pytest.mark.skipif(
+    not Path("/proc/net").exists(), reason="needs Linux, where all of 127.0.0.0/8 is this machine"
+)
+def test_a_hundred_who_never_start_their_handshake_keep_no_peer_out(
+    start_broker: StartBroker, authority: Authority
+) -> None:
+    a = start_broker("a", handshake_timeout="2s", **options(own(authority, "a")))
+    with ExitStack() as stack:
+        silent = [stack.enter_context(come_from("127.0.0.2", a)) for _ in range(100)]
+
+        def refused(reason: str) -> float:
+            return a.metric("connections_refused_total", reason=reason)
+
+        wait_until(lambda: refused("too_many_handshakes") == 36, what="the refusal of all over 64")
+        line = a.wait_log("connection.refused", code="too_many_handshakes")
+        assert "64 TLS handshakes of 127.0.0.2 are under way" in line["detail"]
+        # From elsewhere at once, though they still are there.
+        assert isinstance(knock(a, authority.certificate("visitor")), Welcome)
+        assert refused("tls") == 0
+        b = start_broker("b", peers=[a.listen], **options(own(authority, "b")))
+        wait_until(b.ready, what="an honest peer's link")
+        wait_until(lambda: refused("tls") == 64, what="the end of their time")
+        assert all(each.recv(1) == b"" for each in silent)
+    asyncio.run(say(a, b, "undisturbed"))
+
+
+def test_a_peer_from_the_same_address_gets_in_when_their_time_is_over(
+    start_broker: StartBroker, authority: Authority
+) -> None:
+    a = start_broker("a", handshake_timeout="2s", **options(own(authority, "a")))
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(come_from("127.0.0.1", a))
+        b = start_broker("b", peers=[a.listen], **options(own(authority, "b")))
+        wait_until(b.ready, what="an honest peer's link")
+    assert a.metric("connections_refused_total", reason="too_many_handshakes") >= 36
+
+
+def come_from(host: str, broker: Broker) -> socket.socket:
+    """A connection that will never say a word."""
+    return socket.create_connection(address_of(broker), 10, source_address=(host, 0))

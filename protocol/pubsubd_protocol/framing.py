@@ -19,8 +19,16 @@ BUFFER_BYTES = 256 * 1024
 SMALL_BUFFER_BYTES = 4 * 1024
 """What an idle connection costs: the buffer starts here and grows to `BUFFER_BYTES` with traffic."""
 
-_TLS_HANDSHAKE = 0x1603
-_TLS_HINT = ": this is how TLS begins: give all brokers --tls-cert, --tls-key and --tls-ca, or none"
+_FOREIGN = {
+    b"\x15\x03": "TLS",
+    b"\x16\x03": "TLS",
+    b"GET ": "HTTP",
+    b"HEAD": "HTTP",
+    b"HTTP": "HTTP",
+    b"POST": "HTTP",
+    b"PUT ": "HTTP",
+}
+"""How those begin who came to the wrong door: as a length each is beyond the limit of a greeting."""
 
 
 class FrameReader:
@@ -68,10 +76,7 @@ class FrameReader:
         while self._end - self._start >= PREFIX_BYTES:
             (length,) = PREFIX.unpack_from(self._buffer, self._start)
             if length > self.limit or length == 0:
-                hint = _TLS_HINT if length >> 16 == _TLS_HANDSHAKE else ""
-                raise ProtocolError(
-                    "frame_length", f"a frame of {length} bytes, allowed are 1..{self.limit}{hint}"
-                )
+                raise ProtocolError("frame_length", self._no_frame(length))
             stop = self._start + PREFIX_BYTES + length
             if stop > self._end:
                 self.awaited = PREFIX_BYTES + length
@@ -112,6 +117,13 @@ class FrameReader:
     def unfinished(self) -> int:
         """Bytes of a frame that has not come to its end."""
         return self._end - self._start
+
+    def _no_frame(self, length: int) -> str:
+        begin = PREFIX.pack(length)
+        foreign = _FOREIGN.get(begin) or _FOREIGN.get(begin[:2])
+        if foreign is not None:
+            return f"it begins like {foreign}, which is not spoken on this connection"
+        return f"a frame of {length} bytes, allowed are 1..{self.limit}"
 
     def _grow(self) -> None:
         bigger = bytearray(self._grown())

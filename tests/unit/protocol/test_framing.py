@@ -57,6 +57,23 @@ def test_an_unfinished_frame_is_counted_and_kept() -> None:
     assert [bytes(f) for f in reader.feed(b"o")] == [framed(b"hello")]
 
 
+@pytest.mark.parametrize(
+    ("begin", "protocol"),
+    [
+        (bytes.fromhex("16030100c8"), "TLS"),
+        (bytes.fromhex("15030300020228"), "TLS"),
+        (b"GET / HTTP/1.1\r\n", "HTTP"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "HTTP"),
+    ],
+)
+def test_who_speaks_another_protocol_is_told_from_who_breaks_ours(
+    begin: bytes, protocol: str
+) -> None:
+    with pytest.raises(ProtocolError, match=f"it begins like {protocol}, which is not") as caught:
+        list(FrameReader(LIMIT).feed(begin))
+    assert caught.value.kind == "frame_length"
+
+
 @given(
     st.lists(st.binary(min_size=1, max_size=9000), max_size=12),
     st.lists(st.integers(1, 5000), min_size=1, max_size=20),

@@ -113,13 +113,18 @@ class Connection:
     @property
     def why_lost(self) -> str:
         """What can be said when it is gone without a word."""
-        if self.end is None and self.caller.channel is not None:
+        if self.end is not None:
+            return "the connection was lost"
+        if self.caller.channel is not None:
             # TLS 1.3 is done at this end before the other one has looked at our certificate.
             return (
                 "it closed the connection after the TLS handshake: it may not accept this node's certificate, its log "
                 "says why"
             )
-        return "the connection was lost"
+        return (
+            "it closed the connection before it had greeted: it may ask for TLS, or be no broker at all, its log "
+            "says why"
+        )
 
     def space(self) -> memoryview:
         return self.reader.space()
@@ -236,6 +241,8 @@ class Connection:
 
     def lost(self, now: Now, chance: float) -> None:
         """The connection is gone, whoever ended it."""
+        if self.target is not None and self.end is None and not self.closing:
+            self._node.reports.target_failed(self.target, self.why_lost)
         self.closing = True
         # Whoever still knows of it must not keep what was on its way.
         self.reader.release()

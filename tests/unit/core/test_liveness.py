@@ -294,6 +294,32 @@ def test_a_peer_that_is_not_there_is_dialled_ever_more_slowly_and_reported_once(
     assert target.attempts == 0
 
 
+def test_a_connection_that_ends_before_it_has_greeted_is_reported_once_with_a_guess() -> None:
+    net = Net()
+    b = net.start("b", peers=["a"])
+    net.advance(1)
+    net.mute.add("a")
+    net.start("a")
+    for _ in range(3):
+        while not net.linked("b", "a"):
+            net.advance(0.25)
+        net.link("b", "a").cut()
+    nobody, closed = net.said("b", "peer.unreachable")
+    assert nobody["error"] == "nobody answers"
+    assert "it may ask for TLS" in str(closed["error"])
+    assert b.not_ready() == [f"peer a:1 has not been reached yet: {closed['error']}"]
+
+
+def test_a_link_that_is_lost_is_reported_as_that_and_not_as_unreachable() -> None:
+    net = Net()
+    net.start("a")
+    net.start("b", peers=["a"])
+    net.run()
+    net.link("b", "a").cut()
+    assert len(net.said("b", "peer.lost")) == 1
+    assert net.said("b", "peer.unreachable") == []
+
+
 def test_an_address_is_dialled_once_at_a_time() -> None:
     net = Net()
     b = net.start("b", peers=["a"])

@@ -40,7 +40,7 @@ class Notices:
         self._notices: list[Notice] = []
         self._dropped = 0
         self._repeat_ns = repeat_ns
-        self._began_ns = 0
+        self._began_ns: int | None = None
         # What was told since then, and how often it has happened again.
         self._said: dict[tuple[str, ...], int] = {}
 
@@ -67,6 +67,8 @@ class Notices:
 
     def tick(self, now_ns: int) -> None:
         """When their time is over, tells how often each cause has been there again."""
+        if self._began_ns is None:
+            self._began_ns = now_ns
         if now_ns - self._began_ns < self._repeat_ns:
             return
         self._began_ns = now_ns

@@ -209,3 +209,40 @@ def test_noise_is_bounded_and_what_was_dropped_is_counted_in_one_notice() -> Non
     assert taken[-1] == Notice("notices.dropped", Level.WARNING, {"count": 30})
     notices.info("noise")
     assert len(notices.take()) == 1
+
+
+SECOND = 1_000_000_000
+
+
+def refusal(**fields: object) -> Notice:
+    return Notice("connection.refused", Level.WARNING, fields)
+
+
+def test_a_cause_is_told_once_in_its_time_and_then_how_often_it_was_there_again() -> None:
+    notices = Notices(repeat_ns=60 * SECOND)
+    # The clock's zero is nobody's start: the first time begins with the first tick.
+    notices.tick(10**15)
+    for _ in range(50):
+        notices.repeatable(refusal(), "secret", "address 10.0.0.1")
+    notices.repeatable(refusal(), "secret", "address 10.0.0.2")
+    assert notices.take() == [refusal(), refusal()]
+    notices.tick(10**15 + 59 * SECOND)
+    assert notices.take() == []
+    notices.tick(10**15 + 60 * SECOND)
+    fields: dict[str, object] = {
+        "of": "connection.refused",
+        "why": "secret",
+        "origin": "address 10.0.0.1",
+        "times": 49,
+    }
+    assert notices.take() == [Notice("log.repeated", Level.WARNING, fields)]
+    notices.repeatable(refusal(), "secret", "address 10.0.0.1")
+    assert notices.take() == [refusal()]
+
+
+def test_what_happens_before_the_first_tick_counts_from_there() -> None:
+    notices = Notices(repeat_ns=60 * SECOND)
+    notices.repeatable(refusal(), "secret", "address 10.0.0.1")
+    notices.tick(10**15)
+    notices.repeatable(refusal(), "secret", "address 10.0.0.1")
+    assert notices.take() == [refusal()]

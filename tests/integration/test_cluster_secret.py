@@ -7,7 +7,7 @@ import base64
 import json
 import os
 import urllib.error
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -103,36 +103,34 @@ def disguises(secret: bytes) -> list[bytes]:
     return [secret, secret.hex().encode(), base64.b64encode(secret), secret[:16], secret[-16:]]
 
 
-def recorded(start_cluster: StartCluster, secret: str) -> Cluster:
-    """Two brokers that have met, and everything that they have said to each other since they first did."""
-    pairs = [("a", "b"), ("b", "a")]
-    cluster = start_cluster(2, cut=pairs, cluster_secret_file=secret, log_level="debug")
-    for pair in pairs:
-        cluster.link(*pair).record()
-    cluster.heal()
-    cluster.wait_ready()
-    return cluster
+@pytest.fixture
+def recorded(tmp_path: Path, secret: str) -> Iterator[Cluster]:
+    """Two brokers that have met, and everything that they have said to each other since."""
+    cluster = Cluster(tmp_path, 2, cluster_secret_file=secret, log_level="debug")
+    for link in cluster.links("a"):
+        link.record()
+    with cluster:
+        yield cluster
 
 
 # Who has it.
 
 
 def test_two_brokers_of_one_secret_link_and_it_is_never_seen(
-    start_cluster: StartCluster, secret: str
+    recorded: Cluster, secret: str
 ) -> None:
-    cluster = recorded(start_cluster, secret)
-    a, b = cluster
+    a, b = recorded
     say(a, b, "from a")
-    wire = b"".join(cluster.link("b", "a").recorded(way) for way in DIRECTIONS)
+    wire = b"".join(recorded.link("b", "a").recorded(way) for way in DIRECTIONS)
     kinds = [
-        type(frame) for way in DIRECTIONS for frame in frames(cluster.link("b", "a").recorded(way))
+        type(frame) for way in DIRECTIONS for frame in frames(recorded.link("b", "a").recorded(way))
     ]
     assert {Hello, Challenge, Proof, Welcome} <= set(kinds)
     assert kinds.count(Proof) == 2
     assert b"from a" in wire
     shown = [
         wire,
-        b"".join(cluster.link("a", "b").recorded(way) for way in DIRECTIONS),
+        b"".join(recorded.link("a", "b").recorded(way) for way in DIRECTIONS),
         json.dumps([*a.logs, *b.logs]).encode(),
         *(a.get(path) for path in ("/status.json", "/metrics")),
         ok("status", "--socket", a.socket).encode(),
@@ -227,12 +225,9 @@ def test_brokers_of_two_clusters_refuse_each_other_by_both_names(
 # Who listens, and says it again.
 
 
-def test_a_greeting_that_was_overheard_opens_no_door_again(
-    start_cluster: StartCluster, secret: str
-) -> None:
-    cluster = recorded(start_cluster, secret)
-    a, b = cluster
-    overheard = cluster.link("b", "a").recorded("to_target")
+def test_a_greeting_that_was_overheard_opens_no_door_again(recorded: Cluster, secret: str) -> None:
+    a, b = recorded
+    overheard = recorded.link("b", "a").recorded("to_target")
     assert [type(frame) for frame in frames(overheard)][:2] == [Hello, Proof]
     before = a.metric("connections_refused_total", reason="secret")
     for _ in range(3):
@@ -249,15 +244,14 @@ def test_a_greeting_that_was_overheard_opens_no_door_again(
 
 
 def test_an_answer_that_was_overheard_is_none_to_a_broker_that_asks_again(
-    start_cluster: StartCluster, start_broker: StartBroker, secret: str
+    recorded: Cluster, start_broker: StartBroker, secret: str
 ) -> None:
-    cluster = recorded(start_cluster, secret)
-    overheard = iter(frames(cluster.link("b", "a").recorded("from_target")))
+    overheard = iter(frames(recorded.link("b", "a").recorded("from_target")))
 
     def again(way: Direction, frame: Frame) -> Frame:
         return frame if way == "to_target" else next(overheard)
 
-    with Between(address_of(cluster["a"]), again) as between:
+    with Between(address_of(recorded["a"]), again) as between:
         c = start_broker("c", peers=[between.endpoint], cluster_secret_file=secret)
         assert "do not have the same secret" in unreached(c)["error"]
         answered = [type(frame) for way, frame in between.passed if way == "from_target"]

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from pubsubd_protocol.errors import InvalidTopic
 
 MAX_TOPIC_BYTES = 255
 MAX_PATTERNS = 1024
+MAX_SHAPES = 64
+"""Of the patterns of one session: how many of them may have their wildcards in different places."""
 
 _FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FORBIDDEN_IN_LIST = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -94,13 +97,37 @@ class _Answers(dict[str, bool]):
         return wanted
 
 
+class _Shape(NamedTuple):
+    """Where wildcards stand: `stars` among the first `length` segments, and whether `>` follows on those."""
+
+    length: int
+    stars: tuple[int, ...]
+    rest: bool
+
+    @classmethod
+    def of(cls, segments: list[str]) -> _Shape:
+        rest = segments[-1] == ">"
+        length = len(segments) - rest
+        return cls(length, tuple(i for i in range(length) if segments[i] == "*"), rest)
+
+    def worn_by(self, topic: list[str]) -> str | None:
+        """The one pattern of this shape that matches, without its `>`; None where none does."""
+        if not (len(topic) > self.length if self.rest else len(topic) == self.length):
+            return None
+        worn = topic[: self.length]
+        for index in self.stars:
+            worn[index] = "*"
+        return ".".join(worn)
+
+
 class Filter:
     """The patterns of one session. `wants(topic)`: whether any of them matches; overlaps count once.
 
-    Answers are remembered for up to 4,096 topics, so a topic is matched once, not once per message.
+    Answers are remembered for up to 4,096 topics, so a topic is matched once, not once per message. That costs a look
+    for each shape of the patterns, however many patterns have it: of `room.*` and `user.*`, one.
     """
 
-    __slots__ = ("_answers", "_exact", "_wildcards", "everything", "patterns", "wants")
+    __slots__ = ("_answers", "_exact", "_shapes", "everything", "patterns", "wants")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(dict.fromkeys(check_pattern(p) for p in patterns))
@@ -108,31 +135,28 @@ class Filter:
             raise InvalidTopic(
                 f"{len(self.patterns)} patterns in one session, the limit is {MAX_PATTERNS}"
             )
-        wild = [p for p in self.patterns if not _EXACT.match(p)]
-        self.everything = ">" in wild
-        self._exact = frozenset(p for p in self.patterns if _EXACT.match(p))
-        self._wildcards = re.compile("|".join(map(_expression, wild))) if wild else None
+        exact: set[str] = set()
+        self._shapes: dict[_Shape, set[str]] = {}
+        for pattern in self.patterns:
+            segments = pattern.split(".")
+            shape = _Shape.of(segments)
+            if shape.stars or shape.rest:
+                worn = ".".join(segments[: shape.length])
+                self._shapes.setdefault(shape, set()).add(worn)
+            else:
+                exact.add(pattern)
+        if len(self._shapes) > MAX_SHAPES:
+            raise InvalidTopic(
+                f"{len(self._shapes)} different places of wildcards in one session's patterns, the limit is {MAX_SHAPES}"
+            )
+        self._exact = frozenset(exact)
+        self.everything = ">" in self.patterns
         self._answers = _Answers(self.matches)
         self.wants: Callable[[str], bool] = self._answers.__getitem__
 
     def matches(self, topic: str) -> bool:
         """The same, for whoever remembers the answer itself."""
-        return (
-            self.everything
-            or topic in self._exact
-            or (self._wildcards is not None and self._wildcards.fullmatch(topic) is not None)
-        )
-
-
-_EXACT = re.compile(r"(?!(?:.*\.)?(?:\*(?:\.|\Z)|>\Z))")
-
-
-def _expression(pattern: str) -> str:
-    segments = pattern.split(".")
-    rest = segments[-1] == ">"
-    if rest:
-        segments.pop()
-    body = r"\.".join("[^.]*" if segment == "*" else re.escape(segment) for segment in segments)
-    if rest:
-        body += r"\..*" if segments else ".*"
-    return f"(?:{body})"
+        if self.everything or topic in self._exact:
+            return True
+        segments = topic.split(".") if self._shapes else []
+        return any(shape.worn_by(segments) in worn for shape, worn in self._shapes.items())

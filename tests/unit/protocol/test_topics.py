@@ -8,10 +8,12 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.counting import calls_of
 
 from pubsubd_protocol.errors import InvalidTopic
 from pubsubd_protocol.topics import (
     MAX_PATTERNS,
+    MAX_SHAPES,
     Filter,
     check_pattern,
     check_topic,
@@ -269,6 +271,25 @@ def test_too_many_patterns_are_refused_with_figures() -> None:
     Filter(f"t{i}" for i in range(MAX_PATTERNS))
     with pytest.raises(InvalidTopic, match="1025 patterns in one session, the limit is 1024"):
         Filter(f"t{i}" for i in range(MAX_PATTERNS + 1))
+
+
+def spread(count: int) -> list[str]:
+    """Patterns that have their wildcards each in another place."""
+    return ["a." * i + "*" + ".b" * (MAX_SHAPES - i) for i in range(count)]
+
+
+def test_wildcards_in_too_many_different_places_are_refused_with_figures() -> None:
+    assert Filter(spread(MAX_SHAPES)).wants("x" + ".b" * MAX_SHAPES)
+    with pytest.raises(InvalidTopic, match="65 different places of wildcards .*, the limit is 64"):
+        Filter(spread(MAX_SHAPES + 1))
+
+
+def test_what_making_and_asking_the_largest_filter_costs_is_bounded_by_its_text() -> None:
+    """A session's patterns are its own choice, and the broker has one thread for all."""
+    stars = ".*" * (MAX_SHAPES - 4)
+    many = [f"{i:04d}{'.*' * (i % MAX_SHAPES)}{stars}" for i in range(MAX_PATTERNS)]
+    calls = calls_of(lambda: Filter(many).wants("a" + stars))
+    assert calls < sum(map(len, many))
 
 
 def test_what_a_filter_remembers_is_bounded() -> None:

@@ -83,6 +83,7 @@ class Settings:
     max_batch: int = _LIMITS.batch_messages
     max_batch_topics: int = _LIMITS.batch_topics
     max_publishers: int = _LIMITS.publishers
+    max_commands: int = _LIMITS.commands
     max_consumers: int = _LIMITS.consumers
     max_producers: int = _LIMITS.producers
     http_max_connections: int = 64
@@ -318,6 +319,9 @@ SETTINGS: Final = (
         "max_publishers",
         COUNT,
         "Publishers whose last answers are remembered while they are away.",
+    ),
+    _limit(
+        "max-commands", "max_commands", COUNT, "Commands that are connected, as status --watch."
     ),
     _limit("max-consumers", "max_consumers", COUNT, "Nodes that read from this one."),
     _limit("max-producers", "max_producers", COUNT, "Nodes from which this one reads."),

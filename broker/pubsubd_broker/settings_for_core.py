@@ -39,6 +39,7 @@ def config_of(settings: Settings, secret: bytes | None, uid: int) -> Config:
             publishers=settings.max_publishers,
             sessions=settings.max_sessions,
             named_sessions=settings.max_named_sessions,
+            commands=settings.max_commands,
             consumers=settings.max_consumers,
             producers=settings.max_producers,
         ),

@@ -33,7 +33,7 @@ Admittance = Standing | TurnedAway
 class Admission:
     """Those that came in and are still open. Cost of one: a look at three numbers."""
 
-    __slots__ = ("_allowed", "_limits", "_of_origin", "_turned_away", "admitted")
+    __slots__ = ("_allowed", "_limits", "_of_origin", "_turned_away", "admitted", "commands")
 
     def __init__(self, limits: Limits, allowed: Allowed) -> None:
         self._limits = limits
@@ -41,6 +41,8 @@ class Admission:
         self._of_origin: Counter[str] = Counter()
         self._turned_away = 0
         self.admitted = 0
+        self.commands = 0
+        """Of all that are open, those that ask on behalf of a command: each may hold an answer as large as the node."""
 
     def enter(self, caller: Caller, *, peers: bool) -> Admittance:
         """What becomes of one that has come, where peers come or where clients do. To be handed to `leave` at its end."""

@@ -237,6 +237,7 @@ class ControlEnd:
     def __init__(self, node: Node, connection: Connection) -> None:
         self._node = node
         self._connection = connection
+        node.admission.commands += 1
 
     def received(self, frame: Frame, now: Now) -> None:
         if not isinstance(frame, Query):
@@ -258,4 +259,4 @@ class ControlEnd:
         """Nothing here waits for time."""
 
     def lost(self, now: Now) -> None:
-        """Nothing to give back."""
+        self._node.admission.commands -= 1

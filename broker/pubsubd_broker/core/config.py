@@ -81,6 +81,8 @@ class Limits:
     sessions: int = 2048
     """That are connected."""
     named_sessions: int = MAX_NAMED_SESSIONS
+    commands: int = 64
+    """That are connected, as `pubsubd status` is."""
     consumers: int = 1024
     """Nodes in the cursor registry."""
     producers: int = 1000

@@ -128,6 +128,8 @@ class AcceptedGreeting:
     def _welcome_client(self, hello: Hello) -> End:
         self.trusted = True
         self._check_open(hello)
+        if hello.role == "control":
+            self._check_commands()
         self._connection.rights = self._node.rights_of(self._connection.caller)
         self._welcome()
         match hello.role:
@@ -146,6 +148,13 @@ class AcceptedGreeting:
             )
         if node.draining and hello.role != "control":
             raise ConnectionRefused("draining", f"{node.name} is stopping")
+
+    def _check_commands(self) -> None:
+        most = self._node.config.limits.commands
+        if self._node.admission.commands >= most:
+            raise ConnectionRefused(
+                "too_many_commands", f"{most} commands are connected, that is the limit"
+            )
 
     def _is_operator(self, hello: Hello) -> bool:
         """Whoever looks after a broker that is full has to get in."""

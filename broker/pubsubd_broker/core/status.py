@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from pubsubd_broker.core.config import SECOND_NS, Now
 from pubsubd_broker.core.dialling import Target
@@ -79,9 +79,15 @@ class Peer(TypedDict):
     error: str | None
 
 
+SHOWN_PATTERNS: Final = 4
+"""Of a session; and its positions in streams that this node knows. What is shown of all must not take much memory."""
+
+
 class SessionStatus(TypedDict):
     name: str | None
     patterns: list[str]
+    """The first few of `pattern_count`."""
+    pattern_count: int
     connected: bool
     positions: dict[str, list[str | int]]
     lag_messages: dict[str, int]
@@ -302,9 +308,12 @@ def _peer(node: Node, target: Target) -> Peer:
 def _session(session: Session) -> SessionStatus:
     return {
         "name": session.name,
-        "patterns": list(session.filter.patterns),
+        "patterns": list(session.filter.patterns[:SHOWN_PATTERNS]),
+        "pattern_count": len(session.filter.patterns),
         "connected": session.connected,
-        "positions": dump_positions(session.positions),
+        "positions": dump_positions(
+            {node: at for node, at in session.positions.items() if node in session.readings}
+        ),
         "lag_messages": {
             name: reading.source.log.front.offset - reading.position.offset
             for name, reading in session.readings.items()

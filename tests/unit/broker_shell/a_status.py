@@ -61,6 +61,7 @@ def a_status() -> dict[str, Any]:
             {
                 "name": "projector",
                 "patterns": ["orders.>"],
+                "pattern_count": 1,
                 "connected": True,
                 "positions": {"a": ["00" * 16, 12]},
                 "lag_messages": {"a": 3, "b": 1},
@@ -68,6 +69,7 @@ def a_status() -> dict[str, Any]:
             {
                 "name": "away",
                 "patterns": [">"],
+                "pattern_count": 1,
                 "connected": False,
                 "positions": {},
                 "lag_messages": {},

@@ -14,6 +14,7 @@ from pubsubd_broker.core.config import MAX_TURNED_AWAY, PUBLISH_WINDOW, SECOND_N
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, Notices
+from pubsubd_broker.core.status import SHOWN_PATTERNS, status
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch
@@ -271,6 +272,25 @@ def test_consumers_are_bounded_and_those_that_are_known_come_back() -> None:
     assert RawClient(net, "a", "peer", peer="d").refusal == "too_many_consumers"
     assert refused(node, "too_many_consumers") == 1
     assert RawClient(net, "a", "peer", peer="c").refusal is None
+
+
+def test_commands_are_bounded_since_each_may_be_answered_with_all_that_there_is() -> None:
+    net, node = bounded(commands=2)
+    first, second = RawClient(net, "a"), RawClient(net, "a")
+    assert (first.refusal, second.refusal) == (None, None)
+    assert RawClient(net, "a").refusal == "too_many_commands"
+    assert refused(node, "too_many_commands") == 1
+    first.cut()
+    assert RawClient(net, "a").refusal is None
+
+
+def test_what_is_shown_of_one_session_is_little_however_much_it_asks_for() -> None:
+    net, node = bounded()
+    elsewhere = {f"n{i}": Position(net.new_epoch(), i) for i in range(100)}
+    Subscriber(net, "a", *(f"t{i}" for i in range(100)), positions=elsewhere, born=node.life)
+    (shown,) = status(node, net.now)["sessions"]
+    assert (len(shown["patterns"]), shown["pattern_count"]) == (SHOWN_PATTERNS, 100)
+    assert list(shown["positions"]) == ["a"]
 
 
 def test_producers_are_bounded_and_those_that_are_known_are_read_on() -> None:

@@ -280,7 +280,7 @@ def spread(count: int) -> list[str]:
 
 def test_wildcards_in_too_many_different_places_are_refused_with_figures() -> None:
     assert Filter(spread(MAX_SHAPES)).wants("x" + ".b" * MAX_SHAPES)
-    with pytest.raises(InvalidTopic, match="65 different places of wildcards .*, the limit is 64"):
+    with pytest.raises(InvalidTopic, match=r"65 different places of wildcards .*, the limit is 64"):
         Filter(spread(MAX_SHAPES + 1))
 
 

@@ -38,6 +38,8 @@ TICK_NS = 50 * MS
 
 NOBODY: Final = "nobody"
 
+SECRET: Final = b"what all brokers of the cluster know"
+
 
 class WatchedStream(Stream):
     """A node's own stream that writes what it accepts into the truth."""
@@ -297,6 +299,7 @@ class SimBroker:
             peer_timeout_ns=1000 * MS,
             cursor_ttl_ns=plan.cursor_ttl_ms * MS,
             pace_ns=plan.pace_ms * MS,
+            secret=SECRET if plan.secret else None,
             recover_from_peers=plan.recall
             and plan.fsync is None
             and memory is None

@@ -42,6 +42,8 @@ class Plan:
     slowest_disk_ms: int = 0
     recall: bool = False
     """Whether a broker that has lost its memory asks its peers for its stream."""
+    secret: bool = False
+    """Whether the brokers ask each other for a secret."""
 
     def names(self) -> list[str]:
         return [f"n{i}" for i in range(self.nodes)]
@@ -74,6 +76,7 @@ def draw(seed: int) -> Plan:
         segment_bytes=disk.choice([300, 2000, 20_000]),
         slowest_disk_ms=disk.choice([0, 5, 30]),
         recall=disk.random() < 0.6,
+        secret=random.Random(f"{seed} secret").random() < 0.3,
     )
 
 

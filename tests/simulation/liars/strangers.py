@@ -159,6 +159,9 @@ def impersonates(world: World, name: str, chance: random.Random, draw: int) -> b
     broker, hello, code, rightful = found
     if broker.node is None:
         return False
+    if world.plan.secret:
+        # It does not even learn whose name is taken.
+        code, rightful = "secret", lambda: True
     world.say(f"{name}, to {broker.name}")
     owner = Impostor(world, draw, name, code, rightful)
     world.lies.asked(owner)

@@ -62,8 +62,10 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
 
     def write(self, buffers: Iterable[bytes]) -> None:
-        if self._transport is not None and not self._closing:
-            self._transport.writelines(buffers)
+        transport = self._transport
+        # One that the other end has closed still asks for more when its last bytes are out, and ends badly if it gets some.
+        if transport is not None and not self._closing and not transport.is_closing():
+            transport.writelines(buffers)
 
     def pause(self) -> None:
         """Stops reading; what is in the buffer already still comes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
@@ -269,3 +270,37 @@ async def test_a_client_that_is_closed_while_it_opens_stays_closed(tmp_path: Pat
         with pytest.raises(pubsubd.ClientClosed):
             await subscription
         assert broker.sessions == []
+
+
+class Pump(Nobody):
+    """A receiver that writes on as soon as it may; by then nobody is there any more."""
+
+    def __init__(self, theirs: socket.socket) -> None:
+        self.theirs = theirs
+
+    def writable(self, connection: Connection) -> None:
+        self.theirs.close()
+        connection.write([b"more"])
+
+
+@async_test
+async def test_nothing_is_written_to_a_transport_that_is_closing() -> None:
+    """asyncio would end it twice, and log a traceback: its last bytes go out, it asks for more, and these fail."""
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    connection = Connection("/socket", Pump(theirs))
+    await loop.create_connection(lambda: connection, sock=ours)
+    while not connection.choked:
+        connection.write([bytes(65_536)])
+    theirs.shutdown(socket.SHUT_WR)
+    while theirs.fileno() >= 0:
+        with contextlib.suppress(BlockingIOError):
+            theirs.recv(2**20)
+        await asyncio.sleep(0)
+    with pytest.raises(PubSubError):
+        await connection.welcome
+    await asyncio.sleep(0)
+    assert complaints == []

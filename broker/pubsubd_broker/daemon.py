@@ -33,7 +33,7 @@ DRAIN_S: Final = 5.0
 BACKLOG: Final = 1024
 
 RESERVED_DESCRIPTORS: Final = 512
-"""That clients and peers who come can't take, or half of all where there are few."""
+"""That clients and peers who come can't take, or three quarters of all where there are few."""
 
 log = structlog.get_logger("pubsubd")
 
@@ -78,7 +78,7 @@ def _raise_descriptor_limit() -> int:
 
 def _within(settings: Settings, descriptors: int) -> Settings:
     """No more connections than leave some descriptors for peers, the journal, HTTP and those that are turned away."""
-    most = descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2)
+    most = descriptors - min(RESERVED_DESCRIPTORS, descriptors - descriptors // 4)
     if most >= settings.max_connections:
         return settings
     log.warning(

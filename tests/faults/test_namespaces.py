@@ -46,7 +46,10 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def mesh(network: Network, tmp_path: Path) -> Iterator[Mesh]:
-    """Three brokers that know each other, all linked; the cables are in when the test is over."""
+    """Three brokers that share a secret, all linked; the cables are in when the test is over."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"of this network alone")
+    secret.chmod(0o600)
     mesh = {
         node: Broker(
             tmp_path,
@@ -54,6 +57,7 @@ def mesh(network: Network, tmp_path: Path) -> Iterator[Mesh]:
             [f"{network.address(peer)}:{PORT}" for peer in NODES if peer != node],
             command=(*network.prefix(node), *PUBSUBD),
             listen=f"{network.address(node)}:{PORT}",
+            cluster_secret_file=secret,
             http=False,
             ring_messages=RING,
             peer_timeout=f"{PEER_TIMEOUT_S}s",

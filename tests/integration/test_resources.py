@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import subprocess
 import sys
 import time
@@ -275,14 +276,30 @@ def come_and_die(address: Address, _reset: bool) -> None:
 # No descriptors left
 
 
+def test_a_broker_that_has_few_descriptors_leaves_most_of_them_to_itself(
+    start_broker: StartBroker,
+) -> None:
+    few = ("sh", "-c", f'ulimit -n {FEW_DESCRIPTORS}; exec "$@"', "few", *PUBSUBD)
+    a = start_broker("a", command=few)
+    line = a.wait_log("connections.limited")
+    assert line["max_connections"] == FEW_DESCRIPTORS // 4
+    with contextlib.ExitStack() as crowd:
+        for _ in range(2 * FEW_DESCRIPTORS):
+            crowd.enter_context(RawConnection(a.socket))
+        # Those beyond are turned away or closed, and there is room for whoever asks how it is.
+        wait_until(lambda: a.metric("connections_refused_total", reason="too_many_unheard") > 0)
+        assert a.status()["connections"] <= FEW_DESCRIPTORS // 2
+
+
 @async_test
 async def test_without_descriptors_a_broker_lives_waits_and_takes_callers_again(
     start_broker: StartBroker,
 ) -> None:
-    few = ("sh", "-c", f'ulimit -n {FEW_DESCRIPTORS}; exec "$@"', "few", *PUBSUBD)
-    a = start_broker("a", command=few, handshake_timeout="1m")
+    a = start_broker("a", handshake_timeout="1m")
     b = start_broker("b", peers=[a.listen])
     wait_until(b.ready)
+    # Later than it could provide for: something else in its process has taken them.
+    resource.prlimit(a.pid, resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
     before = least(a)
     async with others(a, b) as beside:
         with_others = await in_thread(least, a)

@@ -51,7 +51,8 @@ class Admission:
             self.admitted += 1
             self._of_origin[caller.origin] += 1
             return Standing.ADMITTED
-        if self._turned_away >= MAX_TURNED_AWAY:
+        # Never more than are let in: where there are few descriptors they are few, too.
+        if self._turned_away >= min(MAX_TURNED_AWAY, self._limits.connections):
             return Standing.CLOSED
         self._turned_away += 1
         return refusal

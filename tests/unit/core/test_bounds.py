@@ -96,8 +96,9 @@ def test_who_is_one_too_many_of_one_user_is_told_so_and_counted() -> None:
 
 
 def test_so_many_are_heard_to_be_turned_away_and_one_more_is_closed_unheard() -> None:
-    net, node = bounded(connections=1)
-    come(net, node)
+    net, node = bounded(connections=MAX_TURNED_AWAY)
+    for _ in range(MAX_TURNED_AWAY):
+        come(net, node)
     turned_away = [come(net, node) for _ in range(MAX_TURNED_AWAY - 1)]
     last = RawClient(net, "a", "session", greets=False)
     assert refused(node, "too_many_unheard") == 0
@@ -106,7 +107,15 @@ def test_so_many_are_heard_to_be_turned_away_and_one_more_is_closed_unheard() ->
     assert refused(node, "too_many_unheard") == 1
     last.cut()
     assert RawClient(net, "a", "session").refusal == "too_many_connections"
-    assert len(node.connections) == 1 + len(turned_away), "whoever is refused is gone"
+    assert len(node.connections) == MAX_TURNED_AWAY + len(turned_away), "whoever is refused is gone"
+
+
+def test_no_more_are_heard_to_be_turned_away_than_there_may_be() -> None:
+    net, node = bounded(connections=1)
+    come(net, node)
+    come(net, node)
+    assert RawClient(net, "a", "session").lost
+    assert refused(node, "too_many_unheard") == 1
 
 
 def test_a_connection_has_so_long_to_greet_and_to_say_what_it_wants() -> None:
@@ -411,6 +420,7 @@ def say(notices: Notices, origin: str) -> None:
 
 def test_causes_that_are_told_apart_are_bounded_and_further_ones_are_one() -> None:
     notices = Notices(repeat_ns=SECOND_NS)
+    notices.tick(0)
     for number in range(MAX_CAUSES):
         say(notices, f"address {number}")
         say(notices, f"address {number}")

@@ -46,9 +46,12 @@ _PASSING = frozenset(
         "handshake_timeout",
         "idle",
         "name_in_use",
+        "recovering",
         "replaced",
         "too_many_connections",
         "too_many_consumers",
+        "too_many_of_one",
+        "too_many_producers",
         "too_many_sessions",
     }
 )

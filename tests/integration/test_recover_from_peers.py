@@ -66,6 +66,25 @@ async def test_readers_go_on_without_notice_where_the_surviving_replicas_reach(
 
 
 @async_test
+async def test_an_application_waits_as_long_as_its_broker_asks_its_peers(
+    start_cluster: StartCluster,
+) -> None:
+    # It waits for twice this time-out, longer than the application between two attempts.
+    cluster = start_cluster(2, recover_from_peers=True, peer_timeout="2s")
+    a = cluster["a"]
+    async with subscribed(a) as reader:
+        cluster.partition("a", "b")
+        a.kill()
+        await in_thread(a.start)
+        await in_thread(lambda: a.wait_log("connection.refused", code="recovering"))
+        await in_thread(a.wait_log, "stream.recalled")
+        assert told([await next_event(reader)]) == [("a", "state_lost", None)]
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, [1])
+        assert await payloads_to(reader, 1) == [1]
+
+
+@async_test
 async def test_who_had_read_further_than_the_peer_that_was_reached_is_told_so(
     start_cluster: StartCluster,
 ) -> None:

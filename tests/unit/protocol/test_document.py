@@ -12,6 +12,7 @@ from pubsubd_protocol import codec, entries, frames, topics
 from pubsubd_protocol import fields as limits
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.codec import KINDS, encode
+from pubsubd_protocol.errors import ConnectionRefused
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()
 
@@ -47,6 +48,20 @@ def test_the_part_of_the_example_is_what_the_code_makes() -> None:
 def test_every_reason_is_explained() -> None:
     for reason in Reason:
         assert f"| `{reason.value}` |" in DOCUMENT
+
+
+def test_a_refusal_is_tried_again_where_the_table_says_so() -> None:
+    (table,) = re.findall(r"^\| code \| why \| trying again \|\n(.*?)\n\n", DOCUMENT, re.M | re.S)
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[1:]]
+    again = {
+        code: row[2].startswith("yes") for row in rows for code in re.findall(r"`(\w+)`", row[0])
+    }
+    # Said to brokers only, which dial an address again whatever was said.
+    del again["replaced"]
+    assert again["recovering"]
+    assert not again["secret"]
+    for code, tried in again.items():
+        assert ConnectionRefused(code, "so it is").retriable == tried, code
 
 
 def test_the_limits_are_those_of_the_code() -> None:

@@ -122,7 +122,8 @@ class Broker:
         return connection
 
     def dialled(self, link: Link, target: Target) -> Connection:
-        caller = Caller(target.label, nonce=os.urandom(NONCE_BYTES), channel=channel_of(link))
+        nonce, channel = os.urandom(NONCE_BYTES), channel_of(link)
+        caller = Caller(target.label, host=target.address[0], nonce=nonce, channel=channel)
         connection = self.node.dialled(target, caller, read_clocks())
         self._links[connection] = link
         return connection

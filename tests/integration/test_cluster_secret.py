@@ -222,6 +222,15 @@ def test_brokers_of_two_clusters_refuse_each_other_by_both_names(
     assert_apart(*cluster)
 
 
+def test_who_is_refused_where_he_was_dialled_has_an_origin_too(
+    start_broker: StartBroker, secret: str
+) -> None:
+    b = start_broker("b")
+    a = start_broker("a", peers=[b.listen], cluster_secret_file=secret, log_repeat="500ms")
+    line = a.wait_log("log.repeated", of="connection.refused", why="secret")
+    assert line["origin"] == "address 127.0.0.1"
+
+
 # Who listens, and says it again.
 
 

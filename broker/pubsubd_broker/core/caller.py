@@ -20,7 +20,7 @@ class Caller:
     label: str
     """Where it comes from, or leads to: for people."""
     host: str | None = None
-    """The address of one that came over TCP."""
+    """The address at the other end of TCP; of one that was dialled, as the settings have it."""
     uid: int | None = None
     gid: int | None = None
     groups: frozenset[int] = frozenset()

@@ -293,7 +293,10 @@ def test_a_retry_of_what_was_accepted_gets_its_receipt_though_rules_have_changed
         rejected = raw.frame()
         assert isinstance(rejected, Rejected)
         assert rejected.code == "not_allowed"
-        # And what was rejected once stays so.
+    # And what was rejected once stays so.
+    with RawConnection(a.socket) as raw:
+        again = raw.greet("publisher", life=EPOCH, spoke_to=welcome.life)
+        assert isinstance(again, Welcome)
         raw.send(publish("t", sequence=2, retry=True))
         assert raw.frame() == rejected
     assert a.status()["ring"]["next_offset"] == accepted.first + 1

@@ -132,6 +132,8 @@ class Connection(asyncio.BufferedProtocol):
             self.closed.set_result(None)
         if not self.welcome.done():
             self.welcome.set_exception(why)
+            # Whoever has given up meanwhile does not look at it, and asyncio would complain of that.
+            self.welcome.exception()
         elif not self.welcome.cancelled() and self.welcome.exception() is None:
             self._receiver.lost(self, why)
 

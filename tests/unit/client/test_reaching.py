@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import shutil
 import socket
@@ -122,6 +123,30 @@ async def test_one_that_hangs_up_without_a_word_was_there(tmp_path: Path) -> Non
         with pytest.raises(pubsubd.BrokerUnavailable, match="connection was lost") as caught:
             await dialling
     assert "pubsubd start" not in str(caught.value)
+
+
+@async_test
+async def test_an_attempt_that_is_given_up_at_any_moment_leaves_no_complaint_behind(
+    tmp_path: Path,
+) -> None:
+    loop, complaints = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    path = str(tmp_path / "s")
+    dialler = Dialler(path, bytes(16), LIMIT_S)
+    with listening(path, queue=64):
+        for turns in range(10):
+            dialling = asyncio.create_task(dialler.dial("session", Nobody()))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            dialling.cancel()
+            await asyncio.wait([dialling])
+            assert dialling.cancelled()
+            del dialling
+            # What was begun ends, and what it held is looked at.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            gc.collect()
+    assert complaints == []
 
 
 def test_what_helps_depends_on_what_happened(tmp_path: Path) -> None:

@@ -1,0 +1,138 @@
+"""How much memory a broker takes when every bound is reached at once. Pure: settings in, bytes by part out.
+
+What is bounded in bytes is counted as that, what is bounded in number by what one takes at the most. The figures for
+one are measured (CPython 3.11 to 3.13, 64 bits) and rounded up; a test brings a broker to all of its bounds and compares.
+The kernel's socket buffers are not in it, nor is the program itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pubsubd_broker.admin_http import MAX_TURNED_AWAY as HTTP_TURNED_AWAY
+from pubsubd_broker.core.config import (
+    FETCH_BYTES,
+    HANDSHAKE_BYTES,
+    MAX_OUTBOX_BYTES,
+    MAX_TURNED_AWAY,
+    PUBLISH_WINDOW,
+)
+from pubsubd_broker.core.interest import REMEMBERED_TOPICS
+from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES
+from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES
+from pubsubd_broker.core.status import SHOWN_PATTERNS
+from pubsubd_broker.listener import MAX_OPENING
+from pubsubd_broker.settings import Settings
+from pubsubd_broker.transport import HIGH_WATER_BYTES
+from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
+from pubsubd_protocol.framing import BUFFER_BYTES
+
+_CONNECTION: Final = 12 * 1024
+"""Its objects in the core, the link and the event loop's transport, without buffers that grow."""
+
+_TLS: Final = 512 * 1024
+"""What TLS keeps for a connection: two buffers of 256 KiB at the most, of which the loop has one, and its state."""
+
+_SESSION: Final = 2048
+_READING: Final = 1536
+"""A session's place in one stream."""
+
+_POSITION: Final = 512
+"""One that a session presents, with what it acknowledged there."""
+
+_TEXT: Final = 160
+"""What a short text costs in a table beside its bytes: the object, its hash, its place, twice if the table grows."""
+
+_ANSWER: Final = 1280
+"""To one batch: a rejection whose sentence has the longest topic in it; a receipt takes 275."""
+
+_PUBLISHER: Final = 512
+_CONSUMER: Final = 512
+_NAMED_CURSOR: Final = 768
+"""Its name is up to 128 characters of up to 4 bytes."""
+
+_SMALL_FRAMES: Final = 3
+"""By how much a row of small answers takes more than the bytes that it counts: each is an object of its own."""
+
+_HTTP: Final = 96 * 1024
+"""A task, a reader with a full buffer, the parser's copy of it."""
+
+_ESCAPED: Final = 3
+"""By how much a byte of text grows in JSON."""
+
+_NOTICE: Final = 4096
+
+_SHARE_OF_ALLOCATOR: Final = 0.25
+"""What lies between objects and is not given back: seldom more, whatever came and went before."""
+
+
+def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
+    """Bytes by part. Of producers as many as are configured: each further one takes what a replica does."""
+    connections = settings.max_connections
+    sessions = min(settings.max_sessions, connections)
+    kept_sessions = sessions + settings.max_named_sessions
+    consumers = min(settings.max_consumers, connections)
+    producers = len(settings.peers)
+    streams = 1 + producers
+    held = connections + MAX_TURNED_AWAY + producers
+    longest_entry = settings.max_frame + MAX_ENTRY_OVERHEAD
+    interest = REMEMBERED_TOPICS * (settings.max_topic_bytes + _TEXT + 8 * sessions)
+    report = _report_bytes(settings, kept_sessions, streams)
+
+    # A reader that takes nothing more: below high water it is given a pull, or one entry if that is larger, which the
+    # ring may have dropped since. Beside that it may leave answers to changes of its filter unread.
+    reader = HIGH_WATER_BYTES + max(FETCH_BYTES, settings.max_frame) + 2 * MAX_OUTBOX_BYTES
+    # A publisher: a batch that is held for a reader, and answers that it does not read.
+    publisher = BUFFER_BYTES + (HIGH_WATER_BYTES + 2 * MAX_OUTBOX_BYTES) * _SMALL_FRAMES
+    readers = min(connections, sessions + consumers)
+    unsent = (
+        connections * publisher
+        if publisher > reader
+        else readers * reader + (connections - readers) * publisher
+    )
+    registry = settings.max_consumers * (_CONSUMER + MAX_NAMED_SESSIONS * _NAMED_CURSOR)
+    publishers = settings.max_publishers + connections
+    parts = {
+        "ring": settings.ring_bytes + interest,
+        "replicas": producers * (settings.replica_bytes + interest),
+        "connections": held * _CONNECTION + MAX_TURNED_AWAY * 2 * HANDSHAKE_BYTES,
+        "tls": (held + MAX_OPENING) * _TLS if settings.tls_cert is not None else 0,
+        "receive buffers": (connections + producers) * BUFFER_BYTES,
+        # And the one that is taken at this moment: as a frame, as columns, as an entry.
+        "large frames": settings.max_receive_bytes + (producers + 2) * longest_entry,
+        "unsent": unsent + settings.max_commands * 2 * report,
+        "sessions": kept_sessions
+        * (
+            _SESSION
+            + streams * _READING
+            + MAX_STREAMS * _POSITION
+            + settings.max_patterns * (2 * settings.max_topic_bytes + 2 * _TEXT)
+        ),
+        "filters' answers": kept_sessions * REMEMBERED_TOPICS * (settings.max_topic_bytes + _TEXT),
+        "catch-ups": sessions * producers * max(FETCH_BYTES, longest_entry),
+        "publishers": publishers * (_PUBLISHER + PUBLISH_WINDOW * _ANSWER),
+        "registry": registry,
+        # What waits, what is being written, and a checkpoint, of which the registry is the most.
+        "journal": 2 * (MAX_BACKLOG_BYTES + longest_entry) + registry
+        if settings.journal is not None
+        else 0,
+        "http": (settings.http_max_connections + HTTP_TURNED_AWAY)
+        * (_HTTP + 2 * settings.http_max_head)
+        + settings.http_max_connections * 2 * report
+        if settings.http is not None
+        else 0,
+        # One status being made: objects take more than their text.
+        "status": 8 * report,
+        "log": (MAX_NOTICES + MAX_CAUSES) * _NOTICE,
+    }
+    parts["allocator"] = int(sum(parts.values()) * _SHARE_OF_ALLOCATOR)
+    return parts
+
+
+def _report_bytes(settings: Settings, sessions: int, streams: int) -> int:
+    """What `pubsubd status` and the HTTP server answer at the most."""
+    patterns = min(SHOWN_PATTERNS, settings.max_patterns)
+    of_a_session = 1024 + patterns * _ESCAPED * settings.max_topic_bytes + streams * 256
+    return 64 * 1024 + sessions * of_a_session + settings.max_consumers * 512 + streams * 2048

@@ -1,0 +1,180 @@
+"""A broker at all of its bounds at once takes what is computed, or less; and a share of it that shows the bounds were reached."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Final
+
+from tests.integration.cluster import Broker, wait_until
+from tests.integration.hostile import RawConnection, publish
+from tests.integration.proc import memory_kib
+
+from pubsubd_broker.core.config import PUBLISH_WINDOW
+from pubsubd_broker.memory_bounds import memory_at_bounds
+from pubsubd_broker.settings import Settings
+from pubsubd_protocol.attach import Remembered
+from pubsubd_protocol.codec import encode
+from pubsubd_protocol.entries import Batch, pack_numbers
+from pubsubd_protocol.frames import Attach, Receipt, Subscribe, Welcome
+from pubsubd_protocol.framing import BUFFER_BYTES
+from pubsubd_protocol.positions import Epoch, Position
+
+StartBroker = Callable[..., Broker]
+
+MIB: Final = 1 << 20
+PEER: Final = "127.0.0.1"
+
+SMALL: Final[dict[str, Any]] = {
+    "ring_bytes": 8 * MIB,
+    "replica_bytes": 4 * MIB,
+    "max_message": MIB // 2,
+    "max_frame": MIB,
+    "max_receive_bytes": 8 * MIB,
+    "max_connections": 80,
+    "max_sessions": 16,
+    "max_named_sessions": 8,
+    "max_patterns": 64,
+    "max_publishers": 16,
+    "max_consumers": 16,
+    "max_commands": 4,
+    "http_max_connections": 8,
+}
+
+
+class Crowd:
+    """Everybody who takes what may be taken of `broker`."""
+
+    def __init__(self, broker: Broker, stack: ExitStack) -> None:
+        self._broker = broker
+        self._stack = stack
+
+    def come(self, role: str, *, peers: bool = False, **fields: Any) -> RawConnection:
+        host, _, port = self._broker.listen.rpartition(":")
+        raw = RawConnection((host, int(port)) if peers else self._broker.socket)
+        self._stack.enter_context(raw)
+        assert isinstance(raw.greet(role, **fields), Welcome)
+        return raw
+
+    def away_publishers(self, count: int) -> None:
+        for _ in range(count):
+            with self.come("publisher") as raw:
+                for sequence in range(PUBLISH_WINDOW):
+                    raw.send(publish(sequence=sequence))
+                for _ in range(PUBLISH_WINDOW):
+                    assert isinstance(raw.frame(), Receipt)
+
+    def named_sessions(self, count: int) -> None:
+        for number in range(count):
+            with self.come("session") as raw:
+                raw.send(_subscription(f"{number:0128d}"))
+                raw.frame()
+
+    def sessions(self, count: int) -> list[RawConnection]:
+        opened = [self.come("session") for _ in range(count)]
+        for raw in opened:
+            raw.send(_subscription(None))
+        return opened
+
+    def consumers(self, count: int) -> None:
+        for number in range(count):
+            raw = self.come("peer", peers=True, name=f"consumer-{number}")
+            raw.send(encode(Attach(Remembered(waiting=False))))
+
+    def unfinished(self, count: int, length: int) -> None:
+        """Frames of which the last byte is missing."""
+        for _ in range(count):
+            self.come("publisher").send(struct.pack(">I", length) + bytes(length - 1))
+
+    def unread(self, count: int) -> None:
+        """Publishers who publish what is refused, and read no answer: as long as they are read from."""
+        refused = b"".join(publish("no topic", sequence=number) for number in range(30_000))
+        for _ in range(count):
+            raw = self.come("publisher")
+            raw.socket.settimeout(0.2)
+            with suppress(TimeoutError):
+                raw.send_in_pieces(refused, 16 * 1024)
+
+    def http_requests(self, count: int) -> None:
+        host, _, port = self._broker.http.rpartition(":")
+        for _ in range(count):
+            raw = self._stack.enter_context(socket.create_connection((host, int(port))))
+            raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 12_000)
+
+
+def _subscription(name: str | None) -> bytes:
+    """As large as it may be: all patterns, each as long as may be, and a position in many streams."""
+    patterns = [f"{number:0251d}.*" for number in range(SMALL["max_patterns"] - 1)]
+    elsewhere = {f"n{i:060d}": Position(Epoch(os.urandom(16)), i) for i in range(1000)}
+    subscribe = Subscribe(("t.*", *patterns), "latest", elsewhere, None, name, True, elsewhere)
+    return encode(subscribe)
+
+
+def filling(sequence: int, size: int) -> bytes:
+    """A batch of one message of `size` bytes, each time on another topic."""
+    topic = f"t.{sequence:0240d}"
+    return encode(
+        Batch(sequence, False, None, topic, b"", pack_numbers("I", [size]), os.urandom(size))
+    )
+
+
+def fill(broker: Broker, batches: int, size: int, readers: Iterable[RawConnection] = ()) -> None:
+    """As long as `readers` read there is nothing that waits for them."""
+    for raw in readers:
+        raw.socket.setblocking(False)
+    with RawConnection(broker.socket) as publisher:
+        publisher.greet("publisher")
+        for sequence in range(batches):
+            publisher.send(filling(sequence, size))
+            assert isinstance(publisher.frame(), Receipt)
+            if sequence % 32 == 0:
+                for raw in readers:
+                    with suppress(BlockingIOError):
+                        while raw.socket.recv(MIB):
+                            pass
+
+
+@contextmanager
+def everybody(broker: Broker, peer: Broker) -> Iterator[None]:
+    with ExitStack() as stack:
+        crowd = Crowd(broker, stack)
+        crowd.away_publishers(SMALL["max_publishers"])
+        crowd.named_sessions(SMALL["max_named_sessions"])
+        sessions = crowd.sessions(SMALL["max_sessions"])
+        crowd.consumers(SMALL["max_consumers"])
+        wait_until(lambda: broker.metric("sessions") == SMALL["max_sessions"], what="sessions")
+        # Small ones on many topics, then large ones that nobody reads: they are left where they are.
+        for each in (broker, peer):
+            fill(each, 5000, 100, sessions)
+            fill(each, 24, MIB // 2)
+        for _ in range(SMALL["max_commands"]):
+            crowd.come("control")
+        large = SMALL["max_receive_bytes"] // (MIB - BUFFER_BYTES)
+        crowd.unfinished(large, MIB - 4)
+        now = int(broker.metric("connections"))
+        crowd.unread(SMALL["max_connections"] - now)
+        crowd.http_requests(SMALL["http_max_connections"] - 1)
+        wait_until(
+            lambda: broker.metric("connections") >= SMALL["max_connections"], what="connections"
+        )
+        yield
+
+
+def test_all_bounds_at_once_take_what_is_computed_and_no_more(start_broker: StartBroker) -> None:
+    peer = start_broker("b", max_frame=MIB, max_message=MIB // 2, peer_timeout="1m")
+    broker = start_broker("a", peers=[peer.listen], pace=0, peer_timeout="1m", **SMALL)
+    wait_until(lambda: broker.metric("peer_connected") == 1, what="the peer")
+    settings = Settings(node="a", socket=broker.socket, peers=((PEER, 1),), **SMALL)
+    computed = sum(memory_at_bounds(settings).values())
+    before = memory_kib(broker.pid)
+    with everybody(broker, peer):
+        status = broker.status()
+        taken = (memory_kib(broker.pid) - before) * 1024
+    assert status["ring"]["bytes"] > 0.9 * SMALL["ring_bytes"]
+    assert status["peers"][0]["replica"]["bytes"] > 0.8 * SMALL["replica_bytes"]
+    assert status["publishers"] >= SMALL["max_publishers"]
+    assert len(status["sessions"]) == SMALL["max_sessions"] + SMALL["max_named_sessions"]
+    assert computed / 8 < taken < computed, f"{taken / MIB:.0f} of {computed / MIB:.0f} MiB"

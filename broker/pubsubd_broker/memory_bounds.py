@@ -22,6 +22,7 @@ from pubsubd_broker.core.interest import REMEMBERED_TOPICS
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES
 from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES
 from pubsubd_broker.core.status import SHOWN_PATTERNS
+from pubsubd_broker.core.unsent import LARGE_BYTES
 from pubsubd_broker.listener import MAX_OPENING
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.transport import HIGH_WATER_BYTES
@@ -81,9 +82,9 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
     interest = REMEMBERED_TOPICS * (settings.max_topic_bytes + _TEXT + 8 * sessions)
     report = _report_bytes(settings, kept_sessions, streams)
 
-    # A reader that takes nothing more: below high water it is given a pull, or one entry if that is larger, which the
-    # ring may have dropped since. Beside that it may leave answers to changes of its filter unread.
-    reader = HIGH_WATER_BYTES + max(FETCH_BYTES, settings.max_frame) + 2 * MAX_OUTBOX_BYTES
+    # A reader that takes nothing more: below high water it is given a pull, which ends with the entry that fills it, and
+    # which the ring may have dropped since. Beside that it may leave answers to changes of its filter unread.
+    reader = HIGH_WATER_BYTES + FETCH_BYTES + LARGE_BYTES + 2 * MAX_OUTBOX_BYTES
     # A publisher: a batch that is held for a reader, and answers that it does not read.
     publisher = BUFFER_BYTES + (HIGH_WATER_BYTES + 2 * MAX_OUTBOX_BYTES) * _SMALL_FRAMES
     readers = min(connections, sessions + consumers)
@@ -101,7 +102,9 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
         "tls": (held + MAX_OPENING) * _TLS if settings.tls_cert is not None else 0,
         "receive buffers": (connections + producers) * BUFFER_BYTES,
         # And the one that is taken at this moment: as a frame, as columns, as an entry.
-        "large frames": settings.max_receive_bytes + (producers + 2) * longest_entry,
+        "large frames coming in": settings.max_receive_bytes + (producers + 2) * longest_entry,
+        # And the newest, which is given to its reader before another one has ended.
+        "large entries unsent": settings.max_unsent_bytes + settings.max_frame,
         "unsent": unsent + settings.max_commands * 2 * report,
         "sessions": kept_sessions
         * (

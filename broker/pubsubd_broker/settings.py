@@ -76,6 +76,7 @@ class Settings:
     max_connections_per_address: int = _LIMITS.connections_per_address
     handshake_timeout_s: float = _LIMITS.handshake_ns / SECOND_NS
     max_receive_bytes: int = _LIMITS.receive_bytes
+    max_unsent_bytes: int = _LIMITS.unsent_bytes
     max_sessions: int = _LIMITS.sessions
     max_named_sessions: int = _LIMITS.named_sessions
     max_patterns: int = _LIMITS.patterns
@@ -295,6 +296,12 @@ SETTINGS: Final = (
         "max_receive_bytes",
         size(0),
         "What frames of more than 256KiB take while they come in, all together.",
+    ),
+    _limit(
+        "max-unsent-bytes",
+        "max_unsent_bytes",
+        size(0),
+        "What entries of more than 256KiB take that their readers have not taken, all together.",
     ),
     _limit("max-sessions", "max_sessions", COUNT, "Subscriptions that are connected."),
     _limit(

@@ -48,11 +48,14 @@ _PASSING = frozenset(
         "name_in_use",
         "recovering",
         "replaced",
+        "too_many_commands",
         "too_many_connections",
         "too_many_consumers",
         "too_many_of_one",
         "too_many_producers",
         "too_many_sessions",
+        "too_much_unfinished",
+        "too_much_unsent",
     }
 )
 

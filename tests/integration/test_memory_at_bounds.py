@@ -34,6 +34,7 @@ SMALL: Final[dict[str, Any]] = {
     "max_message": MIB // 2,
     "max_frame": MIB,
     "max_receive_bytes": 8 * MIB,
+    "max_unsent_bytes": 8 * MIB,
     "max_connections": 80,
     "max_sessions": 16,
     "max_named_sessions": 8,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from pubsubd_broker.memory_bounds import memory_at_bounds
 from pubsubd_broker.metrics import METRICS, PREFIX
 from pubsubd_broker.settings import SETTINGS, Settings
 
@@ -49,3 +51,17 @@ def test_the_codes_are_those_that_the_code_gives() -> None:
     for name, _, at_it, _ in ROWS:
         for code in re.findall(r"`([a-z_]+)`", at_it):
             assert f'"{code}"' in source, f"{name}: {code}"
+
+
+def test_the_memory_is_what_is_computed() -> None:
+    alone = Settings(node="a", socket="/run/s")
+    three = replace(alone, peers=(("b", 1), ("c", 1), ("d", 1)))
+    columns = [memory_at_bounds(settings) for settings in (alone, three)]
+    expected = {part: [parts[part] for parts in columns] for part in columns[0]}
+    expected["**together**"] = [sum(parts.values()) for parts in columns]
+    _, _, section = PAGE.partition("## Memory")
+    rows = re.findall(r"^\| ([a-z' *-]+) \| (\d+) \| (\d+) \|", section, re.MULTILINE)
+    shown = {part: [one, three] for part, one, three in rows}
+    assert shown == {
+        part: [f"{size / 2**20:.0f}" for size in sizes] for part, sizes in expected.items()
+    }

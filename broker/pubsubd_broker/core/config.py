@@ -72,6 +72,8 @@ class Limits:
     """How long a connection may take to greet, and to say what it wants."""
     receive_bytes: int = 256 * 2**20
     """What large frames that are coming in take, beyond the usual buffers of their connections."""
+    unsent_bytes: int = 256 * 2**20
+    """What readers keep of large entries that their sockets have not taken."""
     batch_messages: int = MAX_BATCH_MESSAGES
     batch_topics: int = MAX_BATCH_MESSAGES
     topic_bytes: int = MAX_TOPIC_BYTES

@@ -11,6 +11,7 @@ from pubsubd_broker.core.config import HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
 from pubsubd_broker.core.greeting import AcceptedGreeting, DialledGreeting, Greeting
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.unsent import LARGE_BYTES
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
 from pubsubd_protocol.frames import Frame, Heartbeat, Refused
@@ -93,6 +94,7 @@ class Connection:
         self._declines = False
         # What of its large frames counts for all connections together.
         self._large_bytes = 0
+        self._keeps_large = False
         turned_away = admittance if isinstance(admittance, TurnedAway) else None
         self._greeting: Greeting = (
             DialledGreeting(node, self, target)
@@ -172,6 +174,8 @@ class Connection:
             self.wake()
         if out.buffers:
             self._sent_ns = now.mono_ns
+        if out.size > LARGE_BYTES or self._keeps_large:
+            self._keep_large(out)
         if self._stalled and self._declined is None:
             self._take_frames(now)
             if self.closing:
@@ -249,6 +253,7 @@ class Connection:
         self._outbox.clear()
         self._declined = None
         self._hold_large()
+        self._node.unsent.gone(self)
         if self.end is not None:
             self.end.lost(now)
         self._node.connection_lost(self, now, chance)
@@ -266,6 +271,19 @@ class Connection:
             self.violated(error)
         if self.reader.awaited > BUFFER_BYTES or self._large_bytes:
             self._hold_large()
+
+    def _keep_large(self, out: Outgoing) -> None:
+        """Says what large entries it is given. To be asked again as soon as its socket has taken them."""
+        unsent = self._node.unsent
+        for slowest in unsent.given(self, out.buffers):
+            slowest.refuse(
+                "too_much_unsent",
+                f"large entries that their readers have not taken are more than {unsent.limit} bytes, "
+                "and none has kept one longer",
+            )
+        self._keeps_large = unsent.keeps(self)
+        if self._keeps_large:
+            self.wake()
 
     def _hold_large(self) -> None:
         """Asks for what it is going to hold of a large frame; without room for it, it ends."""

@@ -34,6 +34,7 @@ from pubsubd_broker.core.reports import Reports
 from pubsubd_broker.core.sessions import Sessions
 from pubsubd_broker.core.status import Surroundings
 from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.unsent import Unsent
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
@@ -77,6 +78,7 @@ class Node:
         self.connections: dict[Connection, None] = {}
         self.admission = Admission(config.limits, config.allowed)
         self.receiving = Receiving(config.limits.receive_bytes)
+        self.unsent = Unsent[Connection](config.limits.unsent_bytes)
         self._ready: dict[Connection, None] = {}
         self.counters = Counters()
         self.notices = Notices(config.log_repeat_ns)

@@ -17,7 +17,7 @@ from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, 
 from pubsubd_broker.core.status import SHOWN_PATTERNS, status
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import Batch
+from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.frames import Ack, Attach, Attached, FilterSet, Receipt, Rejected
 from pubsubd_protocol.framing import BUFFER_BYTES
 from pubsubd_protocol.positions import Position
@@ -409,6 +409,64 @@ def test_a_producer_that_this_node_has_dialled_needs_no_room_of_strangers() -> N
     net.run()
     assert reader.of_node("a")[-1] == 0
     assert node.receiving.bytes == 0
+
+
+# Large entries on their way out.
+
+
+class SlowReader(Subscriber):
+    """Its socket is full as soon as it has been given something of one stream."""
+
+    def took(self, data: bytes) -> None:
+        before = len(self.of(Entry))
+        super().took(data)
+        self.connection.writable = len(self.of(Entry)) == before
+
+
+def slow_readers(net: Net, count: int, size: int) -> list[SlowReader]:
+    """Each of them has been given another large entry, and takes no more."""
+    readers = [SlowReader(net, "a", f"t{number}") for number in range(count)]
+    publisher = RawClient(net, "a", "publisher")
+    for number in range(count):
+        entry = batch(f"t{number}", sequence=number, payload=bytes(size))
+        publisher.send_bytes(encode(entry))
+    return readers
+
+
+def test_large_entries_that_nobody_takes_are_bounded_and_who_keeps_one_longest_ends() -> None:
+    size = BUFFER_BYTES + KIB
+    net, node = bounded(unsent_bytes=3 * size - 1)
+    readers = slow_readers(net, 2, size)
+    assert [each.refusal for each in readers] == [None, None]
+    assert node.unsent.bytes == 2 * size
+    readers[0].read_on()
+    assert node.unsent.bytes == size, "what was taken is not kept"
+    further = slow_readers(net, 2, size)
+    assert refused(node, "too_much_unsent") == 1
+    assert readers[1].lost
+    assert not any(each.lost for each in (readers[0], *further))
+    net.run()
+    assert readers[1].again().refusal is None
+
+
+def test_what_many_readers_have_of_one_entry_is_kept_once() -> None:
+    size = BUFFER_BYTES + KIB
+    net, node = bounded(unsent_bytes=2 * size)
+    readers = [SlowReader(net, "a") for _ in range(10)]
+    RawClient(net, "a", "publisher").send_bytes(large(size))
+    assert not any(each.connection.writable for each in readers)
+    assert node.unsent.bytes == size
+    assert refused(node, "too_much_unsent") == 0
+
+
+def test_a_reader_that_takes_what_it_is_given_keeps_nothing() -> None:
+    net, node = bounded(unsent_bytes=0)
+    reader = Subscriber(net, "a")
+    RawClient(net, "a", "publisher").send_bytes(large(1 << 20))
+    net.run()
+    assert reader.of_node("a")[-1] == 0
+    assert node.unsent.bytes == 0
+    assert refused(node, "too_much_unsent") == 0
 
 
 # The log.

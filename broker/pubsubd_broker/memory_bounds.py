@@ -14,6 +14,7 @@ from pubsubd_broker.admin_http import MAX_TURNED_AWAY as HTTP_TURNED_AWAY
 from pubsubd_broker.core.config import (
     FETCH_BYTES,
     HANDSHAKE_BYTES,
+    MAX_FETCHES,
     MAX_OUTBOX_BYTES,
     MAX_TURNED_AWAY,
     PUBLISH_WINDOW,
@@ -114,7 +115,11 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
             + settings.max_patterns * (2 * settings.max_topic_bytes + 2 * _TEXT)
         ),
         "filters' answers": kept_sessions * REMEMBERED_TOPICS * (settings.max_topic_bytes + _TEXT),
-        "catch-ups": sessions * producers * max(FETCH_BYTES, longest_entry),
+        # And the newest of each link, which are given to their readers before others are dropped.
+        "fetched": min(
+            settings.max_fetched_bytes + producers * MAX_FETCHES * max(FETCH_BYTES, longest_entry),
+            sessions * producers * max(FETCH_BYTES, longest_entry),
+        ),
         "publishers": publishers * (_PUBLISHER + PUBLISH_WINDOW * _ANSWER),
         "registry": registry,
         # What waits, what is being written, and a checkpoint, of which the registry is the most.

@@ -297,6 +297,12 @@ METRICS: Final = (
         _counter("publishers_forgotten"),
     ),
     Row(
+        "fetches_dropped_total",
+        "counter",
+        "Times that what was fetched for a session was dropped unread, to be fetched again.",
+        _counter("fetches_dropped"),
+    ),
+    Row(
         "tls_certificate_expiry_seconds",
         "gauge",
         "When the certificate of this node expires, in seconds since 1970; missing without TLS.",

@@ -77,6 +77,7 @@ class Settings:
     handshake_timeout_s: float = _LIMITS.handshake_ns / SECOND_NS
     max_receive_bytes: int = _LIMITS.receive_bytes
     max_unsent_bytes: int = _LIMITS.unsent_bytes
+    max_fetched_bytes: int = _LIMITS.fetched_bytes
     max_sessions: int = _LIMITS.sessions
     max_named_sessions: int = _LIMITS.named_sessions
     max_patterns: int = _LIMITS.patterns
@@ -302,6 +303,12 @@ SETTINGS: Final = (
         "max_unsent_bytes",
         size(0),
         "What entries of more than 256KiB take that their readers have not taken, all together.",
+    ),
+    _limit(
+        "max-fetched-bytes",
+        "max_fetched_bytes",
+        size(0),
+        "What was fetched from peers for subscriptions that have not read it, all together.",
     ),
     _limit("max-sessions", "max_sessions", COUNT, "Subscriptions that are connected."),
     _limit(

@@ -33,6 +33,7 @@ def config_of(settings: Settings, secret: bytes | None, uid: int) -> Config:
             handshake_ns=_ns(settings.handshake_timeout_s),
             receive_bytes=settings.max_receive_bytes,
             unsent_bytes=settings.max_unsent_bytes,
+            fetched_bytes=settings.max_fetched_bytes,
             batch_messages=settings.max_batch,
             batch_topics=settings.max_batch_topics,
             topic_bytes=settings.max_topic_bytes,

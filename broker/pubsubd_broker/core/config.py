@@ -74,6 +74,8 @@ class Limits:
     """What large frames that are coming in take, beyond the usual buffers of their connections."""
     unsent_bytes: int = 256 * 2**20
     """What readers keep of large entries that their sockets have not taken."""
+    fetched_bytes: int = 256 * 2**20
+    """What was fetched from producers for sessions that have not read it."""
     batch_messages: int = MAX_BATCH_MESSAGES
     batch_topics: int = MAX_BATCH_MESSAGES
     topic_bytes: int = MAX_TOPIC_BYTES

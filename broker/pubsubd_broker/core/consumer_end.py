@@ -271,7 +271,9 @@ class ConsumerEnd:
         reading, items = fetching.reading, fetching.items
         wanted = reading.awaits(fetching.claim)
         reading.fetched(fetching.claim, fetched.view, answer, items)
-        if items and not wanted:
+        if items and wanted:
+            self._node.fetched.given(reading)
+        elif items:
             # Whoever asked is gone; the producer need not keep what would have come next.
             self.fetch(reading, At(Position(items[-1].epoch, items[-1].next)), 0)
         self._send_fetches()

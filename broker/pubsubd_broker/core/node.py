@@ -17,6 +17,7 @@ from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.counters import Counters
 from pubsubd_broker.core.dialling import Address, Target
+from pubsubd_broker.core.fetched import FetchedShare
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.keeping import Keeper, Kept, restore
 from pubsubd_broker.core.lag import LagWarning
@@ -78,6 +79,7 @@ class Node:
         self.connections: dict[Connection, None] = {}
         self.admission = Admission(config.limits, config.allowed)
         self.receiving = Receiving(config.limits.receive_bytes)
+        self.fetched = FetchedShare(config.limits.fetched_bytes)
         self.unsent = Unsent[Connection](config.limits.unsent_bytes)
         self._ready: dict[Connection, None] = {}
         self.counters = Counters()

@@ -43,6 +43,7 @@ class Reading:
         "_asked",
         "_claim",
         "_cursor",
+        "_fetched_bytes",
         "_inbox",
         "_inquires",
         "_owes",
@@ -86,6 +87,7 @@ class Reading:
         """Whether it reads from the producer, because the log at hand does not hold what it needs."""
         self._inquires = False
         self._inbox: deque[Entry | Skip] = deque()
+        self._fetched_bytes = 0
         self.index: int | None = None
         """The item of the log at hand that it reads next; None while it has no place there."""
         # The claim on which the producer's answer is under way: any other answer is late.
@@ -241,7 +243,19 @@ class Reading:
         else:
             self._apply(view, answer)
             self._inbox.extend(items)
+            self._fetched_bytes = sum(item.size for item in items if isinstance(item, Entry))
             self.wake()
+
+    @property
+    def fetched_bytes(self) -> int:
+        """What was fetched for it, as long as some of that has not been read."""
+        return self._fetched_bytes if self._inbox else 0
+
+    def forget_fetched(self) -> None:
+        """Drops what was fetched. It stands where it stood, and asks again when it reads on."""
+        self._ends_catch_up()
+        self._inbox.clear()
+        self.wake()
 
     def pull(self, choose: Choose, out: Outgoing) -> bool:
         """Writes what there is to read. Returns whether there is more; if not, `wake` tells when there is."""

@@ -107,6 +107,7 @@ class CounterValues(TypedDict):
     connections_refused: dict[str, int]
     publishes_rejected: dict[str, int]
     publishers_forgotten: int
+    fetches_dropped: int
     accept_pauses: dict[str, int]
     http_refused: dict[str, int]
 
@@ -195,6 +196,7 @@ def status(node: Node, now: Now) -> Status:
             "connections_refused": dict(counters.connections_refused),
             "publishes_rejected": dict(counters.publishes_rejected),
             "publishers_forgotten": node.publishers.forgotten,
+            "fetches_dropped": node.fetched.dropped,
             "accept_pauses": dict(around.accept_pauses),
             "http_refused": dict(around.http_refused),
         },

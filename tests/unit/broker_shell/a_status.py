@@ -92,6 +92,7 @@ def a_status() -> dict[str, Any]:
             "connections_refused": {"name_in_use": 6},
             "publishes_rejected": {"too_large": 7},
             "publishers_forgotten": 8,
+            "fetches_dropped": 11,
             "accept_pauses": {"peers": 9},
             "http_refused": {"too_slow": 10},
         },

@@ -10,7 +10,13 @@ from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.admission import Standing
-from pubsubd_broker.core.config import MAX_TURNED_AWAY, PUBLISH_WINDOW, SECOND_NS, Limits
+from pubsubd_broker.core.config import (
+    FETCH_BYTES,
+    MAX_TURNED_AWAY,
+    PUBLISH_WINDOW,
+    SECOND_NS,
+    Limits,
+)
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, Notices
@@ -467,6 +473,49 @@ def test_a_reader_that_takes_what_it_is_given_keeps_nothing() -> None:
     assert reader.of_node("a")[-1] == 0
     assert node.unsent.bytes == 0
     assert refused(node, "too_much_unsent") == 0
+
+
+# What was fetched for sessions that are behind their replica.
+
+
+def behind_the_replica(fetched_bytes: int) -> tuple[Net, Node, list[SlowOnce]]:
+    """Four sessions of `b` that are far behind, and have been fetched more than their sockets take."""
+    net = Net()
+    net.start("a", ring_messages=1000)
+    limits = Limits(fetched_bytes=fetched_bytes)
+    node = net.start("b", peers=["a"], replica_messages=1, limits=limits)
+    net.run()
+    readers = [SlowOnce(net, "b") for _ in range(4)]
+    for each in readers:
+        each.stop_reading()
+    Publisher(net, "a").fill(200, bytes(KIB))
+    for each in readers:
+        each.read_on()
+    return net, node, readers
+
+
+class SlowOnce(Subscriber):
+    """Its socket is full as soon as it has been asked for on its behalf, and before it has been given anything."""
+
+    def read_on(self) -> None:
+        self.connection.writable = True
+        self.took(b"".join(self.connection.pull(FETCH_BYTES, self.net.now)))
+        self.connection.writable = False
+        self.net.run()
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 20])
+def test_what_was_fetched_and_is_not_read_is_bounded_and_dropped_without_a_loss(limit: int) -> None:
+    net, node, readers = behind_the_replica(limit)
+    if limit:
+        assert node.fetched.dropped == 0
+    else:
+        assert node.fetched.dropped == len(readers) - 1, "the newest is kept"
+    for each in readers:
+        Subscriber.read_on(each)
+    net.run()
+    for each in readers:
+        assert each.of_node("a") == list(range(200)), "in order, none missing, none twice"
 
 
 # The log.

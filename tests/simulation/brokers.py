@@ -15,7 +15,7 @@ from tests.simulation.truth import Place, Published, StreamTruth
 from tests.simulation.wires import Pipe, Wire
 
 from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.config import Config, Now
+from pubsubd_broker.core.config import Config, Limits, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.dialling import Address, Target
@@ -300,6 +300,7 @@ class SimBroker:
             cursor_ttl_ns=plan.cursor_ttl_ms * MS,
             pace_ns=plan.pace_ms * MS,
             secret=SECRET if plan.secret else None,
+            limits=Limits(fetched_bytes=plan.fetched_bytes),
             recover_from_peers=plan.recall
             and plan.fsync is None
             and memory is None
@@ -316,6 +317,7 @@ class SimBroker:
             self.journal.begin(self.node)
         self.memory = None
         self._paced_until_ns: int | None = None
+        self._dropped = 0
         self._plan_tick(self.life)
 
     def crash(self) -> None:
@@ -419,6 +421,9 @@ class SimBroker:
         self.world.clockwork.after(max(0, due_ns - self.now.mono_ns), go_on)
 
     def _check_bounds(self, node: Node) -> None:
+        if node.fetched.dropped > self._dropped:
+            self.world.counts["fetched and dropped"] += node.fetched.dropped - self._dropped
+            self._dropped = node.fetched.dropped
         for source in node.sources():
             log = source.log
             bounded(

@@ -44,6 +44,8 @@ class Plan:
     """Whether a broker that has lost its memory asks its peers for its stream."""
     secret: bool = False
     """Whether the brokers ask each other for a secret."""
+    fetched_bytes: int = 10**6
+    """What sessions may keep of what was fetched for them, all together."""
 
     def names(self) -> list[str]:
         return [f"n{i}" for i in range(self.nodes)]
@@ -77,6 +79,7 @@ def draw(seed: int) -> Plan:
         slowest_disk_ms=disk.choice([0, 5, 30]),
         recall=disk.random() < 0.6,
         secret=random.Random(f"{seed} secret").random() < 0.3,
+        fetched_bytes=random.Random(f"{seed} fetched").choice([0, 300, 2000, 10**6]),
     )
 
 

@@ -22,7 +22,7 @@ MAX_OPENING: Final = 256
 MAX_OPENING_OF_ONE: Final = 64
 """Of these, TLS handshakes of one address; a further one is closed, so that others find room."""
 
-PAUSE_S: Final = 0.25
+PAUSE_S: Final = 0.05
 """How long nothing is taken when descriptors or memory have run out."""
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -96,6 +96,9 @@ class Listener:
             try:
                 taken, address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
+                if self._exhausted:
+                    self._exhausted = False
+                    log.info("accept.resumed", listener=self.name)
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
@@ -103,9 +106,6 @@ class Listener:
                     return
                 # It was there and is gone again: that is about this one alone.
                 continue
-            if self._exhausted:
-                self._exhausted = False
-                log.info("accept.resumed", listener=self.name)
             # An IPv6 address has two more parts, which matter to nobody here.
             self._open(taken, (address[0], address[1]) if address else ("", 0))
 

@@ -79,6 +79,8 @@ class Between:
     def _serve(self) -> None:
         pumps: list[threading.Thread] = []
         with contextlib.ExitStack() as stack:
+            # Closed when nobody reads from them any more: what is closed may be another one's by then.
+            ends = stack.enter_context(contextlib.ExitStack())
             stack.callback(_join, pumps)
             while True:
                 try:
@@ -87,8 +89,9 @@ class Between:
                     return
                 with contextlib.suppress(OSError):
                     one, other = self._ends(taken)
-                    stack.callback(_hang_up, one)
-                    stack.callback(_hang_up, other)
+                    for end in (one, other):
+                        ends.callback(end.close)
+                        stack.callback(_hang_up, end)
                     pumps += [
                         self._pump(one, other, "to_target"),
                         self._pump(other, one, "from_target"),
@@ -140,4 +143,3 @@ def _join(threads: list[threading.Thread]) -> None:
 def _hang_up(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
-    end.close()

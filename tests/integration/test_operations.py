@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 
 import pytest
 from tests.integration.asynchronous import async_test
-from tests.integration.cluster import PUBSUBD, Broker, wait_until, wait_until_async
-from tests.integration.hostile import RawConnection, publish, status
+from tests.integration.cluster import Broker, wait_until, wait_until_async
+from tests.integration.hostile import RawConnection, hello, publish, status
 from tests.integration.proc import cpu_s, descriptors
 from tests.integration.steps import (
     StartBroker,
@@ -24,6 +26,9 @@ from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Ack, Receipt, Report, Subscribe, Subscribed, Welcome
 from pubsubd_protocol.positions import Position
+
+PATIENCE_S = 1.0
+"""How long a caller waits whom nobody takes."""
 
 DESCRIPTORS = 64
 """What a broker is allowed in the test that takes them all."""
@@ -68,16 +73,17 @@ async def test_a_broker_that_hangs_is_cut_off_and_comes_back_without_loss_or_dou
 async def test_a_broker_without_descriptors_serves_whom_it_has_and_others_when_it_can(
     start_broker: StartBroker,
 ) -> None:
-    few = ("/bin/sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh", *PUBSUBD)
     b = await in_thread(start_broker, "b")
-    a = await in_thread(lambda: start_broker("a", peers=[b.listen], command=few))
+    a = await in_thread(lambda: start_broker("a", peers=[b.listen]))
     await wait_until_async(a.ready)
+    # Fewer than it has provided for since its start.
+    resource.prlimit(a.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
     taken: list[RawConnection] = []
-    with RawConnection(a.socket) as control:
+    with contextlib.ExitStack() as crowd, RawConnection(a.socket) as control:
         control.greet("control")
         async with subscribed(a) as subscription, pubsubd.connect(a.socket) as client:
             while len(taken) < DESCRIPTORS:
-                taken.append(RawConnection(a.socket))
+                taken.append(crowd.enter_context(RawConnection(a.socket, PATIENCE_S)))
                 if await in_thread(greeted, taken[-1]) is False:
                     break
             assert len(taken) < DESCRIPTORS, "they have run out"
@@ -112,10 +118,10 @@ def greeted(raw: RawConnection) -> bool:
 
 
 def knock(broker: Broker) -> None:
-    """A try to connect, in vain."""
+    """Tries to connect, in vain: nobody takes them, and after a while their queue is full."""
     for _ in range(10):
-        with RawConnection(broker.socket) as raw:
-            greeted(raw)
+        with contextlib.suppress(BlockingIOError), RawConnection(broker.socket) as raw:
+            raw.send(hello("publisher"))
 
 
 def uptime_s(control: RawConnection) -> float:

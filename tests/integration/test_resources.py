@@ -52,8 +52,8 @@ PACE_S: Final = 0.005
 
 FEW_DESCRIPTORS: Final = 64
 
-MOST_PAUSES_PER_S: Final = 10
-"""A pause lasts a quarter of a second."""
+MOST_PAUSES_PER_S: Final = 25
+"""A pause lasts 50 ms."""
 
 WATCHED_S: Final = 3.0
 SPINNING: Final = 0.35

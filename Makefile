@@ -17,8 +17,8 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-# Integration tests start real processes and measure time-outs: two workers leave them room.
-WORKERS ?= 2
+# More than there may be processors: much of the time the tests wait for real processes and their time-outs.
+WORKERS ?= 3
 TESTS  ?= tests
 ARGS   ?=
 SEEDS  ?= 0..500

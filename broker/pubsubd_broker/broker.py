@@ -20,11 +20,11 @@ from pubsubd_broker.core.status import Status, status
 from pubsubd_broker.doors import channel_of
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
+from pubsubd_broker.peer_trust import PeerTrust
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.settings_for_core import config_of
 from pubsubd_broker.tls import Failed, Reloaded, Unchanged, explain
 from pubsubd_broker.transport import Link
-from pubsubd_broker.trust import Trust
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
 
@@ -43,7 +43,7 @@ def read_clocks() -> Now:
 class Broker:
     """One node, live on an event loop. Writes go out once per loop turn, pulled by what is ready."""
 
-    def __init__(self, settings: Settings, trust: Trust, kept: Kept | None = None) -> None:
+    def __init__(self, settings: Settings, trust: PeerTrust, kept: Kept | None = None) -> None:
         """`kept`: what an earlier life left on disk; then `keep` comes before anybody connects."""
         self._settings = settings
         self._tls = trust.tls

@@ -20,9 +20,9 @@ from pubsubd_broker.doors import ClientDoor, PeerDoor
 from pubsubd_broker.keeping import open_journal
 from pubsubd_broker.listener import Listener
 from pubsubd_broker.logs import configure_logging
+from pubsubd_broker.peer_trust import PeerTrust, load_peer_trust
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.systemd import Systemd
-from pubsubd_broker.trust import Trust, load_trust
 from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
 from pubsubd_protocol import __version__
 from pubsubd_protocol.errors import PubSubError
@@ -54,7 +54,7 @@ def run(settings: Settings) -> int:
     """
     configure_logging(settings.log_format, settings.log_level)
     settings = _within(settings, _raise_descriptor_limit())
-    trust = load_trust(settings)
+    trust = load_peer_trust(settings)
     clients = bind_client_socket(settings.socket, settings.socket_mode)
     try:
         return uvloop.run(_serve(settings, trust, clients))
@@ -90,7 +90,7 @@ def _within(settings: Settings, descriptors: int) -> Settings:
     return replace(settings, max_connections=most)
 
 
-async def _serve(settings: Settings, trust: Trust, clients: ClientSocket) -> int:
+async def _serve(settings: Settings, trust: PeerTrust, clients: ClientSocket) -> int:
     """Returns the exit code: 1 if the journal lacks something that a clean stop ought to have kept."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()

@@ -22,9 +22,9 @@ from tests.integration.relay import DIRECTIONS, Direction
 from tests.integration.steps import StartBroker, StartCluster, payloads_to, subscribed
 
 import pubsubd
+from pubsubd_broker.peer_trust import load_peer_trust
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.settings_for_core import config_of
-from pubsubd_broker.trust import load_trust
 from pubsubd_protocol.codec import decode
 from pubsubd_protocol.frames import Attached, Challenge, Frame, Hello, Proof, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader
@@ -146,7 +146,7 @@ def test_two_brokers_of_one_secret_link_and_it_is_never_seen(
 
 def test_no_object_of_the_broker_shows_the_secret_to_whoever_prints_it(secret: str) -> None:
     settings = Settings(node="a", socket="s", cluster_secret_file=secret)
-    trust = load_trust(settings)
+    trust = load_peer_trust(settings)
     assert trust.secret == SECRET
     for each in (settings, trust, config_of(settings, trust.secret, os.geteuid())):
         assert SECRET.decode() not in repr(each)

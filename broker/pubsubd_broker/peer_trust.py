@@ -10,14 +10,14 @@ from pubsubd_broker.tls import Tls
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class PeerTrust:
     """`secret`: what the brokers of the cluster prove to each other. `tls`: what links to them are encrypted with."""
 
     secret: bytes | None = field(default=None, repr=False)
     tls: Tls | None = None
 
 
-def load_trust(settings: Settings) -> Trust:
+def load_peer_trust(settings: Settings) -> PeerTrust:
     """Reads the files that the settings name. Raises `SecretError` or `TlsError`."""
     secret, tls = None, None
     if settings.cluster_secret_file is not None:
@@ -26,4 +26,4 @@ def load_trust(settings: Settings) -> Trust:
         assert settings.tls_key is not None
         assert settings.tls_ca is not None
         tls = Tls(settings.tls_cert, settings.tls_key, settings.tls_ca, node=settings.node)
-    return Trust(secret, tls)
+    return PeerTrust(secret, tls)

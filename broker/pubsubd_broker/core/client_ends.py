@@ -242,7 +242,9 @@ class ControlEnd:
     def received(self, frame: Frame, now: Now) -> None:
         if not isinstance(frame, Query):
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a command")
-        if frame.what == "drop_cursor" and not self._node.is_operator(self._connection.caller):
+        if frame.what == "drop_cursor" and not self._node.config.is_operator(
+            self._connection.caller
+        ):
             self._connection.refuse(
                 "not_allowed", "only the broker's own user and root may drop a cursor"
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pubsubd_broker.core.allowed import ANYBODY, NO_RULES, Allowed, TopicRules
+from pubsubd_broker.core.allowed import ANYBODY, NO_RULES, Allowed, Rights, TopicRules
+from pubsubd_broker.core.caller import Caller
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import DEFAULT_CLUSTER
@@ -124,3 +125,13 @@ class Config:
     def max_frame_held(self) -> int:
         """The longest publish that is accepted: as an entry it has to fit into the ring."""
         return min(self.max_frame, max(1, self.ring_bytes - ITEM_OVERHEAD - ENTRY_HEAD_BYTES))
+
+    def is_operator(self, caller: Caller) -> bool:
+        """Whether it may change what is kept of others. Where the system does not tell who it is, the socket's mode decides."""
+        return caller.uid in (None, 0, self.allowed.own)
+
+    def rights_of(self, caller: Caller) -> Rights:
+        """To which topics a local user may publish and subscribe."""
+        uid = -1 if caller.uid is None else caller.uid
+        gid = -1 if caller.gid is None else caller.gid
+        return self.topic_rules.for_client(uid, gid, caller.groups)

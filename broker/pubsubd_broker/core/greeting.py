@@ -130,7 +130,7 @@ class AcceptedGreeting:
         self._check_open(hello)
         if hello.role == "control":
             self._check_commands()
-        self._connection.rights = self._node.rights_of(self._connection.caller)
+        self._connection.rights = self._node.config.rights_of(self._connection.caller)
         self._welcome()
         match hello.role:
             case "publisher":

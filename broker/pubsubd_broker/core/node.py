@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from pubsubd_broker.core.admission import Admission, Standing
-from pubsubd_broker.core.allowed import Rights
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import PUBLISH_WINDOW, Config, Now
 from pubsubd_broker.core.connection import Connection
@@ -242,16 +241,6 @@ class Node:
         for connection in list(self.connections):
             if connection.end is not None and connection.end.role == "publisher":
                 connection.refuse("journal_failed", self.failure)
-
-    def is_operator(self, caller: Caller) -> bool:
-        """Whether it may change what is kept of others. Where the system does not tell who it is, the socket's mode decides."""
-        return caller.uid in (None, 0, self.config.allowed.own)
-
-    def rights_of(self, caller: Caller) -> Rights:
-        """To which topics a local user may publish and subscribe."""
-        uid = -1 if caller.uid is None else caller.uid
-        gid = -1 if caller.gid is None else caller.gid
-        return self.config.topic_rules.for_client(uid, gid, caller.groups)
 
     def knows(self, node: str) -> bool:
         """Whether `node` is this one or has ever been met in this life."""

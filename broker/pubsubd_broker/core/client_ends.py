@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS, SKIP_DELAY_NS, Now
@@ -190,6 +191,8 @@ class SessionEnd:
 
     def _subscribe(self, subscribe: Subscribe, now: Now) -> None:
         try:
+            name = self._node.config.session_name(self._connection.caller, subscribe.name)
+            subscribe = replace(subscribe, name=name)
             self.session, resumed = self._node.sessions.open(
                 subscribe, self._client_id, self._connection.rights
             )

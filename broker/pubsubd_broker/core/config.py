@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 from pubsubd_broker.core.allowed import ANYBODY, NO_RULES, Allowed, Rights, TopicRules
 from pubsubd_broker.core.caller import Caller
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES
-from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.errors import ConnectionRefused
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_SESSION_NAME
 from pubsubd_protocol.frames import DEFAULT_CLUSTER
 from pubsubd_protocol.topics import MAX_PATTERNS, MAX_TOPIC_BYTES
 
@@ -135,3 +136,19 @@ class Config:
         uid = -1 if caller.uid is None else caller.uid
         gid = -1 if caller.gid is None else caller.gid
         return self.topic_rules.for_client(uid, gid, caller.groups)
+
+    def session_name(self, caller: Caller, name: str | None) -> str | None:
+        """What a session that a user calls `name` is called here: each user has names of his own.
+
+        In the journal and with peers, too: nobody gets to another one's place. Those of the broker's own user stay as they
+        are. Raises `ConnectionRefused`.
+        """
+        if name is None or caller.uid in (None, self.allowed.own):
+            return name
+        own = f"{caller.uid}:{name}"
+        if len(own) > MAX_SESSION_NAME:
+            raise ConnectionRefused(
+                "name_too_long",
+                f"{own!r}, as it is called here, has {len(own)} characters, allowed are {MAX_SESSION_NAME}",
+            )
+        return own

@@ -455,6 +455,7 @@ class Subscriber(RawClient):
         echo: bool = True,
         life: bytes = b"",
         acknowledged: dict[str, Position] | None = None,
+        caller: Caller | None = None,
     ) -> None:
         self.positions: dict[str, Position] = dict(positions or {})
         self.log: dict[str, list[object]] = {}
@@ -463,7 +464,7 @@ class Subscriber(RawClient):
         self.born = born
         self.resumed = False
         self.subscribed = False
-        super().__init__(net, name, "session", life=life)
+        super().__init__(net, name, "session", life=life, caller=caller)
         self.send(
             Subscribe(patterns or (">",), start, positions, born, session, echo, acknowledged)
         )

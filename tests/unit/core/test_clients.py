@@ -9,6 +9,7 @@ import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
+from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import FETCH_BYTES, MAX_OUTBOX_BYTES, PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.connection import Connection
@@ -1132,3 +1133,31 @@ def test_a_loss_of_its_own_node_that_did_not_arrive_is_told_again() -> None:
     lost.send(Subscribe((">",), "latest", None, None, "s", True))
     lost.cut()
     assert Subscriber(net, "b", session="s").of_node("b") == ["state_lost"]
+
+
+def test_each_user_has_names_of_his_own() -> None:
+    """Whoever came under another one's name while that one is away would read on in its place."""
+    net = Net()
+    a = net.start("a")
+    users = {uid: Caller(f"client of {uid}", uid=uid, gid=uid) for uid in (0, 1001, 1002)}
+    owner = Subscriber(net, "a", session="projector", caller=users[1001])
+    owner.cut()
+    Publisher(net, "a").fill(3)
+    stranger = Subscriber(net, "a", session="projector", caller=users[1002])
+    own = Subscriber(net, "a", session="projector", caller=users[0])
+    assert (stranger.resumed, own.resumed) == (False, False)
+    again = Subscriber(net, "a", session="projector", caller=users[1001])
+    assert again.resumed
+    assert again.of_node("a") == [0, 1, 2]
+    names = {name for name, _ in a.sessions.all_named()}
+    assert names == {"projector", "1001:projector", "1002:projector"}
+
+
+def test_a_name_that_is_too_long_with_its_user_is_refused_with_figures() -> None:
+    net = Net()
+    net.start("a")
+    user = Caller("somebody", uid=1001, gid=1001)
+    assert Subscriber(net, "a", session="n" * 123, caller=user).subscribed
+    longer = Subscriber(net, "a", session="n" * 124, caller=user)
+    assert longer.refusal == "name_too_long"
+    assert "129 characters, allowed are 128" in longer.detail

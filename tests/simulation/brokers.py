@@ -232,6 +232,11 @@ class BrokerSocket:
     def reads(self) -> bool:
         return self.broker.runs and (self.deaf or self.connection.wants_more)
 
+    @property
+    def nothing_under_way(self) -> bool:
+        """Whether all that it has written has arrived."""
+        return self._out.empty
+
     def flush(self) -> None:
         if self._ended:
             return

@@ -66,6 +66,8 @@ class Fetch:
     fetched: Fetched
     items: tuple[Entry | Skip, ...]
     consumer: ConsumerEnd
+    comes_first: bool
+    """Whether nothing is under way to the reader before it: what it holds now it still holds then."""
 
     def instead(self, kind: str, *items: Frame, count: int | None = None) -> Said:
         """The same answer with these frames behind it."""
@@ -159,6 +161,9 @@ def _more_than_asked(fetch: Fetch) -> Said | None:
 
 
 def _other_bytes(fetch: Fetch) -> Said | None:
+    if not fetch.comes_first:
+        # What is before it may push out the place, and nobody could compare any more.
+        return None
     for at, item in enumerate(fetch.items):
         if isinstance(item, Entry) and fetch.holds(item):
             said = (*fetch.items[:at], _rewritten(item), *fetch.items[at + 1 :])
@@ -224,7 +229,8 @@ def _of_fetched(
         items = [decode(memoryview(each)) for each in buffers[at + 1 : behind]]
         only = tuple(item for item in items if isinstance(item, Entry | Skip))
         assert len(only) == len(items), "messages of the simulator are small: one buffer each"
-        said = _FETCHED[name](Fetch(socket.broker.name, honest, only, consumer))
+        first = at == 0 and socket.nothing_under_way and consumer._connection.wants_more
+        said = _FETCHED[name](Fetch(socket.broker.name, honest, only, consumer, first))
         if said is not None:
             return [*buffers[:at], *map(encode, said[0]), *buffers[behind:]], said[1]
     return None

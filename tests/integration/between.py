@@ -142,4 +142,5 @@ def _join(threads: list[threading.Thread]) -> None:
 
 def _hang_up(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
+        # The socket's own: that of TLS would have whoever still reads from it read what is encrypted.
+        socket.socket.shutdown(end, socket.SHUT_RDWR)

@@ -1,8 +1,8 @@
 """How much memory a broker takes when every bound is reached at once. Pure: settings in, bytes by part out.
 
 What is bounded in bytes is counted as that, what is bounded in number by what one takes at the most. The figures for
-one are measured (CPython 3.11 to 3.13, 64 bits) and rounded up; a test brings a broker to all of its bounds and compares.
-The kernel's socket buffers are not in it, nor is the program itself.
+one are measured (tracemalloc, CPython 3.11, 64 bits) and rounded up; those that say so are estimates. A test brings a broker
+to all of its bounds and compares the sum. The kernel's socket buffers are not in it, nor is the program itself.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
 from pubsubd_protocol.framing import BUFFER_BYTES
 
 _CONNECTION: Final = 12 * 1024
-"""Its objects in the core, the link and the event loop's transport, without buffers that grow."""
+"""5.3 KiB of objects in the core, the first buffer included; the rest, link and transport, is an estimate."""
 
 _TLS: Final = 512 * 1024
-"""What TLS keeps for a connection: two buffers of 256 KiB at the most, of which the loop has one, and its state."""
+"""What TLS keeps for a connection: buffers of 256 KiB and its state. An estimate: no test brings TLS to its bounds."""
 
 _SESSION: Final = 2048
 _READING: Final = 1536
@@ -56,18 +56,19 @@ _NAMED_CURSOR: Final = 768
 """Its name is up to 128 characters of up to 4 bytes."""
 
 _SMALL_FRAMES: Final = 3
-"""By how much a row of small answers takes more than the bytes that it counts: each is an object of its own."""
+"""By how much a row of small answers takes more than the bytes that it counts: each is an object of its own. An estimate."""
 
 _HTTP: Final = 96 * 1024
-"""A task, a reader with a full buffer, the parser's copy of it."""
+"""A task, a reader with a full buffer, the parser's copy of it. An estimate."""
 
 _ESCAPED: Final = 3
 """By how much a byte of text grows in JSON."""
 
 _NOTICE: Final = 4096
+"""An estimate: an event, its fields, a sentence with figures."""
 
 _SHARE_OF_ALLOCATOR: Final = 0.25
-"""What lies between objects and is not given back: seldom more, whatever came and went before."""
+"""What lies between objects and is not given back. An estimate."""
 
 
 def memory_at_bounds(settings: Settings) -> Mapping[str, int]:

@@ -9,8 +9,9 @@ from typing import Protocol
 
 from pubsubd.errors import PubSubError
 from pubsubd_protocol.entries import Batch, pack_numbers
+from pubsubd_protocol.frames import Welcome
 from pubsubd_protocol.positions import Epoch
-from pubsubd_protocol.topics import MAX_TOPIC_BYTES, check_topic
+from pubsubd_protocol.topics import MAX_TOPIC_BYTES, Filter, check_topic
 
 BATCH_BYTES = 136 * 1024
 """A batch takes no further message that would bring it over this; one large message may be alone in it."""
@@ -28,17 +29,31 @@ NUMBER_BYTES = 6
 class Limits:
     """What a broker takes, as a batch is filled: set anew for every connection. Sizes in bytes."""
 
-    __slots__ = ("cost", "max_message", "room")
+    __slots__ = ("_max_topic", "_max_topics", "_may_publish", "cost", "max_message", "room")
 
-    def __init__(self, max_message: int, max_frame: int, max_batch: int) -> None:
+    def __init__(self, welcome: Welcome) -> None:
+        max_frame = welcome.max_frame
         alone = max_frame - FRAME_BYTES - MAX_TOPIC_BYTES - 1 - NUMBER_BYTES
-        self.max_message = min(max_message, alone)
+        self.max_message = min(welcome.max_message, alone)
         """The largest message that fits, alone in its batch. Below zero: none does."""
         # A message may bring a new topic, which counts only when it is in: that much stays free.
         self.room = min(BATCH_BYTES, max_frame - FRAME_BYTES - 4 * MAX_TOPIC_BYTES)
         """For how many bytes a batch is open; its first message is in, whatever it leaves of them."""
-        self.cost = max(MESSAGE_COST_BYTES, -(-self.room // max(1, max_batch)))
+        self.cost = max(MESSAGE_COST_BYTES, -(-self.room // max(1, welcome.max_batch)))
         """What a message takes of the room beside its payload. Counted in bytes, messages need no counter."""
+        self._max_topics = welcome.max_topics
+        self._max_topic = welcome.max_topic
+        self._may_publish = Filter(welcome.publish).wants
+
+    def topics_with(self, topic: str) -> int:
+        """How many topics a batch may have that has this one.
+
+        One that the broker will not take is alone: a batch is refused as a whole, and it is for the broker to
+        refuse, who counts and logs it. Who publishes on other topics at the same moment is not to suffer for it.
+        """
+        if self._may_publish(topic) and len(topic.encode()) <= self._max_topic:
+            return self._max_topics
+        return 1
 
 
 _checked = lru_cache(maxsize=4096)(check_topic)
@@ -85,6 +100,8 @@ class Outgoing:
 
     __slots__ = (
         "_bound",
+        "_limits",
+        "_most_topics",
         "batch",
         "cost",
         "deadline",
@@ -102,7 +119,10 @@ class Outgoing:
         "watchers",
     )
 
-    def __init__(self, to: str | None, timeout_s: float, limits: Limits) -> None:
+    def __init__(self, topic: str, to: str | None, timeout_s: float, limits: Limits) -> None:
+        """`topic`: of the first message. Raises `InvalidTopic`."""
+        self._limits = limits
+        self._most_topics = limits.topics_with(_checked(topic))
         self.to = to
         self.timeout_s = timeout_s
         self.room = self._bound = limits.room
@@ -123,6 +143,7 @@ class Outgoing:
         self.watchers: list[Watcher] = []
         self.watched = 0
         """How many of its messages have somebody waiting for the outcome."""
+        self.add_topic(topic)
 
     @property
     def count(self) -> int:
@@ -136,7 +157,7 @@ class Outgoing:
         return FRAME_BYTES + topics + NUMBER_BYTES * self.count + payloads
 
     def extend(self, topic: str, payloads: Sequence[bytes], size: int) -> None:
-        """Adds several at once, of `size` bytes together. Raises `InvalidTopic`."""
+        """Adds several at once, of `size` bytes together, of a topic that it takes."""
         which = self.topics.get(topic)
         if which is None:
             which = self.add_topic(topic)
@@ -144,8 +165,14 @@ class Outgoing:
         self.payloads.extend(payloads)
         self.room -= size + len(payloads) * self.cost
 
+    def takes(self, topic: str) -> bool:
+        """Whether this topic may be in one batch with those that it has. Raises `InvalidTopic`."""
+        if topic in self.topics:
+            return True
+        most = min(self._most_topics, self._limits.topics_with(_checked(topic)))
+        return len(self.topics) < most
+
     def add_topic(self, topic: str) -> int:
-        _checked(topic)
         which = self.topics[topic] = len(self.topics)
         self.room -= 4 * len(topic)
         return which

@@ -15,8 +15,8 @@ from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubErro
 from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader
 
-GREETING_BYTES = 64 * 1024
-"""The longest frame before the welcome."""
+GREETING_BYTES = codec.MAX_CONTROL_BYTES
+"""The longest frame before the welcome, which lists what its reader may publish."""
 
 MAX_FRAME_BYTES = 2**32 - 1
 """The longest frame from there on. The broker hands on what its peers publish, which may be longer than what

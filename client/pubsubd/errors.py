@@ -40,12 +40,19 @@ class BrokerUnavailable(PubSubError):
 
 
 class PublishRejected(PubSubError):
-    """The broker refused a publish: `code` is a constant word, `detail` its sentence."""
+    """The broker refused a publish: `code` is a constant word, `detail` its sentence.
 
-    def __init__(self, code: str, detail: str) -> None:
+    Where it is over a limit: it is `size` large, and `limit` is allowed.
+    """
+
+    def __init__(
+        self, code: str, detail: str, size: int | None = None, limit: int | None = None
+    ) -> None:
         super().__init__(f"{detail} ({code})")
         self.code = code
         self.detail = detail
+        self.size = size
+        self.limit = limit
         self.failed = 1
         self.retriable = False
 

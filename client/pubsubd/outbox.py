@@ -14,7 +14,7 @@ from pubsubd.batching import Failed, Limits, Outgoing, Placed
 from pubsubd.errors import BrokerUnavailable, PublishRejected, PublishUnknown, PubSubError
 from pubsubd_protocol.entries import encode_batch
 from pubsubd_protocol.errors import MessageTooLarge, ProtocolError
-from pubsubd_protocol.frames import Receipt, Rejected
+from pubsubd_protocol.frames import Receipt, Rejected, Welcome
 
 MAX_UNANSWERED_BYTES = 8 * 1024 * 1024
 LONGEST_OPEN_S = 0.05
@@ -42,8 +42,8 @@ class Outbox:
         self._node = ""
         self._connected = False
         self._window = 1
-        self._limits = Limits(0, 0, 0)
-        self._max_message = 0
+        self._limits: Limits | None = None
+        self._max_message = -1
         self._open: Outgoing | None = None
         self._unstamped: list[Outgoing] = []
         self._pending: deque[Outgoing] = deque()
@@ -51,14 +51,7 @@ class Outbox:
         self._unanswered_bytes = 0
         self._sequence = 0
 
-    def connected(
-        self,
-        node: str,
-        window: int,
-        max_message: int,
-        max_frame: int,
-        max_batch: int,
-    ) -> list[Outgoing]:
+    def connected(self, welcome: Welcome) -> list[Outgoing]:
         """A new connection stands; `writable` gives what has to go over it, retries first.
 
         Returns the batches that were made for an earlier life of the broker and whose frame this one would
@@ -66,14 +59,15 @@ class Outbox:
         first message) but have failed: with `MessageTooLarge`, or `PublishUnknown` if that life may have
         accepted them. Any other limit they may be over is for the broker to say.
         """
+        self._limits = Limits(welcome)
         self._connected = True
         self.lost_because = NO_ANSWER
-        self._node = node
-        self._window = max(1, window)
-        self._limits = Limits(max_message, max_frame, max_batch)
+        self._node = welcome.node
+        self._window = max(1, welcome.window)
         self._max_message = self._limits.max_message
         # What follows goes by these limits.
         self._seal()
+        max_frame = welcome.max_frame
         too_long = [outgoing for outgoing in self._pending if outgoing.frame_bytes > max_frame]
         for outgoing in too_long:
             self._pending.remove(outgoing)
@@ -110,15 +104,15 @@ class Outbox:
             or to != batch.to
             or timeout_s != batch.timeout_s
         ):
-            fresh = Outgoing(to, timeout_s, self._limits)
-            fresh.add_topic(topic)
-            self._seal()
-            batch = self._open = fresh
-            self._unstamped.append(fresh)
+            batch = self._reopen(topic, to, timeout_s)
         # Not by a method of the batch: a call more would be a tenth of what a sent message costs.
         which = batch.topics.get(topic)
         if which is None:
-            which = batch.add_topic(topic)
+            if batch.takes(topic):
+                which = batch.add_topic(topic)
+            else:
+                batch = self._reopen(topic, to, timeout_s)
+                which = 0
         batch.index.append(which)
         batch.payloads.append(payload)
         room = batch.room = batch.room - size - batch.cost
@@ -144,6 +138,7 @@ class Outbox:
                 and max(map(len, some)) <= self._max_message
                 and to == batch.to
                 and timeout_s == batch.timeout_s
+                and batch.takes(topic)
             ):
                 first = batch.count
                 batch.extend(topic, some, size)
@@ -228,6 +223,15 @@ class Outbox:
         self._unstamped.clear()
         return earliest
 
+    def _reopen(self, topic: str, to: str | None, timeout_s: float) -> Outgoing:
+        """The next batch, whose first message has this topic. Raises `InvalidTopic`, and then nothing has changed."""
+        assert self._limits is not None
+        fresh = Outgoing(topic, to, timeout_s, self._limits)
+        self._seal()
+        self._open = fresh
+        self._unstamped.append(fresh)
+        return fresh
+
     def _seal(self) -> None:
         if self._open is not None:
             self._open.seal()
@@ -309,4 +313,4 @@ def _rejection(rejected: Rejected) -> PubSubError:
         case "unknown":
             return PublishUnknown(rejected.detail)
         case code:
-            return PublishRejected(code, rejected.detail)
+            return PublishRejected(code, rejected.detail, rejected.size, rejected.limit)

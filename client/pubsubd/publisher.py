@@ -155,10 +155,7 @@ class Publisher:
         self.node = welcome.node
         self._lost = self._loop.create_future()
         self._connection = connection
-        unreadable = self.outbox.connected(
-            welcome.node, welcome.window, welcome.max_message, welcome.max_frame, welcome.max_batch
-        )
-        self._finish(unreadable)
+        self._finish(self.outbox.connected(welcome))
         self.pump()
 
     async def _keep(self) -> None:

@@ -52,6 +52,7 @@ from pubsubd_protocol.frames import (
 from pubsubd_protocol.framing import PREFIX, PREFIX_BYTES
 from pubsubd_protocol.layout import unpack_limited
 from pubsubd_protocol.proof import NONCE_BYTES, PROOF_BYTES
+from pubsubd_protocol.topics import EVERY_TOPIC, MAX_TOPIC_BYTES
 
 MAX_CONTROL_BYTES = 512 * 1024
 """The longest frame but for batches and reports; a subscription at all its limits has 370 KB."""
@@ -114,7 +115,8 @@ def _pack_hello(f: Hello) -> list[object]:
 
 def _pack_welcome(f: Welcome) -> list[object]:
     sizes = [f.max_message, f.max_frame, f.window, f.max_batch]
-    return [f.version, f.node, f.life, *sizes, f.cluster]
+    publish = "\n".join(f.publish)
+    return [f.version, f.node, f.life, *sizes, f.cluster, f.max_topics, f.max_topic, publish]
 
 
 def _pack_subscribe(f: Subscribe) -> list[object]:
@@ -172,6 +174,9 @@ _TABLE: Final[
             f.take(field.check_int),
             f.take_or(field.check_int, MAX_BATCH_MESSAGES),
             f.take_or(field.check_node, DEFAULT_CLUSTER),
+            f.take_or(field.check_int, MAX_BATCH_MESSAGES),
+            f.take_or(field.check_int, MAX_TOPIC_BYTES),
+            f.take_or(field.check_rights, (EVERY_TOPIC,)),
         ),
     ),
     (

@@ -24,6 +24,7 @@ from pubsubd_protocol.positions import (
     StreamView,
     is_node_name,
 )
+from pubsubd_protocol.topics import Filter
 
 T = TypeVar("T")
 Check = Callable[[object], T]
@@ -169,6 +170,11 @@ def check_session_name(value: object) -> str:
 def check_patterns(value: object) -> tuple[str, ...]:
     joined = check_text(2**20)(value)
     return tuple(joined.split("\n")) if joined else ()
+
+
+def check_rights(value: object) -> tuple[str, ...]:
+    """Patterns that a client is allowed: unlike those that it asks for, nobody looks at them later."""
+    return Filter(check_patterns(value)).patterns
 
 
 def check_lineage(value: object) -> Lineage:

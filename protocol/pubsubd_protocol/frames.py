@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pubsubd_protocol.attach import Claim, Reason, Resume
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, Batch, Entry
 from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
+from pubsubd_protocol.topics import EVERY_TOPIC, MAX_TOPIC_BYTES
 
 MAGIC = "pubsubd"
 VERSION = 1
@@ -63,7 +64,9 @@ class Welcome:
     """The answer to a hello. `life` is the epoch of the node's own stream. Sizes in bytes.
 
     `window`: how many batches a publisher may have unanswered. `max_batch`: messages that a batch may have.
-    `cluster`: the one to which the node belongs.
+    `cluster`: the one to which the node belongs. `max_topics`: topics that a batch may have, `max_topic`: the
+    length of each. `publish`: patterns of the topics on which this client may publish. A batch is refused as a
+    whole, so whoever fills one for several callers has to know them.
     """
 
     version: int
@@ -74,6 +77,9 @@ class Welcome:
     window: int
     max_batch: int = MAX_BATCH_MESSAGES
     cluster: str = DEFAULT_CLUSTER
+    max_topics: int = MAX_BATCH_MESSAGES
+    max_topic: int = MAX_TOPIC_BYTES
+    publish: tuple[str, ...] = (EVERY_TOPIC,)
 
 
 @dataclass(frozen=True, slots=True)

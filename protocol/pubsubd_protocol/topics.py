@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pubsubd_protocol.errors import InvalidTopic
 
+EVERY_TOPIC = ">"
 MAX_TOPIC_BYTES = 255
 MAX_PATTERNS = 1024
 MAX_SHAPES = 64
@@ -150,7 +151,7 @@ class Filter:
                 f"{len(self._shapes)} different places of wildcards in one session's patterns, the limit is {MAX_SHAPES}"
             )
         self._exact = frozenset(exact)
-        self.everything = ">" in self.patterns
+        self.everything = EVERY_TOPIC in self.patterns
         self._answers = _Answers(self.matches)
         self.wants: Callable[[str], bool] = self._answers.__getitem__
 

@@ -185,18 +185,64 @@ async def test_a_publish_that_no_rule_allows_is_rejected_and_the_next_one_is_not
         assert "this user may not publish on 'rooms.2': no --topic-rule allows it" in str(
             caught.value
         )
-        # A batch is a whole: one topic that is not allowed keeps all of it out.
-        await client.send("rooms.1", "beside it")
-        await client.send("rooms.2", "never")
-        with pytest.raises(pubsubd.PublishRejected, match=r"on 'rooms\.2'"):
-            await client.flush()
         await client.publish("orders.a.b", "not for us")
         await client.publish("rooms.1", "last")
         assert await payloads_to(subscription, "last") == ["first", "last"]
         assert client.state.value == "connected"
-    assert a.metric("publishes_rejected_total", reason="not_allowed") == 2
+    assert a.metric("publishes_rejected_total", reason="not_allowed") == 1
     assert a.status()["ring"]["next_offset"] == 3
     assert lines_of(a, "connection.refused") == []
+
+
+@async_test
+async def test_what_is_refused_keeps_nothing_out_that_is_published_beside_it(
+    start_broker: StartBroker,
+) -> None:
+    a = start_broker(
+        "a", topic_rule=[RULE], max_topic_bytes=10, max_batch_topics=3, log_repeat="1m"
+    )
+    us = f"uid {os.geteuid()}"
+    topics = [
+        "orders.1",
+        "other",
+        "orders.2",
+        "orders.too.long",
+        "orders.3",
+        "orders.4",
+        "orders.5",
+    ]
+    async with pubsubd.connect(a.socket) as client, subscribed(a, "orders.*") as subscription:
+        outcomes = await asyncio.gather(
+            *(client.publish(topic, topic) for topic in topics), return_exceptions=True
+        )
+        refused = {topics[i]: o for i, o in enumerate(outcomes) if isinstance(o, BaseException)}
+        assert list(refused) == ["other", "orders.too.long"]
+        not_allowed, too_long = refused.values()
+        assert isinstance(not_allowed, pubsubd.PublishRejected)
+        assert (not_allowed.code, not_allowed.size) == ("not_allowed", None)
+        assert isinstance(too_long, pubsubd.PublishRejected)
+        assert (too_long.code, too_long.size, too_long.limit) == ("topic_too_long", 15, 10)
+        # Nor does it where nobody waits for the outcome, and the order stays.
+        await client.send("rooms.1", "before it")
+        await client.send("rooms.2", "never")
+        await client.send("rooms.1", "after it")
+        with pytest.raises(pubsubd.PublishRejected, match=r"on 'rooms\.2'") as caught:
+            await client.flush()
+        assert caught.value.failed == 1
+        await subscription.add("rooms.1")
+        await client.publish("orders.6", "last")
+        expected = [topic for topic in topics if topic not in refused]
+        assert await payloads_to(subscription, "last") == [*expected, "last"]
+    # The broker has refused them, not the client: it has counted and said so, once for each cause.
+    assert [
+        (line["code"], line["origin"], line["detail"]) for line in lines_of(a, "publish.rejected")
+    ] == [
+        ("not_allowed", us, "this user may not publish on 'other': no --topic-rule allows it"),
+        ("topic_too_long", us, "a topic has 15 bytes, allowed are 10"),
+    ]
+    assert a.metric("publishes_rejected_total", reason="not_allowed") == 2
+    assert a.metric("publishes_rejected_total", reason="topic_too_long") == 1
+    assert a.metric("publishes_rejected_total", reason="too_many_topics") == 0
 
 
 @async_test

@@ -92,10 +92,7 @@ class Publisher:
             case Welcome():
                 self._spoke_to = frame.life
                 self._welcomed = True
-                failed = self._outbox.connected(
-                    frame.node, frame.window, frame.max_message, frame.max_frame, frame.max_batch
-                )
-                for outgoing in failed:
+                for outgoing in self._outbox.connected(frame):
                     self._answered(outgoing)
             case Receipt():
                 self._answered(self._outbox.receipt(frame))

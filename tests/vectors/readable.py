@@ -127,7 +127,7 @@ def _field(name: str, value: Any) -> Any:
             return _position(value)
         case (("positions" | "acknowledged" | "named"), _):
             return {k: None if place is None else _position(place) for k, place in value.items()}
-        case "patterns", _:
+        case (("patterns" | "publish"), _):
             return tuple(value)
         case "view", _:
             earlier = tuple((Epoch(bytes.fromhex(e)), end) for e, end in value["lineage"])

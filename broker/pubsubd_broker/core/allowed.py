@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from pubsubd_protocol.topics import Filter, covers
+from pubsubd_protocol.topics import EVERY_TOPIC, Filter, covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,13 @@ ANYBODY: Final = Allowed(frozenset(), frozenset(), 0)
 class Rights:
     """What one client may do."""
 
-    __slots__ = ("_subscribable", "may_publish")
+    __slots__ = ("_subscribable", "may_publish", "publishable")
 
     def __init__(self, publish: Iterable[str], subscribe: Iterable[str]) -> None:
         """Patterns of the topics. Raises `InvalidTopic` for one that is none, or if they are too many."""
-        self.may_publish: Callable[[str], bool] = Filter(publish).wants
+        what = Filter(publish)
+        self.publishable = what.patterns
+        self.may_publish: Callable[[str], bool] = what.wants
         """Whether it may publish on a topic. Remembered, so asking again costs no call of Python."""
         self._subscribable = Filter(subscribe).patterns
 
@@ -43,7 +45,7 @@ class Rights:
         return any(covers(allowed, pattern) for allowed in self._subscribable)
 
 
-EVERYTHING: Final = Rights((">",), (">",))
+EVERYTHING: Final = Rights((EVERY_TOPIC,), (EVERY_TOPIC,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class PublisherEnd:
 
     def _send(self, outcome: Outcome, came_ns: int) -> None:
         if isinstance(outcome, Rejected):
-            self._node.counters.publishes_rejected[outcome.code] += 1
+            self._node.reports.rejected(self._connection, outcome)
         self._connection.send(outcome)
         self._unanswered_ns.append(came_ns)
 

@@ -173,6 +173,9 @@ class AcceptedGreeting:
                 PUBLISH_WINDOW,
                 min(config.limits.batch_messages, config.ring_messages),
                 config.cluster,
+                config.limits.batch_topics,
+                config.limits.topic_bytes,
+                self._connection.rights.publishable,
             )
         )
 

@@ -12,6 +12,7 @@ from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.session import Session
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Rejected
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
@@ -57,6 +58,12 @@ class Reports:
             self.target_failed(connection.target, detail)
         fields = {"connection": connection.label, "code": code, "detail": detail}
         self._repeatable("connection.refused", connection.caller, code, fields)
+
+    def rejected(self, connection: Connection, answer: Rejected) -> None:
+        """This node does not take a batch; the connection goes on."""
+        self.counters.publishes_rejected[answer.code] += 1
+        fields = {"connection": connection.label, "code": answer.code, "detail": answer.detail}
+        self._repeatable("publish.rejected", connection.caller, answer.code, fields)
 
     def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
         """Somebody has come, and never had a connection."""
@@ -112,5 +119,5 @@ class Reports:
         )
 
     def _repeatable(self, event: str, caller: Caller, why: str, fields: dict[str, str]) -> None:
-        notice = Notice(event, Level.WARNING, dict(fields))
+        notice = Notice(event, Level.WARNING, {**fields, "origin": caller.origin})
         self.notices.repeatable(notice, why, caller.origin)

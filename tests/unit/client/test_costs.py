@@ -9,13 +9,15 @@ from pubsubd import RAW
 from pubsubd.inbox import Inbox
 from pubsubd.outbox import Outbox
 from pubsubd.resume import Arrived
+from pubsubd_protocol.frames import Welcome
+from pubsubd_protocol.positions import Epoch
 
 MESSAGES = 512
 
 
 def an_outbox() -> Outbox:
     outbox = Outbox("socket")
-    outbox.connected("a", 128, 2**20, 2**24, 65_535)
+    outbox.connected(Welcome(1, "a", Epoch(b"l" * 16), 2**20, 2**24, 128))
     outbox.put("t", b"", None, 10.0)
     return outbox
 

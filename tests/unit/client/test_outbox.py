@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from typing import Any
 
 import pytest
 
@@ -13,17 +14,27 @@ from pubsubd.outbox import LONGEST_OPEN_S, Outbox
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.frames import Receipt
+from pubsubd_protocol.frames import Receipt, Welcome
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch
 
 EPOCH = Epoch(b"e" * 16)
+LIFE = Epoch(b"l" * 16)
 
 
-def connected(window: int = 4, max_frame: int = 2**24, max_batch: int = 65_535) -> Outbox:
+def connected(
+    window: int = 4, max_frame: int = 2**24, max_batch: int = 65_535, **limits: Any
+) -> Outbox:
     outbox = Outbox("/socket")
-    outbox.connected("a", window, 1024 * 1024, max_frame, max_batch)
+    connect(outbox, window, max_frame, max_batch, **limits)
     return outbox
+
+
+def connect(
+    outbox: Outbox, window: int, max_frame: int = 2**24, max_batch: int = 65_535, **limits: Any
+) -> list[Outgoing]:
+    """A broker welcomes the client anew. Returns what has failed by that."""
+    return outbox.connected(Welcome(1, "a", LIFE, 2**20, max_frame, window, max_batch, **limits))
 
 
 def written(outbox: Outbox) -> list[Batch]:
@@ -55,6 +66,60 @@ def test_messages_of_one_turn_share_a_batch_with_each_topic_named_once() -> None
     (batch,) = written(outbox)
     assert (batch.count, batch.topics, bytes(batch.payloads)) == (6, "t0\nt1", b"012345")
     assert list(batch.index) == [0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0]
+
+
+def topics_written(outbox: Outbox, *topics: str) -> list[str]:
+    """What goes out, batch by batch, when a message of each of these is published in one turn."""
+    for topic in topics:
+        outbox.put(topic, b"x", None, 10.0)
+    outbox.end_turn(0.0)
+    return [batch.topics.replace("\n", " ") for batch in written(outbox)]
+
+
+def test_a_topic_that_will_be_refused_shares_its_batch_with_no_other() -> None:
+    outbox = connected(window=16, publish=("a.*", "b"))
+    assert topics_written(outbox, "a.1", "b", "a.2") == ["a.1 b a.2"]
+    assert topics_written(outbox, "b", "c", "c", "b", "a", "c") == ["b", "c", "b", "a", "c"]
+    outbox = connected(window=16, max_topic=4)
+    assert topics_written(outbox, "a", "long.", "b", "äöü", "ä", "c") == [
+        "a",
+        "long.",
+        "b",
+        "äöü",
+        "ä c",
+    ]
+
+
+def test_many_messages_of_a_topic_that_will_be_refused_are_one_batch() -> None:
+    outbox = connected(window=16, publish=("a",))
+    outbox.put("a", b"1", None, 10.0)
+    assert len(outbox.put_many("b", [b"2"] * 200, None, 10.0)) == 1
+    outbox.put("a", b"3", None, 10.0)
+    outbox.end_turn(0.0)
+    assert [(b.topics, b.count) for b in written(outbox)] == [("a", 1), ("b", 200), ("a", 1)]
+
+
+def test_a_batch_has_no_more_topics_than_the_broker_takes() -> None:
+    outbox = connected(window=16, max_topics=2)
+    assert topics_written(outbox, "a", "b", "a", "c", "b", "a") == ["a b", "c b", "a"]
+    outbox.put("a", b"1", None, 10.0)
+    outbox.put("b", b"2", None, 10.0)
+    outbox.put_many("c", [b"3"] * 3, None, 10.0)
+    outbox.put_many("c", [b"4"] * 70, None, 10.0)
+    outbox.end_turn(0.0)
+    assert [(b.topics, b.count) for b in written(outbox)] == [("a\nb", 2), ("c", 73)]
+
+
+def test_a_topic_that_is_none_changes_nothing_beside_those_that_are_refused() -> None:
+    outbox = connected(publish=("a",))
+    outbox.put("b", b"1", None, 10.0)
+    with pytest.raises(InvalidTopic):
+        outbox.put("b c", b"2", None, 10.0)
+    with pytest.raises(InvalidTopic):
+        outbox.put_many("b c", [b"2"] * 5, None, 10.0)
+    outbox.put("b", b"3", None, 10.0)
+    outbox.end_turn(0.0)
+    assert [(b.topics, bytes(b.payloads)) for b in written(outbox)] == [("b", b"13")]
 
 
 def test_another_destination_or_timeout_begins_another_batch_in_order() -> None:
@@ -145,7 +210,7 @@ def test_what_a_restarted_broker_would_not_read_has_failed_and_the_rest_goes_on(
     written(outbox)
     waiting = put(outbox, b"y" * 50_000)
     outbox.disconnected("cut")
-    assert outbox.connected("a", 4, 2**20, 20_000, 100) == [sent, waiting]
+    assert connect(outbox, 4, 20_000, 100) == [sent, waiting]
     assert isinstance(sent.outcome, Failed)
     assert isinstance(sent.outcome.error(), PublishUnknown)
     assert "20000" in str(sent.outcome.error())
@@ -164,7 +229,7 @@ def test_an_open_batch_takes_nothing_more_by_the_limits_of_an_earlier_broker() -
     outbox = connected()
     outbox.put("t", b"x" * 1000, None, 10.0)
     outbox.disconnected("cut")
-    assert outbox.connected("a", 4, 2**20, 3000, 100) == []
+    assert connect(outbox, 4, 3000, 100) == []
     for _ in range(5):
         outbox.put("t", b"x" * 1000, None, 10.0)
     outbox.end_turn(0.0)
@@ -181,7 +246,7 @@ def test_a_batch_that_a_stopping_broker_turned_away_and_the_next_can_not_read_is
     outgoing = put(outbox, b"x" * 50_000)
     written(outbox)
     outbox.disconnected("a is stopping", turned_away=True)
-    outbox.connected("a", 4, 2**20, 20_000, 100)
+    connect(outbox, 4, 20_000, 100)
     assert isinstance(outgoing.outcome, Failed)
     assert isinstance(outgoing.outcome.error(), MessageTooLarge)
 
@@ -189,7 +254,7 @@ def test_a_batch_that_a_stopping_broker_turned_away_and_the_next_can_not_read_is
 def test_a_loss_that_was_made_good_is_no_reason_any_more() -> None:
     outbox = connected()
     outbox.disconnected("cut")
-    outbox.connected("a", 4, 2**20, 2**24, 100)
+    connect(outbox, 4, 2**24, 100)
     outgoing = put(outbox, b"0", timeout_s=1.0)
     written(outbox)
     outbox.expire(1.0)
@@ -258,7 +323,7 @@ def test_retry_keeps_sequence_and_content_and_goes_before_what_waits() -> None:
     outbox.disconnected("cut")
     put(outbox, b"new", now=LONGEST_OPEN_S)
     assert written(outbox) == []
-    outbox.connected("a", 16, 2**20, 2**24, 65_535)
+    connect(outbox, 16)
     assert [(b.sequence, b.retry, bytes(b.payloads)) for b in written(outbox)] == [
         (0, True, b"0"),
         (1, True, b"1"),
@@ -274,7 +339,7 @@ def test_what_was_answered_before_the_loss_is_not_sent_again() -> None:
     written(outbox)
     outbox.receipt(Receipt(0, EPOCH, 0))
     outbox.disconnected("cut")
-    outbox.connected("a", 4, 2**20, 2**24, 65_535)
+    connect(outbox, 4)
     assert [b.sequence for b in written(outbox)] == [1]
 
 
@@ -312,7 +377,7 @@ def test_deadline_before_it_was_written_is_unavailable_and_takes_no_sequence() -
     assert outbox.expire(1.0) == [early]
     assert isinstance(early.outcome, Failed)
     assert isinstance(early.outcome.error(), BrokerUnavailable)
-    outbox.connected("a", 4, 2**20, 2**24, 65_535)
+    connect(outbox, 4)
     assert [(b.sequence, bytes(b.payloads)) for b in written(outbox)] == [(0, b"1")]
     assert late.outcome is None
 
@@ -338,7 +403,7 @@ def test_what_was_given_up_is_not_sent_again() -> None:
     written(outbox)
     outbox.expire(1.0)
     outbox.disconnected("cut")
-    outbox.connected("a", 4, 2**20, 2**24, 65_535)
+    connect(outbox, 4)
     assert [b.sequence for b in written(outbox)] == [1]
 
 
@@ -379,7 +444,7 @@ def test_what_a_stopping_broker_turned_away_was_not_published_and_goes_out_as_ne
     assert outbox.expire(1.0) == [expires]
     assert isinstance(expires.outcome, Failed)
     assert isinstance(expires.outcome.error(), BrokerUnavailable)
-    outbox.connected("a", 4, 2**20, 2**24, 65_535)
+    connect(outbox, 4)
     (batch,) = written(outbox)
     assert (bytes(batch.payloads), batch.retry) == (b"1", False)
     outbox.disconnected("lost")
@@ -393,10 +458,10 @@ def test_a_retry_that_a_stopping_broker_turned_away_may_stand_from_before() -> N
     outgoing = put(outbox, b"0", timeout_s=1.0)
     written(outbox)
     outbox.disconnected("lost")
-    outbox.connected("a", 4, 2**20, 2**24, 65_535)
+    connect(outbox, 4)
     written(outbox)
     outbox.disconnected("a is stopping", turned_away=True)
-    outbox.connected("a", 4, 2**20, 2**24, 65_535)
+    connect(outbox, 4)
     (batch,) = written(outbox)
     assert batch.retry
     outbox.expire(1.0)
@@ -425,7 +490,7 @@ def test_on_every_connection_sequences_only_rise_whatever_is_lost_answered_or_gi
                 outbox.receipt(Receipt(unanswered.popleft(), EPOCH, 0))
             case "lose":
                 outbox.disconnected("lost", turned_away=chance.random() < 0.3)
-                outbox.connected("a", chance.choice([1, 3, 8]), 2**20, 2**24, 65_535)
+                connect(outbox, chance.choice([1, 3, 8]))
                 unanswered.clear()
                 sent = [-1]
             case "expire":

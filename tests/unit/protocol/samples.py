@@ -39,7 +39,9 @@ SAMPLES: dict[str, frames.Frame] = {
     "Hello": frames.Hello("pubsubd", 1, 1, "peer", "node-b", LIFE, EPOCH, "blue", NONCE),
     "Challenge": frames.Challenge("node-a", EPOCH, NONCE),
     "Proof": frames.Proof(bytes(reversed(NONCE))),
-    "Welcome": frames.Welcome(1, "node-a", EPOCH, 1_048_576, 16_777_216, 64, 1000, "blue"),
+    "Welcome": frames.Welcome(
+        1, "node-a", EPOCH, 1_048_576, 16_777_216, 64, 1000, "blue", 100, 80, ("a.>", "b")
+    ),
     "Refused": frames.Refused("name_in_use", "a session named 'projector' is connected"),
     "Batch": SEVERAL_TOPICS,
     "Receipt": frames.Receipt(8, EPOCH, 300),

@@ -111,7 +111,7 @@ class TestNewerPeers:
 
 OPTIONAL = {
     "Hello": 3,
-    "Welcome": 2,
+    "Welcome": 5,
     "Rejected": 2,
     "Subscribe": 1,
     "Ack": 2,

@@ -325,14 +325,14 @@ class SimBroker:
         self._dropped = 0
         self._plan_tick(self.life)
 
-    def crash(self) -> None:
-        """SIGKILL, or the machine's end: memory is gone; the sockets are closed."""
+    def crash(self, *, silent: bool = False) -> None:
+        """SIGKILL: memory is gone, the sockets are closed. `silent`: the machine's end, of which no peer is told."""
         if self.journal is not None and self.node is not None:
             self.journal.crash(self._chance)
         self.node = None
         self.paused = False
         for socket in list(self.sockets.values()):
-            socket.wire.cut(silent=False)
+            socket.wire.cut(silent=silent and not socket.wire.local)
         self.sockets = {}
 
     def stop(self) -> None:

@@ -72,7 +72,7 @@ def draw(seed: int) -> Plan:
         tick_jitter_ms=chance.choice([0, 0, 20, 200]),
         batch_messages=chance.choice([1, 4, 4, 12]),
         cursor_ttl_ms=chance.choice([100, 86_400_000, 86_400_000]),
-        steps=_with_lies(_steps(chance, nodes), seed),
+        steps=_with_power_cuts(_with_lies(_steps(chance, nodes), seed), seed),
         pace_ms=chance.choice([0, 20, 250]),
         fsync=disk.choice([None, None, None, "off", "snapshot", "interval", "always", "always"]),
         segment_bytes=disk.choice([300, 2000, 20_000]),
@@ -125,15 +125,27 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
 
 
 def _with_lies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """A few more steps in some seeds, in which somebody lies. Of their own, so that they change no other step."""
+    """A few more steps in some seeds, in which somebody lies."""
     chance = random.Random(f"{seed} lies")
     count = chance.choice([0, 0, 0, 5, 20, 60])
+    return _with_more(steps, "lie", count, range(100_000, 200_000), chance)
+
+
+def _with_power_cuts(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
+    chance = random.Random(f"{seed} power")
+    count = chance.choice([0, 0, 0, 1, 4])
+    return _with_more(steps, "power_cut", count, range(200_000, 300_000), chance)
+
+
+def _with_more(
+    steps: tuple[Step, ...], what: str, count: int, draws: range, chance: random.Random
+) -> tuple[Step, ...]:
+    """Steps of their own, so that they change no other."""
     begins_ms, ends_ms = steps[0].at_ms, steps[-1].at_ms
-    lies = [
-        Step(chance.randint(begins_ms, ends_ms), "lie", draw)
-        for draw in chance.sample(range(100_000, 200_000), count)
+    more = [
+        Step(chance.randint(begins_ms, ends_ms), what, draw) for draw in chance.sample(draws, count)
     ]
-    return tuple(sorted((*steps, *lies), key=lambda step: step.at_ms))
+    return tuple(sorted((*steps, *more), key=lambda step: step.at_ms))
 
 
 def _start_ms(chance: random.Random) -> int:

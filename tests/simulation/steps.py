@@ -56,7 +56,11 @@ def _publisher(world: World, chance: random.Random, draw: int) -> bool:
 def _subscribe(world: World, chance: random.Random, draw: int) -> bool:
     if len(world.subscribers) >= MOST_SUBSCRIBERS:
         return False
-    broker = chance.choice(list(world.brokers.values()))
+    _subscribe_on(world, chance, chance.choice(list(world.brokers.values())), draw)
+    return True
+
+
+def _subscribe_on(world: World, chance: random.Random, broker: SimBroker, draw: int) -> None:
     mute = [p for p in world.publishers if chance.random() < 0.2]
     keeps = chance.choice(["nothing", "position", "name"])
     start = chance.choice(["latest", "latest", "earliest"])
@@ -73,7 +77,6 @@ def _subscribe(world: World, chance: random.Random, draw: int) -> bool:
     )
     world.say(f"{subscriber.name} subscribes on {broker.name}")
     world.subscribers.append(subscriber)
-    return True
 
 
 def _publish(world: World, chance: random.Random, draw: int) -> bool:
@@ -117,7 +120,7 @@ def _cut_in_time(world: World, chance: random.Random, draw: int) -> bool:
     pipe, wire = picked
     pipe.burn(chance.choice([-1, 0, 0, 1]))
     world.say(f"cut {wire.ends} behind what is under way")
-    if wire.ends[0] == wire.ends[1]:
+    if wire.local:
         world.disturbed(world.brokers[wire.ends[0]])
     return True
 
@@ -228,9 +231,34 @@ def _restart(world: World, chance: random.Random, draw: int) -> bool:
     return True
 
 
-def _end(world: World, broker: SimBroker) -> None:
+def _power_cut(world: World, chance: random.Random, draw: int) -> bool:
+    """A machine is off, and on again before its peers have noticed. Its network comes up later than its applications."""
+    broker = _running(world, chance)
+    if broker is None:
+        return False
+    world.say(f"{broker.name} loses its power")
+    _end(world, broker, silent=True)
+    for subscriber in world.subscribers:
+        if subscriber.broker is broker:
+            subscriber.restart()
+    offline = {(broker.name, peer) for peer in world.brokers} - world.cuts
+    world.cuts |= offline
+
+    def boot() -> None:
+        world.start(broker)
+        if len(world.subscribers) < MOST_SUBSCRIBERS:
+            _subscribe_on(world, chance, broker, draw)
+
+    boots_ms = chance.randint(1, 300)
+    online_ms = boots_ms + chance.choice([0, 20, 200, 1000])
+    world.clockwork.after(boots_ms * MS, boot)
+    world.clockwork.after(online_ms * MS, lambda: world.cuts.difference_update(offline))
+    return True
+
+
+def _end(world: World, broker: SimBroker, *, silent: bool = False) -> None:
     _lose(world, broker)
-    broker.crash()
+    broker.crash(silent=silent)
 
 
 def _lose(world: World, broker: SimBroker) -> None:
@@ -313,6 +341,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "crash": _crash,
     "crash_both": _crash_both,
     "crash_at_contact": _crash_at_contact,
+    "power_cut": _power_cut,
     "restart": _restart,
     "pause": _pause,
     "client_cut": _client_cut,

@@ -24,6 +24,7 @@ TOTALS = {
     "resumes": 100,
     "cut": 100,
     "crash": 100,
+    "power_cut": 100,
     "restart": 50,
     "pause": 50,
     "filters": 50,

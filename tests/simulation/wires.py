@@ -109,6 +109,7 @@ class Wire:
         self.clockwork = clockwork
         self.ends = ends
         """Node names; equal for a client's connection to its own broker."""
+        self.local = ends[0] == ends[1]
         self.broken = False
         self._chance = chance
         self._slowest_ms = slowest_ms

@@ -132,7 +132,7 @@ class World:
 
     def links(self) -> list[Wire]:
         """The connections between brokers."""
-        return [w for w in self.wires if not w.broken and w.ends[0] != w.ends[1]]
+        return [w for w in self.wires if not w.broken and not w.local]
 
     def is_cut(self, near: str, far: str) -> bool:
         return (near, far) in self.cuts

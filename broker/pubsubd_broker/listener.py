@@ -11,16 +11,16 @@ from typing import Final, Protocol
 
 import structlog
 
+from pubsubd_broker.core.pool import Claimant, Pool
 from pubsubd_broker.tls import explain
 
 TAKEN_AT_ONCE: Final = 64
 """Connections that one loop turn takes; the next ones wait for the next turn."""
 
 MAX_OPENING: Final = 256
-"""Connections that are being opened, as a TLS handshake takes its time; the next ones wait for one of them."""
-
-MAX_OPENING_OF_ONE: Final = 64
-"""Of these, TLS handshakes of one address; a further one is closed, so that others find room."""
+"""Connections that are being opened, as a TLS handshake takes its time; the next ones wait for one of them. An address
+that has more under way than are left for others is turned away.
+"""
 
 PAUSE_S: Final = 0.05
 """How long nothing is taken when descriptors or memory have run out."""
@@ -67,8 +67,8 @@ class Listener:
         self._pauses = pauses
         self._handshake_s = handshake_s
         self._loop = asyncio.get_running_loop()
-        self._opening: dict[asyncio.Task[None], str] = {}
-        self._of_one: Counter[str] = Counter()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._handshakes = Pool(MAX_OPENING)
         self._resume: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._listening = False
@@ -111,18 +111,16 @@ class Listener:
 
     def _open(self, taken: socket.socket, address: Address) -> None:
         taken.setblocking(False)
-        host = address[0]
-        tls = self._door.tls
-        if tls is not None and self._of_one[host] >= MAX_OPENING_OF_ONE:
+        tls, claimant = self._door.tls, Claimant(address[0])
+        if tls is not None and not self._handshakes.change(claimant, 0, 1):
             detail = (
-                f"{MAX_OPENING_OF_ONE} TLS handshakes of {host} are under way, that is the limit"
+                f"of the TLS handshakes that may be under way {self._handshakes.taken(claimant)}"
             )
             self._door.turned_away(address, "too_many_handshakes", detail)
             taken.close()
             return
         task = self._loop.create_task(self._connect(taken, address, tls))
-        self._opening[task] = host
-        self._of_one[host] += 1
+        self._opening.add(task)
         task.add_done_callback(self._opened)
 
     async def _connect(
@@ -141,12 +139,12 @@ class Listener:
         except asyncio.CancelledError:
             taken.close()
             raise
+        finally:
+            if tls is not None:
+                self._handshakes.change(Claimant(address[0]), 1, 0)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
-        host = self._opening.pop(task)
-        self._of_one[host] -= 1
-        if not self._of_one[host]:
-            del self._of_one[host]
+        self._opening.remove(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             log.error("accept.failed", listener=self.name, error=repr(error))

@@ -9,6 +9,7 @@ from enum import Enum, auto
 from pubsubd_broker.core.allowed import Allowed
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import MAX_TURNED_AWAY, Limits
+from pubsubd_broker.core.pool import Pool
 
 
 class Standing(Enum):
@@ -33,7 +34,15 @@ Admittance = Standing | TurnedAway
 class Admission:
     """Those that came in and are still open. Cost of one: a look at three numbers."""
 
-    __slots__ = ("_allowed", "_limits", "_of_origin", "_turned_away", "admitted", "commands")
+    __slots__ = (
+        "_allowed",
+        "_limits",
+        "_of_origin",
+        "_turned_away",
+        "admitted",
+        "commands",
+        "sessions",
+    )
 
     def __init__(self, limits: Limits, allowed: Allowed) -> None:
         self._limits = limits
@@ -41,8 +50,10 @@ class Admission:
         self._of_origin: Counter[str] = Counter()
         self._turned_away = 0
         self.admitted = 0
-        self.commands = 0
+        self.commands = Pool(limits.commands)
         """Of all that are open, those that ask on behalf of a command: each may hold an answer as large as the node."""
+        self.sessions = Pool(limits.sessions)
+        """Of all that are open, those that read."""
 
     def enter(self, caller: Caller, *, peers: bool) -> Admittance:
         """What becomes of one that has come, where peers come or where clients do. To be handed to `leave` at its end."""

@@ -148,6 +148,8 @@ class SessionEnd:
         self._connection = connection
         self._client_id = client_id
         self._settled_ns = 0
+        self._counts = False
+        """Whether it is one of the sessions that there may be."""
 
     @property
     def settled(self) -> bool:
@@ -188,9 +190,12 @@ class SessionEnd:
     def lost(self, now: Now) -> None:
         if self.session is not None:
             self._node.sessions.leave(self.session, now)
+        if self._counts:
+            self._node.admission.sessions.change(self._connection.claimant, 1, 0)
 
     def _subscribe(self, subscribe: Subscribe, now: Now) -> None:
         try:
+            self._count()
             name = self._node.config.session_name(self._connection.caller, subscribe.name)
             subscribe = replace(subscribe, name=name)
             self.session, resumed = self._node.sessions.open(
@@ -207,6 +212,15 @@ class SessionEnd:
         self.session.wake = self._connection.wake
         self._settled_ns = now.mono_ns
         self._connection.send(Subscribed(self.session.introduce(), self._node.life, resumed))
+
+    def _count(self) -> None:
+        sessions, claimant = self._node.admission.sessions, self._connection.claimant
+        if not sessions.change(claimant, 0, 1):
+            raise ConnectionRefused(
+                "too_many_sessions",
+                f"of the sessions that may be connected {sessions.taken(claimant)}",
+            )
+        self._counts = True
 
     def _set_filter(self, session: Session, frame: SetFilter) -> None:
         try:
@@ -240,7 +254,6 @@ class ControlEnd:
     def __init__(self, node: Node, connection: Connection) -> None:
         self._node = node
         self._connection = connection
-        node.admission.commands += 1
 
     def received(self, frame: Frame, now: Now) -> None:
         if not isinstance(frame, Query):
@@ -264,4 +277,4 @@ class ControlEnd:
         """Nothing here waits for time."""
 
     def lost(self, now: Now) -> None:
-        self._node.admission.commands -= 1
+        self._node.admission.commands.change(self._connection.claimant, 1, 0)

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from pubsubd_broker.core.allowed import ANYBODY, NO_RULES, Allowed, Rights, TopicRules
 from pubsubd_broker.core.caller import Caller
+from pubsubd_broker.core.pool import Claimant
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_SESSION_NAME
@@ -131,6 +132,10 @@ class Config:
         """Whether it may change what is kept of others. Where the system does not tell who it is, the socket's mode decides."""
         return caller.uid in (None, 0, self.allowed.own)
 
+    def claimant(self, caller: Caller) -> Claimant:
+        """On whose account a connection takes what all have to share. Whoever looks after the broker comes first."""
+        return Claimant(caller.origin, caller.host is None and self.is_operator(caller))
+
     def rights_of(self, caller: Caller) -> Rights:
         """To which topics a local user may publish and subscribe."""
         uid = -1 if caller.uid is None else caller.uid
@@ -152,3 +157,9 @@ class Config:
                 f"{own!r}, as it is called here, has {len(own)} characters, allowed are {MAX_SESSION_NAME}",
             )
         return own
+
+
+def owner_of(name: str) -> str | None:
+    """The user who has a session of this name, as it is called here. None: the broker's own."""
+    uid, colon, _ = name.partition(":")
+    return uid if colon and uid.isdecimal() else None

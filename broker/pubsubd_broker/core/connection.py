@@ -74,6 +74,8 @@ class Connection:
         self.target = target
         self.admittance = admittance
         """How it came in; None for one that was dialled."""
+        self.claimant = node.config.claimant(caller)
+        """On whose account it takes what all have to share."""
         self.rights = EVERYTHING
         """What its user may do; known when it has greeted."""
         self.end: End | None = None
@@ -294,15 +296,15 @@ class Connection:
         declined = len(self._declined) if self._declined is not None else 0
         wanted = max(0, self.reader.size - BUFFER_BYTES) + max(0, declined - BUFFER_BYTES)
         receiving = self._node.receiving
-        if not receiving.change(self._large_bytes, wanted):
+        if not receiving.change(self.claimant, self._large_bytes, wanted):
             self.refuse(
                 "too_much_unfinished",
-                f"no room for a frame of {self.reader.awaited} bytes: large frames that have not come to their end "
-                f"take {receiving.bytes}, allowed are {receiving.limit}",
+                f"no room for a frame of {self.reader.awaited} bytes: of the bytes for large frames that have not come "
+                f"to their end {receiving.taken(self.claimant)}",
             )
             self.reader.release()
             wanted = 0
-            receiving.change(self._large_bytes, wanted)
+            receiving.change(self.claimant, self._large_bytes, wanted)
         self._large_bytes = wanted
 
     def _takes(self, frame: memoryview, now: Now) -> bool:

@@ -150,10 +150,11 @@ class AcceptedGreeting:
             raise ConnectionRefused("draining", f"{node.name} is stopping")
 
     def _check_commands(self) -> None:
-        most = self._node.config.limits.commands
-        if self._node.admission.commands >= most:
+        commands, claimant = self._node.admission.commands, self._connection.claimant
+        if not commands.change(claimant, 0, 1):
             raise ConnectionRefused(
-                "too_many_commands", f"{most} commands are connected, that is the limit"
+                "too_many_commands",
+                f"of the commands that may be connected {commands.taken(claimant)}",
             )
 
     def _is_operator(self, hello: Hello) -> bool:

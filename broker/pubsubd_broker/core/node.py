@@ -24,10 +24,10 @@ from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.notices import Notices
 from pubsubd_broker.core.objections import objection_to
 from pubsubd_broker.core.pacing import Pace
+from pubsubd_broker.core.pool import Pool
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.publishers import Answer, Publisher, Publishers
 from pubsubd_broker.core.recall import Recall
-from pubsubd_broker.core.receiving import Receiving
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.reports import Reports
@@ -77,7 +77,10 @@ class Node:
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
         self.connections: dict[Connection, None] = {}
         self.admission = Admission(config.limits, config.allowed)
-        self.receiving = Receiving(config.limits.receive_bytes)
+        self.receiving = Pool(config.limits.receive_bytes)
+        """What large frames that are coming in take beyond the usual buffers of their connections. As many connections
+        as there may be could each leave one half sent.
+        """
         self.fetched = FetchedShare(config.limits.fetched_bytes)
         self.unsent = Unsent[Connection](config.limits.unsent_bytes)
         self._ready: dict[Connection, None] = {}

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.allowed import EVERYTHING, Rights
-from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.config import Now, owner_of
 from pubsubd_broker.core.objections import check_patterns
+from pubsubd_broker.core.pool import has_room
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
@@ -28,9 +29,6 @@ class Sessions:
         self._all: dict[Session, None] = {}
         self._named: dict[str, Session] = {}
 
-    def __len__(self) -> int:
-        return sum(session.connected for session in self._all)
-
     def list(self) -> list[Session]:
         """Connected ones first, then by name."""
         return sorted(self._all, key=lambda s: (not s.connected, s.name or ""))
@@ -44,10 +42,6 @@ class Sessions:
         """
         limits = self._node.config.limits
         check_patterns(subscribe.patterns, limits, rights)
-        if len(self) >= limits.sessions:
-            raise ConnectionRefused(
-                "too_many_sessions", f"{limits.sessions} sessions are connected, that is the limit"
-            )
         known = self._named.get(subscribe.name) if subscribe.name is not None else None
         if known is not None:
             if known.connected:
@@ -58,10 +52,11 @@ class Sessions:
             known.rejoin(subscribe, client_id)
             self._presents(known, subscribe)
             return known, True
-        if subscribe.name is not None and len(self._named) >= limits.named_sessions:
+        if subscribe.name is not None and not self._has_room_for(subscribe.name):
             raise ConnectionRefused(
                 "too_many_sessions",
-                f"{limits.named_sessions} named sessions are kept already, that is the limit",
+                f"{len(self._named)} of {limits.named_sessions} named sessions are kept, "
+                f"{self._named_of(subscribe.name)} of them of this user",
             )
         born_here = subscribe.positions is None or subscribe.born == self._node.life
         session = Session(self._node.name, subscribe, client_id, born_here=born_here)
@@ -121,9 +116,8 @@ class Sessions:
                 attached.view, attached.registered
             )
             session.wake()
-        most = self._node.config.limits.named_sessions
         for name, cursor in attached.named.items():
-            if name not in self._named and len(self._named) < most:
+            if name not in self._named and self._has_room_for(name):
                 self._revive(name, replica, cursor)
 
     def link_lost(self, producer: str) -> None:
@@ -170,6 +164,15 @@ class Sessions:
     @property
     def drained(self) -> bool:
         return all(session.drained for session in self._all if session.connected)
+
+    def _has_room_for(self, name: str) -> bool:
+        """Whether one more name may be kept. The broker's own user may have all that are left."""
+        own = 0 if owner_of(name) is None else self._named_of(name)
+        return has_room(own, len(self._named), self._node.config.limits.named_sessions)
+
+    def _named_of(self, name: str) -> int:
+        owner = owner_of(name)
+        return sum(owner_of(kept) == owner for kept in self._named)
 
     def _keep(self, session: Session) -> None:
         self._all[session] = None

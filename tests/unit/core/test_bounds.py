@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -24,7 +26,17 @@ from pubsubd_broker.core.status import SHOWN_PATTERNS, status
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, Entry
-from pubsubd_protocol.frames import Ack, Attach, Attached, FilterSet, Receipt, Rejected
+from pubsubd_protocol.frames import (
+    Ack,
+    Attach,
+    Attached,
+    FilterSet,
+    Frame,
+    Receipt,
+    Refused,
+    Rejected,
+    Subscribe,
+)
 from pubsubd_protocol.framing import BUFFER_BYTES
 from pubsubd_protocol.positions import Position
 
@@ -43,6 +55,10 @@ def refused(node: Node, code: str) -> int:
 
 def rejected(node: Node, code: str) -> int:
     return node.counters.publishes_rejected[code]
+
+
+def subscribe(pattern: str, name: str | None = None) -> Subscribe:
+    return Subscribe((pattern,), "latest", None, None, name, True)
 
 
 def come(net: Net, node: Node, label: str = "somebody", **known: Any) -> Connection:
@@ -174,6 +190,80 @@ def test_names_that_a_producer_remembers_are_revived_up_to_the_same_bound() -> N
     net.run()
     net.advance(1)
     assert len(node.sessions.list()) == 2
+
+
+# Several users: none of them takes all that there is.
+
+
+def raw(net: Net, uid: int, role: str = "control", *frames: Frame) -> RawClient:
+    """A connection of this user, that says these after its greeting."""
+    caller = dataclasses.replace(net.caller(f"of {uid}"), host=None, uid=uid, gid=uid)
+    client = RawClient(net, "a", role, caller=caller)
+    client.send(*frames)
+    return client
+
+
+def served(clients: Iterable[RawClient]) -> int:
+    """How many of these, made one after the other, come before one that is refused."""
+    return sum(1 for _ in takewhile(lambda client: client.refusal is None, clients))
+
+
+def test_a_user_leaves_as_many_commands_to_others_as_it_has() -> None:
+    net, node = bounded(commands=8)
+    assert served(raw(net, 1001) for _ in range(9)) == 4
+    assert served(raw(net, 1002) for _ in range(9)) == 2
+    assert refused(node, "too_many_commands") == 2
+    refusal = raw(net, 1001).last
+    assert isinstance(refusal, Refused)
+    assert refusal.detail == (
+        "of the commands that may be connected 6 of 8 are taken, 4 of them by uid 1001, "
+        "who is to leave as much to others"
+    )
+    # Whoever looks after the broker takes what is left.
+    assert served(raw(net, 0) for _ in range(9)) == 2
+
+
+def test_a_user_leaves_as_many_sessions_to_others_as_it_has() -> None:
+    net, _ = bounded(sessions=8)
+    asked = subscribe("t")
+    of_one = [raw(net, 1001, "session", asked) for _ in range(5)]
+    assert served(iter(of_one)) == 4
+    assert served(raw(net, 1002, "session", asked) for _ in range(9)) == 2
+    assert served(raw(net, 0, "session", asked) for _ in range(9)) == 2
+    of_one[0].cut()
+    assert raw(net, 0, "session", asked).refusal is None
+
+
+def test_a_user_leaves_as_many_names_of_sessions_to_others_as_it_keeps() -> None:
+    net, node = bounded(named_sessions=8)
+
+    def named(uid: int) -> Iterator[RawClient]:
+        for i in range(9):
+            client = raw(net, uid, "session", subscribe("t", name=f"s{i}"))
+            yield client
+            client.cut()
+
+    assert served(named(1001)) == 4
+    assert served(named(1002)) == 2
+    assert served(named(0)) == 2
+    assert refused(node, "too_many_sessions") == 3
+    # Those that are kept come back.
+    assert raw(net, 1001, "session", subscribe("t", name="s0")).refusal is None
+
+
+def test_large_frames_that_a_user_never_ends_leave_room_for_those_of_others() -> None:
+    frame = large(BUFFER_BYTES + 100 * KIB)
+    over = len(frame) - BUFFER_BYTES
+    net, node = bounded(receive_bytes=4 * over)
+    stuck = [raw(net, 1001, "publisher") for _ in range(4)]
+    for each in stuck:
+        each.send_bytes(frame[:-1])
+    assert [each.refusal for each in stuck] == [None, None, *["too_much_unfinished"] * 2]
+    assert node.receiving.used == 2 * over
+    for uid in (1002, 0):
+        publisher = raw(net, uid, "publisher")
+        publisher.send_bytes(frame)
+        assert isinstance(publisher.last, Receipt)
 
 
 def test_patterns_of_a_session_are_bounded_as_it_opens_and_as_it_changes() -> None:
@@ -338,16 +428,16 @@ def test_large_frames_that_are_coming_in_are_bounded_all_together() -> None:
     for each in half:
         each.send_bytes(frame[:-1])
     assert [each.refusal for each in half] == [None, None]
-    assert node.receiving.bytes == 2 * over
+    assert node.receiving.used == 2 * over
     third = RawClient(net, "a", "publisher")
     third.send_bytes(frame[:BUFFER_BYTES])
     assert third.refusal == "too_much_unfinished"
     assert refused(node, "too_much_unfinished") == 1
     half[0].send_bytes(frame[-1:])
     assert isinstance(half[0].last, Receipt)
-    assert node.receiving.bytes == over, "what is whole has been taken, and its memory given back"
+    assert node.receiving.used == over, "what is whole has been taken, and its memory given back"
     half[1].cut()
-    assert node.receiving.bytes == 0
+    assert node.receiving.used == 0
     fourth = RawClient(net, "a", "publisher")
     fourth.send_bytes(frame)
     assert isinstance(fourth.last, Receipt)
@@ -361,14 +451,14 @@ def test_a_frame_that_fits_the_usual_buffer_always_finds_room() -> None:
     assert isinstance(publisher.last, Receipt)
     publisher.send_bytes(large(size + 1, sequence=2))
     assert publisher.refusal == "too_much_unfinished"
-    assert node.receiving.bytes == 0
+    assert node.receiving.used == 0
 
 
 def test_whoever_has_only_announced_a_large_frame_takes_nothing_of_the_others_room() -> None:
     net, node = bounded(receive_bytes=16 << 20)
     for _ in range(20):
         RawClient(net, "a", "publisher").send_bytes(large(1 << 20)[:100])
-    assert node.receiving.bytes == 0
+    assert node.receiving.used == 0
 
 
 def test_what_still_comes_from_one_that_is_refused_takes_no_memory() -> None:
@@ -398,11 +488,11 @@ def test_a_large_frame_that_waits_for_a_reader_counts_until_it_is_taken() -> Non
         each.send_bytes(frame)
     assert isinstance(publishers[0].last, Receipt)
     assert not isinstance(publishers[1].last, Receipt), "it would overrun the session"
-    assert node.receiving.bytes == len(frame) - BUFFER_BYTES
+    assert node.receiving.used == len(frame) - BUFFER_BYTES
     assert publishers[1].connection.reader.size == BUFFER_BYTES
     net.advance(2)
     assert isinstance(publishers[1].last, Receipt)
-    assert node.receiving.bytes == 0
+    assert node.receiving.used == 0
 
 
 def test_a_producer_that_this_node_has_dialled_needs_no_room_of_strangers() -> None:
@@ -414,7 +504,7 @@ def test_a_producer_that_this_node_has_dialled_needs_no_room_of_strangers() -> N
     RawClient(net, "a", "publisher").send_bytes(large(1 << 20))
     net.run()
     assert reader.of_node("a")[-1] == 0
-    assert node.receiving.bytes == 0
+    assert node.receiving.used == 0
 
 
 # Large entries on their way out.

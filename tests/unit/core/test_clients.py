@@ -547,7 +547,7 @@ def test_a_broker_whose_session_wants_the_earliest_attaches_there() -> None:
     net.start("b", peers=["a"])
     subscriber = Subscriber(net, "b", start="earliest")
     also = Subscriber(net, "b")
-    assert len(net.nodes["b"].sessions) == 2
+    assert len(net.nodes["b"].sessions.list()) == 2
     net.unreachable.clear()
     net.advance(1)
     assert subscriber.of_node("a") == ["told 2", 2, 3, 4]

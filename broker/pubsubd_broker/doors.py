@@ -13,7 +13,7 @@ from pubsubd_broker.core.caller import Caller, Channel
 from pubsubd_broker.core.dialling import format_address
 from pubsubd_broker.credentials import credentials_of
 from pubsubd_broker.listener import Address
-from pubsubd_broker.tls import Tls, binding_of, names_of
+from pubsubd_broker.tls import NoBinding, Tls, binding_of, names_of
 from pubsubd_broker.transport import Link
 from pubsubd_protocol.proof import NONCE_BYTES
 
@@ -75,15 +75,15 @@ class PeerDoor:
 def channel_of(link: Link) -> Channel | None:
     """The TLS channel under a link that has just opened; None if there is none.
 
-    One over which nothing can be proved is one of nobody.
+    One over which nothing can be proved speaks for nobody.
     """
     ssl_object = link.transport.get_extra_info("ssl_object")
     if ssl_object is None:
         return None
     try:
         return Channel(names_of(ssl_object), binding_of(ssl_object))
-    except ssl.SSLError:
-        return Channel(frozenset(), b"")
+    except NoBinding as why:
+        return Channel(frozenset(), b"", str(why))
 
 
 def _from(address: Address) -> Caller:

@@ -125,8 +125,12 @@ def names_of(ssl_object: ssl.SSLObject) -> frozenset[str]:
     return frozenset(name for name in names if "*" not in name)
 
 
+class NoBinding(Exception):
+    """Over this connection nothing can be proved, and why."""
+
+
 def binding_of(ssl_object: ssl.SSLObject) -> bytes:
-    """Bytes that only the two ends of this very connection have in common. Raises `ssl.SSLError`.
+    """Bytes that only the two ends of this very connection have in common. Raises `NoBinding`.
 
     Who sits in between, with one connection to each end, has other bytes on either: a proof that includes
     them can't be passed on. It is the client's Finished message: a MAC, keyed by this handshake's secret,
@@ -136,13 +140,13 @@ def binding_of(ssl_object: ssl.SSLObject) -> bytes:
     `ssl`'s reach.
     """
     if ssl_object.version() != "TLSv1.3" or ssl_object.session_reused:
-        raise ssl.SSLError("the connection is no fresh one of TLS 1.3: it has no binding")
+        raise NoBinding("the connection is no fresh one of TLS 1.3: it has no binding")
     # A handshake in which no protocol is agreed on succeeds all the same.
     if ssl_object.selected_alpn_protocol() != ALPN:
-        raise ssl.SSLError(f"the other end did not agree to speak {ALPN}")
+        raise NoBinding(f"the other end did not agree to speak {ALPN}")
     binding = ssl_object.get_channel_binding("tls-unique")
     if binding is None or len(binding) < BINDING_BYTES:
-        raise ssl.SSLError("the connection has no binding")
+        raise NoBinding("the connection has no binding")
     return binding
 
 

@@ -37,7 +37,7 @@ from tests.integration.steps import (
 
 import pubsubd
 from pubsubd_broker.tls import ALPN
-from pubsubd_protocol.frames import Frame, Welcome
+from pubsubd_protocol.frames import Frame, Refused, Welcome
 
 SECRET: Final = b"Five boxing wizards jump quickly"
 NO_TLS: Final = (
@@ -275,7 +275,10 @@ def test_a_visitor_s_certificate_decides_and_each_refusal_is_counted(
         assert getattr(answer, "code", None) == "certificate", answer
     # Nor does one that speaks of something else over TLS.
     answer = knock(a, authority.certificate("visitor"), protocol="http/1.1")
-    assert getattr(answer, "code", None) == "certificate", answer
+    assert answer == Refused(
+        "certificate",
+        "nothing is proved by visitor's TLS connection: the other end did not agree to speak pubsubd/1",
+    )
     assert a.metric("connections_refused_total", reason="certificate") == 3
     assert a.status()["consumers"] == []
 

@@ -11,6 +11,8 @@ class Channel:
 
     names: frozenset[str]
     binding: bytes
+    flaw: str = ""
+    """Why nothing can be proved over it, if so: it speaks for nobody then."""
 
 
 @dataclass(frozen=True, slots=True)

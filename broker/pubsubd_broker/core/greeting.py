@@ -321,7 +321,13 @@ def _check_cluster(node: Node, name: str, cluster: str) -> None:
 
 
 def _check_certificate(name: str, caller: Caller) -> None:
-    if caller.channel is not None and name not in caller.channel.names:
+    if caller.channel is None:
+        return
+    if caller.channel.flaw:
+        raise ConnectionRefused(
+            "certificate", f"nothing is proved by {name}'s TLS connection: {caller.channel.flaw}"
+        )
+    if name not in caller.channel.names:
         names = ", ".join(sorted(caller.channel.names)[:8]) or "nobody"
         raise ConnectionRefused(
             "certificate",

@@ -16,6 +16,7 @@ from tests.certificates import CLIENT, DAY, HOUR, SERVER, Authority, Files, writ
 
 from pubsubd_broker.tls import (
     Failed,
+    NoBinding,
     Reloaded,
     Tls,
     TlsError,
@@ -271,7 +272,7 @@ def test_who_speaks_another_protocol_over_tls_has_no_binding_that_counts(
     tls, other = tls_of(files), tls_of(files)
     other.client.set_alpn_protocols(["http/1.1"])
     for end in shake_hands(tls.server, other.client):
-        with pytest.raises(ssl.SSLError, match="did not agree to speak pubsubd/1"):
+        with pytest.raises(NoBinding, match="did not agree to speak pubsubd/1"):
             binding_of(end)
 
 
@@ -494,5 +495,5 @@ def test_an_older_tls_has_no_binding_that_counts(authority: Authority) -> None:
         except ssl.SSLWantReadError:
             continue
     assert accepting.version() == "TLSv1.2"
-    with pytest.raises(ssl.SSLError, match=r"no fresh one of TLS 1\.3"):
+    with pytest.raises(NoBinding, match=r"no fresh one of TLS 1\.3"):
         binding_of(accepting)

@@ -65,6 +65,8 @@ class SessionLink:
         self._violations = 0
         self._filter_change = asyncio.Lock()
         self._filter_set: asyncio.Future[Stored] | None = None
+        self._unchanged: tuple[str, ...] = ()
+        """The patterns before the change that waits for its answer."""
         self._filters_asked = 0
 
     @property
@@ -116,10 +118,14 @@ class SessionLink:
     async def change_filter(
         self, *, add: tuple[str, ...] = (), drop: tuple[str, ...] = ()
     ) -> Stored:
-        """Returns the positions from which on the new patterns count. One change at a time."""
+        """Returns the positions from which on the new patterns count. One change at a time.
+
+        Raises why the broker refuses it; the session goes on with the patterns that it had.
+        """
         async with self._filter_change:
             if self.failure is not None:
                 raise self.failure
+            self._unchanged = self.session.patterns
             self.session.change_filter(add, drop)
             answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
             self._filter_set = answer
@@ -257,7 +263,16 @@ class SessionLink:
         if isinstance(why, ConnectionRefused) and why.code == "name_in_use":
             now = asyncio.get_running_loop().time()
             return self._keeper is None or now - self._lost_at > NAME_GRACE_S
-        return not why.retriable
+        return not (why.retriable or self._takes_back_filter(why))
+
+    def _takes_back_filter(self, why: PubSubError) -> bool:
+        """Whether it was a change of the filter that the broker has refused, and with it the connection."""
+        asked = self._filter_set
+        if asked is None or asked.done() or not isinstance(why, ConnectionRefused):
+            return False
+        self.session.patterns = self._unchanged
+        self._fail_filter(self._named(why))
+        return self._keeper is not None
 
     def _named(self, error: PubSubError) -> PubSubError:
         """The error by the name that its reason has in this SDK."""

@@ -148,7 +148,10 @@ class Subscription:
         self._acknowledge_soon()
 
     async def add(self, *patterns: str) -> Stored:
-        """Subscribes to more. Returns the positions from which on they count."""
+        """Subscribes to more. Returns the positions from which on they count.
+
+        Raises `ConnectionRefused` for what this user may not read, or what is too much; the subscription goes on as it was.
+        """
         self._check_open()
         return await self._link.change_filter(add=patterns)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -16,9 +17,13 @@ def calls_of(action: Callable[[], object], *, of: str = "") -> int:
         nonlocal calls
         calls += event == "call" and of in frame.f_code.co_filename
 
+    # A collection calls finalizers of anything, and whoever asked to be told of it, at a moment of its own.
+    gc.collect()
+    gc.disable()
     sys.setprofile(profile)
     try:
         action()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return calls

@@ -183,10 +183,12 @@ def _everywhere(resolve: Callable[..., Answer]) -> list[Patch]:
 
 
 def _named_cursor_from_received() -> list[Patch]:
-    def named_cursors(self: Sessions, replica: Replica) -> tuple[Collection[str], dict[str, int]]:
+    def named_cursors(
+        self: Sessions, replica: Replica
+    ) -> tuple[Collection[str], dict[str, Position]]:
         places = {n: s.positions.get(replica.node) for n, s in self._named.items()}
         return self._named.keys(), {
-            name: position.offset
+            name: position
             for name, position in places.items()
             if position is not None and position.epoch == replica.log.newest.epoch
         }

@@ -10,6 +10,9 @@ from typing import Any
 from tests.simulation.run import run_seed
 from tests.simulation.violation import Violation
 
+MISTAKES = (AttributeError, NameError, TypeError)
+"""What a mutant raises that does not fit the code any more."""
+
 Patch = tuple[object, str, Any]
 """Owner, attribute, and what stands there instead."""
 
@@ -33,12 +36,17 @@ class Mutant:
             yield
 
     def hunt(self) -> tuple[int, str] | None:
-        """The first seed that catches it, and how; None if it survives."""
+        """The first seed that catches it, and how; None if it survives.
+
+        Raises where the mutant itself is wrong: nothing is caught by that.
+        """
         with self.alive():
             for seed in range(self.within):
                 try:
                     run_seed(seed)
                 except Violation as violation:
+                    if isinstance(violation.__cause__, MISTAKES):
+                        raise
                     return seed, _how(violation)
         return None
 

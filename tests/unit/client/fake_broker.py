@@ -96,7 +96,7 @@ class Peer:
 class FakeBroker:
     """Welcomes everybody, accepts what is published, opens sessions at the stream's end.
 
-    What a test wants otherwise it sets: `answers` off, `refuse`, `reject`, `on_subscribe`.
+    What a test wants otherwise it sets: `answers` off, `refuse`, `reject`, `on_subscribe`, `on_filter`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,6 +111,7 @@ class FakeBroker:
         self.refuse: dict[str, Refused] = {}
         self.reject: Callable[[Batch], Rejected | None] = lambda batch: None
         self.on_subscribe: Callable[[Subscribe], Frame] = self.subscribed
+        self.on_filter: Callable[[SetFilter], Frame] = self.filter_set
         self.resumed = False
         self.hellos: list[Hello] = []
         self.batches: list[Batch] = []
@@ -155,6 +156,9 @@ class FakeBroker:
     def subscribed(self, frame: Subscribe) -> Frame:
         positions = {"a": Position(EPOCH, self.next), **(frame.positions or {})}
         return Subscribed(positions, frame.born or self.life, self.resumed)
+
+    def filter_set(self, frame: SetFilter) -> Frame:
+        return FilterSet({"a": Position(EPOCH, self.next)})
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
@@ -212,16 +216,18 @@ class FakeBroker:
             case Subscribe():
                 self.subscribes.append(frame)
                 self.sessions.append(peer)
-                answer = self.on_subscribe(frame)
-                peer.send(answer)
-                if isinstance(answer, Refused):
-                    peer.writer.close()
+                self._say(peer, self.on_subscribe(frame))
             case SetFilter():
-                peer.send(FilterSet({"a": Position(EPOCH, self.next)}))
+                self._say(peer, self.on_filter(frame))
             case Query(what=what):
                 peer.send(Report(f'{{"asked": "{what}"}}'))
             case _:
                 pass
+
+    def _say(self, peer: Peer, answer: Frame) -> None:
+        peer.send(answer)
+        if isinstance(answer, Refused):
+            peer.writer.close()
 
     def answer(self, peer: Peer, batch: Batch) -> None:
         rejected = self.reject(batch)

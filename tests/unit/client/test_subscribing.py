@@ -386,6 +386,53 @@ async def test_a_filter_changed_while_the_broker_is_away_counts_from_the_reconne
 
 
 @async_test
+@pytest.mark.parametrize("away", [False, True], ids=["while connected", "while the broker is away"])
+async def test_a_filter_that_is_refused_leaves_the_session_as_it_was(
+    tmp_path: Path, away: bool
+) -> None:
+    async with (
+        FakeBroker(tmp_path) as broker,
+        pubsubd.connect(broker.path) as client,
+        client.subscribe("t", codec=pubsubd.RAW) as subscription,
+    ):
+        refusal = Refused("not_allowed", "not this one")
+        broker.on_subscribe = lambda frame: (
+            refusal if "secret" in frame.patterns else broker.subscribed(frame)
+        )
+        broker.on_filter = lambda frame: (
+            refusal if "secret" in frame.patterns else broker.filter_set(frame)
+        )
+        if away:
+            await broker.stop()
+        change = asyncio.create_task(subscription.add("secret"))
+        if away:
+            await asyncio.sleep(0)
+            await broker.start()
+        with pytest.raises(pubsubd.ConnectionRefused, match="not this one"):
+            await change
+        assert list(subscription.patterns) == ["t"]
+        await broker.until(lambda: broker.subscribes[-1].patterns == ("t",))
+        broker.sessions[-1].send(raw_entry(0, b"goes on"))
+        assert (await anext(subscription)).raw == b"goes on"
+        # A change that is allowed is one afterwards.
+        await subscription.add("u")
+        assert set(subscription.patterns) == {"t", "u"}
+
+
+@async_test
+async def test_what_is_refused_while_no_change_waits_ends_the_session(tmp_path: Path) -> None:
+    async with (
+        FakeBroker(tmp_path) as broker,
+        pubsubd.connect(broker.path) as client,
+        client.subscribe("t") as subscription,
+    ):
+        await subscription.add("u")
+        broker.sessions[0].send(Refused("not_allowed", "not any more"))
+        with pytest.raises(pubsubd.ConnectionRefused, match="not any more"):
+            await anext(subscription)
+
+
+@async_test
 async def test_a_named_session_acknowledges_a_message_when_the_next_is_asked_for(
     tmp_path: Path,
 ) -> None:

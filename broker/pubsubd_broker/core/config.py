@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from pubsubd_broker.core.allowed import ANYBODY, NO_RULES, Allowed, Rights, TopicRules
@@ -141,6 +142,16 @@ class Config:
         uid = -1 if caller.uid is None else caller.uid
         gid = -1 if caller.gid is None else caller.gid
         return self.topic_rules.for_client(uid, gid, caller.groups)
+
+    def client_id(self, caller: Caller, life: bytes) -> bytes:
+        """Under what a client that calls itself `life` publishes here.
+
+        All readers see it, and by it a publisher is answered its retries: nobody can publish under that of another user.
+        Those of the broker's own user stay as they are.
+        """
+        if caller.uid in (None, self.allowed.own):
+            return life
+        return blake2b(life, digest_size=len(life), salt=b"%d" % caller.uid).digest()
 
     def session_name(self, caller: Caller, name: str | None) -> str | None:
         """What a session that a user calls `name` is called here: each user has names of his own.

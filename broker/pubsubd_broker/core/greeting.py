@@ -131,12 +131,13 @@ class AcceptedGreeting:
         if hello.role == "control":
             self._check_commands()
         self._connection.rights = self._node.config.rights_of(self._connection.caller)
+        client_id = self._node.config.client_id(self._connection.caller, hello.life)
         self._welcome()
         match hello.role:
             case "publisher":
-                return PublisherEnd(self._node, self._connection, hello.life, hello.spoke_to)
+                return PublisherEnd(self._node, self._connection, client_id, hello.spoke_to)
             case "session":
-                return SessionEnd(self._node, self._connection, hello.life)
+                return SessionEnd(self._node, self._connection, client_id)
             case _:
                 return ControlEnd(self._node, self._connection)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
-from itertools import takewhile
 from typing import Any
 
 import pytest
@@ -31,11 +29,8 @@ from pubsubd_protocol.frames import (
     Attach,
     Attached,
     FilterSet,
-    Frame,
     Receipt,
-    Refused,
     Rejected,
-    Subscribe,
 )
 from pubsubd_protocol.framing import BUFFER_BYTES
 from pubsubd_protocol.positions import Position
@@ -55,10 +50,6 @@ def refused(node: Node, code: str) -> int:
 
 def rejected(node: Node, code: str) -> int:
     return node.counters.publishes_rejected[code]
-
-
-def subscribe(pattern: str, name: str | None = None) -> Subscribe:
-    return Subscribe((pattern,), "latest", None, None, name, True)
 
 
 def come(net: Net, node: Node, label: str = "somebody", **known: Any) -> Connection:
@@ -190,80 +181,6 @@ def test_names_that_a_producer_remembers_are_revived_up_to_the_same_bound() -> N
     net.run()
     net.advance(1)
     assert len(node.sessions.list()) == 2
-
-
-# Several users: none of them takes all that there is.
-
-
-def raw(net: Net, uid: int, role: str = "control", *frames: Frame) -> RawClient:
-    """A connection of this user, that says these after its greeting."""
-    caller = dataclasses.replace(net.caller(f"of {uid}"), host=None, uid=uid, gid=uid)
-    client = RawClient(net, "a", role, caller=caller)
-    client.send(*frames)
-    return client
-
-
-def served(clients: Iterable[RawClient]) -> int:
-    """How many of these, made one after the other, come before one that is refused."""
-    return sum(1 for _ in takewhile(lambda client: client.refusal is None, clients))
-
-
-def test_a_user_leaves_as_many_commands_to_others_as_it_has() -> None:
-    net, node = bounded(commands=8)
-    assert served(raw(net, 1001) for _ in range(9)) == 4
-    assert served(raw(net, 1002) for _ in range(9)) == 2
-    assert refused(node, "too_many_commands") == 2
-    refusal = raw(net, 1001).last
-    assert isinstance(refusal, Refused)
-    assert refusal.detail == (
-        "of the commands that may be connected 6 of 8 are taken, 4 of them by uid 1001, "
-        "who is to leave as much to others"
-    )
-    # Whoever looks after the broker takes what is left.
-    assert served(raw(net, 0) for _ in range(9)) == 2
-
-
-def test_a_user_leaves_as_many_sessions_to_others_as_it_has() -> None:
-    net, _ = bounded(sessions=8)
-    asked = subscribe("t")
-    of_one = [raw(net, 1001, "session", asked) for _ in range(5)]
-    assert served(iter(of_one)) == 4
-    assert served(raw(net, 1002, "session", asked) for _ in range(9)) == 2
-    assert served(raw(net, 0, "session", asked) for _ in range(9)) == 2
-    of_one[0].cut()
-    assert raw(net, 0, "session", asked).refusal is None
-
-
-def test_a_user_leaves_as_many_names_of_sessions_to_others_as_it_keeps() -> None:
-    net, node = bounded(named_sessions=8)
-
-    def named(uid: int) -> Iterator[RawClient]:
-        for i in range(9):
-            client = raw(net, uid, "session", subscribe("t", name=f"s{i}"))
-            yield client
-            client.cut()
-
-    assert served(named(1001)) == 4
-    assert served(named(1002)) == 2
-    assert served(named(0)) == 2
-    assert refused(node, "too_many_sessions") == 3
-    # Those that are kept come back.
-    assert raw(net, 1001, "session", subscribe("t", name="s0")).refusal is None
-
-
-def test_large_frames_that_a_user_never_ends_leave_room_for_those_of_others() -> None:
-    frame = large(BUFFER_BYTES + 100 * KIB)
-    over = len(frame) - BUFFER_BYTES
-    net, node = bounded(receive_bytes=4 * over)
-    stuck = [raw(net, 1001, "publisher") for _ in range(4)]
-    for each in stuck:
-        each.send_bytes(frame[:-1])
-    assert [each.refusal for each in stuck] == [None, None, *["too_much_unfinished"] * 2]
-    assert node.receiving.used == 2 * over
-    for uid in (1002, 0):
-        publisher = raw(net, uid, "publisher")
-        publisher.send_bytes(frame)
-        assert isinstance(publisher.last, Receipt)
 
 
 def test_patterns_of_a_session_are_bounded_as_it_opens_and_as_it_changes() -> None:

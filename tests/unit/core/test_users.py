@@ -1,0 +1,141 @@
+"""Several users of one broker: none takes all that there is, none gets at what is another's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
+
+from tests.unit.core.net import Net, RawClient
+from tests.unit.protocol.strategies import batch_of
+
+from pubsubd_broker.core.config import Limits
+from pubsubd_broker.core.node import Node
+from pubsubd_protocol.codec import encode
+from pubsubd_protocol.entries import Batch, Entry
+from pubsubd_protocol.frames import Frame, Receipt, Refused, Subscribe
+from pubsubd_protocol.framing import BUFFER_BYTES
+
+KIB = 1024
+
+
+def bounded(**limits: int) -> tuple[Net, Node]:
+    """A node `a` with these limits."""
+    net = Net()
+    return net, net.start("a", limits=Limits(**limits))
+
+
+def refused(node: Node, code: str) -> int:
+    return node.counters.connections_refused[code]
+
+
+def batch(topic: str, sequence: int, *, retry: bool = False) -> Batch:
+    return batch_of([(topic, b"x")], sequence=sequence, retry=retry)
+
+
+def subscribe(pattern: str, name: str | None = None, *, echo: bool = True) -> Subscribe:
+    return Subscribe((pattern,), "latest", None, None, name, echo)
+
+
+def raw(net: Net, uid: int, role: str = "control", *frames: Frame, life: bytes = b"") -> RawClient:
+    """A connection of this user, that says these after its greeting."""
+    caller = dataclasses.replace(net.caller(f"of {uid}"), host=None, uid=uid, gid=uid)
+    client = RawClient(net, "a", role, caller=caller, life=life)
+    client.send(*frames)
+    return client
+
+
+def served(clients: Iterable[RawClient]) -> int:
+    """How many of these, made one after the other, come before one that is refused."""
+    return sum(1 for _ in takewhile(lambda client: client.refusal is None, clients))
+
+
+def test_a_user_leaves_as_many_commands_to_others_as_it_has() -> None:
+    net, node = bounded(commands=8)
+    assert served(raw(net, 1001) for _ in range(9)) == 4
+    assert served(raw(net, 1002) for _ in range(9)) == 2
+    assert refused(node, "too_many_commands") == 2
+    refusal = raw(net, 1001).last
+    assert isinstance(refusal, Refused)
+    assert refusal.detail == (
+        "of the commands that may be connected 6 of 8 are taken, 4 of them by uid 1001, "
+        "who is to leave as much to others"
+    )
+    # Whoever looks after the broker takes what is left.
+    assert served(raw(net, 0) for _ in range(9)) == 2
+
+
+def test_a_user_leaves_as_many_sessions_to_others_as_it_has() -> None:
+    net, _ = bounded(sessions=8)
+    asked = subscribe("t")
+    of_one = [raw(net, 1001, "session", asked) for _ in range(5)]
+    assert served(iter(of_one)) == 4
+    assert served(raw(net, 1002, "session", asked) for _ in range(9)) == 2
+    assert served(raw(net, 0, "session", asked) for _ in range(9)) == 2
+    of_one[0].cut()
+    assert raw(net, 0, "session", asked).refusal is None
+
+
+def test_a_user_leaves_as_many_names_of_sessions_to_others_as_it_keeps() -> None:
+    net, node = bounded(named_sessions=8)
+
+    def named(uid: int) -> Iterator[RawClient]:
+        for i in range(9):
+            client = raw(net, uid, "session", subscribe("t", name=f"s{i}"))
+            yield client
+            client.cut()
+
+    assert served(named(1001)) == 4
+    assert served(named(1002)) == 2
+    assert served(named(0)) == 2
+    assert refused(node, "too_many_sessions") == 3
+    # Those that are kept come back.
+    assert raw(net, 1001, "session", subscribe("t", name="s0")).refusal is None
+
+
+def test_large_frames_that_a_user_never_ends_leave_room_for_those_of_others() -> None:
+    frame = encode(batch_of([("t", bytes(BUFFER_BYTES + 100 * KIB))]))
+    over = len(frame) - BUFFER_BYTES
+    net, node = bounded(receive_bytes=4 * over)
+    stuck = [raw(net, 1001, "publisher") for _ in range(4)]
+    for each in stuck:
+        each.send_bytes(frame[:-1])
+    assert [each.refusal for each in stuck] == [None, None, *["too_much_unfinished"] * 2]
+    assert node.receiving.used == 2 * over
+    for uid in (1002, 0):
+        publisher = raw(net, uid, "publisher")
+        publisher.send_bytes(frame)
+        assert isinstance(publisher.last, Receipt)
+
+
+# Publishers.
+
+
+def entries(client: RawClient) -> list[Entry]:
+    return [frame for frame in client.frames if isinstance(frame, Entry)]
+
+
+def test_who_presents_the_publisher_id_of_another_user_changes_nothing_of_his() -> None:
+    net, node = bounded()
+    reader = raw(net, 1003, "session", subscribe(">"))
+    victim = raw(net, 1001, "publisher", batch("pay", 0), life=b"v" * 16)
+    seen = entries(reader)[0].publisher
+    for life in (b"v" * 16, seen):
+        thief = raw(net, 1002, "publisher", batch("junk", 1), batch("junk", 2**62), life=life)
+        assert all(isinstance(answer, Receipt) for answer in thief.frames[1:])
+    victim.send(batch("pay", 1))
+    assert isinstance(victim.last, Receipt)
+    assert [entry.topics for entry in entries(reader)].count("pay") == 2
+    # Nor is he answered for them, whatever they had been.
+    again = raw(net, 1004, "publisher", batch("pay", 1, retry=True), life=seen).last
+    assert isinstance(again, Receipt)
+    assert again.first == node.stream.next - 1
+
+
+def test_without_echo_a_user_s_own_messages_are_left_out_and_nobody_else_s() -> None:
+    net, _ = bounded()
+    life = b"v" * 16
+    mute = raw(net, 1001, "session", subscribe("t", echo=False), life=life)
+    raw(net, 1001, "publisher", batch("t", 0), life=life)
+    raw(net, 1002, "publisher", batch("t", 0), life=life)
+    assert [entry.first for entry in entries(mute)] == [1]

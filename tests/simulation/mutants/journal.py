@@ -112,7 +112,7 @@ def _segment_removed_too_early() -> list[Patch]:
 
 JOURNAL = (
     Mutant("fsync skipped", 100, _fsync_skipped),
-    Mutant("recovered lineage one too far", 200, _lineage_one_too_far),
+    Mutant("recovered lineage one too far", 600, _lineage_one_too_far),
     Mutant("forwarded before durable", 100, _forwarded_before_durable),
     Mutant("checksum not compared", 400, _checksum_not_compared),
     Mutant("publishers forgotten", 400, _publishers_forgotten),

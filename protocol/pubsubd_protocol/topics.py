@@ -98,7 +98,7 @@ class _Answers(dict[str, bool]):
         return wanted
 
 
-class _Shape(NamedTuple):
+class Shape(NamedTuple):
     """Where wildcards stand: `stars` among the first `length` segments, and whether `>` follows on those."""
 
     length: int
@@ -106,7 +106,7 @@ class _Shape(NamedTuple):
     rest: bool
 
     @classmethod
-    def of(cls, segments: list[str]) -> _Shape:
+    def of(cls, segments: list[str]) -> Shape:
         rest = segments[-1] == ">"
         length = len(segments) - rest
         return cls(length, tuple(i for i in range(length) if segments[i] == "*"), rest)
@@ -119,6 +119,15 @@ class _Shape(NamedTuple):
         for index in self.stars:
             worn[index] = "*"
         return ".".join(worn)
+
+
+def dress(pattern: str) -> tuple[Shape | None, str]:
+    """Where its wildcards stand, and what a topic that wears this shape has to be called; None and itself if it has none."""
+    segments = pattern.split(".")
+    shape = Shape.of(segments)
+    if shape.stars or shape.rest:
+        return shape, ".".join(segments[: shape.length])
+    return None, pattern
 
 
 class Filter:
@@ -137,15 +146,13 @@ class Filter:
                 f"{len(self.patterns)} patterns in one session, the limit is {MAX_PATTERNS}"
             )
         exact: set[str] = set()
-        self._shapes: dict[_Shape, set[str]] = {}
+        self._shapes: dict[Shape, set[str]] = {}
         for pattern in self.patterns:
-            segments = pattern.split(".")
-            shape = _Shape.of(segments)
-            if shape.stars or shape.rest:
-                worn = ".".join(segments[: shape.length])
-                self._shapes.setdefault(shape, set()).add(worn)
+            shape, worn = dress(pattern)
+            if shape is None:
+                exact.add(worn)
             else:
-                exact.add(pattern)
+                self._shapes.setdefault(shape, set()).add(worn)
         if len(self._shapes) > MAX_SHAPES:
             raise InvalidTopic(
                 f"{len(self._shapes)} different places of wildcards in one session's patterns, the limit is {MAX_SHAPES}"

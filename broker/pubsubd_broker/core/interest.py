@@ -6,14 +6,20 @@ touched by what it does not want; it stands at the log's end all the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, Protocol
 
+from pubsubd_broker.core.pattern_index import PatternIndex
 from pubsubd_protocol.positions import Position
 from pubsubd_protocol.topics import Filter
 
 REMEMBERED_TOPICS: Final = 4096
 """Topics of which it is remembered who wants them."""
+
+MOST_PATTERNS: Final = 65_536
+"""Patterns of readers that are looked at one by one; further readers are woken by everything, and look for themselves."""
+
+MOST_LOOKS: Final = 65_536
+"""What finding out who is woken by one entry may cost; one that would cost more wakes everybody."""
 
 
 class Follower(Protocol):
@@ -28,29 +34,30 @@ class Follower(Protocol):
 class _Wanting(dict[str, tuple[Follower, ...]]):
     """Who wants a topic; finds it out for what is missing. Looking up costs no call of Python."""
 
-    __slots__ = ("_followers",)
+    __slots__ = ("_index",)
 
-    def __init__(self, followers: Mapping[Follower, None]) -> None:
-        self._followers = followers
+    def __init__(self, index: PatternIndex[Follower]) -> None:
+        self._index = index
 
     def __missing__(self, topic: str) -> tuple[Follower, ...]:
         if len(self) >= REMEMBERED_TOPICS:
             self.clear()
-        wanting = self[topic] = tuple(f for f in self._followers if f.filter.matches(topic))
+        wanting = self[topic] = self._index.owners(topic)
         return wanting
 
 
 class Interest:
     """The readers of one log that have ever rested, and those of them that rest now."""
 
-    __slots__ = ("_by_topic", "_everything", "_level", "_resting", "_selective")
+    __slots__ = ("_by_topic", "_everything", "_index", "_level", "_resting", "_selective")
 
     def __init__(self) -> None:
         # Ordered, so that equal histories wake in an equal order.
         self._everything: dict[Follower, None] = {}
         self._selective: dict[Follower, None] = {}
         self._resting: dict[Follower, None] = {}
-        self._by_topic = _Wanting(self._selective)
+        self._index: PatternIndex[Follower] = PatternIndex()
+        self._by_topic = _Wanting(self._index)
         # Of those that rest and were ever given something: the index behind the last item of that.
         self._level: dict[Follower, int] = {}
 
@@ -67,11 +74,8 @@ class Interest:
         """It has read everything. `taken`: the index behind the last item of which it was given something."""
         if taken:
             self._level[follower] = taken
-        if follower.filter.everything:
-            self._everything[follower] = None
-        elif follower not in self._selective:
-            self._selective[follower] = None
-            self._by_topic.clear()
+        if follower not in self._selective and follower not in self._everything:
+            self._follow(follower)
         self._resting[follower] = None
 
     def rise(self, follower: Follower) -> None:
@@ -85,6 +89,7 @@ class Interest:
         self._everything.pop(follower, None)
         if follower in self._selective:
             del self._selective[follower]
+            self._index.remove(follower, follower.filter.patterns)
             self._by_topic.clear()
 
     def rouse(self, topics: str, index: int, position: Position) -> None:
@@ -94,6 +99,9 @@ class Interest:
         for follower in self._everything:
             self._wake(follower, index, position)
         if self._selective:
+            if (topics.count("\n") + 1) * self._index.looks > MOST_LOOKS:
+                self.rouse_all(index, position)
+                return
             for wanting in map(self._by_topic.__getitem__, topics.split("\n")):
                 for follower in wanting:
                     self._wake(follower, index, position)
@@ -104,6 +112,15 @@ class Interest:
         """Something has come that concerns everybody."""
         for follower in list(self._resting):
             self._wake(follower, index, position)
+
+    def _follow(self, follower: Follower) -> None:
+        patterns = follower.filter.patterns
+        if follower.filter.everything or self._index.patterns + len(patterns) > MOST_PATTERNS:
+            self._everything[follower] = None
+            return
+        self._selective[follower] = None
+        self._index.add(follower, patterns)
+        self._by_topic.clear()
 
     def _wake(self, follower: Follower, index: int, position: Position) -> None:
         if follower in self._resting:

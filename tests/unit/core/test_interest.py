@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.core.builders import at
+from tests.unit.counting import calls_of
 
 from pubsubd_broker.core import interest
 from pubsubd_broker.core.interest import Interest
+from pubsubd_broker.core.pattern_index import PatternIndex
 from pubsubd_protocol.positions import Position
 from pubsubd_protocol.topics import Filter
 
@@ -72,19 +74,52 @@ def test_whoever_comes_later_counts_for_topics_that_are_known_already() -> None:
     assert second.roused == [(1, at(1))]
 
 
-def test_a_topic_is_matched_once_however_often_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_topic_is_looked_up_once_for_all_however_often_it_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
-    matches = Filter.matches
+    owners = PatternIndex.owners
 
-    def counted(self: Filter, topic: str) -> bool:
+    def counted(self: PatternIndex[Rester], topic: str) -> tuple[Rester, ...]:
         asked.append(topic)
-        return matches(self, topic)
+        return owners(self, topic)
 
-    monkeypatch.setattr(Filter, "matches", counted)
+    monkeypatch.setattr(PatternIndex, "owners", counted)
     log = resting(*(Rester("never") for _ in range(10)))
     for index in range(100):
         log.rouse("a\nb", index, at(index))
-    assert sorted(asked) == ["a"] * 10 + ["b"] * 10
+    assert sorted(asked) == ["a", "b"]
+
+
+def test_an_entry_costs_no_more_looks_than_its_topics_have_shapes_however_many_rest() -> None:
+    """A publisher chooses the topics, a session the patterns, and the broker has one thread for all."""
+    topics = [f"t.{i}" for i in range(1000)]
+    log = resting(*(Rester("no", "no.*", "*.no", "no.>") for _ in range(1000)))
+    assert calls_of(lambda: log.rouse("\n".join(topics), 0, at(0))) < 10 * len(topics)
+
+
+def test_an_entry_that_would_cost_too_many_looks_wakes_everybody() -> None:
+    resters = [Rester("a" + ".*" * i) for i in range(100)]
+    log = resting(*resters)
+    log.rouse("\n".join(f"b{i}" for i in range(interest.MOST_LOOKS // 100)), 1, at(0))
+    assert not any(rester.roused for rester in resters)
+    log.rouse("\n".join(f"b{i}" for i in range(interest.MOST_LOOKS // 100 + 1)), 2, at(1))
+    assert [rester.roused for rester in resters] == [[(2, at(1))]] * 100
+
+
+def test_patterns_that_are_looked_at_are_bounded_and_who_is_beyond_is_woken_by_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interest, "MOST_PATTERNS", 5)
+    within, beyond = Rester("a", "b", "c"), Rester("d", "e", "f")
+    log = resting(within, beyond)
+    log.rouse("x", 1, at(0))
+    assert (within.roused, beyond.roused) == ([], [(1, at(0))])
+    log.leave(within)
+    log.leave(beyond)
+    log.rest(beyond)
+    log.rouse("x", 2, at(1))
+    assert len(beyond.roused) == 1
 
 
 def test_so_many_topics_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

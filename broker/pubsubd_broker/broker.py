@@ -30,6 +30,9 @@ from pubsubd_protocol.proof import NONCE_BYTES
 
 TICK_S: Final = 0.05
 DIAL_TIMEOUT_S: Final = 5.0
+FLUSH_S: Final = 0.005
+"""How long those who are ready are served before the loop looks at its sockets and timers again."""
+
 CERTIFICATES_S: Final = 1.0
 """How often is looked whether the certificate's files have changed."""
 
@@ -156,11 +159,15 @@ class Broker:
     def flush(self) -> None:
         """Writes what is ready where the socket takes it, then logs what happened."""
         self._flush_due = False
-        now = read_clocks()
-        for connection in self.node.take_ready():
+        now, ends_s = read_clocks(), time.perf_counter() + FLUSH_S
+        ready = self.node.take_ready()
+        for served, connection in enumerate(ready, 1):
             link = self._links.get(connection)
-            if link is not None and (connection.writable or connection.closing):
-                link.write(self._pull(connection, now))
+            if link is not None:
+                self._serve(link, now)
+                if time.perf_counter() > ends_s:
+                    self.node.put_off(ready[served:])
+                    break
         self.node.pulled(now)
         if self._writer is not None:
             self._writer.go_on(now)
@@ -185,6 +192,14 @@ class Broker:
         self._paced_until_ns = None
         self.node.pace.go_on(read_clocks())
         self.flush()
+
+    def _serve(self, link: Link, now: Now) -> None:
+        connection = link.connection
+        if connection.writable or connection.closing:
+            link.write(self._pull(connection, now))
+        elif connection.behind:
+            connection.go_on(now)
+            link.regulate()
 
     def _pull(self, connection: Connection, now: Now) -> list[bytes]:
         try:

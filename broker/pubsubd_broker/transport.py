@@ -51,7 +51,7 @@ class Link(asyncio.BufferedProtocol):
     def buffer_updated(self, count: int) -> None:
         self._host.received(self, count)
         # Here, not once per loop turn: one turn may read many times.
-        self._regulate()
+        self.regulate()
 
     def pause_writing(self) -> None:
         self.connection.writable = False
@@ -71,13 +71,13 @@ class Link(asyncio.BufferedProtocol):
         if self.connection.closing:
             self._end()
         else:
-            self._regulate()
+            self.regulate()
 
     @property
     def unsent_bytes(self) -> int:
         return self.transport.get_write_buffer_size()
 
-    def _regulate(self) -> None:
+    def regulate(self) -> None:
         """Reads on, or not, as the connection wishes."""
         if self._reading != self.connection.wants_more and not self.transport.is_closing():
             self._reading = not self._reading

@@ -247,6 +247,8 @@ class BrokerSocket:
             buffers = world.lies.forge(self, self._out, buffers)
             for buffer in buffers:
                 self._out.send(buffer)
+        else:
+            self.connection.go_on(self.broker.now)
         if self.connection.closing:
             self._ended = True
             # The other end learns of it behind the last byte, if it can; this one is done with it soon.

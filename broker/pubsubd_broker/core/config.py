@@ -23,6 +23,9 @@ MAX_TURNED_AWAY: Final = 64
 PUBLISH_WINDOW: Final = 128
 """Batches that a publisher may have unanswered; the table remembers as many answers of each."""
 
+FRAMES_AT_ONCE: Final = 2 * PUBLISH_WINDOW
+"""Of what one connection has said so many frames are taken at once, or one that may cost much; then it is others' turn."""
+
 MAX_FETCHES: Final = 4
 """Fetches under way at once on a link; further ones wait their turn."""
 

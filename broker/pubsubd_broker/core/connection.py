@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pubsubd_broker.core.admission import Admittance, TurnedAway
 from pubsubd_broker.core.allowed import EVERYTHING
 from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.config import HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
+from pubsubd_broker.core.config import FRAMES_AT_ONCE, HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
 from pubsubd_broker.core.greeting import AcceptedGreeting, DialledGreeting, Greeting
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.unsent import LARGE_BYTES
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
-from pubsubd_protocol.frames import Frame, Heartbeat, Refused
+from pubsubd_protocol.frames import (
+    Attach,
+    Frame,
+    Heartbeat,
+    Query,
+    Refused,
+    SetFilter,
+    Subscribe,
+)
 from pubsubd_protocol.framing import BUFFER_BYTES, FrameReader
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.dialling import Target
     from pubsubd_broker.core.node import Node
+
+
+_COSTLY: Final = (Attach, Query, SetFilter, Subscribe)
+"""Frames that are small and may be much work."""
 
 
 class End(Protocol):
@@ -91,9 +103,14 @@ class Connection:
         self._outbox_bytes = 0
         self._stalled = False
         """Whether frames that have come wait: for the other end to take its answers, or behind a declined one."""
+        self.behind = False
+        """Whether they wait only because it is others' turn; `go_on` takes more of them."""
+        self._turn = FRAMES_AT_ONCE
+        """How many more of its frames are taken before it is others' turn."""
         # The declined frame's own bytes: the buffer that it came in is written to again.
         self._declined: bytes | None = None
         self._declines = False
+        self._turn = 0
         # What of its large frames counts for all connections together.
         self._large_bytes = 0
         self._keeps_large = False
@@ -167,6 +184,12 @@ class Connection:
             self._take_frames(now)
         self.wake()
 
+    def go_on(self, now: Now) -> None:
+        """It is its turn again, whether or not its socket takes anything."""
+        if self.behind and not self.closing:
+            self._turn = FRAMES_AT_ONCE
+            self._take_frames(now)
+
     def pull(self, budget: int, now: Now) -> list[bytes]:
         """What to send now, about `budget` bytes of it; wakes itself if there is more."""
         out = Outgoing(budget)
@@ -178,6 +201,7 @@ class Connection:
             self._sent_ns = now.mono_ns
         if out.size > LARGE_BYTES or self._keeps_large:
             self._keep_large(out)
+        self._turn = FRAMES_AT_ONCE
         if self._stalled and self._declined is None:
             self._take_frames(now)
             if self.closing:
@@ -261,13 +285,17 @@ class Connection:
         self._node.connection_lost(self, now, chance)
 
     def _take_frames(self, now: Now) -> None:
-        self._stalled = False
+        self._stalled = self.behind = False
         try:
             for frame in self.reader.frames():
                 if self.closing:
                     return
                 if not self._takes(frame, now) or self._outbox_bytes >= MAX_OUTBOX_BYTES:
                     self._stalled = True
+                    break
+                if self._turn <= 0:
+                    self._stalled = self.behind = True
+                    self.wake()
                     break
         except ProtocolError as error:
             self.violated(error)
@@ -308,7 +336,9 @@ class Connection:
         self._large_bytes = wanted
 
     def _takes(self, frame: memoryview, now: Now) -> bool:
-        self._frame(decode(frame), now)
+        decoded = decode(frame)
+        self._turn -= FRAMES_AT_ONCE if isinstance(decoded, _COSTLY) else 1
+        self._frame(decoded, now)
         if self._declines:
             self._declines = False
             self._declined = bytes(frame)

@@ -148,6 +148,10 @@ class Node:
         self._ready.clear()
         return ready
 
+    def put_off(self, connections: list[Connection]) -> None:
+        """Those of `take_ready` whose turn did not come: it is theirs first the next time."""
+        self._ready = dict.fromkeys(connections) | self._ready
+
     def pulled(self, now: Now) -> None:
         """Those who were ready have been pulled from: readers may have moved, and who is held may go on."""
         if self.pace.holding:

@@ -315,7 +315,10 @@ class Net:
 
     def _pump(self, node: Node, connection: Connection) -> None:
         pipe = next((pipe for pipe in self.pipes if connection in pipe.ends), None)
-        if pipe is None or not (connection.writable or connection.closing):
+        if pipe is None:
+            return
+        if not (connection.writable or connection.closing):
+            connection.go_on(self.now)
             return
         pipe.carry(connection, b"".join(connection.pull(FETCH_BYTES, self.now)))
         if connection.closing:

@@ -11,7 +11,13 @@ from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.client_ends import SessionEnd
-from pubsubd_broker.core.config import FETCH_BYTES, MAX_OUTBOX_BYTES, PUBLISH_WINDOW, SECOND_NS
+from pubsubd_broker.core.config import (
+    FETCH_BYTES,
+    FRAMES_AT_ONCE,
+    MAX_OUTBOX_BYTES,
+    PUBLISH_WINDOW,
+    SECOND_NS,
+)
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.session import Session
@@ -214,12 +220,45 @@ def test_of_many_questions_in_one_read_no_more_are_answered_than_are_taken() -> 
     client = RawClient(net, "a", "control")
     client.stop_reading()
     one = encode(Query("status"))
-    client.pipe.carry(client, one * 10_000)
-    assert client.connection._outbox_bytes < 2 * MAX_OUTBOX_BYTES
+    client.pipe.carry(client, one * 3000)
+    net.run()
+    assert MAX_OUTBOX_BYTES <= client.connection._outbox_bytes < 2 * MAX_OUTBOX_BYTES
     assert not client.connection.wants_more
     client.read_on()
     assert client.connection.wants_more
-    assert len(client.of(Report)) == 10_000
+    assert len(client.of(Report)) == 3000
+
+
+@pytest.mark.parametrize("reads", [True, False], ids=["who reads", "who does not read"])
+def test_what_one_has_said_at_once_is_taken_in_turns(reads: bool) -> None:
+    """Others come between: one buffer holds thousands of frames, and some of them cost much."""
+    net = alone()
+    subscriber = Subscriber(net, "a", "t", session="named")
+    if not reads:
+        subscriber.stop_reading()
+    asked: list[tuple[str, ...]] = [(f"t{i}",) for i in range(5)]
+    ack = Ack("a", Position(net.nodes["a"].life, 0))
+    for frames, further_turns in (
+        ([SetFilter(patterns) for patterns in asked], len(asked)),
+        ([ack] * (2 * FRAMES_AT_ONCE + 1), 2),
+    ):
+        subscriber.pipe.carry(subscriber, b"".join(map(encode, frames)))
+        for left in reversed(range(further_turns + 1)):
+            assert subscriber.connection.behind == (left > 0)
+            assert subscriber.connection.wants_more == (left == 0)
+            for connection in net.nodes["a"].take_ready():
+                net._pump(net.nodes["a"], connection)
+    session = net.nodes["a"].sessions.list()[0]
+    assert session.filter.patterns == asked[-1]
+
+
+def test_publishes_of_a_whole_window_are_taken_in_one_turn() -> None:
+    net = alone()
+    publisher = Publisher(net, "a")
+    batches = [batch_of([("t", b"")], sequence=i) for i in range(PUBLISH_WINDOW)]
+    publisher.pipe.carry(publisher, b"".join(map(encode, batches)))
+    assert not publisher.connection.behind
+    assert net.nodes["a"].stream.next == PUBLISH_WINDOW
 
 
 def test_what_is_wrong_behind_answers_that_had_to_wait_is_said_behind_them() -> None:

@@ -14,6 +14,7 @@ import pubsubd_protocol.fields as field
 from pubsubd_protocol.entries import (
     ENTRY_KIND,
     MAX_BATCH_MESSAGES,
+    MAX_BATCH_TOPICS,
     PUBLISH_KIND,
     Batch,
     Entry,
@@ -174,7 +175,7 @@ _TABLE: Final[
             f.take(field.check_int),
             f.take_or(field.check_int, MAX_BATCH_MESSAGES),
             f.take_or(field.check_node, DEFAULT_CLUSTER),
-            f.take_or(field.check_int, MAX_BATCH_MESSAGES),
+            f.take_or(field.check_int, MAX_BATCH_TOPICS),
             f.take_or(field.check_int, MAX_TOPIC_BYTES),
             f.take_or(field.check_rights, (EVERY_TOPIC,)),
         ),

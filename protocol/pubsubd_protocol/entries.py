@@ -26,7 +26,8 @@ from pubsubd_protocol.positions import Epoch, is_node_name
 from pubsubd_protocol.topics import split_topics
 
 MAX_BATCH_MESSAGES = 65_535
-MAX_BATCH_TOPICS = 65_535
+MAX_BATCH_TOPICS = 4096
+"""Each of them is matched by each reader that reads by patterns."""
 
 MAX_ENTRY_OVERHEAD = 512 * 1024
 """By how much an entry's frame may be longer than the longest publish: its head, and a part's places."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pubsubd_protocol.attach import Claim, Reason, Resume
-from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, Batch, Entry
+from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS, Batch, Entry
 from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
 from pubsubd_protocol.topics import EVERY_TOPIC, MAX_TOPIC_BYTES
 
@@ -77,7 +77,7 @@ class Welcome:
     window: int
     max_batch: int = MAX_BATCH_MESSAGES
     cluster: str = DEFAULT_CLUSTER
-    max_topics: int = MAX_BATCH_MESSAGES
+    max_topics: int = MAX_BATCH_TOPICS
     max_topic: int = MAX_TOPIC_BYTES
     publish: tuple[str, ...] = (EVERY_TOPIC,)
 

@@ -16,7 +16,7 @@ from pubsubd_protocol.errors import InvalidTopic
 EVERY_TOPIC = ">"
 MAX_TOPIC_BYTES = 255
 MAX_PATTERNS = 1024
-MAX_SHAPES = 64
+MAX_SHAPES = 32
 """Of the patterns of one session: how many of them may have their wildcards in different places."""
 
 _FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -56,16 +56,16 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-def covers(allowed: str, asked: str) -> bool:
-    """Whether `allowed` matches every topic that `asked` matches. Both are valid patterns. Cost: one pass."""
-    wide, narrow = allowed.split("."), asked.split(".")
+def covers(allowed: list[str], asked: list[str]) -> bool:
+    """Whether `allowed` matches every topic that `asked` matches. Segments of two valid patterns. Cost: one pass."""
+    wide, narrow = allowed, asked
     if wide[-1] == ">":
-        wide.pop()
+        wide = wide[:-1]
         if len(narrow) <= len(wide):
             return False
         # Whatever stands in the rest, and however much of it, is allowed.
-        del narrow[len(wide) :]
-    if len(wide) != len(narrow) or narrow[-1:] == [">"]:
+        narrow = narrow[: len(wide)]
+    if len(wide) != len(narrow) or (narrow and narrow[-1] == ">"):
         return False
     return all(w in ("*", n) for w, n in zip(wide, narrow, strict=True))
 

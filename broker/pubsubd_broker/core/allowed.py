@@ -38,11 +38,12 @@ class Rights:
         self.publishable = what.patterns
         self.may_publish: Callable[[str], bool] = what.wants
         """Whether it may publish on a topic. Remembered, so asking again costs no call of Python."""
-        self._subscribable = Filter(subscribe).patterns
+        self._subscribable = [pattern.split(".") for pattern in Filter(subscribe).patterns]
 
     def may_subscribe(self, pattern: str) -> bool:
         """Whether one pattern that it may subscribe to covers `pattern`; several together never do."""
-        return any(covers(allowed, pattern) for allowed in self._subscribable)
+        asked = pattern.split(".")
+        return any(covers(allowed, asked) for allowed in self._subscribable)
 
 
 EVERYTHING: Final = Rights((EVERY_TOPIC,), (EVERY_TOPIC,))

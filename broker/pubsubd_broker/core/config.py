@@ -84,7 +84,7 @@ class Limits:
     fetched_bytes: int = 256 * 2**20
     """What was fetched from producers for sessions that have not read it."""
     batch_messages: int = MAX_BATCH_MESSAGES
-    batch_topics: int = MAX_BATCH_MESSAGES
+    batch_topics: int = 1024
     topic_bytes: int = MAX_TOPIC_BYTES
     patterns: int = MAX_PATTERNS
     publishers: int = 1024

@@ -68,5 +68,5 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert codec.MAX_CONTROL_BYTES == 512 * 1024
     assert limits.MAX_STREAMS == topics.MAX_PATTERNS == 1024
     assert limits.MAX_NAMED_SESSIONS == 256
-    assert entries.MAX_BATCH_MESSAGES == entries.MAX_BATCH_TOPICS == 65_535
+    assert (entries.MAX_BATCH_MESSAGES, entries.MAX_BATCH_TOPICS) == (65_535, 4096)
     assert entries.MAX_ENTRY_OVERHEAD == 512 * 1024

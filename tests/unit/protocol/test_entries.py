@@ -16,6 +16,7 @@ from tests.unit.protocol.strategies import Message, batch_of
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.entries import (
     MAX_BATCH_MESSAGES,
+    MAX_BATCH_TOPICS,
     MAX_ENTRY_OVERHEAD,
     Batch,
     Entry,
@@ -271,9 +272,11 @@ REFUSED: dict[str, tuple[Batch, type[Exception], str]] = {
         "a message is 11 bytes, the limit is 10",
     ),
     "more topics than a batch may have": (
-        Batch(1, False, None, "x\n" * 65_535 + "x", numbers("H", 0), numbers("I", 1), b"a"),
+        Batch(
+            1, False, None, "x\n" * MAX_BATCH_TOPICS + "x", numbers("H", 0), numbers("I", 1), b"a"
+        ),
         ProtocolError,
-        "65536 topics",
+        "4097 topics",
     ),
 }
 

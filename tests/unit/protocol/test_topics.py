@@ -219,7 +219,7 @@ COVERS: list[tuple[str, str, bool]] = [
 
 @pytest.mark.parametrize(("allowed", "asked", "covered"), COVERS)
 def test_cover_table(allowed: str, asked: str, covered: bool) -> None:
-    assert covers(allowed, asked) is covered
+    assert covers(allowed.split("."), asked.split(".")) is covered
 
 
 @settings(max_examples=1000)
@@ -227,7 +227,7 @@ def test_cover_table(allowed: str, asked: str, covered: bool) -> None:
 def test_what_is_covered_matches_nothing_that_is_not_allowed(
     allowed: str, asked: str, topics: list[str]
 ) -> None:
-    if covers(allowed, asked):
+    if covers(allowed.split("."), asked.split(".")):
         wide, narrow = Filter([allowed]), Filter([asked])
         assert all(wide.wants(topic) for topic in topics if narrow.wants(topic))
 
@@ -245,7 +245,7 @@ def test_covers_is_what_matching_says_of_every_short_pattern() -> None:
     topics = joined(("", "a", "b", "c", "*", ">"), 4)
     matched = {p: frozenset(filter(Filter([p]).matches, topics)) for p in patterns}
     pairs = list(itertools.product(patterns, repeat=2))
-    assert [(a, b) for a, b in pairs if covers(a, b)] == [
+    assert [(a, b) for a, b in pairs if covers(a.split("."), b.split("."))] == [
         (a, b) for a, b in pairs if matched[b] <= matched[a]
     ]
     assert len(patterns) == 104
@@ -280,7 +280,7 @@ def spread(count: int) -> list[str]:
 
 def test_wildcards_in_too_many_different_places_are_refused_with_figures() -> None:
     assert Filter(spread(MAX_SHAPES)).wants("x" + ".b" * MAX_SHAPES)
-    with pytest.raises(InvalidTopic, match=r"65 different places of wildcards .*, the limit is 64"):
+    with pytest.raises(InvalidTopic, match=r"33 different places of wildcards .*, the limit is 32"):
         Filter(spread(MAX_SHAPES + 1))
 
 

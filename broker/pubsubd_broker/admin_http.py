@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ MAX_TURNED_AWAY: Final = 64
 LINGER_S: Final = 1.0
 LINGER_READS: Final = 16
 """How long, and for how many reads, a refused caller is listened to before the connection closes."""
+
+REST: Final = 9
+"""How many times as long as an answer has taken nobody is answered: what asks here gets a tenth of the loop's time."""
+
+LONGEST_REST_S: Final = 0.25
 
 _READ_BYTES: Final = 16 * 1024
 
@@ -50,8 +56,8 @@ class Answer:
 
 def answer(method: str, target: str, accept: str, status: StatusReader) -> Answer:
     """The answer to one request. Reads the status at most once; health does not need it."""
-    path = target.partition("?")[0]
-    if path not in ("/metrics", "/healthz", "/readyz", "/status.json"):
+    path = _path(target)
+    if path != "/healthz" and path not in _OF_THE_STATUS:
         return _plain(404, "not here: /metrics, /healthz, /readyz, /status.json")
     if method not in ("GET", "HEAD"):
         return _plain(405, "only GET and HEAD", ("Allow", "GET, HEAD"))
@@ -66,6 +72,13 @@ def answer(method: str, target: str, accept: str, status: StatusReader) -> Answe
     if now["ready"]:
         return _json(200, {"ready": True})
     return _json(503, {"ready": False, "reasons": now["not_ready"]})
+
+
+_OF_THE_STATUS: Final = ("/metrics", "/readyz", "/status.json")
+
+
+def _path(target: str) -> str:
+    return target.partition("?")[0]
 
 
 class AdminServer:
@@ -94,6 +107,10 @@ class AdminServer:
         self._max_connections = max_connections
         self._max_head_bytes = max_head_bytes
         self._connections: set[asyncio.Task[None]] = set()
+        self._kept: dict[asyncio.Task[None], None] = {}
+        """Those that wait for a further request, the one that waits longest first."""
+        self._turn = asyncio.Lock()
+        self._rested_s = 0.0
         self._server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> None:
@@ -126,6 +143,12 @@ class AdminServer:
             self._refused["too_many_unheard"] += 1
             writer.transport.abort()
             return
+        if len(self._connections) >= self._max_connections and self._kept:
+            # It asks again over another one, if it still wants something.
+            longest = next(iter(self._kept))
+            del self._kept[longest]
+            self._connections.discard(longest)
+            longest.cancel()
         self._connections.add(task)
         try:
             await self._serve(reader, writer)
@@ -148,9 +171,7 @@ class AdminServer:
         first = True
         while True:
             if not first and not connection.trailing_data[0]:
-                async with asyncio.timeout(self._idle_s):
-                    data = await reader.read(_READ_BYTES)
-                connection.receive_data(data)
+                connection.receive_data(await self._next_bytes(reader))
             first = False
             try:
                 async with asyncio.timeout(self._deadline_s):
@@ -164,6 +185,31 @@ class AdminServer:
             except h11.RemoteProtocolError as error:
                 await self._refuse(connection, reader, writer, self._malformed(error))
                 return
+
+    async def _next_bytes(self, reader: asyncio.StreamReader) -> bytes:
+        """The begin of a further request. Others may need the place meanwhile."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._kept[task] = None
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await reader.read(_READ_BYTES)
+        finally:
+            self._kept.pop(task, None)
+
+    async def _answer(self, method: str, target: str, accept: str) -> Answer:
+        """Whoever asks, and however much at once, the broker does its work between two answers."""
+        if _path(target) not in _OF_THE_STATUS:
+            await asyncio.sleep(0)
+            return answer(method, target, accept, self._status)
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._rested_s - time.perf_counter()))
+            began_s = time.perf_counter()
+            try:
+                return answer(method, target, accept, self._status)
+            finally:
+                ended_s = time.perf_counter()
+                self._rested_s = ended_s + min(REST * (ended_s - began_s), LONGEST_REST_S)
 
     def _malformed(self, error: h11.RemoteProtocolError) -> Answer:
         too_large = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -208,8 +254,8 @@ class AdminServer:
             return False
         accept = b",".join(value for name, value in request.headers if name == b"accept")
         try:
-            reply = answer(
-                method, request.target.decode("ascii"), accept.decode("latin-1"), self._status
+            reply = await self._answer(
+                method, request.target.decode("ascii"), accept.decode("latin-1")
             )
         except Exception:
             # One request failed; the broker and its next scrape live on.

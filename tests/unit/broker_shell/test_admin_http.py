@@ -314,11 +314,68 @@ def test_connections_at_the_bound_are_served_one_beyond_is_refused_and_counted()
             connection(server) as second,
         ):
             for reader, writer in (first, second):
-                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET")
                 assert (await reply_of(reader)).code == 200
             assert not refused
             assert (await ask(server, "GET /healthz")).code == 503
             assert refused == {"too_many_connections": 1}
+
+    asyncio.run(run())
+
+
+def test_at_the_bound_a_kept_connection_without_a_request_gives_its_place_the_longest_first() -> (
+    None
+):
+    async def run() -> None:
+        refused: Counter[str] = Counter()
+        async with (
+            asyncio.timeout(20),
+            serving(max_connections=2, refused=refused) as server,
+            connection(server) as first,
+            connection(server) as second,
+        ):
+            for reader, writer in (first, second):
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await reply_of(reader)).code == 200
+            assert (await ask(server, "GET /healthz")).code == 200
+            assert await ended(first[0])
+            second[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reply_of(second[0])).code == 200
+            assert not refused
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/status.json"])
+def test_between_two_answers_the_loop_has_its_turn_however_many_were_asked_for_at_once(
+    path: str,
+) -> None:
+    asked = 40
+    turns_at: list[int] = []
+
+    def status() -> Mapping[str, Any]:
+        turns_at.append(turns)
+        return a_status()
+
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        async with asyncio.timeout(20), serving(status) as server, connection(server) as held:
+            reader, writer = held
+            loop = asyncio.create_task(turn())
+            began = turns
+            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * asked)
+            for _ in range(asked):
+                assert (await reply_of(reader, head_only=True)).code == 200
+            assert turns - began >= asked
+            assert len(set(turns_at)) == len(turns_at), "two statuses in one turn of the loop"
+            loop.cancel()
 
     asyncio.run(run())
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from pubsubd_broker.core.config import SECOND_NS
 from pubsubd_broker.core.liveness import backoff_ns
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
+
+SELF_AGAIN_NS: Final = 60 * SECOND_NS
+"""How soon an address is dialled again at which this node itself has answered."""
 
 Address = tuple[str, int]
 """Host and port. An IPv6 host is without its brackets."""
@@ -46,7 +50,7 @@ class Target:
         self.reached = False
         """Whether a node was met there, ever."""
         self.is_self = False
-        """Whether this node itself answered there: not dialled again."""
+        """Whether this node itself answered there: dialled again once in a while, for it may have been one in between."""
         self.reconnects = 0
         self.error: str | None = None
         """Why there is no connection; None while there is one."""
@@ -56,12 +60,7 @@ class Target:
         return format_address(self.address)
 
     def is_due(self, now_ns: int) -> bool:
-        return (
-            self.connection is None
-            and not self.dialling
-            and not self.is_self
-            and now_ns >= self.due_ns
-        )
+        return self.connection is None and not self.dialling and now_ns >= self.due_ns
 
     def opened(self, connection: Connection) -> None:
         self.dialling = False
@@ -73,6 +72,7 @@ class Target:
             self.reconnects += 1
         self.node = node
         self.reached = True
+        self.is_self = False
         self.attempts = 0
         self.error = None
 
@@ -80,5 +80,7 @@ class Target:
         """No connection there, or no more; `error` says why."""
         self.dialling = False
         self.connection = None
-        self.due_ns = now_ns + backoff_ns(self.attempts, chance)
+        self.due_ns = now_ns + (
+            SELF_AGAIN_NS if self.is_self else backoff_ns(self.attempts, chance)
+        )
         self.attempts += 1

@@ -131,6 +131,7 @@ class Node:
 
     def dial_failed(self, target: Target, error: str, now: Now, chance: float) -> None:
         self.reports.target_failed(target, error)
+        target.is_self = False
         target.failed(now.mono_ns, chance)
 
     def wake(self, connection: Connection) -> None:

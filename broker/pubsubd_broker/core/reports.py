@@ -24,6 +24,7 @@ class Reports:
     def __init__(self, counters: Counters, notices: Notices) -> None:
         self.counters = counters
         self.notices = notices
+        self._met_itself = False
 
     def session_lagged(self, reading: Reading) -> None:
         """A session needs what its broker's replica does not hold: the producer is asked, until the two meet."""
@@ -56,6 +57,9 @@ class Reports:
         self.counters.connections_refused[code] += 1
         if connection.target is not None:
             self.target_failed(connection.target, detail)
+        if code == "self" and self._met_itself:
+            return  # It comes again every minute, and is nobody's fault.
+        self._met_itself = self._met_itself or code == "self"
         fields = {"connection": connection.label, "code": code, "detail": detail}
         self._repeatable("connection.refused", connection.caller, code, fields)
 

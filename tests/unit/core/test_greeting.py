@@ -304,6 +304,22 @@ def test_an_address_is_given_up_as_ones_own_only_on_the_word_of_who_is_trusted(
     assert impostor.node.targets[0].is_self == (secret is None)
 
 
+def test_an_address_where_a_node_met_itself_is_dialled_again_for_it_may_have_been_one_in_between() -> (
+    None
+):
+    """Whoever stands there can pass on what this node says to itself, and be gone the next moment."""
+    impostor = Impostor(secret=None)
+    impostor.says(Refused("self", "this is b itself"))
+    net, (target,) = impostor.net, impostor.node.targets
+    net.advance(58)
+    assert target.is_self
+    assert impostor.node.not_ready() == []
+    assert not net.linked("b", "a")
+    net.advance(4)
+    assert net.linked("b", "a")
+    assert not target.is_self
+
+
 def test_a_stream_is_given_up_only_on_the_word_of_who_is_trusted() -> None:
     impostor = Impostor(secret=SECRET, recover_from_peers=True)
     recall = impostor.node.recall

@@ -39,7 +39,7 @@ def configure_logging(form: LogFormat, level: str, stream: TextIO | None = None)
             structlog.processors.JSONRenderer(_dump),
         ]
     else:
-        rendering = [structlog.dev.ConsoleRenderer(colors=output.isatty())]
+        rendering = [_only_printable, structlog.dev.ConsoleRenderer(colors=output.isatty())]
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -57,6 +57,14 @@ def configure_logging(form: LogFormat, level: str, stream: TextIO | None = None)
     root.handlers[:] = [handler]
     # asyncio's debug records are about asyncio.
     root.setLevel(max(_LEVELS[level], logging.INFO))
+
+
+def _only_printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """What others have said is shown to a terminal, which would obey some of it."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = "".join(c if c.isprintable() else "\ufffd" for c in value)
+    return event
 
 
 def _name_foreign(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -99,9 +99,9 @@ class Reports:
         connection.close()
 
     def refused_by(self, connection: Connection, code: str, detail: str) -> None:
-        """Somebody who came turns this node away."""
-        fields = {"connection": connection.label, "code": code, "detail": detail}
-        self._repeatable("connection.refused", connection.caller, code, fields)
+        """Somebody who came turns this node away, in words of his own: they tell no causes apart."""
+        fields = {"connection": connection.label, "code": code, "detail": detail, "by": "them"}
+        self._repeatable("connection.refused", connection.caller, "by_the_other_end", fields)
 
     def target_failed(self, target: Target, error: str) -> None:
         """Says it once, not at every attempt."""

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from pubsubd_broker.core.caller import network_of
 from pubsubd_broker.core.pool import Claimant, Pool
 from pubsubd_broker.tls import explain
 
@@ -111,7 +112,7 @@ class Listener:
 
     def _open(self, taken: socket.socket, address: Address) -> None:
         taken.setblocking(False)
-        tls, claimant = self._door.tls, Claimant(address[0])
+        tls, claimant = self._door.tls, Claimant(network_of(address[0]))
         if tls is not None and not self._handshakes.change(claimant, 0, 1):
             detail = (
                 f"of the TLS handshakes that may be under way {self._handshakes.taken(claimant)}"
@@ -141,7 +142,7 @@ class Listener:
             raise
         finally:
             if tls is not None:
-                self._handshakes.change(Claimant(address[0]), 1, 0)
+                self._handshakes.change(Claimant(network_of(address[0])), 1, 0)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.remove(task)

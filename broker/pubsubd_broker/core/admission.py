@@ -9,7 +9,7 @@ from enum import Enum, auto
 from pubsubd_broker.core.allowed import Allowed
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.config import MAX_TURNED_AWAY, Limits
-from pubsubd_broker.core.pool import Pool
+from pubsubd_broker.core.pool import Claimant, Pool
 
 
 class Standing(Enum):
@@ -38,6 +38,7 @@ class Admission:
         "_allowed",
         "_limits",
         "_of_origin",
+        "_of_peers",
         "_turned_away",
         "admitted",
         "commands",
@@ -48,35 +49,37 @@ class Admission:
         self._limits = limits
         self._allowed = allowed
         self._of_origin: Counter[str] = Counter()
-        self._turned_away = 0
+        self._of_peers = 0
+        # Never more than are let in: where there are few descriptors they are few, too.
+        self._turned_away = Pool(min(MAX_TURNED_AWAY, limits.connections))
         self.admitted = 0
         self.commands = Pool(limits.commands)
         """Of all that are open, those that ask on behalf of a command: each may hold an answer as large as the node."""
         self.sessions = Pool(limits.sessions)
         """Of all that are open, those that read."""
 
-    def enter(self, caller: Caller, *, peers: bool) -> Admittance:
+    def enter(self, caller: Caller, claimant: Claimant, *, peers: bool) -> Admittance:
         """What becomes of one that has come, where peers come or where clients do. To be handed to `leave` at its end."""
-        refusal = (None if peers else self._stranger(caller)) or self._crowd(caller)
+        refusal = (None if peers else self._stranger(caller)) or self._crowd(caller, peers)
         if refusal is None:
             self.admitted += 1
+            self._of_peers += peers
             self._of_origin[caller.origin] += 1
             return Standing.ADMITTED
-        # Never more than are let in: where there are few descriptors they are few, too.
-        if self._turned_away >= min(MAX_TURNED_AWAY, self._limits.connections):
-            return Standing.CLOSED
-        self._turned_away += 1
-        return refusal
+        return refusal if self._turned_away.change(claimant, 0, 1) else Standing.CLOSED
 
-    def leave(self, caller: Caller, admittance: Admittance) -> None:
+    def leave(
+        self, caller: Caller, claimant: Claimant, admittance: Admittance, *, peers: bool
+    ) -> None:
         match admittance:
             case Standing.ADMITTED:
                 self.admitted -= 1
+                self._of_peers -= peers
                 self._of_origin[caller.origin] -= 1
                 if not self._of_origin[caller.origin]:
                     del self._of_origin[caller.origin]
             case TurnedAway():
-                self._turned_away -= 1
+                self._turned_away.change(claimant, 1, 0)
             case Standing.CLOSED:
                 pass
 
@@ -94,10 +97,15 @@ class Admission:
         detail = f"uid {uid} (gid {gid}) may not connect: --allow-uid {uid} would let it in"
         return TurnedAway("not_allowed", detail)
 
-    def _crowd(self, caller: Caller) -> TurnedAway | None:
+    def _crowd(self, caller: Caller, peers: bool) -> TurnedAway | None:
         limits, origin = self._limits, caller.origin
         if self.admitted >= limits.connections:
             detail = f"{limits.connections} connections are open, that is the limit"
+            return TurnedAway("too_many_connections", detail)
+        # So that strangers on the network never keep local applications out.
+        most_peers = limits.connections - limits.connections // 2
+        if peers and self._of_peers >= most_peers:
+            detail = f"{most_peers} connections of peers are open, half of what there may be"
             return TurnedAway("too_many_connections", detail)
         of_one = (
             limits.connections_per_uid if caller.host is None else limits.connections_per_address

@@ -3,6 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network, ip_address
+
+
+@lru_cache(maxsize=4096)
+def network_of(host: str) -> str:
+    """The addresses that one machine surely has, if it has this one: of IPv6 a network of 64 bits, else itself."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if not isinstance(address, IPv6Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address) >> 64 << 64, 64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +51,4 @@ class Caller:
         """Whose it is: connections of one origin are counted together, and so are its refusals."""
         if self.uid is not None:
             return f"uid {self.uid}"
-        return f"address {self.host}" if self.host is not None else "nobody known"
+        return f"address {network_of(self.host)}" if self.host is not None else "nobody known"

@@ -106,7 +106,7 @@ class Node:
 
     def accept(self, caller: Caller, now: Now, *, peers: bool) -> Connection:
         """Somebody connected, where peers are served or where clients are."""
-        admittance = self.admission.enter(caller, peers=peers)
+        admittance = self.admission.enter(caller, self.config.claimant(caller), peers=peers)
         connection = Connection(self, caller, now, peers=peers, admittance=admittance)
         self.connections[connection] = None
         if admittance is Standing.CLOSED:
@@ -363,7 +363,12 @@ class Node:
         if connection in self.connections:
             del self.connections[connection]
             if connection.admittance is not None:
-                self.admission.leave(connection.caller, connection.admittance)
+                self.admission.leave(
+                    connection.caller,
+                    connection.claimant,
+                    connection.admittance,
+                    peers=connection.peers,
+                )
         self._ready.pop(connection, None)
         target = connection.target
         if target is not None and target.connection is connection:

@@ -9,7 +9,8 @@ import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.admission import Standing
+from pubsubd_broker.core.admission import Standing, TurnedAway
+from pubsubd_broker.core.caller import network_of
 from pubsubd_broker.core.config import (
     FETCH_BYTES,
     MAX_TURNED_AWAY,
@@ -93,6 +94,34 @@ def test_connections_of_one_origin_are_bounded_and_no_other_is_in_the_way(
     assert come(net, node, **other).admittance is Standing.ADMITTED
     held[0].lost(net.now, 0.5)
     assert come(net, node, **known).admittance is Standing.ADMITTED
+
+
+def test_peers_and_strangers_never_take_the_connections_of_local_applications() -> None:
+    net, node = bounded(connections=4)
+    for number in range(2):
+        assert come(net, node, host=f"10.0.0.{number}").admittance is Standing.ADMITTED
+    beyond = come(net, node, host="10.0.0.9").admittance
+    assert isinstance(beyond, TurnedAway)
+    assert beyond.code == "too_many_connections"
+    assert beyond.detail == "2 connections of peers are open, half of what there may be"
+    for _ in range(2):
+        assert come(net, node).admittance is Standing.ADMITTED
+    full = come(net, node, host="10.0.0.9").admittance
+    assert isinstance(full, TurnedAway)
+    assert full.detail == "4 connections are open, that is the limit"
+
+
+def test_all_addresses_of_one_network_of_ipv6_are_one_origin() -> None:
+    net, node = bounded(connections_per_address=2)
+    for number in range(2):
+        assert come(net, node, host=f"2001:db8::{number}").admittance is Standing.ADMITTED
+    beyond = come(net, node, host="2001:db8::ffff:ffff:ffff:ffff").admittance
+    assert isinstance(beyond, TurnedAway)
+    assert "address 2001:db8::/64 are open" in beyond.detail
+    assert come(net, node, host="2001:db8:0:1::").admittance is Standing.ADMITTED
+    assert network_of("::ffff:10.0.0.1") == network_of("10.0.0.1") == "10.0.0.1"
+    assert network_of("fe80::1%eth0") == "fe80::/64"
+    assert network_of("a.example") == "a.example"
 
 
 def test_who_is_one_too_many_of_one_user_is_told_so_and_counted() -> None:

@@ -65,6 +65,15 @@ def test_a_user_leaves_as_many_commands_to_others_as_it_has() -> None:
     assert served(raw(net, 0) for _ in range(9)) == 2
 
 
+def test_whoever_is_turned_away_leaves_others_room_to_be_told_or_to_look_after_the_broker() -> None:
+    net, _ = bounded(connections_per_uid=1, commands=200)
+    held = [raw(net, 1001) for _ in range(100)]
+    assert [each.refusal for each in held[:33]] == [None] * 33
+    assert all(each.lost for each in held[33:])
+    assert [raw(net, 1002).lost for _ in range(100)].count(False) == 1 + 16
+    assert [raw(net, 0).lost for _ in range(2)] == [False, False]
+
+
 def test_a_user_leaves_as_many_sessions_to_others_as_it_has() -> None:
     net, _ = bounded(sessions=8)
     asked = subscribe("t")

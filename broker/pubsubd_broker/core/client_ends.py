@@ -51,6 +51,7 @@ class PublisherEnd:
             publisher_id,
             same_life=spoke_to == node.life,
             other_life=spoke_to not in (None, node.life),
+            user=connection.caller.origin,
         )
         self.sequence = -1
         """Of the last batch that this connection has brought: each is higher than the one before."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 
 from pubsubd_protocol.entries import Batch, Entry
@@ -33,7 +33,7 @@ Answer = Outcome | Promise
 class Publisher:
     """One publisher's newest outcomes, at most `window` of them."""
 
-    __slots__ = ("_outcomes", "_window", "connections", "elsewhere", "forgotten", "last")
+    __slots__ = ("_outcomes", "_window", "connections", "elsewhere", "forgotten", "last", "user")
 
     def __init__(self, window: int, *, forgotten: bool = False, elsewhere: bool = False) -> None:
         self._window = window
@@ -45,6 +45,8 @@ class Publisher:
         self.last = -1
         """The highest sequence answered."""
         self.connections = 0
+        self.user = ""
+        """Whose it is, as far as that is known."""
 
     def recall(self, sequence: int, retry: bool) -> Answer | None:
         """The answer that `sequence` got before; None if it is new and has to be judged now.
@@ -87,15 +89,19 @@ class Publisher:
 
 
 class Publishers:
-    """The table of publishers: at most `limit` of those that are away, the least recently used dropped."""
+    """The table of publishers: at most `limit` of those that are away.
 
-    __slots__ = ("_away", "_connected", "_limit", "_window", "forgotten")
+    Of the user who has most of them the least recently used is dropped: nobody drives out what is another's.
+    """
+
+    __slots__ = ("_away", "_connected", "_limit", "_of_user", "_window", "forgotten")
 
     def __init__(self, limit: int, window: int) -> None:
         self._limit = limit
         self._window = window
         self._connected: dict[bytes, Publisher] = {}
         self._away: OrderedDict[bytes, Publisher] = OrderedDict()
+        self._of_user: Counter[str] = Counter()
         self.forgotten = 0
         """How many records have been dropped."""
 
@@ -103,12 +109,13 @@ class Publishers:
         return len(self._connected) + len(self._away)
 
     def connect(
-        self, publisher_id: bytes, *, same_life: bool, other_life: bool = False
+        self, publisher_id: bytes, *, same_life: bool, other_life: bool = False, user: str = ""
     ) -> Publisher:
         """The record of a publisher that connects, and which life of the broker it spoke to before, if any."""
-        publisher = self._connected.get(publisher_id) or self._away.pop(publisher_id, None)
+        publisher = self._connected.get(publisher_id) or self._take_back(publisher_id)
         if publisher is None:
             publisher = Publisher(self._window, forgotten=same_life, elsewhere=other_life)
+        publisher.user = user
         self._connected[publisher_id] = publisher
         publisher.connections += 1
         return publisher
@@ -127,7 +134,7 @@ class Publishers:
             self._restored(entry.publisher).remember(sequence, receipt)
 
     def _restored(self, publisher_id: bytes) -> Publisher:
-        publisher = self._away.pop(publisher_id, None) or Publisher(self._window, elsewhere=True)
+        publisher = self._take_back(publisher_id) or Publisher(self._window, elsewhere=True)
         self._put_away(publisher_id, publisher)
         return publisher
 
@@ -140,6 +147,16 @@ class Publishers:
 
     def _put_away(self, publisher_id: bytes, publisher: Publisher) -> None:
         self._away[publisher_id] = publisher
+        self._of_user[publisher.user] += 1
         if len(self._away) > self._limit:
-            self._away.popitem(last=False)
+            ((most, _),) = self._of_user.most_common(1)
+            self._take_back(next(i for i, each in self._away.items() if each.user == most))
             self.forgotten += 1
+
+    def _take_back(self, publisher_id: bytes) -> Publisher | None:
+        publisher = self._away.pop(publisher_id, None)
+        if publisher is not None:
+            self._of_user[publisher.user] -= 1
+            if not self._of_user[publisher.user]:
+                del self._of_user[publisher.user]
+        return publisher

@@ -141,6 +141,17 @@ def test_who_presents_the_publisher_id_of_another_user_changes_nothing_of_his() 
     assert again.first == node.stream.next - 1
 
 
+def test_no_user_s_record_is_driven_out_by_those_of_another() -> None:
+    net, node = bounded(publishers=4)
+    raw(net, 1001, "publisher", batch("t", 0), life=b"v" * 16).cut()
+    for number in range(20):
+        raw(net, 1002, "publisher", batch("t", 0), life=b"%016d" % number).cut()
+    assert node.publishers.forgotten == 17
+    again = raw(net, 1001, "publisher", batch("t", 0, retry=True), life=b"v" * 16).last
+    assert isinstance(again, Receipt)
+    assert again.first == 0
+
+
 def test_without_echo_a_user_s_own_messages_are_left_out_and_nobody_else_s() -> None:
     net, _ = bounded()
     life = b"v" * 16

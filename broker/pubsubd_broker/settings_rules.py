@@ -106,3 +106,16 @@ def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: Refu
             "with --cluster-secret-file or --tls-cert, --tls-key and --tls-ca; an address of this machine alone, "
             "as 127.0.0.1; or --insecure where the network keeps strangers out",
         )
+    kept_out = {
+        "allow-uid": settings.allow_uids,
+        "allow-gid": settings.allow_gids,
+        "topic-rule": settings.topic_rules,
+    }
+    for name, listed in kept_out.items():
+        if listed:
+            refuse(
+                name,
+                f"keeps nobody out who comes as a peer to {format_address(settings.listen)} (from {origins['listen']}), "
+                "as every user of this machine can; allowed: with --cluster-secret-file or --tls-cert, --tls-key and "
+                "--tls-ca; with --no-listen; or with --insecure where that is meant",
+            )

@@ -144,7 +144,9 @@ class Publisher:
             turned_away = isinstance(why, ConnectionRefused) and why.code == "draining"
             self.outbox.disconnected(_reason(why), turned_away=turned_away)
             self._on_lost(why)
-            self._lost.set_result(why)
+            # A loop that is torn down may have cancelled whoever waits for it.
+            if not self._lost.done():
+                self._lost.set_result(why)
 
     def writable(self, connection: Connection) -> None:
         self.pump()

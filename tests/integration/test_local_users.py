@@ -35,6 +35,16 @@ def folder() -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture
+def start_broker(start_broker: StartBroker) -> StartBroker:
+    """Without a secret: that anybody may come as a peer is not what these tests are about."""
+
+    def start(*names: str, **options: Any) -> Broker:
+        return start_broker(*names, **{"insecure": True, **options})
+
+    return start
+
+
 def outcome_for(
     socket: str, uid: int, gid: int | None = None, groups: Sequence[int] = ()
 ) -> pubsubd.PubSubError | None:

@@ -328,6 +328,27 @@ def test_who_takes_peers_from_this_machine_alone_needs_not(listen: str) -> None:
     assert resolved({"listen": listen}).settings.listen is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("allow-uid", "1"), ("allow-gid", "1"), ("topic-rule", "publish:t")]
+)
+def test_who_keeps_local_users_out_has_to_know_its_peers_for_they_can_come_as_those(
+    name: str, value: str
+) -> None:
+    with pytest.raises(
+        SettingsError, match=rf"{name} \(from --{name}\): keeps nobody out .* 127\.0\.0\.1:7420"
+    ):
+        resolved({name: (value,)})
+    tls = {"tls-cert": "c", "tls-key": "k", "tls-ca": "a"}
+    ways_out: list[Flags] = [
+        {"cluster-secret-file": "s"},
+        {**tls},
+        {"insecure": "yes"},
+        {"listen": False},
+    ]
+    for way_out in ways_out:
+        resolved({name: (value,), **way_out})
+
+
 @pytest.mark.parametrize("missing", ["tls-cert", "tls-key", "tls-ca"])
 def test_tls_needs_all_of_its_files(missing: str) -> None:
     given = {name: "f" for name in ("tls-cert", "tls-key", "tls-ca") if name != missing}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import repeat
 from typing import Protocol
 
@@ -19,6 +18,9 @@ BATCH_BYTES = 136 * 1024
 MESSAGE_COST_BYTES = 64
 """What a message counts beside its payload, at the least; which bounds a batch to 2,176 messages."""
 
+REMEMBERED_TOPICS = 4096
+"""Topics of which it is remembered what may be in one batch with them."""
+
 FRAME_BYTES = 128
 """What a frame has beside its topics, its numbers and its payloads, at the most; the prefix included."""
 
@@ -26,10 +28,34 @@ NUMBER_BYTES = 6
 """What a frame has of numbers for each message."""
 
 
+class _TopicsWith(dict[str, int]):
+    """How many topics a batch may have that has this one. Raises `InvalidTopic` for one that is none.
+
+    One that the broker will not take is alone: a batch is refused as a whole, and it is for the broker to refuse, who
+    counts and logs it. Who publishes on other topics at the same moment is not to suffer for it. Every batch
+    names its topics anew, and most of them are old acquaintances: looking those up costs no call of Python.
+    """
+
+    __slots__ = ("_max_topic", "_max_topics", "_may_publish")
+
+    def __init__(self, welcome: Welcome) -> None:
+        self._max_topics = welcome.max_topics
+        self._max_topic = welcome.max_topic
+        self._may_publish = Filter(welcome.publish).matches
+
+    def __missing__(self, topic: str) -> int:
+        check_topic(topic)
+        if len(self) >= REMEMBERED_TOPICS:
+            self.clear()
+        taken = self._may_publish(topic) and len(topic.encode()) <= self._max_topic
+        most = self[topic] = self._max_topics if taken else 1
+        return most
+
+
 class Limits:
     """What a broker takes, as a batch is filled: set anew for every connection. Sizes in bytes."""
 
-    __slots__ = ("_max_topic", "_max_topics", "_may_publish", "cost", "max_message", "room")
+    __slots__ = ("cost", "max_message", "room", "topics_with")
 
     def __init__(self, welcome: Welcome) -> None:
         max_frame = welcome.max_frame
@@ -41,23 +67,7 @@ class Limits:
         """For how many bytes a batch is open; its first message is in, whatever it leaves of them."""
         self.cost = max(MESSAGE_COST_BYTES, -(-self.room // max(1, welcome.max_batch)))
         """What a message takes of the room beside its payload. Counted in bytes, messages need no counter."""
-        self._max_topics = welcome.max_topics
-        self._max_topic = welcome.max_topic
-        self._may_publish = Filter(welcome.publish).wants
-
-    def topics_with(self, topic: str) -> int:
-        """How many topics a batch may have that has this one.
-
-        One that the broker will not take is alone: a batch is refused as a whole, and it is for the broker to
-        refuse, who counts and logs it. Who publishes on other topics at the same moment is not to suffer for it.
-        """
-        if self._may_publish(topic) and len(topic.encode()) <= self._max_topic:
-            return self._max_topics
-        return 1
-
-
-_checked = lru_cache(maxsize=4096)(check_topic)
-"""Every batch names its topics anew; most of them are old acquaintances."""
+        self.topics_with = _TopicsWith(welcome)
 
 
 class Watcher(Protocol):
@@ -100,8 +110,8 @@ class Outgoing:
 
     __slots__ = (
         "_bound",
-        "_limits",
         "_most_topics",
+        "_topics_with",
         "batch",
         "cost",
         "deadline",
@@ -121,8 +131,8 @@ class Outgoing:
 
     def __init__(self, topic: str, to: str | None, timeout_s: float, limits: Limits) -> None:
         """`topic`: of the first message. Raises `InvalidTopic`."""
-        self._limits = limits
-        self._most_topics = limits.topics_with(_checked(topic))
+        self._topics_with = limits.topics_with
+        self._most_topics = limits.topics_with[topic]
         self.to = to
         self.timeout_s = timeout_s
         self.room = self._bound = limits.room
@@ -143,7 +153,7 @@ class Outgoing:
         self.watchers: list[Watcher] = []
         self.watched = 0
         """How many of its messages have somebody waiting for the outcome."""
-        self.add_topic(topic)
+        self.number(topic)
 
     @property
     def count(self) -> int:
@@ -158,23 +168,25 @@ class Outgoing:
 
     def extend(self, topic: str, payloads: Sequence[bytes], size: int) -> None:
         """Adds several at once, of `size` bytes together, of a topic that it takes."""
-        which = self.topics.get(topic)
-        if which is None:
-            which = self.add_topic(topic)
+        which = self.number(topic)
+        assert which is not None
         self.index.extend(repeat(which, len(payloads)))
         self.payloads.extend(payloads)
         self.room -= size + len(payloads) * self.cost
 
-    def takes(self, topic: str) -> bool:
-        """Whether this topic may be in one batch with those that it has. Raises `InvalidTopic`."""
-        if topic in self.topics:
-            return True
-        most = min(self._most_topics, self._limits.topics_with(_checked(topic)))
-        return len(self.topics) < most
+    def number(self, topic: str) -> int | None:
+        """Its number among the topics, as the last of them if it is new; None if it may not be in one batch with them.
 
-    def add_topic(self, topic: str) -> int:
-        which = self.topics[topic] = len(self.topics)
-        self.room -= 4 * len(topic)
+        Raises `InvalidTopic`.
+        """
+        topics = self.topics
+        which = topics.get(topic)
+        if which is None:
+            which = len(topics)
+            if which >= self._most_topics or which >= self._topics_with[topic]:
+                return None
+            topics[topic] = which
+            self.room -= 4 * len(topic)
         return which
 
     def seal(self) -> None:

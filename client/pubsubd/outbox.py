@@ -108,9 +108,8 @@ class Outbox:
         # Not by a method of the batch: a call more would be a tenth of what a sent message costs.
         which = batch.topics.get(topic)
         if which is None:
-            if batch.takes(topic):
-                which = batch.add_topic(topic)
-            else:
+            which = batch.number(topic)
+            if which is None:
                 batch = self._reopen(topic, to, timeout_s)
                 which = 0
         batch.index.append(which)
@@ -138,7 +137,7 @@ class Outbox:
                 and max(map(len, some)) <= self._max_message
                 and to == batch.to
                 and timeout_s == batch.timeout_s
-                and batch.takes(topic)
+                and batch.number(topic) is not None
             ):
                 first = batch.count
                 batch.extend(topic, some, size)

@@ -19,7 +19,7 @@ from pubsubd_broker.core.config import (
     MAX_TURNED_AWAY,
     PUBLISH_WINDOW,
 )
-from pubsubd_broker.core.interest import REMEMBERED_TOPICS
+from pubsubd_broker.core.interest import MOST_PATTERNS, REMEMBERED_TOPICS
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES
 from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES
 from pubsubd_broker.core.status import SHOWN_PATTERNS
@@ -40,6 +40,9 @@ _TLS: Final = 512 * 1024
 _SESSION: Final = 2048
 _READING: Final = 1536
 """A session's place in one stream."""
+
+_INDEXED: Final = 1536
+"""A pattern in the index of a log: 1,366 bytes if it has 127 segments, and its wildcards where no other has them."""
 
 _POSITION: Final = 512
 """One that a session presents, with what it acknowledged there."""
@@ -81,7 +84,10 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
     streams = 1 + producers
     held = connections + MAX_TURNED_AWAY + producers
     longest_entry = settings.max_frame + MAX_ENTRY_OVERHEAD
-    interest = REMEMBERED_TOPICS * (settings.max_topic_bytes + _TEXT + 8 * sessions)
+    interest = (
+        REMEMBERED_TOPICS * (settings.max_topic_bytes + _TEXT + 8 * sessions)
+        + min(MOST_PATTERNS, sessions * settings.max_patterns) * _INDEXED
+    )
     report = _report_bytes(settings, kept_sessions, streams)
 
     # A reader that takes nothing more: below high water it is given a pull, which ends with the entry that fills it, and

@@ -15,7 +15,7 @@ from pubsubd_protocol.topics import Filter
 REMEMBERED_TOPICS: Final = 4096
 """Topics of which it is remembered who wants them."""
 
-MOST_PATTERNS: Final = 65_536
+MOST_PATTERNS: Final = 16_384
 """Patterns of readers that are looked at one by one; further readers are woken by everything, and look for themselves."""
 
 MOST_LOOKS: Final = 65_536

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Any, Final
 
 import h11
 import structlog
 
 from pubsubd_broker.metrics import render_metrics
+from pubsubd_broker.setting_forms import is_loopback
 
 IDLE_S: Final = 60.0
 """How long a kept connection may wait for its next request; Prometheus asks every 15 s or so."""
@@ -111,6 +114,8 @@ class AdminServer:
         """Those that wait for a further request, the one that waits longest first."""
         self._turn = asyncio.Lock()
         self._rested_s = 0.0
+        self._local = False
+        """Whether it serves this machine alone."""
         self._server: asyncio.Server | None = None
 
     async def listen(self, host: str, port: int) -> None:
@@ -118,6 +123,7 @@ class AdminServer:
         self._server = await asyncio.start_server(self._connected, host, port, limit=_READ_BYTES)
         name = self._server.sockets[0].getsockname()
         self.address = (name[0], name[1])
+        self._local = is_loopback(name[0])
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
@@ -252,11 +258,16 @@ class AdminServer:
         except h11.RemoteProtocolError as error:
             await self._refuse(connection, reader, writer, self._malformed(error), method)
             return False
+        headers = dict(request.headers)
         accept = b",".join(value for name, value in request.headers if name == b"accept")
         try:
-            reply = await self._answer(
-                method, request.target.decode("ascii"), accept.decode("latin-1")
-            )
+            if self._local and not _names_this_machine(headers.get(b"host", b"")):
+                # A page from elsewhere can have its own name lead here, and a browser lets it read what it is answered.
+                reply = _plain(421, "of this machine alone: ask for localhost or for its address")
+            else:
+                reply = await self._answer(
+                    method, request.target.decode("ascii"), accept.decode("latin-1")
+                )
         except Exception:
             # One request failed; the broker and its next scrape live on.
             log.exception("admin.failed", target=request.target.decode("ascii")[:200])
@@ -305,6 +316,18 @@ async def _send(
     parts.append(connection.send(h11.EndOfMessage()))
     writer.write(b"".join(part for part in parts if part))
     await writer.drain()
+
+
+def _names_this_machine(host: bytes) -> bool:
+    """Whether a `Host` header is one that no name server has a say in."""
+    name = host.decode("latin-1").lower()
+    if not name.endswith("]"):
+        name = re.sub(r":[0-9]*$", "", name)
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return name in ("", "localhost") or name.endswith(".localhost")
+    return True
 
 
 def _plain(code: int, text: str, *headers: tuple[str, str]) -> Answer:

@@ -83,7 +83,12 @@ journals: Final = st.builds(
 _lines: Final = st.sampled_from(
     [
         *("GET /metrics HTTP/1.1", "HEAD /status.json HTTP/1.1", "POST /healthz HTTP/1.0"),
-        *("Host: x", "Connection: close", "Content-Length: 3", "Transfer-Encoding: chunked"),
+        *(
+            "Host: localhost",
+            "Connection: close",
+            "Content-Length: 3",
+            "Transfer-Encoding: chunked",
+        ),
         *("Expect: 100-continue", "Upgrade: x", "", "", "3", "abc", "0"),
     ]
 )

@@ -142,22 +142,20 @@ def folders() -> list[bytes]:
 def requests() -> list[bytes]:
     """For `admin`: the first byte says in which pieces the rest comes."""
     asked = [
-        f"{method} {path} HTTP/1.{minor}\r\nHost: x\r\n\r\n".encode()
+        f"{method} {path} HTTP/1.{minor}\r\nHost: localhost\r\n\r\n".encode()
         for method in ("GET", "HEAD", "POST")
         for path in ("/metrics", "/healthz", "/readyz", "/status.json?x=1", "/")
         for minor in (0, 1)
     ]
     openmetrics = (
-        b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text\r\n\r\n"
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text\r\n\r\n"
     )
-    body = b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
-    chunked = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    body = b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+    chunked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     # Found here: the refusal had a body, and a HEAD may have none.
-    malformed = (
-        b"HEAD /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"
-    )
-    long = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 17_000 + b"\r\n\r\n"
-    closing = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    malformed = b"HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"
+    long = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 17_000 + b"\r\n\r\n"
+    closing = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     told = [
         *asked,
         openmetrics,

@@ -103,7 +103,7 @@ class Crowd:
         host, _, port = self._broker.http.rpartition(":")
         for _ in range(count):
             raw = self._stack.enter_context(socket.create_connection((host, int(port))))
-            raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 12_000)
+            raw.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 12_000)
 
 
 def _subscription(name: str | None) -> bytes:

@@ -14,7 +14,7 @@ _LINES: Final = (
     b"OPTIONS * HTTP/1.1",
     b"CONNECT x:1 HTTP/1.1",
     b"PRI * HTTP/2.0",
-    b"Host: x",
+    b"Host: localhost",
     b"Host: y",
     b"Connection: close",
     b"Connection: keep-alive, Upgrade",

@@ -59,7 +59,7 @@ async def ask(
     server: AdminServer, request: str, headers: str = "", head_only: bool = False
 ) -> Reply:
     async with connection(server) as (reader, writer):
-        writer.write(f"{request} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+        writer.write(f"{request} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
         return await reply_of(reader, head_only)
 
 
@@ -137,7 +137,7 @@ def test_other_paths_and_methods_are_refused(request_line: str, code: int) -> No
 def test_head_has_the_headers_and_no_body() -> None:
     async def run() -> None:
         async with serving() as server, connection(server) as (reader, writer):
-            writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             reply = await reply_of(reader, head_only=True)
             assert (reply.code, reply.headers["content-length"]) == (200, "2")
             assert await reader.read() == b""
@@ -148,7 +148,7 @@ def test_head_has_the_headers_and_no_body() -> None:
 def test_a_connection_is_kept_and_requests_may_be_pipelined() -> None:
     async def run() -> None:
         async with serving() as server, connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
             assert [(await reply_of(reader)).code for _ in range(3)] == [200] * 3
             writer.write(b"GET /healthz HTTP/1.1\r\nHo")
             writer.write(b"st: x\r\nConnection: close\r\n\r\n")
@@ -174,11 +174,11 @@ def test_http_1_0_is_answered_and_closed() -> None:
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: odd\r\n\r\n", 501),
-        (b"GET /" + b"a" * (2 * 16 * 1024) + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 16 * 1024, 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: odd\r\n\r\n", 501),
+        (b"GET /" + b"a" * (2 * 16 * 1024) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 16 * 1024, 431),
     ],
 )
 def test_what_is_no_request_gets_its_code_and_the_connection_ends(sent: bytes, code: int) -> None:
@@ -197,7 +197,7 @@ def test_a_head_request_whose_body_is_malformed_gets_its_code_without_a_body() -
     async def run() -> None:
         async with serving() as server:
             async with connection(server) as (reader, writer):
-                request = b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                request = b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
                 writer.write(request + b"no chunk\r\n")
                 head, end, body = (await reader.read()).partition(b"\r\n\r\n")
                 assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
@@ -210,7 +210,9 @@ def test_a_head_request_whose_body_is_malformed_gets_its_code_without_a_body() -
 def test_a_body_is_not_read_and_ends_the_connection() -> None:
     async def run() -> None:
         async with serving() as server, connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+            writer.write(
+                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+            )
             reply = await reply_of(reader)
             assert (reply.code, reply.headers["connection"]) == (200, "close")
             assert await reader.read() == b""
@@ -247,7 +249,7 @@ def test_a_caller_that_never_speaks_or_idles_is_cut_off() -> None:
             async with connection(server) as (reader, _):
                 assert await reader.read() == b""
             async with connection(server) as (reader, writer):
-                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await reply_of(reader)).code == 200
                 assert await reader.read() == b""
 
@@ -265,7 +267,7 @@ def test_a_caller_that_does_not_read_its_answer_is_cut_off() -> None:
             connection(server) as (reader, writer),
         ):
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            writer.write(b"GET /status.json HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await server.wait_idle()
             writer.transport.resume_reading()  # type: ignore[attr-defined]
             with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
@@ -281,7 +283,7 @@ def test_beyond_the_limit_of_connections_the_next_is_told_so() -> None:
                 for held in (first, second):
                     held.write(b"GET")
                 async with connection(server) as (reader, writer):
-                    writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                     assert (await reply_of(reader)).code == 503
                     assert await reader.read() == b""
             await server.wait_idle()
@@ -292,7 +294,7 @@ def test_beyond_the_limit_of_connections_the_next_is_told_so() -> None:
 
 def head_of(size: int) -> bytes:
     """A request whose line and headers are so long, but for its last byte."""
-    start = b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: "
+    start = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: "
     return start + b"a" * (size - len(start) - len(b"\r\n\r")) + b"\r\n\r"
 
 
@@ -314,7 +316,7 @@ def test_connections_at_the_bound_are_served_one_beyond_is_refused_and_counted()
             connection(server) as second,
         ):
             for reader, writer in (first, second):
-                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET")
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET")
                 assert (await reply_of(reader)).code == 200
             assert not refused
             assert (await ask(server, "GET /healthz")).code == 503
@@ -335,11 +337,11 @@ def test_at_the_bound_a_kept_connection_without_a_request_gives_its_place_the_lo
             connection(server) as second,
         ):
             for reader, writer in (first, second):
-                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 assert (await reply_of(reader)).code == 200
             assert (await ask(server, "GET /healthz")).code == 200
             assert await ended(first[0])
-            second[1].write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            second[1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await reply_of(second[0])).code == 200
             assert not refused
 
@@ -370,7 +372,7 @@ def test_between_two_answers_the_loop_has_its_turn_however_many_were_asked_for_a
             reader, writer = held
             loop = asyncio.create_task(turn())
             began = turns
-            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * asked)
+            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * asked)
             for _ in range(asked):
                 assert (await reply_of(reader, head_only=True)).code == 200
             assert turns - began >= asked
@@ -439,7 +441,7 @@ def test_a_request_that_takes_too_long_is_counted() -> None:
 def test_close_ends_open_connections_at_once() -> None:
     async def run() -> None:
         async with asyncio.timeout(20), serving() as server, connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await reply_of(reader)
             await server.close()
             assert await reader.read() == b""
@@ -456,3 +458,30 @@ def test_an_address_that_is_taken_is_an_oserror() -> None:
                 await AdminServer(a_status).listen(*server.address)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("host", "code"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:9464", 200),
+        ("node-a.localhost", 200),
+        ("127.0.0.1:80", 200),
+        ("10.1.2.3", 200),
+        ("[::1]:9464", 200),
+        ("[::1]", 200),
+        ("evil.example", 421),
+        ("127.0.0.1.evil.example:9464", 421),
+        ("localhost.evil.example", 421),
+        ("evil.example:localhost", 421),
+    ],
+)
+def test_a_server_of_this_machine_answers_to_no_name_that_others_can_give_it(
+    host: str, code: int
+) -> None:
+    async def run() -> int:
+        async with serving() as server, connection(server) as (reader, writer):
+            writer.write(f"GET /status.json HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            return (await reply_of(reader)).code
+
+    assert asyncio.run(run()) == code

@@ -101,7 +101,8 @@ async def _serve(settings: Settings, trust: PeerTrust, clients: ClientSocket) ->
     around.socket = settings.socket
     systemd = Systemd(os.environ, os.getpid())
     pauses = around.accept_pauses
-    listeners = [Listener("socket", clients.socket, ClientDoor(broker), pauses)]
+    handshake_s, most = settings.handshake_timeout_s, settings.max_connections
+    listeners = [Listener("socket", clients.socket, ClientDoor(broker), pauses, handshake_s, most)]
     admin: AdminServer | None = None
     if settings.http is not None:
         admin = AdminServer(
@@ -122,8 +123,7 @@ async def _serve(settings: Settings, trust: PeerTrust, clients: ClientSocket) ->
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
         door = PeerDoor(broker, trust.tls)
-        handshake_s = settings.handshake_timeout_s
-        listeners += [Listener("peers", each, door, pauses, handshake_s) for each in peers]
+        listeners += [Listener("peers", each, door, pauses, handshake_s, most) for each in peers]
         around.listen = format_address(peers[0].getsockname()[:2])
     if folder is not None:
         # Not before every address is had: a broker that can't start leaves the journal as it is.

@@ -59,14 +59,20 @@ class Listener:
         door: Door,
         pauses: Counter[str],
         handshake_s: float = 5.0,
+        max_connections: int = 4096,
     ) -> None:
-        """`pauses`: counts by `name` how often the system had nothing left. `handshake_s`: what TLS may take for it."""
+        """`pauses`: counts by `name` how often the system had nothing left. `handshake_s`: what TLS may take for it.
+
+        `max_connections`: how many the other side of the door lets stay.
+        """
         self.name = name
         self._sock = sock
         self._sock.setblocking(False)
         self._door = door
         self._pauses = pauses
         self._handshake_s = handshake_s
+        # Those who are turned away are gone in the next turn; few descriptors bear only few of them beside the rest.
+        self._at_once = min(TAKEN_AT_ONCE, max(1, max_connections // 4))
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
         self._handshakes = Pool(MAX_OPENING)
@@ -90,7 +96,7 @@ class Listener:
         self._sock.close()
 
     def _take(self) -> None:
-        for _ in range(TAKEN_AT_ONCE):
+        for _ in range(self._at_once):
             if len(self._opening) >= MAX_OPENING:
                 self._stop_taking()
                 return

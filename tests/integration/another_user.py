@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -49,10 +50,16 @@ def _become(uid: int, gid: int, groups: Sequence[int]) -> None:
 
 
 def _run(uid: str, gid: str, groups: str, *arguments: str) -> int:
-    from pubsubd_cli.main import COMMANDS, run
+    import pubsubd_cli
+    from pubsubd_cli.main import run
 
-    for module in ("pubsubd.control", *(f"pubsubd_cli.{command}" for command in COMMANDS)):
-        importlib.import_module(module)
+    of_the_command = [
+        f"pubsubd_cli.{module.name}"
+        for module in pkgutil.iter_modules(pubsubd_cli.__path__)
+        if module.name != "__main__"
+    ]
+    for name in ("pubsubd.control", *of_the_command):
+        importlib.import_module(name)
     _become(int(uid), int(gid), [int(group) for group in groups.split(",") if group])
     return run(list(arguments))
 

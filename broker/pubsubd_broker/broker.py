@@ -31,7 +31,7 @@ from pubsubd_protocol.proof import NONCE_BYTES
 TICK_S: Final = 0.05
 DIAL_TIMEOUT_S: Final = 5.0
 FLUSH_S: Final = 0.005
-"""How long those who are ready are served before the loop looks at its sockets and timers again."""
+"""How long, in one turn of the loop, is worked on what has come in, and how long those who are ready are served."""
 
 CERTIFICATES_S: Final = 1.0
 """How often is looked whether the certificate's files have changed."""
@@ -58,6 +58,8 @@ class Broker:
         self._loop = asyncio.get_running_loop()
         self._links: dict[Connection, Link] = {}
         self._flush_due = False
+        self._taken_s = 0.0
+        """How long, in this turn of the loop, was worked on what has come in."""
         # When those who wait for readers are to ask again, and the timer for that.
         self._paced_until_ns: int | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
@@ -137,12 +139,13 @@ class Broker:
         self.flush_soon()
 
     def received(self, link: Link, count: int) -> None:
-        connection = link.connection
+        connection, began_s = link.connection, time.perf_counter()
         try:
-            connection.received(count, read_clocks())
+            connection.received(count, read_clocks(), at_once=self._taken_s < FLUSH_S)
         except Exception as error:
             log.exception("connection.crashed", connection=connection.label)
             self.node.reports.failed(connection, error)
+        self._taken_s += time.perf_counter() - began_s
         self.flush_soon()
 
     def lost(self, link: Link) -> None:
@@ -159,6 +162,7 @@ class Broker:
     def flush(self) -> None:
         """Writes what is ready where the socket takes it, then logs what happened."""
         self._flush_due = False
+        self._taken_s = 0.0
         now, ends_s = read_clocks(), time.perf_counter() + FLUSH_S
         ready = self.node.take_ready()
         for served, connection in enumerate(ready, 1):

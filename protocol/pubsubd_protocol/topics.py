@@ -137,7 +137,7 @@ class Filter:
     for each shape of the patterns, however many patterns have it: of `room.*` and `user.*`, one.
     """
 
-    __slots__ = ("_answers", "_exact", "_shapes", "everything", "patterns", "wants")
+    __slots__ = ("_answers", "_exact", "_shapes", "everything", "looks", "patterns", "wants")
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self.patterns = tuple(dict.fromkeys(check_pattern(p) for p in patterns))
@@ -159,6 +159,8 @@ class Filter:
             )
         self._exact = frozenset(exact)
         self.everything = EVERY_TOPIC in self.patterns
+        self.looks = 0 if self.everything else 1 + len(self._shapes)
+        """What one topic costs to match."""
         self._answers = _Answers(self.matches)
         self.wants: Callable[[str], bool] = self._answers.__getitem__
 

@@ -11,6 +11,7 @@ from pubsubd_broker.core.config import FRAMES_AT_ONCE, HANDSHAKE_BYTES, MAX_OUTB
 from pubsubd_broker.core.greeting import AcceptedGreeting, DialledGreeting, Greeting
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.turns import Lane
 from pubsubd_broker.core.unsent import LARGE_BYTES
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
@@ -110,7 +111,6 @@ class Connection:
         # The declined frame's own bytes: the buffer that it came in is written to again.
         self._declined: bytes | None = None
         self._declines = False
-        self._turn = 0
         # What of its large frames counts for all connections together.
         self._large_bytes = 0
         self._keeps_large = False
@@ -147,19 +147,28 @@ class Connection:
             "says why"
         )
 
+    @property
+    def lane(self) -> Lane:
+        """With whom it shares its turns, where there are more than can be served at once."""
+        return self.claimant, self.end is not None and self.end.role == "session"
+
     def space(self) -> memoryview:
         return self.reader.space()
 
-    def received(self, count: int, now: Now) -> None:
-        """`count` bytes came into `space()`."""
+    def received(self, count: int, now: Now, *, at_once: bool = True) -> None:
+        """`count` bytes came into `space()`. Not `at_once`: so much is to do that they wait for its turn."""
         self._heard_ns = now.mono_ns
         if self.closing:
             # What still comes is not kept.
             self.reader.release()
             return
         self.reader.received(count)
-        if not self._stalled:
+        if self._stalled:
+            return
+        if at_once:
             self._take_frames(now)
+        else:
+            self._yield()
 
     @property
     def wants_more(self) -> bool:
@@ -294,13 +303,17 @@ class Connection:
                     self._stalled = True
                     break
                 if self._turn <= 0:
-                    self._stalled = self.behind = True
-                    self.wake()
+                    self._yield()
                     break
         except ProtocolError as error:
             self.violated(error)
         if self.reader.awaited > BUFFER_BYTES or self._large_bytes:
             self._hold_large()
+
+    def _yield(self) -> None:
+        """What it has said besides waits for its next turn."""
+        self._stalled = self.behind = True
+        self.wake()
 
     def _keep_large(self, out: Outgoing) -> None:
         """Says what large entries it is given. To be asked again as soon as its socket has taken them."""

@@ -48,7 +48,11 @@ class Cursor:
 
     def pass_item(self, item: Entry | Skip, choose: Choose, out: Outgoing) -> None:
         """Writes what the reader gets of the item that contains its position, and moves past it."""
-        chosen = choose(item) if isinstance(item, Entry) else None
+        chosen = None
+        if isinstance(item, Entry):
+            chosen = choose(item)
+            if out.looks:
+                out.looked += out.looks * (item.topics.count("\n") + 1)
         if chosen is not None:
             if self.told < item.first:
                 out.frame(Skip(self.node, item.epoch, self.told, item.first))

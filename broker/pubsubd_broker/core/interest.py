@@ -6,6 +6,7 @@ touched by what it does not want; it stands at the log's end all the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from pubsubd_broker.core.pattern_index import PatternIndex
@@ -16,7 +17,7 @@ REMEMBERED_TOPICS: Final = 4096
 """Topics of which it is remembered who wants them."""
 
 MOST_PATTERNS: Final = 16_384
-"""Patterns of readers that are looked at one by one; further readers are woken by everything, and look for themselves."""
+"""Patterns that are kept together, by where their wildcards stand; readers that have more are asked one by one."""
 
 MOST_LOOKS: Final = 65_536
 """What finding out who is woken by one entry may cost; one that would cost more wakes everybody."""
@@ -34,22 +35,33 @@ class Follower(Protocol):
 class _Wanting(dict[str, tuple[Follower, ...]]):
     """Who wants a topic; finds it out for what is missing. Looking up costs no call of Python."""
 
-    __slots__ = ("_index",)
+    __slots__ = ("_index", "_others")
 
-    def __init__(self, index: PatternIndex[Follower]) -> None:
+    def __init__(self, index: PatternIndex[Follower], others: Mapping[Follower, None]) -> None:
         self._index = index
+        self._others = others
 
     def __missing__(self, topic: str) -> tuple[Follower, ...]:
         if len(self) >= REMEMBERED_TOPICS:
             self.clear()
-        wanting = self[topic] = self._index.owners(topic)
+        others = tuple(other for other in self._others if other.filter.matches(topic))
+        wanting = self[topic] = self._index.owners(topic) + others
         return wanting
 
 
 class Interest:
     """The readers of one log that have ever rested, and those of them that rest now."""
 
-    __slots__ = ("_by_topic", "_everything", "_index", "_level", "_resting", "_selective")
+    __slots__ = (
+        "_by_topic",
+        "_everything",
+        "_index",
+        "_level",
+        "_others",
+        "_others_looks",
+        "_resting",
+        "_selective",
+    )
 
     def __init__(self) -> None:
         # Ordered, so that equal histories wake in an equal order.
@@ -57,7 +69,10 @@ class Interest:
         self._selective: dict[Follower, None] = {}
         self._resting: dict[Follower, None] = {}
         self._index: PatternIndex[Follower] = PatternIndex()
-        self._by_topic = _Wanting(self._index)
+        # Those of the selective ones that are not in the index, and what asking them costs.
+        self._others: dict[Follower, None] = {}
+        self._others_looks = 0
+        self._by_topic = _Wanting(self._index, self._others)
         # Of those that rest and were ever given something: the index behind the last item of that.
         self._level: dict[Follower, int] = {}
 
@@ -89,7 +104,11 @@ class Interest:
         self._everything.pop(follower, None)
         if follower in self._selective:
             del self._selective[follower]
-            self._index.remove(follower, follower.filter.patterns)
+            if follower in self._others:
+                del self._others[follower]
+                self._others_looks -= follower.filter.looks
+            else:
+                self._index.remove(follower, follower.filter.patterns)
             self._by_topic.clear()
 
     def rouse(self, topics: str, index: int, position: Position) -> None:
@@ -99,7 +118,9 @@ class Interest:
         for follower in self._everything:
             self._wake(follower, index, position)
         if self._selective:
-            if (topics.count("\n") + 1) * self._index.looks > MOST_LOOKS:
+            # Not by a method alone: this is asked for every entry.
+            looks = self._index.looks + self._others_looks
+            if (topics.count("\n") + 1) * looks > MOST_LOOKS and self._are_many_new(topics, looks):
                 self.rouse_all(index, position)
                 return
             for wanting in map(self._by_topic.__getitem__, topics.split("\n")):
@@ -115,12 +136,20 @@ class Interest:
 
     def _follow(self, follower: Follower) -> None:
         patterns = follower.filter.patterns
-        if follower.filter.everything or self._index.patterns + len(patterns) > MOST_PATTERNS:
+        if follower.filter.everything:
             self._everything[follower] = None
             return
         self._selective[follower] = None
-        self._index.add(follower, patterns)
+        if self._index.patterns + len(patterns) <= MOST_PATTERNS:
+            self._index.add(follower, patterns)
+        else:
+            self._others[follower] = None
+            self._others_looks += follower.filter.looks
         self._by_topic.clear()
+
+    def _are_many_new(self, topics: str, looks: int) -> bool:
+        """Whether finding out who wants those that are not remembered costs more than having everybody look."""
+        return len(set(topics.split("\n")) - self._by_topic.keys()) * looks > MOST_LOOKS
 
     def _wake(self, follower: Follower, index: int, position: Position) -> None:
         if follower in self._resting:

@@ -34,6 +34,7 @@ from pubsubd_broker.core.reports import Reports
 from pubsubd_broker.core.sessions import Sessions
 from pubsubd_broker.core.status import Surroundings
 from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.turns import in_turns
 from pubsubd_broker.core.unsent import Unsent
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import At, Claim, Expired
@@ -84,6 +85,7 @@ class Node:
         self.fetched = FetchedShare(config.limits.fetched_bytes)
         self.unsent = Unsent[Connection](config.limits.unsent_bytes)
         self._ready: dict[Connection, None] = {}
+        self._crowded = False
         self.counters = Counters()
         self.notices = Notices(config.log_repeat_ns)
         self.reports = Reports(self.counters, self.notices)
@@ -144,14 +146,21 @@ class Node:
         return bool(self._ready)
 
     def take_ready(self) -> list[Connection]:
-        """The connections that may have something to send, each once, in the order in which they woke."""
+        """The connections that may have something to send, each once, in the order in which they woke.
+
+        While there are more than can be served at once, everybody has a turn in turn.
+        """
         ready = list(self._ready)
         self._ready.clear()
+        if self._crowded:
+            self._crowded = False
+            return in_turns(ready)
         return ready
 
     def put_off(self, connections: list[Connection]) -> None:
         """Those of `take_ready` whose turn did not come: it is theirs first the next time."""
         self._ready = dict.fromkeys(connections) | self._ready
+        self._crowded = bool(self._ready)
 
     def pulled(self, now: Now) -> None:
         """Those who were ready have been pulled from: readers may have moved, and who is held may go on."""

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import CursorExpired, Frame
 
+LOOKS_AT_ONCE: Final = 32_768
+"""What a pull may cost a reader that looks at topics; it goes on with the next one, whether or not anything was for it."""
+
 
 class Outgoing:
-    """Collects the buffers of a pull. `frames`: how many frames they are. `full`: the budget is used up."""
+    """Collects the buffers of a pull. `frames`: how many frames they are. `full`: the budget is used up.
 
-    __slots__ = ("budget", "buffers", "entries_bytes", "expired", "frames", "messages", "size")
+    `looks`: what one topic costs this reader to judge, 0 if it takes everything.
+    """
+
+    __slots__ = (
+        "budget",
+        "buffers",
+        "entries_bytes",
+        "expired",
+        "frames",
+        "looked",
+        "looks",
+        "messages",
+        "size",
+    )
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -20,10 +38,12 @@ class Outgoing:
         self.messages = 0
         self.entries_bytes = 0
         self.expired: list[CursorExpired] = []
+        self.looks = 0
+        self.looked = 0
 
     @property
     def full(self) -> bool:
-        return self.size >= self.budget
+        return self.size >= self.budget or self.looked >= LOOKS_AT_ONCE
 
     def entry(self, entry: Entry) -> None:
         self.buffers.extend(entry.wire)

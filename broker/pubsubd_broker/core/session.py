@@ -192,6 +192,7 @@ class Session:
     def pull(self, out: Outgoing) -> bool:
         """Writes what there is to read, one stream after the other, the next time beginning with another."""
         more = False
+        out.looks = self.filter.looks
         for reading in list(self._order):
             if out.full:
                 more = True

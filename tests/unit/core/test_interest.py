@@ -103,23 +103,52 @@ def test_an_entry_that_would_cost_too_many_looks_wakes_everybody() -> None:
     log = resting(*resters)
     log.rouse("\n".join(f"b{i}" for i in range(interest.MOST_LOOKS // 100)), 1, at(0))
     assert not any(rester.roused for rester in resters)
-    log.rouse("\n".join(f"b{i}" for i in range(interest.MOST_LOOKS // 100 + 1)), 2, at(1))
+    log.rouse("\n".join(f"c{i}" for i in range(interest.MOST_LOOKS // 100 + 1)), 2, at(1))
     assert [rester.roused for rester in resters] == [[(2, at(1))]] * 100
 
 
-def test_patterns_that_are_looked_at_are_bounded_and_who_is_beyond_is_woken_by_everything(
+def test_an_entry_of_topics_that_are_remembered_costs_nothing_and_wakes_who_wants_it() -> None:
+    resters = [Rester("a" + ".*" * i) for i in range(100)]
+    log = resting(*resters)
+    topics = [f"b{i}" for i in range(interest.REMEMBERED_TOPICS - 1)]
+    for topic in topics:
+        log.rouse(topic, 1, at(0))
+    log.rouse("\n".join(topics), 2, at(1))
+    assert not any(rester.roused for rester in resters)
+    log.rouse("\n".join((*topics, "a")), 3, at(2))
+    assert [bool(rester.roused) for rester in resters] == [True] + [False] * 99
+
+
+def test_patterns_that_are_kept_together_are_bounded_and_who_has_more_is_asked_himself(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(interest, "MOST_PATTERNS", 5)
-    within, beyond = Rester("a", "b", "c"), Rester("d", "e", "f")
+    within, beyond = Rester("a", "b", "c.*"), Rester("c", "d", "e.>")
     log = resting(within, beyond)
-    log.rouse("x", 1, at(0))
-    assert (within.roused, beyond.roused) == ([], [(1, at(0))])
+    log.rouse("x\ne", 1, at(0))
+    assert (within.roused, beyond.roused) == ([], [])
+    log.rouse("e.x", 2, at(1))
+    assert (within.roused, beyond.roused) == ([], [(2, at(1))])
     log.leave(within)
     log.leave(beyond)
+    # There is room now.
     log.rest(beyond)
-    log.rouse("x", 2, at(1))
-    assert len(beyond.roused) == 1
+    log.rouse("d", 3, at(2))
+    assert len(beyond.roused) == 2
+
+
+def test_readers_beyond_the_bound_count_for_what_an_entry_may_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(interest, "MOST_PATTERNS", 0)
+    resters = [Rester("a", "a.*") for _ in range(500)]
+    log = resting(*resters)
+    topics = "\n".join(f"b{i}" for i in range(1000))
+    assert calls_of(lambda: log.rouse(topics, 1, at(0))) < 10 * 500
+    assert all(rester.roused for rester in resters)
+    for rester in resters:
+        log.leave(rester)
+    assert log._others_looks == 0
 
 
 def test_so_many_topics_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

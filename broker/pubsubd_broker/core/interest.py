@@ -66,7 +66,8 @@ class Interest:
     def __init__(self) -> None:
         # Ordered, so that equal histories wake in an equal order.
         self._everything: dict[Follower, None] = {}
-        self._selective: dict[Follower, None] = {}
+        # With the filter by which each is known.
+        self._selective: dict[Follower, Filter] = {}
         self._resting: dict[Follower, None] = {}
         self._index: PatternIndex[Follower] = PatternIndex()
         # Those of the selective ones that are not in the index, and what asking them costs.
@@ -102,13 +103,13 @@ class Interest:
         """It is gone, or wants something else from now on."""
         self.rise(follower)
         self._everything.pop(follower, None)
-        if follower in self._selective:
-            del self._selective[follower]
+        known_by = self._selective.pop(follower, None)
+        if known_by is not None:
             if follower in self._others:
                 del self._others[follower]
-                self._others_looks -= follower.filter.looks
+                self._others_looks -= known_by.looks
             else:
-                self._index.remove(follower, follower.filter.patterns)
+                self._index.remove(follower, known_by.patterns)
             self._by_topic.clear()
 
     def rouse(self, topics: str, index: int, position: Position) -> None:
@@ -135,16 +136,16 @@ class Interest:
             self._wake(follower, index, position)
 
     def _follow(self, follower: Follower) -> None:
-        patterns = follower.filter.patterns
-        if follower.filter.everything:
+        wanted = follower.filter
+        if wanted.everything:
             self._everything[follower] = None
             return
-        self._selective[follower] = None
-        if self._index.patterns + len(patterns) <= MOST_PATTERNS:
-            self._index.add(follower, patterns)
+        self._selective[follower] = wanted
+        if self._index.patterns + len(wanted.patterns) <= MOST_PATTERNS:
+            self._index.add(follower, wanted.patterns)
         else:
             self._others[follower] = None
-            self._others_looks += follower.filter.looks
+            self._others_looks += wanted.looks
         self._by_topic.clear()
 
     def _are_many_new(self, topics: str, looks: int) -> bool:

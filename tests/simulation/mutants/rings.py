@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd_broker.core import connection
@@ -59,9 +61,9 @@ def _table_dropped_with_connection() -> list[Patch]:
         self._away.clear()
 
     def connect(
-        self: Publishers, publisher_id: bytes, *, same_life: bool, other_life: bool = False
+        self: Publishers, publisher_id: bytes, *, same_life: bool, **more: Any
     ) -> Publisher:
-        return as_it_is(self, publisher_id, same_life=False, other_life=other_life)
+        return as_it_is(self, publisher_id, same_life=False, **more)
 
     as_it_is = Publishers.connect
     return [(Publishers, "disconnect", disconnect), (Publishers, "connect", connect)]
@@ -72,9 +74,9 @@ def _refuses_for_good() -> list[Patch]:
     original = Publishers.connect
 
     def connect(
-        self: Publishers, publisher_id: bytes, *, same_life: bool, other_life: bool = False
+        self: Publishers, publisher_id: bytes, *, same_life: bool, other_life: bool, user: str
     ) -> Publisher:
-        return original(self, publisher_id, same_life=same_life, other_life=False)
+        return original(self, publisher_id, same_life=same_life, other_life=False, user=user)
 
     return [(Publishers, "connect", connect)]
 

@@ -138,8 +138,8 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
         + settings.http_max_connections * 2 * report
         if settings.http is not None
         else 0,
-        # One status being made: objects take more than their text.
-        "status": 8 * report,
+        # One status being made: objects take more than their text. And the last answers of HTTP.
+        "status": 8 * report + (4 * report if settings.http is not None else 0),
         "log": (MAX_NOTICES + MAX_CAUSES) * _NOTICE,
     }
     parts["allocator"] = int(sum(parts.values()) * _SHARE_OF_ALLOCATOR)

@@ -335,6 +335,12 @@ class StatusCollector(Collector):
             yield _histogram(row, status) if row.kind == "histogram" else _family(row, status)
 
 
+def metrics_type(accept: str) -> str:
+    """The content type that an Accept header is answered with."""
+    _, content_type = choose_encoder(accept)
+    return content_type
+
+
 def render_metrics(status: Status, accept: str) -> tuple[bytes, str]:
     """The body and its content type: OpenMetrics if the Accept header asks for it, else text."""
     encode, content_type = choose_encoder(accept)

@@ -348,6 +348,34 @@ def test_at_the_bound_a_kept_connection_without_a_request_gives_its_place_the_lo
     asyncio.run(run())
 
 
+def test_who_waits_is_answered_with_what_was_made_after_he_had_asked() -> None:
+    made = 0
+
+    def status() -> Mapping[str, Any]:
+        nonlocal made
+        made += 1
+        return a_status()
+
+    async def run() -> None:
+        async with (
+            asyncio.timeout(20),
+            AsyncExitStack() as stack,
+            serving(status) as server,
+        ):
+            held = [await stack.enter_async_context(connection(server)) for _ in range(30)]
+            for _, writer in held:
+                writer.write(b"GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+            for _ in range(3):
+                replies = [await reply_of(reader) for reader, _ in held]
+                assert {reply.code for reply in replies} == {200}
+            assert 3 <= made < 30
+            before = made
+            assert (await ask(server, "GET /status.json")).code == 200
+            assert made == before + 1, "an answer of before he had asked is none"
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/status.json"])
 def test_between_two_answers_the_loop_has_its_turn_however_many_were_asked_for_at_once(
     path: str,

@@ -158,9 +158,11 @@ def everybody(broker: Broker, peer: Broker) -> Iterator[None]:
 
         def is_full() -> bool:
             """Readers that keep too much are leaving meanwhile: others take their places."""
+            sessions: int = SMALL["max_sessions"] - int(broker.metric("sessions"))
+            crowd.sessions(sessions)
             missing: int = SMALL["max_connections"] - int(broker.metric("connections"))
             crowd.unread(max(0, missing))
-            return missing <= 0
+            return sessions == 0 and missing <= 0
 
         wait_until(is_full, 60, what="connections")
         crowd.http_requests(SMALL["http_max_connections"] - 1)

@@ -18,7 +18,6 @@ def calls_of(action: Callable[[], object], *, of: str = "") -> int:
         calls += event == "call" and of in frame.f_code.co_filename
 
     # A collection calls finalizers of anything, and whoever asked to be told of it, at a moment of its own.
-    gc.collect()
     gc.disable()
     sys.setprofile(profile)
     try:

@@ -122,7 +122,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.choked = False
-        self._receiver.writable(self)
+        # Not here: the transport is in the middle of writing, and one whose socket breaks in a write that is made from
+        # here loses its connection twice.
+        asyncio.get_running_loop().call_soon(self._receiver.writable, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -1,0 +1,106 @@
+"""One user does the worst that all bounds allow: others are served, and peers do not take the broker for dead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+from tests.integration.asynchronous import async_test
+from tests.integration.cluster import Broker, Cluster, wait_until_async
+from tests.integration.hostile import RawConnection
+from tests.integration.steps import StartCluster, in_thread, payloads_to, subscribed
+
+import pubsubd
+from pubsubd_protocol.codec import encode
+from pubsubd_protocol.entries import Batch, pack_numbers
+from pubsubd_protocol.frames import FilterSet, Receipt, SetFilter, Skip, Subscribe, Welcome
+from pubsubd_protocol.topics import MAX_SHAPES
+
+SESSIONS = 100
+TOPICS = 1024
+SEGMENTS = 12
+BATCHES = 2
+REQUESTS = 2000
+
+PLACES = [
+    places for count in (3, 4) for places in itertools.combinations(range(SEGMENTS - 1), count)
+]
+
+
+def patterns_of(session: int) -> tuple[str, ...]:
+    """With wildcards in as many places as may be, each session in others; none matches anything."""
+    mine = itertools.islice(itertools.cycle(PLACES), session * MAX_SHAPES, None)
+    return tuple(
+        ".".join("*" if segment in places else "no" for segment in range(SEGMENTS))
+        for places in itertools.islice(mine, MAX_SHAPES)
+    )
+
+
+@contextlib.contextmanager
+def sessions(broker: Broker) -> Iterator[list[RawConnection]]:
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for number in range(SESSIONS):
+            raw = stack.enter_context(RawConnection(broker.socket))
+            assert isinstance(raw.greet("session"), Welcome)
+            raw.send(encode(Subscribe(patterns_of(number), "latest", None, None, None, True)))
+            raw.frame()
+            opened.append(raw)
+        yield opened
+
+
+def many_topics(sequence: int) -> bytes:
+    """A batch of as many new topics as one may have by default."""
+    topics = "\n".join(
+        ".".join(["x"] * (SEGMENTS - 1) + [f"{sequence}-{i}"]) for i in range(TOPICS)
+    )
+    index, lengths = pack_numbers("H", range(TOPICS)), pack_numbers("I", [1] * TOPICS)
+    return encode(Batch(sequence, False, None, topics, index, lengths, b"x" * TOPICS))
+
+
+def overload(broker: Broker, crowd: list[RawConnection]) -> None:
+    """New topics for patterns of all kinds, HTTP requests behind one another, changed filters. Returns when all is done."""
+    with RawConnection(broker.socket) as publisher:
+        assert isinstance(publisher.greet("publisher"), Welcome)
+        for sequence in range(BATCHES):
+            publisher.send(many_topics(sequence))
+            assert isinstance(publisher.frame(), Receipt)
+    host, _, port = broker.http.rpartition(":")
+    with RawConnection((host, int(port))) as raw:
+        raw.send(b"HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * REQUESTS)
+    for raw in crowd:
+        # It is told of what it has judged and not been given.
+        while not (isinstance(told := raw.frame(), Skip) and told.next >= BATCHES * TOPICS):
+            pass
+    change = encode(SetFilter(tuple(f"no.{i}" for i in range(1000))))
+    for raw in crowd:
+        raw.send(change)
+    for raw in crowd:
+        while not isinstance(raw.frame(), FilterSet):
+            pass
+
+
+@async_test
+async def test_whatever_one_user_asks_for_others_are_served_and_peers_stay(
+    start_cluster: StartCluster,
+) -> None:
+    cluster: Cluster = start_cluster(2, heartbeat="300ms", peer_timeout="1500ms")
+    a, b = cluster["a"], cluster["b"]
+    async with pubsubd.connect(a.socket) as client, subscribed(b, "honest") as subscription:
+        with sessions(a) as crowd:
+            attack = asyncio.create_task(in_thread(overload, a, crowd))
+            published = 0
+            while not attack.done():
+                await client.publish("honest", published)
+                published += 1
+            await attack
+            await client.publish("honest", "last")
+            got = await payloads_to(subscription, "last")
+            assert got == [*range(published), "last"]
+    assert published > 10
+    for broker, peer in ((a, "b"), (b, "a")):
+        assert not [line for line in broker.logs if line["event"] in ("peer.silent", "peer.lost")]
+        assert broker.metric("peer_reconnects_total", peer=peer) == 0
+    await wait_until_async(lambda: a.status()["connections"] <= 4, what="the end of all of them")

@@ -169,6 +169,9 @@ class Listener:
     def _resumed(self) -> None:
         self._resume = None
         self._go_on()
+        if self._listening:
+            # At once: those who waited may all have left, and nobody would ever say that it goes on.
+            self._take()
 
     def _stop_taking(self) -> None:
         if self._listening:

@@ -116,6 +116,7 @@ def test_a_user_comes_in_by_his_number_or_by_any_of_his_groups(
     assert lines_of(a, "connection.refused") == []
 
     for count, groups in enumerate(([], [OTHER_GROUP]), 1):
+        mark = a.mark()
         error = outcome_for(a.socket, STRANGER, groups=groups)
         assert isinstance(error, pubsubd.ConnectionRefused)
         assert error.code == "not_allowed"
@@ -124,7 +125,7 @@ def test_a_user_comes_in_by_his_number_or_by_any_of_his_groups(
             f"uid {STRANGER} (gid {STRANGER}) may not connect: --allow-uid {STRANGER} would let it in"
         )
         assert a.metric("connections_refused_total", reason="not_allowed") == count
-        assert lines_of(a, "connection.refused")[-1]["detail"] == error.detail
+        assert a.wait_log("connection.refused", since=mark)["detail"] == error.detail
 
 
 @needs_root
@@ -244,6 +245,7 @@ async def test_what_is_refused_keeps_nothing_out_that_is_published_beside_it(
         expected = [topic for topic in topics if topic not in refused]
         assert await payloads_to(subscription, "last") == [*expected, "last"]
     # The broker has refused them, not the client: it has counted and said so, once for each cause.
+    await in_thread(lambda: a.wait_log("publish.rejected", code="topic_too_long"))
     assert [
         (line["code"], line["origin"], line["detail"]) for line in lines_of(a, "publish.rejected")
     ] == [

@@ -196,9 +196,7 @@ class SessionEnd:
 
     def _subscribe(self, subscribe: Subscribe, now: Now) -> None:
         try:
-            sessions = self._node.admission.sessions
-            sessions.take_one(self._connection.claimant, "too_many_sessions", "sessions")
-            self._counts = True
+            self._count()
             name = self._node.config.session_name(self._connection.caller, subscribe.name)
             subscribe = replace(subscribe, name=name)
             self.session, resumed = self._node.sessions.open(
@@ -215,6 +213,15 @@ class SessionEnd:
         self.session.wake = self._connection.wake
         self._settled_ns = now.mono_ns
         self._connection.send(Subscribed(self.session.introduce(), self._node.life, resumed))
+
+    def _count(self) -> None:
+        sessions, claimant = self._node.admission.sessions, self._connection.claimant
+        if not sessions.change(claimant, 0, 1):
+            raise ConnectionRefused(
+                "too_many_sessions",
+                f"of the sessions that may be connected {sessions.taken(claimant)}",
+            )
+        self._counts = True
 
     def _set_filter(self, session: Session, frame: SetFilter) -> None:
         try:

@@ -129,8 +129,7 @@ class AcceptedGreeting:
         self.trusted = True
         self._check_open(hello)
         if hello.role == "control":
-            commands = self._node.admission.commands
-            commands.take_one(self._connection.claimant, "too_many_commands", "commands")
+            self._check_commands()
         self._connection.rights = self._node.config.rights_of(self._connection.caller)
         client_id = self._node.config.client_id(self._connection.caller, hello.life)
         self._welcome()
@@ -150,6 +149,14 @@ class AcceptedGreeting:
             )
         if node.draining and hello.role != "control":
             raise ConnectionRefused("draining", f"{node.name} is stopping")
+
+    def _check_commands(self) -> None:
+        commands, claimant = self._node.admission.commands, self._connection.claimant
+        if not commands.change(claimant, 0, 1):
+            raise ConnectionRefused(
+                "too_many_commands",
+                f"of the commands that may be connected {commands.taken(claimant)}",
+            )
 
     def _is_operator(self, hello: Hello) -> bool:
         """Whoever looks after a broker that is full has to get in."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
-from pubsubd_protocol.errors import ConnectionRefused
-
 
 def has_room(own: int, used: int, limit: int, more: int = 1) -> bool:
     """Whether one who holds `own` of the `used` may take `more`: not if he held more than would stay free.
@@ -45,13 +43,6 @@ class Pool:
         if not self._of[claimant]:
             del self._of[claimant]
         return True
-
-    def take_one(self, claimant: Claimant, code: str, what: str) -> None:
-        """Raises `ConnectionRefused` with `code` if there is no room for one more of `what`."""
-        if not self.change(claimant, 0, 1):
-            raise ConnectionRefused(
-                code, f"of the {what} that may be connected {self.taken(claimant)}"
-            )
 
     def taken(self, claimant: Claimant) -> str:
         """How much that is, for the one who finds no room."""

@@ -19,7 +19,7 @@ from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.caller import Caller, Channel
-from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Limits, Now
+from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.dialling import Target
 from pubsubd_broker.core.node import Node
@@ -547,14 +547,3 @@ def query(net: Net, name: str, what: str, argument: str | None = None) -> str:
     client.cut()
     assert isinstance(answer, Report)
     return answer.json
-
-
-def bounded(**limits: int) -> tuple[Net, Node]:
-    """A node `a` with these limits."""
-    net = Net()
-    return net, net.start("a", limits=Limits(**limits))
-
-
-def refused(node: Node, code: str) -> int:
-    """How many connections it has refused for this reason."""
-    return node.counters.connections_refused[code]

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
-from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, bounded, refused
+from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.admission import Standing, TurnedAway
@@ -37,6 +37,16 @@ from pubsubd_protocol.framing import BUFFER_BYTES
 from pubsubd_protocol.positions import Position
 
 KIB = 1024
+
+
+def bounded(**limits: int) -> tuple[Net, Node]:
+    """A node `a` with these limits."""
+    net = Net()
+    return net, net.start("a", limits=Limits(**limits))
+
+
+def refused(node: Node, code: str) -> int:
+    return node.counters.connections_refused[code]
 
 
 def rejected(node: Node, code: str) -> int:

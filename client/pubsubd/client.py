@@ -10,9 +10,10 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from pubsubd.codecs import MSGPACK, Codec
+from pubsubd import arguments
+from pubsubd.codecs import MSGPACK, Codec, all_encoded, as_bytes, encoded, not_encoded
 from pubsubd.connection import Dialler
-from pubsubd.errors import ClientClosed, CursorExpired
+from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
 from pubsubd.resume import Session
@@ -49,13 +50,19 @@ class Client:
         on_restored: Callable[[], object] | None,
     ) -> None:
         path = default_socket_path(os.environ, os.getuid()) if socket is None else os.fspath(socket)
-        self.name = name
+        self.name = None if name is None else arguments.text("name", name)
         self.socket = path
         self.state = State.CONNECTING
-        self._codec = codec
+        self._codec = arguments.codec(codec)
         self._encode = codec.encode
-        self._publish_timeout_s = publish_timeout_s
-        self._close_timeout_s = close_timeout_s
+        self._publish_timeout_s = arguments.seconds("publish_timeout_s", publish_timeout_s)
+        connect_timeout_s = arguments.seconds(
+            "connect_timeout_s", connect_timeout_s, above_zero=True
+        )
+        self._close_timeout_s = arguments.seconds("close_timeout_s", close_timeout_s)
+        for what, callback in (("on_lost", on_lost), ("on_restored", on_restored)):
+            if callback is not None:
+                arguments.function(what, callback)
         self._on_lost = on_lost
         self._on_restored = on_restored
         self._dialler = Dialler(path, os.urandom(CLIENT_ID_BYTES), connect_timeout_s)
@@ -118,15 +125,12 @@ class Client:
 
         `to`: only for that node's sessions. `timeout`: for how long it is tried, also over a restart of
         the broker. Raises `PublishRejected`, `PublishUnknown`, `BrokerUnavailable`, `InvalidTopic`,
-        `MessageTooLarge`. Cancelling does not take the message back.
+        `MessageTooLarge`, `EncodeError`, `InvalidArgument`. Cancelling does not take the message back.
         """
         publisher = self._publisher
-        outgoing = publisher.put(
-            topic,
-            (codec or self._codec).encode(payload),
-            to,
-            self._publish_timeout_s if timeout is None else timeout,
-        )
+        timeout_s = self._timeout_s(timeout)
+        raw = encoded(self._codec_of(codec), topic, payload)
+        outgoing = publisher.put(topic, raw, to, timeout_s)
         at = outgoing.count - 1
         placed = await publisher.placed(outgoing, 1)
         return Receipt(placed.node, placed.epoch, placed.first + at)
@@ -142,12 +146,20 @@ class Client:
     ) -> Receipts:
         """Returns when all are accepted, in their order: one batch, or several if they are too many.
 
-        Raises the first batch's failure like `publish`; others may have been accepted all the same.
+        Raises the first batch's failure like `publish`; others may have been accepted all the same. For a wrong
+        argument nothing is published.
         """
         publisher = self._publisher
-        timeout_s = self._publish_timeout_s if timeout is None else timeout
-        encoded = list(map((codec or self._codec).encode, payloads))
-        runs = publisher.put_many(topic, encoded, to, timeout_s)
+        timeout_s = self._timeout_s(timeout)
+        codec = self._codec_of(codec)
+        if isinstance(payloads, (str, bytes, bytearray, memoryview)):
+            raise InvalidArgument(
+                f"payloads are several, not one {type(payloads).__name__}: publish() is for one"
+            )
+        if not isinstance(payloads, Iterable):
+            raise InvalidArgument(f"payloads are a list, not {arguments.shown(payloads)}")
+        raws = all_encoded(codec, topic, list(payloads))
+        runs = publisher.put_many(topic, raws, to, timeout_s)
         waits = [publisher.placed(outgoing, count) for outgoing, _, count in runs]
         placed = await asyncio.gather(*waits, return_exceptions=True)
         receipts = []
@@ -162,15 +174,22 @@ class Client:
     ) -> None:
         """Returns at once while the window has room; `flush` says whether all was accepted.
 
-        Raises `InvalidTopic` and `MessageTooLarge` for this message.
+        Raises `InvalidTopic`, `MessageTooLarge`, `EncodeError` and `InvalidArgument` for this message.
         """
         publisher = self._opened or self._publisher
         outbox = publisher.outbox
         if outbox.full:
             await publisher.room()
         sealed = outbox.sealed
-        encode = self._encode if codec is None else codec.encode
-        publisher.put(topic, encode(payload), to, self._publish_timeout_s)
+        encode = self._encode if codec is None else arguments.codec(codec).encode
+        # As `encoded` does it: a call more would be a tenth of what a sent message costs.
+        try:
+            raw = encode(payload)
+        except Exception as error:
+            raise not_encoded(codec or self._codec, topic, payload, error) from error
+        if type(raw) is not bytes:
+            raw = as_bytes(codec or self._codec, topic, payload, raw)
+        publisher.put(topic, raw, to, self._publish_timeout_s)
         if outbox.sealed != sealed:
             publisher.pump()
             # One turn for each batch: a loop of sends must not starve the readers beside it.
@@ -198,26 +217,35 @@ class Client:
 
         `position`: a stored `subscription.position` to go on from. `name`: the broker keeps the
         acknowledged position while the application is away. `echo=False`: not what this client published.
-        `on_expired`: called, and awaited, at a gap. Raises `InvalidTopic`, `InvalidPosition`, or `ValueError`
+        `on_expired`: called, and awaited, at a gap. Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`
         for another argument that can't be meant.
         """
         self._check_not_closed()
-        if start not in ("latest", "earliest"):
-            raise ValueError(f"start is 'latest' or 'earliest', not {start!r}")
-        if ack not in ("auto", "manual"):
-            raise ValueError(f"ack is 'auto' or 'manual', not {ack!r}")
+        arguments.one_of("start", start, ("latest", "earliest"))
+        arguments.one_of("ack", ack, ("auto", "manual"))
+        arguments.flag("echo", echo)
+        if on_expired is not None:
+            arguments.function("on_expired", on_expired)
         if ack == "manual" and name is None:
-            raise ValueError('ack="manual" needs a name=: only named subscriptions acknowledge')
+            raise InvalidArgument(
+                'ack="manual" needs a name=: only named subscriptions acknowledge'
+            )
         positions = None if position is None else load_positions(position)
         return Subscription(
             self._dialler,
             Session(patterns, start, positions, name, echo),
-            codec or self._codec,
+            self._codec_of(codec),
             manual_ack=ack == "manual",
             on_expired=on_expired,
             on_open=self._subscription_opens,
             on_close=self._subscriptions.discard,
         )
+
+    def _codec_of(self, codec: Codec | None) -> Codec:
+        return self._codec if codec is None else arguments.codec(codec)
+
+    def _timeout_s(self, timeout: float | None) -> float:
+        return self._publish_timeout_s if timeout is None else arguments.seconds("timeout", timeout)
 
     @property
     def _publisher(self) -> Publisher:

@@ -1,7 +1,11 @@
-"""Payloads to bytes and back. A broker never looks into a payload; both applications agree on a codec."""
+"""Payloads to bytes and back. A broker never looks into a payload; both applications agree on a codec.
+
+What one of these codecs encodes, it also decodes: what it could not give back, `encode` refuses.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import threading
@@ -11,28 +15,103 @@ from typing import Any
 
 import msgpack
 
+from pubsubd.errors import EncodeError, InvalidArgument
+from pubsubd_protocol.topics import check_topic
+
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """`decode(encode(value))` gives the value back; `decode` may raise anything for foreign bytes."""
+    """`decode(encode(value))` gives the value back; both may raise anything for what they can't handle."""
 
     name: str
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not callable(self.encode) or not callable(self.decode):
+            raise InvalidArgument(
+                f"a codec is a name and two functions, encode and decode, not {self!r}"
+            )
 
-class _PerThread(threading.local):
+
+def encoded(codec: Codec, topic: str, payload: Any) -> bytes:
+    """The payload's bytes. Raises `EncodeError`."""
+    try:
+        raw = codec.encode(payload)
+    except Exception as error:
+        raise not_encoded(codec, topic, payload, error) from error
+    return raw if type(raw) is bytes else as_bytes(codec, topic, payload, raw)
+
+
+def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
+    """The bytes of all payloads. Raises `EncodeError` for the first that has none."""
+    with contextlib.suppress(Exception):
+        raws = list(map(codec.encode, payloads))
+        if {*map(type, raws)} <= {bytes}:
+            return raws
+    return [encoded(codec, topic, payload) for payload in payloads]
+
+
+def as_bytes(codec: Codec, topic: str, payload: Any, raw: object) -> bytes:
+    """What a codec gave that is not exactly bytes, as bytes. Raises `EncodeError`."""
+    if isinstance(raw, (bytes, bytearray, memoryview)):
+        return bytes(raw)
+    wrong = TypeError(f"the codec gives {type(raw).__name__}, where bytes are needed")
+    raise not_encoded(codec, topic, payload, wrong)
+
+
+def not_encoded(codec: Codec, topic: str, payload: Any, error: Exception) -> EncodeError:
+    """Raises `InvalidTopic` instead if the topic is wrong as well."""
+    kind = type(payload).__name__
+    return EncodeError(check_topic(topic), kind, codec.name, f"{type(error).__name__}: {error}")
+
+
+class _Packing(threading.local):
     """A packer keeps its buffer between calls, so each thread has its own."""
 
     def __init__(self) -> None:
-        self.pack: Callable[[Any], bytes] = msgpack.Packer().pack
+        self.tuples = False
+        """Whether the value that is being packed holds a tuple."""
+        # Strict: what is not exactly a type of msgpack is given to `plain` first, at no cost to all others.
+        self.pack: Callable[[Any], bytes] = msgpack.Packer(
+            strict_types=True, default=self.plain
+        ).pack
+
+    def plain(self, value: Any) -> Any:
+        """The value in a type that msgpack has."""
+        match value:
+            case tuple():
+                self.tuples = True
+                return list(value)
+            case dict():
+                return dict(value)
+            case list():
+                return list(value)
+            case str():
+                return str.__str__(value)
+            case int():
+                return int.__int__(value)
+            case float():
+                return float.__float__(value)
+            case bytes() | bytearray():
+                return bytes(memoryview(value))
+        raise TypeError(f"msgpack has no {type(value).__name__}")
 
 
-_packers = _PerThread()
+_packing = _Packing()
 
 
 def _pack(value: Any) -> bytes:
-    return _packers.pack(value)
+    packing = _packing
+    raw = packing.pack(value)
+    if packing.tuples:
+        packing.tuples = False
+        # It comes back as a list, which can't be the key of a dict.
+        try:
+            _unpack(raw)
+        except TypeError:
+            raise TypeError("a tuple can't be the key of a dict in msgpack") from None
+    return raw
 
 
 _unpack: Callable[[bytes], Any] = functools.partial(msgpack.unpackb, strict_map_key=False)
@@ -47,7 +126,25 @@ def _as_bytes(value: Any) -> bytes:
 
 
 def _dump_json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    written = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    if isinstance(value, (dict, list, tuple)):
+        _check_keys(value)
+    return written.encode()
+
+
+def _check_keys(value: Any) -> None:
+    """Raises `TypeError` for a key that JSON would make a string of. Only for what has no circle."""
+    waiting = [value]
+    while waiting:
+        held = waiting.pop()
+        if isinstance(held, dict):
+            for key in held:
+                if not isinstance(key, str):
+                    raise TypeError(
+                        f"the key {key!r} of a dict is {type(key).__name__}, and JSON has only strings there"
+                    )
+            held = held.values()
+        waiting += [one for one in held if isinstance(one, (dict, list, tuple))]
 
 
 def _same(raw: bytes) -> bytes:

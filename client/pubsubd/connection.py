@@ -190,9 +190,12 @@ class Dialler:
             raise why from None
         except OSError as error:
             raise not_reached(self.socket, error) from error
-        except BaseException:
+        except BaseException as error:
             connection.fail(BrokerUnavailable(self.socket, "given up while connecting"))
-            raise
+            if isinstance(error, PubSubError) or not isinstance(error, Exception):
+                raise
+            # Whatever it is: the task that dials again and again must not end by it, unheard.
+            raise BrokerUnavailable(self.socket, f"{type(error).__name__}: {error}") from error
         if welcome.version != VERSION:
             connection.fail(
                 ProtocolError("version", f"the broker answers in version {welcome.version}")

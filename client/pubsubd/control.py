@@ -7,6 +7,7 @@ import json
 import os
 from typing import Any
 
+from pubsubd import arguments
 from pubsubd.connection import Connection, Dialler, unexpected
 from pubsubd.unavailable import silent
 from pubsubd_protocol import codec
@@ -48,6 +49,7 @@ async def query(
     Raises `BrokerUnavailable`, `ConnectionRefused` with what the broker objects to, `ProtocolError`.
     """
     path = os.fspath(socket)
+    timeout_s = arguments.seconds("timeout_s", timeout_s, above_zero=True)
     question = _Question()
     dialler = Dialler(path, os.urandom(16), timeout_s)
     connection, _ = await dialler.dial("control", question)

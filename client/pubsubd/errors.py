@@ -6,7 +6,9 @@
 ├── `PublishUnknown`     the answer was lost and can no longer be had; it may be in the stream
 ├── `CursorExpired`      messages are lost to a subscription, at this very place
 ├── `NameInUse`          another connection holds the subscription's name
+├── `EncodeError`        our caller's payload can't be encoded; nothing was published
 ├── `DecodeError`        this one payload can't be decoded; the subscription goes on
+├── `InvalidArgument`    our caller's argument has a wrong type, or is out of range
 ├── `ClientClosed`       our caller uses what is closed, or was never opened
 └── and those of `pubsubd_protocol.errors`
 """
@@ -100,6 +102,26 @@ class NameInUse(PubSubError):
         self.detail = detail
 
 
+class InvalidArgument(PubSubError, ValueError, TypeError):
+    """An argument of a wrong type, or out of its range. Raised by the call that brought it; nothing was done."""
+
+
+class EncodeError(PubSubError, ValueError, TypeError):
+    """A payload that `codec` can't encode, or could not decode again. Nothing was published.
+
+    `type`: the name of the payload's type.
+    """
+
+    def __init__(self, topic: str, kind: str, codec: str, detail: str) -> None:
+        super().__init__(
+            f"the payload for topic {topic!r}, a {kind}, can't be encoded as {codec}: {detail}"
+        )
+        self.topic = topic
+        self.type = kind
+        self.codec = codec
+        self.detail = detail
+
+
 class DecodeError(PubSubError):
     """One payload is not what the codec expects; `message.raw` has its bytes."""
 
@@ -121,6 +143,8 @@ __all__ = [
     "ConnectionRefused",
     "CursorExpired",
     "DecodeError",
+    "EncodeError",
+    "InvalidArgument",
     "InvalidPosition",
     "InvalidTopic",
     "MessageTooLarge",

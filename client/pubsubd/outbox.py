@@ -124,8 +124,11 @@ class Outbox:
     ) -> list[tuple[Outgoing, int, int]]:
         """Adds messages of one topic, in their order: which batches they are in, from which of its messages on, how many.
 
-        Raises like `put`, at the first message that can't go; those before it are in.
+        Raises like `put`, and then nothing has changed.
         """
+        largest = max(map(len, payloads), default=0)
+        if largest > self._max_message:
+            raise MessageTooLarge("a message", largest, self._max_message)
         runs: list[tuple[Outgoing, int, int]] = []
         for at in range(0, len(payloads), AT_ONCE):
             some = payloads[at : at + AT_ONCE]
@@ -134,7 +137,6 @@ class Outbox:
             if (
                 batch is not None
                 and size + len(some) * batch.cost + NEARLY_FULL_BYTES <= batch.room
-                and max(map(len, some)) <= self._max_message
                 and to == batch.to
                 and timeout_s == batch.timeout_s
                 and batch.number(topic) is not None

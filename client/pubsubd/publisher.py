@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from pubsubd import arguments
 from pubsubd.batching import Failed, Outgoing, Placed
 from pubsubd.connection import Connection, Dialler, unexpected
 from pubsubd.errors import BrokerUnavailable, ClientClosed, PublishRejected, PublishUnknown
 from pubsubd.outbox import Outbox
 from pubsubd.redial import Redial
+from pubsubd.unavailable import lost
 from pubsubd_protocol.errors import ConnectionRefused, PubSubError
 from pubsubd_protocol.frames import Frame, Receipt, Rejected
 from pubsubd_protocol.positions import is_node_name
+from pubsubd_protocol.topics import check_topic
 
 
 class Publisher:
@@ -49,7 +53,11 @@ class Publisher:
         """Takes one message; it goes out when the loop turn is over, at the latest."""
         if self._closed or to is not None:
             self._check(to)
-        outgoing = self.outbox.put(topic, payload, to, timeout_s)
+        try:
+            outgoing = self.outbox.put(topic, payload, to, timeout_s)
+        except TypeError:
+            check_topic(topic)  # One that can't be looked up.
+            raise
         if not self._turn_ends:
             self._end_turn_soon()
         return outgoing
@@ -59,6 +67,7 @@ class Publisher:
     ) -> list[tuple[Outgoing, int, int]]:
         """The same for several: which batches they are in, from which of its messages on, how many."""
         self._check(to)
+        check_topic(topic)
         if not self._turn_ends:
             self._end_turn_soon()
         return self.outbox.put_many(topic, payloads, to, timeout_s)
@@ -66,7 +75,7 @@ class Publisher:
     def _check(self, to: str | None) -> None:
         if self._closed:
             raise ClientClosed("this client is closed")
-        if to is not None and not is_node_name(to):
+        if to is not None and not is_node_name(arguments.text("to", to)):
             raise PublishRejected("unknown_node", f"{to!r} is no node name")
 
     def _end_turn_soon(self) -> None:
@@ -149,7 +158,8 @@ class Publisher:
                 self._lost.set_result(why)
 
     def writable(self, connection: Connection) -> None:
-        self.pump()
+        with self._ends_all_if_broken():
+            self.pump()
 
     async def _connect(self) -> None:
         connection, welcome = await self._dialler.dial("publisher", self)
@@ -174,10 +184,23 @@ class Publisher:
 
     def _end_turn(self) -> None:
         self._turn_ends = False
-        deadline = self.outbox.end_turn(self._loop.time())
-        self.pump()
-        if deadline is not None:
-            self._wake_at(deadline)
+        with self._ends_all_if_broken():
+            deadline = self.outbox.end_turn(self._loop.time())
+            if deadline is not None:
+                self._wake_at(deadline)
+            self.pump()
+
+    @contextmanager
+    def _ends_all_if_broken(self) -> Iterator[None]:
+        """For callbacks of the loop: an error that reaches nobody there must leave nobody waiting."""
+        try:
+            yield
+        except Exception as error:
+            why = f"{type(error).__name__} in the client: {error}"
+            self._finish(self.outbox.give_up_all(why))
+            if self._connection is not None:
+                self._connection.fail(lost(self._dialler.socket, error))
+            raise
 
     def _wake_at(self, deadline: float) -> None:
         if self._timer is not None:
@@ -188,10 +211,11 @@ class Publisher:
 
     def _expire(self) -> None:
         self._timer = None
-        self._finish(self.outbox.expire(self._loop.time()))
-        deadline = self.outbox.next_deadline()
-        if deadline is not None:
-            self._wake_at(deadline)
+        with self._ends_all_if_broken():
+            self._finish(self.outbox.expire(self._loop.time()))
+            deadline = self.outbox.next_deadline()
+            if deadline is not None:
+                self._wake_at(deadline)
 
     def _finish(self, batches: list[Outgoing]) -> None:
         for outgoing in batches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pubsubd.errors import InvalidArgument
 from pubsubd_protocol.attach import LOSES_HISTORY
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import InvalidPosition, InvalidTopic, ProtocolError
@@ -44,7 +45,7 @@ Event = Arrived | Moved | Expired
 class Session:
     """One subscription's state over all of its connections.
 
-    Raises `InvalidTopic`, `InvalidPosition`, or `ValueError` for a name that is none.
+    Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument` for a name that is none.
     """
 
     def __init__(
@@ -161,7 +162,7 @@ def _session_name(name: str) -> str:
         return check_session_name(name)
     except Wrong:
         length = f"{len(name)} characters" if isinstance(name, str) else type(name).__name__
-        raise ValueError(
+        raise InvalidArgument(
             f"the name of a subscription is 1 to {MAX_SESSION_NAME} printable characters, "
             f"not {str(name)[:40]!r} ({length})"
         ) from None

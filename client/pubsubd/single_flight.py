@@ -7,6 +7,7 @@ import inspect
 import random
 from collections.abc import Awaitable, Callable
 
+from pubsubd import arguments
 from pubsubd.errors import CursorExpired
 
 
@@ -20,7 +21,8 @@ def single_flight(
     that many processes don't read one database at the same moment. `reload` is given the first caller's
     expiry; its error reaches all who share the run.
     """
-    return _SingleFlight(reload, jitter_s)
+    arguments.function("reload", reload)
+    return _SingleFlight(reload, arguments.seconds("jitter_s", jitter_s))
 
 
 class _SingleFlight:

@@ -8,16 +8,18 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Self
 
+from pubsubd import arguments
 from pubsubd.acks import Acks
 from pubsubd.codecs import Codec
 from pubsubd.connection import Dialler
-from pubsubd.errors import ClientClosed, CursorExpired
+from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
 from pubsubd.resume import Event, Session
 from pubsubd.session_link import SessionLink, Stored
 from pubsubd_protocol.frames import Subscribed
 from pubsubd_protocol.positions import Position, dump_positions
+from pubsubd_protocol.topics import check_pattern
 
 
 class Subscription:
@@ -143,7 +145,10 @@ class Subscription:
     async def ack(self, message: Message) -> None:
         """With `ack="manual"`: nothing up to and with `message` is needed again."""
         if not self._named or not self._acks.manual:
-            raise ValueError('ack() is for subscribe(name=…, ack="manual")')
+            raise InvalidArgument('ack() is for subscribe(name=…, ack="manual")')
+        if not isinstance(message, Message):
+            raise InvalidArgument(f"ack() takes a pubsubd.Message, not {arguments.shown(message)}")
+        self._check_open()
         self._acks.acknowledge(message)
         self._acknowledge_soon()
 
@@ -153,11 +158,15 @@ class Subscription:
         Raises `ConnectionRefused` for what this user may not read, or what is too much; the subscription goes on as it was.
         """
         self._check_open()
+        for pattern in patterns:
+            check_pattern(pattern)
         return await self._link.change_filter(add=patterns)
 
     async def remove(self, *patterns: str) -> Stored:
         """Subscribes to less; a pattern that is not there is no error, leaving none is."""
         self._check_open()
+        for pattern in patterns:
+            check_pattern(pattern)
         return await self._link.change_filter(drop=patterns)
 
     # What the session brings

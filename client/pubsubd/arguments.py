@@ -1,0 +1,79 @@
+"""Checks of what an application passes in, made by the call that brings it. Pure.
+
+A wrong argument that is found later raises in a callback of the event loop, where it reaches nobody and harms
+everybody who shares the client.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from numbers import Real
+from typing import Any
+
+from pubsubd.codecs import Codec
+from pubsubd.errors import InvalidArgument
+
+SHOWN = 40
+"""Characters of a wrong value that an error repeats."""
+
+
+def seconds(name: str, value: object, *, above_zero: bool = False) -> float:
+    """`value` as a number of seconds: finite, and not below zero."""
+    if isinstance(value, timedelta):
+        raise InvalidArgument(
+            f"{name} is a number of seconds, not a timedelta: pass {name}=value.total_seconds()"
+        )
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise InvalidArgument(f"{name} is a number of seconds, not {shown(value)}")
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        number = math.inf
+    if not math.isfinite(number) or number < 0 or (above_zero and number == 0):
+        least = "above 0" if above_zero else "0 or more"
+        raise InvalidArgument(f"{name} is a finite number of seconds, {least}, not {shown(value)}")
+    return number
+
+
+def flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{name} is True or False, not {shown(value)}")
+    return value
+
+
+def text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name} is a string, not {shown(value)}")
+    return value
+
+
+def one_of(name: str, value: object, words: tuple[str, ...]) -> None:
+    if not isinstance(value, str) or value not in words:
+        raise InvalidArgument(f"{name} is {' or '.join(map(repr, words))}, not {shown(value)}")
+
+
+def function(name: str, value: object) -> Callable[..., Any]:
+    if not callable(value):
+        raise InvalidArgument(f"{name} is a function to call, not {shown(value)}")
+    return value
+
+
+def codec(value: object) -> Codec:
+    if not isinstance(value, Codec):
+        raise InvalidArgument(
+            f"codec is a pubsubd.Codec, as pubsubd.MSGPACK, pubsubd.JSON or pubsubd.RAW, not {shown(value)}"
+        )
+    return value
+
+
+def shown(value: object) -> str:
+    """The value and its type, for the text of an error."""
+    try:
+        written = repr(value)
+    except Exception:
+        written = "…"
+    if len(written) > SHOWN:
+        written = f"{written[:SHOWN]}…"
+    return f"{written} ({type(value).__name__})"

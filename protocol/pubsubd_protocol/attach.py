@@ -39,11 +39,6 @@ class FromStart:
 
 
 @dataclass(frozen=True, slots=True)
-class Earliest:
-    """The reader asks for all that the ring still holds, and is owed no more."""
-
-
-@dataclass(frozen=True, slots=True)
 class Remembered:
     """A node without memory: it goes on at the cursor that the producer registered for it.
 
@@ -52,6 +47,17 @@ class Remembered:
     """
 
     waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Earliest:
+    """The reader asks for all that the ring still holds.
+
+    `owed`: the claim that the reader would have without that wish, for what was published since it subscribed.
+    Where that can't be met, the reader is told so, and goes on at the oldest message. None: nothing is owed.
+    """
+
+    owed: At | FromStart | Remembered | None = None
 
 
 Claim = At | FromStart | Earliest | Remembered
@@ -77,6 +83,11 @@ class Expired:
 
 
 Answer = Resume | Expired
+
+
+def asked(claim: Claim) -> Claim:
+    """The part of a claim that travels: a producer gives what it holds, the reader's own broker knows what is owed."""
+    return Earliest() if isinstance(claim, Earliest) else claim
 
 
 def short(answer: Answer) -> Resume | Reason:
@@ -109,8 +120,10 @@ def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> An
             return _at(position, view)
         case FromStart():
             return Resume(0) if view.oldest == 0 else Expired(Reason.UNSEEN, view.next, None)
-        case Earliest():
-            return Resume(view.oldest)
+        case Earliest(owed):
+            if owed is None or isinstance(resolve(owed, view, registered), Resume):
+                return Resume(view.oldest)
+            return Expired(Reason.UNSEEN, view.oldest, None)
         case Remembered(waiting):
             if registered is not None:
                 # By the same rule as a position: a cursor kept longer than the stream may be ahead of it.

@@ -51,6 +51,10 @@ class StreamView:
     oldest: int
     next: int
 
+    def until(self, offset: int) -> StreamView:
+        """The part of it before `offset`."""
+        return StreamView(self.epoch, self.lineage, min(self.oldest, offset), offset)
+
     def reach(self, epoch: Epoch) -> int | None:
         """The highest position under `epoch` that this branch contains; None if it never was on it."""
         if epoch == self.epoch:

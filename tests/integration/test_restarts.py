@@ -244,9 +244,13 @@ def test_a_session_older_than_the_first_contact_is_told_that_the_beginning_is_go
         ):
             await publish(at_a, range(150))
             await heal(cluster, "b", "a")
-            assert told([await next_event(on_b)]) == [("a", "unseen", None)]
+            for reader, following in ((on_b, 150), (earliest, 50)):
+                notice = await next_event(reader)
+                assert told([notice]) == [("a", "unseen", None)]
+                assert isinstance(notice, pubsubd.CursorExpired)
+                assert notice.next == following
             held = await payloads_to(earliest, 149)
-            assert held == [*range(50, 150)], "it asked for no more than the ring holds"
+            assert held == [*range(50, 150)], "it goes on with all that the ring holds"
             await publish(at_a, range(150, 160))
             assert await payloads_to(on_b, 159) == [*range(150, 160)]
 

@@ -16,13 +16,11 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     at, place, oldest = walk.at.get(node), lost.place, lost.oldest
     if lost.own and _own_loss(stream, lost, at):
         return
-    if stream.views is not None and (place[0], oldest, place[1]) not in stream.views:
+    if stream.views is not None and not _was_held(walk, lost, at):
         refuse("G4", history, node, f"expired by a ring of {oldest}..{place[1]}, which never was")
     if at is None:
         if lost.reason is not Reason.UNSEEN or lost.missed is not None:
             refuse("G4", history, node, f"{lost}, though it was told no place there")
-        if history.earliest and not lost.reborn:
-            refuse("G4", history, node, "unseen, though it asked only for what is still held")
         if oldest == 0 and stream.epochs[0] == place[0]:
             refuse("G4", history, node, "unseen, though the ring still held the first message")
     elif at[0] != place[0] and at[0] not in stream.lineages[place[0]]:
@@ -36,6 +34,15 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
             refuse("G4", history, node, f"{lost}, it stood at {at}, further than that history")
     else:
         _true_overrun(walk, lost, at)
+
+
+def _was_held(walk: Walk, lost: Lost, at: Place | None) -> bool:
+    """Whether the ring was ever what the notice says. A reader that asked for the earliest goes on at the oldest."""
+    views = walk.truth[lost.node].views or set()
+    epoch, begin = lost.place
+    if walk.history.earliest and at is None and lost.oldest == begin:
+        return any((epoch, begin) == (held, oldest) for held, oldest, _ in views)
+    return (epoch, lost.oldest, begin) in views
 
 
 def _own_loss(stream: StreamTruth, lost: Lost, at: Place | None) -> bool:

@@ -276,7 +276,6 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
         refuse("G1", history, node, what)
     if history.earliest:
         _all_that_was_held(walk, node, place)
-        return
     messages = stream.messages.get(place[0], {})
     for offset in walk.wanted(node, place[0], 0, place[1]):
         if messages[offset].time_ns > walk.born_ns:

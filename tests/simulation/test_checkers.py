@@ -610,11 +610,25 @@ def test_g1_a_name_whose_place_its_broker_lacks_begins_where_it_stood_or_before(
 
 
 def test_g1_whoever_asks_for_the_earliest_begins_with_what_a_ring_held_from() -> None:
-    truth = {"a": stream(10, oldest=4)}
+    truth = {"a": stream(10, oldest=4, at=LONG_AGO)}
     for begin in (0, 4):
         no_gap(history(opened(at=None), Stands("a", (E1, begin)), earliest=True), truth)
     late = history(opened(at=None), Stands("a", (E1, 6)), earliest=True)
     refuses(partial(no_gap, late, truth), "G1", "the ring held 4")
+
+
+def test_g1_whoever_asks_for_the_earliest_is_owed_what_was_published_after_it_subscribed() -> None:
+    stream_a = stream(3, at=LONG_AGO)
+    fill(stream_a, E1, 3, 10)
+    for oldest in (2, 3, 4):
+        stream_a.held(oldest)
+    for begin in (2, 3):
+        no_gap(history(opened(at=None), Stands("a", (E1, begin)), earliest=True), {"a": stream_a})
+    late = history(opened(at=None), Stands("a", (E1, 4)), earliest=True)
+    refuses(partial(no_gap, late, {"a": stream_a}), "G1", "was owed 3")
+    no_gap(
+        history(opened(at=None), unseen_at(4), got(*range(4, 10)), earliest=True), {"a": stream_a}
+    )
 
 
 def test_g1_a_life_may_begin_where_the_last_one_stood_though_its_producer_has_forgotten_that() -> (
@@ -630,14 +644,39 @@ def test_g1_a_life_may_begin_where_the_last_one_stood_though_its_producer_has_fo
     refuses(partial(no_gap, new, truth), "G1", "the ring held 4")
 
 
-def test_g4_whoever_asks_for_the_earliest_is_not_told_of_what_came_before_it() -> None:
+def unseen_at(begin: int, oldest: int | None = None) -> Lost:
+    """What a reader in its first life is told that asked for the earliest."""
+    held = begin if oldest is None else oldest
+    return Lost("a", Reason.UNSEEN, None, (E1, begin), held, reborn=False)
+
+
+@pytest.mark.parametrize(
+    ("told", "false"),
+    [
+        (unseen_at(4), None),
+        (unseen_at(10, oldest=4), None),  # It merged with a later one.
+        (unseen_at(0), "still held the first message"),
+        (unseen_at(5), "which never was"),
+        (unseen_at(4, oldest=3), "which never was"),
+        (replace(unseen_at(4), missed=4), "told no place there"),
+        (replace(unseen_at(4), reason=Reason.OVERWRITTEN), "told no place there"),
+    ],
+)
+def test_g4_whoever_asks_for_the_earliest_goes_on_at_what_a_ring_held_from(
+    told: Lost, false: str | None
+) -> None:
     truth = {"a": stream(10, oldest=4)}
-    unseen = Lost("a", Reason.UNSEEN, None, (E1, 10), 4, reborn=False)
-    refuses(
-        partial(no_false_alarm, history(opened(at=None), unseen, earliest=True), truth),
-        "G4",
-        "asked only for what is still held",
-    )
+    check = partial(no_false_alarm, history(opened(at=None), told, earliest=True), truth)
+    if false is None:
+        check()
+    else:
+        refuses(check, "G4", false)
+
+
+def test_g4_only_whoever_asks_for_the_earliest_goes_on_there() -> None:
+    truth = {"a": stream(10, oldest=4)}
+    check = partial(no_false_alarm, history(opened(at=None), unseen_at(4)), truth)
+    refuses(check, "G4", "which never was")
 
 
 def test_g1_a_later_life_may_begin_behind_what_was_not_for_it() -> None:

@@ -9,7 +9,7 @@ from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, 
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.replica import Replica, check_origin, check_view
-from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, resolve, short
+from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, asked, resolve, short
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
@@ -75,7 +75,7 @@ class ConsumerEnd:
         self._waiting: deque[_Fetching] = deque()
         # The fetch whose entries are coming in, between its answer and its last frame.
         self._incoming: tuple[_Fetching, Fetched] | None = None
-        self._claim = node.attach_claim(producer)
+        self._claim = asked(node.attach_claim(producer))
         connection.send(Attach(self._claim))
 
     def received(self, frame: Frame, now: Now) -> None:
@@ -283,9 +283,9 @@ class ConsumerEnd:
     ) -> Answer:
         """The producer's answer with its figures; both ends go by one rule, so what it said has to agree."""
         check_view(view, self.producer)
-        answer = resolve(claim, view, registered)
+        answer = resolve(asked(claim), view, registered)
         if short(answer) != said:
             raise ProtocolError(
                 "attach", f"{self.producer} answered {said}, by its own view it is {answer}"
             )
-        return answer
+        return resolve(claim, view, registered)

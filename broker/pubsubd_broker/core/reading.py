@@ -431,13 +431,12 @@ class Reading:
 
     def _expire_in_place(self) -> None:
         assert self._cursor is not None
-        offset, view = self._cursor.position.offset, self.source.log.view
-        stands = StreamView(view.epoch, view.lineage, min(view.oldest, offset), offset)
-        self._expire(Expired(Reason.STATE_LOST, offset, None), stands)
+        offset = self._cursor.position.offset
+        self._expire(Expired(Reason.STATE_LOST, offset, None), self.source.log.view)
 
     def _expire(self, expired: Expired, view: StreamView) -> None:
         assert self._cursor is not None
-        self._pending.expires(expired, view, self._cursor.passed())
+        self._pending.expires(expired, view.until(expired.next), self._cursor.passed())
         self._cursor.jump(Position(view.epoch, expired.next))
 
     def _tell(self, out: Outgoing) -> None:

@@ -96,9 +96,8 @@ class Session:
         """Where it stands in a stream that its broker meets for the first time."""
         if node in self._presented:
             return self._presented[node]
-        if not self.born_here:
-            return FromStart()
-        return Earliest() if self.start == "earliest" else Remembered(waiting=True)
+        owed = Remembered(waiting=True) if self.born_here else FromStart()
+        return Earliest(owed) if self.start == "earliest" else owed
 
     def rejoin(self, subscribe: Subscribe, client_id: bytes) -> None:
         """The application is back. If it knows where it stands, that counts more than what it acknowledged."""

@@ -221,16 +221,14 @@ class Sessions:
 def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:
     """Where a session begins in a stream that its broker knows already."""
     if subscribe.positions is None:
-        if subscribe.start == "earliest":
-            return Earliest()
-        return source.log.front
+        front = source.log.front
+        return Earliest(At(front)) if subscribe.start == "earliest" else front
     position = subscribe.positions.get(source.node)
     if position is not None:
         return position
-    if not session.born_here:
-        return FromStart()
     # It was never told of this stream, but may have been open when its broker met it.
-    return Earliest() if session.start == "earliest" else At(source.origin)
+    owed = At(source.origin) if session.born_here else FromStart()
+    return Earliest(owed) if session.start == "earliest" else owed
 
 
 def _depth(claim: Claim) -> tuple[int, int]:

@@ -151,7 +151,8 @@ def _registered_cursor_for_resumed() -> list[Patch]:
     def first_contact(self: Session, node: str) -> Position | Claim:
         if node in self._presented:
             return self._presented[node]
-        return Earliest() if self.start == "earliest" else Remembered(waiting=True)
+        owed = Remembered(waiting=True)
+        return Earliest(owed) if self.start == "earliest" else owed
 
     return [(Session, "first_contact", first_contact)]
 
@@ -173,6 +174,16 @@ def _sessions_before_contact_begin_at_next() -> list[Patch]:
         if isinstance(claim, Remembered) and registered is None:
             return Resume(view.next)
         return original(claim, view, registered)
+
+    return _everywhere(resolve)
+
+
+def _earliest_owed_nothing() -> list[Patch]:
+    """Whoever asks for the earliest is not told of what was published since, and lost."""
+    original = attach.resolve
+
+    def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
+        return original(attach.asked(claim), view, registered)
 
     return _everywhere(resolve)
 
@@ -241,6 +252,7 @@ ATTACHING = (
     Mutant("lineage end one too far", 400, _lineage_end_one_too_far),
     Mutant("lineage end one too near", 200, _lineage_end_one_too_near),
     Mutant("lineage not read", 100, _lineage_not_read),
+    Mutant("earliest is owed nothing", 200, _earliest_owed_nothing),
     Mutant("resume at next", 20, _resume_at_next),
     Mutant("oldest refused", 40, _oldest_refused),
     Mutant("one before oldest resumed", 100, _one_before_oldest_resumed),

@@ -173,7 +173,7 @@ def test_it_is_woken_by_any_of_its_streams() -> None:
     ("start", "positions", "born_here", "expected"),
     [
         ("latest", None, True, Remembered(waiting=True)),
-        ("earliest", None, True, Earliest()),
+        ("earliest", None, True, Earliest(Remembered(waiting=True))),
         ("latest", {}, True, Remembered(waiting=True)),
         ("latest", {}, False, FromStart()),
         ("latest", {"a": at(5)}, True, at(5)),
@@ -181,7 +181,7 @@ def test_it_is_woken_by_any_of_its_streams() -> None:
         ("earliest", {"a": at(5)}, False, at(5)),
         ("latest", {"d": at(5)}, False, FromStart()),
         # Resumed from an earlier life: it is owed all of it, so the loss of the beginning has to be told.
-        ("earliest", {"d": at(5)}, False, FromStart()),
+        ("earliest", {"d": at(5)}, False, Earliest(FromStart())),
     ],
 )
 def test_where_it_begins_at_first_contact(

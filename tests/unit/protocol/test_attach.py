@@ -118,6 +118,21 @@ ROWS: dict[str, tuple[Claim, int | None, Answer]] = {
     "from the first message counts no registered cursor": (FromStart(), 70, UNSEEN),
     "all that the ring holds": (Earliest(), None, Resume(20)),
     "all that the ring holds counts no registered cursor": (Earliest(), 70, Resume(20)),
+    "all that the ring holds, which is all that is owed": (
+        Earliest(Remembered(waiting=True)),
+        20,
+        Resume(20),
+    ),
+    "all that the ring holds, less than is owed: unseen, and on at the oldest": (
+        Earliest(Remembered(waiting=True)),
+        19,
+        Expired(Reason.UNSEEN, 20, None),
+    ),
+    "all that the ring holds, owed from the first message": (
+        Earliest(FromStart()),
+        70,
+        Expired(Reason.UNSEEN, 20, None),
+    ),
 }
 
 

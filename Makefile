@@ -32,6 +32,8 @@ UPGRADE ?=
 COOLDOWN ?= 7 days
 
 STAMP := $(VENV)/.installed
+# What a broker needs, and nothing of what develops it.
+RUN   := $(VENV)/.installed-run
 BIN   := $(VENV)/bin
 # The groups of pyproject.toml that go on top of dev, each from a lock of its own.
 EXTRAS := bench fuzz
@@ -43,6 +45,9 @@ LOCKS  := $(wildcard requirements/*.txt)
 LOCKED := -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 # The build backend is the locked one, and nothing else is fetched.
 OURS   := --quiet --disable-pip-version-check --no-deps --no-build-isolation
+# What the lock lacks is missed here.
+CHECKED = @$(BIN)/python -m pip check --disable-pip-version-check >&2 \
+	|| { echo "requirements/ does not fit pyproject.toml: run make lock" >&2; exit 1; }
 COMPILE = $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--only-binary :all: --exclude-newer '$(COOLDOWN)' --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
@@ -55,16 +60,20 @@ help:
 
 venv: $(STAMP)
 
-# Brought up to date when what is installed may have changed. `pip check`: what the lock lacks is missed here.
-$(STAMP): pyproject.toml requirements/build.txt requirements/dev.txt
+# Brought up to date when what is installed may have changed.
+$(RUN): pyproject.toml requirements/build.txt requirements/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(LOCKED) -r requirements/build.txt
-	$(BIN)/python $(LOCKED) -r requirements/dev.txt
+	$(BIN)/python $(LOCKED) -r requirements/run.txt
 	$(BIN)/python -m pip install $(OURS) --editable .
-	@$(BIN)/python -m pip check --disable-pip-version-check >&2 \
-		|| { echo "requirements/ does not fit pyproject.toml: run make lock" >&2; exit 1; }
+	$(CHECKED)
+	@touch $@
+
+$(STAMP): $(RUN) requirements/dev.txt
+	$(BIN)/python $(LOCKED) -r requirements/dev.txt
+	$(CHECKED)
 	@touch $@
 
 $(VENV)/.installed-%: requirements/%.txt $(STAMP)
@@ -78,7 +87,7 @@ $(SUPPLY)/.installed: requirements/build.txt requirements/supply.txt
 	$(SUPPLY)/bin/python $(LOCKED) -r requirements/supply.txt
 	@touch $@
 
-start: $(STAMP)
+start: $(RUN)
 	@exec $(BIN)/pubsubd start $(ARGS)
 
 test: $(STAMP)

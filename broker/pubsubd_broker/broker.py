@@ -67,6 +67,7 @@ class Broker:
 
     def keep(self, folder: JournalFolder) -> None:
         """What is accepted goes there, beginning with this life. Raises `JournalError`."""
+        self.node.surroundings.journal = folder.path
         self._writer = Writer(self.node, folder, read_clocks, self.flush_soon)
 
     def status(self) -> Status:

@@ -22,6 +22,7 @@ from pubsubd_broker.listener import Listener
 from pubsubd_broker.logs import configure_logging
 from pubsubd_broker.peer_trust import PeerTrust, load_peer_trust
 from pubsubd_broker.settings import Settings
+from pubsubd_broker.snapshots import tidy_snapshots
 from pubsubd_broker.systemd import Systemd
 from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
 from pubsubd_protocol import __version__
@@ -128,6 +129,7 @@ async def _serve(settings: Settings, trust: PeerTrust, clients: ClientSocket) ->
     if folder is not None:
         # Not before every address is had: a broker that can't start leaves the journal as it is.
         broker.keep(folder)
+    tidy_snapshots(settings)
     for listener in listeners:
         listener.start()
     ticker = loop.create_task(broker.run())

@@ -64,6 +64,15 @@ class JournalFolder:
         except OSError as error:
             raise unusable(self.path, error) from error
 
+    def probe(self) -> None:
+        """Raises `JournalError` unless files can be made there and removed again."""
+        path = os.path.join(self.path, f"probe{_UNFINISHED}")
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+            os.unlink(path)
+        except OSError as error:
+            raise unusable(self.path, error) from error
+
     def tidy(self) -> None:
         """Removes what was being made as the last life ended: it was not needed yet. Raises `OSError`."""
         for name in os.listdir(self.path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -11,11 +13,18 @@ import structlog
 
 from pubsubd_broker.core.config import SECOND_NS, Now
 from pubsubd_broker.core.journal.journal import Fsync
-from pubsubd_broker.core.journal.recovery import Damage, Recovered, recover, unreadable
+from pubsubd_broker.core.journal.recovery import (
+    Damage,
+    JournalError,
+    Recovered,
+    recover,
+    unreadable,
+)
 from pubsubd_broker.core.keeping import Keeper, Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, unusable
 from pubsubd_broker.settings import Settings
+from pubsubd_broker.snapshot_place import folder_beside
 
 log = structlog.get_logger("pubsubd")
 
@@ -24,25 +33,60 @@ SEGMENTS_A_RING: Final = 8
 
 LEAST_SEGMENT_BYTES: Final = 64 * 1024
 
+_LOST: Final = {"consequence": "readers are told state_lost after a restart"}
+
 
 def open_journal(settings: Settings) -> tuple[JournalFolder, Kept] | None:
-    """The folder, and what an earlier life left there; None if the settings name none. Raises `JournalError`."""
+    """The folder, and what an earlier life left there; None if nothing is to be kept. Raises `JournalError`.
+
+    The folder beside the socket is used if no setting names one. The broker then starts whatever is wrong with it.
+    """
     if settings.journal is None:
         return None
-    folder = JournalFolder(settings.journal)
+    promised = settings.journal != folder_beside(settings.socket, settings.node)
+    try:
+        folder = _open_folder(settings.journal)
+    except JournalError as error:
+        if promised:
+            raise
+        log.warning("snapshot.unavailable", folder=settings.journal, reason=str(error), **_LOST)
+        return None
     try:
         numbers = folder.numbers()
-        recovered = recover(settings.node, folder.read())
+        recovered = _recover(settings, folder, promised=promised)
     except BaseException:
         folder.close()
         raise
-    _log_damage(recovered.damage if recovered is not None else map(unreadable, numbers))
-    if recovered is not None:
-        _log_recovered(settings.journal, recovered)
     interval_ns = int(settings.fsync_interval_s * SECOND_NS)
     segment_bytes = max(LEAST_SEGMENT_BYTES, settings.ring_bytes // SEGMENTS_A_RING)
-    kept = Kept(Fsync(settings.fsync), interval_ns, segment_bytes, recovered, numbers)
+    kept = Kept(Fsync(settings.fsync), interval_ns, segment_bytes, recovered, numbers, promised)
     return folder, kept
+
+
+def _open_folder(path: str) -> JournalFolder:
+    """Raises `JournalError`. A snapshot that could not be removed would be continued a second time."""
+    folder = JournalFolder(path)
+    try:
+        folder.probe()
+    except BaseException:
+        folder.close()
+        raise
+    return folder
+
+
+def _recover(settings: Settings, folder: JournalFolder, *, promised: bool) -> Recovered | None:
+    """What is in the folder. Raises `JournalError` for what can't be used, if the settings promise that it is."""
+    try:
+        recovered = recover(settings.node, folder.read())
+    except JournalError as error:
+        if promised:
+            raise
+        log.warning("snapshot.unusable", folder=folder.path, reason=str(error), **_LOST)
+        return None
+    _log_damage(recovered.damage if recovered is not None else map(unreadable, folder.numbers()))
+    if recovered is not None:
+        _log_recovered(folder.path, recovered)
+    return recovered
 
 
 class Writer:
@@ -82,25 +126,35 @@ class Writer:
             self._under_way.add_done_callback(self._done)
 
     async def close(self) -> None:
-        """Everything that was accepted is on disk, or it is logged why not, and the node's `failure`; the folder is free."""
+        """Everything that was accepted is on disk, or it is logged why not; the folder is free.
+
+        Where keeping it was promised, it is then the node's `failure`, too.
+        """
         # What is left goes last, in one piece.
         self._closing = True
         if self._under_way is not None:
             await asyncio.wait([self._under_way])
-        keeper = self._keeper
         try:
-            if keeper.journal.fsync is Fsync.SNAPSHOT:
-                self._folder.perform(keeper.snapshot())
+            work = self._keeper.end(self._clocks())
+            if work is not None:
+                self._make_anew()
+                self._folder.perform(work)
+        except (OSError, JournalError) as error:
+            with contextlib.suppress(OSError):
+                self._folder.tidy()
+            self._keeper.failed(str(error))
+            if self._keeper.promised:
+                log.error("journal.failed", reason=str(error))
             else:
-                keeper.tick()
-                work = keeper.take(self._clocks(), last=True)
-                if work is not None:
-                    self._folder.perform(work)
-        except OSError as error:
-            keeper.failed(str(error))
-            log.error("journal.failed", reason=str(error))
+                log.warning("snapshot.failed", folder=self._folder.path, reason=str(error), **_LOST)
         self._thread.shutdown()
         self._folder.close()
+
+    def _make_anew(self) -> None:
+        """A folder that nothing was written to for weeks may have fallen to a cleaner of /tmp."""
+        if not self._keeper.writes and not os.path.isdir(self._folder.path):
+            gone, self._folder = self._folder, JournalFolder(self._folder.path)
+            gone.close()
 
     def _done(self, done: asyncio.Future[float | None]) -> None:
         self._under_way = None

@@ -168,7 +168,7 @@ SETTINGS: Final = (
         "journal",
         "journal",
         FOLDER,
-        "Keep the stream in this folder, so that a restart is not a loss. Default: none.",
+        "Keep the stream in this folder, so that no restart is a loss. Default: beside the socket, after a clean stop.",
         switch_off="Keep nothing on disk.",
     ),
     Setting(
@@ -176,7 +176,8 @@ SETTINGS: Final = (
         "fsync",
         choice("off", "snapshot", "interval", "always"),
         "When the journal survives the machine: off: as the system likes; snapshot: written at a clean stop "
-        "only; interval: every --fsync-interval; always: before anybody is told of it.",
+        "only; interval: every --fsync-interval; always: before anybody is told of it. "
+        "Default: interval with --journal, else snapshot.",
     ),
     Setting(
         "fsync-interval",
@@ -188,7 +189,7 @@ SETTINGS: Final = (
         "recover-from-peers",
         "recover_from_peers",
         SWITCH,
-        "After a restart without a journal, begin with what peers still hold of this node's stream.",
+        "After a restart that finds nothing on disk, begin with what peers still hold of this node's stream.",
     ),
     Setting(
         "cursor-ttl",

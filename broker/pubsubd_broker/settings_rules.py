@@ -68,10 +68,21 @@ def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Re
             "fsync",
             f"{settings.fsync} without a journal keeps nothing; allowed: with --journal DIR",
         )
-    if settings.journal is not None and settings.recover_from_peers:
+    if origins["journal"].source == "default" and settings.fsync != "snapshot":
+        refuse(
+            "fsync",
+            f"{settings.fsync} needs a folder that is meant for it; allowed: with --journal DIR, "
+            "or snapshot, which needs none",
+        )
+    if (
+        settings.journal is not None
+        and settings.fsync != "snapshot"
+        and settings.recover_from_peers
+    ):
         refuse(
             "recover-from-peers",
-            f"there is a journal (from {origins['journal']}), which knows better; allowed: one of the two",
+            f"there is a journal (from {origins['journal']}), which knows better; allowed: one of the two, "
+            "or --fsync snapshot, of which a crash leaves nothing",
         )
     if settings.http is not None and settings.http == settings.listen and settings.http[1] != 0:
         refuse(

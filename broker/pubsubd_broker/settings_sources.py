@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NoReturn
 from pubsubd_broker.setting_forms import NO, YES, node_name_of
 from pubsubd_broker.settings import ENVIRONMENT_PREFIX, SETTINGS, Setting, Settings
 from pubsubd_broker.settings_rules import Refuse, check_together
+from pubsubd_broker.snapshot_place import folder_beside
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.socket_path import default_socket_path
 
@@ -78,6 +79,9 @@ def resolve(
         for name, (value, origin) in layer.items():
             values[_BY_NAME[name].field] = value
             origins[name] = origin
+    if origins["journal"] is default:
+        values["journal"] = folder_beside(values["socket"], values["node"])
+        values.setdefault("fsync", "snapshot")
     settings = Settings(**values)
     resolved = Resolved(settings, origins)
     _check_defaults(resolved)

@@ -27,6 +27,7 @@ _COMPUTED = frozenset(
         "socket",
         "log-format",
         "journal",
+        "fsync",
         "cluster-secret-file",
         "tls-cert",
         "tls-key",

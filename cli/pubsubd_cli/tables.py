@@ -60,8 +60,7 @@ def status_text(status: Mapping[str, Any]) -> str:
         f"{ring['bytes']:,} of {ring['capacity_bytes']:,} bytes, "
         f"offsets {ring['oldest_offset']} to {ring['next_offset']}",
     }
-    if status["journal"] is not None:
-        facts["journal"] = _journal(status["journal"])
+    facts["journal"] = _journal(status["journal"]) if status["journal"] is not None else "off"
     parts = ["\n".join(f"{name:<8}{fact}" for name, fact in facts.items())]
     for rows, text in (
         (status["peers"], _peers),
@@ -76,7 +75,10 @@ def status_text(status: Mapping[str, Any]) -> str:
 def _journal(journal: Mapping[str, Any]) -> str:
     if journal["failed"]:
         return f"failed: {journal['failed']}"
-    return f"fsync {journal['fsync']}, {journal['segments']} segments, on disk up to {journal['durable_offset']}"
+    folder = f"{journal['folder']}, fsync {journal['fsync']}"
+    if journal["fsync"] == "snapshot":
+        return f"{folder}: kept at a clean stop"
+    return f"{folder}, {journal['segments']} segments, on disk up to {journal['durable_offset']}"
 
 
 def span(seconds: float) -> str:

@@ -74,7 +74,7 @@ def test_a_session_reads_one_unbroken_stream_through_faults_of_every_kind(
             while True:
                 event = await next_event(on_b)
                 if isinstance(event, CursorExpired):
-                    # Its broker's own stream begins anew with each of that broker's lives.
+                    # Its broker's own stream begins anew when that broker crashes.
                     assert (event.node, event.reason) == ("b", "state_lost")
                 elif event.payload == "end":
                     return came

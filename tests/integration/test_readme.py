@@ -143,6 +143,13 @@ def test_make_knows_its_targets() -> None:
         assert found.returncode == 0, found.stderr
 
 
+def test_to_start_a_broker_nothing_is_installed_that_only_develops_it(tmp_path: Path) -> None:
+    asked = ["make", "-n", "start", f"VENV={tmp_path / 'new'}"]
+    found = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    installed = set(re.findall(r"requirements/(\w+)\.txt", found.partition("pubsubd start")[0]))
+    assert installed == {"build", "run"}
+
+
 def test_every_command_of_the_page_is_executed_here() -> None:
     names = ("start", "start", "subscribe", "publish", "status", "start")
     executed = [("pubsubd", name) for name in names]
@@ -166,8 +173,8 @@ class Page:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        ports = {port: str(free_port()) for port in ("7420", "7421", "9420")}
-        # The first broker has the default port for HTTP; here that may be taken.
+        ports = {port: str(free_port()) for port in ("7420", "7431", "7432", "9420")}
+        # A broker has the default port for HTTP unless it is told otherwise; here that may be taken.
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("PUBSUBD_")},
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -198,6 +205,13 @@ class Page:
             )
         self._running.append(process)
         return process, written
+
+    def begin_start(self) -> None:
+        """What `make start` of the page's beginning leaves running: a broker on all defaults."""
+        self._environment["PUBSUBD_LISTEN"] = f"127.0.0.1:{self._ports['7420']}"
+        self._environment["XDG_RUNTIME_DIR"] = str(self.folder)
+        self.begin_broker(["pubsubd", "start"])
+        del self._environment["PUBSUBD_LISTEN"]
 
     def begin_broker(self, words: list[str]) -> subprocess.Popen[bytes]:
         process, log = self.begin(words)
@@ -249,6 +263,7 @@ def test_two_brokers_by_hand(page: Page) -> None:
     (publish,) = pubsubd_commands("publish")
     (status,) = pubsubd_commands("status")
     message, expired = (text.strip() for text in blocks("json"))
+    page.begin_start()
     status_of_b = [word.replace("-a.sock", "-b.sock") for word in status] + ["--json"]
 
     broker_a = page.begin_broker(first)
@@ -265,10 +280,15 @@ def test_two_brokers_by_hand(page: Page) -> None:
     wait_until(lambda: re.search(r"^b +127\S+ +yes", page.run(status), re.MULTILINE))
     wait_until(lambda: re.search(r"^b +yes +1 +0 ", page.run(status), re.MULTILINE))
 
-    broker_a.send_signal(signal.SIGTERM)
+    broker_a.send_signal(signal.SIGINT)
     assert broker_a.wait(20) == 0
     broker_a = page.begin_broker(first)
+    wait_until(lambda: re.search(r"^b +yes +1 +0 ", page.run(status), re.MULTILINE))
+    broker_a.kill()
+    broker_a.wait(20)
+    broker_a = page.begin_broker(first)
     wait_until(lambda: len(lines()) == 2, 20, what="the gap")
+    # And none before it: a clean stop is no loss.
     assert lines() == [message, expired]
 
     subscription.send_signal(signal.SIGINT)

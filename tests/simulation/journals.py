@@ -111,13 +111,9 @@ class SimJournal:
         assert node.keeper is not None
         if self._under_way is not None:
             self._done(node, self._under_way, quiet=True)
-        if self._fsync is Fsync.SNAPSHOT:
-            self._disk.perform(node.keeper.snapshot())
-        else:
-            node.keeper.tick()
-            work = node.keeper.take(self._broker.now, last=True)
-            if work is not None:
-                self._disk.perform(work)
+        work = node.keeper.end(self._broker.now)
+        if work is not None:
+            self._disk.perform(work)
         self._used_up = False
         self._promised = self._written = node.stream.placed
         self._oldest = node.stream.view.oldest

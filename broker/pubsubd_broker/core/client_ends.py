@@ -113,7 +113,7 @@ class PublisherEnd:
 
     def _answer(self, batch: Batch, now: Now) -> Answer | None:
         """None: it is held."""
-        keeper = self._node.keeper
+        keeper = self._node.stream.keeper
         if keeper is not None and len(self._answers) >= PUBLISH_WINDOW:
             # Behind one that waits for the disk stand as many as it may leave unanswered.
             keeper.hold(self._connection)

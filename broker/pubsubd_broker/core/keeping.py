@@ -24,13 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How a node keeps its stream, and what an earlier life left. `numbers`: of all segments that there are."""
+    """How a node keeps its stream, and what an earlier life left. `numbers`: of all segments that there are.
+
+    `promised`: whether keeping nothing is a failure of the node. A snapshot that no setting asked for is kept where
+    that is possible.
+    """
 
     fsync: Fsync
     interval_ns: int = SECOND_NS // 20
     segment_bytes: int = 8 * 2**20
     recovered: Recovered | None = None
     numbers: tuple[int, ...] = ()
+    promised: bool = True
 
 
 class Keeper:
@@ -46,9 +51,16 @@ class Keeper:
             kept.recovered,
             kept.numbers,
         )
+        self.promised = kept.promised
         self._waiting: dict[Appender, None] = {}
         self._sessions: dict[str, None] = {}
-        node.registry.moved = {}
+        if self.writes:
+            node.registry.moved = {}
+
+    @property
+    def writes(self) -> bool:
+        """Whether changes are written as they come. Else the whole node is, at a clean stop."""
+        return self.journal.fsync is not Fsync.SNAPSHOT
 
     # The stream's side.
 
@@ -76,7 +88,8 @@ class Keeper:
         self._waiting.pop(appender, None)
 
     def session_moved(self, name: str) -> None:
-        self._sessions[name] = None
+        if self.writes:
+            self._sessions[name] = None
 
     # The shell's side.
 
@@ -88,6 +101,16 @@ class Keeper:
         """What is to be done now, if anything; then `done` or `failed`. `last`: all of it has to be on disk."""
         return self.journal.take(self._node.stream.view.oldest, now.mono_ns, last=last)
 
+    def end(self, now: Now) -> Work | None:
+        """What a node that stops has to do last, when nothing is under way: all of it is on disk then."""
+        if self.writes:
+            self.tick()
+            return self.take(now, last=True)
+        if self._node.recall is not None:
+            # Its history is still with its peers. The empty one of this life would be continued instead of that.
+            return None
+        return self._snapshot()
+
     def done(self, now: Now) -> None:
         """The work that was taken is done."""
         self.journal.done(now.mono_ns)
@@ -97,13 +120,13 @@ class Keeper:
             appender.retry(now)
 
     def failed(self, reason: str) -> None:
-        """Something could not be written: no more is accepted, whatever the disk says later."""
+        """Something could not be written. Where keeping is promised, no more is accepted, whatever the disk says later."""
         self.journal.fail(reason)
         self._waiting.clear()
-        self._node.journal_failed(reason)
+        if self.promised:
+            self._node.journal_failed(reason)
 
-    def snapshot(self) -> Work:
-        """Of a node that stops, and keeps nothing before that."""
+    def _snapshot(self) -> Work:
         log = self._node.stream.log
         entries = [log[index] for index in range(log.begin, log.end)]
         placed = [
@@ -113,6 +136,8 @@ class Keeper:
 
     def tick(self) -> None:
         """Notes who has moved since the last time."""
+        if not self.writes:
+            return
         moved, self._node.registry.moved = self._node.registry.moved or {}, {}
         for name in moved:
             registered = self._node.registry.get(name)

@@ -98,7 +98,8 @@ class Node:
         """Why nothing is accepted any more."""
         if recovered is not None:
             restore(self, recovered, now)
-        self.keeper = self.stream.keeper = Keeper(self, kept) if kept is not None else None
+        self.keeper = Keeper(self, kept) if kept is not None else None
+        self._keep_stream()
         self.recall: Recall | None = None
         """As long as this node asks its peers for its own stream, and serves nobody."""
         if config.recover_from_peers and recovered is None and self.targets:
@@ -241,7 +242,7 @@ class Node:
         if recovered is not None:
             self.stream = self._begin_stream(self.life, recovered)
             restore(self, recovered, now)
-            self.stream.keeper = self.keeper
+            self._keep_stream()
         self.notices.info(
             "stream.recalled",
             epoch=recovered.state.epoch.hex() if recovered is not None else None,
@@ -407,6 +408,10 @@ class Node:
         if recovered is None:
             return self._make_stream(epoch, (), 0)
         return self._make_stream(epoch, recovered.lineage, recovered.first)
+
+    def _keep_stream(self) -> None:
+        if self.keeper is not None and self.keeper.writes:
+            self.stream.keeper = self.keeper
 
     def _make_stream(self, epoch: Epoch, lineage: Lineage, offset: int) -> Stream:
         config = self.config

@@ -26,6 +26,8 @@ class Surroundings:
     socket: str = ""
     listen: str | None = None
     http: str | None = None
+    journal: str | None = None
+    """The folder in which the stream is kept."""
     event_loop_lag_s: float = 0.0
     tasks: int = 0
     accept_pauses: Counter[str] = field(default_factory=Counter)
@@ -113,6 +115,7 @@ class CounterValues(TypedDict):
 
 
 class Journal(TypedDict):
+    folder: str | None
     fsync: str
     segments: int
     backlog_bytes: int
@@ -212,6 +215,7 @@ def _journal(node: Node) -> Journal | None:
         return None
     journal = node.keeper.journal
     return {
+        "folder": node.surroundings.journal,
         "fsync": str(journal.fsync),
         "segments": journal.segments,
         "backlog_bytes": journal.backlog_bytes,

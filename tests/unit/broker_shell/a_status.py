@@ -99,6 +99,7 @@ def a_status() -> dict[str, Any]:
         "publish_seconds": {"buckets": [[0.001, 3], [0.01, 5]], "sum": 0.02, "count": 6},
         "journal_fsync_seconds": {"buckets": [[0.001, 1], [0.01, 4]], "sum": 0.03, "count": 4},
         "journal": {
+            "folder": "/var/lib/pubsubd",
             "fsync": "always",
             "segments": 3,
             "backlog_bytes": 4096,

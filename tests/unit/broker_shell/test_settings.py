@@ -39,9 +39,49 @@ def in_file(tmp_path: Path, text: str) -> Flags:
 
 def test_without_anything_it_is_a_single_node_on_defaults() -> None:
     found = resolved()
-    assert found.settings == Settings(node="box", socket="/tmp/pubsubd-1000/pubsubd.sock")
+    assert found.settings == Settings(
+        node="box",
+        socket="/tmp/pubsubd-1000/pubsubd.sock",
+        journal="/tmp/pubsubd-1000/pubsubd.sock.state/box",
+        fsync="snapshot",
+    )
     assert {origin.source for origin in found.origins.values()} == {"default"}
     assert set(found.origins) == {setting.name for setting in SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "folder"),
+    [
+        ({}, {"XDG_RUNTIME_DIR": "/run/user/1"}, "/run/user/1/pubsubd/pubsubd.sock.state/box"),
+        ({"socket": "/run/s", "node": "a"}, {}, "/run/s.state/a"),
+        ({"fsync": "snapshot"}, {"PUBSUBD_SOCKET": "/run/s"}, "/run/s.state/box"),
+    ],
+)
+def test_without_a_journal_a_clean_stop_is_kept_beside_the_socket(
+    flags: Flags, environment: Mapping[str, str], folder: str
+) -> None:
+    settings = resolved(flags, environment).settings
+    assert (settings.journal, settings.fsync) == (folder, "snapshot")
+
+
+def test_a_journal_that_is_named_or_switched_off_has_another_default() -> None:
+    for journal in ("/var/lib/pubsubd", False):
+        settings = resolved({"journal": journal}).settings
+        assert (settings.journal, settings.fsync) == (journal or None, "interval")
+
+
+@pytest.mark.parametrize("fsync", ["off", "interval", "always"])
+def test_another_fsync_needs_a_folder_that_is_meant_for_it(fsync: str) -> None:
+    with pytest.raises(SettingsError, match=f"{fsync} needs a folder .* with --journal DIR"):
+        resolved({"fsync": fsync})
+
+
+def test_peers_are_asked_only_where_a_crash_leaves_nothing_on_disk() -> None:
+    asks: Flags = {"recover-from-peers": "yes"}
+    assert resolved(asks).settings.recover_from_peers
+    assert resolved({**asks, "journal": "/j", "fsync": "snapshot"}).settings.recover_from_peers
+    with pytest.raises(SettingsError, match="which knows better"):
+        resolved({**asks, "journal": "/j"})
 
 
 def test_the_table_has_a_row_for_each_field() -> None:

@@ -587,7 +587,9 @@ def test_after_many_lives_whoever_needs_messages_of_the_first_ones_is_told_that_
 
 def end(net: Net) -> None:
     """`a` stops in good order."""
-    net._disks["a"].perform(keeper(net).snapshot())
+    work = keeper(net).end(net.now)
+    assert work is not None
+    net._disks["a"].perform(work)
     net.stop("a")
 
 

@@ -14,7 +14,8 @@ from pubsubd_protocol.errors import InvalidPosition
 from pubsubd_protocol.frames import Ack
 from pubsubd_protocol.positions import Epoch, Position
 
-REMEMBERED_EPOCHS = 8
+REMEMBERED_EPOCHS = 64
+"""Of each node. Messages of older epochs can't be acknowledged any more: they come again after a crash."""
 
 
 class Acks:
@@ -25,42 +26,61 @@ class Acks:
         self._sent: dict[str, Position] = {}
         self._acknowledged: dict[str, Position] = {}
         self._latest: dict[str, tuple[str, int]] = {}
-        self._epochs: dict[str, list[str]] = {}
+        # By node: the epochs in which messages were handed out, in their order, each with the offset behind the last.
+        self._handed: dict[str, dict[str, int]] = {}
+        # Nodes of which earlier epochs are no longer remembered.
+        self._forgetful: set[str] = set()
+        self._stood: dict[str, Position] = {}
         # The epoch of which the application knows that what was before is lost.
         self._noticed: dict[str, Epoch] = {}
 
     def stands(self, positions: Mapping[str, Position]) -> None:
         """What the broker holds to be acknowledged when the session opens."""
         self._sent.update(positions)
+        self._stood.update(positions)
 
     def handed(self, message: Message) -> None:
         """Manual only: the application has `message` now."""
-        epochs = self._epochs.setdefault(message.node, [])
-        if message.epoch not in epochs:
-            epochs.append(message.epoch)
-            del epochs[:-REMEMBERED_EPOCHS]
-        if message.node not in self._latest:
+        node = message.node
+        handed = self._handed.setdefault(node, {})
+        handed[message.epoch] = message.offset + 1
+        if len(handed) > REMEMBERED_EPOCHS:
+            del handed[next(iter(handed))]
+            self._forgetful.add(node)
+        if node not in self._latest:
             # Whatever came before it is done with.
-            epoch = Epoch(bytes.fromhex(message.epoch))
-            self._acknowledged[message.node] = Position(epoch, message.offset)
-        self._latest[message.node] = (message.epoch, message.offset)
+            self._acknowledged[node] = Position(_epoch(message), message.offset)
+        self._latest[node] = (message.epoch, message.offset)
 
     def acknowledge(self, message: Message) -> None:
         """Manual only: nothing up to and with `message` is needed again.
 
-        One that is older than an acknowledged one changes nothing.
+        A message below the acknowledged place changes nothing, and neither does one of an epoch that is no longer
+        remembered. Raises `InvalidPosition` for a message that was not handed out here.
         """
         node = message.node
-        epochs = self._epochs.get(node, [])
-        if message.epoch not in epochs:
-            raise InvalidPosition(f"message {message.offset} of node {node} came not from here")
-        held = self._acknowledged.get(node)
-        rank = (epochs.index(message.epoch), message.offset + 1)
-        if held is None or rank > (_index(epochs, held.epoch.hex()), held.offset):
-            epoch = Epoch(bytes.fromhex(message.epoch))
-            self._acknowledged[node] = Position(epoch, message.offset + 1)
+        handed = self._handed.get(node, {})
+        behind = handed.get(message.epoch)
+        if behind is None:
+            if node in self._forgetful or self._is_below(message):
+                return
+            raise _foreign(message)
+        if message.offset >= behind:
+            raise _foreign(message)
+        held = self._acknowledged[node]
+        order = [*handed]
+        rank = (order.index(message.epoch), message.offset + 1)
+        if rank > (_index(order, held.epoch.hex()), held.offset):
+            self._acknowledged[node] = Position(_epoch(message), message.offset + 1)
         if self._latest.get(node) == (message.epoch, message.offset):
             del self._latest[node]
+
+    def _is_below(self, message: Message) -> bool:
+        """Whether it lies before where the session began: an earlier life has acknowledged it."""
+        stood = self._stood.get(message.node)
+        return (
+            stood is not None and stood.epoch == _epoch(message) and message.offset < stood.offset
+        )
 
     def resumes(self, settled: Mapping[str, Position]) -> dict[str, Position]:
         """What the session says as it opens again. All is due again: what was sent may not have arrived."""
@@ -96,3 +116,14 @@ class Acks:
 
 def _index(epochs: list[str], epoch: str) -> int:
     return epochs.index(epoch) if epoch in epochs else -1
+
+
+def _epoch(message: Message) -> Epoch:
+    return Epoch(bytes.fromhex(message.epoch))
+
+
+def _foreign(message: Message) -> InvalidPosition:
+    return InvalidPosition(
+        f"message {message.offset} of node {message.node} was not handed out by this subscription: acknowledge the "
+        "messages that it yields"
+    )

@@ -14,6 +14,7 @@ from tests.integration.steps import (
     events_to,
     heal,
     in_thread,
+    next_event,
     publish,
     subscribed,
     told,
@@ -58,5 +59,34 @@ def test_what_was_received_and_not_handed_out_comes_again_after_both_have_crashe
                 events = told(await events_to(projector, "end"))
         events.remove(("b", "state_lost", None))
         assert events == [*range(8, 100), "end"]
+
+    asyncio.run(scenario())
+
+
+def test_the_first_of_ten_lives_of_a_producer_can_be_acknowledged_after_all_of_them(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(2)
+    a, b = cluster["a"], cluster["b"]
+
+    async def scenario() -> None:
+        messages: list[pubsubd.Message] = []
+        async with subscribed(b, name="projector", ack="manual") as projector:
+            for life in range(10):
+                if life:
+                    await in_thread(a.restart, signal.SIGKILL)
+                    assert told([await next_event(projector)]) == [("a", "state_lost", None)]
+                async with pubsubd.connect(a.socket) as at_a:
+                    await at_a.publish("numbers", life)
+                events = await events_to(projector, life)
+                messages += [e for e in events if isinstance(e, pubsubd.Message)]
+            assert len({message.epoch for message in messages}) == len(messages) == 10
+            await projector.ack(messages[0])
+            await projector.ack(messages[-1])
+            await projector.ack(messages[3])
+            end = projector.position
+        async with subscribed(b, name="projector") as again:
+            assert again.resumed
+            assert again.position["a"] == end["a"]
 
     asyncio.run(scenario())

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.client.fake_broker import EPOCH, OTHER_EPOCH, entry, raw_entry
 
 from pubsubd import MSGPACK, CursorExpired, InvalidPosition, InvalidTopic, Message
-from pubsubd.acks import Acks
+from pubsubd.acks import REMEMBERED_EPOCHS, Acks
 from pubsubd.inbox import MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Inbox
 from pubsubd.resume import Arrived, Event, Moved, Session
 from pubsubd_protocol.attach import Reason
@@ -412,6 +412,81 @@ def test_manual_does_not_go_back_to_an_earlier_epoch() -> None:
     acks.acknowledge(old)
     (ack,) = acks.due({"a": at(2, OTHER_EPOCH)}, {"a"})
     assert ack.position == at(1, OTHER_EPOCH)
+
+
+def of_epoch(number: int, offset: int = 0) -> Message:
+    """The message that a life of the producer began with, or a later one of it."""
+    epoch = Epoch(number.to_bytes(16))
+    (message,) = hand_out(inbox(arrived(entry(offset, 0, epoch=epoch))))
+    assert isinstance(message, Message)
+    return message
+
+
+def test_the_first_of_ten_lives_can_be_acknowledged_after_all_of_them() -> None:
+    acks = Acks(manual=True)
+    lives = [of_epoch(number) for number in range(1, 11)]
+    for message in lives:
+        acks.handed(message)
+    settled = {"a": Position(Epoch((10).to_bytes(16)), 1)}
+    assert acks.resumes(settled)["a"].epoch.hex() == lives[0].epoch
+    acks.acknowledge(lives[0])
+    assert acks.due(settled, settled) == [Ack("a", Position(Epoch((1).to_bytes(16)), 1))]
+    acks.acknowledge(lives[9])
+    acks.acknowledge(lives[4])
+    assert acks.due(settled, settled) == [Ack("a", settled["a"])]
+
+
+def test_a_message_of_an_epoch_that_is_not_remembered_changes_nothing_and_is_no_error() -> None:
+    acks = Acks(manual=True)
+    lives = [of_epoch(number) for number in range(1, 3 * REMEMBERED_EPOCHS)]
+    for message in lives:
+        acks.handed(message)
+    settled = {"a": Position(Epoch(len(lives).to_bytes(16)), 1)}
+    begins = acks.resumes(settled)
+    acks.acknowledge(lives[5])
+    assert acks.resumes(settled) == begins
+    acks.acknowledge(lives[-2])
+    assert acks.resumes(settled)["a"].epoch.hex() == lives[-2].epoch
+    acks.acknowledge(lives[5])
+    assert acks.resumes(settled)["a"].epoch.hex() == lives[-2].epoch
+    acks.acknowledge(lives[-1])
+    assert acks.resumes(settled) == settled
+
+
+def test_a_message_before_and_behind_a_gap_can_be_acknowledged() -> None:
+    acks = Acks(manual=True)
+    (before,), (behind,) = messages(0, 1), messages(50, 1)
+    acks.handed(before)
+    acks.passed(CursorExpired("a", Reason.OVERWRITTEN, 49, 50, EPOCH.hex()))
+    acks.handed(behind)
+    acks.acknowledge(before)
+    assert offsets(acks, {"a": at(51)}) == [1]
+    acks.acknowledge(behind)
+    assert offsets(acks, {"a": at(51)}) == [51]
+
+
+def test_a_message_that_an_earlier_life_has_acknowledged_changes_nothing() -> None:
+    acks = Acks(manual=True)
+    acks.stands({"a": at(3)})
+    acks.acknowledge(messages(2, 1)[0])
+    assert offsets(acks, {"a": at(3)}) == []
+    with pytest.raises(InvalidPosition, match="not handed out by this subscription"):
+        acks.acknowledge(messages(3, 1)[0])
+
+
+@pytest.mark.parametrize("foreign", [(3, 1), (9, 1)])
+def test_a_message_that_another_subscription_was_handed_and_this_one_was_not_is_refused(
+    foreign: tuple[int, int],
+) -> None:
+    acks = Acks(manual=True)
+    acks.stands({"a": at(0)})
+    for message in messages(0, 3):
+        acks.handed(message)
+    with pytest.raises(InvalidPosition, match="not handed out by this subscription"):
+        acks.acknowledge(messages(*foreign)[0])
+    with pytest.raises(InvalidPosition, match="not handed out by this subscription"):
+        acks.acknowledge(of_epoch(7))
+    assert acks.resumes({"a": at(3)}) == {"a": at(0)}
 
 
 def test_a_message_from_elsewhere_is_not_acknowledged() -> None:

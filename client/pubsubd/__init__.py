@@ -3,6 +3,7 @@
 from pubsubd.client import Client, State, connect
 from pubsubd.codecs import JSON, MSGPACK, RAW, Codec
 from pubsubd.errors import (
+    AlreadyIterating,
     BrokerUnavailable,
     ClientClosed,
     ConnectionRefused,
@@ -19,6 +20,7 @@ from pubsubd.errors import (
     PublishUnknown,
     PubSubError,
     Reason,
+    WrongEventLoop,
 )
 from pubsubd.messages import Message
 from pubsubd.receipts import Receipt, Receipts
@@ -30,6 +32,7 @@ __all__ = [
     "JSON",
     "MSGPACK",
     "RAW",
+    "AlreadyIterating",
     "BrokerUnavailable",
     "Client",
     "ClientClosed",
@@ -53,6 +56,7 @@ __all__ = [
     "Receipts",
     "State",
     "Subscription",
+    "WrongEventLoop",
     "__version__",
     "connect",
     "single_flight",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import Protocol
 
-from pubsubd.errors import PubSubError
+from pubsubd.errors import PubSubError, copy_of
 from pubsubd_protocol.entries import Batch, pack_numbers
 from pubsubd_protocol.frames import Welcome
 from pubsubd_protocol.positions import Epoch
@@ -98,11 +98,8 @@ class Failed:
         self._error = error
 
     def error(self) -> PubSubError:
-        """A copy each time: an exception object must not be raised in several tasks."""
-        original = self._error
-        copy = type(original).__new__(type(original), *original.args)
-        copy.__dict__.update(original.__dict__)
-        return copy
+        """A copy each time."""
+        return copy_of(self._error)
 
 
 class Outgoing:

@@ -13,7 +13,9 @@ from typing import Any, Literal, Self
 from pubsubd import arguments
 from pubsubd.codecs import MSGPACK, Codec, all_encoded, as_bytes, encoded, not_encoded
 from pubsubd.connection import Dialler
-from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument
+from pubsubd.ending import Ending
+from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.home import Home, running_loop
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
 from pubsubd.resume import Session
@@ -66,8 +68,10 @@ class Client:
         self._on_lost = on_lost
         self._on_restored = on_restored
         self._dialler = Dialler(path, os.urandom(CLIENT_ID_BYTES), connect_timeout_s)
-        self._opening = asyncio.Lock()
+        self._home = Home("client")
         self._opened: Publisher | None = None
+        self._opener: asyncio.Task[None] | None = None
+        self._ending = Ending(self._end)
         self._subscriptions: set[Subscription] = set()
         self._callbacks: set[asyncio.Task[object]] = set()
 
@@ -97,20 +101,25 @@ class Client:
     @property
     def node(self) -> str:
         """The name of the broker's node."""
-        return self._publisher.node
+        if self._opened is None:
+            raise self._not_connected()
+        return self._opened.node
 
     async def close(self) -> None:
         """Ends subscriptions, lets what was sent be accepted for `close_timeout_s`, then disconnects.
 
-        Raises like `flush` if something that was sent, and not flushed, failed. Harmless to repeat.
+        Raises like `flush` if something that was sent, and not flushed, failed. Harmless to repeat; a wait for
+        it that is cancelled leaves the end under way, and the next `close` waits for the same end. Whatever
+        waits elsewhere for a message or for room is told `ClientClosed`.
         """
-        if self._closed:
-            return
-        publisher = self._opened
+        if not self._ending.over:
+            self._home.enter()
         self.state = State.CLOSED
-        await asyncio.gather(*(s.close() for s in list(self._subscriptions)))
-        if publisher is not None:
-            await publisher.close(self._close_timeout_s)
+        if self._opened is not None:
+            self._opened.stop_taking()
+        for subscription in self._subscriptions:
+            subscription.stop()
+        await self._ending.reached()
 
     async def publish(
         self,
@@ -176,7 +185,9 @@ class Client:
 
         Raises `InvalidTopic`, `MessageTooLarge`, `EncodeError` and `InvalidArgument` for this message.
         """
-        publisher = self._opened or self._publisher
+        publisher = self._opened
+        if publisher is None or running_loop() is not publisher.open_in:
+            publisher = self._publisher
         outbox = publisher.outbox
         if outbox.full:
             await publisher.room()
@@ -221,6 +232,8 @@ class Client:
         for another argument that can't be meant.
         """
         self._check_not_closed()
+        if self._opened is not None:
+            self._home.check()
         arguments.one_of("start", start, ("latest", "earliest"))
         arguments.one_of("ack", ack, ("auto", "manual"))
         arguments.flag("echo", echo)
@@ -249,22 +262,56 @@ class Client:
 
     @property
     def _publisher(self) -> Publisher:
+        self._home.check()
+        self._check_not_closed()
         if self._opened is None:
-            raise ClientClosed("connect first: `async with pubsubd.connect()` or `await` it")
+            raise self._not_connected()
         return self._opened
 
+    def _not_connected(self) -> ClientClosed:
+        return ClientClosed("connect first: `async with pubsubd.connect()` or `await` it")
+
     async def _open(self) -> Self:
-        async with self._opening:
-            if self._opened is None and not self._closed:
-                publisher = Publisher(self._dialler, self._lost, self._restored)
-                await publisher.start()
-                if self._closed:
-                    await publisher.close(0)
-                else:
-                    self._opened = publisher
-                    self.state = State.CONNECTED
+        opening = self._opener is not None and not self._opener.done()
+        if self._opened is None and not opening and not self._subscriptions:
+            self._home.leave()  # Nothing is open: it may be opened in any loop.
+        self._home.enter()
+        while self._opened is None and not self._closed:
+            if self._opener is None:
+                self._opener = asyncio.create_task(self._connect(), name="pubsubd connect")
+            opener = self._opener
+            try:
+                await asyncio.wait([opener])
+            except asyncio.CancelledError:
+                opener.cancel()
+                raise
+            if self._opener is opener:
+                self._opener = None
+            # Cancelled by another task that waited for it as well: once more.
+            error = None if opener.cancelled() else opener.exception()
+            if error is not None:
+                raise copy_of(error) if isinstance(error, PubSubError) else error
         self._check_not_closed()
         return self
+
+    async def _connect(self) -> None:
+        publisher = Publisher(self._dialler, self._lost, self._restored)
+        await publisher.start()
+        self._opened = publisher
+        if not self._closed:
+            self.state = State.CONNECTED
+
+    async def _end(self) -> PubSubError | None:
+        if self._opener is not None:
+            self._opener.cancel()
+            await asyncio.wait([self._opener])
+        timeout_s = 0.0
+        try:
+            await asyncio.gather(*(s.close() for s in list(self._subscriptions)))
+            timeout_s = self._close_timeout_s
+        finally:
+            failure = None if self._opened is None else await self._opened.close(timeout_s)
+        return failure
 
     @property
     def _closed(self) -> bool:
@@ -277,6 +324,7 @@ class Client:
 
     def _subscription_opens(self, subscription: Subscription) -> None:
         self._check_not_closed()
+        self._home.enter()
         self._subscriptions.add(subscription)
 
     def _lost(self, why: PubSubError) -> None:

@@ -93,12 +93,13 @@ class Connection(asyncio.BufferedProtocol):
         if transport is None:
             return
         try:
-            transport.write_eof()
-            self.resume()
-        except (OSError, RuntimeError):
+            with contextlib.suppress(OSError, RuntimeError):
+                transport.write_eof()
+                self.resume()
+                await asyncio.wait([self.closed], timeout=GOODBYE_S)
+        finally:
+            # Also when the wait is cancelled: no socket stays.
             transport.abort()
-        await asyncio.wait([self.closed], timeout=GOODBYE_S)
-        transport.abort()
         await asyncio.wait([self.closed])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -10,10 +10,14 @@
 ├── `DecodeError`        this one payload can't be decoded; the subscription goes on
 ├── `InvalidArgument`    our caller's argument has a wrong type, or is out of range
 ├── `ClientClosed`       our caller uses what is closed, or was never opened
+├── `WrongEventLoop`     our caller is in another thread or event loop; nothing was done
+├── `AlreadyIterating`   another task iterates the subscription
 └── and those of `pubsubd_protocol.errors`
 """
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.errors import (
@@ -137,7 +141,26 @@ class ClientClosed(PubSubError):
     """The client or subscription is not open: closed already, or not connected yet."""
 
 
+class WrongEventLoop(PubSubError, RuntimeError):
+    """A call from another thread or event loop than the one that opened the object. Nothing was done."""
+
+
+class AlreadyIterating(PubSubError, RuntimeError):
+    """Another task waits for this subscription's next message."""
+
+
+E = TypeVar("E", bound=PubSubError)
+
+
+def copy_of(error: E) -> E:
+    """The same error once more: an exception object must not be raised in several tasks."""
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy
+
+
 __all__ = [
+    "AlreadyIterating",
     "BrokerUnavailable",
     "ClientClosed",
     "ConnectionRefused",
@@ -154,4 +177,6 @@ __all__ = [
     "PublishRejected",
     "PublishUnknown",
     "Reason",
+    "WrongEventLoop",
+    "copy_of",
 ]

@@ -88,6 +88,7 @@ class Outbox:
             else:
                 outgoing.batch.retry = True
         self._pending.extendleft(reversed(unanswered))
+        self._review()
 
     def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
         """Adds a message to the open batch, or to a new one, and returns that batch.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pubsubd import arguments
 from pubsubd.batching import Failed, Outgoing, Placed
@@ -34,13 +34,15 @@ class Publisher:
         self._on_lost = on_lost
         self._on_restored = on_restored
         self._loop = asyncio.get_running_loop()
+        self.open_in: asyncio.AbstractEventLoop | None = self._loop
+        """Where it takes messages; None when it takes no more."""
         self._connection: Connection | None = None
         self._lost: asyncio.Future[PubSubError] = self._loop.create_future()
         self._keeper: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._turn_ends = False
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._ended = False
         self._failure: Failed | None = None
         self._failed = 0
 
@@ -51,7 +53,7 @@ class Publisher:
 
     def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
         """Takes one message; it goes out when the loop turn is over, at the latest."""
-        if self._closed or to is not None:
+        if to is not None or self.open_in is None:
             self._check(to)
         try:
             outgoing = self.outbox.put(topic, payload, to, timeout_s)
@@ -73,7 +75,7 @@ class Publisher:
         return self.outbox.put_many(topic, payloads, to, timeout_s)
 
     def _check(self, to: str | None) -> None:
-        if self._closed:
+        if self.open_in is None:
             raise ClientClosed("this client is closed")
         if to is not None and not is_node_name(arguments.text("to", to)):
             raise PublishRejected("unknown_node", f"{to!r} is no node name")
@@ -96,8 +98,8 @@ class Publisher:
         return outcome
 
     async def room(self) -> None:
-        """Returns when the window has room again."""
-        while self.outbox.full and not self._closed:
+        """Returns when the window has room again, or nothing is taken any more."""
+        while self.outbox.full and self.open_in is not None:
             self._room.clear()
             await self._room.wait()
 
@@ -111,29 +113,41 @@ class Publisher:
 
     async def flush(self) -> None:
         """Returns when all that was put has an outcome. Raises the first failure that nobody waited for."""
-        await self._quiet()
-        self._raise_failure()
+        covered = list(self.outbox.unfinished())
+        await self._ends(covered)
+        # One who flushes at the same time may have been told already; that is no answer for this one.
+        failure = self._unreported() or _failure_of(covered)
+        if failure is not None:
+            raise failure
 
-    async def close(self, timeout_s: float) -> None:
-        """Lets unanswered batches end, for at most `timeout_s`; gives up the rest. Raises like `flush`."""
+    def stop_taking(self) -> None:
+        """Whoever waits to put something, or tries to, is told that this is closed."""
+        self.open_in = None
+        self._room.set()
+
+    async def close(self, timeout_s: float) -> PubSubError | None:
+        """Lets unanswered batches end, for at most `timeout_s`; gives up the rest. Returns what `flush` would raise.
+
+        Called once. Also if it is cancelled nothing stays behind.
+        """
+        self.stop_taking()
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._quiet()
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._ends(list(self.outbox.unfinished()))
         finally:
-            self._closed = True
-            self._room.set()
+            self._ended = True
             if self._keeper is not None:
                 self._keeper.cancel()
-                await asyncio.wait([self._keeper])
             if self._timer is not None:
                 self._timer.cancel()
             connection, self._connection = self._connection, None
             self._finish(self.outbox.give_up_all("the client was closed"))
             if connection is not None:
                 await connection.close()
-        self._raise_failure()
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
+        return self._unreported()
 
     def received(self, connection: Connection, frame: Frame) -> None:
         match frame:
@@ -152,6 +166,7 @@ class Publisher:
             # A stopping broker answers what it took before it says so.
             turned_away = isinstance(why, ConnectionRefused) and why.code == "draining"
             self.outbox.disconnected(_reason(why), turned_away=turned_away)
+            self._settle_room()
             self._on_lost(why)
             # A loop that is torn down may have cancelled whoever waits for it.
             if not self._lost.done():
@@ -203,6 +218,8 @@ class Publisher:
             raise
 
     def _wake_at(self, deadline: float) -> None:
+        if self._ended:
+            return
         if self._timer is not None:
             if self._timer.when() <= deadline:
                 return
@@ -232,24 +249,37 @@ class Publisher:
         if not self.outbox.full:
             self._room.set()
 
-    async def _quiet(self) -> None:
+    async def _ends(self, batches: list[Outgoing]) -> None:
         watchers = []
-        for outgoing in self.outbox.unfinished():
+        for outgoing in batches:
             watcher = self._loop.create_future()
             outgoing.watchers.append(watcher)
             watchers.append(watcher)
         for watcher in watchers:
             await watcher
 
-    def _raise_failure(self) -> None:
-        if self._failure is None:
-            return
-        error, failed = self._failure.error(), self._failed
+    def _unreported(self) -> PubSubError | None:
+        failure, failed = self._failure, self._failed
         self._failure, self._failed = None, 0
-        if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
-            error.failed = failed
-        error.add_note(f"{failed} of the messages that were sent failed; this is the first reason")
-        raise error
+        return None if failure is None else _counting(failure, failed)
+
+
+def _failure_of(batches: list[Outgoing]) -> PubSubError | None:
+    """Why messages of these batches failed for whose outcome nobody waited."""
+    failed = [o for o in batches if isinstance(o.outcome, Failed) and o.count > o.watched]
+    if not failed:
+        return None
+    first = failed[0].outcome
+    assert isinstance(first, Failed)
+    return _counting(first, sum(outgoing.count - outgoing.watched for outgoing in failed))
+
+
+def _counting(failure: Failed, failed: int) -> PubSubError:
+    error = failure.error()
+    if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
+        error.failed = failed
+    error.add_note(f"{failed} of the messages that were sent failed; this is the first reason")
+    return error
 
 
 def _reason(why: PubSubError) -> str:

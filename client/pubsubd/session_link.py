@@ -6,10 +6,10 @@ import asyncio
 from typing import Final, Protocol
 
 from pubsubd.connection import Connection, Dialler, unexpected
-from pubsubd.errors import BrokerUnavailable, ClientClosed, NameInUse
+from pubsubd.errors import BrokerUnavailable, ClientClosed, NameInUse, copy_of
 from pubsubd.redial import Redial
 from pubsubd.resume import Event, Session
-from pubsubd.unavailable import silent
+from pubsubd.unavailable import lost, silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
@@ -63,8 +63,8 @@ class SessionLink:
         self._lost_at = 0.0
         self._keeper: asyncio.Task[None] | None = None
         self._violations = 0
-        self._filter_change = asyncio.Lock()
-        self._filter_set: asyncio.Future[Stored] | None = None
+        self._filter_set: asyncio.Future[Stored | PubSubError] | None = None
+        """The outcome of the last change of the filter, as a value: perhaps nobody waits for it any more."""
         self._unchanged: tuple[str, ...] = ()
         """The patterns before the change that waits for its answer."""
         self._filters_asked = 0
@@ -86,19 +86,21 @@ class SessionLink:
             raise self._named(error) from error.__cause__
         self._keeper = asyncio.create_task(self._keep(), name="pubsubd subscription")
 
-    async def close(self) -> None:
+    def stop(self) -> None:
+        """Nobody waits any more: neither those who change the filter, nor those whose turn is still to come."""
         closed = ClientClosed("this subscription is closed")
-        # Also for those whose turn to change the filter is still to come.
         self.failure = self.failure or closed
         self._fail_filter(closed)
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(closed)
+
+    async def close(self) -> None:
+        """Says goodbye. Also if it is cancelled nothing stays behind."""
         if self._keeper is not None:
             self._keeper.cancel()
-            await asyncio.wait([self._keeper])
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+        if self._keeper is not None:
+            await asyncio.wait([self._keeper])
 
     def write(self, frames: list[Frame]) -> None:
         if self._connection is not None:
@@ -108,7 +110,8 @@ class SessionLink:
         """Unless a change of the filter waits: its answer stands behind what the broker has sent already, and
         the application may ask for no message before it has it.
         """
-        if self._connection is not None and self._filter_set is None:
+        waits = self._filter_set is not None and not self._filter_set.done()
+        if self._connection is not None and not waits:
             self._connection.pause()
 
     def resume(self) -> None:
@@ -120,22 +123,25 @@ class SessionLink:
     ) -> Stored:
         """Returns the positions from which on the new patterns count. One change at a time.
 
-        Raises why the broker refuses it; the session goes on with the patterns that it had.
+        Raises why the broker refuses it; the session goes on with the patterns that it had. Cancelling does not
+        take the change back: it is under way until the broker has answered.
         """
-        async with self._filter_change:
-            if self.failure is not None:
-                raise self.failure
-            self._unchanged = self.session.patterns
-            self.session.change_filter(add, drop)
-            answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-            self._filter_set = answer
-            self.resume()
-            if self.stands:
-                self._send_filter()
-            try:
-                return await answer
-            finally:
-                self._filter_set = None
+        while self._filter_set is not None and not self._filter_set.done():
+            await asyncio.wait([self._filter_set])
+        if self.failure is not None:
+            raise copy_of(self.failure)
+        self._unchanged = self.session.patterns
+        self.session.change_filter(add, drop)
+        answer: asyncio.Future[Stored | PubSubError] = asyncio.get_running_loop().create_future()
+        self._filter_set = answer
+        self.resume()
+        if self.stands:
+            self._send_filter()
+        await asyncio.wait([answer])
+        outcome = answer.result()
+        if isinstance(outcome, PubSubError):
+            raise outcome
+        return outcome
 
     def received(self, connection: Connection, frame: Frame) -> None:
         if connection is not self._connection:
@@ -250,8 +256,12 @@ class SessionLink:
                 if self._hopeless(why):
                     raise why
                 await redial.until_connected(self._connect, self._hopeless)
-            except PubSubError as error:
-                self.failure = self._named(error)
+            except Exception as error:
+                # Whatever it is: an application that waits for a message must hear of it.
+                told = (
+                    error if isinstance(error, PubSubError) else lost(self._dialler.socket, error)
+                )
+                self.failure = self._named(told)
                 self._fail_filter(self.failure)
                 self._sink.ended()
                 return
@@ -294,4 +304,4 @@ class SessionLink:
 
     def _fail_filter(self, why: PubSubError) -> None:
         if self._filter_set is not None and not self._filter_set.done():
-            self._filter_set.set_exception(why)
+            self._filter_set.set_result(why)

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import random
 from collections.abc import Awaitable, Callable
+from weakref import WeakKeyDictionary
 
 from pubsubd import arguments
 from pubsubd.errors import CursorExpired
@@ -26,6 +27,24 @@ def single_flight(
 
 
 class _SingleFlight:
+    """Each event loop has runs of its own: one may outlive the other, or live in another thread."""
+
+    __slots__ = ("_flights", "_jitter_s", "_reload")
+
+    def __init__(self, reload: Callable[[CursorExpired], object], jitter_s: float) -> None:
+        self._reload = reload
+        self._jitter_s = jitter_s
+        self._flights: WeakKeyDictionary[asyncio.AbstractEventLoop, _Flight] = WeakKeyDictionary()
+
+    async def __call__(self, expired: CursorExpired) -> None:
+        loop = asyncio.get_running_loop()
+        flight = self._flights.get(loop)
+        if flight is None:
+            flight = self._flights[loop] = _Flight(self._reload, self._jitter_s)
+        await flight.shared(expired)
+
+
+class _Flight:
     __slots__ = ("_jitter_s", "_next", "_reload", "_under_way")
 
     def __init__(self, reload: Callable[[CursorExpired], object], jitter_s: float) -> None:
@@ -34,7 +53,7 @@ class _SingleFlight:
         self._under_way = asyncio.Lock()
         self._next: asyncio.Task[None] | None = None
 
-    async def __call__(self, expired: CursorExpired) -> None:
+    async def shared(self, expired: CursorExpired) -> None:
         if self._next is None or self._next.done():
             self._next = asyncio.create_task(self._run(expired))
         # One caller who gives up must not take the run from the others.

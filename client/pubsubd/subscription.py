@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Self
 
 from pubsubd import arguments
 from pubsubd.acks import Acks
 from pubsubd.codecs import Codec
-from pubsubd.connection import Dialler
-from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument
+from pubsubd.connection import GOODBYE_S, Dialler
+from pubsubd.ending import Ending
+from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.home import Home, running_loop
 from pubsubd.inbox import Inbox
+from pubsubd.iterating import Iterating, Telling, Turn
 from pubsubd.messages import Message
 from pubsubd.resume import Event, Session
 from pubsubd.session_link import SessionLink, Stored
@@ -46,14 +48,19 @@ class Subscription:
         self._named = session.name is not None
         self._acks = Acks(manual=manual_ack)
         self._acks_due = False
-        self._on_expired = on_expired
+        self._telling = None if on_expired is None else Telling(on_expired)
         self._on_open = on_open
         self._on_close = on_close
         self._arrived = asyncio.Event()
         self._unsettled: Message | None = None
         """The first of the messages that were handed out and that no later question has settled."""
-        self._opening = asyncio.Lock()
+        self._home = Home("subscription")
+        self._open_in: asyncio.AbstractEventLoop | None = None
+        """Where it is iterated; None while it is not open."""
+        self._turn = Turn()
+        self._opener: asyncio.Task[None] | None = None
         self._closed = False
+        self._ending = Ending(self._end)
 
     # Opening and closing
 
@@ -72,14 +79,36 @@ class Subscription:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the iteration; what was received and not handed out is dropped. Harmless to repeat."""
+        """Ends the subscription; what was received and not handed out is dropped.
+
+        Iterating it elsewhere, or again, raises `ClientClosed`. Harmless to repeat; a wait for it that is
+        cancelled leaves the end under way, and the next `close` waits for the same end.
+        """
+        if not self._ending.over:
+            self._home.enter()
+        self.stop()
+        await self._ending.reached()
+
+    def stop(self) -> None:
+        """Nothing is handed out any more, and whoever waits is told so. `close` does the rest."""
         if self._closed:
             return
         self._closed = True
-        self._on_close(self)
+        self._open_in = None
         self._arrived.set()
         self._send_acks()
+        self._link.stop()
+        if self._telling is not None:
+            self._telling.cancel()
+
+    async def _end(self) -> None:
+        if self._opener is not None:
+            self._opener.cancel()
+            await asyncio.wait([self._opener])
         await self._link.close()
+        if self._telling is not None:
+            await self._telling.ended(GOODBYE_S)
+        self._on_close(self)
 
     # What the application reads
 
@@ -105,42 +134,20 @@ class Subscription:
 
     async def __anext__(self) -> Message:
         messages = self._inbox.messages
-        while not messages:
-            if not await self._ask():
-                raise StopAsyncIteration
-            messages = self._inbox.messages
-            if not messages:
-                await self._tell()
+        if not messages or running_loop() is not self._open_in:
+            messages = await self._messages()
         message = self._unsettled = messages.pop()
         if self._named:
             self._handed(message)
         return message
 
-    async def events(self) -> AsyncGenerator[Message | CursorExpired, None]:
+    def events(self) -> Iterating[Message | CursorExpired]:
         """Messages and gaps alike, in their order; `on_expired` is not called."""
-        while await self._ask():
-            if self._inbox.notice is not None:
-                self._inbox.told = True
-                yield self._inbox.notice
-            else:
-                message = self._unsettled = self._inbox.messages.pop()
-                if self._named:
-                    self._handed(message)
-                yield message
+        return Iterating(self._next_event)
 
-    async def batches(self) -> AsyncGenerator[list[Message], None]:
+    def batches(self) -> Iterating[list[Message]]:
         """The messages in lists, never empty, as they were published together. Gaps as in iterating."""
-        while await self._ask():
-            if self._inbox.notice is not None:
-                await self._tell()
-                continue
-            batch = self._inbox.messages[::-1]
-            self._inbox.messages.clear()
-            self._unsettled = batch[0]
-            if self._named:
-                for message in batch:
-                    self._handed(message)
-            yield batch
+        return Iterating(self._next_batch)
 
     async def ack(self, message: Message) -> None:
         """With `ack="manual"`: nothing up to and with `message` is needed again."""
@@ -195,41 +202,76 @@ class Subscription:
 
     # Handing out
 
-    async def _ask(self) -> bool:
-        """The application asks for what is next: it is in the inbox's hand. False when closed."""
-        inbox = self._inbox
-        self._unsettled = None
-        if inbox.told and inbox.notice is not None:
-            self._acks.passed(inbox.notice)
-            inbox.pass_gap()
-        while not self._closed:
-            if inbox.messages or inbox.notice is not None:
-                return True
-            found = inbox.advance()
-            if inbox.room:
-                self._link.resume()
-            if self._named:
-                self._acknowledge_soon()
-            if found:
-                return True
-            if self._link.failure is not None:
-                raise self._link.failure
-            self._check_open()
-            self._arrived.clear()
-            await self._arrived.wait()
-        return False
+    async def _next_event(self) -> Message | CursorExpired:
+        await self._ask()
+        if self._inbox.notice is not None:
+            self._inbox.told = True
+            return self._inbox.notice
+        message = self._unsettled = self._inbox.messages.pop()
+        if self._named:
+            self._handed(message)
+        return message
 
-    async def _tell(self) -> None:
+    async def _next_batch(self) -> list[Message]:
+        messages = await self._messages()
+        batch = messages[::-1]
+        messages.clear()
+        self._unsettled = batch[0]
+        if self._named:
+            for message in batch:
+                self._handed(message)
+        return batch
+
+    async def _messages(self) -> list[Message]:
+        """What comes next, in the inbox's hand; the application is told of the gaps before it."""
+        while True:
+            await self._ask(tell=True)
+            if self._inbox.messages:
+                return self._inbox.messages
+
+    async def _ask(self, *, tell: bool = False) -> None:
+        """The application asks for what is next: it is in the inbox's hand; with `tell` it is told of a gap.
+
+        Whatever is awaited here may be cancelled: nothing is taken before the application has it.
+        """
+        self._check_open()
+        inbox = self._inbox
+        await self._turn.take()
+        try:
+            self._unsettled = None
+            if inbox.told and inbox.notice is not None:
+                self._acks.passed(inbox.notice)
+                inbox.pass_gap()
+            while not inbox.messages and inbox.notice is None:
+                await self._advance()
+            if tell and inbox.notice is not None:
+                await self._tell(inbox.notice)
+        finally:
+            self._turn.give_back()
+        self._check_open()
+
+    async def _advance(self) -> None:
+        """Takes up what is next, or waits for something to arrive."""
+        found = self._inbox.advance()
+        if self._inbox.room:
+            self._link.resume()
+        if self._named:
+            self._acknowledge_soon()
+        if found:
+            return
+        self._check_open()
+        if self._link.failure is not None:
+            raise copy_of(self._link.failure)
+        self._arrived.clear()
+        await self._arrived.wait()
+        self._check_open()
+
+    async def _tell(self, notice: CursorExpired) -> None:
         """Of the gap in hand; it is passed when `on_expired` has returned."""
-        notice = self._inbox.notice
-        assert notice is not None
-        if self._on_expired is None:
+        if self._telling is None:
             self._inbox.told = True
             raise notice
-        result = self._on_expired(notice)
-        if inspect.isawaitable(result):
-            await result
-        self._inbox.told = True
+        self._inbox.told = await self._telling.done(notice)
 
     def _handed(self, message: Message) -> None:
         if self._acks.manual:
@@ -256,22 +298,27 @@ class Subscription:
         return self._inbox.messages[-1].offset if self._inbox.messages else None
 
     async def _open(self) -> Self:
-        async with self._opening:
-            if not self._closed and not self._link.opened:
-                self._on_open(self)
-                try:
-                    await self._link.open()
-                except BaseException:
-                    self._closed = True
-                    self._on_close(self)
-                    raise
-                if self._closed:
-                    await self._link.close()
-        if self._closed:
-            raise ClientClosed("this subscription is closed")
+        self._home.enter()
+        if not self._closed and not self._link.opened:
+            self._on_open(self)
+            if self._opener is None:
+                self._opener = asyncio.create_task(self._link.open(), name="pubsubd subscribe")
+            opener = self._opener
+            try:
+                await asyncio.wait([opener])
+                if not opener.cancelled():
+                    opener.result()
+            except BaseException:
+                self.stop()
+                self._ending.begin()
+                raise
+            if not self._closed:
+                self._open_in = self._home.loop
+        self._check_open()
         return self
 
     def _check_open(self) -> None:
+        self._home.check()
         if self._closed:
             raise ClientClosed("this subscription is closed")
         if not self._link.opened:

@@ -586,21 +586,6 @@ async def test_a_final_refusal_on_resubscribing_is_raised_by_the_iteration(tmp_p
 
 
 @async_test
-async def test_closing_ends_the_iteration(tmp_path: Path) -> None:
-    async with FakeBroker(tmp_path) as broker:
-        client = await pubsubd.connect(broker.path)
-        subscription = await client.subscribe("t")
-        reader = asyncio.create_task(_read_all(subscription))
-        await asyncio.sleep(0)
-        await client.close()
-        assert await reader == []
-
-
-async def _read_all(subscription: pubsubd.Subscription) -> list[pubsubd.Message]:
-    return [message async for message in subscription]
-
-
-@async_test
 async def test_subscribe_without_a_broker_says_so_in_bounded_time(tmp_path: Path) -> None:
     async with FakeBroker(tmp_path) as broker:
         client = await pubsubd.connect(broker.path, connect_timeout_s=0.1)

@@ -1,0 +1,107 @@
+"""Iterating in any way: waits that may be given up and tried again, one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Generic, Self, TypeVar
+
+from pubsubd.errors import AlreadyIterating, CursorExpired
+
+T = TypeVar("T")
+
+
+class Iterating(AsyncIterator[T], Generic[T]):
+    """An iterator over what `following` brings. It keeps nothing of its own, so a cancelled wait loses nothing."""
+
+    __slots__ = ("_following", "_left")
+
+    def __init__(self, following: Callable[[], Awaitable[T]]) -> None:
+        self._following = following
+        self._left = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._left:
+            raise StopAsyncIteration
+        return await self._following()
+
+    async def aclose(self) -> None:
+        """Ends this iterator, as `contextlib.aclosing` does it; the subscription goes on."""
+        self._left = True
+
+
+class Turn:
+    """Who waits for what comes next: one task at a time, or each would get a part."""
+
+    __slots__ = ("_holder",)
+
+    def __init__(self) -> None:
+        self._holder: asyncio.Task[Any] | None = None
+
+    async def take(self) -> None:
+        """Raises `AlreadyIterating` if another task waits."""
+        if self._holder is not None and self._holder.cancelling():
+            # It has been told to give up, and has had no moment to do so.
+            await asyncio.sleep(0)
+        if self._holder is not None:
+            raise AlreadyIterating(
+                f"task {self._holder.get_name()!r} iterates this subscription already, and each would get a part: "
+                "iterate in one task, or subscribe once for each"
+            )
+        self._holder = asyncio.current_task()
+
+    def give_back(self) -> None:
+        self._holder = None
+
+
+class Telling:
+    """The call of `on_expired` for the gap in hand.
+
+    It is begun once for a gap. If the wait for it is given up it runs on, and the next wait joins it: a reload that
+    takes longer than the application waits would never end otherwise. One that has failed is begun again.
+    """
+
+    __slots__ = ("_closed", "_on_expired", "_run")
+
+    def __init__(self, on_expired: Callable[[CursorExpired], object]) -> None:
+        self._on_expired = on_expired
+        self._closed = False
+        self._run: asyncio.Task[object] | None = None
+
+    async def done(self, notice: CursorExpired) -> bool:
+        """Whether the application has been told; False if the subscription was closed before. Raises what
+        `on_expired` raises.
+        """
+        if self._run is None:
+            result = self._on_expired(notice)
+            if not inspect.isawaitable(result):
+                return True
+            self._run = asyncio.get_running_loop().create_task(
+                _awaited(result), name="pubsubd on_expired"
+            )
+        run = self._run
+        await asyncio.wait([run])
+        self._run = None
+        if not (run.cancelled() and self._closed):
+            run.result()
+            return True
+        return False
+
+    def cancel(self) -> None:
+        """The subscription is closed: a run ends, unless it is the very task that closes."""
+        self._closed = True
+        if self._run is not None and self._run is not asyncio.current_task():
+            self._run.cancel()
+
+    async def ended(self, timeout_s: float) -> None:
+        """Returns when a run that was cancelled is over, or after `timeout_s`."""
+        if self._run is not None and self._run.cancelling():
+            await asyncio.wait([self._run], timeout=timeout_s)
+
+
+async def _awaited(result: Awaitable[object]) -> object:
+    return await result

@@ -1,4 +1,4 @@
-"""Checks of what an application passes in, made by the call that brings it. Pure.
+"""Checks of what an application passes in, made by the call that brings it.
 
 A wrong argument that is found later raises in a callback of the event loop, where it reaches nobody and harms
 everybody who shares the client.
@@ -7,13 +7,15 @@ everybody who shares the client.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from numbers import Real
 from typing import Any
 
 from pubsubd.codecs import Codec
 from pubsubd.errors import InvalidArgument
+from pubsubd_protocol.socket_path import default_socket_path
 
 SHOWN = 40
 """Characters of a wrong value that an error repeats."""
@@ -58,6 +60,27 @@ def function(name: str, value: object) -> Callable[..., Any]:
     if not callable(value):
         raise InvalidArgument(f"{name} is a function to call, not {shown(value)}")
     return value
+
+
+def socket_path(given: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> str:
+    """The broker's socket as an absolute path: where the process stands later must not matter.
+
+    `~` is the user's folder, also in a variable. The path is not simplified: `..` behind a link stays what it is.
+    """
+    path: object
+    if given is None:
+        path = default_socket_path(environment, os.getuid())
+    else:
+        path = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise InvalidArgument(f"socket is the path of a broker's socket, not {shown(given)}")
+    path = os.path.expanduser(path)
+    try:
+        return os.path.join(os.getcwd(), path) if not os.path.isabs(path) else path
+    except FileNotFoundError:
+        raise InvalidArgument(
+            f"socket {path!r} is relative, and the working folder is gone: give an absolute path"
+        ) from None
 
 
 def codec(value: object) -> Codec:

@@ -15,14 +15,13 @@ from pubsubd.codecs import MSGPACK, Codec, all_encoded, as_bytes, encoded, not_e
 from pubsubd.connection import Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
-from pubsubd.home import Home, running_loop
+from pubsubd.home import Home, this_thread
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
 from pubsubd.resume import Session
 from pubsubd.subscription import Subscription
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.positions import load_positions
-from pubsubd_protocol.socket_path import default_socket_path
 
 CLIENT_ID_BYTES = 16
 
@@ -51,7 +50,7 @@ class Client:
         on_lost: Callable[[PubSubError], object] | None,
         on_restored: Callable[[], object] | None,
     ) -> None:
-        path = default_socket_path(os.environ, os.getuid()) if socket is None else os.fspath(socket)
+        path = arguments.socket_path(socket, os.environ)
         self.name = None if name is None else arguments.text("name", name)
         self.socket = path
         self.state = State.CONNECTING
@@ -186,7 +185,7 @@ class Client:
         Raises `InvalidTopic`, `MessageTooLarge`, `EncodeError` and `InvalidArgument` for this message.
         """
         publisher = self._opened
-        if publisher is None or running_loop() is not publisher.open_in:
+        if publisher is None or this_thread() != publisher.open_in:
             publisher = self._publisher
         outbox = publisher.outbox
         if outbox.full:
@@ -295,7 +294,7 @@ class Client:
         return self
 
     async def _connect(self) -> None:
-        publisher = Publisher(self._dialler, self._lost, self._restored)
+        publisher = Publisher(self._dialler, self._lost, self._restored, self._home.check)
         await publisher.start()
         self._opened = publisher
         if not self._closed:
@@ -365,7 +364,7 @@ def connect(
     """A client of the broker on this host: `async with connect() as client`, or `await connect()`.
 
     `socket`: default `$PUBSUBD_SOCKET`, else `$XDG_RUNTIME_DIR/pubsubd/pubsubd.sock`, else
-    `/tmp/pubsubd-<uid>/pubsubd.sock`. `name`: for people, in `repr`. `on_lost(error)` and `on_restored()`
+    `/tmp/pubsubd-<uid>/pubsubd.sock`; made absolute here, once. `name`: for people, in `repr`. `on_lost(error)` and `on_restored()`
     may be coroutine functions. Opening raises `BrokerUnavailable` at once if nobody is there; later
     losses are repaired without an end.
     """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket as sockets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
 
 from pubsubd.errors import BrokerUnavailable
@@ -25,6 +26,9 @@ it takes itself (`Welcome.max_frame`); memory is taken only as a frame's bytes a
 
 QUEUE_RETRY_S = 0.02
 """How soon to try again when more connections wait for the broker than its system lets wait."""
+
+ADDRESS_BYTES = 107
+"""The longest path that the address of a Unix socket holds."""
 
 GOODBYE_S = 1.0
 """How long the broker may take to close its end before ours is cut."""
@@ -211,12 +215,13 @@ async def _greeted(path: str, hello: bytes) -> sockets.socket:
     sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        while True:
-            try:
-                sock.connect(path)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(QUEUE_RETRY_S)
+        with _within_limit(path) as short:
+            while True:
+                try:
+                    sock.connect(short)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(QUEUE_RETRY_S)
         # By hand, because a transport drops what came in when it fails to write: a broker that refuses may have
         # hung up already, and its word can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -225,3 +230,17 @@ async def _greeted(path: str, hello: bytes) -> sockets.socket:
         sock.close()
         raise
     return sock
+
+
+@contextlib.contextmanager
+def _within_limit(path: str) -> Iterator[str]:
+    """A path to the same socket that the system takes: an absolute one may be longer than an address holds."""
+    folder, name = os.path.split(path)
+    if len(os.fsencode(path)) <= ADDRESS_BYTES or not os.path.isdir("/proc/self/fd"):
+        yield path
+        return
+    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{opened}/{name}"
+    finally:
+        os.close(opened)

@@ -48,7 +48,7 @@ async def query(
 
     Raises `BrokerUnavailable`, `ConnectionRefused` with what the broker objects to, `ProtocolError`.
     """
-    path = os.fspath(socket)
+    path = arguments.socket_path(socket, os.environ)
     timeout_s = arguments.seconds("timeout_s", timeout_s, above_zero=True)
     question = _Question()
     dialler = Dialler(path, os.urandom(16), timeout_s)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import _get_running_loop as running_loop
+from threading import get_ident as this_thread
 
 from pubsubd.errors import WrongEventLoop
 
-__all__ = ["Home", "running_loop"]
+__all__ = ["Home", "this_thread"]
+# Asking for the running loop asks the system for the process: what is done for each message compares threads.
 
 
 class Home:

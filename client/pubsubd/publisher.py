@@ -10,6 +10,7 @@ from pubsubd import arguments
 from pubsubd.batching import Failed, Outgoing, Placed
 from pubsubd.connection import Connection, Dialler, unexpected
 from pubsubd.errors import BrokerUnavailable, ClientClosed, PublishRejected, PublishUnknown
+from pubsubd.home import this_thread
 from pubsubd.outbox import Outbox
 from pubsubd.redial import Redial
 from pubsubd.unavailable import lost
@@ -27,15 +28,17 @@ class Publisher:
         dialler: Dialler,
         on_lost: Callable[[PubSubError], None],
         on_restored: Callable[[], None],
+        check_home: Callable[[], None],
     ) -> None:
         self.outbox = Outbox(dialler.socket)
         self.node = ""
         self._dialler = dialler
         self._on_lost = on_lost
         self._on_restored = on_restored
+        self._check_home = check_home
         self._loop = asyncio.get_running_loop()
-        self.open_in: asyncio.AbstractEventLoop | None = self._loop
-        """Where it takes messages; None when it takes no more."""
+        self.open_in: int | None = this_thread()
+        """The thread in which it takes messages; None when it takes no more."""
         self._connection: Connection | None = None
         self._lost: asyncio.Future[PubSubError] = self._loop.create_future()
         self._keeper: asyncio.Task[None] | None = None
@@ -55,6 +58,9 @@ class Publisher:
         """Takes one message; it goes out when the loop turn is over, at the latest."""
         if to is not None or self.open_in is None:
             self._check(to)
+        # Asked once a turn, and before anything is taken.
+        if not self._turn_ends:
+            self._check_home()
         try:
             outgoing = self.outbox.put(topic, payload, to, timeout_s)
         except TypeError:

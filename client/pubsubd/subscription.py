@@ -13,7 +13,7 @@ from pubsubd.codecs import Codec
 from pubsubd.connection import GOODBYE_S, Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
-from pubsubd.home import Home, running_loop
+from pubsubd.home import Home, this_thread
 from pubsubd.inbox import Inbox
 from pubsubd.iterating import Iterating, Telling, Turn
 from pubsubd.messages import Message
@@ -55,8 +55,8 @@ class Subscription:
         self._unsettled: Message | None = None
         """The first of the messages that were handed out and that no later question has settled."""
         self._home = Home("subscription")
-        self._open_in: asyncio.AbstractEventLoop | None = None
-        """Where it is iterated; None while it is not open."""
+        self._open_in: int | None = None
+        """The thread in which it is iterated; None while it is not open."""
         self._turn = Turn()
         self._opener: asyncio.Task[None] | None = None
         self._closed = False
@@ -134,7 +134,7 @@ class Subscription:
 
     async def __anext__(self) -> Message:
         messages = self._inbox.messages
-        if not messages or running_loop() is not self._open_in:
+        if not messages or this_thread() != self._open_in:
             messages = await self._messages()
         message = self._unsettled = messages.pop()
         if self._named:
@@ -313,7 +313,7 @@ class Subscription:
                 self._ending.begin()
                 raise
             if not self._closed:
-                self._open_in = self._home.loop
+                self._open_in = this_thread()
         self._check_open()
         return self
 

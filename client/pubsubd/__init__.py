@@ -1,6 +1,6 @@
 """The client SDK of pubsubd: publish to the broker on this host, subscribe without a silent gap."""
 
-from pubsubd.client import Client, State, connect
+from pubsubd.client import Client, connect
 from pubsubd.codecs import JSON, MSGPACK, RAW, Codec
 from pubsubd.errors import (
     AlreadyIterating,
@@ -22,6 +22,7 @@ from pubsubd.errors import (
     Reason,
     WrongEventLoop,
 )
+from pubsubd.health import NodeBack, NodeLost, State
 from pubsubd.messages import Message
 from pubsubd.receipts import Receipt, Receipts
 from pubsubd.single_flight import single_flight
@@ -47,6 +48,8 @@ __all__ = [
     "Message",
     "MessageTooLarge",
     "NameInUse",
+    "NodeBack",
+    "NodeLost",
     "ProtocolError",
     "PubSubError",
     "PublishRejected",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 from collections.abc import Callable, Generator, Iterable
-from enum import StrEnum
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from pubsubd import arguments
+from pubsubd.callbacks import Callbacks
 from pubsubd.codecs import MSGPACK, Codec, all_encoded, as_bytes, encoded, not_encoded
 from pubsubd.connection import Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.health import NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
@@ -24,15 +24,6 @@ from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.positions import load_positions
 
 CLIENT_ID_BYTES = 16
-
-
-class State(StrEnum):
-    """How a client's publishing connection stands. Subscriptions have connections of their own."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    LOST = "lost"
-    CLOSED = "closed"
 
 
 class Client:
@@ -72,7 +63,7 @@ class Client:
         self._opener: asyncio.Task[None] | None = None
         self._ending = Ending(self._end)
         self._subscriptions: set[Subscription] = set()
-        self._callbacks: set[asyncio.Task[object]] = set()
+        self._callbacks = Callbacks()
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
@@ -216,18 +207,23 @@ class Client:
         self,
         *patterns: str,
         name: str | None = None,
+        wait: bool = False,
         start: Literal["latest", "earliest"] = "latest",
         position: object = None,
         echo: bool = True,
         ack: Literal["auto", "manual"] = "auto",
         on_expired: Callable[[CursorExpired], object] | None = None,
+        on_lost: Callable[[NodeLost], object] | None = None,
+        on_restored: Callable[[NodeBack], object] | None = None,
         codec: Codec | None = None,
     ) -> Subscription:
         """A subscription to open with `async with` or `await`; nothing published after that is missed.
 
         `position`: a stored `subscription.position` to go on from. `name`: the broker keeps the
-        acknowledged position while the application is away. `echo=False`: not what this client published.
-        `on_expired`: called, and awaited, at a gap. Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`
+        acknowledged position while the application is away. `wait=True`: opening waits for as long as another
+        connection holds the name, as a hot standby does; else it raises `NameInUse`. `echo=False`: not what this client published.
+        `on_expired`: called, and awaited, at a gap. `on_lost`, `on_restored`: called when a node is not heard any more,
+        the own broker's too, and when it is heard again. Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`
         for another argument that can't be meant.
         """
         self._check_not_closed()
@@ -242,13 +238,24 @@ class Client:
             raise InvalidArgument(
                 'ack="manual" needs a name=: only named subscriptions acknowledge'
             )
+        arguments.flag("wait", wait)
+        for what, callback in (("on_lost", on_lost), ("on_restored", on_restored)):
+            if callback is not None:
+                arguments.function(what, callback)
+        if wait and name is None:
+            raise InvalidArgument(
+                "wait=True needs a name=: without one there is nothing to wait for"
+            )
         positions = None if position is None else load_positions(position)
         return Subscription(
             self._dialler,
             Session(patterns, start, positions, name, echo),
             self._codec_of(codec),
             manual_ack=ack == "manual",
+            waits=wait,
             on_expired=on_expired,
+            on_lost=on_lost,
+            on_restored=on_restored,
             on_open=self._subscription_opens,
             on_close=self._subscriptions.discard,
         )
@@ -330,24 +337,13 @@ class Client:
         if self.state is State.CONNECTED:
             self.state = State.LOST
             if self._on_lost is not None:
-                self._call(self._on_lost, why)
+                self._callbacks.call(self._on_lost, why)
 
     def _restored(self) -> None:
         if self.state is State.LOST:
             self.state = State.CONNECTED
             if self._on_restored is not None:
-                self._call(self._on_restored)
-
-    def _call(self, callback: Callable[..., object], *arguments: object) -> None:
-        """As a task: a callback of the application must not stop what called it."""
-
-        async def run() -> object:
-            result = callback(*arguments)
-            return await result if inspect.isawaitable(result) else result
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._callbacks.add(task)
-        task.add_done_callback(self._callbacks.discard)
+                self._callbacks.call(self._on_restored)
 
 
 def connect(

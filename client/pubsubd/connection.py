@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Protocol, cast
 
 from pubsubd.errors import BrokerUnavailable
+from pubsubd.pulse import Pulse
 from pubsubd.unavailable import check_folder_below_tmp, lost, not_reached, silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
@@ -32,6 +33,9 @@ ADDRESS_BYTES = 107
 
 GOODBYE_S = 1.0
 """How long the broker may take to close its end before ours is cut."""
+
+
+_ALIVE = codec.encode(Heartbeat())
 
 
 class Receiver(Protocol):
@@ -64,6 +68,10 @@ class Connection(asyncio.BufferedProtocol):
         """Why it is gone, or about to be."""
         self._closing = False
         self._paused = False
+        self._pulse: Pulse | None = None
+        self._beats: asyncio.TimerHandle | None = None
+        self._heard = False
+        """Whether something came since the last beat."""
 
     def write(self, buffers: Iterable[bytes]) -> None:
         transport = self._transport
@@ -113,6 +121,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._reader.space()
 
     def buffer_updated(self, count: int) -> None:
+        self._heard = True
         self._reader.received(count)
         try:
             for frame in self._reader.frames():
@@ -133,6 +142,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._beats is not None:
+            self._beats.cancel()
         why = self.why = self.why or lost(self._socket, exc)
         self._closing = True
         if not self.closed.done():
@@ -144,6 +155,25 @@ class Connection(asyncio.BufferedProtocol):
         elif not self.welcome.cancelled() and self.welcome.exception() is None:
             self._receiver.lost(self, why)
 
+    def _begin_beats(self, interval_s: float, silent_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._pulse = Pulse(interval_s, silent_s, loop.time())
+        self._beats = loop.call_later(interval_s, self._beat)
+
+    def _beat(self) -> None:
+        """Shows the broker that this process lives, and looks whether the broker does."""
+        assert self._pulse is not None
+        if self._closing:
+            return
+        loop = asyncio.get_running_loop()
+        heard, self._heard = self._heard, False
+        if self._pulse.beat(loop.time(), heard=heard, reads=not self._paused):
+            self.fail(silent(self._socket, self._pulse.silent_s))
+            return
+        if not self.choked:
+            self.write([_ALIVE])
+        self._beats = loop.call_later(self._pulse.interval_s, self._beat)
+
     def _take(self, frame: Frame) -> None:
         if isinstance(frame, Refused):
             raise ConnectionRefused(frame.code, frame.detail)
@@ -154,6 +184,8 @@ class Connection(asyncio.BufferedProtocol):
         elif isinstance(frame, Welcome):
             self._reader.limit = MAX_FRAME_BYTES
             self.welcome.set_result(frame)
+            if frame.heartbeat_ms and frame.silent_ms:
+                self._begin_beats(frame.heartbeat_ms / 1000, frame.silent_ms / 1000)
         else:
             raise unexpected(frame)
 

@@ -96,12 +96,18 @@ class CursorExpired(PubSubError):
 
 
 class NameInUse(PubSubError):
-    """Another live connection subscribes under `name`; a name belongs to one at a time."""
+    """Another live connection subscribes under `name`; a name belongs to one connection at a time.
+
+    A holder that hangs loses it after `--peer-timeout` x 5.
+    """
 
     retriable = True
 
     def __init__(self, name: str, detail: str) -> None:
-        super().__init__(f"the subscription name {name!r} is in use: {detail}")
+        super().__init__(
+            f"the subscription name {name!r} is in use: {detail}; end the other subscription, "
+            "or take over from it with subscribe(name=…, wait=True)"
+        )
         self.name = name
         self.detail = detail
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final, Protocol
 
 from pubsubd.connection import Connection, Dialler, unexpected
 from pubsubd.errors import BrokerUnavailable, ClientClosed, NameInUse, copy_of
+from pubsubd.health import Health, HealthEvent
 from pubsubd.redial import Redial
 from pubsubd.resume import Event, Session
 from pubsubd.unavailable import lost, silent
@@ -15,6 +17,7 @@ from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import FilterSet, Frame, SetFilter, Skip, Subscribed, Told
+from pubsubd_protocol.frames import Health as HealthTold
 from pubsubd_protocol.positions import Position, dump_positions
 
 NAME_GRACE_S: Final = 5.0
@@ -41,6 +44,9 @@ class Sink(Protocol):
 
     def arrived(self, event: Event) -> None: ...
 
+    def health(self, changes: list[HealthEvent]) -> None:
+        """Nodes were lost, or are back: the own broker, or producers that it hears."""
+
     def ended(self) -> None:
         """Nothing will come any more; `failure` says why."""
 
@@ -48,12 +54,20 @@ class Sink(Protocol):
 class SessionLink:
     """Keeps one session going until it is closed or refused for good."""
 
-    def __init__(self, dialler: Dialler, session: Session, sink: Sink) -> None:
+    def __init__(
+        self, dialler: Dialler, session: Session, sink: Sink, *, waits: bool = False
+    ) -> None:
+        """`waits`: while another connection holds the session's name it is tried again, without an end."""
         self.session = session
         self.failure: PubSubError | None = None
         """What ended the session, in the SDK's words."""
         self.known: set[str] = set()
         """The nodes of which the broker has spoken over this connection."""
+        self.health = Health()
+        self._node = ""
+        self._waits = waits
+        self._stands_by = False
+        """Whether another connection held the name at the last attempt, and this one waits for it."""
         self._dialler = dialler
         self._sink = sink
         self._connection: Connection | None = None
@@ -79,7 +93,7 @@ class SessionLink:
         return self._connection is not None and self._answer is None
 
     async def open(self) -> None:
-        """Returns when the session stands. Tries for the dialler's timeout if nobody is there."""
+        """Returns when the session stands. Tries for the dialler's timeout if no broker answers."""
         try:
             await self._open_first()
         except PubSubError as error:
@@ -160,6 +174,9 @@ class SessionLink:
             case Subscribed():
                 self._subscribed(frame)
                 return
+            case HealthTold(lost):
+                self._sink.health(self.health.told(lost, time.time()))
+                return
             case FilterSet():
                 self._filters_asked -= 1
                 if self._filters_asked == 0:
@@ -175,6 +192,8 @@ class SessionLink:
     def lost(self, connection: Connection, why: PubSubError) -> None:
         if connection is not self._connection:
             return
+        if self.stands:
+            self._sink.health(self.health.broker_lost(self._node, time.time()))
         self._connection = None
         if not isinstance(why, ConnectionRefused):
             self._lost_at = asyncio.get_running_loop().time()
@@ -195,14 +214,19 @@ class SessionLink:
             if self._hopeless(error):
                 raise
             first = error
-        try:
-            async with asyncio.timeout(self._dialler.timeout_s):
-                await Redial().until_connected(self._connect, self._hopeless)
-        except TimeoutError:
-            raise first from None
+        redial = Redial()
+        while True:
+            try:
+                async with asyncio.timeout(self._dialler.timeout_s):
+                    await redial.until_connected(self._connect, self._hopeless)
+                return
+            except TimeoutError:
+                if not self._stands_by:
+                    raise first from None
 
     async def _connect(self) -> None:
-        connection, _ = await self._dialler.dial("session", self)
+        connection, welcome = await self._dialler.dial("session", self)
+        self._node = welcome.node
         loop = asyncio.get_running_loop()
         answer = self._answer = loop.create_future()
         self._connection = connection
@@ -242,6 +266,7 @@ class SessionLink:
                 self._sink.arrived(moved)
         self._answer.set_result(None)
         self._answer = None
+        self._sink.health(self.health.told(frame.lost, time.time()))
         if self._asked != self.session.patterns:
             self._send_filter()
         else:
@@ -267,10 +292,14 @@ class SessionLink:
                 return
 
     def _hopeless(self, why: PubSubError) -> bool:
+        in_use = isinstance(why, ConnectionRefused) and why.code == "name_in_use"
+        self._stands_by = in_use and self._waits
         if isinstance(why, ProtocolError):
             self._violations += 1
             return self._keeper is None or self._violations >= MAX_VIOLATIONS
-        if isinstance(why, ConnectionRefused) and why.code == "name_in_use":
+        if self._stands_by:
+            return False
+        if in_use:
             now = asyncio.get_running_loop().time()
             return self._keeper is None or now - self._lost_at > NAME_GRACE_S
         return not (why.retriable or self._takes_back_filter(why))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self, overload
 
 from pubsubd import arguments
 from pubsubd.acks import Acks
+from pubsubd.callbacks import Callbacks
 from pubsubd.codecs import Codec
 from pubsubd.connection import GOODBYE_S, Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.health import HealthEvent, NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
 from pubsubd.inbox import Inbox
 from pubsubd.iterating import Iterating, Telling, Turn
@@ -39,16 +41,22 @@ class Subscription:
         codec: Codec,
         *,
         manual_ack: bool,
+        waits: bool,
         on_expired: Callable[[CursorExpired], object] | None,
+        on_lost: Callable[[NodeLost], object] | None,
+        on_restored: Callable[[NodeBack], object] | None,
         on_open: Callable[[Subscription], None],
         on_close: Callable[[Subscription], None],
     ) -> None:
-        self._link = SessionLink(dialler, session, self)
+        self._link = SessionLink(dialler, session, self, waits=waits)
         self._inbox = Inbox(codec)
         self._named = session.name is not None
         self._acks = Acks(manual=manual_ack)
         self._acks_due = False
         self._telling = None if on_expired is None else Telling(on_expired)
+        self._on_lost = on_lost
+        self._on_restored = on_restored
+        self._callbacks = Callbacks()
         self._on_open = on_open
         self._on_close = on_close
         self._arrived = asyncio.Event()
@@ -121,6 +129,23 @@ class Subscription:
         return dump_positions(self._inbox.positions())
 
     @property
+    def state(self) -> State:
+        """How its connection to the own broker stands."""
+        if self._closed or self._link.failure is not None:
+            return State.CLOSED
+        if not self._link.opened:
+            return State.CONNECTING
+        return State.CONNECTED if self._link.stands else State.LOST
+
+    @property
+    def unreachable(self) -> dict[str, float]:
+        """The nodes whose producer is not heard now, the own broker's included; since when, in seconds since 1970.
+
+        While a node is not heard, nothing new from it means nothing. What it publishes comes when it is back.
+        """
+        return dict(self._link.health.unreachable)
+
+    @property
     def patterns(self) -> tuple[str, ...]:
         return self._link.session.patterns
 
@@ -141,9 +166,23 @@ class Subscription:
             self._handed(message)
         return message
 
-    def events(self) -> Iterating[Message | CursorExpired]:
-        """Messages and gaps alike, in their order; `on_expired` is not called."""
-        return Iterating(self._next_event)
+    @overload
+    def events(self, *, status: Literal[False] = False) -> Iterating[Message | CursorExpired]: ...
+
+    @overload
+    def events(
+        self, *, status: Literal[True]
+    ) -> Iterating[Message | CursorExpired | HealthEvent]: ...
+
+    def events(
+        self, *, status: bool = False
+    ) -> Iterating[Message | CursorExpired] | Iterating[Message | CursorExpired | HealthEvent]:
+        """Messages and gaps alike, in their order; `on_expired` is not called.
+
+        `status=True`: also `NodeLost` and `NodeBack`, as soon as the broker tells it, for the own broker's node too.
+        """
+        arguments.flag("status", status)
+        return Iterating(self._next_status) if status else Iterating(self._next_event)
 
     def batches(self) -> Iterating[list[Message]]:
         """The messages in lists, never empty, as they were published together. Gaps as in iterating."""
@@ -197,6 +236,15 @@ class Subscription:
         if self._inbox.full:
             self._link.pause()
 
+    def health(self, changes: list[HealthEvent]) -> None:
+        for change in changes:
+            match change:
+                case NodeLost() if self._on_lost is not None:
+                    self._callbacks.call(self._on_lost, change)
+                case NodeBack() if self._on_restored is not None:
+                    self._callbacks.call(self._on_restored, change)
+        self._arrived.set()
+
     def ended(self) -> None:
         self._arrived.set()
 
@@ -204,6 +252,14 @@ class Subscription:
 
     async def _next_event(self) -> Message | CursorExpired:
         await self._ask()
+        return self._taken()
+
+    async def _next_status(self) -> Message | CursorExpired | HealthEvent:
+        await self._ask(status=True)
+        return self._link.health.take() or self._taken()
+
+    def _taken(self) -> Message | CursorExpired:
+        """The event that is in the inbox's hand."""
         if self._inbox.notice is not None:
             self._inbox.told = True
             return self._inbox.notice
@@ -229,8 +285,10 @@ class Subscription:
             if self._inbox.messages:
                 return self._inbox.messages
 
-    async def _ask(self, *, tell: bool = False) -> None:
+    async def _ask(self, *, tell: bool = False, status: bool = False) -> None:
         """The application asks for what is next: it is in the inbox's hand; with `tell` it is told of a gap.
+
+        `status`: news of its health are next, too.
 
         Whatever is awaited here may be cancelled: nothing is taken before the application has it.
         """
@@ -242,7 +300,8 @@ class Subscription:
             if inbox.told and inbox.notice is not None:
                 self._acks.passed(inbox.notice)
                 inbox.pass_gap()
-            while not inbox.messages and inbox.notice is None:
+            health = self._link.health
+            while not (inbox.messages or inbox.notice is not None or (status and health.news)):
                 await self._advance()
             if tell and inbox.notice is not None:
                 await self._tell(inbox.notice)

@@ -35,6 +35,7 @@ from pubsubd_protocol.frames import (
     Fetched,
     FilterSet,
     Frame,
+    Health,
     Heartbeat,
     Hello,
     Proof,
@@ -117,7 +118,8 @@ def _pack_hello(f: Hello) -> list[object]:
 def _pack_welcome(f: Welcome) -> list[object]:
     sizes = [f.max_message, f.max_frame, f.window, f.max_batch]
     publish = "\n".join(f.publish)
-    return [f.version, f.node, f.life, *sizes, f.cluster, f.max_topics, f.max_topic, publish]
+    topics = [f.max_topics, f.max_topic, publish]
+    return [f.version, f.node, f.life, *sizes, f.cluster, *topics, f.heartbeat_ms, f.silent_ms]
 
 
 def _pack_subscribe(f: Subscribe) -> list[object]:
@@ -178,6 +180,8 @@ _TABLE: Final[
             f.take_or(field.check_int, MAX_BATCH_TOPICS),
             f.take_or(field.check_int, MAX_TOPIC_BYTES),
             f.take_or(field.check_rights, (EVERY_TOPIC,)),
+            f.take_or(field.check_int, 0),
+            f.take_or(field.check_int, 0),
         ),
     ),
     (
@@ -223,9 +227,12 @@ _TABLE: Final[
     (
         Subscribed,
         21,
-        lambda f: [field.pack_positions(f.positions), f.born, f.resumed],
+        lambda f: [field.pack_positions(f.positions), f.born, f.resumed, f.lost],
         lambda f: Subscribed(
-            f.take(field.check_positions), f.take(field.check_epoch), f.take(field.check_bool)
+            f.take(field.check_positions),
+            f.take(field.check_epoch),
+            f.take(field.check_bool),
+            f.take_or(field.check_lost, {}),
         ),
     ),
     (
@@ -285,6 +292,12 @@ _TABLE: Final[
             f.take_or(field.check_named_moves, {}),
             f.take_or(field.check_bool, False),
         ),
+    ),
+    (
+        Health,
+        29,
+        lambda f: [f.lost],
+        lambda f: Health(f.take(field.check_lost)),
     ),
     (
         Attach,

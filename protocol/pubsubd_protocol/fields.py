@@ -145,6 +145,10 @@ def check_positions(value: object) -> dict[str, Position]:
     }
 
 
+def check_lost(value: object) -> dict[str, int]:
+    return {check_node(node): check_int(ms) for node, ms in check_map(value, MAX_STREAMS).items()}
+
+
 def check_named(value: object) -> dict[str, Position]:
     return {
         check_session_name(name): check_position(place)

@@ -66,7 +66,9 @@ class Welcome:
     `window`: how many batches a publisher may have unanswered. `max_batch`: messages that a batch may have.
     `cluster`: the one to which the node belongs. `max_topics`: topics that a batch may have, `max_topic`: the
     length of each. `publish`: patterns of the topics on which this client may publish. A batch is refused as a
-    whole, so whoever fills one for several callers has to know them.
+    whole, so whoever fills one for several callers has to know them. `heartbeat_ms`: the longest time that the broker
+    is silent towards a publisher or a session, 0: it sends no heartbeats. `silent_ms`: a broker that is silent for
+    this long does not answer.
     """
 
     version: int
@@ -80,6 +82,8 @@ class Welcome:
     max_topics: int = MAX_BATCH_TOPICS
     max_topic: int = MAX_TOPIC_BYTES
     publish: tuple[str, ...] = (EVERY_TOPIC,)
+    heartbeat_ms: int = 0
+    silent_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +134,15 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The session stands, at these positions. `resumed`: a named session that the broker knew."""
+    """The session stands, at these positions. `resumed`: a named session that the broker knew.
+
+    `lost`: as in `Health`.
+    """
 
     positions: dict[str, Position]
     born: bytes
     resumed: bool
+    lost: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +205,13 @@ class Ack:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """The producers that the broker does not hear now, all of them, and how many milliseconds ago it lost each."""
+
+    lost: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     """A consumer node asks for the stream from where `claim` says."""
 
@@ -242,7 +257,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Nothing to say but that one is alive. A producer's carries its stream's `next`."""
+    """Sign of life of a sender that has nothing else to say. A producer's carries its stream's `next`."""
 
     next: int | None = None
 
@@ -280,6 +295,7 @@ Frame = (
     | Skip
     | CursorExpired
     | Ack
+    | Health
     | Attach
     | Attached
     | Fetch

@@ -16,6 +16,7 @@ from pubsubd_protocol.frames import (
     MAGIC,
     VERSION,
     Frame,
+    Heartbeat,
     Hello,
     Receipt,
     Refused,
@@ -100,6 +101,8 @@ class Publisher:
                 self._answered(self._outbox.rejected(frame))
             case Refused():
                 socket.cut()
+                return
+            case Heartbeat():
                 return
             case _:
                 raise Violation(f"{self.name} received {frame}")

@@ -29,6 +29,7 @@ from tests.simulation.truth import NOWHERE, Place, Published
 from pubsubd.acks import Acks
 from pubsubd.codecs import RAW
 from pubsubd.errors import CursorExpired as Notice
+from pubsubd.health import Health as NodesHealth
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
 from pubsubd.resume import Event, Session
@@ -39,6 +40,8 @@ from pubsubd_protocol.frames import (
     CursorExpired,
     FilterSet,
     Frame,
+    Health,
+    Heartbeat,
     Hello,
     Refused,
     SetFilter,
@@ -117,6 +120,7 @@ class Subscriber:
         self._forgotten: tuple[dict[str, Place], dict[str, Place]] | None = None
         # The life of its broker in which its name was used first.
         self._first_life: int | None = None
+        self.health = NodesHealth()
         self._begin(None)
         self._connect(0)
 
@@ -241,6 +245,10 @@ class Subscriber:
                 self._filter_set(frame)
             case Refused():
                 socket.cut()
+            case Health(lost):
+                self.health.told(lost, self.world.clockwork.now_ns / 1e9)
+            case Heartbeat():
+                pass
             case _:
                 raise Violation(f"{self.name} received {frame}")
 
@@ -292,6 +300,17 @@ class Subscriber:
         return self._open and not self._doomed and not self._is_resuming()
 
     @property
+    def hears(self) -> bool:
+        """Whether what its broker says reaches it at once."""
+        socket = self._socket
+        return (
+            socket is not None
+            and self.reads()
+            and socket.wire.back.empty
+            and not socket.wire.back.held
+        )
+
+    @property
     def has_all(self) -> bool:
         at = self.history.at
         if self._socket is None or not self._socket.wire.back.empty or self._inbox._events:
@@ -316,6 +335,7 @@ class Subscriber:
         presented = self._places(self._session.received)
         news = self._session.subscribed(answer)
         self._open = True
+        self.health.told(answer.lost, self.world.clockwork.now_ns / 1e9)
         if not first:
             self._memory_lost = False
             for moved in news:

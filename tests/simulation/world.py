@@ -20,6 +20,7 @@ from tests.simulation.checkers import (
     placed_as_told,
 )
 from tests.simulation.clockwork import MS, START_NS, Clockwork
+from tests.simulation.health_watch import HealthWatch
 from tests.simulation.history import Event, Filtered, Got, Lost, Opened
 from tests.simulation.liars.lies import Lies
 from tests.simulation.plan import Plan
@@ -64,6 +65,7 @@ class World:
         }
         self.publishers: list[Publisher] = []
         self.subscribers: list[Subscriber] = []
+        self._health = HealthWatch(self)
 
     def run(self) -> None:
         for step in self.plan.steps:
@@ -207,13 +209,15 @@ class World:
 
     def _converged(self) -> bool:
         idle = all(p.idle for p in self.publishers) and self.lies.settled
-        return idle and all(s.has_all for s in self.subscribers)
+        return idle and all(s.has_all and not s.health.unreachable for s in self.subscribers)
 
     def _laggards(self) -> str:
         lines = [f"{p.name} waits for receipts" for p in self.publishers if not p.idle]
         for subscriber in self.subscribers:
             for node, stream in self.truth.items():
                 at = subscriber.history.at.get(node)
+                if node in subscriber.health.unreachable:
+                    lines.append(f"{subscriber.name} was told that {node} is not heard")
                 if at is None or stream.latest(at) != stream.end:
                     lines.append(
                         f"{subscriber.name} on {subscriber.broker.name} at {at} of {node}, {stream.end}"

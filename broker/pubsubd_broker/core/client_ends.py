@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS, SKIP_DELAY_NS, Now
 from pubsubd_broker.core.objections import check_patterns
@@ -19,6 +19,7 @@ from pubsubd_protocol.frames import (
     Ack,
     FilterSet,
     Frame,
+    Health,
     Heartbeat,
     Query,
     Rejected,
@@ -32,6 +33,9 @@ from pubsubd_protocol.topics import Filter
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
     from pubsubd_broker.core.node import Node
+
+
+ALIVE: Final = Heartbeat()
 
 
 class PublisherEnd:
@@ -55,6 +59,7 @@ class PublisherEnd:
         )
         self.sequence = -1
         """Of the last batch that this connection has brought: each is higher than the one before."""
+        self.beats = False
         # When the batches came whose answers have not been written yet.
         self._unanswered_ns: list[int] = []
         # When the batch came that waits to be placed.
@@ -63,6 +68,9 @@ class PublisherEnd:
         self._answers: deque[tuple[Answer, int]] = deque()
 
     def received(self, frame: Frame, now: Now) -> None:
+        if isinstance(frame, Heartbeat):
+            self.beats = True
+            return
         if not isinstance(frame, Batch):
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a publisher")
         if frame.sequence <= self.sequence:
@@ -101,7 +109,7 @@ class PublisherEnd:
         return False
 
     def heartbeat(self) -> Heartbeat | None:
-        return None
+        return ALIVE
 
     def tick(self, now: Now) -> None:
         """Nothing here waits for time."""
@@ -149,6 +157,10 @@ class SessionEnd:
         self._connection = connection
         self._client_id = client_id
         self._settled_ns = 0
+        self.beats = False
+        self._health_version = 0
+        self._lost: frozenset[str] = frozenset()
+        """The producers of which the session was told last that they are not heard."""
         self._counts = False
         """Whether it is one of the sessions that there may be."""
 
@@ -165,18 +177,25 @@ class SessionEnd:
             case Ack() if self.session is not None:
                 self.session.acknowledge(frame)
                 self._node.sessions.acknowledged(self.session, frame.node, now)
+            case Heartbeat():
+                self.beats = True
             case _:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a session")
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         if self.session is None:
             return False
+        if self._health_version != self._node.health.version:
+            before = self._lost
+            lost = self._health(self.session, now)
+            if before != self._lost:
+                out.frame(Health(lost))
         more = self.session.pull(out)
         self._node.reports.delivered(self.session, out)
         return more
 
     def heartbeat(self) -> Heartbeat | None:
-        return None
+        return ALIVE
 
     def tick(self, now: Now) -> None:
         if (
@@ -212,7 +231,17 @@ class SessionEnd:
             self._node.sessions.names_changed(self.session, now)
         self.session.wake = self._connection.wake
         self._settled_ns = now.mono_ns
-        self._connection.send(Subscribed(self.session.introduce(), self._node.life, resumed))
+        lost = self._health(self.session, now)
+        places = self.session.introduce()
+        self._connection.send(Subscribed(places, self._node.life, resumed, lost))
+
+    def _health(self, session: Session, now: Now) -> dict[str, int]:
+        """The producers that are not heard, to be told now."""
+        health = self._node.health
+        self._health_version = health.version
+        lost = health.report(session.unmet, self._node.started_ns, now.mono_ns)
+        self._lost = frozenset(lost)
+        return lost
 
     def _count(self) -> None:
         sessions, claimant = self._node.admission.sessions, self._connection.claimant
@@ -250,6 +279,7 @@ class ControlEnd:
 
     role = "control"
     settled = True
+    beats = False
     longest_frame = MAX_CONTROL_BYTES
 
     def __init__(self, node: Node, connection: Connection) -> None:

@@ -67,6 +67,10 @@ ENTRY_HEAD_BYTES: Final = 256
 """By how much an entry's frame is longer than the publish that it came from, at the most."""
 
 
+CLIENT_PATIENCE: Final = 5
+"""How much longer than a peer a client may be silent: an application may compute for a while, a broker never does."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How many of each there may be. What happens at each is in docs/security.md."""
@@ -126,6 +130,11 @@ class Config:
     limits: Limits = Limits()
     log_repeat_ns: int = 0
     """In so much time the same refusal of the same origin is logged once. 0: each."""
+
+    @property
+    def client_timeout_ns(self) -> int:
+        """How long a client that sends heartbeats may be silent."""
+        return CLIENT_PATIENCE * self.peer_timeout_ns
 
     @property
     def max_frame_held(self) -> int:

@@ -55,6 +55,10 @@ class End(Protocol):
     def pull(self, out: Outgoing, now: Now) -> bool:
         """Writes what there is, up to the budget. Returns whether there is more."""
 
+    @property
+    def beats(self) -> bool:
+        """Whether the other end is known to send heartbeats: only then its silence means something."""
+
     def heartbeat(self) -> Heartbeat | None:
         """What a silent link says to show that it lives; None where none is needed."""
 
@@ -253,7 +257,7 @@ class Connection:
         self.closing = True
         self.wake()
 
-    def tick(self, now: Now, heartbeat_ns: int, timeout_ns: int) -> None:
+    def tick(self, now: Now) -> None:
         """Time has passed: cut who is late, say that one lives."""
         if self.closing:
             return
@@ -270,11 +274,12 @@ class Connection:
             if self._declined is not None:
                 # Whoever is not read from can't be heard.
                 self._heard_ns = now.mono_ns
-            if is_silent(self._heard_ns, now.mono_ns, timeout_ns):
+            if self.end.beats and is_silent(self._heard_ns, now.mono_ns, self._timeout_ns):
                 self._node.reports.silent(self, (now.mono_ns - self._heard_ns) // 1_000_000)
                 self.close()
                 return
-            if now.mono_ns - self._sent_ns >= heartbeat_ns and not self._outbox:
+            due_ns = self._node.config.heartbeat_ns
+            if now.mono_ns - self._sent_ns >= due_ns and not self._outbox:
                 self.send(heartbeat)
         self.end.tick(now)
 
@@ -292,6 +297,13 @@ class Connection:
         if self.end is not None:
             self.end.lost(now)
         self._node.connection_lost(self, now, chance)
+
+    @property
+    def _timeout_ns(self) -> int:
+        """How long the other end may be silent."""
+        config = self._node.config
+        of_a_peer = self.peers or self.target is not None
+        return config.peer_timeout_ns if of_a_peer else config.client_timeout_ns
 
     def _take_frames(self, now: Now) -> None:
         self._stalled = self.behind = False

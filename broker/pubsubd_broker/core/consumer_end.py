@@ -54,6 +54,7 @@ class ConsumerEnd:
     """Attaches once; a reconnect is a new link with a new one of these."""
 
     role = "producer"
+    beats = True
 
     def __init__(
         self, node: Node, connection: Connection, target: Target, producer: str, life: bytes

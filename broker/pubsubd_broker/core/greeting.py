@@ -13,6 +13,7 @@ from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.client_ends import ControlEnd, PublisherEnd, SessionEnd
 from pubsubd_broker.core.config import PUBLISH_WINDOW
 from pubsubd_broker.core.consumer_end import ConsumerEnd
+from pubsubd_broker.core.health import MS_NS
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.recall import RecallEnd
@@ -178,6 +179,8 @@ class AcceptedGreeting:
                 config.limits.batch_topics,
                 config.limits.topic_bytes,
                 self._connection.rights.publishable,
+                config.heartbeat_ns // MS_NS,
+                config.peer_timeout_ns // MS_NS,
             )
         )
 

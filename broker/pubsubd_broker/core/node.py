@@ -17,6 +17,7 @@ from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.counters import Counters
 from pubsubd_broker.core.dialling import Address, Target
 from pubsubd_broker.core.fetched import FetchedShare
+from pubsubd_broker.core.health import Health
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.keeping import Keeper, Kept, restore
 from pubsubd_broker.core.lag import LagWarning
@@ -74,6 +75,7 @@ class Node:
         self.producers: dict[str, ConsumerEnd] = {}
         """The link to each producer, from the greeting on."""
         self.consumers: dict[str, tuple[ProducerEnd, Connection]] = {}
+        self.health = Health()
         self.sessions = Sessions(self)
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
         self.connections: dict[Connection, None] = {}
@@ -182,7 +184,7 @@ class Node:
         self._ticked_ns = now.mono_ns
         self.notices.tick(now.mono_ns)
         for connection in list(self.connections):
-            connection.tick(now, self.config.heartbeat_ns, self.config.peer_timeout_ns)
+            connection.tick(now)
         for consumer in self.registry.expire(
             self.stream.view.oldest, self.config.cursor_ttl_ns, now.mono_ns
         ):
@@ -294,6 +296,8 @@ class Node:
             replica.attached(attached)
         end.target.attached(producer)
         replica.fetcher = end.fetch
+        self.health.heard(producer)
+        self.sessions.health_changed()
         position = replica.registration
         self.notices.info(
             "peer.attached", peer=producer, offset=position.offset, epoch=position.epoch.hex()
@@ -306,6 +310,8 @@ class Node:
         if end.replica is not None:
             end.replica.fetcher = None
             self.sessions.link_lost(end.producer)
+            self.health.lost(end.producer, now.mono_ns)
+            self.sessions.health_changed()
             self.notices.warning(
                 "peer.lost", peer=end.producer, offset=end.replica.registration.offset
             )

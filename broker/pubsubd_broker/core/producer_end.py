@@ -38,6 +38,7 @@ class ProducerEnd:
     """One consumer's cursor over the ring. What was sent moves `_cursor`; only its acks move the registry."""
 
     role = "consumer"
+    beats = True
     longest_frame = MAX_CONTROL_BYTES
 
     def __init__(self, node: Node, connection: Connection, consumer: str, life: bytes) -> None:

@@ -87,6 +87,7 @@ class RecallEnd:
     """The consumer's end of a link to a peer, before this node pulls that peer's stream."""
 
     role = "recall"
+    beats = True
     settled = True
 
     def __init__(self, node: Node, connection: Connection, target: Target, recall: Recall) -> None:

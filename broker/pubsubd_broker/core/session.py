@@ -131,6 +131,11 @@ class Session:
         return {node: position for node, position in found.items() if position is not None}
 
     @property
+    def unmet(self) -> set[str]:
+        """The producers that it knows and that this life of its broker has not met."""
+        return self._presented.keys() - self.readings.keys()
+
+    @property
     def kept(self) -> dict[str, Position]:
         """Where it begins again in its next life, as far as that is known."""
         places = self._kept | self._acknowledged

@@ -47,7 +47,7 @@ class Sessions:
             if known.connected:
                 raise ConnectionRefused(
                     "name_in_use",
-                    f"a session named {known.name!r} is connected to {self._node.name} already",
+                    f"another connection to {self._node.name} holds it",
                 )
             known.rejoin(subscribe, client_id)
             self._presents(known, subscribe)
@@ -124,6 +124,11 @@ class Sessions:
         """What sessions asked of that producer will not be answered."""
         for session in self._all:
             session.readings[producer].link_lost()
+
+    def health_changed(self) -> None:
+        """Sessions are to be told which producers are heard."""
+        for session in self._all:
+            session.wake()
 
     def lowest_need(self, producer: str) -> Claim:
         """With what a node without memory attaches: with what the session needs that is furthest behind."""

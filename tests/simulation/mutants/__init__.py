@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutants.attaching import ATTACHING
+from tests.simulation.mutants.health import HEALTH
 from tests.simulation.mutants.journal import JOURNAL
 from tests.simulation.mutants.lying import LYING
 from tests.simulation.mutants.mutant import Mutant
@@ -12,7 +13,7 @@ from tests.simulation.mutants.rings import RINGS
 from tests.simulation.mutants.sdk import SDK
 
 MUTANTS: dict[str, Mutant] = {
-    m.name: m for m in (*ATTACHING, *READING, *PACING, *RINGS, *JOURNAL, *SDK, *LYING)
+    m.name: m for m in (*ATTACHING, *READING, *PACING, *RINGS, *JOURNAL, *SDK, *LYING, *HEALTH)
 }
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -195,7 +195,7 @@ def test_a_batch_that_contradicts_itself_ends_the_connection_and_no_other() -> N
 
 def test_a_publisher_only_publishes() -> None:
     publisher = Publisher(alone(), "a")
-    publisher.send(Heartbeat())
+    publisher.send(SetFilter(("t",)))
     assert publisher.refusal == "protocol"
 
 

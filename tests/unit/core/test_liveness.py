@@ -6,10 +6,20 @@ import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import SECOND_NS, Limits
+from pubsubd_broker.core.config import CLIENT_PATIENCE, SECOND_NS, Limits
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES, encode
-from pubsubd_protocol.frames import Ack, Attach, Heartbeat, Hello, Receipt, Rejected, Welcome
+from pubsubd_protocol.frames import (
+    Ack,
+    Attach,
+    Health,
+    Heartbeat,
+    Hello,
+    Receipt,
+    Rejected,
+    Subscribed,
+    Welcome,
+)
 from pubsubd_protocol.positions import Position
 
 TIMEOUT_S = 6
@@ -136,15 +146,95 @@ def test_an_idle_link_says_little() -> None:
         assert link.sent[end] - before[end] < 60 / HEARTBEAT_S * 32
 
 
-def test_clients_get_no_heartbeats_and_are_never_cut_for_silence() -> None:
+def test_a_client_that_never_beats_is_never_cut_for_silence() -> None:
     net = pair()
     subscriber, publisher = Subscriber(net, "a"), Publisher(net, "a")
     net.advance(60)
     assert not subscriber.lost
     assert not publisher.lost
-    assert subscriber.of(Heartbeat) == []
     publisher.publish()
     assert subscriber.of_node("a") == [0]
+
+
+def test_a_broker_is_never_silent_for_longer_than_it_said_towards_its_clients() -> None:
+    net = pair()
+    for client in (Subscriber(net, "a"), Publisher(net, "a")):
+        assert client.welcome.heartbeat_ms == HEARTBEAT_S * 1000
+        assert client.welcome.silent_ms == TIMEOUT_S * 1000
+        before = len(client.of(Heartbeat))
+        net.advance(10 * HEARTBEAT_S)
+        assert len(client.of(Heartbeat)) - before >= 8
+
+
+@pytest.mark.parametrize("kind", [Subscriber, Publisher])
+def test_a_client_that_beat_and_fell_silent_is_cut_in_time(
+    kind: type[Subscriber] | type[Publisher],
+) -> None:
+    net = pair()
+    client = kind(net, "a")
+    for _ in range(20):
+        client.send(Heartbeat())
+        net.advance(CLIENT_PATIENCE * TIMEOUT_S - 1)
+        assert not client.lost
+    net.advance(2)
+    assert client.lost
+    assert net.said("a", "peer.silent")
+
+
+def test_the_name_of_a_session_that_fell_silent_is_free_again() -> None:
+    net = pair()
+    hangs = Subscriber(net, "a", session="n")
+    hangs.send(Heartbeat())
+    refused = Subscriber(net, "a", session="n")
+    assert refused.refusal == "name_in_use"
+    net.advance(CLIENT_PATIENCE * TIMEOUT_S + 1)
+    assert Subscriber(net, "a", session="n").subscribed
+
+
+# Health.
+
+
+def test_a_session_is_told_which_producers_are_not_heard_and_when_they_are_back() -> None:
+    net = pair()
+    session, other = Subscriber(net, "b"), Subscriber(net, "b")
+    link = net.link("b", "a")
+    for end in link.ends:
+        link.swallow(end)
+    net.unreachable.add(("b", "a"))
+    net.advance(TIMEOUT_S + 1)
+    for told in (session, other):
+        (health,) = told.of(Health)
+        assert health.lost.keys() == {"a"}
+        assert health.lost["a"] < 1000
+    late = Subscriber(net, "b")
+    net.advance(3)
+    assert late.of(Subscribed)[0].lost["a"] < 1500
+    assert late.of(Health) == []
+    net.unreachable.clear()
+    net.advance(10)
+    assert [told.of(Health)[-1].lost for told in (session, other, late)] == [{}, {}, {}]
+
+
+def test_a_producer_that_comes_and_goes_before_a_session_reads_is_told_as_it_stands_then() -> None:
+    net = pair()
+    session = Subscriber(net, "b")
+    session.stop_reading()
+    for _ in range(50):
+        net.link("b", "a").cut()
+        net.advance(6)
+    session.read_on()
+    net.run()
+    assert session.of(Health) == []
+
+
+def test_a_node_that_a_session_knows_and_its_broker_has_not_met_is_not_heard() -> None:
+    net = Net()
+    net.start("b", peers=["a"])
+    session = Subscriber(net, "b", positions={"a": Position(net.new_epoch(), 3)})
+    assert session.of(Subscribed)[0].lost.keys() == {"a"}
+    net.start("a")
+    net.advance(10)
+    assert session.of(Health)[-1].lost == {}
 
 
 # Greetings.

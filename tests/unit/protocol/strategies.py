@@ -55,6 +55,8 @@ node_names = st.one_of(
 )
 positions = st.builds(Position, epochs, unsigned)
 position_maps = st.dictionaries(node_names, positions, max_size=4)
+_losses = st.dictionaries(node_names, unsigned, max_size=4)
+"""Producers that are not heard, and for how many milliseconds."""
 session_names = st.text(min_size=1, max_size=128).filter(str.isprintable)
 segments = st.text(
     st.characters(exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"], exclude_characters=".\n"),
@@ -167,7 +169,7 @@ by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
         st.none() | session_names,
         st.booleans(),
     ),
-    "Subscribed": st.builds(frames.Subscribed, position_maps, epochs, st.booleans()),
+    "Subscribed": st.builds(frames.Subscribed, position_maps, epochs, st.booleans(), _losses),
     "SetFilter": st.builds(frames.SetFilter, patterns),
     "FilterSet": st.builds(frames.FilterSet, position_maps),
     "Told": st.builds(frames.Told, node_names, positions),
@@ -176,6 +178,7 @@ by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
     "CursorExpired": st.builds(
         frames.CursorExpired, node_names, reasons, st.none() | unsigned, views
     ),
+    "Health": st.builds(frames.Health, _losses),
     "Ack": st.builds(
         frames.Ack,
         node_names,

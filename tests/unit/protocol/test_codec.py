@@ -111,7 +111,8 @@ class TestNewerPeers:
 
 OPTIONAL = {
     "Hello": 3,
-    "Welcome": 5,
+    "Welcome": 7,
+    "Subscribed": 1,
     "Rejected": 2,
     "Subscribe": 1,
     "Ack": 2,

@@ -1,0 +1,38 @@
+"""Health: which producers the broker does not hear now, and since when. Every session is told of each change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+MS_NS: Final = 1_000_000
+
+
+class Health:
+    """The producers whose link is down. `version` rises with each change, so that a session knows what it has told."""
+
+    __slots__ = ("_lost_ns", "version")
+
+    def __init__(self) -> None:
+        self._lost_ns: dict[str, int] = {}
+        self.version = 0
+
+    def lost(self, producer: str, now_ns: int) -> None:
+        """The link to `producer` is down, whatever ended it."""
+        if producer not in self._lost_ns:
+            self._lost_ns[producer] = now_ns
+            self.version += 1
+
+    def heard(self, producer: str) -> None:
+        """`producer` has answered an attach."""
+        self._lost_ns.pop(producer, None)
+        # Also at the first contact: a session that named it was told that it is not heard.
+        self.version += 1
+
+    def report(self, named: Iterable[str], started_ns: int, now_ns: int) -> dict[str, int]:
+        """Milliseconds since the loss of each producer that is not heard.
+
+        `named`: producers that the session knows and this life of the broker, begun at `started_ns`, has not met.
+        """
+        lost_ns = dict.fromkeys(named, started_ns) | self._lost_ns
+        return {node: max(0, now_ns - at_ns) // MS_NS for node, at_ns in sorted(lost_ns.items())}

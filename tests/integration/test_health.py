@@ -1,0 +1,184 @@
+"""A connection that is deaf is not taken for a healthy one, and a name that nobody serves is free again.
+
+Real processes, stopped with SIGSTOP: their sockets stay open, and nothing answers on them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+import pytest
+from tests.integration.asynchronous import async_test
+from tests.integration.cluster import wait_until_async
+from tests.integration.steps import (
+    DEADLINE_S,
+    StartBroker,
+    StartCluster,
+    in_thread,
+    payloads_to,
+    publish,
+    subscribed,
+    within,
+)
+
+import pubsubd
+from pubsubd_broker.core.config import CLIENT_PATIENCE
+
+
+@async_test
+async def test_the_application_is_told_that_its_own_broker_hangs_and_that_it_is_back(
+    start_broker: StartBroker,
+) -> None:
+    a = await in_thread(start_broker, "a")
+    told: list[Any] = []
+    async with (
+        pubsubd.connect(
+            a.socket,
+            on_lost=lambda error: told.append(error),
+            on_restored=lambda: told.append("back"),
+        ) as client,
+        client.subscribe(">", on_lost=told.append, on_restored=told.append) as subscription,
+    ):
+        a.pause()
+        try:
+            await wait_until_async(lambda: len(told) == 2, DEADLINE_S, "both losses")
+            assert client.state is pubsubd.State.LOST
+            assert subscription.state is pubsubd.State.LOST
+            assert subscription.unreachable.keys() == {"a"}
+            assert {type(event) for event in told} == {
+                pubsubd.BrokerUnavailable,
+                pubsubd.NodeLost,
+            }
+            assert "has said nothing for 1 s" in str(told)
+        finally:
+            a.resume()
+        await wait_until_async(lambda: len(told) == 4, DEADLINE_S, "both returns")
+        assert {"back", pubsubd.NodeBack("a")} == set(told[2:])
+        assert {client.state, subscription.state} == {pubsubd.State.CONNECTED}
+        assert subscription.unreachable == {}
+        await publish(client, range(3))
+        assert await payloads_to(subscription, 2) == [0, 1, 2]
+
+
+@async_test
+async def test_the_application_is_told_that_a_peer_hangs_and_that_it_is_back(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = await in_thread(start_cluster, 2)
+    async with (
+        subscribed(cluster["b"]) as subscription,
+        subscribed(cluster["b"]) as late,
+        pubsubd.connect(cluster["a"].socket) as client,
+    ):
+        changes = subscription.events(status=True)
+        cluster["a"].pause()
+        try:
+            lost = await within(anext(changes), "the loss")
+            assert isinstance(lost, pubsubd.NodeLost)
+            assert subscription.unreachable == {"a": lost.since}
+            async with subscribed(cluster["b"]) as newcomer:
+                assert newcomer.unreachable.keys() == {"a"}
+                assert newcomer.state is pubsubd.State.CONNECTED
+        finally:
+            cluster["a"].resume()
+        assert await within(anext(changes), "the return") == pubsubd.NodeBack("a")
+        assert subscription.unreachable == {}
+        await publish(client, range(3))
+        # One that does not ask for it gets messages alone.
+        assert await payloads_to(late, 2) == [0, 1, 2]
+
+
+@async_test
+async def test_a_client_that_idles_for_many_timeouts_is_never_cut(
+    start_broker: StartBroker,
+) -> None:
+    a = await in_thread(lambda: start_broker("a", heartbeat="50ms", peer_timeout="200ms", pace=0))
+    async with subscribed(a) as subscription, pubsubd.connect(a.socket) as client:
+        began_s = asyncio.get_running_loop().time()
+        idle_s = 3 * CLIENT_PATIENCE * 0.2
+        await wait_until_async(lambda: asyncio.get_running_loop().time() > began_s + idle_s)
+        assert subscription.state is client.state is pubsubd.State.CONNECTED
+        assert not [line for line in a.logs if line["event"] == "peer.silent"]
+
+
+HOLDER = """
+import asyncio, os, sys, time
+import pubsubd
+
+async def main():
+    client = await pubsubd.connect(sys.argv[1])
+    await client.subscribe(">", name="projector")
+    # Beats at least once, as any application that has lived for a moment.
+    await asyncio.sleep(0.5)
+    helper = os.fork()
+    if helper == 0:
+        os.close(1)
+        time.sleep(600)
+    print(helper, flush=True)
+    os.kill(os.getpid(), 9)
+
+asyncio.run(main())
+"""
+
+
+@async_test
+async def test_a_helper_that_outlives_its_parent_does_not_keep_the_parents_name(
+    start_broker: StartBroker,
+) -> None:
+    a = await in_thread(lambda: start_broker("a", heartbeat="100ms", peer_timeout="400ms"))
+    holder = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HOLDER, a.socket), stdout=asyncio.subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    helper = int(await within(holder.stdout.readline(), "the helper"))
+    try:
+        await within(holder.wait(), "the end of the holder")
+        async with pubsubd.connect(a.socket) as client:
+            standby = client.subscribe(">", name="projector", wait=True)
+            async with asyncio.timeout(DEADLINE_S), standby:
+                assert standby.state is pubsubd.State.CONNECTED
+    finally:
+        os.kill(helper, signal.SIGKILL)
+
+
+@async_test
+async def test_a_name_in_use_is_said_once_with_the_way_to_take_over(
+    start_broker: StartBroker,
+) -> None:
+    a = await in_thread(start_broker, "a")
+    async with subscribed(a, name="projector"), pubsubd.connect(a.socket) as other:
+        with pytest.raises(pubsubd.NameInUse) as caught:
+            await other.subscribe(">", name="projector")
+        assert str(caught.value).count("projector") == 1
+        assert "wait=True" in str(caught.value)
+
+
+@async_test
+async def test_a_standby_takes_over_the_name_where_its_holder_had_come_to(
+    start_broker: StartBroker,
+) -> None:
+    a = await in_thread(start_broker, "a")
+    async with pubsubd.connect(a.socket) as client, pubsubd.connect(a.socket) as other:
+        active = await client.subscribe(">", name="projector")
+        standby = other.subscribe(">", name="projector", wait=True)
+        waits = asyncio.ensure_future(_opened(standby))
+        await publish(client, range(10))
+        assert await payloads_to(active, 9) == list(range(10))
+        await wait_until_async(
+            lambda: a.metric("connections_refused_total", reason="name_in_use") > 0
+        )
+        assert not waits.done()
+        await active.close()
+        await within(waits, "the takeover")
+        await publish(client, [10])
+        # The last message was handed out and not acknowledged: no further one was asked for.
+        assert await payloads_to(standby, 10) == [9, 10]
+        await standby.close()
+
+
+async def _opened(subscription: pubsubd.Subscription) -> pubsubd.Subscription:
+    return await subscription

@@ -1,0 +1,27 @@
+"""Bugs in what sessions are told of the producers that their broker does not hear."""
+
+from __future__ import annotations
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+from pubsubd_broker.core.health import Health
+
+
+def _loss_not_noted() -> list[Patch]:
+    def lost(self: Health, producer: str, now_ns: int) -> None:
+        pass
+
+    return [(Health, "lost", lost)]
+
+
+def _return_not_noted() -> list[Patch]:
+    def heard(self: Health, producer: str) -> None:
+        pass
+
+    return [(Health, "heard", heard)]
+
+
+HEALTH = [
+    Mutant("health: a lost producer is not noted", 120, _loss_not_noted),
+    Mutant("health: a producer that is back stays lost", 60, _return_not_noted),
+]

@@ -129,9 +129,10 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
         ),
         "publishers": publishers * (_PUBLISHER + PUBLISH_WINDOW * _ANSWER),
         "registry": registry,
-        # What waits, what is being written, and a checkpoint, of which the registry is the most.
+        # What waits, what is being written, and a checkpoint, of which the registry is the most. A snapshot is made
+        # when connections have ended, which take far more.
         "journal": 2 * (MAX_BACKLOG_BYTES + longest_entry) + registry
-        if settings.journal is not None
+        if settings.journal is not None and settings.fsync != "snapshot"
         else 0,
         "http": (settings.http_max_connections + HTTP_TURNED_AWAY)
         * (_HTTP + 2 * settings.http_max_head)

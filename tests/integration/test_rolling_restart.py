@@ -1,4 +1,4 @@
-"""Brokers with a journal that are stopped properly and started again: nobody is told of anything."""
+"""Brokers that are stopped properly and started again: nobody is told of anything."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ PAUSE_S = 0.003
 """Between two messages of a publisher: brokers are to restart under load, not to be measured."""
 
 
+@pytest.mark.parametrize("journal", ["by default", "snapshot"])
 @async_test
-async def test_a_rolling_restart_under_load_with_snapshots_expires_nobody_and_loses_nothing(
-    start_cluster: StartCluster, tmp_path: Path
+async def test_a_rolling_restart_under_load_expires_nobody_and_loses_nothing(
+    journal: str, start_cluster: StartCluster, tmp_path: Path
 ) -> None:
-    folders = {node: {"journal": tmp_path / f"journal-{node}"} for node in NODES}
-    cluster = start_cluster(3, per_node=folders, fsync="snapshot")
+    folders = {
+        node: {"journal": tmp_path / f"journal-{node}", "fsync": "snapshot"} for node in NODES
+    }
+    cluster = start_cluster(3, per_node=folders if journal == "snapshot" else None)
     accepted: dict[str, list[int]] = {node: [] for node in NODES}
     read: dict[str, list[tuple[str, int]]] = {}
     ended = asyncio.Event()

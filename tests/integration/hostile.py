@@ -22,7 +22,7 @@ from tests.integration.relay import Address
 
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.entries import Batch, pack_numbers
-from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Hello, Query, Subscribe
+from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Query, Subscribe
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch, Position
 
@@ -193,7 +193,7 @@ class RawConnection:
         return self.frame()
 
     def frame(self) -> Frame | None:
-        """The next frame; None when the connection has ended. Raises `TimeoutError`."""
+        """The next frame but for heartbeats; None when the connection has ended. Raises `TimeoutError`."""
         while not self._frames:
             try:
                 data = self.socket.recv(_READ_BYTES)
@@ -201,7 +201,8 @@ class RawConnection:
                 return None
             if not data:
                 return None
-            self._frames += [decode(frame) for frame in self._reader.feed(data)]
+            decoded = [decode(frame) for frame in self._reader.feed(data)]
+            self._frames += [frame for frame in decoded if not isinstance(frame, Heartbeat)]
         return self._frames.pop(0)
 
     def frames_until_end(self) -> list[Frame]:

@@ -158,9 +158,9 @@ def test_a_lie_after_the_greeting_ends_its_connection_only(
 STAGES: dict[str, tuple[Door, str | None, tuple[bytes, ...], frozenset[str]]] = {
     "client, not greeted": ("unix", None, (), frozenset({"Hello"})),
     "peer, not greeted": ("tcp", None, (), frozenset({"Hello"})),
-    "publisher": ("unix", "publisher", (), frozenset({"Batch"})),
-    "session, not subscribed": ("unix", "session", (), frozenset({"Subscribe"})),
-    "session": ("unix", "session", (subscribe("t"),), frozenset({"SetFilter"})),
+    "publisher": ("unix", "publisher", (), frozenset({"Batch", "Heartbeat"})),
+    "session, not subscribed": ("unix", "session", (), frozenset({"Subscribe", "Heartbeat"})),
+    "session": ("unix", "session", (subscribe("t"),), frozenset({"SetFilter", "Heartbeat"})),
     "command": ("unix", "control", (), frozenset({"Query"})),
     "peer, not attached": ("tcp", "peer", (), frozenset({"Attach", "Heartbeat"})),
     "peer": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from pubsubd.errors import AlreadyIterating, CursorExpired
 
@@ -24,10 +24,9 @@ class Iterating(AsyncIterator[T], Generic[T]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> T:
-        if self._left:
-            raise StopAsyncIteration
-        return await self._following()
+    def __anext__(self) -> Awaitable[T]:
+        # Not a coroutine of its own: a message would cost two.
+        return _no_more() if self._left else self._following()
 
     async def aclose(self) -> None:
         """Ends this iterator, as `contextlib.aclosing` does it; the subscription goes on."""
@@ -101,6 +100,10 @@ class Telling:
         """Returns when a run that was cancelled is over, or after `timeout_s`."""
         if self._run is not None and self._run.cancelling():
             await asyncio.wait([self._run], timeout=timeout_s)
+
+
+async def _no_more() -> NoReturn:
+    raise StopAsyncIteration
 
 
 async def _awaited(result: Awaitable[object]) -> object:

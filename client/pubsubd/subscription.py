@@ -251,12 +251,16 @@ class Subscription:
     # Handing out
 
     async def _next_event(self) -> Message | CursorExpired:
-        await self._ask()
+        # As in `__anext__`: a message in hand costs no turn and no look at the event loop.
+        if not self._inbox.messages or this_thread() != self._open_in:
+            await self._ask()
         return self._taken()
 
     async def _next_status(self) -> Message | CursorExpired | HealthEvent:
-        await self._ask(status=True)
-        return self._link.health.take() or self._taken()
+        health = self._link.health
+        if not self._inbox.messages or health.news or this_thread() != self._open_in:
+            await self._ask(status=True)
+        return health.take() or self._taken()
 
     def _taken(self) -> Message | CursorExpired:
         """The event that is in the inbox's hand."""

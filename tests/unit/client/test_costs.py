@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from tests.unit.client.fake_broker import entry
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.unit.client.fake_broker import FakeBroker, async_test, entry
 from tests.unit.counting import calls_of
 
+import pubsubd
 from pubsubd import RAW
 from pubsubd.inbox import Inbox
 from pubsubd.outbox import Outbox
@@ -45,3 +50,36 @@ def test_a_received_message_costs_one_call_and_looking_at_its_payload_another() 
     messages = inbox.messages
     assert len(messages) == MESSAGES
     assert calls_of(lambda: [message.payload for message in messages]) <= 2 * MESSAGES + 2
+
+
+@pytest.mark.parametrize(("way", "calls"), [("messages", 1), ("events", 3), ("status", 5)])
+def test_a_message_in_hand_costs_few_calls_whichever_way_it_is_iterated(
+    tmp_path: Path, way: str, calls: int
+) -> None:
+    @async_test
+    async def scenario() -> None:
+        async with (
+            FakeBroker(tmp_path) as broker,
+            pubsubd.connect(broker.path, codec=RAW) as client,
+            client.subscribe("t") as subscription,
+        ):
+            broker.sessions[0].send(entry(0, *range(MESSAGES)))
+            iterator: AsyncIterator[object]
+            match way:
+                case "messages":
+                    iterator = subscription
+                case "events":
+                    iterator = subscription.events()
+                case _:
+                    iterator = subscription.events(status=True)
+            await anext(iterator)
+
+            def rest() -> None:
+                for _ in range(MESSAGES - 1):
+                    with pytest.raises(StopIteration):
+                        # At once: it waits for nothing.
+                        iterator.__anext__().__await__().send(None)
+
+            assert calls_of(rest, of="/client/pubsubd/") <= calls * MESSAGES
+
+    scenario()

@@ -172,6 +172,7 @@ class RawConnection:
         self.socket.settimeout(timeout_s)
         self._reader = FrameReader(MAX_FRAME)
         self._frames: list[Frame] = []
+        self._beats = 0
         try:
             self.socket.connect(address)
         except BaseException:
@@ -195,15 +196,27 @@ class RawConnection:
     def frame(self) -> Frame | None:
         """The next frame but for heartbeats; None when the connection has ended. Raises `TimeoutError`."""
         while not self._frames:
-            try:
-                data = self.socket.recv(_READ_BYTES)
-            except ConnectionResetError:
+            if not self._read():
                 return None
-            if not data:
-                return None
-            decoded = [decode(frame) for frame in self._reader.feed(data)]
-            self._frames += [frame for frame in decoded if not isinstance(frame, Heartbeat)]
         return self._frames.pop(0)
+
+    def beats(self, count: int) -> None:
+        """Returns when `count` heartbeats have come. Raises `TimeoutError`."""
+        while self._beats < count:
+            assert self._read(), f"the connection ended after {self._beats} heartbeats"
+
+    def _read(self) -> bool:
+        """Takes what comes next; False when the connection has ended. Raises `TimeoutError`."""
+        try:
+            data = self.socket.recv(_READ_BYTES)
+        except ConnectionResetError:
+            return False
+        for frame in map(decode, self._reader.feed(data)):
+            if isinstance(frame, Heartbeat):
+                self._beats += 1
+            else:
+                self._frames.append(frame)
+        return bool(data)
 
     def frames_until_end(self) -> list[Frame]:
         """Every frame until the connection ends. Raises `TimeoutError` if it does not."""

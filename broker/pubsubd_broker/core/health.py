@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
+
+from pubsubd_protocol.fields import MAX_STREAMS
 
 MS_NS: Final = 1_000_000
 
@@ -30,9 +33,10 @@ class Health:
         self.version += 1
 
     def report(self, named: Iterable[str], started_ns: int, now_ns: int) -> dict[str, int]:
-        """Milliseconds since the loss of each producer that is not heard.
+        """Milliseconds since the loss of each producer that is not heard; at most `MAX_STREAMS`, as a frame holds.
 
-        `named`: producers that the session knows and this life of the broker, begun at `started_ns`, has not met.
+        Producers that this life has met come first. `named`: producers that the session knows and this life of the broker, begun at `started_ns`, has not met.
         """
-        lost_ns = dict.fromkeys(named, started_ns) | self._lost_ns
-        return {node: max(0, now_ns - at_ns) // MS_NS for node, at_ns in sorted(lost_ns.items())}
+        lost_ns = self._lost_ns | dict.fromkeys(sorted(named), started_ns)
+        told = islice(lost_ns.items(), MAX_STREAMS)
+        return {node: max(0, now_ns - at_ns) // MS_NS for node, at_ns in told}

@@ -26,6 +26,8 @@ from pubsubd_protocol.frames import (
     VERSION,
     CursorExpired,
     Frame,
+    Health,
+    Heartbeat,
     Hello,
     Receipt,
     Skip,
@@ -109,6 +111,10 @@ class Honest(Wire):
                 # For a stream of which it has not heard this is the first it hears of it.
                 self.positions[node] = Position(view.epoch, view.next)
                 self.expired += 1
+            case Health(lost):
+                assert NAME not in lost, "a broker always hears itself"
+            case Heartbeat():
+                pass
             case _:
                 raise AssertionError(f"an honest client is told {frame}")
 

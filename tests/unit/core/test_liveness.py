@@ -7,8 +7,10 @@ from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.config import CLIENT_PATIENCE, SECOND_NS, Limits
+from pubsubd_broker.core.health import Health as Losses
 from pubsubd_protocol.attach import Remembered
-from pubsubd_protocol.codec import MAX_CONTROL_BYTES, encode
+from pubsubd_protocol.codec import MAX_CONTROL_BYTES, decode, encode
+from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import (
     Ack,
     Attach,
@@ -235,6 +237,16 @@ def test_a_node_that_a_session_knows_and_its_broker_has_not_met_is_not_heard() -
     net.start("a")
     net.advance(10)
     assert session.of(Health)[-1].lost == {}
+
+
+def test_no_more_lost_producers_are_told_than_a_frame_holds() -> None:
+    health = Losses()
+    for number in range(MAX_STREAMS - 1):
+        health.lost(f"met-{number}", 0)
+    told = health.report({f"unmet-{number}" for number in range(MAX_STREAMS)}, 0, SECOND_NS)
+    assert len(told) == MAX_STREAMS
+    assert sum(node.startswith("met-") for node in told) == MAX_STREAMS - 1
+    assert decode(memoryview(encode(Health(told)))) == Health(told)
 
 
 # Greetings.

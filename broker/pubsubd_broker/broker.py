@@ -111,6 +111,10 @@ class Broker:
         """Ends every connection."""
         for task in self._dials:
             task.cancel()
+        now = read_clocks()
+        self.node.part(now)
+        for link in list(self._links.values()):
+            self._serve(link, now)
         for link in list(self._links.values()):
             link.transport.close()
         await asyncio.sleep(0)

@@ -53,6 +53,15 @@ class Link(asyncio.BufferedProtocol):
         # Here, not once per loop turn: one turn may read many times.
         self.regulate()
 
+    def eof_received(self) -> bool:
+        """Returns whether the transport stays open, for what the other end is to hear yet."""
+        if not self.connection.finished():
+            return False
+        # One that takes nothing any more must not keep the socket.
+        asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
+        self._host.flush_soon()
+        return True
+
     def pause_writing(self) -> None:
         self.connection.writable = False
 

@@ -67,6 +67,8 @@ class Connection(asyncio.BufferedProtocol):
         self.why: PubSubError | None = None
         """Why it is gone, or about to be."""
         self._closing = False
+        self._listening = True
+        """Whether frames that come are for the receiver."""
         self._paused = False
         self._pulse: Pulse | None = None
         self._beats: asyncio.TimerHandle | None = None
@@ -95,12 +97,17 @@ class Connection(asyncio.BufferedProtocol):
         if self.why is None:
             self.why = why
         self._closing = True
+        self._listening = False
         if self._transport is not None:
             self._transport.abort()
 
-    async def close(self) -> None:
-        """Says goodbye: returns when the broker has seen the end, or after `GOODBYE_S`."""
+    async def close(self, *, listening: bool = False) -> None:
+        """Says goodbye: returns when the broker has seen the end, or after `GOODBYE_S`.
+
+        `listening`: the receiver is still given what the broker says until then.
+        """
         self._closing = True
+        self._listening = listening
         transport = self._transport
         if transport is None:
             return
@@ -126,7 +133,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             for frame in self._reader.frames():
                 # Taken out in any case: the rest must not pile up in the buffer until the end comes.
-                if not self._closing:
+                if self._listening:
                     self._take(codec.decode(frame))
         except PubSubError as error:
             self.fail(error)

@@ -25,7 +25,17 @@ MAX_WAITING_EVENTS = 64
 class Inbox:
     """A queue of events; `messages` and `notice` are what is being handed out of its front."""
 
-    __slots__ = ("_at", "_bytes", "_codec", "_events", "_handed", "messages", "notice", "told")
+    __slots__ = (
+        "_at",
+        "_bytes",
+        "_closed",
+        "_codec",
+        "_events",
+        "_handed",
+        "messages",
+        "notice",
+        "told",
+    )
 
     def __init__(self, codec: Codec) -> None:
         self.messages: list[Message] = []
@@ -37,6 +47,8 @@ class Inbox:
         self._codec = codec
         self._events: deque[Event] = deque()
         self._bytes = 0
+        # Of streams in which something came that the application will not be handed any more.
+        self._closed: set[str] | None = None
         self._handed: dict[str, Position] = {}
         self._at: tuple[str, Position] | None = None
 
@@ -52,19 +64,36 @@ class Inbox:
         """The application stands here before it was handed anything."""
         self._handed = dict(positions)
 
-    def put(self, event: Event) -> None:
-        """Raises no error and drops nothing; a move or a gap may merge with one that still waits."""
+    def close(self) -> None:
+        """Nothing more is handed out. What still comes is kept only as far as it moves the application's position."""
+        if self._closed is None:
+            self._closed = set()
+
+    def put(self, event: Event) -> bool:
+        """Raises no error and drops nothing; a move or a gap may merge with one that still waits.
+
+        Returns whether the application has moved at once: nothing of that stream waits for it or is in its hand.
+        """
+        node = _node(event)
+        if self._closed is not None and (node in self._closed or not isinstance(event, Moved)):
+            self._closed.add(node)
+            return False
         match event:
             case Arrived(entry=entry):
                 self._bytes += entry.size
             case Moved():
+                in_hand = self._at is not None and self._at[0] == node
+                if not (in_hand or any(_node(waiting) == node for waiting in self._events)):
+                    self._handed[node] = event.position
+                    return True
                 last = self._events[-1] if self._events else None
-                if isinstance(last, Moved) and last.node == event.node:
+                if isinstance(last, Moved) and last.node == node:
                     self._events.pop()
             case Expired():
                 if self._merge(event):
-                    return
+                    return False
         self._events.append(event)
+        return False
 
     def advance(self) -> bool:
         """Takes up the next messages or the next gap. False if nothing waits that is for the application.
@@ -96,29 +125,32 @@ class Inbox:
         self._finish()
 
     def positions(self) -> dict[str, Position]:
-        """Behind all that was handed out, and behind moves without a message that come next."""
-        positions = self.settled(self.messages[-1].offset if self.messages else None)
-        if self.told and self._at is not None:
-            node, position = self._at
-            positions[node] = position
-        if not self.messages and (self.notice is None or self.told):
-            for event in self._events:
-                if not isinstance(event, Moved):
-                    break
-                positions[event.node] = event.position
-        return positions
+        """Behind all that was handed out, and behind moves without a message that come next in that stream."""
+        return self._behind(self.messages[-1].offset if self.messages else None, told=self.told)
 
     def settled(self, offset: int | None) -> dict[str, Position]:
-        """Behind all before the entry in hand, and what of that is before `offset`; None: all of it.
-
-        A gap in hand counts when it is passed.
+        """Behind all before the entry in hand, and what of that is before `offset`; None: all of it, and moves that
+        come next. A gap in hand counts when it is passed.
         """
+        return self._behind(offset, told=False)
+
+    def _behind(self, offset: int | None, *, told: bool) -> dict[str, Position]:
         positions = dict(self._handed)
-        if self._at is not None and self.notice is None:
+        before: set[str] = set()
+        if self._at is not None:
             node, position = self._at
+            passed = self.notice is None or told
             if offset is not None:
                 position = Position(position.epoch, offset)
-            positions[node] = position
+            if passed:
+                positions[node] = position
+            if offset is not None or not passed:
+                before.add(node)
+        for event in self._events:
+            if isinstance(event, Moved) and event.node not in before:
+                positions[event.node] = event.position
+            else:
+                before.add(_node(event))
         return positions
 
     def done(self, offset: int | None) -> dict[str, Position]:
@@ -127,10 +159,6 @@ class Inbox:
         """
         return self._without_losses(self.settled(offset))
 
-    def done_on_resume(self, offset: int | None) -> dict[str, Position]:
-        """The same, and where the application begins in streams of which it has been handed nothing yet."""
-        return self._without_losses(self._starts() | self.settled(offset))
-
     def _without_losses(self, positions: dict[str, Position]) -> dict[str, Position]:
         if self.notice is not None and self.notice.reason in LOSES_HISTORY:
             positions.pop(self.notice.node, None)
@@ -138,14 +166,6 @@ class Inbox:
             if isinstance(event, Expired) and event.reason in LOSES_HISTORY:
                 positions.pop(event.node, None)
         return positions
-
-    def _starts(self) -> dict[str, Position]:
-        first: dict[str, Event | None] = {}
-        if self.notice is not None:
-            first[self.notice.node] = None
-        for event in self._events:
-            first.setdefault(_node(event), event)
-        return {node: event.position for node, event in first.items() if isinstance(event, Moved)}
 
     def _finish(self) -> None:
         if self._at is not None:

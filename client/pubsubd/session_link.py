@@ -110,9 +110,13 @@ class SessionLink:
         """Says goodbye. Also if it is cancelled nothing stays behind."""
         if self._keeper is not None:
             self._keeper.cancel()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        connection = self._connection
+        try:
+            if connection is not None:
+                # The broker answers with how far it has come.
+                await connection.close(listening=True)
+        finally:
+            self._connection = None
         if self._keeper is not None:
             await asyncio.wait([self._keeper])
 

@@ -90,7 +90,8 @@ class Subscription:
         """Ends the subscription; what was received and not handed out is dropped.
 
         Iterating it elsewhere, or again, raises `ClientClosed`. Harmless to repeat; a wait for it that is
-        cancelled leaves the end under way, and the next `close` waits for the same end.
+        cancelled leaves the end under way, and the next `close` waits for the same end. Afterwards `position`
+        stands behind all that the broker has passed for it without a message.
         """
         if not self._ending.over:
             self._home.enter()
@@ -104,6 +105,7 @@ class Subscription:
         self._closed = True
         self._open_in = None
         self._arrived.set()
+        self._inbox.close()
         self._send_acks()
         self._link.stop()
         if self._telling is not None:
@@ -224,14 +226,16 @@ class Subscription:
     def acknowledged(self) -> dict[str, Position] | None:
         if not self._named:
             return None
-        return self._acks.resumes(self._inbox.done_on_resume(self._unsettled_from()))
+        return self._acks.resumes(self._inbox.done(self._unsettled_from()))
 
     def resumes(self) -> None:
         if self._named:
             self._acknowledge_soon()
 
     def arrived(self, event: Event) -> None:
-        self._inbox.put(event)
+        if self._inbox.put(event) and self._named:
+            # Nothing before it waits for the application to ask for it.
+            self._acknowledge_soon()
         self._arrived.set()
         if self._inbox.full:
             self._link.pause()

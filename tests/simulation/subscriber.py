@@ -215,7 +215,7 @@ class Subscriber:
                 self._asked = session.patterns
                 acknowledged = None
                 if session.stood and self.keeps == "name":
-                    acknowledged = self._acks.resumes(self._inbox.done_on_resume(self._unread()))
+                    acknowledged = self._acks.resumes(self._inbox.done(self._unread()))
                 socket.send(session.subscribe(acknowledged))
                 if session.stood:
                     self.resumes += 1

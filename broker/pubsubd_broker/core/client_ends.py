@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS, SKIP_DELAY_NS, Now
+from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS, SETTLE_NS, Now
 from pubsubd_broker.core.objections import check_patterns
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.publishers import Answer, Outcome, Promise
@@ -173,7 +173,7 @@ class SessionEnd:
             case Subscribe() if self.session is None:
                 self._subscribe(frame, now)
             case SetFilter() if self.session is not None:
-                self._set_filter(self.session, frame)
+                self._set_filter(self.session, frame, now)
             case Ack() if self.session is not None:
                 self.session.acknowledge(frame)
                 self._node.sessions.acknowledged(self.session, frame.node, now)
@@ -192,20 +192,22 @@ class SessionEnd:
                 out.frame(Health(lost))
         more = self.session.pull(out)
         self._node.reports.delivered(self.session, out)
+        if out.settled:
+            self._keep(self.session, out, now)
         return more
+
+    def farewell(self, now: Now) -> None:
+        """The application or the broker is about to go: the last that is said is how far the session has come."""
+        if self.session is not None:
+            self._settle(self.session, now)
 
     def heartbeat(self) -> Heartbeat | None:
         return ALIVE
 
     def tick(self, now: Now) -> None:
-        if (
-            self.session is not None
-            and now.mono_ns - self._settled_ns >= SKIP_DELAY_NS
-            and self.session.untold
-        ):
+        if self.session is not None and now.mono_ns - self._settled_ns >= SETTLE_NS:
             self._settled_ns = now.mono_ns
-            if self._connection.writable:
-                self._settle(self.session)
+            self.session.remind()
 
     def lost(self, now: Now) -> None:
         if self.session is not None:
@@ -252,7 +254,7 @@ class SessionEnd:
             )
         self._counts = True
 
-    def _set_filter(self, session: Session, frame: SetFilter) -> None:
+    def _set_filter(self, session: Session, frame: SetFilter, now: Now) -> None:
         try:
             check_patterns(frame.patterns, self._node.config.limits, self._connection.rights)
             changed = Filter(frame.patterns)
@@ -263,15 +265,21 @@ class SessionEnd:
             self._connection.refuse(refusal.code, refusal.detail)
             return
         # Everything before the change has been judged by the old patterns: say up to where that is.
-        self._settle(session)
+        self._settle(session, now)
         session.refilter(changed)
         self._connection.send(FilterSet(session.positions))
 
-    def _settle(self, session: Session) -> None:
+    def _settle(self, session: Session, now: Now) -> None:
         out = Outgoing(0)
         session.settle(out)
         self._node.reports.delivered(session, out)
+        self._keep(session, out, now)
         self._connection.send_all(out)
+
+    def _keep(self, session: Session, out: Outgoing, now: Now) -> None:
+        """What is kept of the session moves with what it is told."""
+        for node in out.settled:
+            self._node.sessions.acknowledged(session, node, now)
 
 
 class ControlEnd:

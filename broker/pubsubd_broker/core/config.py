@@ -42,9 +42,11 @@ ACK_DELAY_NS: Final = 50_000_000
 ACK_MESSAGES: Final = 1024
 """A consumer acknowledges after this time or this many messages, whichever comes first."""
 
-SKIP_DELAY_NS: Final = SECOND_NS
-SKIP_MESSAGES: Final = 4096
-"""A session is told of messages that it filters out after this time or this many of them."""
+SETTLE_NS: Final = 7 * SECOND_NS // 10
+"""A session is told how far it has come where nothing was for it after this time, or sooner if its log moves on fast."""
+
+TICK_NS: Final = SECOND_NS // 4
+"""How often each connection looks at the time at least: with `SETTLE_NS` that makes less than a second."""
 
 LAG_WARNING_SHARE: Final = 0.4
 LAG_WARNING_EVERY_NS: Final = 60 * SECOND_NS

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from pubsubd_broker.core.admission import Admittance, TurnedAway
 from pubsubd_broker.core.allowed import EVERYTHING
 from pubsubd_broker.core.caller import Caller
+from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import FRAMES_AT_ONCE, HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
 from pubsubd_broker.core.greeting import AcceptedGreeting, DialledGreeting, Greeting
 from pubsubd_broker.core.liveness import is_silent
@@ -106,6 +107,8 @@ class Connection:
         self._sent_ns = now.mono_ns
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
+        self._finished = False
+        """Whether the other end has said its last word."""
         self._stalled = False
         """Whether frames that have come wait: for the other end to take its answers, or behind a declined one."""
         self.behind = False
@@ -174,6 +177,14 @@ class Connection:
         else:
             self._yield()
 
+    def finished(self) -> bool:
+        """The other end has said its last word. Returns whether it is to hear something yet: then `closing` comes by itself."""
+        if self.closing or not isinstance(self.end, SessionEnd):
+            return False
+        self._finished = True
+        self.wake()
+        return True
+
     @property
     def wants_more(self) -> bool:
         """Whether to read on: not while the other end leaves its answers unread, or what it sent has to wait."""
@@ -217,10 +228,12 @@ class Connection:
         self._turn = FRAMES_AT_ONCE
         if self._stalled and self._declined is None:
             self._take_frames(now)
-            if self.closing:
-                # There is no further pull: the last words go with this one.
-                out.buffers += self._outbox
-                self._outbox, self._outbox_bytes = [], 0
+        if self._finished and not (self._stalled or self.closing):
+            self._say_farewell(now)
+        if self.closing:
+            # There is no further pull: the last words go with this one.
+            out.buffers += self._outbox
+            self._outbox, self._outbox_bytes = [], 0
         return out.buffers
 
     def send(self, frame: Frame) -> None:
@@ -321,6 +334,12 @@ class Connection:
             self.violated(error)
         if self.reader.awaited > BUFFER_BYTES or self._large_bytes:
             self._hold_large()
+
+    def _say_farewell(self, now: Now) -> None:
+        """All that it said is taken in: it hears how far its session has come, and the connection ends."""
+        if isinstance(self.end, SessionEnd):
+            self.end.farewell(now)
+        self.closing = True
 
     def _yield(self) -> None:
         """What it has said besides waits for its next turn."""

@@ -150,6 +150,11 @@ class ConsumerEnd:
         if self._ack_due_ns is not None and now.mono_ns >= self._ack_due_ns:
             self._acknowledge()
 
+    def farewell(self) -> None:
+        """This node is about to go: its producer is to know all that was acknowledged."""
+        if self.replica is not None:
+            self._acknowledge()
+
     def lost(self, now: Now) -> None:
         unanswered = [*self._fetching.values(), *self._waiting]
         self._fetching.clear()

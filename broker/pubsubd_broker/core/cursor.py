@@ -31,19 +31,21 @@ class Stop(Enum):
 class Cursor:
     """The next offset that a reader needs. `told`: up to where the reader itself knows that it has read.
 
-    The two differ while nothing was for the reader; the difference is sent as one skip.
+    The two differ while nothing was for the reader; the difference is sent as one skip. `given`: the place behind the
+    last message or notice that was for the reader.
     """
 
-    __slots__ = ("node", "position", "told")
+    __slots__ = ("given", "node", "position", "told")
 
     def __init__(self, node: str, position: Position) -> None:
         self.node = node
         self.position = position
         self.told = position.offset
+        self.given = position
 
     def jump(self, position: Position) -> None:
         """The reader is told to go on at `position`; whoever calls this tells it."""
-        self.position = position
+        self.position = self.given = position
         self.told = position.offset
 
     def pass_item(self, item: Entry | Skip, choose: Choose, out: Outgoing) -> None:
@@ -59,6 +61,8 @@ class Cursor:
             out.entry(chosen)
             self.told = item.next
         self.position = Position(item.epoch, item.next)
+        if chosen is not None:
+            self.given = self.position
 
     def passed(self) -> Skip | None:
         """What was skipped at the end, of which the reader has not been told."""

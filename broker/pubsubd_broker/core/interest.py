@@ -24,9 +24,13 @@ MOST_LOOKS: Final = 65_536
 
 
 class Follower(Protocol):
-    """A reader that can rest."""
+    """A reader that can rest. `told`: no item before this index is news to it."""
 
     filter: Filter
+    told: int
+
+    def remind(self) -> None:
+        """It is to be told how far it has come, in its turn."""
 
     def rouse(self, index: int, position: Position) -> None:
         """Something comes at `index` that it may want; `position` is where that begins."""
@@ -134,6 +138,12 @@ class Interest:
         """Something has come that concerns everybody."""
         for follower in list(self._resting):
             self._wake(follower, index, position)
+
+    def remind(self, index: int) -> None:
+        """Has those told how far they have come that rest, and know of less than all before `index`."""
+        for follower in list(self._resting):
+            if follower.told < index:
+                follower.remind()
 
     def _follow(self, follower: Follower) -> None:
         wanted = follower.filter

@@ -63,6 +63,7 @@ class Log:
     __slots__ = (
         "_head",
         "_items",
+        "_remind_at",
         "_waiting",
         "begin",
         "bytes",
@@ -97,6 +98,8 @@ class Log:
         self._waiting: dict[Callable[[], None], None] = {}
         self.interest = Interest()
         """The readers that rest at the end."""
+        # Readers that rest are looked at when begin + end has come so far.
+        self._remind_at = 0
 
     @property
     def newest(self) -> Segment:
@@ -117,6 +120,12 @@ class Log:
         item = self._items[self._head + index - self.begin]
         assert item is not None, "an index below `begin` is checked for by the reader"
         return item
+
+    def is_old(self, index: int) -> bool:
+        """Whether `index` lies in the older half of a log that fills up: the next items are evicted from there."""
+        return 2 * index < self.begin + self.end and (
+            2 * self.messages > self.max_messages or 2 * self.bytes > self.max_bytes
+        )
 
     def fits(self, messages: int, size: int) -> bool:
         """Whether an entry of this size can be held at all."""
@@ -168,6 +177,8 @@ class Log:
             self.wake()
         if isinstance(item, Entry):
             self.interest.rouse(item.topics, self.end - 1, Position(newest.epoch, item.first))
+        if self.begin + self.end >= self._remind_at:
+            self._remind()
 
     def append_gap(self, view: StreamView) -> None:
         """Marks that what comes next is `view.next` on `view`'s branch, and does not follow on what is held."""
@@ -208,6 +219,15 @@ class Log:
     def forget(self, wake: Callable[[], None]) -> None:
         """The reader behind `wake` is gone."""
         self._waiting.pop(wake, None)
+
+    def _remind(self) -> None:
+        """Has the readers told how far they have come that rest, and were told so last in the older half.
+
+        Looked at again when a quarter of the log has gone by.
+        """
+        if self.is_old(self.begin):
+            self.interest.remind((self.begin + self.end + 1) // 2)
+        self._remind_at = self.begin + self.end + max(1, (self.end - self.begin) // 2)
 
     def _find(self, offset: int, begin: int, stop: int) -> int:
         shift = self._head - self.begin

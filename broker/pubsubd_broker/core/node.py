@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from pubsubd_broker.core.admission import Admission, Standing
 from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.config import PUBLISH_WINDOW, Config, Now
+from pubsubd_broker.core.client_ends import SessionEnd
+from pubsubd_broker.core.config import PUBLISH_WINDOW, TICK_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.counters import Counters
@@ -179,7 +180,9 @@ class Node:
             self.recall.tick(now)
         for end in list(self.producers.values()):
             end.tick(now)
-        if now.mono_ns - self._ticked_ns < self.config.heartbeat_ns // 4:
+        if self.draining:
+            self.sessions.remind()
+        if now.mono_ns - self._ticked_ns < min(self.config.heartbeat_ns // 4, TICK_NS):
             return
         self._ticked_ns = now.mono_ns
         self.notices.tick(now.mono_ns)
@@ -195,8 +198,17 @@ class Node:
             self.notices.warning("ring.capacity_warning", **warning)
 
     def drain(self) -> None:
-        """Accepts nothing more; what was accepted still goes out."""
+        """Accepts nothing more; what was accepted still goes out, and how far every session has come."""
         self.draining = True
+        self.sessions.remind()
+
+    def part(self, now: Now) -> None:
+        """The last that this life says: how far every session has come, to its application and to the producers."""
+        for connection in list(self.connections):
+            if isinstance(connection.end, SessionEnd) and not connection.closing:
+                connection.end.farewell(now)
+        for end in list(self.producers.values()):
+            end.farewell()
 
     @property
     def drained(self) -> bool:

@@ -15,7 +15,8 @@ LOOKS_AT_ONCE: Final = 32_768
 class Outgoing:
     """Collects the buffers of a pull. `frames`: how many frames they are. `full`: the budget is used up.
 
-    `looks`: what one topic costs this reader to judge, 0 if it takes everything.
+    `looks`: what one topic costs this reader to judge, 0 if it takes everything. `settled`: the streams in which the
+    reader is told what it has passed.
     """
 
     __slots__ = (
@@ -27,6 +28,7 @@ class Outgoing:
         "looked",
         "looks",
         "messages",
+        "settled",
         "size",
     )
 
@@ -38,6 +40,7 @@ class Outgoing:
         self.messages = 0
         self.entries_bytes = 0
         self.expired: list[CursorExpired] = []
+        self.settled: list[str] = []
         self.looks = 0
         self.looked = 0
 

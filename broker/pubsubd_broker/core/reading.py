@@ -55,8 +55,10 @@ class Reading:
         "gone",
         "index",
         "lags",
+        "overdue",
         "rests",
         "source",
+        "told",
         "unheard",
         "wake",
     )
@@ -77,6 +79,10 @@ class Reading:
         self.wake = wake
         self.rests = False
         """Whether it has read everything, and is woken only by what it may want."""
+        self.told = 0
+        """The session knows of all before this item of the log at hand that nothing more of it comes."""
+        self.overdue = False
+        """Whether the session is to be told how far it has come, though nothing may be for it."""
         self.acknowledged: Position | None = None
         """Where the session begins again in its next life, if the broker keeps it."""
         self.unheard: Epoch | None = None
@@ -140,6 +146,19 @@ class Reading:
         """The same, as far as it has read by itself."""
         return self._cursor.untold if self._cursor is not None else 0
 
+    @property
+    def kept(self) -> Position | None:
+        """Where the next life of the session begins: what it acknowledged, and behind that what was not for it.
+
+        Nothing that it was given, message or notice, is passed before it is acknowledged.
+        """
+        cursor, done = self._cursor, self.acknowledged
+        if cursor is None or done is None or done == UNTOLD or self._owes or self._pending.expired:
+            return done
+        # An older name of the history, under which its entries were placed, reaches as far as the present one.
+        same = done.epoch in (cursor.given.epoch, cursor.position.epoch)
+        return self.position if same and done.offset >= cursor.given.offset else done
+
     def judge(self, view: StreamView, registered: int | None) -> None:
         """The producer was reached: a session that waits to know where it stands gets its place."""
         if self._cursor is None:
@@ -163,11 +182,16 @@ class Reading:
         """The application is done with all before the position that it acknowledges."""
         if ack.noticed:
             self._owes = False
-        if not self._owes:
+        if not (self._owes or self._is_behind(ack.position)):
             self.acknowledged = ack.position
 
+    def leave(self) -> None:
+        """The application is gone; its next life begins at what is kept."""
+        self.acknowledged = self.kept
+        self.rewind()
+
     def rewind(self) -> None:
-        """The application is gone; its next life begins at what it acknowledged."""
+        """Nobody reads; whoever reads next begins at what was acknowledged."""
         self.stop()
         self._pending.clear()
         self._proved = self.gone = False
@@ -214,7 +238,7 @@ class Reading:
         self.source.log.forget(self.wake)
         self.source.log.interest.leave(self)
         self.source.pacing.leave(self)
-        self.rests = False
+        self.rests = self.overdue = False
         self.index = None
         self._asked = None
         self._ends_catch_up()
@@ -260,6 +284,8 @@ class Reading:
     def pull(self, choose: Choose, out: Outgoing) -> bool:
         """Writes what there is to read. Returns whether there is more; if not, `wake` tells when there is."""
         if self.rests:
+            if self.overdue:
+                self.settle(out)
             return False
         reading = True
         while reading and not out.full:
@@ -272,15 +298,26 @@ class Reading:
             else:
                 reading = self._find()
         self._tell(out)
-        if reading:
-            return True
-        if self.index is None or self._asked is not None:
-            self.source.log.wait(self.wake)
-        else:
+        log, cursor = self.source.log, self._cursor
+        rests = not reading and self.index is not None and self._asked is None
+        if cursor is None or cursor.told == cursor.position.offset:
+            self.overdue = False
+            self.told = log.end
+        elif not rests or self.overdue or log.is_old(self.told):
+            self._settle(out)
+        if rests:
             self.rests = True
             self.source.pacing.leave(self)
-            self.source.log.interest.rest(self, self._taken)
-        return False
+            log.interest.rest(self, self._taken)
+        elif not reading:
+            log.wait(self.wake)
+        return reading
+
+    def remind(self) -> None:
+        """The session is to be told how far it has come, in its turn."""
+        if not self.overdue:
+            self.overdue = True
+            self.wake()
 
     def rouse(self, index: int, position: Position) -> None:
         """It rested, and nothing before `index` was for it."""
@@ -303,8 +340,24 @@ class Reading:
         """Tells the session up to where it has passed offsets without a message."""
         self._move_along()
         self._tell(out)
-        if self._cursor is not None:
+        self._settle(out)
+
+    def _settle(self, out: Outgoing) -> None:
+        self.overdue = False
+        if self.index is not None:
+            self.told = self.index
+        if self.unsaid:
+            assert self._cursor is not None
             self._cursor.settle(out)
+            self.acknowledged = self.kept
+            out.settled.append(self.source.node)
+
+    def _is_behind(self, position: Position) -> bool:
+        """Whether more than what lies before `position` was acknowledged already, or passed behind that."""
+        done = self.acknowledged
+        if self._cursor is None or done is None or position.offset >= done.offset:
+            return False
+        return done.epoch in (position.epoch, self._cursor.position.epoch)
 
     def _move_along(self) -> None:
         """Whoever rests stands at the end of the log, wherever that is by now."""
@@ -336,10 +389,11 @@ class Reading:
         if log.begin <= self.index < log.end and not isinstance(log[self.index], Gap):
             self._tell(out)
             self._proved = True
-        before = out.messages
-        self.index, stop = read(self._cursor, log, self.index, choose, out)
+        before, begin = out.messages, self.index
+        self.index, stop = read(self._cursor, log, begin, choose, out)
         if out.messages > before:
             self._taken = self.index
+            self.told = begin + 1
         match stop:
             case Stop.OVERRUN:
                 self.index = None
@@ -385,6 +439,7 @@ class Reading:
         if self._cursor is not None:
             self.index = self.source.log.locate(self._cursor.position)
         if self.index is not None:
+            self.told = 0 if self.unsaid else self.index
             self.source.pacing.enter(self)
             self._ends_catch_up()
         return self.index is not None
@@ -436,6 +491,10 @@ class Reading:
 
     def _expire(self, expired: Expired, view: StreamView) -> None:
         assert self._cursor is not None
+        done = self.acknowledged
+        if done is not None and done.epoch == view.epoch and done.offset > expired.next:
+            # It presented a place that this history never reached: acknowledging the notice must not look like a step back.
+            self.acknowledged = UNTOLD
         self._pending.expires(expired, view.until(expired.next), self._cursor.passed())
         self._cursor.jump(Position(view.epoch, expired.next))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from pubsubd_broker.core.config import SKIP_MESSAGES
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.source import Source
@@ -140,8 +139,9 @@ class Session:
         """Where it begins again in its next life, as far as that is known."""
         places = self._kept | self._acknowledged
         for node, reading in self.readings.items():
-            if reading.acknowledged is not None:
-                places[node] = reading.acknowledged
+            kept = reading.kept
+            if kept is not None:
+                places[node] = kept
         return places
 
     def needs(self, node: str) -> Claim:
@@ -185,7 +185,7 @@ class Session:
         self._kept.update(self._acknowledged)
         self._presented = dict(self._kept)
         for reading in self.readings.values():
-            reading.rewind()
+            reading.leave()
 
     def close(self) -> None:
         self.connected = False
@@ -201,11 +201,9 @@ class Session:
             if out.full:
                 more = True
                 break
-            if reading.rests:
+            if reading.rests and not reading.overdue:
                 continue
             more = reading.pull(self._choose, out) or more
-            if reading.unsaid >= SKIP_MESSAGES:
-                reading.settle(out)
         self._order.rotate(-1)
         return more
 
@@ -213,6 +211,12 @@ class Session:
         """Tells the session how far it has come in every stream, also where nothing was for it."""
         for reading in self.readings.values():
             reading.settle(out)
+
+    def remind(self) -> None:
+        """Has the session told how far it has come, in its turn and as soon as its socket takes it."""
+        for reading in self.readings.values():
+            if reading.untold:
+                reading.remind()
 
     def is_gone(self, now_ns: int, every_ns: int) -> bool:
         """Whether its next life is told of a loss in any case. Producers are asked once in `every_ns`."""
@@ -224,14 +228,11 @@ class Session:
 
     @property
     def drained(self) -> bool:
-        """Whether it has read all that is at hand."""
+        """Whether it has read all that is at hand, and its application knows so."""
         return all(
-            reading.position == reading.source.log.front for reading in self.readings.values()
+            reading.position == reading.source.log.front and not reading.unsaid
+            for reading in self.readings.values()
         )
-
-    @property
-    def untold(self) -> bool:
-        return any(reading.untold for reading in self.readings.values())
 
     def _woken(self) -> None:
         self.wake()

@@ -73,6 +73,8 @@ class Sessions:
             self._all.pop(session, None)
         else:
             session.leave(now.mono_ns)
+            for node in session.readings:
+                self.acknowledged(session, node, now)
 
     def named(self, name: str) -> Session | None:
         return self._named.get(name)
@@ -90,9 +92,11 @@ class Sessions:
 
     def acknowledged(self, session: Session, producer: str, now: Now) -> None:
         """A named session's progress is told to the producer, which remembers it for this node's next life."""
+        if session.name is None:
+            return
         self._changed(session)
         end = self._node.producers.get(producer)
-        if session.name is not None and end is not None:
+        if end is not None:
             end.named_moved(now)
 
     def names_changed(self, session: Session, now: Now) -> None:
@@ -165,6 +169,12 @@ class Sessions:
                 self._all.pop(session, None)
                 self._node.notices.info("session.forgotten", session=name)
                 self.names_changed(session, now)
+
+    def remind(self) -> None:
+        """Has every application told how far its session has come."""
+        for session in self._all:
+            if session.connected:
+                session.remind()
 
     @property
     def drained(self) -> bool:

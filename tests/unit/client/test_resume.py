@@ -316,10 +316,9 @@ def test_nothing_is_done_with_while_a_lost_history_waits_to_be_read() -> None:
     assert filled.done(None) == {"a": at(2), "b": at(3)}
 
 
-def test_on_a_resume_one_is_done_with_all_before_the_start_of_a_stream_not_read_yet() -> None:
+def test_the_application_is_done_with_all_before_the_start_of_a_stream_not_read_yet() -> None:
     filled = inbox(Moved("b", at(7)), arrived(entry(7, 0, node="b")), a=at(0))
-    assert filled.done(None) == {"a": at(0)}
-    assert filled.done_on_resume(None) == {"a": at(0), "b": at(7)}
+    assert filled.done(None) == {"a": at(0), "b": at(7)}
 
 
 def test_nothing_is_acknowledged_twice() -> None:

@@ -84,8 +84,9 @@ def calls_per_batch(path: Path, topics: list[str]) -> float:
 def test_a_batch_costs_the_brokers_as_many_calls_however_many_messages_it_has() -> None:
     path = Path()
     one, many = calls_per_batch(path, ["t"]), calls_per_batch(path, ["t"] * 512)
-    # The peer acknowledges every 1,024 messages, which is every other one of these batches.
-    assert many == pytest.approx(one, abs=12)
+    # Every other one of these batches the peer acknowledges (1,024 messages), and both logs look after the readers
+    # that rest (a quarter of the log).
+    assert many == pytest.approx(one, abs=16)
 
 
 def test_distinct_topics_cost_less_than_a_call_each() -> None:

@@ -19,9 +19,14 @@ class Rester:
     def __init__(self, *patterns: str) -> None:
         self.filter = Filter(patterns)
         self.roused: list[tuple[int, Position]] = []
+        self.told = 0
+        self.reminded = 0
 
     def rouse(self, index: int, position: Position) -> None:
         self.roused.append((index, position))
+
+    def remind(self) -> None:
+        self.reminded += 1
 
 
 def resting(*followers: Rester) -> Interest:

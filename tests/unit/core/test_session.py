@@ -17,13 +17,12 @@ from tests.unit.core.builders import (
 )
 from tests.unit.core.fake_source import FakeSource
 
-from pubsubd_broker.core.config import SKIP_MESSAGES
-from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.outgoing import LOOKS_AT_ONCE, Outgoing
 from pubsubd_broker.core.session import Session
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import InvalidTopic, ProtocolError
-from pubsubd_protocol.frames import Ack, Subscribe
+from pubsubd_protocol.frames import Ack, Skip, Subscribe
 from pubsubd_protocol.positions import Position
 from pubsubd_protocol.topics import Filter
 
@@ -119,19 +118,155 @@ def test_a_changed_filter_counts_from_where_the_session_stands() -> None:
     assert pull(session) == ["skip 2..3", "entry 3..4"]
 
 
-@pytest.mark.parametrize(
-    ("passed", "told"), [(SKIP_MESSAGES - 1, []), (SKIP_MESSAGES, [f"skip 0..{SKIP_MESSAGES}"])]
-)
-def test_what_it_filters_out_as_it_reads_is_told_after_so_many_messages(
-    passed: int, told: list[str]
-) -> None:
-    source = FakeSource(log_of(max_messages=2 * SKIP_MESSAGES))
-    session = a_session("wanted")
+def idle_beside(source: FakeSource) -> Session:
+    """A session that rests at the end of `source`'s log, and wants nothing of what comes."""
+    session = a_session("rare.>")
+    session.add(source, source.log.front)
+    assert pull(session) == []
+    return session
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 100])
+def test_its_place_is_told_before_its_log_lets_go_of_the_one_that_was_told_last(size: int) -> None:
+    source = FakeSource(log_of(max_messages=size))
+    session, woken, told = idle_beside(source), 0, 0
+
+    def wake() -> None:
+        nonlocal woken
+        woken += 1
+
+    session.wake = wake
+    for offset in range(10 * size):
+        source.log.append(entry(offset, topic="busy.x"))
+        if woken:
+            woken = 0
+            out = Outgoing(MANY)
+            session.pull(out)
+            for frame in frames_in(out):
+                assert isinstance(frame, Skip)
+                told = frame.next
+        assert told >= source.log.view.oldest
+    assert told > 0
+
+
+def test_an_idle_session_is_told_a_few_times_for_all_that_its_log_holds() -> None:
+    source = FakeSource(log_of(max_messages=100))
+    session, wakings = idle_beside(source), []
+    session.wake = lambda: wakings.append(1)
+    for offset in range(1000):
+        source.log.append(entry(offset, topic="busy.x"))
+        if wakings:
+            pull(session)
+    assert 0 < len(wakings) <= 4 * 10
+
+
+def test_a_log_that_is_far_from_full_wakes_no_idle_session() -> None:
+    source = FakeSource(log_of(max_messages=100))
+    session, wakings = idle_beside(source), []
+    session.wake = lambda: wakings.append(1)
+    for offset in range(50):
+        source.log.append(entry(offset, topic="busy.x"))
+    assert wakings == []
+
+
+def test_one_whose_socket_takes_nothing_is_woken_once() -> None:
+    source = FakeSource(log_of(max_messages=10))
+    session, wakings = idle_beside(source), []
+    session.wake = lambda: wakings.append(1)
+    for offset in range(1000):
+        source.log.append(entry(offset, topic="busy.x"))
+    assert wakings == [1]
+    assert pull(session) == ["skip 0..1000"]
+
+
+def test_a_backlog_of_which_nothing_is_for_it_is_told_with_every_pull() -> None:
+    source = FakeSource(log_of(*(entry(i, topic="busy.x") for i in range(5)), entry(5, topic="r")))
+    session = a_session("r")
     session.add(source, at(0))
-    for offset in range(passed):
-        source.log.append(entry(offset))
-    assert pull(session) == told
-    assert session.untold is not bool(told)
+    out = Outgoing(MANY)
+    out.looked = LOOKS_AT_ONCE - 2
+    assert session.pull(out)
+    assert told(frames_in(out)) == ["skip 0..2"]
+    assert pull(session) == ["skip 2..5", "entry 5..6"]
+
+
+# What is kept of it.
+
+
+def test_what_is_kept_moves_over_what_was_not_for_it() -> None:
+    source = FakeSource(log_of(max_messages=10))
+    session = idle_beside(source)
+    for offset in range(300):
+        source.log.append(entry(offset, topic="busy.x"))
+    assert session.kept == {"a": at(300)}
+    session.leave(0)
+    assert session.positions == {"a": at(300)}
+
+
+@pytest.mark.parametrize(("acknowledged", "kept"), [(None, 0), (0, 0), (1, 9)])
+def test_what_is_kept_stays_before_a_message_that_was_given_and_not_acknowledged(
+    acknowledged: int | None, kept: int
+) -> None:
+    source = FakeSource(log_of())
+    session = idle_beside(source)
+    source.log.append(entry(0, topic="rare.x"))
+    for offset in range(1, 9):
+        source.log.append(entry(offset, topic="busy.x"))
+    assert pull(session)[0] == "entry 0..1"
+    settle(session)
+    if acknowledged is not None:
+        session.acknowledge(Ack("a", at(acknowledged)))
+    assert session.kept == {"a": at(kept)}
+    session.leave(0)
+    assert session.positions == {"a": at(kept)}
+
+
+def test_what_is_kept_stays_before_a_message_in_the_middle_of_what_came_since() -> None:
+    source = FakeSource(log_of())
+    session = idle_beside(source)
+    source.log.append(entry(0, topic="busy.x"))
+    settle(session)
+    source.log.append(entry(1, topic="rare.x"))
+    source.log.append(entry(2, topic="busy.x"))
+    pull(session)
+    settle(session)
+    session.acknowledge(Ack("a", at(1)))
+    assert session.kept == {"a": at(1)}
+    session.acknowledge(Ack("a", at(2)))
+    assert session.kept == {"a": at(3)}
+
+
+def test_what_is_kept_stays_before_a_gap_that_was_told_and_not_acknowledged() -> None:
+    source = FakeSource(log_of(entry(0, topic="busy.x")))
+    session = idle_beside(source)
+    source.log.append_gap(view(3, 5))
+    source.log.append(entry(5, topic="busy.x"))
+    assert pull(session) == ["overwritten -> 5"]
+    settle(session)
+    assert session.kept == {"a": at(1)}
+    session.acknowledge(Ack("a", at(5)))
+    assert session.kept == {"a": at(6)}
+
+
+def test_a_late_acknowledgement_of_what_was_passed_takes_nothing_back() -> None:
+    source = FakeSource(log_of())
+    session = idle_beside(source)
+    for offset in range(8):
+        source.log.append(entry(offset, topic="busy.x"))
+        settle(session)
+    session.acknowledge(Ack("a", at(3)))
+    assert session.readings["a"].acknowledged == at(8)
+
+
+def test_what_was_received_before_a_reconnect_and_not_acknowledged_is_not_passed() -> None:
+    source = FakeSource(log_of(*(entry(i, topic="busy.x") for i in range(5))))
+    again = Subscribe(("rare.>",), "latest", {"a": at(3)}, None, "n", True, {"a": at(1)})
+    session = Session("b", again, CLIENT, born_here=True)
+    session.add(source, at(3))
+    pull(session)
+    assert session.kept == {"a": at(1)}
+    session.acknowledge(Ack("a", at(3)))
+    assert session.kept == {"a": at(5)}
 
 
 def test_streams_take_turns() -> None:

@@ -18,7 +18,7 @@ from pubsubd_cli.client_options import (
     timeout_option,
 )
 from pubsubd_cli.exit_codes import CommandError
-from pubsubd_protocol.topics import check_topic
+from pubsubd_protocol.topics import check_publishable
 
 if TYPE_CHECKING:
     import pubsubd
@@ -65,7 +65,7 @@ def publish(
     if not from_stdin and not payloads:
         raise click.UsageError("give a payload, or --stdin for a message per line")
     with checking_usage():
-        check_topic(topic)
+        check_publishable(topic)
     values = []
     for number, text in enumerate(payloads, 1):
         try:

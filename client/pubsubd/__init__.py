@@ -28,6 +28,7 @@ from pubsubd.receipts import Receipt, Receipts
 from pubsubd.single_flight import single_flight
 from pubsubd.subscription import Subscription
 from pubsubd_protocol import __version__
+from pubsubd_protocol.topics import matches
 
 __all__ = [
     "JSON",
@@ -62,5 +63,6 @@ __all__ = [
     "WrongEventLoop",
     "__version__",
     "connect",
+    "matches",
     "single_flight",
 ]

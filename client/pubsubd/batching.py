@@ -10,7 +10,7 @@ from pubsubd.errors import PubSubError, copy_of
 from pubsubd_protocol.entries import Batch, pack_numbers
 from pubsubd_protocol.frames import Welcome
 from pubsubd_protocol.positions import Epoch
-from pubsubd_protocol.topics import MAX_TOPIC_BYTES, Filter, check_topic
+from pubsubd_protocol.topics import MAX_TOPIC_BYTES, Filter, check_publishable
 
 BATCH_BYTES = 136 * 1024
 """A batch takes no further message that would bring it over this; one large message may be alone in it."""
@@ -44,7 +44,7 @@ class _TopicsWith(dict[str, int]):
         self._may_publish = Filter(welcome.publish).matches
 
     def __missing__(self, topic: str) -> int:
-        check_topic(topic)
+        check_publishable(topic)
         if len(self) >= REMEMBERED_TOPICS:
             self.clear()
         taken = self._may_publish(topic) and len(topic.encode()) <= self._max_topic

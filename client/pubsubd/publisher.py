@@ -17,7 +17,7 @@ from pubsubd.unavailable import lost
 from pubsubd_protocol.errors import ConnectionRefused, PubSubError
 from pubsubd_protocol.frames import Frame, Receipt, Rejected
 from pubsubd_protocol.positions import is_node_name
-from pubsubd_protocol.topics import check_topic
+from pubsubd_protocol.topics import check_publishable
 
 
 class Publisher:
@@ -64,7 +64,7 @@ class Publisher:
         try:
             outgoing = self.outbox.put(topic, payload, to, timeout_s)
         except TypeError:
-            check_topic(topic)  # One that can't be looked up.
+            check_publishable(topic)  # One that can't be looked up.
             raise
         if not self._turn_ends:
             self._end_turn_soon()
@@ -75,7 +75,7 @@ class Publisher:
     ) -> list[tuple[Outgoing, int, int]]:
         """The same for several: which batches they are in, from which of its messages on, how many."""
         self._check(to)
-        check_topic(topic)
+        check_publishable(topic)
         if not self._turn_ends:
             self._end_turn_soon()
         return self.outbox.put_many(topic, payloads, to, timeout_s)

@@ -16,7 +16,7 @@ from pubsubd_protocol.fields import MAX_SESSION_NAME, MAX_STREAMS, Wrong, check_
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import Skip, Subscribe, Subscribed, Told
 from pubsubd_protocol.positions import Epoch, Position
-from pubsubd_protocol.topics import Filter
+from pubsubd_protocol.topics import Filter, check_asked
 
 
 class Arrived:
@@ -154,7 +154,7 @@ class Session:
 def _distinct(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if not patterns:
         raise InvalidTopic('a subscription has at least one pattern; ">" is all topics')
-    return Filter(patterns).patterns
+    return Filter(map(check_asked, patterns)).patterns
 
 
 def _session_name(name: str) -> str:

@@ -23,7 +23,7 @@ from pubsubd.resume import Event, Session
 from pubsubd.session_link import SessionLink, Stored
 from pubsubd_protocol.frames import Subscribed
 from pubsubd_protocol.positions import Position, dump_positions
-from pubsubd_protocol.topics import check_pattern
+from pubsubd_protocol.topics import check_asked, check_pattern
 
 
 class Subscription:
@@ -207,7 +207,7 @@ class Subscription:
         """
         self._check_open()
         for pattern in patterns:
-            check_pattern(pattern)
+            check_asked(pattern)
         return await self._link.change_filter(add=patterns)
 
     async def remove(self, *patterns: str) -> Stored:

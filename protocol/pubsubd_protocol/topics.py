@@ -2,13 +2,17 @@
 
 A topic is 1–255 bytes of UTF-8 without white space or control characters; `.` separates segments.
 In a pattern the segment `*` stands for any one segment, a last segment `>` for one or more.
-Lists of topics travel joined by line feeds, which no topic can contain.
+Any other character is literal. Lists of topics travel joined by line feeds, which no topic can contain.
+
+Two rules hold only for what an application asks for, as what was published and subscribed before goes on: a topic to
+publish on has no segment `*` or `>`, and a pattern has nothing that looks like a wildcard of another system.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from pubsubd_protocol.errors import InvalidTopic
@@ -26,6 +30,9 @@ _FORBIDDEN_IN_LIST = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\ud
 _SURELY_SHORT = MAX_TOPIC_BYTES // 4
 
 _REMEMBERED_TOPICS = 4096
+
+_WILDCARD_SEGMENT = re.compile(r"(?:\A|[.\n])[*>](?=[.\n]|\Z)")
+_FOREIGN = re.compile(r"(?:\A|[./])[#+](?=[./]|\Z)")
 
 
 def check_topic(topic: str) -> str:
@@ -54,6 +61,52 @@ def check_pattern(pattern: str) -> str:
             f"pattern {pattern!r}: '>' stands for the rest of a topic, so it can only be the last segment"
         )
     return pattern
+
+
+def check_publishable(topic: str) -> str:
+    """`topic` itself, if it may be published on. Raises `InvalidTopic`."""
+    check_topic(topic)
+    wildcard = wildcard_in(topic)
+    if wildcard is not None:
+        raise InvalidTopic(
+            f"topic {topic!r} has a segment '{wildcard}', which is a wildcard: only patterns to subscribe to have those. "
+            "Publish on one topic, without it"
+        )
+    return topic
+
+
+def wildcard_in(topics: str) -> str | None:
+    """A segment of a topic, or of topics joined by line feeds, that is a wildcard. Cost: a look in C."""
+    found = _WILDCARD_SEGMENT.search(topics) if "*" in topics or ">" in topics else None
+    return None if found is None else found.group()[-1]
+
+
+def check_asked(pattern: str) -> str:
+    """`pattern` itself, if an application may ask for it. Raises `InvalidTopic` with the form that was perhaps meant.
+
+    Refused are `*` and `>` beside other characters of a segment (`a.cre*`, `a.**`), and `#` or `+` between dots or slashes
+    (`orders/#`): none of them would match what it seems to.
+    """
+    check_pattern(pattern)
+    segments = pattern.split(".")
+    foreign = _FOREIGN.search(pattern) is not None
+    beside = any(len(segment) > 1 and ("*" in segment or ">" in segment) for segment in segments)
+    if foreign or beside:
+        raise InvalidTopic(
+            f"pattern {pattern!r} looks like wildcards and has none: '*' stands for one whole segment between dots, a last "
+            f"'>' for one or more; perhaps {_meant(pattern)!r}"
+        )
+    return pattern
+
+
+def _meant(pattern: str) -> str:
+    segments = re.split(r"[./]", pattern)
+    for at, segment in enumerate(segments):
+        if at == len(segments) - 1 and segment in ("**", "#", ">"):
+            segments[at] = ">"
+        elif segment in ("#", "+") or "*" in segment or ">" in segment:
+            segments[at] = "*"
+    return ".".join(segments)
 
 
 def covers(allowed: list[str], asked: list[str]) -> bool:
@@ -170,3 +223,13 @@ class Filter:
             return True
         segments = topic.split(".") if self._shapes else []
         return any(shape.worn_by(segments) in worn for shape, worn in self._shapes.items())
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a subscription to `pattern` gets messages on `topic`. Raises `InvalidTopic`."""
+    return _filter_of(check_asked(pattern)).matches(check_topic(topic))
+
+
+@lru_cache(maxsize=MAX_PATTERNS)
+def _filter_of(pattern: str) -> Filter:
+    return Filter((pattern,))

@@ -272,3 +272,21 @@ def test_a_publish_that_a_stopping_broker_turned_away_was_certainly_not_publishe
             assert came == ["first", *accepted, "end"]
 
     asyncio.run(scenario())
+
+
+def test_the_broker_itself_refuses_a_topic_with_a_wildcard_segment(
+    start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a client that does not look at what it sends."""
+    broker = start_broker("a")
+    monkeypatch.setattr("pubsubd.batching.check_publishable", lambda topic: topic)
+
+    async def publish() -> None:
+        async with pubsubd.connect(broker.socket) as client:
+            for topic in ("a.>", "*", "a.*.b"):
+                with pytest.raises(pubsubd.PublishRejected) as caught:
+                    await client.publish(topic, 1)
+                assert caught.value.code == "invalid_topic"
+            assert (await client.publish("a*.b", 1)).offset == 0
+
+    asyncio.run(publish())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from pubsubd_protocol.topics import EVERY_TOPIC, Filter, covers
+from pubsubd_protocol.topics import EVERY_TOPIC, Filter, check_asked, covers
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,9 @@ class TopicRules:
     def __init__(self, rules: Iterable[TopicRule]) -> None:
         """Raises `InvalidTopic` for a pattern that is none, or if all together are too many for one client."""
         self._rules = tuple(rules)
+        for rule in self._rules:
+            for pattern in (*rule.publish, *rule.subscribe):
+                check_asked(pattern)
         _add_up(self._rules)
 
     def for_client(self, uid: int, gid: int, groups: Collection[int]) -> Rights:

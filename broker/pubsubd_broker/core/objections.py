@@ -9,7 +9,7 @@ from pubsubd_broker.core.allowed import EVERYTHING, Rights
 from pubsubd_broker.core.config import Limits
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused
-from pubsubd_protocol.topics import MAX_TOPIC_BYTES
+from pubsubd_protocol.topics import MAX_TOPIC_BYTES, wildcard_in
 
 Objection = tuple[str, str, int | None, int | None]
 """Code and detail of a `Rejected`, and its figures: how much it is, how much is allowed."""
@@ -32,6 +32,10 @@ def objection_to(
     topics = batch.topics.count("\n") + 1
     if topics > limits.batch_topics:
         return _too_many("too_many_topics", "topics", topics, limits.batch_topics)
+    wildcard = wildcard_in(batch.topics)
+    if wildcard is not None:
+        detail = f"a topic has a segment '{wildcard}', which is a wildcard: only patterns to subscribe to have those"
+        return "invalid_topic", detail, None, None
     if limits.topic_bytes < MAX_TOPIC_BYTES:
         longest = max(len(topic.encode()) for topic in batch.topics.split("\n"))
         if longest > limits.topic_bytes:

@@ -61,6 +61,8 @@ WRONG_CALLS: dict[str, tuple[Call, type[Exception]]] = {
     "topic, a number": (lambda c: c.send(5, 1), pubsubd.InvalidTopic),  # type: ignore[arg-type]
     "topic, bytes": (lambda c: c.publish_many(b"t", [1]), pubsubd.InvalidTopic),  # type: ignore[arg-type]
     "topic of nothing": (lambda c: c.publish_many("a b", []), pubsubd.InvalidTopic),
+    "topic, a wildcard": (lambda c: c.publish("a.>", 1), pubsubd.InvalidTopic),
+    "topic, a wildcard for many": (lambda c: c.publish_many("a.*", [1]), pubsubd.InvalidTopic),
     "node, a number": (lambda c: c.publish("t", 1, to=5), pubsubd.InvalidArgument),  # type: ignore[arg-type]
     "codec, its name": (lambda c: c.publish("t", 1, codec="json"), pubsubd.InvalidArgument),  # type: ignore[arg-type]
     "codec, nothing": (lambda c: c.send("t", 1, codec=""), pubsubd.InvalidArgument),  # type: ignore[arg-type]
@@ -129,6 +131,8 @@ def test_subscribe_refuses_what_it_would_stumble_over_later(wrong: dict[str, Any
     assert isinstance(caught.value, ValueError)
     with pytest.raises(pubsubd.InvalidTopic):
         client.subscribe(["t"])  # type: ignore[arg-type]
+    with pytest.raises(pubsubd.InvalidTopic, match=r"perhaps 'orders\.>'"):
+        client.subscribe("orders/#")
 
 
 @async_test
@@ -139,6 +143,8 @@ async def test_an_open_subscription_refuses_wrong_arguments_and_goes_on(tmp_path
         client.subscribe("t") as subscription,
         client.subscribe("t", name="n", ack="manual") as named,
     ):
+        with pytest.raises(pubsubd.InvalidTopic, match=r"perhaps 'a\.>'"):
+            await subscription.add("a.**")
         for change in (subscription.add, subscription.remove):
             with pytest.raises(pubsubd.InvalidTopic):
                 await change(5)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 
 import pytest
@@ -15,10 +16,14 @@ from pubsubd_protocol.topics import (
     MAX_PATTERNS,
     MAX_SHAPES,
     Filter,
+    check_asked,
     check_pattern,
+    check_publishable,
     check_topic,
     covers,
+    matches,
     split_topics,
+    wildcard_in,
 )
 
 
@@ -316,3 +321,58 @@ def test_splitting_a_list_agrees_with_checking_each(texts: list[str]) -> None:
 def test_a_list_with_half_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(InvalidTopic):
         split_topics("a\n\ud800")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("a.cre*", "a.*"),
+        ("orders/#", "orders.>"),
+        ("orders/+/new", "orders.*.new"),
+        ("orders/*", "orders.*"),
+        ("a.**", "a.>"),
+        ("a.**.b", "a.*.b"),
+        ("a.#", "a.>"),
+        ("+.b", "*.b"),
+        ("#", ">"),
+        ("a.b>", "a.*"),
+        ("*x", "*"),
+    ],
+)
+def test_what_looks_like_a_wildcard_and_is_none_is_refused_with_the_right_form(
+    pattern: str, meant: str
+) -> None:
+    with pytest.raises(InvalidTopic, match=re.escape(f"perhaps {meant!r}")):
+        check_asked(pattern)
+    check_asked(meant)
+    with pytest.raises(InvalidTopic):
+        matches(pattern, "a.b")
+
+
+@pytest.mark.parametrize(
+    "pattern", ["room:42", "a.*.>", "c#", "a+b", "c++.new", "orders/new", "a?", "{x}", "a..b", ">"]
+)
+def test_any_other_character_of_a_pattern_is_literal(pattern: str) -> None:
+    assert check_asked(pattern) == pattern
+
+
+@pytest.mark.parametrize("topic", ["*", ">", "a.>", "a.*", "*.b", "a.*.b", ">.a"])
+def test_a_topic_with_a_wildcard_segment_is_not_published_on(topic: str) -> None:
+    with pytest.raises(InvalidTopic, match="is a wildcard"):
+        check_publishable(topic)
+    assert wildcard_in(f"a\n{topic}\nb") in ("*", ">")
+
+
+@pytest.mark.parametrize("topic", ["a*", "a.b>", "**", "a.>>", "a"])
+def test_a_wildcard_beside_other_characters_is_literal_in_a_topic(topic: str) -> None:
+    assert check_publishable(topic) == topic
+    assert wildcard_in(f"a\n{topic}\nb") is None
+
+
+@pytest.mark.parametrize(("pattern", "topic", "wanted"), MATCHES)
+def test_matches_says_what_a_subscription_would_get(pattern: str, topic: str, wanted: bool) -> None:
+    try:
+        check_asked(pattern)
+    except InvalidTopic:
+        return
+    assert matches(pattern, topic) is wanted

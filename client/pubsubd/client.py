@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pubsubd import arguments
 from pubsubd.callbacks import Callbacks
@@ -14,6 +15,7 @@ from pubsubd.codecs import MSGPACK, Codec, all_encoded, as_bytes, encoded, not_e
 from pubsubd.connection import Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.forks import begins_anew, check_process, keep
 from pubsubd.health import NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
 from pubsubd.publisher import Publisher
@@ -21,13 +23,28 @@ from pubsubd.receipts import Receipt, Receipts
 from pubsubd.resume import Session
 from pubsubd.subscription import Subscription
 from pubsubd_protocol.errors import PubSubError
-from pubsubd_protocol.positions import load_positions
+from pubsubd_protocol.positions import dump_positions, load_positions
 
-CLIENT_ID_BYTES = 16
+_OF_THIS_PROCESS: Final = (
+    "state",
+    "_dialler",
+    "_home",
+    "_opened",
+    "_inherited",
+    "_opener",
+    "_ending",
+    "_subscriptions",
+    "_callbacks",
+)
+"""Attributes of a client that no copy takes along: all others are its configuration."""
 
 
 class Client:
-    """Made by `connect`; open it with `async with` or `await`. Belongs to one event loop."""
+    """Made by `connect`; open it with `async with` or `await`. Belongs to one event loop.
+
+    A copy (`copy`, `pickle`, and what a forked child finds) has the same configuration and is not open.
+    Opened in its own process it has a connection and an identity of its own.
+    """
 
     def __init__(
         self,
@@ -44,11 +61,10 @@ class Client:
         path = arguments.socket_path(socket, os.environ)
         self.name = None if name is None else arguments.text("name", name)
         self.socket = path
-        self.state = State.CONNECTING
         self._codec = arguments.codec(codec)
         self._encode = codec.encode
         self._publish_timeout_s = arguments.seconds("publish_timeout_s", publish_timeout_s)
-        connect_timeout_s = arguments.seconds(
+        self._connect_timeout_s = arguments.seconds(
             "connect_timeout_s", connect_timeout_s, above_zero=True
         )
         self._close_timeout_s = arguments.seconds("close_timeout_s", close_timeout_s)
@@ -57,13 +73,45 @@ class Client:
                 arguments.function(what, callback)
         self._on_lost = on_lost
         self._on_restored = on_restored
-        self._dialler = Dialler(path, os.urandom(CLIENT_ID_BYTES), connect_timeout_s)
+        self._dialler = Dialler(path, self._connect_timeout_s)
+        self._begin(State.CONNECTING, inherited=False)
+        begins_anew(self)
+
+    def _begin(self, state: State, *, inherited: bool) -> None:
+        """Nothing is open. `inherited`: the parent process had it open, so its first use here opens it."""
+        self.state = state
+        self._inherited = inherited
         self._home = Home("client")
         self._opened: Publisher | None = None
         self._opener: asyncio.Task[None] | None = None
         self._ending = Ending(self._end)
         self._subscriptions: set[Subscription] = set()
         self._callbacks = Callbacks()
+
+    def forked(self) -> None:
+        """In a forked child: what is open or in flight is the parent's."""
+        keep(
+            self._home,
+            self._opened,
+            self._opener,
+            self._ending,
+            self._subscriptions,
+            self._callbacks,
+        )
+        inherited = self._inherited or self._opened is not None
+        self._begin(
+            State.CLOSED if self._closed else State.CONNECTING,
+            inherited=inherited and not self._closed,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {n: value for n, value in vars(self).items() if n not in _OF_THIS_PROCESS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._dialler = Dialler(self.socket, self._connect_timeout_s)
+        self._begin(State.CONNECTING, inherited=False)
+        begins_anew(self)
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
@@ -126,6 +174,8 @@ class Client:
         the broker. Raises `PublishRejected`, `PublishUnknown`, `BrokerUnavailable`, `InvalidTopic`,
         `MessageTooLarge`, `EncodeError`, `InvalidArgument`. Cancelling does not take the message back.
         """
+        if self._inherited:
+            await self._open()
         publisher = self._publisher
         timeout_s = self._timeout_s(timeout)
         raw = encoded(self._codec_of(codec), topic, payload)
@@ -148,6 +198,8 @@ class Client:
         Raises the first batch's failure like `publish`; others may have been accepted all the same. For a wrong
         argument nothing is published.
         """
+        if self._inherited:
+            await self._open()
         publisher = self._publisher
         timeout_s = self._timeout_s(timeout)
         codec = self._codec_of(codec)
@@ -177,6 +229,8 @@ class Client:
         """
         publisher = self._opened
         if publisher is None or this_thread() != publisher.open_in:
+            if self._inherited:
+                await self._open()
             publisher = self._publisher
         outbox = publisher.outbox
         if outbox.full:
@@ -201,6 +255,8 @@ class Client:
 
         Otherwise raises the first failure since the last flush; its `failed` counts the messages.
         """
+        if self._inherited:
+            await self._open()
         await self._publisher.flush()
 
     def subscribe(
@@ -247,9 +303,34 @@ class Client:
                 "wait=True needs a name=: without one there is nothing to wait for"
             )
         positions = None if position is None else load_positions(position)
+        again = partial(
+            self.subscribe,
+            *patterns,
+            name=name,
+            start=start,
+            position=None if positions is None else dump_positions(positions),
+            echo=echo,
+            ack=ack,
+            on_expired=on_expired,
+            codec=codec,
+        )
+        again = partial(
+            self.subscribe,
+            *patterns,
+            name=name,
+            wait=wait,
+            start=start,
+            position=None if positions is None else dump_positions(positions),
+            echo=echo,
+            ack=ack,
+            on_expired=on_expired,
+            on_lost=on_lost,
+            on_restored=on_restored,
+            codec=codec,
+        )
         return Subscription(
             self._dialler,
-            Session(patterns, start, positions, name, echo),
+            partial(Session, patterns, start, positions, name, echo),
             self._codec_of(codec),
             manual_ack=ack == "manual",
             waits=wait,
@@ -257,7 +338,8 @@ class Client:
             on_lost=on_lost,
             on_restored=on_restored,
             on_open=self._subscription_opens,
-            on_close=self._subscriptions.discard,
+            on_close=self._subscription_closes,
+            again=again,
         )
 
     def _codec_of(self, codec: Codec | None) -> Codec:
@@ -278,6 +360,7 @@ class Client:
         return ClientClosed("connect first: `async with pubsubd.connect()` or `await` it")
 
     async def _open(self) -> Self:
+        check_process()
         opening = self._opener is not None and not self._opener.done()
         if self._opened is None and not opening and not self._subscriptions:
             self._home.leave()  # Nothing is open: it may be opened in any loop.
@@ -304,6 +387,7 @@ class Client:
         publisher = Publisher(self._dialler, self._lost, self._restored, self._home.check)
         await publisher.start()
         self._opened = publisher
+        self._inherited = False
         if not self._closed:
             self.state = State.CONNECTED
 
@@ -332,6 +416,9 @@ class Client:
         self._check_not_closed()
         self._home.enter()
         self._subscriptions.add(subscription)
+
+    def _subscription_closes(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
 
     def _lost(self, why: PubSubError) -> None:
         if self.state is State.CONNECTED:

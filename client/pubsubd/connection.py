@@ -7,14 +7,16 @@ import contextlib
 import os
 import socket as sockets
 from collections.abc import Iterable, Iterator
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from pubsubd.errors import BrokerUnavailable
+from pubsubd.forks import begins_anew, belongs_here, check_process, keep
+from pubsubd.identity import Identity
 from pubsubd.pulse import Pulse
 from pubsubd.unavailable import check_folder_below_tmp, lost, not_reached, silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
-from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Refused, Welcome
+from pubsubd_protocol.frames import VERSION, Frame, Heartbeat, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader
 
 GREETING_BYTES = codec.MAX_CONTROL_BYTES
@@ -51,6 +53,19 @@ class Receiver(Protocol):
         """The socket takes bytes again."""
 
 
+class _Nobody:
+    """Receiver of a connection that a forked child has inherited: what happens to it there is of no concern."""
+
+    def received(self, connection: Connection, frame: Frame) -> None: ...
+
+    def lost(self, connection: Connection, why: PubSubError) -> None: ...
+
+    def writable(self, connection: Connection) -> None: ...
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Connection(asyncio.BufferedProtocol):
     """Made by `Dialler.dial`. `write` never blocks; look at `choked` before writing much."""
 
@@ -74,6 +89,15 @@ class Connection(asyncio.BufferedProtocol):
         self._beats: asyncio.TimerHandle | None = None
         self._heard = False
         """Whether something came since the last beat."""
+        begins_anew(self)
+
+    def forked(self) -> None:
+        """It is the parent's: in the child it says nothing, beats no more, and its transport is never touched."""
+        keep(self._transport, self._receiver, self._beats, self.welcome, self.closed)
+        self._closing = True
+        self._transport = None
+        self._beats = None
+        self._receiver = _NOBODY
 
     def write(self, buffers: Iterable[bytes]) -> None:
         transport = self._transport
@@ -204,22 +228,19 @@ def unexpected(frame: Frame) -> ProtocolError:
 class Dialler:
     """Opens this client's connections, one identity for all of them."""
 
-    def __init__(self, socket: str, client_id: bytes, timeout_s: float) -> None:
+    def __init__(self, socket: str, timeout_s: float) -> None:
         self.socket = socket
         self.timeout_s = timeout_s
-        self.spoke_to: bytes | None = None
-        """The broker's life that last welcomed the publisher: by it a broker tells that it was restarted
-        from that it has forgotten a batch.
-        """
-        self._client_id = client_id
+        self.identity = Identity()
 
     async def dial(self, role: str, receiver: Receiver) -> tuple[Connection, Welcome]:
         """Connects and greets. The connection stands when this returns.
 
         Raises `BrokerUnavailable`, `ConnectionRefused`, or `ProtocolError` if something else answers.
         """
+        check_process()
         connection = Connection(self.socket, receiver)
-        hello = Hello(MAGIC, VERSION, VERSION, role, "", self._client_id, self.spoke_to)
+        hello = self.identity.hello(role)
         loop = asyncio.get_running_loop()
         try:
             # Each time: a stranger may have made it since the last one, after /tmp was emptied.
@@ -252,6 +273,7 @@ class Dialler:
 async def _greeted(path: str, hello: bytes) -> sockets.socket:
     """A connected socket on which `hello` has been said. Raises `OSError`."""
     sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    belongs_here(sock)
     try:
         sock.setblocking(False)
         with _within_limit(path) as short:

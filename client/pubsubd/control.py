@@ -51,7 +51,7 @@ async def query(
     path = arguments.socket_path(socket, os.environ)
     timeout_s = arguments.seconds("timeout_s", timeout_s, above_zero=True)
     question = _Question()
-    dialler = Dialler(path, os.urandom(16), timeout_s)
+    dialler = Dialler(path, timeout_s)
     connection, _ = await dialler.dial("control", question)
     try:
         connection.write([codec.encode(Query(what, argument))])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from pubsubd.backoff import backoff_s
+from pubsubd.chance import chance
 from pubsubd_protocol.errors import PubSubError
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Redial:
         if self._stood_since is not None and loop.time() - self._stood_since >= STEADY_S:
             self._attempt = 0
         while True:
-            await asyncio.sleep(backoff_s(self._attempt, random.random()))
+            await asyncio.sleep(backoff_s(self._attempt, chance()))
             self._attempt += 1
             try:
                 result = await dial()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import random
 from collections.abc import Awaitable, Callable
 from weakref import WeakKeyDictionary
 
 from pubsubd import arguments
+from pubsubd.chance import chance
 from pubsubd.errors import CursorExpired
+from pubsubd.forks import begins_anew, keep
 
 
 def single_flight(
@@ -29,12 +30,22 @@ def single_flight(
 class _SingleFlight:
     """Each event loop has runs of its own: one may outlive the other, or live in another thread."""
 
-    __slots__ = ("_flights", "_jitter_s", "_reload")
+    __slots__ = ("__weakref__", "_flights", "_jitter_s", "_reload")
 
     def __init__(self, reload: Callable[[CursorExpired], object], jitter_s: float) -> None:
         self._reload = reload
         self._jitter_s = jitter_s
         self._flights: WeakKeyDictionary[asyncio.AbstractEventLoop, _Flight] = WeakKeyDictionary()
+        begins_anew(self)
+
+    def __reduce__(self) -> tuple[type[_SingleFlight], tuple[object, float]]:
+        """A copy shares no run with this one."""
+        return _SingleFlight, (self._reload, self._jitter_s)
+
+    def forked(self) -> None:
+        """In a forked child: what runs is the parent's run."""
+        keep(self._flights)
+        self._flights = WeakKeyDictionary()
 
     async def __call__(self, expired: CursorExpired) -> None:
         loop = asyncio.get_running_loop()
@@ -61,7 +72,7 @@ class _Flight:
 
     async def _run(self, expired: CursorExpired) -> None:
         async with self._under_way:
-            await asyncio.sleep(random.random() * self._jitter_s)
+            await asyncio.sleep(chance() * self._jitter_s)
             self._next = None
             result = self._reload(expired)
             if inspect.isawaitable(result):

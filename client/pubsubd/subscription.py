@@ -14,6 +14,7 @@ from pubsubd.codecs import Codec
 from pubsubd.connection import GOODBYE_S, Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.forks import begins_anew, check_process, keep
 from pubsubd.health import HealthEvent, NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
 from pubsubd.inbox import Inbox
@@ -37,7 +38,7 @@ class Subscription:
     def __init__(
         self,
         dialler: Dialler,
-        session: Session,
+        session: Callable[[], Session],
         codec: Codec,
         *,
         manual_ack: bool,
@@ -47,18 +48,34 @@ class Subscription:
         on_restored: Callable[[NodeBack], object] | None,
         on_open: Callable[[Subscription], None],
         on_close: Callable[[Subscription], None],
+        again: Callable[[], Subscription],
     ) -> None:
-        self._link = SessionLink(dialler, session, self, waits=waits)
-        self._inbox = Inbox(codec)
-        self._named = session.name is not None
-        self._acks = Acks(manual=manual_ack)
-        self._acks_due = False
-        self._telling = None if on_expired is None else Telling(on_expired)
+        """`session` and `again` make a session, and a subscription, with the arguments that this one has."""
+        self._dialler = dialler
+        self._session = session
+        self._codec = codec
+        self._manual_ack = manual_ack
+        self._waits = waits
+        self._on_expired = on_expired
         self._on_lost = on_lost
         self._on_restored = on_restored
-        self._callbacks = Callbacks()
         self._on_open = on_open
         self._on_close = on_close
+        self._again = again
+        self._closed = False
+        self._begin()
+        begins_anew(self)
+
+    def _begin(self) -> None:
+        """Nothing is open, and nothing has been read."""
+        session = self._session()
+        self._link = SessionLink(self._dialler, session, self, waits=self._waits)
+        self._inbox = Inbox(self._codec)
+        self._named = session.name is not None
+        self._acks = Acks(manual=self._manual_ack)
+        self._acks_due = False
+        self._telling = None if self._on_expired is None else Telling(self._on_expired)
+        self._callbacks = Callbacks()
         self._arrived = asyncio.Event()
         self._unsettled: Message | None = None
         """The first of the messages that were handed out and that no later question has settled."""
@@ -67,8 +84,17 @@ class Subscription:
         """The thread in which it is iterated; None while it is not open."""
         self._turn = Turn()
         self._opener: asyncio.Task[None] | None = None
-        self._closed = False
         self._ending = Ending(self._end)
+
+    def forked(self) -> None:
+        """In a forked child: the parent goes on reading, the child may open a session of its own."""
+        keep(self._link, self._inbox, self._acks, self._telling, self._callbacks, self._arrived)
+        keep(self._home, self._turn, self._opener, self._ending)
+        self._begin()
+
+    def __reduce__(self) -> tuple[Callable[[], Subscription], tuple[()]]:
+        """A copy is as this one was made: not open, and with nothing of what this one has read."""
+        return self._again, ()
 
     # Opening and closing
 
@@ -365,6 +391,7 @@ class Subscription:
         return self._inbox.messages[-1].offset if self._inbox.messages else None
 
     async def _open(self) -> Self:
+        check_process()
         self._home.enter()
         if not self._closed and not self._link.opened:
             self._on_open(self)
@@ -389,4 +416,6 @@ class Subscription:
         if self._closed:
             raise ClientClosed("this subscription is closed")
         if not self._link.opened:
-            raise ClientClosed("open a subscription first: `async with` or `await` it")
+            raise ClientClosed(
+                "open a subscription first, in the process that reads it: `async with` or `await` it"
+            )

@@ -90,7 +90,7 @@ def test_a_refusal_is_read_even_if_the_broker_has_hung_up_before_the_greeting(
     async def refused() -> str:
         path = str(tmp_path / "s")
         with listening(path) as listener:
-            dialler = Dialler(path, b"i" * 16, 5.0)
+            dialler = Dialler(path, 5.0)
             ours = socket.socket.connect
 
             def connect(self: socket.socket, address: str) -> None:
@@ -132,7 +132,7 @@ async def test_an_attempt_that_is_given_up_at_any_moment_leaves_no_complaint_beh
     loop, complaints = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
     path = str(tmp_path / "s")
-    dialler = Dialler(path, bytes(16), LIMIT_S)
+    dialler = Dialler(path, LIMIT_S)
     with listening(path, queue=64):
         for turns in range(10):
             dialling = asyncio.create_task(dialler.dial("session", Nobody()))

@@ -1,0 +1,294 @@
+"""Programs that are forked while they have a client: run as `python -m tests.integration.forking WHAT SOCKET LOOP`.
+
+Each prints one JSON value: what its processes saw. `LOOP` is the event loop of all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import uvloop
+
+import pubsubd
+from pubsubd import Client, PubSubError, Receipt, Subscription
+
+CHILDREN: Final = 3
+EACH: Final = 5
+DEADLINE_S: Final = 60.0
+
+Places = list[tuple[str, int]]
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Runs it in a loop of its own, of the kind that was asked for."""
+
+    async def bounded() -> Any:
+        async with asyncio.timeout(DEADLINE_S):
+            return await work
+
+    factory = uvloop.new_event_loop if sys.argv[3] == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(bounded())
+
+
+def tell(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def place(receipt: Receipt) -> tuple[str, int]:
+    return receipt.epoch, receipt.offset
+
+
+async def opened_and_published(client: Client) -> Places:
+    async with client:
+        name = f"{os.getpid()}"
+        return [place(await client.publish("t", f"{name}/{n}")) for n in range(EACH)]
+
+
+class Child:
+    """A forked process that sends back what `work` returns.
+
+    It ends like any interpreter, unless an event loop runs where it is forked, or Python is not told of the fork. Then
+    it ends by `os._exit`, as the children of multiprocessing do: to leave through the parent's loop would run it.
+    """
+
+    def __init__(self, work: Callable[[], Any], *, fork: Callable[[], int] = os.fork) -> None:
+        at_once = fork is not os.fork or asyncio._get_running_loop() is not None
+        reads, writes = os.pipe()
+        self._pipe = reads
+        self.pid = fork()
+        if self.pid == 0:
+            os.close(reads)
+            status = 1
+            try:
+                with os.fdopen(writes, "w") as answer:
+                    json.dump(work(), answer)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            if at_once:
+                os._exit(status)
+            sys.exit(status)
+        os.close(writes)
+
+    def answer(self) -> Any:
+        with os.fdopen(self._pipe) as pipe:
+            answer = pipe.read()
+        _, status = os.waitpid(self.pid, 0)
+        assert status == 0, f"the child ended with {status}"
+        return json.loads(answer)
+
+
+def at_once(socket: str) -> Any:
+    client = pubsubd.connect(socket)
+    children = [Child(lambda: run(opened_and_published(client))) for _ in range(CHILDREN)]
+    return [child.answer() for child in children]
+
+
+def one_after_another(socket: str) -> Any:
+    client = pubsubd.connect(socket)
+    return [Child(lambda: run(opened_and_published(client))).answer() for _ in range(CHILDREN)]
+
+
+def forked_by_c(socket: str) -> Any:
+    """Python is told nothing of the fork."""
+    client = pubsubd.connect(socket)
+    libc = ctypes.PyDLL(None)
+    mine = run(_first(client))
+    work = lambda: run(opened_and_published(client))  # noqa: E731
+    return [mine, *(Child(work, fork=libc.fork).answer() for _ in range(CHILDREN))]
+
+
+async def _first(client: Client) -> Places:
+    # Left open: its children inherit it so.
+    await client
+    return [place(await client.publish("t", "first"))]
+
+
+async def _refusal(use: Callable[[], Awaitable[object]]) -> str:
+    try:
+        await use()
+    except PubSubError as error:
+        return type(error).__name__
+    return "no error"
+
+
+async def _uses(client: Client, subscription: Subscription) -> dict[str, Any]:
+    """What a child may do with what its parent has opened: the client connects anew, a subscription has to be opened."""
+    refused = {
+        "next": await _refusal(lambda: anext(subscription)),
+        "event": await _refusal(lambda: anext(subscription.events())),
+        "batch": await _refusal(lambda: anext(subscription.batches())),
+        "add": await _refusal(lambda: subscription.add("u")),
+    }
+    places = [place(await client.publish("t", "at once"))]
+    async with client:
+        async with subscription:
+            places.append(place(await client.publish("t", "seen by the child")))
+            seen = (await anext(subscription)).payload
+        places.append(place(await client.publish("t", "the child's last")))
+    return {"refused": refused, "places": places, "seen": seen}
+
+
+def opened_in_the_parent(socket: str) -> Any:
+    """Children of a parent that publishes and reads: at once, one after another, and while its loop runs."""
+    told: list[str] = []
+    client = pubsubd.connect(
+        socket,
+        on_lost=lambda why: told.append(f"lost: {why}"),
+        on_restored=lambda: told.append("restored"),
+    )
+
+    async def parent() -> Any:
+        async with client, client.subscribe("t") as subscription:
+            places = [place(await client.publish("t", "before"))]
+            seen = [(await anext(subscription)).payload]
+            # The child's own loop runs inside the fork, where none of its parent's may run on.
+            work = lambda: run(_uses(client, subscription))  # noqa: E731
+            children = [Child(work) for _ in range(CHILDREN)]
+            answers = [child.answer() for child in children]
+            answers += [Child(work).answer() for _ in range(CHILDREN)]
+            Child(lambda: run(client.close())).answer()
+            Child(lambda: run(subscription.close())).answer()
+            places.append(place(await client.publish("t", "after")))
+            while seen[-1] != "after":
+                seen.append((await anext(subscription)).payload)
+            return {"places": places, "seen": seen, "told": told, "children": answers}
+
+    return run(parent())
+
+
+def pickled(socket: str) -> Any:
+    """Handed to processes by multiprocessing, which pickles (spawn) or forks; one that is open, and one that is not."""
+
+    async def parent() -> Any:
+        answers = []
+        unopened = pubsubd.connect(socket, name="unopened")
+        async with pubsubd.connect(socket, name="open") as opened:
+            places = [place(await opened.publish("t", "before"))]
+            for method in ("spawn", "fork"):
+                context: Any = multiprocessing.get_context(method)
+                for client in (unopened, opened, opened):
+                    queue = context.SimpleQueue()
+                    process = context.Process(
+                        target=_worker, args=(client, queue, sys.argv[1:]), daemon=True
+                    )
+                    process.start()
+                    process.join(DEADLINE_S)
+                    assert process.exitcode == 0, process.exitcode
+                    answers.append(queue.get())
+            places.append(place(await opened.publish("t", "after")))
+        return [places, *answers]
+
+    return run(parent())
+
+
+def _worker(client: Client, queue: Any, arguments: list[str]) -> None:
+    sys.argv[1:] = arguments
+    queue.put(run(opened_and_published(client)))
+
+
+def without_echo(socket: str) -> Any:
+    """Each process reads what the others publish, and not what it publishes itself."""
+    client = pubsubd.connect(socket)
+    subscription = client.subscribe("t", echo=False)
+
+    async def child() -> Any:
+        async with client, subscription, pubsubd.connect(socket) as other:
+            await client.publish("t", "own")
+            await other.publish("t", "another's")
+            await client.publish("t", "own")
+            await other.publish("t", "the last")
+            seen: list[str] = []
+            while not seen or seen[-1] != "the last":
+                seen.append((await anext(subscription)).payload)
+            return seen
+
+    async def parent() -> Any:
+        async with client, subscription:
+            await client.publish("t", "the parent's")
+            answers = [Child(lambda: run(child())).answer() for _ in range(2)]
+            seen: list[str] = []
+            while seen.count("the last") < 2:
+                seen.append((await anext(subscription)).payload)
+            return [*answers, seen]
+
+    return run(parent())
+
+
+def killed(socket: str) -> Any:
+    """A parent that is killed while a child of it lives on. Prints the child's process id, for the test to end it."""
+
+    async def parent() -> None:
+        async with pubsubd.connect(socket) as client, client.subscribe("t", name="held"):
+            pid = os.fork()
+            if pid == 0:
+                os.close(1)
+                signal.pause()
+            tell(pid)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(parent())
+
+
+def locked(socket: str) -> Any:
+    """A client and a reload that are shared, forked while both are busy."""
+    client = pubsubd.connect(socket)
+    begun: list[str] = []
+
+    async def slow(expired: pubsubd.CursorExpired) -> None:
+        begun.append("reload")
+        await asyncio.sleep(0 if os.getpid() != mine else DEADLINE_S)
+
+    mine = os.getpid()
+    reload = pubsubd.single_flight(slow, jitter_s=0)
+    expired = pubsubd.CursorExpired("a", pubsubd.Reason.UNSEEN, None, 0, "00")
+
+    async def child() -> Any:
+        await reload(expired)
+        return await opened_and_published(client)
+
+    async def parent() -> Any:
+        opening = asyncio.ensure_future(client.__aenter__())
+        reloading = asyncio.ensure_future(reload(expired))
+        while not begun:
+            await asyncio.sleep(0)
+        answer = Child(lambda: run(child())).answer()
+        reloading.cancel()
+        await opening
+        places = [place(await client.publish("t", "after"))]
+        await client.close()
+        return [places, answer]
+
+    return run(parent())
+
+
+def main() -> None:
+    what = {
+        work.__name__: work
+        for work in (
+            at_once,
+            one_after_another,
+            forked_by_c,
+            opened_in_the_parent,
+            pickled,
+            without_echo,
+            killed,
+            locked,
+        )
+    }[sys.argv[1]]
+    tell(what(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A copy of a process, or of a client, has an identity of its own: every receipt is a place of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any, Final
+
+import pytest
+from tests.integration.cluster import Broker, wait_until
+from tests.integration.commands import TIMEOUT_S, environment
+from tests.integration.forking import CHILDREN, EACH
+from tests.integration.steps import StartBroker, subscribed
+
+LOOPS: Final = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+
+
+def run(what: str, broker: Broker, loop: str) -> Any:
+    """What the program prints. It ends well, and complains of nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.integration.forking", what, str(broker.socket), loop],
+        capture_output=True,
+        timeout=2 * TIMEOUT_S,
+        env=environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    return json.loads(done.stdout)
+
+
+def all_of(processes: list[Any]) -> list[Any]:
+    return list(itertools.chain(*processes))
+
+
+def stored(broker: Broker) -> int:
+    return int(broker.metric("pubsubd_ring_next_offset"))
+
+
+def all_of_their_own(places: list[Any], broker: Broker) -> None:
+    """As many messages are stored as receipts were given, each at the place that its receipt names."""
+    offsets = [offset for _, offset in places]
+    assert sorted(offsets) == list(range(stored(broker)))
+
+
+@LOOPS
+@pytest.mark.parametrize("what", ["at_once", "one_after_another"])
+def test_children_that_open_one_inherited_client_get_a_place_for_each_message(
+    start_broker: StartBroker, what: str, loop: str
+) -> None:
+    broker = start_broker("a")
+    places = all_of(run(what, broker, loop))
+    assert len(places) == CHILDREN * EACH == stored(broker)
+    all_of_their_own(places, broker)
+
+
+@LOOPS
+def test_children_that_c_code_has_forked_have_an_identity_of_their_own(
+    start_broker: StartBroker, loop: str
+) -> None:
+    broker = start_broker("a")
+    places = all_of(run("forked_by_c", broker, loop))
+    assert len(places) == 1 + CHILDREN * EACH
+    all_of_their_own(places, broker)
+
+
+@LOOPS
+def test_what_the_parent_has_opened_lives_on_and_a_child_connects_anew(
+    start_broker: StartBroker, loop: str
+) -> None:
+    broker = start_broker("a")
+    seen = run("opened_in_the_parent", broker, loop)
+    places = seen["places"] + all_of([child["places"] for child in seen["children"]])
+    all_of_their_own(places, broker)
+    assert seen["told"] == [], "nothing happened to the parent's connection"
+    assert seen["seen"].count("seen by the child") == 2 * CHILDREN
+    assert "wrong" not in seen["seen"], "what was refused has taken no effect"
+    for child in seen["children"]:
+        assert set(child["refused"].values()) == {"ClientClosed"}, child["refused"]
+        assert child["seen"] in ("at once", "seen by the child", "the child's last")
+
+
+@LOOPS
+def test_a_client_that_is_handed_to_a_process_has_an_identity_of_its_own_there(
+    start_broker: StartBroker, loop: str
+) -> None:
+    broker = start_broker("a")
+    places = all_of(run("pickled", broker, loop))
+    assert len(places) == 2 + 6 * EACH
+    all_of_their_own(places, broker)
+
+
+@LOOPS
+def test_a_child_without_echo_reads_all_but_its_own(start_broker: StartBroker, loop: str) -> None:
+    first, second, parent = run("without_echo", start_broker("a"), loop)
+    assert first == second == ["another's", "the last"]
+    assert parent == ["own", "another's", "own", "the last"] * 2
+
+
+@LOOPS
+def test_a_lock_that_is_held_while_a_process_forks_stops_no_child(
+    start_broker: StartBroker, loop: str
+) -> None:
+    broker = start_broker("a")
+    all_of_their_own(all_of(run("locked", broker, loop)), broker)
+
+
+@LOOPS
+def test_a_parent_that_dies_is_gone_for_its_broker_though_a_child_lives_on(
+    start_broker: StartBroker, loop: str
+) -> None:
+    broker = start_broker("a")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.integration.forking", "killed", str(broker.socket), loop],
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    with process.stdout as lines:
+        child = int(json.loads(lines.readline()))
+    try:
+        assert process.wait(TIMEOUT_S) == -signal.SIGKILL
+
+        async def holds_the_name() -> None:
+            async with subscribed(broker, "t", name="held"):
+                pass
+
+        wait_until(lambda: not broker.metric("sessions"), what="the session is gone")
+        asyncio.run(holds_the_name())
+    finally:
+        os.kill(child, signal.SIGKILL)

@@ -307,17 +307,6 @@ class Client:
             self.subscribe,
             *patterns,
             name=name,
-            start=start,
-            position=None if positions is None else dump_positions(positions),
-            echo=echo,
-            ack=ack,
-            on_expired=on_expired,
-            codec=codec,
-        )
-        again = partial(
-            self.subscribe,
-            *patterns,
-            name=name,
             wait=wait,
             start=start,
             position=None if positions is None else dump_positions(positions),

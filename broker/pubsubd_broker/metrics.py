@@ -201,8 +201,14 @@ METRICS: Final = (
     Row(
         "cursors_removed_total",
         "counter",
-        "Cursors dropped after their time to live, or by hand.",
+        "Cursors dropped after their time to live, by hand, or for room.",
         _counter("cursors_removed"),
+    ),
+    Row(
+        "cursors_given_up_total",
+        "counter",
+        "Cursors of absent consumers that were dropped to make room for another consumer.",
+        _counter("cursors_given_up"),
     ),
     Row(
         "cursor_expired_total",

@@ -6,7 +6,7 @@ The shell gives it connections, bytes and the time; it gives back what to send (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import ClassVar
 
 from pubsubd_broker.core.admission import Admission, Standing
@@ -336,7 +336,7 @@ class Node:
             connection.refuse(*clash)
             return False
         try:
-            self.check_room_for(end.consumer)
+            self._make_room_for(end.consumer)
         except ConnectionRefused as refusal:
             connection.refuse(refusal.code, refusal.detail)
             return False
@@ -415,12 +415,32 @@ class Node:
         return conflict(name, life, self.name, self.life, live)
 
     def check_room_for(self, consumer: str) -> None:
-        """Raises `ConnectionRefused` if there are as many others as there may be."""
-        if not self.registry.admits(consumer, self.consumers.keys()):
+        """Raises `ConnectionRefused` if there are as many others as there may be, and none is given up for this one."""
+        if not self.registry.admits(consumer, *self._crowd()):
             most = self.config.limits.consumers
             raise ConnectionRefused(
-                "too_many_consumers", f"{most} consumers are registered, that is the limit"
+                "too_many_consumers",
+                f"{most} consumers are registered, that is the limit, and none can be given up: they are connected, or "
+                "keep named subscriptions and were here within --cursor-ttl. Raise --max-consumers, or drop one with "
+                "pubsubd cursors drop",
             )
+
+    def _make_room_for(self, consumer: str) -> None:
+        """Raises `ConnectionRefused` likewise."""
+        self.check_room_for(consumer)
+        given_up = self.registry.make_room(consumer, *self._crowd())
+        if given_up is not None:
+            self.notices.warning(
+                "cursor.given_up",
+                consumer=given_up,
+                for_consumer=consumer,
+                limit=self.config.limits.consumers,
+            )
+
+    def _crowd(self) -> tuple[Collection[str], int, int, int]:
+        """By what the registry judges who has to go: the linked consumers, the ring, the time-to-live, the last tick."""
+        oldest = self.stream.view.oldest
+        return self.consumers.keys(), oldest, self.config.cursor_ttl_ns, self._ticked_ns
 
     def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
         if recovered is None:

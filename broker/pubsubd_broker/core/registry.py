@@ -20,16 +20,21 @@ class Registered:
         self.connected = False
         self.seen_ns = now_ns
 
+    def away_longer(self, ttl_ns: int, now_ns: int) -> bool:
+        return not self.connected and now_ns - self.seen_ns > ttl_ns
+
 
 class CursorRegistry:
     """Only acknowledgements move a cursor, and never backwards. At most `limit` consumers."""
 
-    __slots__ = ("_consumers", "_limit", "moved", "removed")
+    __slots__ = ("_consumers", "_limit", "given_up", "moved", "removed")
 
     def __init__(self, limit: int) -> None:
         self._consumers: dict[str, Registered] = {}
         self._limit = limit
         self.removed = 0
+        self.given_up = 0
+        """Those of the removed that made room for another consumer."""
         self.moved: dict[str, None] | None = None
         """Who has acknowledged something, or is gone, since somebody looked; None: nobody does."""
 
@@ -45,10 +50,45 @@ class CursorRegistry:
     def items(self) -> list[tuple[str, Registered]]:
         return sorted(self._consumers.items())
 
-    def admits(self, consumer: str, linked: Collection[str] = ()) -> bool:
-        """Whether there is room for this consumer, beside those that are `linked`, registered yet or not."""
+    def admits(
+        self, consumer: str, linked: Collection[str], oldest: int, ttl_ns: int, now_ns: int
+    ) -> bool:
+        """Whether there is room for this consumer beside those that are `linked`, or can be made."""
+        return self._has_room(consumer, linked) or (
+            self._least(linked, oldest, ttl_ns, now_ns) is not None
+        )
+
+    def make_room(
+        self, consumer: str, linked: Collection[str], oldest: int, ttl_ns: int, now_ns: int
+    ) -> str | None:
+        """Drops the cursor that means least, if `consumer` would find no room without that, and returns whose it was."""
+        if self._has_room(consumer, linked):
+            return None
+        least = self._least(linked, oldest, ttl_ns, now_ns)
+        if least is not None:
+            self.drop(least)
+            self.given_up += 1
+        return least
+
+    def _has_room(self, consumer: str, linked: Collection[str]) -> bool:
         known = self._consumers.keys() | linked
         return consumer in known or len(known) < self._limit
+
+    def _least(self, linked: Collection[str], oldest: int, ttl_ns: int, now_ns: int) -> str | None:
+        """The consumer whose cursor may be given up for another one: an expired one, then the one away for longest.
+
+        A consumer without memory that finds no cursor loses nothing in silence: its sessions get the stream from 0, or are
+        told `unseen`. A named session would: it would count as new. Consumers that have some are given up last, and not
+        within the time-to-live. Cost: a look at each.
+        """
+        away = (
+            (r.cursor >= oldest, bool(r.named), r.seen_ns, consumer)
+            for consumer, r in self._consumers.items()
+            if consumer not in linked
+            and not r.connected
+            and (not r.named or r.away_longer(ttl_ns, now_ns))
+        )
+        return min(away, default=(None,))[-1]
 
     def acknowledge(
         self, consumer: str, offset: int, named: Mapping[str, Position | None], now_ns: int
@@ -104,7 +144,7 @@ class CursorRegistry:
         gone = [
             consumer
             for consumer, r in self._consumers.items()
-            if not r.connected and r.cursor < oldest and now_ns - r.seen_ns > ttl_ns
+            if r.cursor < oldest and r.away_longer(ttl_ns, now_ns)
         ]
         for consumer in gone:
             self.drop(consumer)

@@ -105,6 +105,7 @@ class CounterValues(TypedDict):
     cursor_expired: dict[str, dict[str, int]]
     paced_seconds: dict[str, float]
     cursors_removed: int
+    cursors_given_up: int
     protocol_errors: dict[str, int]
     connections_refused: dict[str, int]
     publishes_rejected: dict[str, int]
@@ -195,6 +196,7 @@ def status(node: Node, now: Now) -> Status:
             },
             "paced_seconds": paced_seconds(node),
             "cursors_removed": node.registry.removed,
+            "cursors_given_up": node.registry.given_up,
             "protocol_errors": dict(counters.protocol_errors),
             "connections_refused": dict(counters.connections_refused),
             "publishes_rejected": dict(counters.publishes_rejected),

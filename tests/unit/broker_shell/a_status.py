@@ -88,6 +88,7 @@ def a_status() -> dict[str, Any]:
             "paced_seconds": {"node-b": 0.25, "session": 0.0},
             "cursor_expired": {"peer": {"overwritten": 1}, "session": {"unseen": 2}},
             "cursors_removed": 4,
+            "cursors_given_up": 12,
             "protocol_errors": {"frame_length": 5},
             "connections_refused": {"name_in_use": 6},
             "publishes_rejected": {"too_large": 7},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -312,17 +313,43 @@ def test_answers_to_one_publisher_are_remembered_for_as_many_batches_as_its_wind
     assert rejected(node, "unknown") == 1
 
 
-def test_consumers_are_bounded_and_those_that_are_known_come_back() -> None:
+def consumer_of(
+    net: Net, node: Node, name: str, named: Mapping[str, Position | None] | None = None
+) -> RawClient:
+    consumer = RawClient(net, "a", "peer", peer=name)
+    consumer.send(Attach(Remembered(waiting=False)))
+    assert consumer.of(Attached)
+    consumer.send(Ack("a", Position(node.life, 0), named or {}))
+    return consumer
+
+
+def test_connected_consumers_and_those_with_names_are_bounded_and_come_back() -> None:
     net, node = bounded(consumers=2)
-    for name in ("b", "c"):
-        consumer = RawClient(net, "a", "peer", peer=name)
-        consumer.send(Attach(Remembered(waiting=False)))
-        assert consumer.of(Attached)
-        consumer.send(Ack("a", Position(node.life, 0)))
-        consumer.cut()
+    consumer_of(net, node, "b", {"projector": Position(node.life, 0)}).cut()
+    consumer = consumer_of(net, node, "c")
     assert RawClient(net, "a", "peer", peer="d").refusal == "too_many_consumers"
     assert refused(node, "too_many_consumers") == 1
+    consumer.cut()
+    for name in ("b", "c"):
+        assert RawClient(net, "a", "peer", peer=name).refusal is None
+    assert node.registry.given_up == 0
+
+
+def test_consumers_with_ever_new_names_are_served_and_the_ones_given_up_are_logged() -> None:
+    net, node = bounded(consumers=3)
+    for number in range(6):
+        consumer_of(net, node, f"container-{number}").cut()
+    assert [name for name, _ in node.registry.items()] == [f"container-{n}" for n in (3, 4, 5)]
+    said = net.said("a", "cursor.given_up")
+    assert [each["consumer"] for each in said] == [f"container-{n}" for n in (0, 1, 2)]
+    assert node.registry.given_up == 3
+
+
+def test_a_greeting_alone_gives_nobody_up() -> None:
+    net, node = bounded(consumers=1)
+    consumer_of(net, node, "b").cut()
     assert RawClient(net, "a", "peer", peer="c").refusal is None
+    assert "b" in node.registry
 
 
 def test_commands_are_bounded_since_each_may_be_answered_with_all_that_there_is() -> None:

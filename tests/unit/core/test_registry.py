@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.core.builders import at, view
 
 from pubsubd_broker.core.registry import CursorRegistry
-from pubsubd_protocol.attach import At, Expired, Remembered, resolve
+from pubsubd_protocol.attach import At, Expired, Reason, Remembered, Resume, resolve
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 
 TTL = 100
+
+
+def room_for(
+    registry: CursorRegistry, consumer: str, *, linked: Collection[str] = ()
+) -> tuple[bool, str | None]:
+    """Whether it is admitted, in a stream whose oldest offset is 10, and who was given up for it."""
+    crowd = linked, 10, TTL, 10
+    return registry.admits(consumer, *crowd), registry.make_room(consumer, *crowd)
 
 
 def cursor(registry: CursorRegistry, consumer: str = "b") -> int | None:
@@ -45,12 +55,66 @@ def test_a_link_alone_registers_nobody() -> None:
 def test_only_as_many_as_the_limit_are_admitted_and_those_known_always() -> None:
     registry = CursorRegistry(2)
     for consumer in ("b", "c"):
-        assert registry.admits(consumer)
+        assert room_for(registry, consumer) == (True, None)
         registry.acknowledge(consumer, 0, {}, now_ns=0)
-    assert not registry.admits("d")
-    assert registry.admits("b")
+    assert room_for(registry, "d") == (False, None)
+    assert room_for(registry, "b") == (True, None)
     registry.drop("c")
-    assert registry.admits("d")
+    assert room_for(registry, "d") == (True, None)
+    assert room_for(registry, "d", linked={"b", "e"}) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("away", "given_up"),
+    [
+        ({"b": (20, 5, False), "c": (20, 4, False)}, "c"),  # away for longest
+        ({"b": (9, 5, False), "c": (20, 4, False)}, "b"),  # expired
+        ({"b": (9, -TTL, True), "c": (9, 5, False)}, "c"),  # without names, of two that expired
+        ({"b": (20, -TTL, True), "c": (20, 5, False)}, "c"),  # without names
+        ({"b": (20, -TTL, True), "c": (20, -TTL, True)}, "b"),  # names, after the time-to-live
+        ({"b": (9, 5, True), "c": (20, 5, True)}, None),  # names, within it
+    ],
+)
+def test_at_the_bound_the_absent_consumer_that_means_least_is_given_up(
+    away: dict[str, tuple[int, int, bool]], given_up: str | None
+) -> None:
+    registry = CursorRegistry(3)
+    registry.acknowledge("connected", 0, {}, now_ns=-10 * TTL)
+    for consumer, (at_offset, seen_ns, named) in away.items():
+        names = {"projector": at(at_offset)} if named else {}
+        registry.acknowledge(consumer, at_offset, names, now_ns=seen_ns)
+        registry.connected(consumer, False, now_ns=seen_ns)
+    assert room_for(registry, "d") == (given_up is not None, given_up)
+    assert registry.given_up == registry.removed == (given_up is not None)
+    assert "connected" in registry
+
+
+def test_consumers_with_ever_new_names_all_find_room_in_a_quiet_stream() -> None:
+    registry = CursorRegistry(3)
+    for n in range(20):
+        assert room_for(registry, f"container-{n}")[0]
+        registry.acknowledge(f"container-{n}", 0, {}, now_ns=n)
+        registry.connected(f"container-{n}", False, now_ns=n)
+    assert [name for name, _ in registry.items()] == [
+        "container-17",
+        "container-18",
+        "container-19",
+    ]
+
+
+@given(acknowledged=st.integers(0, 20), oldest=st.integers(0, 20))
+def test_giving_up_a_cursor_hides_no_message_from_a_session_that_waited(
+    acknowledged: int, oldest: int
+) -> None:
+    """It gets the stream from an offset that is no higher, or is told."""
+    now = view(oldest, 20)
+    kept = resolve(Remembered(waiting=True), now, acknowledged)
+    given_up = resolve(Remembered(waiting=True), now, None)
+    if isinstance(given_up, Resume):
+        assert isinstance(kept, Resume)
+        assert given_up.offset <= kept.offset
+    else:
+        assert given_up.reason is Reason.UNSEEN
 
 
 def test_dropping_is_counted_once() -> None:
@@ -94,7 +158,6 @@ def test_thousands_come_and_go_and_few_are_kept() -> None:
         consumer = f"node-{n}"
         now = 10 * n
         registry.expire(oldest, TTL, now)
-        assert registry.admits(consumer)
         registry.acknowledge(consumer, n, {"s": at(n)}, now)
         registry.connected(consumer, False, now)
         oldest = n

@@ -54,7 +54,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.oldest = self.next = self.removed = 0
+        self.now = self.oldest = self.next = self.removed = self.given_up = 0
         self.linked: set[str] = set()
         self.histories: dict[str, _History] = {}
 
@@ -80,10 +80,8 @@ class RegistryMachine(RuleBasedStateMachine):
     def a_consumer_comes(
         self, consumer: str, behind: int, moves: dict[str, Position | None]
     ) -> None:
-        """It is admitted or not; who is new acknowledges at once where it attached."""
-        room = len(self.histories) < self.limit
-        assert self.registry.admits(consumer) == (consumer in self.histories or room)
-        if not self.registry.admits(consumer):
+        """It is admitted or not; a new one acknowledges at once where it attached."""
+        if not self._finds_room(consumer):
             return
         self.linked.add(consumer)
         self.registry.connected(consumer, True, self.now)
@@ -101,8 +99,26 @@ class RegistryMachine(RuleBasedStateMachine):
         """Also lower than before: an attach at a lower position reads again. Also after it was dropped."""
         consumer = sorted(self.linked)[which % len(self.linked)]
         # Whether there is room is asked before; `acknowledge` itself refuses nobody.
-        if self.registry.admits(consumer):
+        if self._finds_room(consumer):
             self._acknowledge(consumer, behind, moves)
+
+    def _finds_room(self, consumer: str) -> bool:
+        """It is known, or there is a place, or one is given up: which one follows from the histories."""
+        crowd = self.linked, self.oldest, TTL, self.now
+        known = self.histories.keys() | self.linked
+        room = consumer in known or len(known) < self.limit
+        away = [
+            (h.cursor >= self.oldest, bool(h.named), h.heard[-1], name)
+            for name, h in self.histories.items()
+            if name not in self.linked and (not h.named or self.now - h.heard[-1] > TTL)
+        ]
+        assert self.registry.admits(consumer, *crowd) == (room or bool(away))
+        given_up = self.registry.make_room(consumer, *crowd)
+        assert given_up == (None if room or not away else min(away)[-1])
+        if given_up is not None:
+            self._forgotten(given_up)
+            self.given_up += 1
+        return room or given_up is not None
 
     def _acknowledge(self, consumer: str, behind: int, moves: dict[str, Position | None]) -> None:
         offset = max(0, self.next - behind)
@@ -211,6 +227,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def every_removal_is_counted_once(self) -> None:
         if hasattr(self, "registry"):
             assert self.registry.removed == self.removed
+            assert self.registry.given_up == self.given_up
 
 
 RegistryMachine.TestCase.settings = settings(

@@ -33,7 +33,9 @@ def objection_to(
     if topics > limits.batch_topics:
         return _too_many("too_many_topics", "topics", topics, limits.batch_topics)
     # Most batches have neither character: a call for each of them would be the dearest part of this rule.
-    if ("*" in batch.topics or ">" in batch.topics) and (wildcard := wildcard_in(batch.topics)) is not None:
+    if ("*" in batch.topics or ">" in batch.topics) and (
+        wildcard := wildcard_in(batch.topics)
+    ) is not None:
         detail = f"a topic has a segment '{wildcard}', which is a wildcard: only patterns to subscribe to have those"
         return "invalid_topic", detail, None, None
     if limits.topic_bytes < MAX_TOPIC_BYTES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -314,7 +313,7 @@ def test_answers_to_one_publisher_are_remembered_for_as_many_batches_as_its_wind
 
 
 def consumer_of(
-    net: Net, node: Node, name: str, named: Mapping[str, Position | None] | None = None
+    net: Net, node: Node, name: str, named: dict[str, Position | None] | None = None
 ) -> RawClient:
     consumer = RawClient(net, "a", "peer", peer=name)
     consumer.send(Attach(Remembered(waiting=False)))

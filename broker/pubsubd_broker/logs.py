@@ -11,7 +11,12 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+from pubsubd_protocol.printable import printable, printable_lines
+
 LogFormat = Literal["console", "json"]
+
+_OF_LINES: Final = frozenset({"exception", "stack"})
+"""Fields whose line feeds are their own."""
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -39,7 +44,13 @@ def configure_logging(form: LogFormat, level: str, stream: TextIO | None = None)
             structlog.processors.JSONRenderer(_dump),
         ]
     else:
-        rendering = [_only_printable, structlog.dev.ConsoleRenderer(colors=output.isatty())]
+        rendering = [
+            structlog.processors.format_exc_info,
+            _only_printable,
+            structlog.dev.ConsoleRenderer(
+                colors=output.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -60,11 +71,27 @@ def configure_logging(form: LogFormat, level: str, stream: TextIO | None = None)
 
 
 def _only_printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """What others have said is shown to a terminal, which would obey some of it."""
+    """What others have said is shown to a terminal, which would obey some of it.
+
+    Text is escaped here; of any other value the renderer shows the `repr`, which escapes as much.
+    """
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
-            event[key] = "".join(c if c.isprintable() else "\ufffd" for c in value)
+            event[key] = printable_lines(value) if key in _OF_LINES else _Shown(value)
     return event
+
+
+class _Shown:
+    """Escaped text, which the renderer would else escape a second time where it holds spaces."""
+
+    def __init__(self, text: str) -> None:
+        self._text = printable(text)
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"'{self._text}'"
 
 
 def _name_foreign(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -57,8 +57,23 @@ def test_what_a_terminal_would_obey_is_written_out_on_the_console() -> None:
     structlog.get_logger().info("a.b", detail="\x1b[2J\x1b]0;owned\x07 two\nlines\x9b grün")
     line = output.getvalue()
     assert "\x1b" not in line
-    assert "�[2J�]0;owned� two�lines� grün" in line
+    assert r"\u001b[2J\u001b]0;owned\u0007 two\u000alines\u009b grün" in line
     assert line.count("\n") == 1
+
+
+def test_no_text_of_others_reaches_the_console_by_a_list_or_an_exception() -> None:
+    output = io.StringIO()
+    configure_logging("console", "info", output)
+    hostile = "\x1b\x7f\x9b\x9d\u202e\u2028"
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        structlog.get_logger().exception("a.b", names=[hostile], table={hostile: hostile})
+    structlog.get_logger().error(hostile)
+    logging.getLogger("library").error("said %s", hostile)
+    written = output.getvalue()
+    assert "ValueError" in written
+    assert not set(hostile) & set(written)
 
 
 def test_an_exception_is_one_field_of_one_line() -> None:

@@ -225,7 +225,8 @@ class Client:
     ) -> None:
         """Returns at once while the window has room; `flush` says whether all was accepted.
 
-        Raises `InvalidTopic`, `MessageTooLarge`, `EncodeError` and `InvalidArgument` for this message.
+        Raises `InvalidTopic`, `MessageTooLarge`, `EncodeError` and `InvalidArgument` for this message. Raises the first
+        failure of earlier ones, as `flush` would, before this one is taken: a loop without an end must not send in vain.
         """
         publisher = self._opened
         if publisher is None or this_thread() != publisher.open_in:
@@ -235,6 +236,8 @@ class Client:
         outbox = publisher.outbox
         if outbox.full:
             await publisher.room()
+        if publisher.failure is not None:
+            publisher.raise_failure()
         sealed = outbox.sealed
         encode = self._encode if codec is None else arguments.codec(codec).encode
         # As `encoded` does it: a call more would be a tenth of what a sent message costs.

@@ -46,7 +46,8 @@ class Publisher:
         self._turn_ends = False
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
-        self._failure: Failed | None = None
+        self.failure: Failed | None = None
+        """Why messages failed for whose outcome no caller waits, until a caller is told."""
         self._failed = 0
 
     async def start(self) -> None:
@@ -123,6 +124,13 @@ class Publisher:
         await self._ends(covered)
         # One who flushes at the same time may have been told already; that is no answer for this one.
         failure = self._unreported() or _failure_of(covered)
+        if failure is not None:
+            raise failure
+
+    def raise_failure(self) -> None:
+        """Raises the first failure of messages that were put before, once. Called where one is kept."""
+        self._check_home()
+        failure = self._unreported()
         if failure is not None:
             raise failure
 
@@ -247,7 +255,7 @@ class Publisher:
                     watcher.set_result(None)
             unwatched = outgoing.count - outgoing.watched
             if isinstance(outgoing.outcome, Failed) and unwatched:
-                self._failure = self._failure or outgoing.outcome
+                self.failure = self.failure or outgoing.outcome
                 self._failed += unwatched
         self._settle_room()
 
@@ -265,8 +273,8 @@ class Publisher:
             await watcher
 
     def _unreported(self) -> PubSubError | None:
-        failure, failed = self._failure, self._failed
-        self._failure, self._failed = None, 0
+        failure, failed = self.failure, self._failed
+        self.failure, self._failed = None, 0
         return None if failure is None else _counting(failure, failed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -299,6 +300,29 @@ async def test_flush_raises_the_first_failure_and_counts_them(tmp_path: Path) ->
             await client.flush()
         assert (caught.value.code, caught.value.failed) == ("stream_full", 5)
         await client.flush()
+
+
+@async_test
+async def test_a_loop_of_sends_without_an_end_is_told_of_the_first_failure(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
+        broker.reject = lambda b: Rejected(b.sequence, "stream_full", "no more offsets")
+
+        async def send_for_ever() -> None:
+            while True:
+                await client.send("t", 1)
+                await asyncio.sleep(0)
+
+        with pytest.raises(pubsubd.PublishRejected) as caught:
+            await send_for_ever()
+        assert caught.value.failed
+        with contextlib.suppress(pubsubd.PublishRejected):
+            await client.flush()
+        # Told once; and the message at which it was told was not taken.
+        broker.reject = lambda b: None
+        taken = sum(b.count for b in broker.batches)
+        await client.send("t", 2)
+        await client.flush()
+        assert sum(b.count for b in broker.batches) == taken + 1
 
 
 @async_test

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
+from pubsubd_cli import signals
 from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, USAGE, CommandError, Interrupted
+from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
 from pubsubd_protocol.socket_path import default_socket_path
 
@@ -24,7 +26,7 @@ def read_duration(
     """Seconds, of an option that takes `10s`, `250ms`, `5m`, or seconds."""
     if text is None:
         return None
-    # Pure, and loaded only where somebody gave a duration: clients don't load the broker.
+    # Pure, and loaded only where a duration was given: clients do not load the broker.
     from pubsubd_broker.sizes import parse_duration
 
     try:
@@ -78,28 +80,62 @@ def checking_usage() -> Iterator[None]:
         raise CommandError(str(error), USAGE) from error
 
 
-def run_client(work: Coroutine[Any, Any, Result], timeout_s: float | None = None) -> Result:
-    """The result of `work`; what the SDK raises becomes a `CommandError` with the right code."""
+def run_client(
+    work: Coroutine[Any, Any, Result],
+    timeout_s: float | None = None,
+    interrupt: asyncio.Event | None = None,
+) -> Result:
+    """The result of `work`; what the SDK raises becomes a `CommandError` with the right code.
+
+    SIGINT or SIGTERM cancels it; `work` that has something to finish gives an event, which is set instead.
+    """
     import pubsubd
 
+    interrupted = False
+
     async def within_timeout() -> Result:
-        async with asyncio.timeout(timeout_s) as scope:
-            try:
-                return await work
-            except TimeoutError as error:
-                if scope.expired():
-                    raise
-                raise CommandError(f"no answer in time: {error}") from error
+        task = asyncio.current_task()
+        assert task is not None
+
+        def interrupts() -> None:
+            nonlocal interrupted
+            if interrupt is None:
+                interrupted = True
+                task.cancel()
+            else:
+                interrupt.set()
+
+        with signals.handled(interrupts):
+            async with asyncio.timeout(timeout_s) as scope:
+                try:
+                    return await work
+                except TimeoutError as error:
+                    if scope.expired():
+                        raise
+                    raise CommandError(f"no answer in time: {error}") from error
 
     try:
         return asyncio.run(within_timeout())
-    except TimeoutError:
-        raise CommandError(f"--timeout of {timeout_s:g} s has passed", TIMED_OUT) from None
-    except KeyboardInterrupt:
+    except TimeoutError as error:
+        more = f": {error}" if str(error) else ""
+        raise CommandError(f"--timeout of {timeout_s:g} s has passed{more}", TIMED_OUT) from None
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
         raise Interrupted from None
-    except pubsubd.BrokerUnavailable as error:
-        raise CommandError(str(error), NO_BROKER) from error
-    except (pubsubd.InvalidTopic, pubsubd.InvalidPosition) as error:
-        raise CommandError(str(error), USAGE) from error
     except pubsubd.PubSubError as error:
-        raise CommandError(str(error), FAILED) from error
+        raise command_error(error) from error
+
+
+def command_error(error: PubSubError, text: str | None = None) -> CommandError:
+    """What ends a command for an error of the SDK: with the error's own words, or with `text`."""
+    import pubsubd
+
+    match error:
+        case pubsubd.BrokerUnavailable():
+            code = NO_BROKER
+        case pubsubd.InvalidTopic() | pubsubd.InvalidPosition():
+            code = USAGE
+        case _:
+            code = FAILED
+    return CommandError(str(error) if text is None else text, code)

@@ -11,6 +11,7 @@ import click
 from pubsubd_broker.settings import SETTINGS
 from pubsubd_broker.settings_sources import Resolved, suspicious_variables
 from pubsubd_cli.setting_options import resolved, setting_options
+from pubsubd_cli.standard_streams import complain, say
 
 
 @click.group(
@@ -39,9 +40,9 @@ def show(as_json: bool, **options: Any) -> None:
     settings = resolved(options)
     _warn()
     if as_json:
-        click.echo(json.dumps(_as_json(settings)))
+        say(json.dumps(_as_json(settings)))
     else:
-        click.echo(_as_toml(settings))
+        say(_as_toml(settings))
 
 
 @config.command(
@@ -57,7 +58,7 @@ def check(as_json: bool, **options: Any) -> None:
     """Exit with 0 if `pubsubd start` could use these settings, else with 2 and the reason."""
     resolved(options)
     _warn()
-    click.echo(json.dumps({"ok": True}) if as_json else "settings are good")
+    say(json.dumps({"ok": True}) if as_json else "settings are good")
 
 
 def _as_json(settings: Resolved) -> dict[str, dict[str, Any]]:
@@ -82,4 +83,4 @@ def _as_toml(settings: Resolved) -> str:
 
 def _warn() -> None:
     for name, meant in suspicious_variables(os.environ).items():
-        click.echo(f"pubsubd: {name} is not read; did you mean {meant}?", err=True)
+        complain(f"{name} is not read; did you mean {meant}?")

@@ -9,6 +9,7 @@ import click
 
 from pubsubd_cli.client_options import read_node, run_client, socket_option, timeout_option
 from pubsubd_cli.exit_codes import CommandError
+from pubsubd_cli.standard_streams import output_encoding, say
 from pubsubd_cli.tables import consumers_table
 
 
@@ -38,7 +39,7 @@ Examples:
 def list_cursors(as_json: bool, socket: str, timeout: float | None) -> None:
     """List consumers, where each stands, and how far behind it is."""
     report = run_client(_query(socket, "cursors"), timeout)
-    click.echo(json.dumps(report) if as_json else consumers_table(report["cursors"]))
+    say(json.dumps(report) if as_json else consumers_table(report["cursors"], output_encoding()))
 
 
 @cursors.command(

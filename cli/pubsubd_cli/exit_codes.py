@@ -1,4 +1,4 @@
-"""What the exit codes mean, and the error that carries one."""
+"""What the exit codes mean, and the errors that carry one."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class CommandError(Exception):
         self.code = code
 
 
-class Interrupted(Exception):
-    """Ctrl-C: ends a command with 130 and no text."""
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM: ends a command with 130. No `except Exception` may keep it from that."""

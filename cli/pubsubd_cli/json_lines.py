@@ -7,22 +7,25 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from pubsubd_protocol.printable import printable, printable_json
+
 if TYPE_CHECKING:
     from pubsubd import CursorExpired, Message
 
 
-def message_line(message: Message) -> bytes:
-    """`{"event":"message",…}` and a line feed."""
-    return _encode(
+def message_line(message: Message, encoding: str = "utf-8") -> bytes:
+    """`{"event":"message",…}` and a line feed, for an output of that encoding: JSON in any, see `printable_json`."""
+    return _encode_json(
         f'{{"event":"message","node":{dump(message.node)},"offset":{message.offset},'
         f'"topic":{dump(message.topic)},"payload":{_payload(message)},'
-        f'"epoch":"{message.epoch}","time":{dump(message.time)}}}'
+        f'"epoch":"{message.epoch}","time":{dump(message.time)}}}',
+        encoding,
     )
 
 
-def expired_line(gap: CursorExpired) -> bytes:
+def expired_line(gap: CursorExpired, encoding: str = "utf-8") -> bytes:
     """`{"event":"cursor_expired",…}` and a line feed."""
-    return _encode(
+    return _encode_json(
         dump(
             {
                 "event": "cursor_expired",
@@ -32,18 +35,22 @@ def expired_line(gap: CursorExpired) -> bytes:
                 "next": gap.next,
                 "epoch": gap.epoch,
             }
-        )
+        ),
+        encoding,
     )
 
 
-def text_line(message: Message) -> bytes:
-    """`topic payload` and a line feed. Text stands as it is, if it fits in a line; all else is JSON."""
+def text_line(message: Message, encoding: str = "utf-8") -> bytes:
+    """`topic payload` and a line feed. Text stands as it is, if it is all printable; all else is JSON.
+
+    Nothing in it ends the line or commands the terminal: see `printable`.
+    """
     shown = _payload(message)
     if shown.startswith('"'):
-        # A payload must neither end the line nor command the terminal.
         text = json.loads(shown)
-        shown = text if text.isprintable() else shown
-    return _encode(f"{message.topic} {shown}")
+        shown = text if printable(text, encoding) == text else printable_json(shown, encoding)
+    line = f"{printable(message.topic, encoding)} {printable(shown, encoding)}\n"
+    return line.encode(encoding, "backslashreplace")
 
 
 def dump(value: Any) -> str:
@@ -83,9 +90,8 @@ def _dump(value: Any) -> str:
     )
 
 
-def _encode(line: str) -> bytes:
-    # Half a surrogate pair can't be encoded; its backslash form is JSON's own.
-    return line.encode(errors="backslashreplace") + b"\n"
+def _encode_json(line: str, encoding: str) -> bytes:
+    return printable_json(line, encoding).encode() + b"\n"
 
 
 def _foreign(value: Any) -> Any:

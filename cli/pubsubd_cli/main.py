@@ -8,7 +8,16 @@ from typing import Final
 
 import click
 
-from pubsubd_cli.exit_codes import DONE, INTERRUPTED, USAGE, CommandError, Interrupted
+from pubsubd_cli import signals, standard_streams
+from pubsubd_cli.exit_codes import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    CommandError,
+    Interrupted,
+)
+from pubsubd_cli.standard_streams import OutputFailed, complain
 from pubsubd_protocol import __version__
 
 COMMANDS: Final = ("start", "publish", "subscribe", "status", "cursors", "config")
@@ -47,7 +56,8 @@ Completion, for bash (zsh and fish alike: zsh_source, fish_source):
 
 \b
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 no broker at the socket,
-4 --timeout passed, 130 interrupted.
+4 --timeout passed, 130 interrupted (SIGINT or SIGTERM). A reader of the output that has enough, as
+`head` has, is no failure: 0.
 """,
 )
 @click.version_option(__version__, prog_name="pubsubd", message="%(prog)s %(version)s")
@@ -60,13 +70,18 @@ def pubsubd(context: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    sys.exit(run(arguments))
+    standard_streams.guard()
+    signals.install()
+    code = run(arguments)
+    standard_streams.abandon()
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command. Returns its exit code; errors go to standard error, a line each."""
     try:
         code = pubsubd.main(arguments, prog_name="pubsubd", standalone_mode=False)
+        standard_streams.finish()
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "pubsubd"
         return _fail(f"{error.format_message().rstrip('.')}; see {path} --help", USAGE)
@@ -74,11 +89,14 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(error.format_message(), error.exit_code)
     except CommandError as error:
         return _fail(str(error), error.code)
+    except OutputFailed as error:
+        # A reader that is gone has what it wanted.
+        return DONE if error.unread else _fail(str(error), FAILED)
     except (Interrupted, click.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else DONE
 
 
 def _fail(text: str, code: int) -> int:
-    click.echo(f"pubsubd: {' '.join(text.split())}", err=True)
+    complain(text)
     return code

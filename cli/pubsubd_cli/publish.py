@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -18,10 +17,8 @@ from pubsubd_cli.client_options import (
     timeout_option,
 )
 from pubsubd_cli.exit_codes import CommandError
+from pubsubd_cli.standard_streams import STDIN
 from pubsubd_protocol.topics import check_publishable
-
-if TYPE_CHECKING:
-    import pubsubd
 
 
 class BadPayload(Exception):
@@ -38,7 +35,8 @@ Examples:
   pubsubd publish cache.clear all --to node-b
 
 \b
-Nothing is printed; exit code 0 means that every message was accepted.
+Nothing is printed; exit code 0 means that every message was accepted. The first that is not ends the
+command at once, also in the middle of the input, with a line that says which and how many.
 """,
 )
 @click.argument("topic")
@@ -66,73 +64,42 @@ def publish(
         raise click.UsageError("give a payload, or --stdin for a message per line")
     with checking_usage():
         check_publishable(topic)
-    values = []
+    values: list[tuple[int, Any]] = []
     for number, text in enumerate(payloads, 1):
         try:
-            values.append(_json(text) if as_json else text)
+            values.append((number, _json(text) if as_json else text))
         except BadPayload as problem:
             raise click.UsageError(f"payload {number} {problem}") from None
-    if from_stdin:
-        run_client(_publish_lines(socket, topic, to, as_json), timeout)
-    else:
-        run_client(_publish_values(socket, topic, to, values), timeout)
+    # Loads the client, which wrong usage does without.
+    from pubsubd_cli.sending import Sending
+
+    what = "line {} of standard input" if from_stdin else "payload {}"
+    sending = Sending(socket, topic, to, what)
+    given = _lines(as_json) if from_stdin else _at_once(values)
+    run_client(sending.run(given), timeout, sending.interrupt)
 
 
-async def _publish_values(socket: str, topic: str, to: str | None, values: list[Any]) -> None:
-    import pubsubd
-
-    # What counts is flushed; when that was broken off, nobody wants to wait on.
-    async with pubsubd.connect(socket, close_timeout_s=0) as client:
-        for number, value in enumerate(values, 1):
-            try:
-                await _send(client, topic, value, to)
-            except BadPayload as problem:
-                await _flush_and_fail(client, f"payload {number} {problem}")
-        await client.flush()
+async def _at_once(values: list[tuple[int, Any]]) -> AsyncIterator[tuple[int, Any]]:
+    for each in values:
+        yield each
 
 
-async def _publish_lines(socket: str, topic: str, to: str | None, as_json: bool) -> None:
-    import pubsubd
+async def _lines(as_json: bool) -> AsyncIterator[tuple[int, Any]]:
+    """The messages of standard input, and the number of the line of each. Raises `CommandError`."""
+    from pubsubd_cli.input_lines import read_lines
 
-    async with pubsubd.connect(socket, close_timeout_s=0) as client:
-        async for number, line in _numbered(sys.stdin.fileno()):
+    number = 0
+    async for lines in read_lines(STDIN):
+        for line in lines:
+            number += 1
             if as_json and not line.strip():
                 continue
             try:
                 text = _utf8(line)
-                await _send(client, topic, _json(text) if as_json else text, to)
+                yield number, _json(text) if as_json else text
             except BadPayload as problem:
-                await _flush_and_fail(client, f"line {number} {problem}; nothing after it was sent")
-        await client.flush()
-
-
-async def _numbered(descriptor: int) -> AsyncIterator[tuple[int, bytes]]:
-    from pubsubd_cli.input_lines import read_lines
-
-    number = 0
-    async for lines in read_lines(descriptor):
-        for line in lines:
-            number += 1
-            yield number, line
-
-
-async def _send(client: pubsubd.Client, topic: str, value: Any, to: str | None) -> None:
-    from pubsubd import InvalidTopic
-
-    try:
-        await client.send(topic, value, to=to)
-    except InvalidTopic:
-        raise
-    except (ValueError, OverflowError) as error:
-        # Too large; or one of JSON's values that msgpack has not: integers beyond 64 bits, half a
-        # surrogate pair, a thousand lists in each other.
-        raise BadPayload(f"can't be sent: {error}") from error
-
-
-async def _flush_and_fail(client: pubsubd.Client, text: str) -> NoReturn:
-    """What came before the bad one is still accepted, or said to have failed."""
-    await client.flush()
-    raise CommandError(text)
+                text = f"line {number} {problem}; nothing after it was sent"
+                raise CommandError(text) from None
 
 
 def _utf8(line: bytes) -> str:

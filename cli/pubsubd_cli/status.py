@@ -9,6 +9,8 @@ import sys
 import click
 
 from pubsubd_cli.client_options import run_client, socket_option, timeout_option
+from pubsubd_cli.output import Output
+from pubsubd_cli.standard_streams import output_encoding
 from pubsubd_cli.tables import status_text
 
 WATCH_EVERY_S = 1.0
@@ -37,14 +39,12 @@ def status(watch: bool, as_json: bool, socket: str, timeout: float | None) -> No
 async def _show(socket: str, watch: bool, as_json: bool) -> None:
     import pubsubd.control
 
+    output = Output()
+    clear = _CLEAR.encode() if watch and not as_json and sys.stdout.isatty() else b""
     while True:
         report = await pubsubd.control.query(socket, "status")
-        if as_json:
-            click.echo(json.dumps(report))
-        else:
-            if watch and sys.stdout.isatty():
-                click.echo(_CLEAR, nl=False)
-            click.echo(status_text(report))
+        await output.write(clear)
+        await output.say(json.dumps(report) if as_json else status_text(report, output_encoding()))
         if not watch:
             return
         await asyncio.sleep(WATCH_EVERY_S)

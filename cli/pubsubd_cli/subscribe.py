@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+import contextlib
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +13,8 @@ from pubsubd_cli.client_options import (
     socket_option,
     timeout_option,
 )
+from pubsubd_cli.output import Output
+from pubsubd_cli.standard_streams import STDERR, OutputFailed, output_encoding
 
 if TYPE_CHECKING:
     import pubsubd
@@ -31,6 +32,8 @@ Examples:
 \b
 In a pattern, * stands for one segment and a last > for one or more. Lost messages are told of at
 their place: a line on standard error, with --json an object {"event":"cursor_expired",...}.
+Characters that would command a terminal come as escapes. When the reader of the output is gone, as
+after `| head`, it ends with 0.
 """,
 )
 @click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
@@ -66,12 +69,7 @@ def subscribe(
     if name is not None:
         # Acknowledged when it is printed, not when the next one is asked for: --count ends before that.
         options |= {"name": name, "ack": "manual"}
-    output = sys.stdout.buffer
-    try:
-        run_client(_print_events(socket, patterns, options, as_json, count, output), timeout)
-    except BrokenPipeError:
-        # Whoever read (`| head`) has what it wanted. Python flushes once more at its end: into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+    run_client(_print_events(socket, patterns, options, as_json, count), timeout)
 
 
 async def _print_events(
@@ -80,7 +78,6 @@ async def _print_events(
     options: dict[str, Any],
     as_json: bool,
     count: int | None,
-    output: BinaryIO,
 ) -> None:
     import pubsubd
 
@@ -88,20 +85,13 @@ async def _print_events(
     with checking_usage():
         subscription = client.subscribe(*patterns, **options)
     async with client, subscription:
+        output = Output()
         printer = _Printer(subscription, as_json, count, "name" in options, output)
-        while True:
-            try:
-                async for batch in subscription.batches():
-                    if await printer.messages(batch):
-                        return
-                return
-            except pubsubd.CursorExpired as gap:
-                # Iterating again goes on after the gap.
-                printer.gap(gap)
+        await output.while_read(printer.run())
 
 
 class _Printer:
-    """Writes and flushes once per batch: at once when little comes, in large pieces under load."""
+    """Writes once per batch: at once when little comes, in large pieces under load."""
 
     def __init__(
         self,
@@ -109,7 +99,7 @@ class _Printer:
         as_json: bool,
         count: int | None,
         acknowledge: bool,
-        output: BinaryIO,
+        output: Output,
     ) -> None:
         from pubsubd_cli.json_lines import expired_line, message_line, text_line
 
@@ -119,22 +109,38 @@ class _Printer:
         self._acknowledge = acknowledge
         self._subscription = subscription
         self._output = output
+        self._errors = Output(STDERR)
+        self._encoding = output_encoding()
 
-    async def messages(self, batch: list[pubsubd.Message]) -> bool:
+    async def run(self) -> None:
+        """Returns after the last message that was asked for. Raises `OutputFailed`."""
+        from pubsubd import CursorExpired
+
+        while True:
+            try:
+                async for batch in self._subscription.batches():
+                    if await self._messages(batch):
+                        return
+                return
+            except CursorExpired as gap:
+                # Iterating again goes on after the gap.
+                await self._gap(gap)
+
+    async def _messages(self, batch: list[pubsubd.Message]) -> bool:
         """Whether that was the last."""
         if self._left is not None:
             batch = batch[: self._left]
             self._left -= len(batch)
-        self._output.write(b"".join(map(self._line, batch)))
-        self._output.flush()
+        line, encoding = self._line, self._encoding
+        await self._output.write(b"".join([line(each, encoding) for each in batch]))
         if self._acknowledge:
             for message in {message.node: message for message in batch}.values():
                 await self._subscription.ack(message)
         return self._left == 0
 
-    def gap(self, gap: pubsubd.CursorExpired) -> None:
-        if self._gap_line is None:
-            click.echo(f"pubsubd: {gap}", err=True)
-        else:
-            self._output.write(self._gap_line(gap))
-            self._output.flush()
+    async def _gap(self, gap: pubsubd.CursorExpired) -> None:
+        if self._gap_line is not None:
+            await self._output.write(self._gap_line(gap, self._encoding))
+            return
+        with contextlib.suppress(OutputFailed):
+            await self._errors.say(f"pubsubd: {gap}")

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pubsubd_protocol.printable import printable
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns as wide as they need to be; None is `-`, numbers stand right. One line per row."""
-    cells = [["-" if cell is None else _cell(cell) for cell in row] for row in rows]
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[object]], encoding: str = "utf-8"
+) -> str:
+    """Columns as wide as they need to be; None is `-`, numbers stand right. One line per row.
+
+    What an output of that encoding does not show is escaped here, before widths are counted.
+    """
+    cells = [["-" if cell is None else _cell(cell, encoding) for cell in row] for row in rows]
     numeric = [
         bool(cells) and all(_is_number(row[column]) for row in cells)
         for column in range(len(headings))
@@ -27,7 +34,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
-def consumers_table(consumers: Iterable[Mapping[str, Any]]) -> str:
+def consumers_table(consumers: Iterable[Mapping[str, Any]], encoding: str = "utf-8") -> str:
     """The cursors of `/status.json`."""
     return table(
         ("CONSUMER", "CONNECTED", "CURSOR", "LAG", "AWAY"),
@@ -41,10 +48,11 @@ def consumers_table(consumers: Iterable[Mapping[str, Any]]) -> str:
             )
             for row in consumers
         ),
+        encoding,
     )
 
 
-def status_text(status: Mapping[str, Any]) -> str:
+def status_text(status: Mapping[str, Any], encoding: str = "utf-8") -> str:
     """The whole of `/status.json` for a person."""
     ring, addresses = status["ring"], status["addresses"]
     ready = "yes" if status["ready"] else f"no: {'; '.join(status['not_ready'])}"
@@ -61,14 +69,14 @@ def status_text(status: Mapping[str, Any]) -> str:
         f"offsets {ring['oldest_offset']} to {ring['next_offset']}",
     }
     facts["journal"] = _journal(status["journal"]) if status["journal"] is not None else "off"
-    parts = ["\n".join(f"{name:<8}{fact}" for name, fact in facts.items())]
+    parts = ["\n".join(f"{name:<8}{printable(fact, encoding)}" for name, fact in facts.items())]
     for rows, text in (
         (status["peers"], _peers),
         (status["consumers"], consumers_table),
         (status["sessions"], _sessions),
     ):
         if rows:
-            parts.append(text(rows))
+            parts.append(text(rows, encoding))
     return "\n\n".join(parts)
 
 
@@ -96,7 +104,7 @@ def span(seconds: float) -> str:
     return f"{whole}s"
 
 
-def _peers(peers: Iterable[Mapping[str, Any]]) -> str:
+def _peers(peers: Iterable[Mapping[str, Any]], encoding: str) -> str:
     return table(
         ("PEER", "ADDRESS", "CONNECTED", "LAG", "REPLICA", "RECONNECTS", "ERROR"),
         (
@@ -111,10 +119,11 @@ def _peers(peers: Iterable[Mapping[str, Any]]) -> str:
             )
             for row in peers
         ),
+        encoding,
     )
 
 
-def _sessions(sessions: Iterable[Mapping[str, Any]]) -> str:
+def _sessions(sessions: Iterable[Mapping[str, Any]], encoding: str) -> str:
     return table(
         ("SESSION", "CONNECTED", "LAG", "PATTERNS"),
         (
@@ -126,13 +135,14 @@ def _sessions(sessions: Iterable[Mapping[str, Any]]) -> str:
             )
             for row in sessions
         ),
+        encoding,
     )
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, encoding: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return " ".join(str(value).split())
+    return printable(" ".join(str(value).split()), encoding)
 
 
 def _is_number(text: str) -> bool:

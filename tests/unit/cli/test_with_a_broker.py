@@ -137,7 +137,7 @@ def test_an_interrupt_ends_publish_while_it_waits_for_input(broker: str) -> None
         assert process.wait(LIMIT_S) == 130
 
 
-def test_a_reader_that_goes_away_ends_it_quietly(broker: str) -> None:
+def test_a_reader_that_goes_away_ends_it_quietly_though_no_message_comes(broker: str) -> None:
     pubsubd("publish", "pipe.t", "x", "--socket", broker)
     with subprocess.Popen(
         command("subscribe", "pipe.t", "--start", "earliest", "--socket", broker),
@@ -149,7 +149,6 @@ def test_a_reader_that_goes_away_ends_it_quietly(broker: str) -> None:
         assert process.stderr is not None
         assert process.stdout.readline() == b"pipe.t x\n"
         process.stdout.close()
-        pubsubd("publish", "pipe.t", "y", "--socket", broker)
         assert process.wait(LIMIT_S) == 0
         assert process.stderr.read() == b""
 

@@ -1,0 +1,122 @@
+"""Sends messages from an input that may have no end, and ends at the first that is not accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pubsubd
+from pubsubd.pipeline import Fate, Pipeline
+from pubsubd_cli.client_options import command_error
+from pubsubd_cli.exit_codes import INTERRUPTED, CommandError, Interrupted
+
+FLUSH_S: Final = 5.0
+"""How long an interrupted command waits for the answers to what it has sent."""
+
+
+class Sending:
+    """One run of `pubsubd publish`. `what` names a message by its number: `line {}`."""
+
+    def __init__(self, socket: str, topic: str, to: str | None, what: str) -> None:
+        self.interrupt = asyncio.Event()
+        """Set from outside: nothing more is read, and what was sent may be answered for `FLUSH_S`."""
+        self._socket = socket
+        self._topic = topic
+        self._to = to
+        self._what = what
+        self._last = 0
+
+    async def run(self, given: AsyncIterator[tuple[int, Any]]) -> None:
+        """Returns when all that was given is accepted. Raises `CommandError`, `Interrupted`, or what the SDK raises.
+
+        When the time for the command is over, it raises `TimeoutError` with the count.
+        """
+        # Answers are waited for here: what has none when the client closes is given up, and counted.
+        async with pubsubd.connect(self._socket, close_timeout_s=0) as client:
+            pipeline = Pipeline.of(client)
+            feeding = asyncio.ensure_future(self._feed(pipeline, given))
+            stopping = asyncio.ensure_future(self.interrupt.wait())
+            late = False
+            try:
+                either: list[asyncio.Future[Any]] = [feeding, pipeline.failed, stopping]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if self.interrupt.is_set() and not pipeline.failed.done():
+                    await _cancelled(feeding)
+                    await _within(FLUSH_S, pipeline)
+            except asyncio.CancelledError:
+                late = True
+            finally:
+                await _cancelled(feeding, stopping)
+        if late:
+            raise TimeoutError(self._count(pipeline))
+        if self.interrupt.is_set():
+            if pipeline.first_failure is None:
+                raise Interrupted
+            raise CommandError(f"interrupted: {self._count(pipeline)}", INTERRUPTED)
+        if pipeline.first_failure is not None:
+            raise self._failure(pipeline, *pipeline.first_failure)
+        feeding.result()
+
+    async def _feed(self, pipeline: Pipeline, given: AsyncIterator[tuple[int, Any]]) -> None:
+        try:
+            async for number, value in given:
+                await self._send(pipeline, number, value)
+                self._last = number
+        except CommandError:
+            # What came before a bad one is accepted all the same, or said to have failed.
+            await pipeline.settled()
+            raise
+        await pipeline.settled()
+
+    async def _send(self, pipeline: Pipeline, number: int, value: Any) -> None:
+        try:
+            payload = pubsubd.MSGPACK.encode(value)
+            await pipeline.send(number, self._topic, payload, self._to)
+        except pubsubd.InvalidTopic:
+            raise
+        except (ValueError, OverflowError, pubsubd.MessageTooLarge) as error:
+            # Too large; or one of JSON's values that msgpack has not: integers beyond 64 bits, half a
+            # surrogate pair, a thousand lists in each other.
+            which = self._what.format(number).partition(" of ")[0]
+            raise CommandError(
+                f"{which} can't be sent: {error}; nothing after it was sent"
+            ) from error
+
+    def _failure(self, pipeline: Pipeline, number: int, error: pubsubd.PubSubError) -> CommandError:
+        if self._last == 1:
+            return command_error(error)
+        unknown = isinstance(error, pubsubd.PublishUnknown)
+        fate = "may be published or not" if unknown else "was not published"
+        first = self._what.format(number)
+        return command_error(
+            error,
+            f"{first} {fate}: {error}; {self._count(pipeline)}; "
+            f"to go on, publish again from {first.partition(' of ')[0]} on",
+        )
+
+    def _count(self, pipeline: Pipeline) -> str:
+        accepted, unknown, refused = map(pipeline.count, Fate)
+        last = self._what.format(self._last).partition(" of ")[0]
+        return (
+            f"{accepted} accepted, {unknown} unknown, {refused} not published, "
+            f"nothing sent after {last}"
+        )
+
+
+async def _within(timeout_s: float, pipeline: Pipeline) -> None:
+    settling = asyncio.ensure_future(pipeline.settled())
+    try:
+        await asyncio.wait(
+            {settling, pipeline.failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+    finally:
+        await _cancelled(settling)
+
+
+async def _cancelled(*tasks: asyncio.Future[Any]) -> None:
+    running = {task for task in tasks if not task.done()}
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running)

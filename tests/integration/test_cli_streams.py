@@ -1,0 +1,241 @@
+"""The commands with brokers that go away, streams that are closed or full, and as process 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.cluster import PUBSUBD, Broker
+from tests.integration.commands import TIMEOUT_S, environment, holds, ok, pubsubd
+from tests.integration.steps import StartBroker
+
+
+def on(broker: Broker) -> tuple[str, str]:
+    return "--socket", broker.socket
+
+
+def feeding(broker: Broker, **more: Any) -> subprocess.Popen[bytes]:
+    """`publish --stdin` whose input stays open."""
+    return subprocess.Popen(
+        [*PUBSUBD, "publish", "t", "--stdin", *on(broker)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        **more,
+    )
+
+
+def feed(process: subprocess.Popen[bytes], text: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(text)
+    process.stdin.flush()
+
+
+def end_of(process: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """Its exit code and its one line, while its input is still open."""
+    assert process.stderr is not None
+    code = process.wait(TIMEOUT_S)
+    (line,) = process.stderr.read().decode().splitlines()
+    return code, line
+
+
+def stored(broker: Broker, count: int) -> None:
+    holds(lambda: broker.status()["ring"]["next_offset"] == count, f"{count} messages")
+
+
+def test_lines_that_are_not_stored_end_publish_though_its_input_goes_on(
+    start_broker: StartBroker,
+) -> None:
+    a = start_broker("a")
+    with feeding(a) as process:
+        feed(process, b"one\ntwo\n")
+        stored(a, 2)
+        a.kill()
+        feed(process, b"three\nfour\nfive\n")
+        code, line = end_of(process)
+    assert code == 3
+    assert line.startswith("pubsubd: line 3 of standard input was not published")
+    assert "2 accepted, 0 unknown, 3 not published" in line
+    assert "publish again from line 3 on" in line
+
+
+def test_lines_whose_answer_never_comes_are_said_to_be_unknown(start_broker: StartBroker) -> None:
+    a = start_broker("a")
+    with feeding(a) as process:
+        feed(process, b"one\n")
+        stored(a, 1)
+        a.pause()
+        try:
+            feed(process, b"two\n")
+            code, line = end_of(process)
+        finally:
+            a.resume()
+    assert code == 1
+    assert line.startswith("pubsubd: line 2 of standard input may be published or not")
+    assert "1 accepted, 1 unknown, 0 not published" in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_what_was_read_be_accepted_and_ends_publish_with_130(
+    start_broker: StartBroker, number: signal.Signals
+) -> None:
+    a = start_broker("a")
+    with feeding(a) as process:
+        feed(process, b"one\n")
+        stored(a, 1)
+        a.pause()
+        feed(process, b"two\n")
+        process.send_signal(number)
+        a.resume()
+        assert process.wait(TIMEOUT_S) == 130
+    # Either it was read before the signal and is stored, or it was not read.
+    assert a.status()["ring"]["next_offset"] in (1, 2)
+
+
+def sh(script: str, **more: str) -> subprocess.CompletedProcess[bytes]:
+    """A shell's redirections around `$PUBSUBD`."""
+    return subprocess.run(
+        ["bash", "-c", script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment({"PUBSUBD": " ".join(PUBSUBD), **more}),
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "saying"),
+    [
+        ("subscribe t --start earliest {on} >&-", 1, "standard output"),
+        ("subscribe t --start earliest {on} >/dev/full", 1, "No space left"),
+        ("subscribe t --start earliest --json {on} >/dev/full", 1, "No space left"),
+        ("status {on} >&-", 1, "standard output"),
+        ("status --json {on} >/dev/full", 1, "No space left"),
+        ("cursors list {on} >/dev/full", 1, "No space left"),
+        ("config show >/dev/full", 1, "No space left"),
+        ("--help >/dev/full", 1, "No space left"),
+        ("publish t --stdin {on} <&-", 1, "standard input"),
+        ("publish t x {on} <&- >&-", 0, ""),
+        ("publish t x {on} 2>&-", 0, ""),
+        ("publish 'a b' x {on} 2>&-", 2, ""),
+        ("publish 'a b' x {on} 2>/dev/full", 2, ""),
+        ("publish t x {on} <&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_a_stream_that_is_closed_or_full_is_one_line_or_does_not_matter(
+    start_broker: StartBroker, text: str, code: int, saying: str
+) -> None:
+    a = start_broker("a")
+    ok("publish", "t", "x", *on(a))
+    line = text.format(on=f"--socket {a.socket}")
+    done = sh(f"{' '.join(PUBSUBD)} {line}")
+    assert done.returncode == code, done.stderr.decode()
+    assert done.stderr.decode().count("\n") == (1 if saying else 0), done.stderr.decode()
+    assert saying in done.stderr.decode()
+
+
+def test_a_broker_without_any_standard_stream_serves_and_ends(start_broker: StartBroker) -> None:
+    a = start_broker("a")
+    path = a.socket + "2"
+    process = subprocess.Popen(
+        [
+            "bash",
+            "-c",
+            f"exec {' '.join(PUBSUBD)} start --no-http --no-listen --socket {path} <&- >&- 2>&-",
+        ],
+        env=environment(),
+    )
+    try:
+        holds(lambda: pubsubd("publish", "t", "x", "--socket", path).returncode == 0, "its answer")
+        for descriptor in range(3):
+            assert os.readlink(f"/proc/{process.pid}/fd/{descriptor}") == os.devnull
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_pipe_that_nothing_reads_does_not_keep_subscribe_from_ending(
+    start_broker: StartBroker,
+) -> None:
+    a = start_broker("a")
+    ok("publish", "t", *(["x" * 60_000] * 2), *on(a))
+    ok("publish", "t", *(["y" * 60_000] * 2), *on(a))
+    with subprocess.Popen(
+        [*PUBSUBD, "subscribe", "t", "--start", "earliest", *on(a)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        # It has begun to write, and has more to write than a pipe holds.
+        assert os.read(process.stdout.fileno(), 1) == b"t"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 130
+
+
+HOSTILE = "\x7f\x9b2J\x9d0;x\x07\u202eabc\u2066\u2028\u2029\u200b"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_whatever_was_published_no_terminal_obeys_it_in_any_encoding(
+    start_broker: StartBroker, encoding: str
+) -> None:
+    a = start_broker("a")
+    payload = HOSTILE + "ü€🎉"
+    ok("publish", "t", payload, *on(a))
+    env = {"PYTHONIOENCODING": encoding}
+    read = ("subscribe", ">", "--start", "earliest", "--count", "1", *on(a))
+    text = pubsubd(*read, env=env)
+    assert (text.returncode, text.stderr) == (0, b"")
+    (line,) = text.stdout.decode(encoding).splitlines()
+    assert line.isprintable()
+    assert r"\u009b2J" in line
+    as_json = pubsubd(*read, "--json", env=env)
+    assert as_json.returncode == 0
+    assert as_json.stdout.decode(encoding).rstrip("\n").isprintable()
+    assert json.loads(as_json.stdout)["payload"] == payload
+    # What a command says of what it was given is text for a terminal too.
+    wrong = pubsubd("publish", "a b" + HOSTILE, "x", *on(a), env=env)
+    assert wrong.returncode == 2
+    (complaint,) = wrong.stderr.decode(encoding).splitlines()
+    assert complaint.isprintable()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "arguments", [["subscribe", "t"], ["publish", "t", "--stdin"], ["status", "--watch"]]
+)
+def test_as_process_1_a_command_ends_at_a_signal(
+    start_broker: StartBroker, number: signal.Signals, arguments: list[str]
+) -> None:
+    if shutil.which("unshare") is None or os.geteuid() != 0:
+        pytest.skip("needs root and unshare")
+    a = start_broker("a")
+    with subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--kill-child", *PUBSUBD, *arguments, *on(a)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=environment(),
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        holds(lambda: children.read_text().strip(), "process 1")
+        inner = int(children.read_text())
+
+        def takes_signals() -> bool:
+            lines = Path(f"/proc/{inner}/status").read_text().splitlines()
+            (caught,) = (line for line in lines if line.startswith("SigCgt"))
+            return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+        holds(takes_signals, "its handlers")
+        os.kill(inner, number)
+        assert process.wait(TIMEOUT_S) == 130

@@ -1,8 +1,9 @@
-"""How the values of settings are written: addresses, names, paths, counts, sizes, durations. Pure."""
+"""How the values of settings are written: addresses, names, paths, counts, sizes, durations."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,17 +75,32 @@ def _read_node(text: str) -> str:
     return text
 
 
+def expanded_path(text: str) -> str:
+    """`~` and `~user` at the beginning are a user's folder, as a shell reads them where nothing is quoted.
+
+    Raises `ValueError` where there is no such user: a folder called `~user` is never what was meant.
+    """
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError(
+            f"{text!r} begins with the folder of a user who is not known; "
+            f"a name with ~ is written ./{text}"
+        )
+    return path
+
+
 def _read_path(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError(f"{text!r} is no path")
-    return text
+    return expanded_path(text)
 
 
 def _read_socket(text: str) -> str:
-    length = len(_read_path(text).encode(errors="surrogateescape"))
+    path = _read_path(text)
+    length = len(path.encode(errors="surrogateescape"))
     if length > MAX_SOCKET_PATH_BYTES:
-        raise ValueError(f"{text!r} has {length} bytes")
-    return text
+        raise ValueError(f"{path!r} has {length} bytes")
+    return path
 
 
 def _read_peer(text: str) -> Address:

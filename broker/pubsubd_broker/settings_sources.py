@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NoReturn
 
-from pubsubd_broker.setting_forms import NO, YES, node_name_of
+from pubsubd_broker.likely_names import likely_name
+from pubsubd_broker.setting_forms import NO, YES, expanded_path, node_name_of
 from pubsubd_broker.settings import ENVIRONMENT_PREFIX, SETTINGS, Setting, Settings
+from pubsubd_broker.settings_file import read_table
 from pubsubd_broker.settings_rules import Refuse, check_together
 from pubsubd_broker.snapshot_place import folder_beside
 from pubsubd_protocol.errors import PubSubError
@@ -44,10 +45,16 @@ class Resolved:
 
     settings: Settings
     origins: Mapping[str, Origin]
+    ignored: tuple[str, ...] = ()
+    """`PUBSUBD_*` variables that are not settings, and not like one."""
 
 
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 _CONFIG_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}CONFIG"
+_OF_A_SERVICE: Final = re.compile(
+    r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+"""Endings of the variables by which Kubernetes and Docker tell a container of a service."""
 
 
 def resolve(
@@ -64,9 +71,15 @@ def resolve(
     off, a tuple for a repeatable one, None or () for what did not stand there. `host`, `uid` and
     `terminal` (is the log read on one?) make the defaults. Raises `SettingsError`.
     """
+    unknown = unknown_variables(environment)
+    for variable, meant in unknown.items():
+        if meant is not None:
+            raise SettingsError(
+                variable, "environment", f"there is no such setting; did you mean {meant}?"
+            )
     values: dict[str, Any] = {
         "node": node_name_of(host),
-        "socket": default_socket_path(_without(environment, "PUBSUBD_SOCKET"), uid),
+        "socket": expanded_path(default_socket_path(_without(environment, "PUBSUBD_SOCKET"), uid)),
         "log_format": "console" if terminal else "json",
     }
     default = Origin("default", "default")
@@ -83,29 +96,32 @@ def resolve(
         values["journal"] = folder_beside(values["socket"], values["node"])
         values.setdefault("fsync", "snapshot")
     settings = Settings(**values)
-    resolved = Resolved(settings, origins)
+    resolved = Resolved(settings, origins, tuple(unknown))
     _check_defaults(resolved)
     check_together(settings, origins, _refuse_in(resolved))
     return resolved
 
 
-def suspicious_variables(environment: Iterable[str]) -> dict[str, str]:
-    """`PUBSUBD_*` variables that nobody reads but that look like one that is: name -> what was likely meant.
+def unknown_variables(environment: Iterable[str]) -> dict[str, str | None]:
+    """`PUBSUBD_*` variables that are not settings: name -> the setting's variable that was likely meant.
 
-    Others are none of our business: Kubernetes sets `PUBSUBD_SERVICE_HOST` for a service of our name.
+    Those are left out that Kubernetes and Docker set for a service of our name, as `PUBSUBD_SERVICE_HOST`.
     """
     known = {_CONFIG_VARIABLE}
     for setting in SETTINGS:
         known.add(setting.variable)
         if setting.switch_off is not None:
             known.add(setting.off_variable)
-    suspicious = {}
+    # Compared without what all have in common, which would make any two alike.
+    endings = {name.removeprefix(ENVIRONMENT_PREFIX): name for name in known}
+    unknown: dict[str, str | None] = {}
     for name in environment:
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, 1, 0.85)
-            if near:
-                suspicious[name] = near[0]
-    return suspicious
+        ending = name.removeprefix(ENVIRONMENT_PREFIX)
+        if ending == name or name in known or _OF_A_SERVICE.fullmatch(ending):
+            continue
+        meant = likely_name(ending, endings)
+        unknown[name] = None if meant is None else endings[meant]
+    return unknown
 
 
 Layer = dict[str, tuple[Any, Origin]]
@@ -172,22 +188,15 @@ def _from_file(
     if path is None:
         return {}
     try:
-        with open(str(path), "rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise SettingsError(
-            "config",
-            named_by,
-            f"can't read {path}: {error.strerror}; allowed: a TOML file that can be read",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError("config", named_by, f"{path} is no TOML: {_one_line(error)}") from error
+        table = read_table(expanded_path(str(path)))
+    except ValueError as error:
+        raise SettingsError("config", named_by, str(error)) from error
     layer: Layer = {}
     for key, value in table.items():
         origin = Origin("file", str(path))
         setting = _BY_NAME.get(key)
         if setting is None:
-            raise SettingsError(key, str(path), f"there is no such setting; {_nearest(key)}")
+            raise SettingsError(key, str(path), _no_such(key, value))
         layer[key] = _read_toml(setting, origin, value), origin
     return layer
 
@@ -210,8 +219,14 @@ def _read_toml(setting: Setting, origin: Origin, value: object) -> Any:
 
 
 def _wrong_type(setting: Setting, origin: Origin, value: object) -> SettingsError:
-    written = {str: "text", bool: "true or false", int: "a number", float: "a number"}
-    found = written.get(type(value), "a list" if isinstance(value, list) else "a table")
+    written: dict[type, str] = {
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    written |= {list: "a list", dict: "a table"}
+    found = written.get(type(value), "a date or time")
     allowed = f"a list of {setting.allowed}" if setting.repeatable else setting.allowed
     if setting.may_be_off:
         allowed += ", or false"
@@ -233,17 +248,18 @@ def _read(setting: Setting, origin: Origin, text: str) -> Any:
         ) from error
 
 
-def _nearest(key: str) -> str:
+def _no_such(key: str, value: object) -> str:
+    if isinstance(value, dict):
+        inner = next(iter(value), "")
+        meant = likely_name(f"{key}-{inner}", _BY_NAME) or likely_name(inner, _BY_NAME)
+        hint = f"; did you mean {meant}?" if meant is not None else ""
+        return f"there is no such table: each setting is a key at the top of the file{hint}"
     if key.startswith("no-") and key[3:] in _BY_NAME and _BY_NAME[key[3:]].switch_off is not None:
-        return f"write {key[3:]} = false"
-    near = difflib.get_close_matches(key.replace("_", "-").lower(), _BY_NAME, 1, 0.6)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"allowed: {', '.join(_BY_NAME)}"
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        return f"there is no such setting; write {key[3:]} = false"
+    meant = likely_name(key, _BY_NAME, near=0.6)
+    if meant is not None:
+        return f"there is no such setting; did you mean {meant}?"
+    return "there is no such setting; pubsubd config show lists all"
 
 
 def _check_defaults(resolved: Resolved) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any
 
 import click
 
 from pubsubd_broker.settings import SETTINGS
-from pubsubd_broker.settings_sources import Resolved, suspicious_variables
+from pubsubd_broker.settings_sources import Resolved
 from pubsubd_cli.setting_options import resolved, setting_options
 from pubsubd_cli.standard_streams import complain, say
 
@@ -38,7 +37,7 @@ Examples:
 def show(as_json: bool, **options: Any) -> None:
     """Print each setting and where it came from, as a file that --config takes."""
     settings = resolved(options)
-    _warn()
+    _warn(settings)
     if as_json:
         say(json.dumps(_as_json(settings)))
     else:
@@ -56,8 +55,7 @@ Examples:
 @setting_options
 def check(as_json: bool, **options: Any) -> None:
     """Exit with 0 if `pubsubd start` could use these settings, else with 2 and the reason."""
-    resolved(options)
-    _warn()
+    _warn(resolved(options))
     say(json.dumps({"ok": True}) if as_json else "settings are good")
 
 
@@ -81,6 +79,6 @@ def _as_toml(settings: Resolved) -> str:
     return "\n".join(lines)
 
 
-def _warn() -> None:
-    for name, meant in suspicious_variables(os.environ).items():
-        complain(f"{name} is not read; did you mean {meant}?")
+def _warn(settings: Resolved) -> None:
+    for name in settings.ignored:
+        complain(f"{name} is not a setting and is not read; pubsubd config show lists all")

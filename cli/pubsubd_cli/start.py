@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pubsubd_broker.settings_sources import Resolved
 from pubsubd_cli.exit_codes import DONE, USAGE, CommandError, Interrupted
 from pubsubd_cli.setting_options import resolved, setting_options
 from pubsubd_protocol.errors import PubSubError
@@ -31,10 +32,13 @@ def start(**options: Any) -> int:
     Without any option it is a single node on sensible defaults. SIGTERM or SIGINT let it finish
     what it has accepted and end; a second one ends it at once.
     """
-    settings = resolved(options).settings
+    found = resolved(options)
+    settings = found.settings
     # Only now: `start --help` and wrong settings need none of the broker.
     from pubsubd_broker.daemon import run
 
+    if found.ignored:
+        _warn(found)
     try:
         return run(settings)
     except Interrupted:
@@ -43,3 +47,13 @@ def start(**options: Any) -> int:
     except PubSubError as error:
         # It could not have its socket or an address: another setting is needed.
         raise CommandError(str(error), USAGE) from error
+
+
+def _warn(found: Resolved) -> None:
+    """In the log, and in its form: whoever reads it may be a program."""
+    import structlog
+
+    from pubsubd_broker.logs import configure_logging
+
+    configure_logging(found.settings.log_format, found.settings.log_level)
+    structlog.get_logger("pubsubd").warning("settings.ignored", variables=list(found.ignored))

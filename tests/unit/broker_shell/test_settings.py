@@ -17,7 +17,7 @@ from pubsubd_broker.settings_sources import (
     Resolved,
     SettingsError,
     resolve,
-    suspicious_variables,
+    unknown_variables,
 )
 from pubsubd_protocol.positions import is_node_name
 
@@ -211,7 +211,7 @@ def test_a_peer_needs_a_port_that_can_be_dialled() -> None:
         ("ring_messages = 1", "did you mean ring-messages?"),
         ("peers = []", "did you mean peer?"),
         ("no-listen = true", "write listen = false"),
-        ("zebra = 1", "allowed: node, socket, listen"),
+        ("zebra = 1", "there is no such setting; pubsubd config show lists all"),
         ("config = 'x'", "there is no such setting"),
         ("ring-messages = '5'", "text is the wrong type"),
         ("ring-messages = 1.0", "a number is the wrong type"),
@@ -224,11 +224,22 @@ def test_a_peer_needs_a_port_that_can_be_dialled() -> None:
         ("node = false", "true or false is the wrong type"),
         ("peer = 'a:1'", "text is the wrong type; allowed: a list of HOST:PORT"),
         ("peer = [1]", "a number is the wrong type"),
-        ("[ring]\nmessages = 1", "there is no such setting"),
+        ("RING_BYTE = 1", "did you mean ring-bytes?"),
+        ("ringbytes = 1", "did you mean ring-bytes?"),
+        ("[ring]\nmessages = 1", "at the top of the file; did you mean ring-messages?"),
+        ("ring.bytes = 1", "at the top of the file; did you mean ring-bytes?"),
+        ("[pubsubd]\nnode = 'a'", "at the top of the file; did you mean node?"),
+        ("[[peer]]\nhost = 'a'", "a table is the wrong type; allowed: a list of HOST:PORT"),
+        ("[zebra]", "there is no such table"),
+        ("ring-bytes = '64MB'", "'64MB' is not a size; allowed: a size of"),
+        ("ring-bytes = '64 M'", "'64 M' is not a size"),
+        ("ring-bytes = -1", "'-1' is not a size"),
+        ("pace = '5 sec'", "'5 sec' is not a duration"),
         ("[node]\nname = 'a'", "a table is the wrong type"),
-        ("node = 2020-01-01", "the wrong type"),
-        ("node =", "is no TOML"),
-        ("node = 'a'\nnode = 'b'", "is no TOML"),
+        ("node = 2020-01-01", "a date or time is the wrong type"),
+        ("node =", "is not TOML"),
+        ("node = 'a'\nnode = 'b'", "(at line 2, column 11): \"node = 'b'\""),
+        ("# x\nnode = a", "(at line 2, column 8): 'node = a'"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(text: str, saying: str, tmp_path: Path) -> None:
@@ -246,7 +257,7 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"config \(from PUBSUBD_CONFIG\)"):
         resolved({}, {"PUBSUBD_CONFIG": str(tmp_path)})
     (tmp_path / "latin.toml").write_bytes(b"node = '\xe9'")
-    with pytest.raises(SettingsError, match="is no TOML"):
+    with pytest.raises(SettingsError, match=r"is not TOML: byte 0xe9 in line 1 is not UTF-8"):
         resolved({"config": str(tmp_path / "latin.toml")})
 
 
@@ -284,11 +295,103 @@ def test_a_switch_variable_is_yes_or_no_and_excludes_the_other() -> None:
         resolved({}, {"PUBSUBD_NO_LISTEN": "1", "PUBSUBD_LISTEN": "a:1"})
 
 
-def test_a_mistyped_variable_is_noticed_and_a_foreign_one_is_not() -> None:
-    found = suspicious_variables(
-        ["PUBSUBD_RING_MESAGES", "PUBSUBD_SERVICE_HOST", "PUBSUBD_NODE", "PUBSUBD_NO_HTTP", "HOME"]
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("PUBSUBD_RING_BYTE", "PUBSUBD_RING_BYTES"),
+        ("PUBSUBD_RING_MESAGES", "PUBSUBD_RING_MESSAGES"),
+        ("PUBSUBD_RINGBYTES", "PUBSUBD_RING_BYTES"),
+        ("PUBSUBD_ring-bytes", "PUBSUBD_RING_BYTES"),
+        ("PUBSUBD_PEERS", "PUBSUBD_PEER"),
+        ("PUBSUBD_NO_HTP", "PUBSUBD_NO_HTTP"),
+        ("PUBSUBD_CONFG", "PUBSUBD_CONFIG"),
+        ("PUBSUBD_CLUSTER_SECRETFILE", "PUBSUBD_CLUSTER_SECRET_FILE"),
+    ],
+)
+def test_a_mistyped_variable_is_refused_with_the_one_that_was_meant(
+    variable: str, meant: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        resolved({}, {variable: "1"})
+    assert str(caught.value) == (
+        f"{variable} (from environment): there is no such setting; did you mean {meant}?"
     )
-    assert found == {"PUBSUBD_RING_MESAGES": "PUBSUBD_RING_MESSAGES"}
+
+
+def test_variables_of_others_are_told_and_those_of_a_service_of_our_name_are_not() -> None:
+    of_a_service = [
+        "PUBSUBD_SERVICE_HOST",
+        "PUBSUBD_SERVICE_PORT",
+        "PUBSUBD_SERVICE_PORT_HTTP",
+        "PUBSUBD_PORT",
+        "PUBSUBD_PORT_7420_TCP",
+        "PUBSUBD_PORT_7420_TCP_ADDR",
+        "PUBSUBD_METRICS_SERVICE_HOST",
+    ]
+    others = ["PUBSUBD_IMAGE_TAG", "PUBSUBD_VERSION", "PUBSUBD_URL"]
+    known = ["PUBSUBD_NODE", "PUBSUBD_NO_HTTP", "PUBSUBD_CONFIG", "HOME", "_PUBSUBD_COMPLETE"]
+    assert unknown_variables([*of_a_service, *others, *known]) == dict.fromkeys(others)
+    assert resolved({}, dict.fromkeys(others, "x")).ignored == tuple(others)
+
+
+def test_no_setting_is_taken_for_a_typing_error_of_another() -> None:
+    assert unknown_variables([setting.variable for setting in SETTINGS]) == {}
+
+
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "pubsubd.toml"
+    path.write_bytes(b"\xef\xbb\xbfnode = 'a'\r\nring-messages = 7\r\n")
+    settings = resolved({"config": str(path)}).settings
+    assert (settings.node, settings.ring_messages) == ("a", 7)
+    path.write_bytes(b"\xef\xbb\xbfnode = \n")
+    with pytest.raises(SettingsError, match=r"line 1, column 8\): 'node ='"):
+        resolved({"config": str(path)})
+    path.write_bytes("node = 'a'".encode("utf-16"))
+    with pytest.raises(SettingsError, match=r"is UTF-16; allowed: a TOML file in UTF-8"):
+        resolved({"config": str(path)})
+
+
+@pytest.mark.parametrize("where", ["flag", "environment", "file"])
+@pytest.mark.parametrize(
+    "name", ["socket", "journal", "cluster-secret-file", "tls-cert", "tls-key", "tls-ca"]
+)
+def test_a_tilde_is_the_home_folder_wherever_a_path_is_taken(
+    where: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tls = ("tls-cert", "tls-key", "tls-ca")
+    given = {each: f"~/{each}" for each in (tls if name in tls else [name])}
+    flags: Flags
+    match where:
+        case "flag":
+            flags, environment = dict(given), {}
+        case "environment":
+            flags = {}
+            environment = {
+                f"PUBSUBD_{each.replace('-', '_').upper()}": path for each, path in given.items()
+            }
+        case _:
+            lines = [f'{each} = "{path}"' for each, path in given.items()]
+            (tmp_path / "pubsubd.toml").write_text("\n".join(lines))
+            flags, environment = {}, {"PUBSUBD_CONFIG": "~/pubsubd.toml"}
+    found = resolved(flags, environment).settings
+    assert getattr(found, name.replace("-", "_")) == str(tmp_path / name)
+
+
+def test_a_tilde_in_the_runtime_folder_is_the_home_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = resolved({}, {"XDG_RUNTIME_DIR": "~/run"}).settings
+    assert found.socket == str(tmp_path / "run/pubsubd/pubsubd.sock")
+
+
+def test_the_folder_of_an_unknown_user_is_refused() -> None:
+    with pytest.raises(
+        SettingsError, match=r"journal \(from --journal\): .* user who is not known"
+    ):
+        resolved({"journal": "~no-such-user/x"})
+    assert resolved({"journal": "./~x"}).settings.journal == "./~x"
 
 
 @pytest.mark.parametrize(

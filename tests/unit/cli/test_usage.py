@@ -214,12 +214,24 @@ def test_config_show_json_has_value_source_and_origin_of_each() -> None:
     assert shown["ring-bytes"] == {"value": "64MiB", "source": "default", "origin": "default"}
 
 
-def test_config_check_says_yes_and_points_out_a_mistyped_variable() -> None:
-    done = pubsubd("config", "check", "--json", PUBSUBD_RING_BITES="1")
+@pytest.mark.parametrize("arguments", [["config", "check"], ["config", "show"], ["start"]])
+def test_a_mistyped_variable_is_wrong_usage_wherever_settings_are_read(
+    arguments: list[str],
+) -> None:
+    done = pubsubd(*arguments, PUBSUBD_RING_BITES="1")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == (
+        b"pubsubd: PUBSUBD_RING_BITES (from environment): there is no such setting; "
+        b"did you mean PUBSUBD_RING_BYTES?\n"
+    )
+
+
+def test_config_check_says_yes_and_names_a_variable_that_is_not_a_setting() -> None:
+    done = pubsubd("config", "check", "--json", PUBSUBD_IMAGE_TAG="1")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"ok": True})
-    assert (
-        done.stderr
-        == b"pubsubd: PUBSUBD_RING_BITES is not read; did you mean PUBSUBD_RING_BYTES?\n"
+    assert done.stderr == (
+        b"pubsubd: PUBSUBD_IMAGE_TAG is not a setting and is not read; "
+        b"pubsubd config show lists all\n"
     )
 
 

@@ -154,7 +154,12 @@ SETTINGS: Final = (
         switch_off="Take no peers: a single node, or one that only reads from its peers.",
     ),
     Setting("peer", "peers", PEER, "A broker to read from; may be repeated.", repeatable=True),
-    Setting("ring-messages", "ring_messages", COUNT, "How many messages the ring holds."),
+    Setting(
+        "ring-messages",
+        "ring_messages",
+        COUNT,
+        "How many messages the ring holds at most; it lets go of whole batches.",
+    ),
     Setting("ring-bytes", "ring_bytes", size(1), "How many bytes the ring holds."),
     Setting("replica-messages", "replica_messages", COUNT, "Messages kept of each peer."),
     Setting("replica-bytes", "replica_bytes", size(1), "Bytes kept of each peer."),

@@ -1,71 +1,15 @@
-"""The group `pubsubd`: finds the command's module, and turns every error into one line and an exit code."""
+"""The command `pubsubd`: turns every error and signal into at most one line, and an exit code.
+
+Imports little by itself: signals and standard streams are taken care of before the first slow import.
+"""
 
 from __future__ import annotations
 
-import importlib
 import sys
-from typing import Final
-
-import click
 
 from pubsubd_cli import signals, standard_streams
-from pubsubd_cli.exit_codes import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    USAGE,
-    CommandError,
-    Interrupted,
-)
+from pubsubd_cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, CommandError, Interrupted
 from pubsubd_cli.standard_streams import OutputFailed, complain
-from pubsubd_protocol import __version__
-
-COMMANDS: Final = ("start", "publish", "subscribe", "status", "cursors", "config")
-"""In the order of `--help`. Each is the module of its name, loaded only when it is asked for."""
-
-CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class LazyGroup(click.Group):
-    """`publish` starts fast: it imports the client, and never the broker."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(f"pubsubd_cli.{cmd_name}"), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-
-@click.group(
-    cls=LazyGroup,
-    invoke_without_command=True,
-    context_settings=CONTEXT,
-    epilog="""\b
-Examples:
-  pubsubd start                                  a single node on its defaults
-  pubsubd subscribe 'orders.>'                   what is published, a line each
-  pubsubd publish orders.created '{"id": 1}' --json
-
-\b
-Completion, for bash (zsh and fish alike: zsh_source, fish_source):
-  eval "$(_PUBSUBD_COMPLETE=bash_source pubsubd)"
-
-\b
-Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 no broker at the socket,
-4 --timeout passed, 130 interrupted (SIGINT or SIGTERM). A reader of the output that has enough, as
-`head` has, is no failure: 0.
-""",
-)
-@click.version_option(__version__, prog_name="pubsubd", message="%(prog)s %(version)s")
-@click.pass_context
-def pubsubd(context: click.Context) -> None:
-    """Events between applications on several machines, without a silent gap."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -80,23 +24,36 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run one command. Returns its exit code; errors go to standard error, a line each."""
     try:
+        return _run(arguments)
+    except CommandError as error:
+        complain(str(error))
+        return error.code
+    except OutputFailed as error:
+        if error.unread:
+            # A reader that is gone has what it wanted.
+            return DONE
+        complain(str(error))
+        return FAILED
+    except Interrupted:
+        given = sys.argv[1:] if arguments is None else arguments
+        # A broker that is told to end before it serves has nothing to finish, and has done as it was told.
+        return DONE if given[:1] == ["start"] else INTERRUPTED
+
+
+def _run(arguments: list[str] | None) -> int:
+    import click
+
+    from pubsubd_cli.group import pubsubd
+
+    try:
         code = pubsubd.main(arguments, prog_name="pubsubd", standalone_mode=False)
-        standard_streams.finish()
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx is not None else "pubsubd"
-        return _fail(f"{error.format_message().rstrip('.')}; see {path} --help", USAGE)
+        text = f"{error.format_message().rstrip('.')}; see {path} --help"
+        raise CommandError(text, USAGE) from error
     except click.ClickException as error:
-        return _fail(error.format_message(), error.exit_code)
-    except CommandError as error:
-        return _fail(str(error), error.code)
-    except OutputFailed as error:
-        # A reader that is gone has what it wanted.
-        return DONE if error.unread else _fail(str(error), FAILED)
-    except (Interrupted, click.Abort):
-        return INTERRUPTED
+        raise CommandError(error.format_message(), error.exit_code) from error
+    except click.Abort:
+        raise Interrupted from None
+    standard_streams.finish()
     return code if isinstance(code, int) else DONE
-
-
-def _fail(text: str, code: int) -> int:
-    complain(text)
-    return code

@@ -5,7 +5,6 @@ The kernel delivers a signal to process 1 only if the process has a handler for 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -28,6 +27,8 @@ def install() -> None:
 @contextmanager
 def handled(by: Callable[[], None]) -> Iterator[None]:
     """Inside of a loop: the first signal calls `by`, a second one ends the process at once."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     seen = False
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pubsubd_broker.settings_sources import Resolved
-from pubsubd_cli.exit_codes import DONE, USAGE, CommandError, Interrupted
+from pubsubd_cli.exit_codes import USAGE, CommandError
 from pubsubd_cli.setting_options import resolved, setting_options
 from pubsubd_protocol.errors import PubSubError
 
@@ -41,9 +41,6 @@ def start(**options: Any) -> int:
         _warn(found)
     try:
         return run(settings)
-    except Interrupted:
-        # Before the broker took signals itself: it had taken nothing yet.
-        return DONE
     except PubSubError as error:
         # It could not have its socket or an address: another setting is needed.
         raise CommandError(str(error), USAGE) from error

@@ -15,8 +15,8 @@ import pytest
 from tests.unit.cli.running import environment, pubsubd
 
 from pubsubd_broker.settings import SETTINGS
-from pubsubd_cli.main import COMMANDS
-from pubsubd_cli.main import pubsubd as group
+from pubsubd_cli.group import COMMANDS
+from pubsubd_cli.group import pubsubd as group
 from pubsubd_protocol import __version__
 
 PATHS = [

@@ -101,7 +101,7 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
         if publisher > reader
         else readers * reader + (connections - readers) * publisher
     )
-    registry = settings.max_consumers * (_CONSUMER + MAX_NAMED_SESSIONS * _NAMED_CURSOR)
+    registry = settings.max_consumers * (_CONSUMER + 2 * MAX_NAMED_SESSIONS * _NAMED_CURSOR)
     publishers = settings.max_publishers + connections
     parts = {
         "ring": settings.ring_bytes + interest,

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from tests.integration.asynchronous import async_test
+from tests.integration.cluster import wait_until_async
 from tests.integration.steps import (
+    DEADLINE_S,
     StartCluster,
     attached,
+    consumer,
     cut,
     heal,
     in_thread,
@@ -21,7 +24,7 @@ from tests.integration.steps import (
 )
 
 import pubsubd
-from pubsubd import CursorExpired
+from pubsubd import CursorExpired, Message
 
 IMPATIENT: dict[str, Any] = {
     "recover_from_peers": True,
@@ -54,8 +57,8 @@ async def test_readers_go_on_without_notice_where_the_surviving_replicas_reach(
         await in_thread(a.start)
         recalled = a.wait_log("stream.recalled")
         assert (recalled["oldest"], recalled["next"]) == (0, 100)
-        for consumer in ("b", "c"):
-            await attached(cluster, consumer, "a")
+        for reading in ("b", "c"):
+            await attached(cluster, reading, "a")
         async with pubsubd.connect(a.socket) as client:
             assert (await client.publish("numbers", 100)).offset == 100
         for reader in (on_a, on_b, named, on_c):
@@ -156,3 +159,37 @@ async def test_without_any_peer_everybody_is_told_that_the_stream_is_lost(
         assert a.wait_log("stream.recalled")["next"] == 0
         for reader in (on_a, on_b):
             assert told([await next_event(reader)]) == [("a", "state_lost", None)]
+
+
+@async_test
+async def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_without_an_alarm(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(2, recover_from_peers=True)
+    a = cluster["a"]
+    async with (
+        pubsubd.connect(a.socket) as client,
+        subscribed(a, "numbers", name="projector", ack="manual") as named,
+    ):
+        await publish(client, range(10))
+        await level(cluster, "b", "a")
+        for expected in range(10):
+            message = await next_event(named)
+            assert isinstance(message, Message)
+            assert message.offset == expected
+            if expected == 5:
+                await named.ack(message)
+    # What a tells b of its names goes with what it acknowledges of b's stream.
+    async with pubsubd.connect(cluster["b"].socket) as client:
+        await publish(client, [0], "elsewhere")
+    b = cluster["b"]
+    await wait_until_async(lambda: consumer(b, "a")["cursor"] == 1, DEADLINE_S, "the ack of a")
+    a.kill()
+    await in_thread(a.start)
+    await attached(cluster, "b", "a")
+    await attached(cluster, "a", "b")
+    async with subscribed(a, "numbers", name="projector") as again:
+        assert again.resumed
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, [10, 11])
+        assert await payloads_to(again, 11) == [*range(6, 12)]

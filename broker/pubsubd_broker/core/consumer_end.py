@@ -9,6 +9,7 @@ from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, 
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.replica import Replica, check_origin, check_view
+from pubsubd_broker.core.source import Source
 from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, asked, resolve, short
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -71,6 +72,7 @@ class ConsumerEnd:
         self._acknowledged = -1
         self._ack_due_ns: int | None = None
         self._named_told: dict[str, Position] = {}
+        self._own_told: dict[str, Position] = {}
         self._fetch_id = 0
         self._fetching: dict[int, _Fetching] = {}
         self._waiting: deque[_Fetching] = deque()
@@ -195,22 +197,29 @@ class ConsumerEnd:
         self._ack_due_ns = None
         registration = self.replica.registration
         self._acknowledged = registration.offset
-        self._connection.send(Ack(self.producer, registration, self._named_moves()))
+        moves = self._named_moves(self.replica, self._named_told)
+        self._connection.send(Ack(self.producer, registration, moves))
+        if self._node.config.recover_from_peers:
+            # Without its stream no next life could go on at these places.
+            stream = self._node.stream
+            own = self._named_moves(stream, self._own_told)
+            if own:
+                front = Position(stream.epoch, stream.next)
+                self._connection.send(Ack(self._node.name, front, own))
 
-    def _named_moves(self) -> dict[str, Position | None]:
-        """What the producer does not know yet of this node's named sessions, as much as one frame takes.
+    def _named_moves(self, source: Source, told: dict[str, Position]) -> dict[str, Position | None]:
+        """What the producer does not know yet of this node's named sessions in `source`, as much as one frame takes.
 
         Those that are gone come first: it keeps no more than there can be at once.
         """
-        assert self.replica is not None
-        names, stand = self._node.sessions.named_cursors(self.replica)
-        moves: dict[str, Position | None] = {n: None for n in self._named_told if n not in names}
-        moves.update((n, c) for n, c in stand.items() if self._named_told.get(n) != c)
+        names, stand = self._node.sessions.named_cursors(source)
+        moves: dict[str, Position | None] = {n: None for n in told if n not in names}
+        moves.update((n, c) for n, c in stand.items() if told.get(n) != c)
         for name, cursor in list(moves.items())[:MAX_NAMED_SESSIONS]:
             if cursor is None:
-                del self._named_told[name]
+                del told[name]
             else:
-                self._named_told[name] = cursor
+                told[name] = cursor
         return dict(list(moves.items())[:MAX_NAMED_SESSIONS])
 
     def _send_fetches(self) -> None:

@@ -60,6 +60,8 @@ class ProducerEnd:
         match frame:
             case Attach() if self._cursor is None:
                 self._attach(frame, now)
+            case Ack() if self._cursor is not None and frame.node == self.consumer:
+                self._remember_own(frame)
             case Ack() if self._cursor is not None:
                 self._acknowledge(frame, now)
             case Fetch() if self._cursor is not None or frame.stream is not None:
@@ -157,6 +159,23 @@ class ProducerEnd:
         self.acknowledged = offset
         self._node.registry.acknowledge(self.consumer, offset, ack.named, now.mono_ns)
 
+    def _remember_own(self, ack: Ack) -> None:
+        """Keeps the places of the consumer's named sessions in the consumer's own stream, for its next life."""
+        if ack.position.epoch != self.life:
+            raise ProtocolError("ack", f"{self.consumer} spoke of its own stream in another epoch")
+        for name, position in ack.named.items():
+            if (
+                position is not None
+                and position.epoch == self.life
+                and position.offset > ack.position.offset
+            ):
+                raise ProtocolError(
+                    "ack",
+                    f"{self.consumer} acknowledged {position.offset} of its own stream for session {name!r}, "
+                    f"the stream is at {ack.position.offset}",
+                )
+        self._node.registry.remember_own(self.consumer, ack.named)
+
     def _read(self, cursor: Cursor, out: Outgoing) -> bool:
         log = self._stream.log
         while not out.full:
@@ -216,6 +235,11 @@ class ProducerEnd:
             index = replica.log.locate(cursor.position)
             assert index is not None, "what is unbroken is in the log"
             read(cursor, replica.log, index, lambda entry: entry, part)
+        registered = self._node.registry.get(self.consumer)
+        if registered is not None and registered.own and not part.budget:
+            # Only the question how far the replica reaches has no budget: it comes first, and once.
+            named: dict[str, Position | None] = {**registered.own}
+            out.frame(Ack(self.consumer, Position(view.epoch, view.next), named))
         out.frame(Fetched(fetch.id, view, short(answer), part.frames))
         out.extend(part)
 

@@ -16,8 +16,8 @@ from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_protocol.attach import At, Earliest, Resume
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry, open_entry
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.frames import Fetch, Fetched, Frame, Heartbeat
-from pubsubd_protocol.positions import StreamView
+from pubsubd_protocol.frames import Ack, Fetch, Fetched, Frame, Heartbeat
+from pubsubd_protocol.positions import Position, StreamView
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
@@ -72,11 +72,23 @@ class Recall:
     def complete(self, log: Log, now: Now) -> None:
         """All that a peer held has come, as far as the ring takes it."""
         view = log.view
-        state = Checkpoint(self._node.name, view.epoch, view.lineage, view.oldest, {}, {}, {})
+        name = self._node.name
+        sessions = {n: {name: place} for n, place in self._names(view).items()}
+        state = Checkpoint(name, view.epoch, view.lineage, view.oldest, {}, {}, sessions)
         items = (log[index] for index in range(log.begin, log.end))
         entries = [item for item in items if isinstance(item, Entry)]
         sequences = [open_entry(entry).sequence for entry in entries]
         self._node.recalled(Recovered(state, view.next, entries, sequences), now)
+
+    def _names(self, view: StreamView) -> dict[str, Position]:
+        """Where this node's named sessions stood in its stream: of what peers remember, the place that is furthest."""
+        places: dict[str, Position] = {}
+        for end in self._ends.values():
+            for name, place in end.names.items():
+                known = places.get(name)
+                if known is None or _depth(place, view) > _depth(known, view):
+                    places[name] = place
+        return dict(list(places.items())[: self._node.config.limits.named_sessions])
 
     @property
     def ends(self) -> list[RecallEnd]:
@@ -94,6 +106,8 @@ class RecallEnd:
         self.target = target
         self.view: StreamView | None = None
         """What the peer holds of this node's stream without a hole."""
+        self.names: dict[str, Position] = {}
+        """Where this node's named sessions stood in its stream, as the peer remembers."""
         self._log: Log | None = None
         self.longest_frame = node.config.max_frame + MAX_ENTRY_OVERHEAD
         self._node = node
@@ -120,6 +134,8 @@ class RecallEnd:
         match frame:
             case Fetched(id=number) if number == self._id and not self._left:
                 self._fetched(frame, now)
+            case Ack() if self.view is None and frame.node == self._node.name:
+                self.names = {n: place for n, place in frame.named.items() if place is not None}
             case Entry() if self._left and self._log is not None:
                 self._take(frame, self._log, now)
             case Heartbeat():
@@ -181,6 +197,13 @@ class RecallEnd:
             self._recall.complete(log, now)
         else:
             self.read()
+
+
+def _depth(place: Position, view: StreamView) -> tuple[int, int]:
+    """Orders places in one stream: the later history first, then the offset."""
+    histories = [*(epoch for epoch, _ in view.lineage), view.epoch]
+    age = histories.index(place.epoch) if place.epoch in histories else -1
+    return age, place.offset
 
 
 def _reach(end: RecallEnd, others: list[RecallEnd]) -> tuple[int, int, int]:

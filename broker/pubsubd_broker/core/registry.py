@@ -10,13 +10,17 @@ from pubsubd_protocol.positions import Position
 
 
 class Registered:
-    """One consumer node's cursor. `named`: the cursors of its named sessions, kept here for its next life."""
+    """One consumer node's cursor, and the places of its named sessions, kept here for its next life.
 
-    __slots__ = ("connected", "cursor", "named", "seen_ns")
+    `named`: in this node's stream. `own`: in the consumer's own stream.
+    """
+
+    __slots__ = ("connected", "cursor", "named", "own", "seen_ns")
 
     def __init__(self, cursor: int, now_ns: int) -> None:
         self.cursor = cursor
         self.named: dict[str, Position] = {}
+        self.own: dict[str, Position] = {}
         self.connected = False
         self.seen_ns = now_ns
 
@@ -98,17 +102,7 @@ class CursorRegistry:
         Raises `ProtocolError` if that makes too many names, and then nothing has changed.
         """
         registered = self._consumers.get(consumer)
-        kept = dict(registered.named) if registered is not None else {}
-        for name, cursor in named.items():
-            if cursor is None:
-                kept.pop(name, None)
-            else:
-                kept[name] = cursor
-        if len(kept) > MAX_NAMED_SESSIONS:
-            raise ProtocolError(
-                "named_sessions",
-                f"{len(kept)} named sessions of {consumer}, allowed are {MAX_NAMED_SESSIONS}",
-            )
+        kept = _moved(registered.named if registered is not None else {}, named, consumer)
         if registered is None:
             registered = self._consumers[consumer] = Registered(offset, now_ns)
             registered.connected = True
@@ -118,6 +112,15 @@ class CursorRegistry:
         registered.seen_ns = now_ns
         if self.moved is not None:
             self.moved[consumer] = None
+
+    def remember_own(self, consumer: str, own: Mapping[str, Position | None]) -> None:
+        """`own` are the moves of the consumer's named sessions in its own stream.
+
+        Raises `ProtocolError` if that makes too many names, and then nothing has changed.
+        """
+        registered = self._consumers.get(consumer)
+        if registered is not None:
+            registered.own = _moved(registered.own, own, consumer)
 
     def restore(self, consumer: str, cursor: int, named: dict[str, Position], now_ns: int) -> None:
         """Begins with what an earlier life of this node kept."""
@@ -149,3 +152,17 @@ class CursorRegistry:
         for consumer in gone:
             self.drop(consumer)
         return gone
+
+
+def _moved(
+    kept: Mapping[str, Position], moves: Mapping[str, Position | None], consumer: str
+) -> dict[str, Position]:
+    """`kept` after `moves`; None is a name that is gone. Raises `ProtocolError` for more names than there may be."""
+    moved = {name: place for name, place in kept.items() if name not in moves}
+    moved.update((name, place) for name, place in moves.items() if place is not None)
+    if len(moved) > MAX_NAMED_SESSIONS:
+        raise ProtocolError(
+            "named_sessions",
+            f"{len(moved)} named sessions of {consumer}, allowed are {MAX_NAMED_SESSIONS}",
+        )
+    return moved

@@ -11,6 +11,7 @@ from pubsubd_broker.core.objections import check_patterns
 from pubsubd_broker.core.pool import has_room
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.source import Source
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.frames import Attached, Subscribe
@@ -91,13 +92,16 @@ class Sessions:
         self._keep(session)
 
     def acknowledged(self, session: Session, producer: str, now: Now) -> None:
-        """A named session's progress is told to the producer, which remembers it for this node's next life."""
+        """A named session's progress is told to the producer, which remembers it for this node's next life.
+
+        In this node's own stream it is told to all producers.
+        """
         if session.name is None:
             return
         self._changed(session)
-        end = self._node.producers.get(producer)
-        if end is not None:
-            end.named_moved(now)
+        for name, end in self._node.producers.items():
+            if producer in (name, self._node.name):
+                end.named_moved(now)
 
     def names_changed(self, session: Session, now: Now) -> None:
         """A name is new, or gone: whatever producers remember under it is no longer true."""
@@ -139,7 +143,7 @@ class Sessions:
         needs = [session.needs(producer) for session in self._all]
         return min(needs, key=_depth, default=Remembered(waiting=False))
 
-    def named_cursors(self, replica: Replica) -> tuple[Collection[str], dict[str, Position]]:
+    def named_cursors(self, source: Source) -> tuple[Collection[str], dict[str, Position]]:
         """All names, and how far each session has acknowledged this stream; what it has lost there follows from that.
 
         By catch-up one may have come further than its broker, which only speaks for what it has. Of one that was
@@ -147,9 +151,9 @@ class Sessions:
         it may come and know its place.
         """
         cursors: dict[str, Position] = {}
-        view = replica.log.view
+        view = source.log.view
         for name, session in self._named.items():
-            reading = session.readings.get(replica.node)
+            reading = session.readings.get(source.node)
             if reading is None or reading.unheard == view.epoch:
                 continue
             position = reading.acknowledged

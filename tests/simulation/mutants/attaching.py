@@ -130,7 +130,9 @@ def _ack_beyond_replica() -> list[Patch]:
         at = self.replica.registration
         ahead = Position(at.epoch, max(at.offset, self.producer_next or 0))
         self._acknowledged = ahead.offset
-        self._connection.send(Ack(self.producer, ahead, self._named_moves()))
+        self._connection.send(
+            Ack(self.producer, ahead, self._named_moves(self.replica, self._named_told))
+        )
 
     return [(ConsumerEnd, "_acknowledge", acknowledge)]
 

@@ -11,7 +11,7 @@ from pubsubd_protocol.attach import Earliest, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Fetch, Fetched, Frame, Receipt
-from pubsubd_protocol.positions import StreamView
+from pubsubd_protocol.positions import Position, StreamView
 
 
 def mesh(*names: str) -> Net:
@@ -175,3 +175,94 @@ def test_a_peer_that_says_it_has_more_and_gives_nothing_is_cut_off() -> None:
     liar.answers(entry(0))
     with pytest.raises(ProtocolError, match="nothing behind offset 1 of 5"):
         liar.answers()
+
+
+def acknowledged_by_name(net: Net) -> Subscriber:
+    """A named session of node a that has acknowledged 5 of its own node's messages, and was given 7."""
+    named = Subscriber(net, "a", session="n")
+    publisher = Publisher(net, "a")
+    publisher.fill(5)
+    net.advance(1)
+    named.acknowledge("a")
+    publisher.fill(2)
+    net.advance(1)
+    assert named.of_node("a") == [*range(7)]
+    return named
+
+
+def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_where_it_had_acknowledged() -> None:
+    net = mesh("a", "b")
+    acknowledged_by_name(net)
+    net.restart("a")
+    net.advance(20)
+    again = Subscriber(net, "a", session="n")
+    Publisher(net, "a").fill(2)
+    net.advance(5)
+    assert again.resumed
+    assert again.of_node("a") == [*range(5, 9)]
+
+
+def test_a_name_that_had_everything_is_not_alarmed_however_often_its_node_is_recovered() -> None:
+    net = mesh("a", "b", "c")
+    named = acknowledged_by_name(net)
+    named.acknowledge("a")
+    net.advance(1)
+    for _ in range(3):
+        net.restart("a")
+        net.advance(20)
+    again = Subscriber(net, "a", session="n")
+    Publisher(net, "a").fill(2)
+    net.advance(5)
+    assert again.of_node("a") == [7, 8]
+
+
+def test_a_name_that_stood_beyond_what_the_peers_hold_is_told_so() -> None:
+    net = mesh("a", "b")
+    acknowledged_by_name(net)
+    net.nodes["b"].registry.remember_own("a", {"n": Position(net.nodes["a"].life, 9)})
+    net.restart("a")
+    net.advance(20)
+    again = Subscriber(net, "a", session="n")
+    net.advance(5)
+    assert net.nodes["a"].stream.next == 7
+    assert again.of_node("a") == ["ahead"]
+
+
+def test_of_what_peers_remember_of_a_name_the_furthest_place_counts() -> None:
+    net = mesh("a", "b", "c")
+    named = acknowledged_by_name(net)
+    net.part("a", "b")
+    named.acknowledge("a")
+    net.advance(1)
+    net.heal("a", "b")
+    net.nodes["b"].registry.remember_own("a", {"n": Position(net.nodes["a"].life, 2)})
+    net.restart("a")
+    net.advance(30)
+    again = Subscriber(net, "a", session="n")
+    Publisher(net, "a").fill(1)
+    net.advance(5)
+    assert again.of_node("a") == [7]
+
+
+def test_a_name_is_told_that_its_own_stream_is_lost_where_no_peer_holds_it() -> None:
+    net = mesh("a", "b")
+    acknowledged_by_name(net)
+    net.part("a", "b")
+    net.restart("a")
+    net.advance(30)
+    net.heal("a", "b")
+    net.advance(20)
+    again = Subscriber(net, "a", session="n")
+    net.advance(5)
+    assert again.of_node("a") == ["state_lost"]
+
+
+def test_a_node_that_would_not_ask_its_peers_does_not_tell_them_either() -> None:
+    net = Net()
+    net.start("a", peers=["b"])
+    net.start("b", peers=["a"])
+    net.advance(5)
+    acknowledged_by_name(net)
+    registered = net.nodes["b"].registry.get("a")
+    assert registered is not None
+    assert registered.own == {}

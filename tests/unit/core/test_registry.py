@@ -7,12 +7,13 @@ from collections.abc import Collection
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.core.builders import at, view
+from tests.unit.core.builders import E1, at, view
 
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_protocol.attach import At, Expired, Reason, Remembered, Resume, resolve
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.positions import Position
 
 TTL = 100
 
@@ -218,3 +219,21 @@ def test_items_are_in_the_order_of_names() -> None:
     for consumer in ("c", "b", "d"):
         registry.acknowledge(consumer, 0, {}, now_ns=0)
     assert [name for name, _ in registry.items()] == ["b", "c", "d"]
+
+
+def test_places_in_a_consumers_own_stream_are_kept_for_who_is_registered_and_within_the_bound() -> (
+    None
+):
+    registry = CursorRegistry(2)
+    place = Position(E1, 3)
+    registry.remember_own("b", {"n": place})
+    assert "b" not in registry
+    registry.acknowledge("b", 0, {}, 0)
+    registry.remember_own("b", {str(number): place for number in range(MAX_NAMED_SESSIONS)})
+    kept = registry.get("b")
+    assert kept is not None
+    with pytest.raises(ProtocolError, match="named sessions"):
+        registry.remember_own("b", {"0": None, "n": place, "m": place})
+    assert kept.own.keys() == {str(number) for number in range(MAX_NAMED_SESSIONS)}
+    registry.remember_own("b", {"0": None, "n": place})
+    assert kept.own.keys() == {"n"} | {str(number) for number in range(1, MAX_NAMED_SESSIONS)}

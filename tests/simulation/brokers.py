@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.checkers import Held, Violation, bounded
+from tests.simulation.checkers import Held, Told, Violation, bounded, told_in_time
 from tests.simulation.clockwork import MS
 from tests.simulation.journals import SimJournal
 from tests.simulation.ring import Ring
@@ -15,6 +15,7 @@ from tests.simulation.truth import Place, Published, StreamTruth
 from tests.simulation.wires import Pipe, Wire
 
 from pubsubd_broker.core.caller import Caller
+from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import Config, Limits, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
@@ -28,7 +29,7 @@ from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import Attached, CursorExpired
-from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, new_epoch
+from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, Position, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ class BrokerSocket:
         self.broker = broker
         self.deaf = False
         """Whether it has told a lie, and hears nothing of what comes of that."""
+        self.passed: dict[str, Position] = {}
+        """Where the session behind it stood, as its application had said its last word."""
         self._out = out
         self._ended = False
 
@@ -214,6 +217,21 @@ class BrokerSocket:
         self.connection.writable = True
         self.connection.wake()
         self.broker.flush()
+
+    def ended(self) -> bool:
+        if self.deaf or self.is_gone:
+            return False
+        end = self.connection.end
+        if isinstance(end, SessionEnd) and end.session is not None:
+            self.passed = end.session.positions
+        stays = self.connection.finished()
+        self.broker.flush()
+        return stays
+
+    def part(self) -> None:
+        """Its process ends cleanly: what it has said arrives, and it hears nothing more."""
+        self.deaf = True
+        self._out.finish()
 
     def gone(self) -> None:
         self.broker.lost(self)
@@ -338,7 +356,14 @@ class SimBroker:
         self.sockets = {}
 
     def stop(self) -> None:
-        """SIGTERM, and no time for anything but the journal."""
+        """SIGTERM, and no time for anything but the journal and the last words."""
+        if self.node is not None and not self.paused:
+            self.node.part(self.now)
+            self.flush()
+            for connection, socket in list(self.sockets.items()):
+                if socket.wire.local and not socket.wire.broken:
+                    socket.part()
+                    del self.sockets[connection]
         if self.journal is not None and self.node is not None:
             self.journal.stop()
         self.crash()
@@ -439,6 +464,33 @@ class SimBroker:
                     Held(self.name, f"bytes of {source.node}", log.bytes, log.max_bytes),
                 )
             )
+        told_in_time(self._told(node))
+
+    def _told(self, node: Node) -> Iterator[Told]:
+        """What resting sessions were told last, of those whose application could be told more."""
+        for connection in self.sockets:
+            end = connection.end
+            if not isinstance(end, SessionEnd) or end.session is None:
+                continue
+            if connection.closing or not connection.writable:
+                continue
+            for reading in end.session.readings.values():
+                log, cursor = reading.source.log, reading._cursor
+                if (
+                    reading.rests
+                    and cursor is not None
+                    and log.begin < log.end
+                    and len(log.segments) == 1
+                ):
+                    oldest = log[log.begin]
+                    if isinstance(oldest, Entry):
+                        yield Told(
+                            self.name,
+                            connection.label,
+                            reading.source.node,
+                            cursor.told,
+                            oldest.first,
+                        )
 
     def _plan_tick(self, life: int) -> None:
         def tick() -> None:

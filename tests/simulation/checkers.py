@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tests.simulation.alarms import true_alarm
-from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
+from tests.simulation.history import Closed, Got, History, Kept, Lost, Moved, Opened, Stands
 from tests.simulation.truth import NOWHERE, Place, Truth
 from tests.simulation.truth import Published as Message
 from tests.simulation.violation import Violation, refuse
@@ -20,6 +20,7 @@ from tests.simulation.walk import Walk
 __all__ = [
     "Held",
     "Published",
+    "Told",
     "Violation",
     "bounded",
     "no_duplicate",
@@ -28,7 +29,9 @@ __all__ = [
     "no_phantom",
     "nobody_stops_a_publisher",
     "own_loss_is_told",
+    "passed_is_not_read_again",
     "placed_as_told",
+    "told_in_time",
 ]
 
 
@@ -135,6 +138,64 @@ def no_false_alarm(history: History, truth: Truth) -> None:
                 # Of a forgotten name's loss nobody was told: a producer may still remember that.
                 _will_rightly_be_told(walk, event, again | forgotten)
         walk.take(event)
+
+
+def passed_is_not_read_again(history: History, truth: Truth) -> None:
+    """G4, of a reader that closed: it stands behind all that it had passed and that was not for it, and so does the
+    next life that begins where it ended. Else the ring may overtake it there.
+    """
+    walk = Walk(history, truth)
+    closed: Closed | None = None
+    for event in history.events:
+        match event:
+            case Closed(passed=passed):
+                for node, place in passed.items():
+                    if node in walk.at and _only_passed(walk, node, walk.at[node], place):
+                        what = f"closed at {walk.at[node]}, its broker had passed {place}"
+                        refuse("G4", history, node, what)
+                closed = event
+            case Opened(kept=kept, places=places):
+                if closed is not None and _goes_on(kept, event, closed):
+                    for node, place in closed.passed.items():
+                        if node in places and _only_passed(walk, node, places[node], place):
+                            what = (
+                                f"begins at {places[node]}, it had closed when {place} was passed"
+                            )
+                            refuse("G4", history, node, what)
+                closed = None
+        walk.take(event)
+
+
+def _goes_on(kept: Kept, opened: Opened, closed: Closed) -> bool:
+    return kept is Kept.STORED or (kept is Kept.BROKER and opened.broker_life == closed.broker_life)
+
+
+def _only_passed(walk: Walk, node: str, at: Place, passed: Place) -> bool:
+    """Whether `at` lies before `passed` in one history, and nothing between them is for the reader."""
+    stream = walk.truth[node]
+    before = at != NOWHERE and stream.connects(at, passed[0]) and at[1] < passed[1]
+    return before and not walk.wanted(node, passed[0], at[1], passed[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a reader that rests, and could be told more, was told last of `stream`, and what its log holds from."""
+
+    node: str
+    reader: str
+    stream: str
+    told: int
+    oldest: int
+
+
+def told_in_time(samples: Iterable[Told]) -> None:
+    """G4: a reader is told how far it has come before the log lets go of the place that it was told last."""
+    for sample in samples:
+        if sample.told < sample.oldest:
+            raise Violation(
+                f"G4: {sample.node}: {sample.reader} knows of {sample.told} of {sample.stream}, the log holds from "
+                f"{sample.oldest} on"
+            )
 
 
 @dataclass(frozen=True, slots=True)

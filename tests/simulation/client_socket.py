@@ -46,7 +46,8 @@ class ClientSocket:
         self._owner = owner
         self._reader = FrameReader(LARGEST_FRAME)
         self._out: Pipe = self.wire.out
-        self.wire.join(self, broker.accept(self.wire, peers=peers, label=owner.name))
+        self.other = broker.accept(self.wire, peers=peers, label=owner.name)
+        self.wire.join(self, self.other)
         if hello is not None:
             self.send(hello)
 
@@ -65,6 +66,13 @@ class ClientSocket:
 
     def has_room(self) -> None:
         """An application's writes are small; the outbox's window bounds them."""
+
+    def finish(self) -> None:
+        """Says goodbye: the broker may answer yet."""
+        self._out.finish()
+
+    def ended(self) -> bool:
+        return False
 
     def gone(self) -> None:
         if self.alive:

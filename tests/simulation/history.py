@@ -48,6 +48,19 @@ class Opened:
     acknowledged: dict[str, Place] = field(default_factory=dict)
     held: dict[str, Place] = field(default_factory=dict)
     surely: bool = True
+    broker_life: int = 0
+    """The life of its broker that answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The application has closed, and its broker has said goodbye, in that life of it.
+
+    `passed`: where the session stood at its broker, in those streams in which no notice waits for the application.
+    """
+
+    passed: dict[str, Place]
+    broker_life: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +116,7 @@ class Lost:
     reborn: bool = True
 
 
-Event = Opened | Filtered | Stands | Got | Moved | Lost
+Event = Opened | Closed | Filtered | Stands | Got | Moved | Lost
 
 
 @dataclass(slots=True)
@@ -132,7 +145,7 @@ class History:
                 self.at[node] = place
             case Got(node, epoch, offset):
                 self.at[node] = (epoch, offset + 1)
-            case Filtered():
+            case Filtered() | Closed():
                 pass
 
     def count(self, kind: type) -> int:

@@ -72,7 +72,7 @@ def draw(seed: int) -> Plan:
         tick_jitter_ms=chance.choice([0, 0, 20, 200]),
         batch_messages=chance.choice([1, 4, 4, 12]),
         cursor_ttl_ms=chance.choice([100, 86_400_000, 86_400_000]),
-        steps=_with_power_cuts(_with_lies(_steps(chance, nodes), seed), seed),
+        steps=_with_closes(_with_power_cuts(_with_lies(_steps(chance, nodes), seed), seed), seed),
         pace_ms=chance.choice([0, 20, 250]),
         fsync=disk.choice([None, None, None, "off", "snapshot", "interval", "always", "always"]),
         segment_bytes=disk.choice([300, 2000, 20_000]),
@@ -135,6 +135,13 @@ def _with_power_cuts(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     chance = random.Random(f"{seed} power")
     count = chance.choice([0, 0, 0, 1, 4])
     return _with_more(steps, "power_cut", count, range(200_000, 300_000), chance)
+
+
+def _with_closes(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
+    """Streams that are busy with what hardly any reader wants, and readers that close and come back."""
+    chance = random.Random(f"{seed} closes")
+    count = chance.choice([0, 0, 10, 40])
+    return _with_more(steps, "busy_close", count, range(300_000, 400_000), chance)
 
 
 def _with_more(

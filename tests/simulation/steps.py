@@ -297,6 +297,23 @@ def _app_restart(world: World, chance: random.Random, draw: int) -> bool:
     return subscriber.restart()
 
 
+def _busy_close(world: World, chance: random.Random, draw: int) -> bool:
+    """A stream is busy with what hardly any reader wants; a reader of it closes behind that, and comes back."""
+    if not world.publishers:
+        return False
+    publisher = chance.choice(world.publishers)
+    closing = [s for s in world.subscribers if s.keeps != "nothing" and s.undisturbed]
+    near = [s for s in closing if s.broker is publisher.broker]
+    subscriber = _pick(chance, near if chance.random() < 0.5 else closing)
+    for _ in range(chance.choice([3, 10, 20])):
+        publisher.publish("busy.x", None, 1)
+    if subscriber is None:
+        return False
+    after_ms = chance.choice([0, 1, 5, 50, 500])
+    world.clockwork.after(after_ms * MS, subscriber.close)
+    return True
+
+
 def _app_pause(world: World, chance: random.Random, draw: int) -> bool:
     """The application stands still: what its broker writes waits in the socket."""
     subscriber = _pick(chance, world.subscribers)
@@ -347,6 +364,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "client_cut": _client_cut,
     "app_restart": _app_restart,
     "app_pause": _app_pause,
+    "busy_close": _busy_close,
     "filter": _filter,
     "clock_step": _clock_step,
     "lie": tell_one,

@@ -11,8 +11,8 @@ from tests.simulation.brokers import SimBroker
 from tests.simulation.checkers import Violation
 from tests.simulation.client_socket import ClientSocket
 from tests.simulation.clockwork import MS
-from tests.simulation.history import Event as HistoryEvent
 from tests.simulation.history import (
+    Closed,
     Filtered,
     Got,
     History,
@@ -23,6 +23,7 @@ from tests.simulation.history import (
     Stands,
     Wants,
 )
+from tests.simulation.history import Event as HistoryEvent
 from tests.simulation.publisher import Publisher
 from tests.simulation.truth import NOWHERE, Place, Published
 
@@ -32,7 +33,8 @@ from pubsubd.errors import CursorExpired as Notice
 from pubsubd.health import Health as NodesHealth
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
-from pubsubd.resume import Event, Session
+from pubsubd.resume import Arrived, Event, Session
+from pubsubd.resume import Moved as InboxMoved
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import (
     MAGIC,
@@ -109,6 +111,7 @@ class Subscriber:
         # dies behind it.
         self._resuming: tuple[ClientSocket, int] | None = None
         self._doomed = False
+        self._closing = False
         self._memory_lost = False
         # Whether its name has been in its broker's journal ever since.
         self._survived = False
@@ -132,6 +135,7 @@ class Subscriber:
         self._inbox.begin(positions or {})
         self._stood = False
         self._open = False
+        self._closing = False
         self._changing = False
         self._known: set[str] = set()
         self._acks = Acks(manual=self._manual)
@@ -164,6 +168,37 @@ class Subscriber:
         life = self._life
         self.world.clockwork.after(self._chance.randint(1, 500) * MS, lambda: self._connect(life))
         return True
+
+    def close(self) -> None:
+        """The application closes and comes back with what it kept, as soon as its broker has said goodbye."""
+        socket = self._socket
+        if self.keeps == "nothing" or not self.undisturbed or self._paused or self._changing:
+            return
+        if socket is None or self._closing:
+            return
+        self.world.say(f"{self.name} closes")
+        self._closing = True
+        self._inbox.close()
+        self._acknowledge(self._inbox.done(self._unread()))
+        socket.finish()
+        self.world.clockwork.after(1000 * MS, socket.cut)
+
+    def _closed(self, socket: ClientSocket) -> None:
+        broker = socket.other
+        if socket.wire.back.ended and broker.passed:
+            self._look()
+            waiting = self._inbox._closed or set()
+            waiting |= {
+                e.node for e in self._inbox._events if not isinstance(e, Arrived | InboxMoved)
+            }
+            if self._inbox.notice is not None:
+                waiting.add(self._inbox.notice.node)
+            passed = {n: p for n, p in self._places(broker.passed).items() if n not in waiting}
+            self._sees(Closed(passed, self.broker.life))
+            if self.keeps == "position":
+                self._stored = json.dumps(dump_positions(self._inbox.positions()))
+        self._closing = False
+        self.restart()
 
     def doom(self) -> bool:
         """Its process dies as soon as its broker has heard it resume."""
@@ -256,6 +291,9 @@ class Subscriber:
         if socket is self._socket:
             self._socket = None
             self._open = False
+            if self._closing:
+                self._closed(socket)
+                return
             life = self._life
             self.world.clockwork.after(
                 self._chance.randint(1, 300) * MS, lambda: self._connect(life)
@@ -371,7 +409,20 @@ class Subscriber:
         now_ns = self.world.clockwork.now_ns
         heard, held = self._forgotten or self._at_hand()
         surely = self.world.plan.cursor_ttl_ms > 1000
-        self._sees(Opened(now_ns, kept, places, remembered, wants, unknown, heard, held, surely))
+        self._sees(
+            Opened(
+                now_ns,
+                kept,
+                places,
+                remembered,
+                wants,
+                unknown,
+                heard,
+                held,
+                surely,
+                self.broker.life,
+            )
+        )
         if kept is not Kept.BROKER:
             # A name that was forgotten may have come back from producers that had not heard of that.
             new = kept is Kept.NOTHING or (
@@ -417,7 +468,7 @@ class Subscriber:
         def consume() -> None:
             if self._life != life or self.stopped:
                 return
-            if not self._paused:
+            if not (self._paused or self._closing):
                 appetite = 50 if self.world.peace else self._appetite
                 self._consume(self._chance.randint(1, appetite))
             self.world.clockwork.after(self._chance.randint(0, self._pace_ms) * MS + MS, consume)

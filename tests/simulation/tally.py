@@ -39,6 +39,7 @@ ROWS = (
     "recalled",
     "power loss",
     "wrong bit",
+    "closed",
 )
 """What all runs together have to take at least once."""
 

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from tests.simulation.checkers import (
     Held,
+    Told,
     Violation,
     bounded,
     no_duplicate,
@@ -17,10 +18,13 @@ from tests.simulation.checkers import (
     no_phantom,
     nobody_stops_a_publisher,
     own_loss_is_told,
+    passed_is_not_read_again,
     placed_as_told,
+    told_in_time,
 )
 from tests.simulation.checkers import Published as Publish
 from tests.simulation.history import (
+    Closed,
     Event,
     Filtered,
     Got,
@@ -725,3 +729,41 @@ def test_what_one_publisher_published_out_of_order_is_refused() -> None:
         publisher = b"q" if payload == b"3" else b"p"
         other.publish(E1, offset, Published("t", payload, publisher, None, LATER))
     placed_as_told(publishes, {"a": other})
+
+
+def passed(at: int, *, topic: str = "busy", life: int = 1, **more: object) -> None:
+    """It got the first two of ten, closed at `at` when its broker had passed all ten, and begins again at `again`."""
+    truth = stream(2)
+    fill(truth, E1, 2, 10, topic=topic)
+    again = more.pop("again", at)
+    seen = history(
+        opened(broker_life=1),
+        got(0, 1),
+        Moved("a", (E1, at)),
+        Closed({"a": (E1, 10)}, 1),
+        opened(Kept.BROKER, (E1, again), broker_life=life),  # type: ignore[arg-type]
+    )
+    seen.wants = lambda message: message.topic == "t"
+    passed_is_not_read_again(seen, {"a": truth})
+
+
+def test_g4_a_reader_that_closed_stands_behind_all_that_its_broker_had_passed() -> None:
+    passed(10)
+    refuses(lambda: passed(9), "G4", "had passed ('e1', 10)")
+    refuses(lambda: passed(2), "G4", "had passed ('e1', 10)")
+
+
+def test_g4_a_reader_that_closed_before_a_message_for_it_stands_before_that() -> None:
+    passed(2, topic="t")
+
+
+def test_g4_the_next_life_begins_behind_what_was_passed_as_the_last_one_closed() -> None:
+    refuses(lambda: passed(10, again=2), "G4", "begins at ('e1', 2)")
+    passed(10, again=2, life=2)
+
+
+@pytest.mark.parametrize("told", [0, 4])
+def test_g4_a_resting_reader_is_told_its_place_before_the_log_lets_go_of_it(told: int) -> None:
+    good = Told("a", "s", "b", 5, 5)
+    told_in_time([good, replace(good, told=9)])
+    refuses(lambda: told_in_time([good, replace(good, told=told)]), "G4", "holds from 5")

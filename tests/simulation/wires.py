@@ -13,6 +13,9 @@ class Socket(Protocol):
 
     def bytes_in(self, data: bytes) -> None: ...
     def has_room(self) -> None: ...
+    def ended(self) -> bool:
+        """The other end has said its last word. Returns whether it is to hear something yet."""
+
     def gone(self) -> None: ...
     def reads(self) -> bool:
         """Whether its process is there and reads."""
@@ -28,6 +31,8 @@ class Pipe:
         self._planned = False
         self._finished = False
         self._fuse: int | None = None
+        self.ended = False
+        """Whether its sender has closed it, and all that was said before has arrived."""
         self.sent = 0
         """Bytes that ever went in."""
         self.held = False
@@ -89,9 +94,11 @@ class Pipe:
                 self.sender.has_room()
         if self._bytes:
             self.plan()
-        elif self._finished:
-            self._wire.broken = True
-            receiver.gone()
+        elif self._finished and not self.ended:
+            self.ended = True
+            if not receiver.ended():
+                self._wire.broken = True
+                receiver.gone()
 
 
 class Wire:

@@ -17,11 +17,12 @@ from tests.simulation.checkers import (
     no_phantom,
     nobody_stops_a_publisher,
     own_loss_is_told,
+    passed_is_not_read_again,
     placed_as_told,
 )
 from tests.simulation.clockwork import MS, START_NS, Clockwork
 from tests.simulation.health_watch import HealthWatch
-from tests.simulation.history import Event, Filtered, Got, Lost, Opened
+from tests.simulation.history import Closed, Event, Filtered, Got, Lost, Opened
 from tests.simulation.liars.lies import Lies
 from tests.simulation.plan import Plan
 from tests.simulation.publisher import Publisher
@@ -96,9 +97,11 @@ class World:
             no_phantom(history, self.truth)
             no_duplicate(history)
             no_false_alarm(history, self.truth)
+            passed_is_not_read_again(history, self.truth)
             self.counts["delivered"] += history.count(Got)
             self.counts["lives"] += history.count(Opened)
             self.counts["filters"] += history.count(Filtered)
+            self.counts["closed"] += history.count(Closed)
             self.counts["resumes"] += subscriber.resumes
             self.counts["notices merged"] += subscriber.merged
             for event in history.events:

@@ -64,6 +64,7 @@ class Log:
         "_head",
         "_items",
         "_remind_at",
+        "_told_from",
         "_waiting",
         "begin",
         "bytes",
@@ -100,6 +101,8 @@ class Log:
         """The readers that rest at the end."""
         # Readers that rest are looked at when begin + end has come so far.
         self._remind_at = 0
+        # Every reader that rests was told of all before this index, or is about to be.
+        self._told_from = 0
 
     @property
     def newest(self) -> Segment:
@@ -123,6 +126,8 @@ class Log:
 
     def is_old(self, index: int) -> bool:
         """Whether `index` lies in the older half of a log that fills up: the next items are evicted from there."""
+        if index < self._told_from:
+            return True
         return 2 * index < self.begin + self.end and (
             2 * self.messages > self.max_messages or 2 * self.bytes > self.max_bytes
         )
@@ -177,7 +182,7 @@ class Log:
             self.wake()
         if isinstance(item, Entry):
             self.interest.rouse(item.topics, self.end - 1, Position(newest.epoch, item.first))
-        if self.begin + self.end >= self._remind_at:
+        if self.begin > self._told_from or self.begin + self.end >= self._remind_at:
             self._remind()
 
     def append_gap(self, view: StreamView) -> None:
@@ -223,10 +228,11 @@ class Log:
     def _remind(self) -> None:
         """Has the readers told how far they have come that rest, and were told so last in the older half.
 
-        Looked at again when a quarter of the log has gone by.
+        Looked at again when a quarter of the log has gone by, or when a large entry has evicted more than that.
         """
-        if self.is_old(self.begin):
-            self.interest.remind((self.begin + self.end + 1) // 2)
+        if self.begin > self._told_from or self.is_old(self.begin):
+            self._told_from = (self.begin + self.end + 1) // 2
+            self.interest.remind(self._told_from)
         self._remind_at = self.begin + self.end + max(1, (self.end - self.begin) // 2)
 
     def _find(self, offset: int, begin: int, stop: int) -> int:

@@ -80,7 +80,10 @@ class Reading:
         self.rests = False
         """Whether it has read everything, and is woken only by what it may want."""
         self.told = 0
-        """The session knows of all before this item of the log at hand that nothing more of it comes."""
+        """The session knows of all before this item of the log at hand that nothing more of it comes.
+
+        -1: the place that it was told last lies before all that this log ever held.
+        """
         self.overdue = False
         """Whether the session is to be told how far it has come, though nothing may be for it."""
         self.acknowledged: Position | None = None
@@ -302,7 +305,8 @@ class Reading:
         rests = not reading and self.index is not None and self._asked is None
         if cursor is None or cursor.told == cursor.position.offset:
             self.overdue = False
-            self.told = log.end
+            # Not the end: it may have had no room to read on.
+            self.told = self.index if self.index is not None else -1
         elif not rests or self.overdue or log.is_old(self.told):
             self._settle(out)
         if rests:
@@ -439,7 +443,7 @@ class Reading:
         if self._cursor is not None:
             self.index = self.source.log.locate(self._cursor.position)
         if self.index is not None:
-            self.told = 0 if self.unsaid else self.index
+            self.told = -1 if self.unsaid else self.index
             self.source.pacing.enter(self)
             self._ends_catch_up()
         return self.index is not None

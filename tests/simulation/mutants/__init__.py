@@ -8,12 +8,14 @@ from tests.simulation.mutants.journal import JOURNAL
 from tests.simulation.mutants.lying import LYING
 from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.pacing import PACING
+from tests.simulation.mutants.passed import PASSED
 from tests.simulation.mutants.reading import READING
 from tests.simulation.mutants.rings import RINGS
 from tests.simulation.mutants.sdk import SDK
 
 MUTANTS: dict[str, Mutant] = {
-    m.name: m for m in (*ATTACHING, *READING, *PACING, *RINGS, *JOURNAL, *SDK, *LYING, *HEALTH)
+    m.name: m
+    for m in (*ATTACHING, *READING, *PACING, *RINGS, *JOURNAL, *SDK, *LYING, *HEALTH, *PASSED)
 }
 
 __all__ = ["MUTANTS", "Mutant"]

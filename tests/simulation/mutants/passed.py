@@ -1,0 +1,76 @@
+"""Bugs in how a reader is told what it has passed: its position moves with that, not only with what it was given."""
+
+from __future__ import annotations
+
+from tests.simulation.mutants.mutant import Mutant, Patch
+
+from pubsubd_broker.core.client_ends import SessionEnd
+from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.reading import Reading
+from pubsubd_protocol.positions import Position
+
+
+def _farewell_without_a_place() -> list[Patch]:
+    """A close is not answered with what was passed."""
+
+    def farewell(self: SessionEnd, now: Now) -> None:
+        """Says nothing."""
+
+    return [(SessionEnd, "farewell", farewell)]
+
+
+def _told_too_late() -> list[Patch]:
+    """Resting readers are told once a second, however fast the log moves on."""
+    return [
+        (Log, "_remind", lambda self: None),
+        (Log, "is_old", lambda self, index: False),
+    ]
+
+
+def _room_taken_for_reading() -> list[Patch]:
+    """A reader that had no room to read on is thought to know of all that its log holds."""
+    original = Reading.pull
+
+    def pull(self: Reading, choose: object, out: object) -> bool:
+        more = original(self, choose, out)  # type: ignore[arg-type]
+        cursor = self._cursor
+        if cursor is None or cursor.told == cursor.position.offset:
+            self.told = self.source.log.end
+        return more
+
+    return [(Reading, "pull", pull)]
+
+
+def _large_entry_reminds_nobody() -> list[Patch]:
+    """An entry that fills the log evicts what resting readers were told last, and the log does not look full."""
+
+    def is_old(self: Log, index: int) -> bool:
+        return 2 * index < self.begin + self.end and (
+            2 * self.messages > self.max_messages or 2 * self.bytes > self.max_bytes
+        )
+
+    def remind(self: Log) -> None:
+        if self.is_old(self.begin):
+            self.interest.remind((self.begin + self.end + 1) // 2)
+        self._remind_at = self.begin + self.end + max(1, (self.end - self.begin) // 2)
+
+    return [(Log, "is_old", is_old), (Log, "_remind", remind)]
+
+
+def _kept_stays_behind() -> list[Patch]:
+    """What is kept of a named session is what it acknowledged, whatever it passed behind that."""
+
+    def kept(self: Reading) -> Position | None:
+        return self.acknowledged
+
+    return [(Reading, "kept", property(kept))]
+
+
+PASSED = (
+    Mutant("close is not answered", 40, _farewell_without_a_place),
+    Mutant("place told too late", 20, _told_too_late),
+    Mutant("no room taken for nothing to read", 100, _room_taken_for_reading),
+    Mutant("large entry reminds nobody", 100, _large_entry_reminds_nobody),
+    Mutant("kept place stays behind", 100, _kept_stays_behind),
+)

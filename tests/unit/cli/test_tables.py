@@ -57,3 +57,14 @@ def test_the_status_of_a_single_node_has_no_empty_tables() -> None:
     assert "PEER" not in text
     assert "CONSUMER" not in text
     assert "SESSION" not in text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_nothing_that_others_say_of_themselves_commands_the_terminal(encoding: str) -> None:
+    hostile = "\x1b\x7f\x9b\x9d\u202e\u2028é€"
+    report = a_status() | {"ready": False, "not_ready": [hostile]}
+    for rows, field in (("peers", "error"), ("sessions", "name"), ("consumers", "consumer")):
+        report[rows] = [row | {field: hostile} for row in report[rows]]
+    for line in status_text(report, encoding).split("\n"):
+        assert line.isprintable()
+        line.encode(encoding)

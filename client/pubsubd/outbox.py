@@ -90,6 +90,18 @@ class Outbox:
         self._pending.extendleft(reversed(unanswered))
         self._review()
 
+    def disowned(self, why: str) -> list[Outgoing]:
+        """The connection is lost, and with it the publisher id. Returns the batches that end by it.
+
+        A batch that may stand under the old id is not sent again: under a new one it would be placed twice.
+        """
+        self.disconnected(why)
+        return [
+            self._give_up(outgoing, "and the broker ended this publisher")
+            for outgoing in list(self._pending)
+            if outgoing.may_stand
+        ]
+
     def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
         """Adds a message to the open batch, or to a new one, and returns that batch.
 

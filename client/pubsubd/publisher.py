@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from pubsubd import arguments
 from pubsubd.batching import Failed, Outgoing, Placed
@@ -18,6 +19,9 @@ from pubsubd_protocol.errors import ConnectionRefused, PubSubError
 from pubsubd_protocol.frames import Frame, Receipt, Rejected
 from pubsubd_protocol.positions import is_node_name
 from pubsubd_protocol.topics import check_publishable
+
+DISOWNED: Final = frozenset({"protocol", "replaced"})
+"""Refusals after which a publisher does not go on under its id."""
 
 
 class Publisher:
@@ -178,8 +182,13 @@ class Publisher:
         if connection is self._connection:
             self._connection = None
             # A stopping broker answers what it took before it says so.
-            turned_away = isinstance(why, ConnectionRefused) and why.code == "draining"
-            self.outbox.disconnected(_reason(why), turned_away=turned_away)
+            code = why.code if isinstance(why, ConnectionRefused) else None
+            if code in DISOWNED:
+                # Another process may publish under the same id. Its answers are not for this one.
+                self._dialler.identity.renew()
+                self._finish(self.outbox.disowned(_reason(why)))
+            else:
+                self.outbox.disconnected(_reason(why), turned_away=code == "draining")
             self._settle_room()
             self._on_lost(why)
             # A loop that is torn down may have cancelled whoever waits for it.

@@ -193,6 +193,18 @@ def place(
     )
 
 
+def is_of(entry: Entry, batch: Batch) -> bool:
+    """Whether a whole `entry` has the sequence and the content of `batch`. Cost: one look at all bytes of both."""
+    frame = entry.wire[0] if len(entry.wire) == 1 else b"".join(entry.wire)
+    head, payloads, _ = _open(frame)
+    sequence, to, topics, index, _, lengths = head[6:]
+    return (
+        (sequence, to, topics) == (batch.sequence, batch.to, batch.topics)
+        and (bytes(index), bytes(lengths)) == (bytes(batch.index), bytes(batch.lengths))
+        and bytes(payloads) == bytes(batch.payloads)
+    )
+
+
 def read_entry(frame: memoryview) -> Entry:
     """The entry in a received frame, prefix included; copies the frame, once. Raises `ProtocolError`."""
     wire = bytes(frame)

@@ -12,10 +12,13 @@ import sys
 from typing import Any, Final
 
 import pytest
+from tests.integration.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until
 from tests.integration.commands import TIMEOUT_S, environment
 from tests.integration.forking import CHILDREN, EACH
 from tests.integration.steps import StartBroker, subscribed
+
+import pubsubd
 
 LOOPS: Final = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
@@ -133,3 +136,42 @@ def test_a_parent_that_dies_is_gone_for_its_broker_though_a_child_lives_on(
         asyncio.run(holds_the_name())
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@async_test
+async def test_of_two_clients_with_one_id_none_gets_a_receipt_for_the_others_message(
+    start_broker: StartBroker,
+) -> None:
+    """As machines that were cloned while their clients were connected have it."""
+    broker = start_broker("a")
+    placed: dict[int, str] = {}
+    unknown = 0
+    async with subscribed(broker, "t") as subscription:
+        async with pubsubd.connect(broker.socket) as one, pubsubd.connect(broker.socket) as other:
+            await one.publish("t", "one")
+            other._dialler.identity._id = one._dialler.identity._id
+            await _reconnected(other)
+            for n in range(20):
+                for name, client in (("one", one), ("other", other)):
+                    try:
+                        receipt = await client.publish("t", f"{name} {n}")
+                    except pubsubd.PublishUnknown:
+                        unknown += 1
+                    else:
+                        assert receipt.offset not in placed
+                        placed[receipt.offset] = f"{name} {n}"
+        seen = {m.offset: m.payload for m in [await anext(subscription) for _ in placed]}
+    # Who is replaced takes an id of its own: from then on both are answered.
+    assert unknown <= 2
+    assert {offset: seen.get(offset, told) for offset, told in placed.items()} == placed
+
+
+async def _reconnected(client: pubsubd.Client) -> None:
+    publisher = client._opened
+    assert publisher is not None
+    assert publisher._connection is not None
+    before = publisher._connection
+    before.fail(pubsubd.BrokerUnavailable(client.socket, "cut by the test"))
+    async with asyncio.timeout(TIMEOUT_S):
+        while publisher._connection in (None, before):
+            await asyncio.sleep(0.01)

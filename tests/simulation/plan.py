@@ -72,7 +72,7 @@ def draw(seed: int) -> Plan:
         tick_jitter_ms=chance.choice([0, 0, 20, 200]),
         batch_messages=chance.choice([1, 4, 4, 12]),
         cursor_ttl_ms=chance.choice([100, 86_400_000, 86_400_000]),
-        steps=_with_closes(_with_power_cuts(_with_lies(_steps(chance, nodes), seed), seed), seed),
+        steps=_planned(_steps(chance, nodes), seed),
         pace_ms=chance.choice([0, 20, 250]),
         fsync=disk.choice([None, None, None, "off", "snapshot", "interval", "always", "always"]),
         segment_bytes=disk.choice([300, 2000, 20_000]),
@@ -124,6 +124,13 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
     return tuple(sorted(steps, key=lambda step: step.at_ms))
 
 
+def _planned(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
+    """`steps`, and those that are drawn apart from them."""
+    for more in (_with_lies, _with_power_cuts, _with_closes, _with_copies):
+        steps = more(steps, seed)
+    return steps
+
+
 def _with_lies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     """A few more steps in some seeds, in which somebody lies."""
     chance = random.Random(f"{seed} lies")
@@ -142,6 +149,13 @@ def _with_closes(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     chance = random.Random(f"{seed} closes")
     count = chance.choice([0, 0, 10, 40])
     return _with_more(steps, "busy_close", count, range(300_000, 400_000), chance)
+
+
+def _with_copies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
+    """In some seeds a publisher's process is copied."""
+    chance = random.Random(f"{seed} copies")
+    count = chance.choice([0, 0, 1, 3])
+    return _with_more(steps, "copy", count, range(400_000, 500_000), chance)
 
 
 def _with_more(

@@ -44,11 +44,15 @@ class Sent:
 class Publisher:
     """Publishes on one node; retries what was not answered, as the SDK does."""
 
-    def __init__(self, world: World, name: str, broker: SimBroker) -> None:
+    def __init__(
+        self, world: World, name: str, broker: SimBroker, *, copy_of: Publisher | None = None
+    ) -> None:
         self.world = world
         self.name = name
         self._chance = world.chance("publisher", name)
         self.id = self._chance.randbytes(16)
+        if copy_of is not None:
+            self.id = copy_of.id_in(self)
         self.broker = broker
         self._outbox = Outbox(name)
         self._socket: ClientSocket | None = None
@@ -59,6 +63,10 @@ class Publisher:
         self._done = 0
         """All before this one have their answer."""
         self._connect()
+
+    def id_in(self, copy: Publisher) -> bytes:
+        """The id of a copy of this publisher in another process: as in the SDK, one that the copy has drawn."""
+        return copy.id
 
     def publish(self, topic: str, to: str | None, messages: int) -> bool:
         if not self._welcomed:

@@ -29,6 +29,7 @@ PATTERNS = (
 )
 
 MOST_SUBSCRIBERS = 8
+MOST_PUBLISHERS = 8
 
 Some = TypeVar("Some")
 
@@ -50,6 +51,23 @@ def _start(world: World, chance: random.Random, draw: int) -> bool:
 def _publisher(world: World, chance: random.Random, draw: int) -> bool:
     broker = chance.choice(list(world.brokers.values()))
     world.publishers.append(Publisher(world, f"p{draw}", broker))
+    return True
+
+
+def _copy(world: World, chance: random.Random, draw: int) -> bool:
+    """A publisher's process is copied, as by `fork` or a cloned machine, and the copy publishes too."""
+    original = _pick(chance, world.publishers)
+    if original is None or len(world.publishers) >= MOST_PUBLISHERS:
+        return False
+    world.say(f"{original.name} is copied")
+    copy = Publisher(world, f"p{draw}", original.broker, copy_of=original)
+    world.publishers.append(copy)
+
+    def publish() -> None:
+        copy.publish(chance.choice(TOPICS), None, 1)
+
+    for wait_ms in (50, 100, 200):
+        world.clockwork.after(wait_ms * MS, publish)
     return True
 
 
@@ -346,6 +364,7 @@ def _pick(chance: random.Random, some: Iterable[Some]) -> Some | None:
 _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "start": _start,
     "publisher": _publisher,
+    "copy": _copy,
     "subscribe": _subscribe,
     "publish": _publish,
     "burst": _burst,

@@ -28,6 +28,7 @@ TOTALS = {
     "restart": 50,
     "pause": 50,
     "filters": 50,
+    "copy": 100,
 }
 """What all seeds together have to have done at least."""
 

@@ -57,6 +57,7 @@ class PublisherEnd:
             other_life=spoke_to not in (None, node.life),
             user=connection.caller.origin,
         )
+        self._publisher.take_over(connection.opened_ns, connection.refuse)
         self.sequence = -1
         """Of the last batch that this connection has brought: each is higher than the one before."""
         self.beats = False
@@ -78,6 +79,9 @@ class PublisherEnd:
                 "sequence",
                 f"batch {frame.sequence} came behind batch {self.sequence} on one connection",
             )
+        if self._node.draining and self._answers and self._hold(now):
+            # The refusal says that nothing unanswered was accepted: what waits for the disk is answered before it.
+            return
         if self._node.draining:
             # Not accepted, and not rejected for good: the publisher tries it again with the next life.
             self._connection.refuse("draining", f"{self._node.name} is stopping")
@@ -117,7 +121,19 @@ class PublisherEnd:
     def lost(self, now: Now) -> None:
         self._answers.clear()
         self._node.stream.forget(self._connection)
+        self._publisher.let_go(self._connection.refuse)
         self._node.publishers.disconnect(self._id)
+
+    def _hold(self, now: Now) -> bool:
+        """The batch that has just come waits until the disk has what is under way. Whether there is a disk to wait for."""
+        keeper = self._node.stream.keeper
+        if keeper is None or self._node.failure is not None:
+            return False
+        if self._held_ns is None:
+            self._held_ns = now.mono_ns
+        keeper.hold(self._connection)
+        self._connection.decline()
+        return True
 
     def _answer(self, batch: Batch, now: Now) -> Answer | None:
         """None: it is held."""

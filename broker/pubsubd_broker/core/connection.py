@@ -102,7 +102,7 @@ class Connection:
         """Nothing more comes in; what is still to be sent is sent, then it ends."""
         self.writable = True
         """Set by the shell: whether the socket takes more."""
-        self._opened_ns = now.mono_ns
+        self.opened_ns = now.mono_ns
         self._heard_ns = now.mono_ns
         self._sent_ns = now.mono_ns
         self._outbox: list[bytes] = []
@@ -275,7 +275,7 @@ class Connection:
         if self.closing:
             return
         deadline_ns = self._node.config.limits.handshake_ns
-        late = now.mono_ns - self._opened_ns > deadline_ns
+        late = now.mono_ns - self.opened_ns > deadline_ns
         if late and (self.end is None or not self.end.settled):
             missing = "greeting" if self.end is None else "request"
             self.refuse("handshake_timeout", f"no {missing} within {deadline_ns // 1_000_000} ms")

@@ -1,4 +1,8 @@
-"""What each publisher was answered last, so that a retry is answered the same and placed once."""
+"""What each publisher was answered last, so that a retry is answered the same and placed once.
+
+Only a batch that is marked as a retry is looked up. A new batch under an answered sequence comes from a second holder of
+the same id, such as a copy of the publisher's process: an old answer would be a receipt for a message that is not stored.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 
 from pubsubd_protocol.entries import Batch, Entry
+from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Receipt, Rejected
 
 Outcome = Receipt | Rejected
+
+Refuse = Callable[[str, str], None]
+"""Ends a connection with a code and a sentence."""
 
 
 class Promise:
@@ -33,7 +41,16 @@ Answer = Outcome | Promise
 class Publisher:
     """One publisher's newest outcomes, at most `window` of them."""
 
-    __slots__ = ("_outcomes", "_window", "connections", "elsewhere", "forgotten", "last", "user")
+    __slots__ = (
+        "_holder",
+        "_outcomes",
+        "_window",
+        "connections",
+        "elsewhere",
+        "forgotten",
+        "last",
+        "user",
+    )
 
     def __init__(self, window: int, *, forgotten: bool = False, elsewhere: bool = False) -> None:
         self._window = window
@@ -47,17 +64,45 @@ class Publisher:
         self.connections = 0
         self.user = ""
         """Whose it is, as far as that is known."""
+        self._holder: tuple[int, Refuse] | None = None
+        """The connection that publishes under this id: when it was opened, and how it is ended."""
+
+    def take_over(self, opened_ns: int, refuse: Refuse) -> None:
+        """One connection publishes under an id. Of two the one that was opened later stays.
+
+        Not the one that greeted later: a broker that stood still may find the greeting of a dead connection last.
+        """
+        older, mine = self._holder, (opened_ns, refuse)
+        if older is not None and older[0] > opened_ns:
+            older, mine = mine, older
+        self._holder = mine
+        if older is not None:
+            older[1]("replaced", "another connection publishes under this id")
+
+    def let_go(self, refuse: Refuse) -> None:
+        """The connection that is ended by `refuse` is gone."""
+        if self._holder is not None and self._holder[1] == refuse:
+            self._holder = None
 
     def recall(self, sequence: int, retry: bool) -> Answer | None:
-        """The answer that `sequence` got before; None if it is new and has to be judged now.
+        """The answer that a retry of `sequence` got before; None if the batch is new and has to be judged now.
 
-        What can't be known any more is answered "unknown", never guessed.
+        What can't be known any more is answered "unknown", never guessed. Raises `ProtocolError` for a new batch under a
+        sequence that is answered already.
         """
+        if not retry:
+            if sequence <= self.last:
+                raise ProtocolError(
+                    "sequence",
+                    f"batch {sequence} is not marked as a retry, and batch {self.last} of this publisher id is answered "
+                    "already: a copy of a process needs an id of its own",
+                )
+            return None
         outcome = self._outcomes.get(sequence)
         if outcome is not None:
             # Once it is settled nobody is to wait there for it.
             return (outcome.outcome or outcome) if isinstance(outcome, Promise) else outcome
-        if sequence <= self.last or (retry and self.forgotten):
+        if sequence <= self.last or self.forgotten:
             detail = (
                 f"the outcome of batch {sequence} is no longer remembered (the last {self._window} are): "
                 "it may or may not be in the stream"

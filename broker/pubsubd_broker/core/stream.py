@@ -12,9 +12,9 @@ from pubsubd_broker.core.pacing import Appender, Pace, Pacing
 from pubsubd_broker.core.publishers import Answer, Promise, Publisher
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import Claim, resolve
-from pubsubd_protocol.entries import Batch, Entry, place
-from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge
-from pubsubd_protocol.frames import Receipt
+from pubsubd_protocol.entries import Batch, Entry, is_of, place
+from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
+from pubsubd_protocol.frames import Receipt, Rejected
 from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Position, StreamView
 
 if TYPE_CHECKING:
@@ -126,10 +126,12 @@ class Stream:
         """Places `batch`, or says why not; a retry gets its first answer again. None: it has to wait for readers.
 
         `objection`: why it is refused although it is well formed, if it is.
-        Raises `ProtocolError` for a batch that contradicts itself.
+        Raises `ProtocolError` for a batch that contradicts itself, or what its publisher id was answered.
         """
         outcome = publisher.recall(batch.sequence, batch.retry)
-        if outcome is None:
+        if outcome is not None:
+            self._check_same(batch, outcome)
+        else:
             outcome = self._judge(batch, publisher, publisher_id, now, appender, objection)
             if outcome is not None:
                 publisher.remember(batch.sequence, outcome)
@@ -148,6 +150,28 @@ class Stream:
             self.log.reserve(placed.entry, -1)
             self._accept(placed.entry, placed.size)
             placed.answer.settle(placed.receipt)
+
+    def _check_same(self, batch: Batch, answer: Answer) -> None:
+        """A retry repeats what was accepted under its sequence. Raises `ProtocolError` if the stream holds other bytes there."""
+        entry = self._placed_as(answer)
+        if entry is not None and not is_of(entry, batch):
+            raise ProtocolError(
+                "sequence",
+                f"the retry of batch {batch.sequence} is not what was accepted under that sequence: two publishers have "
+                "one id",
+            )
+
+    def _placed_as(self, answer: Answer) -> Entry | None:
+        """The entry whose receipt `answer` is, as long as it is held."""
+        if isinstance(answer, Promise):
+            return next((p.entry for p in self._placed if p.answer is answer), None)
+        if isinstance(answer, Rejected):
+            return None
+        index = self.log.locate(Position(answer.epoch, answer.first))
+        if index is None or index == self.log.end:
+            return None
+        held = self.log[index]
+        return held if isinstance(held, Entry) and held.first == answer.first else None
 
     def _judge(
         self,

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tests.simulation.mutants.mutant import Mutant, Patch
+from tests.simulation.publisher import Publisher
 
 from pubsubd.acks import Acks
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
 from pubsubd.outbox import Outbox
 from pubsubd.resume import Arrived, Event, Moved, Session
-from pubsubd_protocol.entries import Entry
+from pubsubd_broker.core.publishers import Answer
+from pubsubd_broker.core.publishers import Publisher as Answered
+from pubsubd_broker.core.stream import Stream
+from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import Subscribe
 from pubsubd_protocol.positions import Position
@@ -88,14 +92,39 @@ def _positions_run_ahead() -> list[Patch]:
 def _retries_renumbered() -> list[Patch]:
     original = Outbox.disconnected
 
-    def disconnected(self: Outbox, why: str) -> None:
-        original(self, why)
+    def disconnected(self: Outbox, why: str, *, turned_away: bool = False) -> None:
+        original(self, why, turned_away=turned_away)
         for outgoing in self._pending:
             if outgoing.batch is not None:
                 outgoing.batch.sequence = self._sequence
                 self._sequence += 1
 
     return [(Outbox, "disconnected", disconnected)]
+
+
+def _copy_keeps_its_id() -> list[Patch]:
+    def id_in(self: Publisher, copy: Publisher) -> bytes:
+        return self.id
+
+    return [(Publisher, "id_in", id_in)]
+
+
+def _copy_gets_old_answers() -> list[Patch]:
+    """A copy keeps its id, and its broker looks up what is not marked as a retry."""
+    original = Answered.recall
+
+    def recall(self: Answered, sequence: int, retry: bool) -> Answer | None:
+        new = not retry and sequence > self.last
+        return None if new else original(self, sequence, True)
+
+    def check_same(self: Stream, batch: Batch, answer: Answer) -> None:
+        pass
+
+    return [
+        *_copy_keeps_its_id(),
+        (Answered, "recall", recall),
+        (Stream, "_check_same", check_same),
+    ]
 
 
 def _resumes_done_with_all() -> list[Patch]:
@@ -138,6 +167,8 @@ SDK = (
     Mutant("second notice dropped", 100, _notices_not_merged_but_dropped),
     Mutant("position ahead of what was handed out", 40, _positions_run_ahead),
     Mutant("retries renumbered", 100, _retries_renumbered),
+    Mutant("copy of a publisher keeps its id", 20, _copy_keeps_its_id),
+    Mutant("copy of a publisher gets old answers", 20, _copy_gets_old_answers),
     Mutant("resume done with all that was received", 1200, _resumes_done_with_all),
     Mutant("acknowledged by hand, backwards", 600, _manual_falls_back),
     Mutant("acknowledged once, not at every resume", 1000, _acknowledges_once),

@@ -453,6 +453,28 @@ def test_what_a_stopping_broker_turned_away_was_not_published_and_goes_out_as_ne
     assert isinstance(goes_on.outcome.error(), PublishUnknown)
 
 
+def test_what_was_sent_under_an_id_that_is_given_up_is_unknown_and_the_rest_goes_out_as_new() -> (
+    None
+):
+    outbox = connected(window=2)
+    retried = put(outbox, b"0")
+    assert len(written(outbox)) == 1
+    sent = put(outbox, b"1")
+    assert len(written(outbox)) == 1
+    waits = put(outbox, b"2")
+    outbox.disconnected("lost")
+    connect(outbox, 2)
+    assert [batch.retry for batch in written(outbox)] == [True, True]
+    assert outbox.disowned("another has this id") == [retried, sent]
+    for outgoing in (retried, sent):
+        assert isinstance(outgoing.outcome, Failed)
+        assert isinstance(outgoing.outcome.error(), PublishUnknown)
+    assert waits.outcome is None
+    connect(outbox, 2)
+    (batch,) = written(outbox)
+    assert (bytes(batch.payloads), batch.retry) == (b"2", False)
+
+
 def test_a_retry_that_a_stopping_broker_turned_away_may_stand_from_before() -> None:
     outbox = connected()
     outgoing = put(outbox, b"0", timeout_s=1.0)

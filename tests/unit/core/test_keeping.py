@@ -132,9 +132,7 @@ def test_where_the_disk_is_not_waited_for_a_message_is_there_at_once(fsync: Fsyn
     assert answers(publisher) == [(1, 0)]
 
 
-def test_a_retry_of_a_batch_that_waits_for_the_disk_is_placed_once_and_both_get_the_receipt() -> (
-    None
-):
+def test_a_retry_of_a_batch_that_waits_for_the_disk_is_placed_once_and_gets_the_receipt() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1)
@@ -143,9 +141,34 @@ def test_a_retry_of_a_batch_that_waits_for_the_disk_is_placed_once_and_both_get_
     send(again, 2)
     assert answers(again) == []
     net.write("a")
-    assert answers(publisher) == [(1, 0)]
+    assert publisher.refusal == "replaced"
     assert answers(again) == [(1, 0), (2, 1)]
     assert net.nodes["a"].stream.next == 2
+
+
+def test_the_retry_of_another_message_than_the_one_that_waits_for_the_disk_is_a_violation() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    again.send(batch_of([("t", b"another")], sequence=1, retry=True))
+    assert again.refusal == "protocol"
+    net.write("a")
+    assert net.nodes["a"].stream.next == 1
+
+
+def test_a_stopping_broker_answers_what_waits_for_the_disk_before_it_turns_the_rest_away() -> None:
+    """Else a publisher would take what was accepted for turned away, and send it as new to the next life."""
+    net = kept()
+    publisher = Publisher(net, "a")
+    send(publisher, 1)
+    net.nodes["a"].drain()
+    send(publisher, 2)
+    assert publisher.refusal is None
+    net.write("a")
+    assert answers(publisher) == [(1, 0)]
+    assert publisher.refusal == "draining"
+    assert net.nodes["a"].stream.next == 1
 
 
 def test_the_answer_to_a_batch_that_waits_for_the_disk_reaches_who_is_there_by_then() -> None:

@@ -106,9 +106,11 @@ def test_the_answers_come_in_the_order_of_the_batches_and_a_retry_is_placed_once
     Subscriber(net, "a").stop_reading()
     burst = Burst(net, "a", 12)
     again = RawClient(net, "a", "publisher", life=burst.client.life)
-    again.send(batch_of([("t", b"")], sequence=11, retry=True))
+    assert burst.client.refusal == "replaced"
+    for sequence in (10, 11):
+        again.send(batch_of([("t", b"")], sequence=sequence, retry=True))
     net.advance(PACE_S)
-    for client, sequences in ((burst.client, [*range(12)]), (again, [11])):
+    for client, sequences in ((burst.client, [*range(10)]), (again, [10, 11])):
         receipts = client.of(Receipt)
         assert [r.sequence for r in receipts] == sequences
         assert [r.first for r in receipts] == sequences

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.unit.core.builders import E1
 
-from pubsubd_broker.core.publishers import Answer, Publishers
+from pubsubd_broker.core.publishers import Answer, Publishers, Refuse
+from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Receipt, Rejected
 
 ID = b"i" * 16
@@ -26,13 +27,51 @@ def test_a_new_batch_has_no_answer_yet() -> None:
     assert publisher.recall(0, retry=True) is None
 
 
-@pytest.mark.parametrize("retry", [True, False])
-def test_a_batch_that_comes_again_gets_its_first_answer(retry: bool) -> None:
+def test_a_retry_gets_its_first_answer() -> None:
     publisher = Publishers(10, 3).connect(ID, same_life=False)
     publisher.remember(1, receipt(1))
     publisher.remember(2, receipt(2))
-    assert publisher.recall(1, retry) == receipt(1)
-    assert publisher.recall(1, retry) == receipt(1)
+    assert publisher.recall(1, retry=True) == receipt(1)
+    assert publisher.recall(1, retry=True) == receipt(1)
+
+
+@pytest.mark.parametrize("sequence", [0, 1, 2, 6, 7])
+def test_a_new_batch_under_a_sequence_that_is_answered_is_a_violation(sequence: int) -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    for answered in (1, 2, 3, 4, 7):
+        publisher.remember(answered, receipt(answered))
+    with pytest.raises(ProtocolError, match=f"batch {sequence} is not marked as a retry") as raised:
+        publisher.recall(sequence, retry=False)
+    assert raised.value.kind == "sequence"
+    assert publisher.recall(8, retry=False) is None
+
+
+@pytest.mark.parametrize("first_to_greet", [0, 1])
+def test_of_two_connections_under_one_id_the_one_that_was_opened_later_stays(
+    first_to_greet: int,
+) -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    ended: list[tuple[int, str]] = []
+    refusals: list[Refuse] = [
+        lambda code, detail: ended.append((0, code)),
+        lambda code, detail: ended.append((1, code)),
+    ]
+    for opened in (first_to_greet, 1 - first_to_greet):
+        publisher.take_over(opened, refusals[opened])
+    assert ended == [(0, "replaced")]
+    publisher.let_go(refusals[0])
+    publisher.take_over(2, lambda code, detail: None)
+    assert ended == [(0, "replaced"), (1, "replaced")]
+
+
+def test_a_connection_that_is_gone_is_not_replaced() -> None:
+    publisher = Publishers(10, 3).connect(ID, same_life=False)
+    ended: list[str] = []
+    refuse: Refuse = lambda code, detail: ended.append(code)  # noqa: E731
+    publisher.take_over(1, refuse)
+    publisher.let_go(refuse)
+    publisher.take_over(2, lambda code, detail: None)
+    assert ended == []
 
 
 def test_a_refusal_is_remembered_like_a_receipt() -> None:
@@ -51,10 +90,10 @@ def test_a_batch_older_than_the_window_is_unknown_and_the_window_is_not() -> Non
     assert publisher.recall(6, retry=False) is None
 
 
-def test_a_number_left_out_and_used_later_is_unknown() -> None:
+def test_the_retry_of_a_number_left_out_is_unknown() -> None:
     publisher = Publishers(10, 3).connect(ID, same_life=False)
     publisher.remember(7, receipt(7))
-    assert code(publisher.recall(6, retry=False)) == "unknown"
+    assert code(publisher.recall(6, retry=True)) == "unknown"
 
 
 def test_the_record_of_a_publisher_survives_its_connection() -> None:

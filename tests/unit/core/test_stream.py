@@ -35,10 +35,13 @@ def publish(
     stream: Stream,
     *payloads: bytes,
     sequence: int = 1,
+    retry: bool = False,
     by: Publisher | None = None,
     batch: Batch | None = None,
 ) -> Receipt | Rejected:
-    batch = batch or batch_of([("t", payload) for payload in payloads], sequence=sequence)
+    batch = batch or batch_of(
+        [("t", payload) for payload in payloads], sequence=sequence, retry=retry
+    )
     publisher = by or Publisher(8, forgotten=False)
     outcome = stream.publish(batch, publisher, PUBLISHER, Now(0, 5), Impatient())
     assert isinstance(outcome, (Receipt, Rejected))
@@ -59,7 +62,40 @@ def test_messages_take_the_next_places_in_order() -> None:
 def test_a_retry_takes_no_second_place() -> None:
     stream, publisher = a_stream(), Publisher(8, forgotten=False)
     first = publish(stream, b"x", by=publisher)
-    assert publish(stream, b"x", by=publisher) == first
+    assert publish(stream, b"x", retry=True, by=publisher) == first
+    assert stream.next == 1
+
+
+def test_the_retry_of_another_message_is_a_violation_and_gets_no_receipt() -> None:
+    stream, publisher = a_stream(), Publisher(8, forgotten=False)
+    publish(stream, b"x", sequence=1, by=publisher)
+    publish(stream, b"y", sequence=2, by=publisher)
+    others = (
+        batch_of([("t", b"y")], sequence=1, retry=True),
+        batch_of([("u", b"x")], sequence=1, retry=True),
+        batch_of([("t", b"x")], sequence=1, retry=True, to="b"),
+        batch_of([("t", b"x"), ("t", b"")], sequence=1, retry=True),
+    )
+    for other in others:
+        with pytest.raises(ProtocolError, match="two publishers have one id"):
+            publish(stream, batch=other, by=publisher)
+    assert publish(stream, b"x", sequence=1, retry=True, by=publisher) == Receipt(1, E1, 0)
+    assert stream.next == 2
+
+
+def test_the_retry_of_what_the_ring_has_let_go_of_gets_its_first_answer() -> None:
+    stream, publisher = a_stream(ring_messages=1), Publisher(8, forgotten=False)
+    first = publish(stream, b"x", sequence=1, by=publisher)
+    publish(stream, b"y", sequence=2, by=publisher)
+    assert publish(stream, b"x", sequence=1, retry=True, by=publisher) == first
+
+
+def test_a_new_batch_under_an_answered_sequence_is_a_violation_and_takes_no_place() -> None:
+    stream, publisher = a_stream(), Publisher(8, forgotten=False)
+    publish(stream, b"x", by=publisher)
+    for payload in (b"x", b"y"):
+        with pytest.raises(ProtocolError, match="not marked as a retry"):
+            publish(stream, payload, by=publisher)
     assert stream.next == 1
 
 
@@ -113,7 +149,7 @@ def test_a_bad_topic_is_refused_and_remembered() -> None:
     outcome = publish(stream, batch=bad, by=publisher)
     assert isinstance(outcome, Rejected)
     assert outcome.code == "invalid_topic"
-    assert publish(stream, b"good now", by=publisher) is outcome
+    assert publish(stream, b"good now", retry=True, by=publisher) is outcome
     assert stream.next == 0
 
 

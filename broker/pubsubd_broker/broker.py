@@ -20,6 +20,7 @@ from pubsubd_broker.core.status import Status, status
 from pubsubd_broker.doors import channel_of
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
+from pubsubd_broker.logs import dropped_lines
 from pubsubd_broker.peer_trust import PeerTrust
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.settings_for_core import config_of
@@ -64,11 +65,17 @@ class Broker:
         self._paced_until_ns: int | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
         self._dials: set[asyncio.Task[None]] = set()
+        self.drained = True
+        """Whether what was accepted had reached everybody who was connected, at the stop."""
 
-    def keep(self, folder: JournalFolder) -> None:
-        """What is accepted goes there, beginning with this life. Raises `JournalError`."""
+    async def keep(self, folder: JournalFolder) -> None:
+        """What is accepted goes there, beginning with this life. Raises `JournalError`.
+
+        Uses up a snapshot that an earlier life left: nobody may have heard of this one before.
+        """
         self.node.surroundings.journal = folder.path
         self._writer = Writer(self.node, folder, read_clocks, self.flush_soon)
+        await self._writer.begin()
 
     def status(self) -> Status:
         return status(self.node, read_clocks())
@@ -83,11 +90,16 @@ class Broker:
             self.node.surroundings.event_loop_lag_s = max(0.0, late)
             if late > TICK_S:
                 due = self._loop.time()
-            self.tick()
+            try:
+                self.tick()
+            except Exception:
+                # A tick that fails is a fault; a broker without ticks would be deaf and mute from then on.
+                log.exception("tick.failed")
 
     def tick(self) -> None:
         now = read_clocks()
         self.node.surroundings.tasks = len(asyncio.all_tasks())
+        self.node.surroundings.log_lines_dropped = dropped_lines()
         self.node.tick(now)
         self._look_at_certificates(self._loop.time())
         for target in self.node.due(now):
@@ -96,31 +108,40 @@ class Broker:
             task.add_done_callback(self._dials.discard)
         self.flush_soon()
 
-    async def drain(self, seconds: float) -> bool:
-        """Waits until what was accepted has reached everybody who is connected. Whether it did."""
+    async def drain(self, seconds: float) -> None:
+        """Waits until what was accepted has reached everybody who is connected; `drained` says whether it did."""
         self.node.drain()
+        self.drained = False
         deadline = self._loop.time() + seconds
         while self._loop.time() < deadline:
             self.flush()
             if self.node.drained and not any(link.unsent_bytes for link in self._links.values()):
-                return True
+                self.drained = True
+                return
             await asyncio.sleep(0.01)
-        return False
 
-    async def close(self) -> None:
-        """Ends every connection."""
-        for task in self._dials:
+    async def close_links(self) -> None:
+        """Ends every connection, and every dial that is under way. The node has heard of each end when this returns."""
+        dials = list(self._dials)
+        for task in dials:
             task.cancel()
+        # Not before they have ended: one of them may be open already.
+        await asyncio.gather(*dials, return_exceptions=True)
         now = read_clocks()
         self.node.part(now)
         for link in list(self._links.values()):
             self._serve(link, now)
         for link in list(self._links.values()):
-            link.transport.close()
+            link.close()
         await asyncio.sleep(0)
         for link in list(self._links.values()):
-            link.transport.abort()
+            link.abort()
         self.flush()
+        if self._pace_timer is not None:
+            self._pace_timer.cancel()
+
+    async def close_journal(self) -> None:
+        """What was accepted is on disk, or `node.failure` says why it is not."""
         if self._writer is not None:
             await self._writer.close()
 
@@ -148,14 +169,16 @@ class Broker:
         try:
             connection.received(count, read_clocks(), at_once=self._taken_s < FLUSH_S)
         except Exception as error:
-            log.exception("connection.crashed", connection=connection.label)
-            self.node.reports.failed(connection, error)
+            self._crashed(connection, error)
         self._taken_s += time.perf_counter() - began_s
         self.flush_soon()
 
     def lost(self, link: Link) -> None:
         self._links.pop(link.connection, None)
-        link.connection.lost(read_clocks(), random.random())
+        try:
+            link.connection.lost(read_clocks(), random.random())
+        except Exception as error:
+            self._crashed(link.connection, error)
         self.flush_soon()
 
     def flush_soon(self) -> None:
@@ -203,20 +226,28 @@ class Broker:
         self.flush()
 
     def _serve(self, link: Link, now: Now) -> None:
+        """A failure is that link's end, and no other's: others are ready as well, and the journal comes after them."""
         connection = link.connection
-        if connection.writable or connection.closing:
-            link.write(self._pull(connection, now))
-        elif connection.behind:
-            connection.go_on(now)
-            link.regulate()
+        try:
+            if connection.writable or connection.closing:
+                link.write(self._pull(connection, now))
+            elif connection.behind:
+                connection.go_on(now)
+                link.regulate()
+        except Exception as error:
+            self._crashed(connection, error)
+            link.abort(error)
 
     def _pull(self, connection: Connection, now: Now) -> list[bytes]:
         try:
             return connection.pull(FETCH_BYTES, now)
         except Exception as error:
-            log.exception("connection.crashed", connection=connection.label)
-            self.node.reports.failed(connection, error)
+            self._crashed(connection, error)
             return []
+
+    def _crashed(self, connection: Connection, error: Exception) -> None:
+        log.error("connection.crashed", connection=connection.label, exc_info=error)
+        self.node.reports.failed(connection, error)
 
     @property
     def user_timeout_ms(self) -> int:
@@ -238,19 +269,26 @@ class Broker:
 
     async def _dial(self, target: Target) -> None:
         host, port = target.address
+        link = Link(_Dialled(self, target), self.user_timeout_ms)
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 await self._loop.create_connection(
-                    lambda: Link(_Dialled(self, target), self.user_timeout_ms),
+                    lambda: link,
                     host,
                     port,
                     ssl=self._tls.client if self._tls is not None else None,
                     server_hostname=host if self._tls is not None else None,
                 )
-        except (OSError, TimeoutError) as error:
-            reason = explain(error) or f"no answer within {DIAL_TIMEOUT_S:g} s"
-            self.node.dial_failed(target, reason, read_clocks(), random.random())
-            self.flush_soon()
+        except Exception as error:
+            # Whatever it is: a host's name that no look-up takes is a `UnicodeError`.
+            link.abort(error)
+            if not link.made:
+                reason = explain(error) or f"no answer within {DIAL_TIMEOUT_S:g} s"
+                self.node.dial_failed(target, reason, read_clocks(), random.random())
+                self.flush_soon()
+        except asyncio.CancelledError:
+            link.abort()
+            raise
 
 
 class _Dialled:

@@ -17,12 +17,15 @@ from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.dialling import format_address
 from pubsubd_broker.doors import ClientDoor, PeerDoor
+from pubsubd_broker.ending import Ending
 from pubsubd_broker.keeping import open_journal
 from pubsubd_broker.listener import Listener
 from pubsubd_broker.logs import configure_logging
+from pubsubd_broker.off_loop import off_loop
 from pubsubd_broker.peer_trust import PeerTrust, load_peer_trust
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.snapshots import tidy_snapshots
+from pubsubd_broker.stop_request import StopAsked, StopRequest
 from pubsubd_broker.systemd import Systemd
 from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
 from pubsubd_protocol import __version__
@@ -47,20 +50,18 @@ class ListenError(PubSubError):
         super().__init__(f"{what} {host}:{port}: {reason}: choose another address")
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, stop: StopRequest) -> int:
     """Runs a broker until it is told to stop; returns its exit code.
 
     Raises `SocketError`, `ListenError`, `JournalError`, `SecretError` or `TlsError` if it can't have its socket, an
-    address, its journal, its secret or its certificate.
+    address, its journal, its secret or its certificate. What it had taken before is released then.
     """
     configure_logging(settings.log_format, settings.log_level)
     settings = _within(settings, _raise_descriptor_limit())
-    trust = load_peer_trust(settings)
-    clients = bind_client_socket(settings.socket, settings.socket_mode)
     try:
-        return uvloop.run(_serve(settings, trust, clients))
+        return uvloop.run(_serve(settings, stop))
     finally:
-        clients.release()
+        stop.detach()
 
 
 def _raise_descriptor_limit() -> int:
@@ -91,20 +92,86 @@ def _within(settings: Settings, descriptors: int) -> Settings:
     return replace(settings, max_connections=most)
 
 
-async def _serve(settings: Settings, trust: PeerTrust, clients: ClientSocket) -> int:
-    """Returns the exit code: 1 if the journal lacks something that a clean stop ought to have kept."""
+async def _serve(settings: Settings, stop: StopRequest) -> int:
+    """Returns the exit code: 1 if the journal lacks something that a clean stop ought to have kept, or the stop failed.
+
+    A stop may be asked for at any moment of the start. It then ends with what was taken up to there.
+    """
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    _handle_signals(loop, stop)
-    folder, kept = open_journal(settings) or (None, None)
+    stop.attach(loop)
+    loop.add_signal_handler(signal.SIGHUP, log.info, "signal.ignored")
+    systemd = Systemd(os.environ, os.getpid())
+    ending, broker = Ending(), None
+    try:
+        started = asyncio.Event()
+        watchdog = loop.create_task(_watch(systemd, started))
+        ending.add("watchdog", watchdog.cancel)
+        broker = await _start(settings, stop, ending)
+        systemd.ready()
+        started.set()
+        await stop.wait()
+    except StopAsked:
+        pass
+    finally:
+        if stop.asked is not None:
+            log.info("broker.stopping", signal=stop.asked)
+            systemd.stopping()
+        whole = await ending.run()
+    failed = broker is not None and broker.node.failure is not None
+    log.info(
+        "broker.stopped",
+        node=settings.node,
+        drained=broker is None or broker.drained,
+        next_offset=None if broker is None else broker.node.stream.next,
+    )
+    return 0 if whole and not failed else 1
+
+
+async def _start(settings: Settings, stop: StopRequest, ending: Ending) -> Broker:
+    """Takes what the settings name, one after the other, and serves. `ending` releases it, also after an error.
+
+    Raises `StopAsked` before the first word is said to anybody, if a stop is asked for until then.
+    """
+    trust = await stop.unless_asked(off_loop("pubsubd-trust", load_peer_trust, settings))
+    stop.check()
+    binding = off_loop("pubsubd-bind", bind_client_socket, settings.socket, settings.socket_mode)
+    clients = await stop.unless_asked(binding)
+    ending.add("socket", clients.release)
+    stop.check()
+    reading = off_loop("pubsubd-recovery", open_journal, settings)
+    folder, kept = await stop.unless_asked(reading) or (None, None)
+    if folder is not None:
+        ending.add("journal folder", folder.close)
+    stop.check()
     broker = Broker(settings, trust, kept)
+    # However long the disk takes: a second signal ends the process if that is too long.
+    ending.add("journal", broker.close_journal, limit_s=None)
+    ending.add("links", broker.close_links)
+    listeners = await _listen(settings, stop, ending, broker, clients, trust)
+    if folder is not None:
+        # Last of all that may fail: a broker that can't start leaves the journal as it is. From here on nothing comes
+        # between a snapshot that is used up and the life that uses it, and a stop writes a new one.
+        await broker.keep(folder)
+    await off_loop("pubsubd-tidy", tidy_snapshots, settings)
+    _go(settings, ending, broker, listeners)
+    return broker
+
+
+async def _listen(
+    settings: Settings,
+    stop: StopRequest,
+    ending: Ending,
+    broker: Broker,
+    clients: ClientSocket,
+    trust: PeerTrust,
+) -> list[Listener]:
+    """Has every address, and takes nobody yet. Raises `ListenError`."""
     around = broker.node.surroundings
     around.socket = settings.socket
-    systemd = Systemd(os.environ, os.getpid())
     pauses = around.accept_pauses
     handshake_s, most = settings.handshake_timeout_s, settings.max_connections
     listeners = [Listener("socket", clients.socket, ClientDoor(broker), pauses, handshake_s, most)]
-    admin: AdminServer | None = None
+    ending.add("clients' listener", listeners[0].close)
     if settings.http is not None:
         admin = AdminServer(
             broker.status,
@@ -113,28 +180,44 @@ async def _serve(settings: Settings, trust: PeerTrust, clients: ClientSocket) ->
             max_head_bytes=settings.http_max_head,
             refused=around.http_refused,
         )
+        ending.add("http", admin.close)
         try:
-            await admin.listen(*settings.http)
+            await stop.unless_asked(asyncio.ensure_future(admin.listen(*settings.http)))
         except OSError as error:
             raise ListenError("--http", *settings.http, error) from error
         around.http = format_address(admin.address)
+        stop.check()
     if settings.listen is not None:
         try:
-            peers = _bind(*settings.listen)
+            # Off the loop: a name server may take its time.
+            peers = await stop.unless_asked(off_loop("pubsubd-bind", _bind, *settings.listen))
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
         door = PeerDoor(broker, trust.tls)
-        listeners += [Listener("peers", each, door, pauses, handshake_s, most) for each in peers]
+        for each in peers:
+            listeners.append(Listener("peers", each, door, pauses, handshake_s, most))
+            ending.add("peers' listener", listeners[-1].close)
         around.listen = format_address(peers[0].getsockname()[:2])
-    if folder is not None:
-        # Not before every address is had: a broker that can't start leaves the journal as it is.
-        broker.keep(folder)
-    tidy_snapshots(settings)
+        stop.check()
+    return listeners
+
+
+def _go(settings: Settings, ending: Ending, broker: Broker, listeners: list[Listener]) -> None:
+    """The broker serves from now on."""
+    loop = asyncio.get_running_loop()
+
+    async def drain() -> None:
+        for listener in listeners:
+            listener.close()
+        await broker.drain(DRAIN_S)
+
+    ticker = loop.create_task(broker.run())
+    ending.add("ticker", ticker.cancel)
+    ending.add("drain", drain, limit_s=2 * DRAIN_S)
     for listener in listeners:
         listener.start()
-    ticker = loop.create_task(broker.run())
-    watchdog = loop.create_task(_watch(systemd))
     broker.tick()
+    around = broker.node.surroundings
     log.info(
         "broker.started",
         node=settings.node,
@@ -145,21 +228,6 @@ async def _serve(settings: Settings, trust: PeerTrust, clients: ClientSocket) ->
         http=around.http,
         peers=[target.label for target in broker.node.targets],
     )
-    systemd.ready()
-    await stop.wait()
-    systemd.stopping()
-    for listener in listeners:
-        listener.close()
-    drained = await broker.drain(DRAIN_S)
-    ticker.cancel()
-    watchdog.cancel()
-    if admin is not None:
-        await admin.close()
-    await broker.close()
-    log.info(
-        "broker.stopped", node=settings.node, drained=drained, next_offset=broker.node.stream.next
-    )
-    return 0 if broker.node.failure is None else 1
 
 
 def _bind(host: str, port: int) -> list[socket.socket]:
@@ -182,20 +250,9 @@ def _bind(host: str, port: int) -> list[socket.socket]:
     return bound
 
 
-def _handle_signals(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    def ask_to_stop(number: signal.Signals) -> None:
-        if stop.is_set():
-            log.warning("broker.aborted", signal=number.name)
-            os._exit(1)
-        log.info("broker.stopping", signal=number.name)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ask_to_stop, number)
-    loop.add_signal_handler(signal.SIGHUP, log.info, "signal.ignored")
-
-
-async def _watch(systemd: Systemd) -> None:
+async def _watch(systemd: Systemd, started: asyncio.Event) -> None:
+    """Feeds the watchdog from the moment at which systemd looks at it, to the very end: a last flush may take long."""
+    await started.wait()
     while systemd.watchdog_s is not None:
         systemd.watchdog()
         await asyncio.sleep(systemd.watchdog_s)

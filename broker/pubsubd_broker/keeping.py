@@ -7,12 +7,13 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from functools import partial
+from typing import Final, ParamSpec, TypeVar
 
 import structlog
 
 from pubsubd_broker.core.config import SECOND_NS, Now
-from pubsubd_broker.core.journal.journal import Fsync
+from pubsubd_broker.core.journal.journal import Fsync, Work
 from pubsubd_broker.core.journal.recovery import (
     Damage,
     JournalError,
@@ -25,6 +26,9 @@ from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, unusable
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.snapshot_place import folder_beside
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = structlog.get_logger("pubsubd")
 
@@ -90,7 +94,7 @@ def _recover(settings: Settings, folder: JournalFolder, *, promised: bool) -> Re
 
 
 class Writer:
-    """Does a node's journal work. What it has not begun when it is closed is not done."""
+    """Does a node's journal work, all of it in one thread: a disk that hangs stops nothing else."""
 
     def __init__(
         self,
@@ -99,7 +103,7 @@ class Writer:
         clocks: Callable[[], Now],
         changed: Callable[[], None],
     ) -> None:
-        """`changed`: the node may have something to send. Raises `JournalError` if the first step fails."""
+        """`changed`: the node may have something to send."""
         assert node.keeper is not None
         self._node = node
         self._keeper: Keeper = node.keeper
@@ -109,16 +113,19 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "pubsubd-journal")
         self._under_way: asyncio.Future[float | None] | None = None
-        self._closing = False
+        self._closing: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """The new life is on disk, and a snapshot is used up. Raises `JournalError`."""
         try:
-            folder.tidy()
-            self._observe(folder.perform(self._keeper.begin()))
+            await self._in_thread(self._folder.tidy)
+            self._observe(await self._in_thread(self._folder.perform, self._keeper.begin()))
         except OSError as error:
-            raise unusable(folder.path, error) from error
+            raise unusable(self._folder.path, error) from error
 
     def go_on(self, now: Now) -> None:
         """Begins what there is to do, unless something is under way."""
-        if self._under_way is not None or self._closing:
+        if self._under_way is not None or self._closing is not None:
             return
         work = self._keeper.take(now)
         if work is not None:
@@ -128,27 +135,46 @@ class Writer:
     async def close(self) -> None:
         """Everything that was accepted is on disk, or it is logged why not; the folder is free.
 
-        Where keeping it was promised, it is then the node's `failure`, too.
+        Where keeping it was promised, it is then the node's `failure`, too. A further call, also after one that was
+        cancelled, waits for the same end.
         """
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         # What is left goes last, in one piece.
-        self._closing = True
         if self._under_way is not None:
             await asyncio.wait([self._under_way])
         try:
             work = self._keeper.end(self._clocks())
             if work is not None:
-                self._make_anew()
-                self._folder.perform(work)
-        except (OSError, JournalError) as error:
+                await self._in_thread(self._write_last, work)
+        except Exception as error:
+            # Not only what a disk says: it is the last moment at which it can be told.
+            self._not_kept(str(error) or repr(error))
+        finally:
+            self._thread.shutdown(wait=False)
+            self._folder.close()
+
+    def _not_kept(self, reason: str) -> None:
+        self._keeper.failed(reason)
+        if self._keeper.promised:
+            log.error("journal.failed", reason=reason)
+        else:
+            log.warning("snapshot.failed", folder=self._folder.path, reason=reason, **_LOST)
+
+    def _write_last(self, work: Work) -> None:
+        try:
+            self._make_anew()
+            self._folder.perform(work)
+        except BaseException:
             with contextlib.suppress(OSError):
                 self._folder.tidy()
-            self._keeper.failed(str(error))
-            if self._keeper.promised:
-                log.error("journal.failed", reason=str(error))
-            else:
-                log.warning("snapshot.failed", folder=self._folder.path, reason=str(error), **_LOST)
-        self._thread.shutdown()
-        self._folder.close()
+            raise
+
+    async def _in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._loop.run_in_executor(self._thread, partial(step, *args, **kwargs))
 
     def _make_anew(self) -> None:
         """A folder that nothing was written to for weeks may have fallen to a cleaner of /tmp."""

@@ -43,7 +43,7 @@ class Door(Protocol):
         """With what the next one is encrypted."""
 
     def welcome(self, taken: socket.socket, address: Address) -> asyncio.BaseProtocol:
-        """The protocol for one that has come."""
+        """The protocol for one that has come. It may hear of its end more than once, and without having been open."""
 
     def turned_away(self, address: Address, reason: str, detail: str) -> None:
         """One has ended before it was a connection, for `reason`, a constant word."""
@@ -142,8 +142,11 @@ class Listener:
         except OSError as error:
             if tls is not None:
                 self._door.turned_away(address, "tls", explain(error))
+            protocol.connection_lost(error)
             taken.close()
-        except asyncio.CancelledError:
+        except BaseException:
+            # It may have been open already: uvloop does not say so to a protocol whose opening is cancelled.
+            protocol.connection_lost(None)
             taken.close()
             raise
         finally:

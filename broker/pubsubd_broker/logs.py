@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import logging
 import sys
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor
 
+from pubsubd_broker.log_writer import FLUSH_S, LogWriter
 from pubsubd_protocol.printable import printable, printable_lines
 
 LogFormat = Literal["console", "json"]
+
+STANDARD_ERROR: Final = 2
+
+_writer: LogWriter | None = None
+"""What the process's own log goes through, if it was configured without a stream."""
 
 _OF_LINES: Final = frozenset({"exception", "stack"})
 """Fields whose line feeds are their own."""
@@ -27,11 +34,11 @@ _LEVELS: Final = {
 
 
 def configure_logging(form: LogFormat, level: str, stream: TextIO | None = None) -> None:
-    """Send structlog's events, and what libraries log, to `stream` (default: standard error).
+    """Send structlog's events, and what libraries log, to `stream` (default: standard error, which never stops them).
 
     In JSON each line has `event`, `level`, `timestamp` (ISO 8601, UTC) and the event's fields.
     """
-    output = _Unfailing(sys.stderr if stream is None else stream)
+    output = _process_log() if stream is None else _Unfailing(stream)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -57,6 +64,7 @@ def configure_logging(form: LogFormat, level: str, stream: TextIO | None = None)
         logger_factory=structlog.WriteLoggerFactory(output),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+    logging.captureWarnings(True)
     handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -68,6 +76,33 @@ def configure_logging(form: LogFormat, level: str, stream: TextIO | None = None)
     root.handlers[:] = [handler]
     # asyncio's debug records are about asyncio.
     root.setLevel(max(_LEVELS[level], logging.INFO))
+
+
+def dropped_lines() -> int:
+    """Log lines that could not be written since the process began."""
+    return _writer.dropped if _writer is not None else 0
+
+
+def flush_log(seconds: float = FLUSH_S) -> None:
+    """The last lines leave, if that takes no longer than `seconds`."""
+    if _writer is not None:
+        _writer.wait_written(seconds)
+
+
+def _process_log() -> LogWriter:
+    """Standard error through a writer that never waits; Python's own, too: tracebacks of threads and finalisers."""
+    global _writer
+    if _writer is None:
+        _writer = LogWriter(STANDARD_ERROR, _describe_dropped)
+        sys.stderr = cast(TextIO, _writer)
+        atexit.register(flush_log)
+    return _writer
+
+
+def _describe_dropped(count: int) -> str:
+    # Rendered as any other event, but not written as one: the log's own lock may be held by a writer who waits.
+    line = structlog.wrap_logger(structlog.ReturnLogger()).warning("log.resumed", dropped=count)
+    return f"{line}\n" if line else ""
 
 
 def _only_printable(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -278,6 +278,12 @@ METRICS: Final = (
         ("reason",),
     ),
     Row(
+        "log_lines_dropped_total",
+        "counter",
+        "Log lines that could not be written.",
+        _counter("log_lines_dropped"),
+    ),
+    Row(
         "accept_pauses_total",
         "counter",
         "Times that no connection was taken because descriptors or memory had run out.",

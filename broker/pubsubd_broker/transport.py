@@ -27,7 +27,12 @@ class Host(Protocol):
 
 
 class Link(asyncio.BufferedProtocol):
-    """Receives straight into the connection's buffer; writes only what was pulled."""
+    """Receives straight into the connection's buffer; writes only what was pulled.
+
+    uvloop closes the transport under a dial or an accept that is cancelled after `connection_made`, and then neither
+    calls `connection_lost` nor reports `is_closing`: every further call raises `RuntimeError`. So the link remembers
+    its own end. It comes once, from whoever notices first, and nothing touches the transport after it.
+    """
 
     connection: Connection
     transport: asyncio.Transport
@@ -37,18 +42,27 @@ class Link(asyncio.BufferedProtocol):
         self._user_timeout_ms = user_timeout_ms
         self._reading = True
         self._ending = False
+        self._made = False
+        self._over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if self._over:
+            # It was given up while it was being opened.
+            self.transport.abort()
+            return
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self._set_user_timeout()
         self.connection = self._host.opened(self)
+        self._made = True
         self._host.flush_soon()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.connection.space()
 
     def buffer_updated(self, count: int) -> None:
+        if self._over:
+            return
         self._host.received(self, count)
         # Here, not once per loop turn: one turn may read many times.
         self.regulate()
@@ -71,36 +85,71 @@ class Link(asyncio.BufferedProtocol):
         self._host.flush_soon()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._host.lost(self)
+        """The connection is gone, or is never to be. Only the first call counts."""
+        if self._over:
+            return
+        self._over = True
+        if self._made:
+            self._host.lost(self)
 
     def write(self, buffers: list[bytes]) -> None:
         """Hands over what one pull gave, and lets the connection's wishes take effect."""
-        if buffers and not self.transport.is_closing():
-            self.transport.writelines(buffers)
+        if self._over:
+            return
+        try:
+            if buffers and not self.transport.is_closing():
+                self.transport.writelines(buffers)
+        except (OSError, RuntimeError) as error:
+            self.abort(error)
+            return
         if self.connection.closing:
             self._end()
         else:
             self.regulate()
 
     @property
+    def made(self) -> bool:
+        """Whether it was ever open: then its host hears of its end."""
+        return self._made
+
+    @property
     def unsent_bytes(self) -> int:
-        return self.transport.get_write_buffer_size()
+        return 0 if self._over else self.transport.get_write_buffer_size()
 
     def regulate(self) -> None:
         """Reads on, or not, as the connection wishes."""
-        if self._reading != self.connection.wants_more and not self.transport.is_closing():
+        if self._over or self._reading == self.connection.wants_more:
+            return
+        try:
+            if self.transport.is_closing():
+                return
             self._reading = not self._reading
             if self._reading:
                 self.transport.resume_reading()
             else:
                 self.transport.pause_reading()
+        except (OSError, RuntimeError) as error:
+            self.abort(error)
+
+    def close(self) -> None:
+        """Ends it when what was written has left."""
+        if not self._over:
+            with contextlib.suppress(OSError, RuntimeError):
+                self.transport.close()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """Ends it now, whether or not its transport says so."""
+        if self._made:
+            with contextlib.suppress(OSError, RuntimeError):
+                self.transport.abort()
+        self.connection_lost(error)
 
     def _end(self) -> None:
         if not self._ending:
             self._ending = True
-            self.transport.close()
+            self.close()
             # An end that reads no more would keep the socket, and its buffer, for ever.
-            asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
+            asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
     def _set_user_timeout(self) -> None:
         # Under the heartbeats: the kernel too gives up on bytes that nobody acknowledges.

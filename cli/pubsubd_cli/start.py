@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from pubsubd_broker.settings_sources import Resolved
-from pubsubd_cli.exit_codes import USAGE, CommandError
+from pubsubd_broker.stop_request import StopRequest
+from pubsubd_cli.exit_codes import DONE, USAGE, CommandError
 from pubsubd_cli.setting_options import resolved, setting_options
 from pubsubd_protocol.errors import PubSubError
 
@@ -33,14 +34,16 @@ def start(**options: Any) -> int:
     what it has accepted and end; a second one ends it at once.
     """
     found = resolved(options)
-    settings = found.settings
+    stop = StopRequest()
     # Only now: `start --help` and wrong settings need none of the broker.
     from pubsubd_broker.daemon import run
 
+    if stop.asked is not None:
+        return DONE
     if found.ignored:
         _warn(found)
     try:
-        return run(settings)
+        return run(found.settings, stop)
     except PubSubError as error:
         # It could not have its socket or an address: another setting is needed.
         raise CommandError(str(error), USAGE) from error

@@ -155,7 +155,8 @@ async def test_one_failed_sync_is_final_though_the_disk_works_again(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
-    failing = "fdatasync:error=EIO:when=10"
+    # The first one is of the journal's beginning.
+    failing = "fdatasync:error=EIO:when=11"
     strace = ["strace", "-D", "-f", "-qq", "-o", str(tmp_path / "calls")]
     strace += ["-e", "trace=fdatasync", "-e", f"inject={failing}"]
     traced = start_broker("a", journal=folder, fsync="always", command=(*strace, *PUBSUBD))

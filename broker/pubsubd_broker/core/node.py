@@ -227,6 +227,7 @@ class Node:
             for target in self.targets
             if not target.reached and not target.is_self
         ]
+        causes[:0] = self.surroundings.troubles.values()
         if self.recall is not None:
             causes.insert(0, "asking peers for its own stream")
         if self.failure is not None:

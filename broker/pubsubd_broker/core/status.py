@@ -36,6 +36,10 @@ class Surroundings:
     """By reason."""
     certificate_expires_s: float | None = None
     """When this node's own does, in seconds since 1970."""
+    log_lines_dropped: int = 0
+    """Nobody took them in time, or they could not be written."""
+    troubles: dict[str, str] = field(default_factory=dict)
+    """Why this node is not ready, a sentence for each of its files that is not what it was."""
 
 
 class Addresses(TypedDict):
@@ -113,6 +117,7 @@ class CounterValues(TypedDict):
     fetches_dropped: int
     accept_pauses: dict[str, int]
     http_refused: dict[str, int]
+    log_lines_dropped: int
 
 
 class Journal(TypedDict):
@@ -204,6 +209,7 @@ def status(node: Node, now: Now) -> Status:
             "fetches_dropped": node.fetched.dropped,
             "accept_pauses": dict(around.accept_pauses),
             "http_refused": dict(around.http_refused),
+            "log_lines_dropped": around.log_lines_dropped,
         },
         "publish_seconds": _seconds(counters.publish_seconds),
         "journal_fsync_seconds": _seconds(counters.journal_fsync_seconds),

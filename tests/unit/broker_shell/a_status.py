@@ -96,6 +96,7 @@ def a_status() -> dict[str, Any]:
             "fetches_dropped": 11,
             "accept_pauses": {"peers": 9},
             "http_refused": {"too_slow": 10},
+            "log_lines_dropped": 11,
         },
         "publish_seconds": {"buckets": [[0.001, 3], [0.01, 5]], "sum": 0.02, "count": 6},
         "journal_fsync_seconds": {"buckets": [[0.001, 1], [0.01, 4]], "sum": 0.03, "count": 4},

@@ -58,6 +58,7 @@ def test_a_broker_that_ends_while_it_writes_writes_what_came_meanwhile_too(tmp_p
             asyncio.get_running_loop().call_soon(writer.go_on, NOW)
 
         writer = Writer(node, folder, lambda: NOW, changed)
+        await writer.begin()
         folder.gate.clear()
         publish(node, publisher, 1)
         writer.go_on(NOW)
@@ -76,3 +77,44 @@ def test_a_broker_that_ends_while_it_writes_writes_what_came_meanwhile_too(tmp_p
     assert recovered.next == 2
     assert recovered.state.consumers["b"].cursor == 1
     assert folder.performed[-1].sync
+
+
+def test_a_stop_that_is_cancelled_half_way_is_finished_by_the_next_one(tmp_path: Path) -> None:
+    async def run() -> None:
+        node = Node(Config("a"), E1, [], NOW, Kept(Fsync.SNAPSHOT))
+        folder = GatedFolder(str(tmp_path))
+        writer = Writer(node, folder, lambda: NOW, lambda: None)
+        await writer.begin()
+        publish(node, Publisher(8), 1)
+        folder.gate.clear()
+        first = asyncio.create_task(writer.close())
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        folder.gate.set()
+        await writer.close()
+
+    asyncio.run(run())
+    assert left(tmp_path).next == 1
+
+
+def test_a_flush_that_fails_for_any_reason_is_told_and_lets_go_of_the_folder(
+    tmp_path: Path,
+) -> None:
+    class Wrong(GatedFolder):
+        def perform(self, work: Work) -> float | None:
+            if self.performed:
+                raise ValueError("no disk has this error")
+            return super().perform(work)
+
+    async def run() -> Node:
+        node = Node(Config("a"), E1, [], NOW, Kept(Fsync.SNAPSHOT))
+        writer = Writer(node, Wrong(str(tmp_path)), lambda: NOW, lambda: None)
+        await writer.begin()
+        await writer.close()
+        return node
+
+    node = asyncio.run(run())
+    assert node.failure is not None
+    assert "no disk has this error" in node.failure
+    JournalFolder(str(tmp_path)).close()

@@ -47,6 +47,7 @@ class JournalFolder:
         except JournalError:
             os.close(self._folder)
             raise
+        self._held = [self._lock, self._folder]
         self._number = 0
         self._open: int | None = None
 
@@ -102,12 +103,13 @@ class JournalFolder:
         return synced_s
 
     def close(self) -> None:
-        """Lets others have it."""
+        """Lets others have it. A second call does nothing."""
+        held, self._held = self._held, []
         if self._open is not None:
-            os.close(self._open)
+            held.append(self._open)
             self._open = None
-        os.close(self._lock)
-        os.close(self._folder)
+        for descriptor in held:
+            os.close(descriptor)
 
     def _create(self, number: int, buffers: Sequence[bytes], *, sync: bool) -> float:
         synced_s = 0.0

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-MAX_WAITING_BYTES: Final = 1024 * 1024
+MAX_WAITING_BYTES: Final = 256 * 1024
 """Of lines that wait to be written; further ones are dropped."""
 
 FLUSH_S: Final = 1.0

@@ -71,10 +71,10 @@ def test_a_stop_at_any_moment_of_a_start_ends_with_0_and_keeps_what_was_kept(
         whole_s = time.monotonic() - began_s
         assert broker.stop() == 0
         # Beginning where signals are heeded; before that, Python itself is being loaded.
-        for part in range(8):
+        for part in range(5):
             broker.start(wait=False)
             wait_until(lambda: heeds_signals(broker.pid), what="the first moment")
-            time.sleep(whole_s * part / 16)
+            time.sleep(whole_s * part / 10)
             assert broker.stop() == 0
             assert not [line for line in broker.logs if line["event"] is None], broker.logs[-20:]
         broker.peers = []
@@ -93,13 +93,13 @@ def test_a_stop_while_a_peer_that_says_nothing_is_redialled_keeps_everything(
 ) -> None:
     with (
         accepting() as peer,
-        left_by_an_earlier_life(tmp_path, heartbeat="50ms", peer_timeout="300ms") as broker,
+        left_by_an_earlier_life(tmp_path, handshake_timeout="300ms") as broker,
     ):
         broker.peers = [peer]
         for _ in range(4):
             mark = broker.mark()
             broker.start()
-            broker.wait_log("peer.silent", since=mark)
+            broker.wait_log("connection.refused", since=mark)
             assert broker.stop() == 0
         broker.peers = []
         next_life_has_everything(broker)

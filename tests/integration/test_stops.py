@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.cluster import PUBSUBD, Broker, wait_until
@@ -22,7 +23,7 @@ KEPT = 3
 
 
 @contextlib.contextmanager
-def left_by_an_earlier_life(folder: Path, **options: object) -> Iterator[Broker]:
+def left_by_an_earlier_life(folder: Path, **options: Any) -> Iterator[Broker]:
     broker = Broker(folder, "a", **options)
     with contextlib.closing(broker):
         broker.start()
@@ -105,13 +106,12 @@ def test_a_stop_while_a_peer_that_says_nothing_is_redialled_keeps_everything(
         next_life_has_everything(broker)
 
 
-def run_with_log(broker: Broker, log: int, **more: object) -> subprocess.Popen[bytes]:
+def run_with_log(broker: Broker, log: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*PUBSUBD, "start", *broker.arguments(), "--log-level", "debug"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=log,
-        **more,  # type: ignore[call-overload]
     )
 
 

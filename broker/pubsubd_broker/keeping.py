@@ -26,6 +26,7 @@ from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, unusable
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.snapshot_place import folder_beside
+from pubsubd_protocol.positions import MAX_LINEAGE
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -219,3 +220,12 @@ def _log_recovered(path: str, recovered: Recovered) -> None:
         consumers=len(recovered.state.consumers),
         sessions=len(recovered.state.sessions),
     )
+    forgotten = recovered.forgotten
+    if forgotten:
+        log.warning(
+            "journal.lives_forgotten",
+            lives=len(forgotten),
+            up_to=max(end for _, end in forgotten),
+            limit=MAX_LINEAGE,
+            consequence="readers that stand there are told state_lost",
+        )

@@ -93,17 +93,20 @@ class Acks:
         if gap.reason in LOSES_HISTORY:
             self._noticed[gap.node] = Epoch(bytes.fromhex(gap.epoch))
 
-    def due(self, settled: Mapping[str, Position], known: Container[str]) -> list[Ack]:
+    def due(
+        self, settled: Mapping[str, Position], known: Container[str], life: bytes | None
+    ) -> list[Ack]:
         """The acknowledgements to send now, at most one for each node.
 
-        Only for nodes in `known`: a broker that was restarted may not have met the others again.
+        Only for nodes in `known`: a broker that was restarted may not have met the others again. `life`: the broker's own
+        epoch, to which a loss belongs that it may have told in place.
         """
         acks = []
         for node, position in settled.items():
             position = self._reached(node, position)
             if node in known and self._sent.get(node) != position:
                 self._sent[node] = position
-                noticed = self._noticed.get(node) == position.epoch
+                noticed = node in self._noticed and self._noticed[node] == life
                 acks.append(Ack(node, position, noticed=noticed))
         return acks
 

@@ -115,7 +115,7 @@ class Inbox:
                     self._handed[node] = position
                 case Expired(node=node, reason=reason, missed=missed, view=view):
                     self.notice = CursorExpired(node, reason, missed, view.next, view.epoch.hex())
-                    self._at = (node, Position(view.epoch, view.next))
+                    self._at = (node, view.place(view.next))
         return bool(self.messages) or self.notice is not None
 
     def pass_gap(self) -> None:

@@ -64,6 +64,8 @@ class Session:
         self._start = start
         self._born: bytes | None = None
         self._echo = echo
+        self.life: bytes | None = None
+        """The broker's own epoch, as of the connection that stood last."""
         # The epoch of which it was told last that what was before is lost.
         self._began: dict[str, Epoch] = {}
 
@@ -94,6 +96,7 @@ class Session:
             self._born = answer.born
             self.resumed = answer.resumed
         self._fresh = False
+        self.life = answer.born
         # What was presented stands; the broker can only know more streams, or tell of a gap.
         news = [
             Moved(node, position)
@@ -131,10 +134,11 @@ class Session:
 
     def expired(self, expired: Expired) -> Expired | None:
         """None if the broker tells again, in the same place, of a loss that is known here."""
-        node, place = expired.node, Position(expired.view.epoch, expired.view.next)
-        again = self.received.get(node) == place and self._began.get(node) == place.epoch
+        node, view = expired.node, expired.view
+        place = view.place(view.next)
+        again = self.received.get(node) == place and self._began.get(node) == view.epoch
         if expired.reason in LOSES_HISTORY:
-            self._began[node] = place.epoch
+            self._began[node] = view.epoch
         self.received[node] = place
         return None if again else expired
 

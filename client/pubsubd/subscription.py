@@ -380,7 +380,8 @@ class Subscription:
         self._acks_due = False
         if not self._named or not self._link.stands:
             return
-        acks = self._acks.due(self._inbox.done(self._unsettled_from()), self._link.known)
+        settled = self._inbox.done(self._unsettled_from())
+        acks = self._acks.due(settled, self._link.known, self._link.session.life)
         if acks:
             self._link.write([*acks])
 

@@ -127,7 +127,7 @@ def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> An
         case Remembered(waiting):
             if registered is not None:
                 # By the same rule as a position: a cursor kept longer than the stream may be ahead of it.
-                return _at(Position(view.epoch, registered), view)
+                return _at(view.place(registered), view)
             return resolve(FromStart(), view) if waiting else Resume(view.next)
     assert_never(claim)
 

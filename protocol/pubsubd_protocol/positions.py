@@ -20,7 +20,8 @@ MAX_OFFSET = 2**53 - 1
 Lineage = tuple[tuple[Epoch, int], ...]
 """`((epoch, end), …)`, newest first: earlier epochs the stream continues, each up to offset `end`."""
 
-MAX_LINEAGE = 31
+MAX_LINEAGE = 1023
+"""Lives that left something in the stream, and crashes that may have: a ring of the default size holds entries of fewer."""
 
 MAX_NODE_NAME = 64
 
@@ -63,6 +64,63 @@ class StreamView:
             if earlier == epoch:
                 return end
         return None
+
+    def place(self, offset: int) -> Position:
+        """The position at `offset`, in the name that every reader there has."""
+        return place(self.epoch, self.lineage, offset)
+
+    def contains(self, position: Position) -> bool:
+        """Whether this branch holds, held or will hold all before `position`. The present epoch has no end yet."""
+        reach = self.reach(position.epoch)
+        return reach is not None and (position.epoch == self.epoch or position.offset <= reach)
+
+    def covers(self, epoch: Epoch, following: int) -> bool:
+        """Whether messages up to `following` that were placed under `epoch` can be part of this branch.
+
+        A full lineage has let go of its oldest epochs. What they placed stands before the oldest end that it names.
+        """
+        reach = self.reach(epoch)
+        if reach is not None:
+            return following <= reach
+        return len(self.lineage) >= MAX_LINEAGE and following <= self.lineage[-1][1]
+
+
+def place(epoch: Epoch, lineage: Lineage, offset: int) -> Position:
+    """The position at `offset`, named by the epoch that placed the message before it. Pure.
+
+    That is the earliest epoch that reaches so far. So an epoch under which nothing was placed is in nobody's position,
+    except for the first of a stream, and a lineage can do without it. Cost: a look at each later epoch.
+    """
+    for earlier, end in lineage:
+        if end < offset:
+            break
+        epoch = earlier
+    return Position(epoch, offset)
+
+
+def succeed(view: StreamView, *, whole: bool) -> Lineage:
+    """The lineage of the epoch that goes on where `view` ends. Pure.
+
+    `whole`: everything that was ever placed under the epoch that ended is in `view`. If it placed nothing, no position
+    names it and it takes no room. Else its readers may hold what is lost: they have to be told `ahead`.
+    """
+    if whole and view.place(view.next).epoch != view.epoch:
+        return view.lineage
+    lineage = ((view.epoch, view.next), *view.lineage)
+    spare = len(lineage) - MAX_LINEAGE
+    if spare <= 0:
+        return lineage
+    # First those under which no reader can stand where the ring goes on; then the oldest. Of epochs that end at one
+    # place the earliest is the one that positions name.
+    ends = [end for _, end in lineage]
+    useless = [
+        index
+        for index in range(len(lineage) - 1, -1, -1)
+        if ends[index] < view.oldest or ends[index] in ends[index + 1 :][:1]
+    ]
+    rest = [index for index in range(len(lineage) - 1, -1, -1) if index not in set(useless)]
+    dropped = set([*useless, *rest][:spare])
+    return tuple(each for index, each in enumerate(lineage) if index not in dropped)
 
 
 def new_epoch(entropy: bytes) -> Epoch:

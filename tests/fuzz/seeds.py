@@ -365,7 +365,7 @@ def _live(net: Net, life: int) -> None:
         publisher.sequence += 1
         publisher.send(batch_of([("t", b"x" * n), ("u", b"")], sequence=publisher.sequence))
         net.write("node-a")
-    at = net.nodes["node-a"].stream.end
+    at = net.nodes["node-a"].stream.log.front
     session.send(Ack("node-a", at))
     consumer.send(Ack("node-a", at, {"one": at}))
     net.advance(1)

@@ -29,7 +29,7 @@ from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import Attached, CursorExpired
-from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, Position, new_epoch
+from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView, new_epoch, succeed
 from pubsubd_protocol.proof import NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -345,17 +345,20 @@ class SimBroker:
         self._dropped = 0
         self._plan_tick(self.life)
 
-    def crash(self, *, silent: bool = False) -> None:
-        """SIGKILL: memory is gone, the sockets are closed. `silent`: the machine's end, of which no peer is told."""
+    def crash(self, *, silent: bool = False, machine: bool = True) -> None:
+        """SIGKILL: memory is gone, the sockets are closed. `silent`: the machine's end, of which no peer is told.
+
+        `machine`: whether its machine may have lost its power with it.
+        """
         if self.journal is not None and self.node is not None:
-            self.journal.crash(self._chance)
+            self.journal.crash(self._chance, machine=machine)
         self.node = None
         self.paused = False
         for socket in list(self.sockets.values()):
             socket.wire.cut(silent=silent and not socket.wire.local)
         self.sockets = {}
 
-    def stop(self) -> None:
+    def stop(self, *, rots: bool = True) -> None:
         """SIGTERM, and no time for anything but the journal and the last words."""
         if self.node is not None and not self.paused:
             self.node.part(self.now)
@@ -365,7 +368,7 @@ class SimBroker:
                     socket.part()
                     del self.sockets[connection]
         if self.journal is not None and self.node is not None:
-            self.journal.stop()
+            self.journal.stop(rots=rots)
         self.crash()
 
     def remember(self, less: int) -> None:
@@ -379,7 +382,7 @@ class SimBroker:
         offset = kept[0].first if kept else stream.view.oldest
         end = kept[-1].next if kept else offset
         older = tuple((epoch, min(reach, end)) for epoch, reach in stream.view.lineage)
-        lineage = ((stream.epoch, end), *older)[:MAX_LINEAGE]
+        lineage = succeed(StreamView(stream.epoch, older, offset, end), whole=not less)
         self.memory = Memory(kept, offset, (stream.epoch.hex(), end), lineage)
 
     def pause(self) -> None:

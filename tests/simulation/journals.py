@@ -104,8 +104,8 @@ class SimJournal:
         slowest_ns = self._world.plan.slowest_disk_ms * MS
         self._world.clockwork.after(self._chance.randint(0, slowest_ns), done)
 
-    def stop(self) -> None:
-        """A clean stop: everything is on disk before the process ends."""
+    def stop(self, *, rots: bool = True) -> None:
+        """A clean stop: everything is on disk before the process ends. `rots`: the disk may go wrong after it."""
         node = self._node
         assert node is not None
         assert node.keeper is not None
@@ -118,17 +118,18 @@ class SimJournal:
         self._promised = self._written = node.stream.placed
         self._oldest = node.stream.view.oldest
         self._node = None
-        self._may_rot()
+        if rots:
+            self._may_rot()
 
-    def crash(self, chance: random.Random) -> None:
-        """The process ends at once, or the machine does."""
+    def crash(self, chance: random.Random, *, machine: bool = True) -> None:
+        """The process ends at once, or with `machine` the machine may, and its disk go wrong."""
         node, self._node = self._node, None
         if node is None:
             return
         self._oldest = node.stream.view.oldest if self._keeps_running else NOTHING
         if self._under_way is not None:
             self._disk.begin_to_perform(self._under_way, self._chance)
-        if self._chance.random() < 0.5:
+        if machine and self._chance.random() < 0.5:
             self._world.say(f"{self._broker.name} loses its power")
             self._world.counts["power loss"] += 1
             self._disk.lose_power(self._chance)
@@ -140,8 +141,8 @@ class SimJournal:
             raise Violation(
                 f"journal: {self._broker.name} has accepted up to {node.stream.next}, on disk is {self._promised}"
             )
-
-        self._may_rot()
+        if machine:
+            self._may_rot()
 
     def _may_rot(self) -> None:
         if self._chance.random() < 0.1:

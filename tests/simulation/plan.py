@@ -126,7 +126,7 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
 
 def _planned(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     """`steps`, and those that are drawn apart from them."""
-    for more in (_with_lies, _with_power_cuts, _with_closes, _with_copies):
+    for more in (_with_lies, _with_power_cuts, _with_closes, _with_copies, _with_lives):
         steps = more(steps, seed)
     return steps
 
@@ -156,6 +156,13 @@ def _with_copies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     chance = random.Random(f"{seed} copies")
     count = chance.choice([0, 0, 1, 3])
     return _with_more(steps, "copy", count, range(400_000, 500_000), chance)
+
+
+def _with_lives(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
+    """In a few seeds some broker is restarted forty times."""
+    chance = random.Random(f"{seed} lives")
+    count = chance.choice([0, 0, 0, 0, 1])
+    return _with_more(steps, "forty_lives", count, range(500_000, 600_000), chance)
 
 
 def _with_more(

@@ -31,6 +31,8 @@ PATTERNS = (
 MOST_SUBSCRIBERS = 8
 MOST_PUBLISHERS = 8
 
+LIVES = 40
+
 Some = TypeVar("Some")
 
 
@@ -249,6 +251,42 @@ def _restart(world: World, chance: random.Random, draw: int) -> bool:
     return True
 
 
+def _forty_lives(world: World, chance: random.Random, draw: int) -> bool:
+    """A broker is restarted again and again, idle or barely used, by all means that lose nothing."""
+    broker = _running(world, chance)
+    if broker is None:
+        return False
+    kills = world.plan.fsync == "always" and chance.random() < 0.7
+    used = chance.choice([0.0, 0.0, 0.1])
+    slowest_ms = chance.choice([5, 30, 60])
+    left = LIVES
+
+    def live_again() -> None:
+        nonlocal left
+        if not left:
+            world.restless -= 1
+            return
+        if broker.node is not None:
+            left -= 1
+            world.counts["one of many lives"] += 1
+            world.say(f"{broker.name} ends, {left} lives are left")
+            _lose(world, broker)
+            if broker.journal is None:
+                broker.remember(0)
+            if kills or broker.journal is None:
+                broker.crash(machine=False)
+            else:
+                broker.stop(rots=False)
+            world.clockwork.after(MS, lambda: world.start(broker))
+            if chance.random() < used:
+                _publish(world, chance, draw)
+        world.clockwork.after(chance.randint(2, slowest_ms) * MS, live_again)
+
+    world.restless += 1
+    live_again()
+    return True
+
+
 def _power_cut(world: World, chance: random.Random, draw: int) -> bool:
     """A machine is off, and on again before its peers have noticed. Its network comes up later than its applications."""
     broker = _running(world, chance)
@@ -378,6 +416,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "crash_both": _crash_both,
     "crash_at_contact": _crash_at_contact,
     "power_cut": _power_cut,
+    "forty_lives": _forty_lives,
     "restart": _restart,
     "pause": _pause,
     "client_cut": _client_cut,

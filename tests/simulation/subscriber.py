@@ -541,7 +541,7 @@ class Subscriber:
 
     def _acknowledge(self, settled: Mapping[str, Position]) -> None:
         if self.keeps == "name" and self._socket is not None:
-            for ack in self._acks.due(settled, self._known):
+            for ack in self._acks.due(settled, self._known, self._session.life):
                 self._socket.send(ack)
                 self._acks_sent.append(
                     (self._socket.wire.out.sent, self._places({ack.node: ack.position}))

@@ -56,6 +56,8 @@ class World:
         self.tally = Tally(self.counts)
         self.lies = Lies(self)
         self.trace: list[str] = []
+        self.restless = 0
+        """Brokers that are yet to live a few more short lives before there can be peace."""
         self.peace = False
         """Whether the faults are over."""
         self._digest = hashlib.blake2b(digest_size=16)
@@ -72,6 +74,8 @@ class World:
         for step in self.plan.steps:
             self._advance_to(START_NS + step.at_ms * MS)
             perform(self, step)
+        while self.restless:
+            self._advance_to(self.clockwork.now_ns + 10 * MS)
         self._heal_all()
         limit = self.clockwork.now_ns + CONVERGES_MS * MS
         while not self._converged():

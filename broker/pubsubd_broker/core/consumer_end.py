@@ -262,12 +262,11 @@ class ConsumerEnd:
                 "fetch",
                 f"{self.producer} sent more than the {fetching.budget} bytes that were asked",
             )
-        reach = fetched.view.reach(item.epoch)
-        if reach is None or item.next > reach:
+        if not fetched.view.covers(item.epoch, item.next):
             raise ProtocolError(
                 "epoch",
                 f"{self.producer} sent {item.first}..{item.next} of {item.epoch.hex()}, by its own view "
-                f"that ends at {reach}",
+                f"that ends at {fetched.view.reach(item.epoch)}",
             )
         if isinstance(item, Entry) and replica.contradicts(item):
             raise ProtocolError(

@@ -57,7 +57,7 @@ class Cursor:
                 out.looked += out.looks * (item.topics.count("\n") + 1)
         if chosen is not None:
             if self.told < item.first:
-                out.frame(Skip(self.node, item.epoch, self.told, item.first))
+                out.frame(Skip(self.node, self.position.epoch, self.told, item.first))
             out.entry(chosen)
             self.told = item.next
         self.position = Position(item.epoch, item.next)

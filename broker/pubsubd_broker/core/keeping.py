@@ -160,6 +160,7 @@ class Keeper:
             {name: Consumer(r.cursor, r.named) for name, r in node.registry.items()},
             node.publishers.lasts(),
             {name: session.kept for name, session in node.sessions.all_named()},
+            durable=self.journal.fsync is Fsync.ALWAYS,
         )
 
 

@@ -14,7 +14,7 @@ from pubsubd_broker.core.config import ITEM_OVERHEAD
 from pubsubd_broker.core.interest import Interest
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
-from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
+from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView, place
 
 
 class Gap:
@@ -48,6 +48,10 @@ class Segment:
     @property
     def view(self) -> StreamView:
         return StreamView(self.epoch, self.lineage, self.first, self.next)
+
+    def place(self, offset: int) -> Position:
+        """The position at `offset` of this branch."""
+        return place(self.epoch, self.lineage, offset)
 
     def holds(self, position: Position) -> bool:
         """Whether a reader at `position` stands on this branch, inside or at the end of what is held."""
@@ -117,7 +121,7 @@ class Log:
     def front(self) -> Position:
         """The position of a reader that has read all that is at hand."""
         newest = self.segments[-1]
-        return Position(newest.epoch, newest.next)
+        return place(newest.epoch, newest.lineage, newest.next)
 
     def __getitem__(self, index: int) -> Item:
         item = self._items[self._head + index - self.begin]
@@ -181,7 +185,8 @@ class Log:
         if self._waiting:
             self.wake()
         if isinstance(item, Entry):
-            self.interest.rouse(item.topics, self.end - 1, Position(newest.epoch, item.first))
+            position = place(newest.epoch, newest.lineage, item.first)
+            self.interest.rouse(item.topics, self.end - 1, position)
         if self.begin > self._told_from or self.begin + self.end >= self._remind_at:
             self._remind()
 

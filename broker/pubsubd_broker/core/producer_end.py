@@ -129,7 +129,7 @@ class ProducerEnd:
         named = dict(registered.named) if registered is not None else {}
         view, answer = self._stream.answer(attach.claim, cursor)
         offset = answer.offset if isinstance(answer, Resume) else answer.next
-        self._cursor = Cursor(self._stream.node, Position(view.epoch, offset))
+        self._cursor = Cursor(self._stream.node, view.place(offset))
         self.acknowledged = offset
         self._connection.send(Attached(view, short(answer), cursor, named))
         self._node.consumer_attached(self, attach.claim, answer, now)
@@ -138,9 +138,8 @@ class ProducerEnd:
         assert self._cursor is not None
         sent = self._cursor.position
         offset = ack.position.offset
-        # An entry of an earlier epoch leaves the cursor there; whoever attached knows the present one.
-        if ack.node != self._stream.node or ack.position.epoch != self._stream.epoch:
-            raise ProtocolError("ack", f"{self.consumer} acknowledged another stream or epoch")
+        if ack.node != self._stream.node or not self._stream.view.contains(ack.position):
+            raise ProtocolError("ack", f"{self.consumer} acknowledged another stream or history")
         if not self.acknowledged <= offset <= sent.offset:
             raise ProtocolError(
                 "ack",
@@ -200,7 +199,7 @@ class ProducerEnd:
         assert isinstance(answer, Expired), "a position that the ring holds is found in it"
         cursor.settle(out)
         out.frame(CursorExpired(self._stream.node, answer.reason, answer.missed, view))
-        cursor.jump(Position(view.epoch, answer.next))
+        cursor.jump(view.place(answer.next))
         self._node.consumer_expired(self.consumer, answer)
 
     def _answer(self, fetch: Fetch, out: Outgoing) -> None:
@@ -214,7 +213,7 @@ class ProducerEnd:
             self._catch_ups.ends(fetch.claim)
         else:
             log = self._stream.log
-            cursor = Cursor(self._stream.node, Position(view.epoch, answer.offset))
+            cursor = Cursor(self._stream.node, view.place(answer.offset))
             index = log.locate(cursor.position)
             assert index is not None, "where a reader resumes is in the ring"
             reader = self._catch_ups.goes_on(fetch.claim, index)
@@ -231,7 +230,7 @@ class ProducerEnd:
         view = replica.unbroken if replica is not None else NOTHING
         answer = resolve(fetch.claim, view)
         if replica is not None and part.budget and isinstance(answer, Resume):
-            cursor = Cursor(self.consumer, Position(view.epoch, answer.offset))
+            cursor = Cursor(self.consumer, view.place(answer.offset))
             index = replica.log.locate(cursor.position)
             assert index is not None, "what is unbroken is in the log"
             read(cursor, replica.log, index, lambda entry: entry, part)

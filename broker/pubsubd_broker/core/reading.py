@@ -158,9 +158,8 @@ class Reading:
         cursor, done = self._cursor, self.acknowledged
         if cursor is None or done is None or done == UNTOLD or self._owes or self._pending.expired:
             return done
-        # An older name of the history, under which its entries were placed, reaches as far as the present one.
-        same = done.epoch in (cursor.given.epoch, cursor.position.epoch)
-        return self.position if same and done.offset >= cursor.given.offset else done
+        passed = self._on_one_branch(done, cursor.given) and done.offset >= cursor.given.offset
+        return self.position if passed else done
 
     def judge(self, view: StreamView, registered: int | None) -> None:
         """The producer was reached: a session that waits to know where it stands gets its place."""
@@ -175,7 +174,7 @@ class Reading:
         self.acknowledged = UNTOLD
         self._rise()
         self._owes = True
-        if reads and self._stands_in_present_epoch:
+        if reads and self._would_resume:
             self._expire_in_place()
         else:
             self.go_on(UNTOLD)
@@ -225,7 +224,7 @@ class Reading:
         self.rewind()
         self.unheard = None
         self._cursor = Cursor(self.source.node, position)
-        if self._owes and self._stands_in_present_epoch:
+        if self._owes and self._would_resume:
             self.acknowledged = UNTOLD
             self._expire_in_place()
 
@@ -361,7 +360,12 @@ class Reading:
         done = self.acknowledged
         if self._cursor is None or done is None or position.offset >= done.offset:
             return False
-        return done.epoch in (position.epoch, self._cursor.position.epoch)
+        return self._on_one_branch(done, position)
+
+    def _on_one_branch(self, one: Position, other: Position) -> bool:
+        """Whether the stream at hand goes through both, so that their offsets can be compared."""
+        view = self.source.log.view
+        return view.contains(one) and view.contains(other)
 
     def _move_along(self) -> None:
         """Whoever rests stands at the end of the log, wherever that is by now."""
@@ -459,8 +463,8 @@ class Reading:
         # By catch-up the session has come further than its broker; the replica will come there too.
         if self._cursor is None or not self._proved:
             return False
-        front, position = self.source.log.front, self._cursor.position
-        return front.epoch == position.epoch and position.offset > front.offset
+        view, position = self.source.log.view, self._cursor.position
+        return position.offset > view.next and view.contains(position)
 
     def _apply(self, view: StreamView, answer: Answer) -> None:
         """Takes the producer's answer: a place to go on, or an expiry to be told before anything else."""
@@ -468,15 +472,15 @@ class Reading:
         match answer:
             case Resume(offset):
                 if cursor is None:
-                    start = self.acknowledged = Position(view.epoch, offset)
+                    start = self.acknowledged = view.place(offset)
                     self._cursor = Cursor(self.source.node, start)
                     self._pending.begins(start)
                 else:
-                    cursor.position = Position(view.epoch, offset)
+                    cursor.position = view.place(offset)
             case Expired(reason, following, missed):
                 if cursor is None:
                     # It was never told of this stream: whatever the reason, what it lost is unseen.
-                    self._cursor = Cursor(self.source.node, Position(view.epoch, following))
+                    self._cursor = Cursor(self.source.node, view.place(following))
                     reason, missed = Reason.UNSEEN, None
                     # Until it has acknowledged that, every further life is told of a loss again.
                     self.acknowledged = UNTOLD
@@ -484,9 +488,11 @@ class Reading:
                 self._expire(Expired(reason, following, missed), view)
 
     @property
-    def _stands_in_present_epoch(self) -> bool:
-        epoch = self.source.log.view.epoch
-        return self._cursor is not None and self._cursor.position.epoch == epoch
+    def _would_resume(self) -> bool:
+        """Whether the stream at hand goes on where it stands, and so tells it of no loss by itself."""
+        if self._cursor is None:
+            return False
+        return isinstance(resolve(At(self._cursor.position), self.source.log.view), Resume)
 
     def _expire_in_place(self) -> None:
         assert self._cursor is not None
@@ -496,11 +502,11 @@ class Reading:
     def _expire(self, expired: Expired, view: StreamView) -> None:
         assert self._cursor is not None
         done = self.acknowledged
-        if done is not None and done.epoch == view.epoch and done.offset > expired.next:
+        if done is not None and done.offset > expired.next and view.contains(done):
             # It presented a place that this history never reached: acknowledging the notice must not look like a step back.
             self.acknowledged = UNTOLD
         self._pending.expires(expired, view.until(expired.next), self._cursor.passed())
-        self._cursor.jump(Position(view.epoch, expired.next))
+        self._cursor.jump(view.place(expired.next))
 
     def _tell(self, out: Outgoing) -> None:
         if self._pending.tell(out):

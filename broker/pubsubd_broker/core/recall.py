@@ -179,11 +179,10 @@ class RecallEnd:
     def _take(self, entry: Entry, log: Log, now: Now) -> None:
         assert self.view is not None
         following = log.newest.next
-        reach = self.view.reach(entry.epoch)
         whole = entry.count == entry.next - entry.first
         if (entry.node, entry.first) != (self._node.name, following) or not whole:
             raise ProtocolError("offset", f"{entry.first} of {entry.node}, {following} comes next")
-        if reach is None or entry.next > reach:
+        if not self.view.covers(entry.epoch, entry.next):
             raise ProtocolError("epoch", f"{entry.next} in {entry.epoch.hex()}, beyond what it has")
         log.append(entry)
         self._left -= 1
@@ -207,11 +206,16 @@ def _depth(place: Position, view: StreamView) -> tuple[int, int]:
 
 
 def _reach(end: RecallEnd, others: list[RecallEnd]) -> tuple[int, int, int]:
-    """Orders what peers hold: the later history first, then who comes further, then who has more."""
+    """Orders what peers hold: the later history first, then who comes further, then who has more.
+
+    A life that placed nothing is in no lineage: what counts is the epoch that placed the last message a peer holds.
+    """
     view = end.view
     assert view is not None
+    earlier = {epoch for epoch, _ in view.lineage}
     continues = sum(
-        other.view is not None and any(other.view.epoch == epoch for epoch, _ in view.lineage)
+        other.view is not None and other.view.place(other.view.next).epoch in earlier
         for other in others
+        if other is not end
     )
     return continues, view.next, -view.oldest

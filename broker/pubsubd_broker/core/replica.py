@@ -41,7 +41,7 @@ class Replica:
         self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset)
         # One that is slow reads from the producer; the others of this node need not wait for it.
         self.pacing = Pacing(self.log, pace, yields=True)
-        self.origin = Position(view.epoch, attached.registered or 0)
+        self.origin = view.place(attached.registered or 0)
         self.named: Mapping[str, Position] = attached.named
         self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
         """How to ask the producer on behalf of a session; None while the link is down."""
@@ -112,8 +112,7 @@ class Replica:
                 "offset",
                 f"{self.node} sent {item.first}..{item.next}, what comes next is {newest.next}",
             )
-        reach = newest.epoch == item.epoch or item.next <= (newest.view.reach(item.epoch) or 0)
-        if not reach:
+        if newest.epoch != item.epoch and not newest.view.covers(item.epoch, item.next):
             raise ProtocolError(
                 "epoch", f"{self.node} sent epoch {item.epoch.hex()} at {item.first}"
             )

@@ -12,7 +12,7 @@ from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, Subscribe
-from pubsubd_protocol.positions import UNTOLD, Position
+from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 from pubsubd_protocol.topics import Filter
 
 
@@ -161,7 +161,8 @@ class Session:
                 "ack", f"acknowledged {ack.node}, of which the session has read nothing"
             )
         before = self._acknowledged.get(ack.node)
-        if ack.position.epoch == stands.epoch and ack.position.offset > stands.offset:
+        view = reading.source.log.view if reading is not None else None
+        if ack.position.offset > stands.offset and _on_one_branch(ack.position, stands, view):
             raise ProtocolError(
                 "ack", f"acknowledged {ack.position.offset} of {ack.node}, sent {stands.offset}"
             )
@@ -169,6 +170,7 @@ class Session:
             before is not None
             and before.epoch == ack.position.epoch
             and ack.position.offset < before.offset
+            and (view is None or view.contains(before))
         ):
             raise ProtocolError(
                 "ack", f"acknowledged {ack.position.offset} of {ack.node} after {before.offset}"
@@ -241,6 +243,13 @@ class Session:
         if entry.publisher == self._without or (entry.to is not None and entry.to != self.reader):
             return None
         return entry if self.filter.everything else part_of(entry, self.filter.wants)
+
+
+def _on_one_branch(further: Position, nearer: Position, view: StreamView | None) -> bool:
+    """Whether the offsets of two positions can be compared. One beyond a history's end stands on a branch given up."""
+    if view is None:
+        return further.epoch == nearer.epoch
+    return view.contains(further) and view.contains(nearer)
 
 
 def _nobody() -> None:

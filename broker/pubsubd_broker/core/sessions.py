@@ -158,8 +158,8 @@ class Sessions:
                 continue
             position = reading.acknowledged
             if position is not None:
-                if position.epoch == view.epoch and position.offset > view.next:
-                    position = Position(view.epoch, view.next)
+                if position.offset > view.next and view.contains(position):
+                    position = view.place(view.next)
                 cursors[name] = position
         return self._named.keys(), cursors
 
@@ -226,8 +226,10 @@ class Sessions:
 
     def _presents(self, session: Session, subscribe: Subscribe) -> None:
         """Whoever stands in an earlier history of this node's stream is told so by the attach rule."""
+        life = self._node.life
         own = (subscribe.positions or {}).get(self._node.name)
-        if own is not None and own.epoch != self._node.life:
+        # A position that was told in this life can be named by an earlier epoch of the same history.
+        if own is not None and own.epoch != life and subscribe.born != life:
             session.knows_own_loss = True
 
     def _lived_before(self, session: Session) -> None:

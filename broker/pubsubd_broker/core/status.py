@@ -331,7 +331,6 @@ def _session(session: Session) -> SessionStatus:
         "lag_messages": {
             name: reading.source.log.front.offset - reading.position.offset
             for name, reading in session.readings.items()
-            if reading.position is not None
-            and reading.position.epoch == reading.source.log.front.epoch
+            if reading.position is not None and reading.source.log.view.contains(reading.position)
         },
     }

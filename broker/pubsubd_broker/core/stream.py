@@ -95,11 +95,7 @@ class Stream:
     @property
     def origin(self) -> Position:
         """Where a session of this life stands that has no position here."""
-        return Position(self.epoch, 0)
-
-    @property
-    def end(self) -> Position:
-        return Position(self.epoch, self.next)
+        return self.log.newest.place(0)
 
     def answer(self, claim: Claim, registered: int | None = None) -> tuple[StreamView, Verdict]:
         """What this producer says to a reader's claim, and what it held when it said so."""

@@ -13,7 +13,7 @@ from tests.fuzz.targets.rules import keeps_the_rules
 from tests.fuzz.targets.site import EPOCH, NAME, Site
 
 from pubsubd_broker.core.journal.recovery import JournalError, Recovered, recover
-from pubsubd_protocol.positions import MAX_LINEAGE, MAX_OFFSET
+from pubsubd_protocol.positions import MAX_LINEAGE, MAX_OFFSET, UNTOLD, StreamView
 
 
 def check(data: bytes) -> None:
@@ -38,14 +38,14 @@ def _hangs_together(found: Recovered, size: int) -> None:
     assert not found.entries or found.entries[-1].next == found.next, "the end is not the end"
     assert len(found.sequences) == len(found.entries)
     assert sum(entry.size for entry in found.entries) <= size, "more than there was"
-    lineage = dict(found.lineage)
-    assert found.lineage[0] == (found.state.epoch, found.next)
+    assert found.whole or found.lineage[0] == (found.state.epoch, found.next)
+    branch = StreamView(UNTOLD.epoch, found.lineage, found.first, found.next)
     assert len(found.lineage) <= MAX_LINEAGE
     assert all(end <= found.next for _, end in found.lineage), "a lineage beyond the data"
     for entry in found.entries:
         keeps_the_rules(entry)
         assert entry.node == NAME, "an entry of another node"
-        assert entry.next <= lineage.get(entry.epoch, -1), "an entry that no reader can place"
+        assert branch.covers(entry.epoch, entry.next), "an entry that no reader can place"
     for consumer in found.state.consumers.values():
         assert consumer.cursor <= found.next, "a cursor beyond the stream"
     ends = [end for _, end in found.segments]

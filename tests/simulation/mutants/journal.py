@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import tests.simulation.brokers as brokers
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 import pubsubd_broker.core.journal.recovery as recovery
+import pubsubd_broker.core.log as log
 from pubsubd_broker.core.journal.journal import Create, Fsync, Journal, Work
 from pubsubd_broker.core.journal.records import _HEAD, FIRST_BYTES, HEADER_BYTES
 from pubsubd_broker.core.journal.recovery import Damage, Recovered
 from pubsubd_broker.core.keeping import Keeper
 from pubsubd_broker.core.publishers import Publishers
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.positions import Lineage
+from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
 
 
 def _fsync_skipped() -> list[Patch]:
@@ -110,6 +112,53 @@ def _segment_removed_too_early() -> list[Patch]:
     return [(Journal, "_drop_evicted", early)]
 
 
+def _every_life_takes_a_place() -> list[Patch]:
+    """One that placed nothing, too; and there are 31."""
+
+    def succeeds(view: StreamView, *, whole: bool) -> Lineage:
+        return ((view.epoch, view.next), *view.lineage)[:31]
+
+    return [(recovery, "succeed", succeeds), (brokers, "succeed", succeeds)]
+
+
+def _named_by_the_present_epoch() -> list[Patch]:
+    """A reader is told a place under an epoch that leaves nothing behind."""
+
+    def place(epoch: Epoch, lineage: Lineage, offset: int) -> Position:
+        return Position(epoch, offset)
+
+    return [(log, "place", place)]
+
+
+def _earlier_lives_thrown_away() -> list[Patch]:
+    """Of what lies on disk a life takes over what the one before it has placed."""
+    original = recovery._forget_contradicted
+
+    def forget(found: Recovered) -> None:
+        original(found)
+        own = [entry.epoch == found.state.epoch for entry in found.entries]
+        if not all(own):
+            begin = len(own) - own[::-1].index(False)
+            del found.entries[:begin], found.sequences[:begin]
+
+    return [(recovery, "_forget_contradicted", forget)]
+
+
+def _clean_stop_keeps_nothing() -> list[Patch]:
+    """What is not written as it comes is not written at the end either."""
+    return [(Keeper, "_snapshot", lambda self: Work(True))]
+
+
+def _clean_restart_begins_anew() -> list[Patch]:
+    """The next life has the messages of a snapshot, and does not say that it goes on with their history."""
+    lineage: Callable[[Recovered], Lineage] = vars(Recovered)["lineage"].fget
+
+    def anew(self: Recovered) -> Lineage:
+        return () if self.whole else lineage(self)
+
+    return [(Recovered, "lineage", property(anew))]
+
+
 JOURNAL = (
     Mutant("fsync skipped", 100, _fsync_skipped),
     Mutant("recovered lineage one too far", 600, _lineage_one_too_far),
@@ -120,4 +169,9 @@ JOURNAL = (
     Mutant("snapshot not used up", 400, _snapshot_not_used_up),
     Mutant("rolled without sync", 1000, _rolled_without_sync),
     Mutant("segment removed too early", 400, _segment_removed_too_early),
+    Mutant("every life takes a place in the lineage", 200, _every_life_takes_a_place),
+    Mutant("a place named by an epoch that placed nothing", 200, _named_by_the_present_epoch),
+    Mutant("earlier lives thrown away", 200, _earlier_lives_thrown_away),
+    Mutant("a clean stop keeps nothing", 200, _clean_stop_keeps_nothing),
+    Mutant("a clean restart begins a history anew", 400, _clean_restart_begins_anew),
 )

@@ -141,7 +141,7 @@ def _acknowledges_once() -> list[Patch]:
     """A resume leaves out what was acknowledged before."""
 
     def resumes(self: Acks, settled: Mapping[str, Position]) -> dict[str, Position]:
-        return {ack.node: ack.position for ack in self.due(settled, settled)}
+        return {ack.node: ack.position for ack in self.due(settled, settled, None)}
 
     return [(Acks, "resumes", resumes)]
 

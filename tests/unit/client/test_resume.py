@@ -298,7 +298,7 @@ def messages(first: int, count: int) -> list[Message]:
 
 
 def offsets(acks: Acks, settled: dict[str, Position]) -> list[int]:
-    return [ack.position.offset for ack in acks.due(settled, settled)]
+    return [ack.position.offset for ack in acks.due(settled, settled, None)]
 
 
 def test_nothing_is_done_with_while_a_lost_history_waits_to_be_read() -> None:
@@ -335,20 +335,20 @@ def test_a_gap_that_was_dealt_with_is_acknowledged_though_the_place_is_the_same(
     acks = Acks(manual=False)
     acks.stands({"a": at(5), "b": at(5)})
     settled = {"a": at(5), "b": at(5)}
-    assert acks.due(settled, settled) == []
+    assert acks.due(settled, settled, None) == []
     acks.passed(CursorExpired("a", Reason.OVERWRITTEN, 2, 5, EPOCH.hex()))
-    assert acks.due(settled, settled) == [Ack("a", at(5))]
-    assert acks.due(settled, settled) == []
+    assert acks.due(settled, settled, None) == [Ack("a", at(5))]
+    assert acks.due(settled, settled, None) == []
 
 
 def test_that_a_lost_history_was_dealt_with_is_said_with_every_place_behind_it() -> None:
     acks = Acks(manual=False)
     acks.stands({"a": at(5)})
     acks.passed(CursorExpired("a", Reason.STATE_LOST, None, 5, EPOCH.hex()))
-    assert acks.due({"a": at(5)}, {"a"}) == [Ack("a", at(5), noticed=True)]
-    assert acks.due({"a": at(7)}, {"a"}) == [Ack("a", at(7), noticed=True)]
+    assert acks.due({"a": at(5)}, {"a"}, EPOCH) == [Ack("a", at(5), noticed=True)]
+    assert acks.due({"a": at(7)}, {"a"}, EPOCH) == [Ack("a", at(7), noticed=True)]
     other = Position(OTHER_EPOCH, 9)
-    assert acks.due({"a": other}, {"a"}) == [Ack("a", other)]
+    assert acks.due({"a": other}, {"a"}, OTHER_EPOCH) == [Ack("a", other)]
 
 
 def test_manual_never_falls_back_behind_what_was_passed_without_a_message() -> None:
@@ -409,7 +409,7 @@ def test_manual_does_not_go_back_to_an_earlier_epoch() -> None:
     assert isinstance(new[0], Message)
     acks.acknowledge(new[0])
     acks.acknowledge(old)
-    (ack,) = acks.due({"a": at(2, OTHER_EPOCH)}, {"a"})
+    (ack,) = acks.due({"a": at(2, OTHER_EPOCH)}, {"a"}, None)
     assert ack.position == at(1, OTHER_EPOCH)
 
 
@@ -429,10 +429,10 @@ def test_the_first_of_ten_lives_can_be_acknowledged_after_all_of_them() -> None:
     settled = {"a": Position(Epoch((10).to_bytes(16)), 1)}
     assert acks.resumes(settled)["a"].epoch.hex() == lives[0].epoch
     acks.acknowledge(lives[0])
-    assert acks.due(settled, settled) == [Ack("a", Position(Epoch((1).to_bytes(16)), 1))]
+    assert acks.due(settled, settled, None) == [Ack("a", Position(Epoch((1).to_bytes(16)), 1))]
     acks.acknowledge(lives[9])
     acks.acknowledge(lives[4])
-    assert acks.due(settled, settled) == [Ack("a", settled["a"])]
+    assert acks.due(settled, settled, None) == [Ack("a", settled["a"])]
 
 
 def test_a_message_of_an_epoch_that_is_not_remembered_changes_nothing_and_is_no_error() -> None:

@@ -12,12 +12,13 @@ from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
+import pubsubd_protocol.positions as positions
 from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES, Fsync
 from pubsubd_broker.core.keeping import Keeper
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Receipt, Rejected, Subscribe
-from pubsubd_protocol.positions import MAX_LINEAGE, Position
+from pubsubd_protocol.positions import Position
 
 MIB = 2**20
 
@@ -584,25 +585,50 @@ def test_without_its_journal_a_node_begins_anew_and_says_so() -> None:
     assert there.of_node("a") == [0, 1, 2, "state_lost"]
 
 
-def test_after_many_lives_whoever_needs_messages_of_the_first_ones_is_told_that_they_are_gone() -> (
-    None
-):
+def test_after_more_lives_than_a_lineage_names_their_messages_are_still_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(positions, "MAX_LINEAGE", 4)
     net = Net()
     net.start("a", disk=Disk())
-    for _ in range(MAX_LINEAGE + 3):
+    for _ in range(7):
         publish(net, 1)
         net.restart("a")
+    assert len(net.nodes["a"].stream.view.lineage) == 4
     net.start("b")
     there = Subscriber(net, "b")
     net.stop("b")
     net.start("b", peers=["a"])
     back = Subscriber(net, "b", positions={}, born=there.born)
     net.advance(2)
-    assert back.of_node("a") == ["unseen"]
+    assert back.of_node("a") == ["told 0", *range(7)]
     publish(net, 1)
-    assert back.of_node("a") == ["unseen", MAX_LINEAGE + 3]
-    assert held(net, "a") == held(net, "b") == list(range(3, MAX_LINEAGE + 4))
+    assert back.of_node("a") == ["told 0", *range(8)]
+    assert held(net, "a") == held(net, "b") == [*range(8)]
     assert not net.said("b", "protocol.violated")
+
+
+@pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.SNAPSHOT])
+def test_lives_in_which_nothing_happens_leave_no_trace_in_what_readers_compare(
+    fsync: Fsync,
+) -> None:
+    net = kept(fsync)
+    there = Subscriber(net, "b")
+    publish(net, 2)
+    lineage, front = None, net.nodes["a"].stream.log.front
+    for _ in range(40):
+        if fsync is Fsync.SNAPSHOT:
+            end(net)
+            net.start("a", disk=net._disks["a"])
+        else:
+            net.restart("a")
+        net.advance(1)
+        stream = net.nodes["a"].stream
+        assert stream.log.front == front
+        lineage = lineage or stream.view.lineage
+        assert stream.view.lineage == lineage
+    publish(net, 1)
+    assert there.of_node("a") == [0, 1, 2]
 
 
 # Snapshots.
@@ -753,14 +779,14 @@ def test_named_sessions_of_a_peer_are_remembered_for_it_over_lives_of_both() -> 
 def test_lives_in_which_nothing_happens_leave_no_segments_behind() -> None:
     net = kept()
     publish(net, 1)
-    for _ in range(MAX_LINEAGE):
+    for _ in range(30):
         net.restart("a")
         assert len(net._disks["a"].segments) == 2
     assert held(net, "a") == [0]
-    for _ in range(MAX_LINEAGE + 3):
+    for _ in range(30):
         publish(net, 1)
         net.restart("a")
-    assert len(net._disks["a"].segments) == MAX_LINEAGE + 1
+    assert len(net._disks["a"].segments) == 32
 
 
 def test_a_named_session_of_which_nothing_was_acknowledged_begins_where_it_began() -> None:

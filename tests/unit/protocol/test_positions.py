@@ -9,17 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.protocol import strategies
 
+import pubsubd_protocol.positions as names
 from pubsubd_protocol.errors import InvalidPosition
 from pubsubd_protocol.positions import (
     MAX_OFFSET,
     Epoch,
     Position,
+    StreamView,
     dump_positions,
     is_node_name,
     load_positions,
+    succeed,
 )
 
 HEX = "000102030405060708090a0b0c0d0e0f"
+
+E0, E1, E2, E3 = (Epoch(bytes([number]) * 16) for number in range(4))
 
 
 @given(
@@ -147,3 +152,50 @@ def test_node_names(name: str) -> None:
 )
 def test_what_is_no_node_name(name: str) -> None:
     assert not is_node_name(name)
+
+
+# The epoch that names a position.
+
+
+def test_a_position_is_named_by_the_epoch_that_placed_the_message_before_it() -> None:
+    view = StreamView(E3, ((E2, 5), (E1, 5), (E0, 3)), 0, 6)
+    named = [view.place(offset).epoch for offset in range(7)]
+    assert named == [E0, E0, E0, E0, E1, E1, E3]
+    assert all(view.contains(view.place(offset)) for offset in range(7))
+
+
+def test_idle_lives_change_neither_the_lineage_nor_the_name_of_a_position() -> None:
+    view = StreamView(E0, (), 0, 4)
+    stands = view.place(4)
+    for number in range(1, 200):
+        view = StreamView(Epoch(number.to_bytes(16)), succeed(view, whole=True), 0, 4)
+        assert view.place(4) == stands
+        assert view.lineage == ((E0, 4),)
+
+
+def test_a_life_that_may_have_placed_what_is_lost_stays_in_the_lineage() -> None:
+    view = StreamView(E1, ((E0, 4),), 0, 4)
+    assert succeed(view, whole=True) == ((E0, 4),)
+    assert succeed(view, whole=False) == ((E1, 4), (E0, 4))
+
+
+def test_a_full_lineage_lets_go_of_what_names_no_position_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(names, "MAX_LINEAGE", 3)
+    crashes = StreamView(E3, ((E2, 4), (E1, 4), (E0, 4)), 0, 4)
+    assert succeed(crashes, whole=False)[-1] == (E0, 4)
+    below = StreamView(E3, ((E2, 7), (E1, 6), (E0, 4)), 5, 9)
+    assert succeed(below, whole=False) == ((E3, 9), (E2, 7), (E1, 6))
+
+
+def test_what_a_full_lineage_let_go_of_may_stand_before_its_oldest_end_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(names, "MAX_LINEAGE", 2)
+    full = StreamView(E3, ((E2, 7), (E1, 6)), 0, 9)
+    assert full.covers(E0, 6)
+    assert not full.covers(E0, 7)
+    assert full.covers(E2, 7)
+    assert not full.covers(E2, 8)
+    assert not StreamView(E3, ((E2, 7),), 0, 9).covers(E0, 1)

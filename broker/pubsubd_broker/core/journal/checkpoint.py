@@ -11,6 +11,7 @@ import msgpack
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import (
     Fields,
+    check_bool,
     check_epoch,
     check_int,
     check_lineage,
@@ -44,7 +45,8 @@ class Checkpoint:
     """The state of a node where its stream stands at `next`.
 
     `publishers`: the highest sequence that each was answered, the one that was heard of longest ago first.
-    `sessions`: where each named session begins again, in every stream.
+    `sessions`: where each named session begins again, in every stream. `durable`: this life shows nothing to anybody
+    before it is on disk.
     """
 
     node: str
@@ -54,6 +56,7 @@ class Checkpoint:
     consumers: dict[str, Consumer]
     publishers: dict[bytes, int]
     sessions: dict[str, dict[str, Position]]
+    durable: bool = False
 
 
 def encode_checkpoint(state: Checkpoint) -> bytes:
@@ -65,6 +68,7 @@ def encode_checkpoint(state: Checkpoint) -> bytes:
         {name: _pack_consumer(consumer) for name, consumer in state.consumers.items()},
         [[publisher, last] for publisher, last in state.publishers.items()],
         {name: pack_positions(positions) for name, positions in state.sessions.items()},
+        state.durable,
     )
 
 
@@ -79,6 +83,7 @@ def decode_checkpoint(body: bytes) -> Checkpoint:
         fields.take(_check_consumers),
         fields.take(_check_publishers),
         fields.take(_check_sessions),
+        fields.take(check_bool),
     )
 
 

@@ -104,6 +104,7 @@ class Journal:
         self._under_way: tuple[Work, int, int] | None = None
         self._unsynced = False
         self._synced_ns = 0
+        self._ended = False
 
     @property
     def segments(self) -> int:
@@ -133,6 +134,7 @@ class Journal:
         buffers = _head(state)
         for entry, sequence in entries:
             buffers += _entry_record(entry, sequence)
+        buffers += record(Kind.END)
         return Work(True, [Create(self._number + 1, buffers)])
 
     def append(self, entry: Entry, sequence: int) -> None:
@@ -148,10 +150,13 @@ class Journal:
     def take(self, oldest: int, now_ns: int, *, last: bool = False) -> Work | None:
         """What to do now; None if there is nothing, or something is under way.
 
-        `oldest`: what the ring holds from. `last`: all of it has to be on disk.
+        `oldest`: what the ring holds from. `last`: all of it has to be on disk, and that this is all.
         """
         if self._under_way is not None or self.failed is not None:
             return None
+        if last and self._writes and not self._ended:
+            self._add(record(Kind.END))
+            self._ended = True
         sync = self.fsync is Fsync.ALWAYS or (
             self.fsync is Fsync.INTERVAL and (last or now_ns - self._synced_ns >= self._interval_ns)
         )
@@ -162,7 +167,7 @@ class Journal:
             work.steps.append(Append(self._segments[-1][0], self._pending))
             self._size += self._pending_bytes
             self._segments[-1] = self._segments[-1][0], self._next
-            if self._size >= self._limit:
+            if self._size >= self._limit and not self._ended:
                 self._roll(work)
                 # Else the new segment might survive, and the end of the last one not.
                 work.sync = self.fsync is not Fsync.OFF
@@ -195,6 +200,7 @@ class Journal:
 
     def _add(self, buffers: list[bytes]) -> None:
         size = sum(map(len, buffers))
+        self._ended = False
         self._pending += buffers
         self._pending_bytes += size
         self.backlog_bytes += size

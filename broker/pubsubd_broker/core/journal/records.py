@@ -18,7 +18,7 @@ from typing import Final
 
 import google_crc32c
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _FIRST_LINE: Final = re.compile(rb"pubsubd journal (\d{1,9}) ([0-9a-f]{8})\n")
 
 
@@ -53,6 +53,8 @@ class Kind(IntEnum):
     """A consumer's cursor moved, or is gone."""
     SESSION = 4
     """A named session's positions moved, or it is gone."""
+    END = 5
+    """The life ended cleanly: nothing was placed beyond this."""
 
 
 def record(kind: Kind, *parts: bytes) -> list[bytes]:

@@ -21,7 +21,7 @@ from pubsubd_broker.core.journal.checkpoint import (
 from pubsubd_broker.core.journal.records import FORMAT, Kind, format_of, scan
 from pubsubd_protocol.entries import Entry, read_entry
 from pubsubd_protocol.errors import ProtocolError, PubSubError
-from pubsubd_protocol.positions import MAX_LINEAGE, Lineage
+from pubsubd_protocol.positions import UNTOLD, Lineage, StreamView, succeed
 
 SEQUENCE: Final = struct.Struct("<Q")
 """In front of an entry's frame: the number that its publisher gave it."""
@@ -49,7 +49,8 @@ class Recovered:
     """An unbroken run of entries up to `next`, and what else was kept there.
 
     `state` is as of the last whole record; its epoch is the one that ended at `next`. `placed`: for each entry its
-    publisher's sequence. `segments`: number and end offset of each that holds some of it.
+    publisher's sequence. `segments`: number and end offset of each that holds some of it. `whole`: nothing that was
+    placed under the epoch that ended is missing.
     """
 
     state: Checkpoint
@@ -58,6 +59,7 @@ class Recovered:
     sequences: list[int] = field(default_factory=list)
     segments: list[tuple[int, int]] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
+    whole: bool = False
 
     @property
     def first(self) -> int:
@@ -68,7 +70,14 @@ class Recovered:
     def lineage(self) -> Lineage:
         """What a new epoch continues, and up to where: no further than the data that is left."""
         earlier = tuple((epoch, min(end, self.next)) for epoch, end in self.state.lineage)
-        return ((self.state.epoch, self.next), *earlier)[:MAX_LINEAGE]
+        ended = StreamView(self.state.epoch, earlier, self.first, self.next)
+        return succeed(ended, whole=self.whole)
+
+    @property
+    def forgotten(self) -> Lineage:
+        """Earlier epochs for which the lineage had no room: their readers are told `state_lost`."""
+        kept = dict(self.lineage)
+        return tuple(each for each in self.state.lineage if each[0] not in kept)
 
 
 def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | None:
@@ -82,6 +91,8 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
         state, begin = _begin(node, number, data)
         if state is None:
             damage.append(unreadable(number))
+            if found is not None:
+                found.whole = False
             continue
         if found is not None:
             _continues_at(found, state.next, damage)
@@ -89,14 +100,15 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
             found.next = state.next
         else:
             found = Recovered(state, state.next)
-        end = _read(found, data, begin)
+        end, last = _read(found, data, begin)
+        found.whole = end == len(data) and (state.durable or last == Kind.END)
         found.segments.append((number, found.next))
         if end < len(data):
             damage.append(Damage(number, f"no whole record at byte {end} of {len(data)}", range(0)))
     if found is not None:
         found.damage = damage
         _clamp(found)
-        _forget_unreachable(found)
+        _forget_contradicted(found)
         _pass_over_empty(found)
     return found
 
@@ -142,8 +154,9 @@ def _continues_at(found: Recovered, offset: int, damage: list[Damage]) -> None:
     found.segments = [(number, min(end, offset)) for number, end in found.segments]
 
 
-def _read(found: Recovered, data: bytes, begin: int) -> int:
-    """Takes over what stands in one segment behind its checkpoint. Returns where its last whole record ends."""
+def _read(found: Recovered, data: bytes, begin: int) -> tuple[int, int]:
+    """Takes over what stands in one segment behind its checkpoint. Returns where its last whole record ends, and its kind."""
+    last: int = Kind.CHECKPOINT
     for kind, body, end in scan(data, begin):
         try:
             match kind:
@@ -153,12 +166,14 @@ def _read(found: Recovered, data: bytes, begin: int) -> int:
                     apply_cursor(found.state, body)
                 case Kind.SESSION:
                     apply_session(found.state, body)
+                case Kind.END:
+                    pass
                 case _:
-                    return begin
+                    return begin, last
         except ProtocolError:
-            return begin
-        begin = end
-    return begin
+            return begin, last
+        begin, last = end, kind
+    return begin, last
 
 
 def _take_entry(found: Recovered, body: bytes) -> None:
@@ -166,11 +181,11 @@ def _take_entry(found: Recovered, body: bytes) -> None:
     entry = read_entry(memoryview(body)[SEQUENCE.size :])
     state = found.state
     # A snapshot holds what earlier lives placed, too.
-    ends = {state.epoch: entry.next, **dict(state.lineage)}
+    branch = StreamView(state.epoch, state.lineage, found.next, entry.next)
     if (
         entry.node != state.node
         or entry.first != found.next
-        or entry.next > ends.get(entry.epoch, -1)
+        or not branch.covers(entry.epoch, entry.next)
     ):
         raise ProtocolError("offset", f"an entry at {entry.first}, {found.next} comes next")
     found.entries.append(entry)
@@ -184,14 +199,14 @@ def _clamp(found: Recovered) -> None:
         consumer.cursor = min(consumer.cursor, found.next)
 
 
-def _forget_unreachable(found: Recovered) -> None:
-    """Drops the entries of lives so long ago that the lineage has no place for them: no reader could place them.
+def _forget_contradicted(found: Recovered) -> None:
+    """Drops entries that the lineage says were never part of this history, and all before them. No broker wrote those.
 
-    And all before them: what is held is one run.
+    Consumers would take them for a violation, at every attach.
     """
-    ends = dict(found.lineage)
+    branch = StreamView(UNTOLD.epoch, found.lineage, found.first, found.next)
     begin = len(found.entries)
-    while begin and found.entries[begin - 1].next <= ends.get(found.entries[begin - 1].epoch, -1):
+    while begin and branch.covers(found.entries[begin - 1].epoch, found.entries[begin - 1].next):
         begin -= 1
     del found.entries[:begin], found.sequences[:begin]
 

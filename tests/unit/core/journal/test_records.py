@@ -52,7 +52,7 @@ def ends_of(rows: list[Row]) -> list[int]:
 
 
 def test_the_bytes_on_disk_are_these() -> None:
-    assert re.fullmatch(rb"pubsubd journal 1 [0-9a-f]{8}\n", FIRST_BYTES)
+    assert re.fullmatch(rb"pubsubd journal 2 [0-9a-f]{8}\n", FIRST_BYTES)
     assert format_of(FIRST_BYTES + b"anything") == FORMAT
     assert format_of(first_line(12)) == 12
     for at in range(len(FIRST_BYTES)):
@@ -60,7 +60,7 @@ def test_the_bytes_on_disk_are_these() -> None:
             wrong = bytearray(FIRST_BYTES)
             wrong[at] ^= 1 << bit
             assert format_of(bytes(wrong)) is None
-    assert [int(kind) for kind in Kind] == [1, 2, 3, 4]
+    assert [int(kind) for kind in Kind] == [1, 2, 3, 4, 5]
     # CRC-32C, whose check value is a published one.
     assert google_crc32c.value(b"123456789") == 0xE3069283
     counted = b"\x03\0\0\0\x02abc"

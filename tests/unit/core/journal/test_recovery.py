@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.core.builders import E1, E2, E3, E4, PUBLISHER, at, entry
 from tests.unit.core.journal.disk import Disk
 
+import pubsubd_protocol.positions as positions
 from pubsubd_broker.core.journal.checkpoint import (
     Checkpoint,
     Consumer,
@@ -36,10 +37,11 @@ def begins(
     consumers: dict[str, Consumer] | None = None,
     publishers: dict[bytes, int] | None = None,
     sessions: dict[str, dict[str, Position]] | None = None,
+    durable: bool = False,
 ) -> bytes:
     """What a segment begins with whose first entry is the one at `following`."""
     state = Checkpoint(
-        node, epoch, lineage, following, consumers or {}, publishers or {}, sessions or {}
+        node, epoch, lineage, following, consumers or {}, publishers or {}, sessions or {}, durable
     )
     return FIRST_BYTES + b"".join(record(Kind.CHECKPOINT, encode_checkpoint(state)))
 
@@ -373,7 +375,7 @@ def test_the_journal_of_another_node_is_refused() -> None:
 def test_a_later_format_is_refused_and_says_what_to_do(following: bytes) -> None:
     later = first_line(12) + following
     for segments in ([later], [begins(0), later], [b"unreadable", later]):
-        with pytest.raises(JournalError, match=r"has format 12, this version reads 1: start the"):
+        with pytest.raises(JournalError, match=r"has format 12, this version reads 2: start the"):
             found(*segments)
 
 
@@ -409,28 +411,58 @@ def lives(first: int, last: int) -> Lineage:
     return tuple((a_life(number), number + 1) for number in range(last, first - 1, -1))
 
 
+def ended() -> bytes:
+    """A life ended cleanly."""
+    return b"".join(record(Kind.END))
+
+
 def test_a_lineage_holds_the_newest_lives_and_no_more_than_a_frame_takes() -> None:
     before = lives(0, MAX_LINEAGE - 1)
     recovered = found(begins(MAX_LINEAGE, a_life(MAX_LINEAGE), *before))
     assert len(before) == MAX_LINEAGE
     assert recovered.lineage == ((a_life(MAX_LINEAGE), MAX_LINEAGE), *before[:-1])
+    assert recovered.forgotten == (before[-1],)
 
 
-def test_entries_of_a_life_that_the_lineage_does_not_reach_any_more_are_not_kept() -> None:
+def test_a_life_that_surely_placed_nothing_takes_no_place_in_the_lineage() -> None:
+    older = begins(0, E1) + run(0, 3)
+    idle = begins(3, E2, (E1, 3))
+    assert found(older, idle + ended()).lineage == ((E1, 3),)
+    assert found(older, begins(3, E2, (E1, 3), durable=True)).lineage == ((E1, 3),)
+    used = begins(3, E2, (E1, 3)) + run(3, 4, E2) + ended()
+    assert found(older, used).lineage == ((E2, 4), (E1, 3))
+
+
+def test_a_life_that_may_have_placed_what_was_lost_keeps_its_place() -> None:
+    """Its readers are told `ahead` then, not that its history is unknown."""
+    older = begins(0, E1) + run(0, 3)
+    idle = begins(3, E2, (E1, 3))
+    torn = begins(3, E2, (E1, 3), durable=True) + run(3, 4, E2)[:-1]
+    for last in (idle, idle + ended() + cursor("d", 3), idle + ended()[:-1], torn):
+        assert found(older, last).lineage == ((E2, 3), (E1, 3))
+    assert found(older, idle + ended(), b"unreadable").lineage == ((E2, 3), (E1, 3))
+
+
+def test_the_first_life_of_all_keeps_its_place_whatever_it_placed() -> None:
+    assert found(begins(0, E1) + ended()).lineage == ((E1, 0),)
+
+
+def test_entries_of_a_life_for_which_the_lineage_has_no_room_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are whole and were made durable: readers can go through them, though none can resume in their midst."""
+    monkeypatch.setattr(positions, "MAX_LINEAGE", 3)
     segments = [begins(0, a_life(0)) + run(0, 2, a_life(0))]
-    for number in range(1, MAX_LINEAGE + 1):
-        earlier = tuple((a_life(n), n + 2) for n in range(number - 1, -1, -1))[:MAX_LINEAGE]
+    for number in range(1, 6):
+        earlier = tuple((a_life(n), n + 2) for n in range(number - 1, -1, -1))[:3]
         segments.append(
             begins(number + 1, a_life(number), *earlier)
             + run(number + 1, number + 2, a_life(number))
         )
-    whole = found(*segments[:MAX_LINEAGE])
-    assert offsets(whole)[0] == 0
-    assert whole.lineage[-1][0] == a_life(0)
     recovered = found(*segments)
-    assert offsets(recovered)[0] == 2
-    assert {e.epoch for e in recovered.entries} == {epoch for epoch, _ in recovered.lineage}
-    assert [number for number, _ in recovered.segments] == list(range(2, MAX_LINEAGE + 2))
+    assert offsets(recovered) == [*range(7)]
+    assert recovered.lineage == ((a_life(5), 7), (a_life(4), 6), (a_life(3), 5))
+    assert [number for number, _ in recovered.segments] == [*range(1, 7)]
 
 
 def test_entries_before_a_life_that_the_lineage_does_not_reach_are_not_kept_either() -> None:

@@ -1,0 +1,60 @@
+"""A node that is restarted again and again, idle or barely used, alarms nobody and keeps what it has."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+
+from tests.integration.asynchronous import async_test
+from tests.integration.steps import (
+    StartCluster,
+    attached,
+    in_thread,
+    payloads_to,
+    publish,
+    subscribed,
+)
+
+import pubsubd
+
+IDLE = 33
+USED = 2
+
+
+@async_test
+async def test_readers_that_are_never_away_read_on_after_ever_so_many_lives(
+    start_cluster: StartCluster, tmp_path: Path
+) -> None:
+    durable = {"journal": str(tmp_path / "journal"), "fsync": "always"}
+    cluster = start_cluster(2, per_node={"a": durable})
+    a = cluster["a"]
+
+    def live_again() -> None:
+        a.kill()
+        a.start()
+
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(pubsubd.connect(a.socket))
+        readers = [await stack.enter_async_context(subscribed(node)) for node in cluster]
+        async with subscribed(a) as away:
+            await publish(client, range(3))
+            for reader in (*readers, away):
+                assert await payloads_to(reader, 2) == [0, 1, 2]
+            stored = json.dumps(away.position)
+        for _ in range(IDLE):
+            await in_thread(live_again)
+        for number in range(3, 3 + USED):
+            await publish(client, [number])
+            for reader in readers:
+                assert await payloads_to(reader, number) == [number]
+            await in_thread(live_again)
+        everything = [*range(3 + USED)]
+        last = everything[-1]
+        for node in cluster:
+            if node is not a:
+                await attached(cluster, node.node, "a")
+            async with subscribed(node, start="earliest") as anew:
+                assert await payloads_to(anew, last) == everything
+        async with subscribed(a, position=json.loads(stored)) as back:
+            assert await payloads_to(back, last) == everything[3:]

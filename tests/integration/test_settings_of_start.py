@@ -1,0 +1,46 @@
+"""What a broker makes of its surroundings when it is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from tests.integration.cluster import PUBSUBD
+from tests.integration.commands import TIMEOUT_S, environment
+
+
+def test_start_expands_a_tilde_reads_a_byte_order_mark_and_logs_what_it_ignores(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.toml").write_bytes(b'\xef\xbb\xbfnode = "marked"\r\nlisten = false\r\n')
+    more = {
+        "HOME": str(tmp_path),
+        "PUBSUBD_CONFIG": "~/a.toml",
+        "PUBSUBD_SOCKET": "~/s",
+        "PUBSUBD_IMAGE_TAG": "7",
+        "PUBSUBD_SERVICE_HOST": "10.0.0.1",
+    }
+    with subprocess.Popen(
+        [*PUBSUBD, "start", "--no-http", "--journal=~/j", "--fsync", "always"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        env=environment(more),
+    ) as process:
+        try:
+            assert process.stderr is not None
+            said = [json.loads(process.stderr.readline())]
+            while said[-1]["event"] != "broker.started":
+                said.append(json.loads(process.stderr.readline()))
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert (said[0]["event"], said[0]["variables"]) == ("settings.ignored", ["PUBSUBD_IMAGE_TAG"])
+    started = said[-1]
+    assert (started["node"], started["socket"]) == ("marked", str(tmp_path / "s"))
+    assert (tmp_path / "j").is_dir()
+    assert "~" not in os.listdir(tmp_path)

@@ -1,0 +1,52 @@
+"""Copies of clients and subscriptions: they carry the configuration, and nothing of what is open or in flight."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import pubsubd
+from pubsubd.health import State
+from pubsubd_protocol.frames import Hello
+
+COPIES = pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+
+
+def greeting(client: pubsubd.Client) -> Hello:
+    return client._dialler.identity.hello("publisher")
+
+
+@COPIES
+def test_a_copy_of_a_client_has_its_configuration_and_an_identity_of_its_own(
+    copied: Callable[[Any], Any],
+) -> None:
+    client = pubsubd.connect("/run/s", name="one", codec=pubsubd.JSON, publish_timeout_s=3.0)
+    first = greeting(client)
+    other = copied(client)
+    assert (other.socket, other.name, other.state) == ("/run/s", "one", State.CONNECTING)
+    assert other._publish_timeout_s == 3.0
+    assert greeting(other).life != first.life
+    assert greeting(client) == first, "one object keeps its identity"
+
+
+@COPIES
+def test_a_copy_of_a_subscription_is_as_this_one_was_made(copied: Callable[[Any], Any]) -> None:
+    client = pubsubd.connect("/run/s")
+    subscription = client.subscribe("a.>", "b", name="n")
+    other = copied(subscription)
+    assert other is not subscription
+    assert other.patterns == ("a.>", "b")
+    assert other.state is State.CONNECTING
+
+
+@COPIES
+def test_a_copy_of_a_closed_client_can_be_opened(copied: Callable[[Any], Any]) -> None:
+    client = pubsubd.connect("/run/s")
+    client.state = State.CLOSED
+    assert copied(client).state is State.CONNECTING

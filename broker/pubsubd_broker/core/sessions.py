@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.allowed import EVERYTHING, Rights
@@ -164,10 +165,17 @@ class Sessions:
         return self._named.keys(), cursors
 
     def forget_old(self, ttl_ns: int, now: Now) -> None:
-        """Drops named sessions that are away for longer than the time-to-live and have expired anyway."""
-        for name, session in list(self._named.items()):
-            away_too_long = not session.connected and now.mono_ns - session.left_ns > ttl_ns
-            if away_too_long and session.is_gone(now.mono_ns, ttl_ns // 8):
+        """Drops named sessions that are away for longer than the time-to-live and have expired anyway.
+
+        Where their user finds no room for a further name, the one away for longest need not have expired.
+        """
+        away = [
+            (session.left_ns, name, session)
+            for name, session in self._named.items()
+            if not session.connected and now.mono_ns - session.left_ns > ttl_ns
+        ]
+        for _, name, session in sorted(away, key=itemgetter(0)):
+            if not self._has_room_for(name) or session.is_gone(now.mono_ns, ttl_ns // 8):
                 session.close()
                 del self._named[name]
                 self._all.pop(session, None)

@@ -198,6 +198,32 @@ def test_names_of_sessions_are_bounded_connected_or_not() -> None:
     assert Subscriber(net, "a", session="two").refusal is None
 
 
+def test_names_that_are_ever_new_find_room_after_the_time_to_live_in_a_quiet_stream() -> None:
+    net = Net()
+    net.start("a", limits=Limits(named_sessions=3), cursor_ttl_ns=10 * SECOND_NS)
+    here = Subscriber(net, "a", session="here")
+    Subscriber(net, "a", session="first").cut()
+    net.advance(2)
+    Subscriber(net, "a", session="second").cut()
+    assert Subscriber(net, "a", session="third").refusal == "too_many_sessions"
+    net.advance(9)
+    assert net.said("a", "session.forgotten") == [{"session": "first"}]
+    assert Subscriber(net, "a", session="third").refusal is None
+    assert Subscriber(net, "a", session="second").resumed
+    net.advance(30)
+    assert net.said("a", "session.forgotten") == [{"session": "first"}], "the others are connected"
+    assert not here.lost
+
+
+def test_below_the_bound_a_name_that_lost_nothing_stays_for_good() -> None:
+    net = Net()
+    net.start("a", limits=Limits(named_sessions=3), cursor_ttl_ns=10 * SECOND_NS)
+    for name in ("one", "two"):
+        Subscriber(net, "a", session=name).cut()
+    net.advance(30)
+    assert net.said("a", "session.forgotten") == []
+
+
 def test_names_that_a_producer_remembers_are_revived_up_to_the_same_bound() -> None:
     net = Net()
     net.start("a")

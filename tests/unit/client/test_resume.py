@@ -505,3 +505,41 @@ def test_a_message_goes_to_another_process_and_keeps_its_payload(
         assert message.payload == 0
     there = over(message)
     assert (there.payload, there.offset, there.node, there.raw) == (0, 3, "a", message.raw)
+
+
+# What still comes as the application closes
+
+
+def test_a_closed_inbox_moves_where_nothing_waits_and_hands_out_nothing_more() -> None:
+    filled = inbox(a=at(0), b=at(0))
+    filled.close()
+    assert filled.put(Moved("a", at(9)))
+    assert not filled.put(arrived(entry(0, 0, node="b")))
+    assert not filled.put(Moved("b", at(7)))
+    assert not filled.advance()
+    assert filled.positions() == {"a": at(9), "b": at(0)}
+
+
+def test_a_closed_inbox_does_not_move_past_a_loss_that_was_not_handed_out() -> None:
+    filled = inbox(a=at(0))
+    filled.close()
+    filled.put(expired(5))
+    filled.put(Moved("a", at(9)))
+    assert filled.positions() == {"a": at(0)}
+
+
+def test_a_position_stands_behind_moves_of_one_stream_while_another_waits() -> None:
+    filled = inbox(arrived(entry(0, 0)), a=at(0), b=at(0))
+    assert filled.put(Moved("b", at(4)))
+    assert not filled.put(Moved("a", at(9)))
+    assert filled.positions() == {"a": at(0), "b": at(4)}
+    hand_out(filled)
+    assert filled.positions() == {"a": at(9), "b": at(4)}
+
+
+def test_a_move_behind_messages_in_hand_waits_until_they_are_handed_out() -> None:
+    filled = inbox(arrived(entry(0, 0, 1)), Moved("a", at(9)), a=at(0))
+    assert filled.advance()
+    filled.messages.pop()
+    assert filled.settled(1) == {"a": at(1)}
+    assert filled.positions() == {"a": at(1)}

@@ -709,3 +709,44 @@ def test_a_lost_history_of_its_own_node_is_told_where_it_stands_until_it_is_ackn
     reader.reading.acknowledged = at(3)
     reader.reading.rewind()
     assert reader.pull() == []
+
+
+def test_what_was_fetched_for_one_life_is_not_read_by_the_next() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(0, 10), *messages(3, 6))
+    assert reader.pull(budget=1) == ["entry 3..4"]
+    reader.reading.leave()
+    assert reader.pull() == []
+    assert source.asked == [At(at(3)), At(at(3))]
+
+
+# Told in time.
+
+
+def test_a_reader_that_had_no_room_to_read_on_does_not_know_what_it_has_not_read() -> None:
+    log = log_of(*messages(0, 3), max_messages=10)
+    reader = Reader(Reading(FakeSource(log), at(3), Filter(("rare",)), lambda: None))
+    assert reader.pull(nothing) == []
+    log.append(entry(3, topic="rare"))
+    for offset in range(4, 9):
+        log.append(entry(offset))
+    assert reader.pull(nothing, budget=0) == []
+    knows = 3
+    for offset in range(9, 20):
+        log.append(entry(offset))
+        for line in reader.pull(nothing):
+            knows = int(line.rpartition("..")[2])
+        assert knows >= log.view.oldest
+
+
+@pytest.mark.parametrize("count", [3, 4, 9])
+def test_a_resting_reader_is_told_its_place_as_one_entry_evicts_all(count: int) -> None:
+    log = log_of(entry(0), max_messages=4)
+    reading = Reading(FakeSource(log), at(1), Filter(("rare",)), lambda: None)
+    reader = Reader(reading)
+    assert reader.pull(nothing) == []
+    log.append(entry(1, count))
+    log.append(entry(1 + count, count))
+    assert reader.pull(nothing) == [f"skip 1..{1 + 2 * count}"]

@@ -444,3 +444,25 @@ def test_a_closed_session_is_not_woken_and_asks_nothing_more() -> None:
     source.reply(view(0, 10), entry(3))
     source.log.append(entry(10))
     assert woken == []
+
+
+def test_a_life_that_goes_back_may_acknowledge_below_what_an_earlier_one_had() -> None:
+    session = a_session(name="n")
+    session.add(FakeSource(log_of(*(entry(i) for i in range(6)))), at(0))
+    pull(session)
+    session.acknowledge(Ack("a", at(5)))
+    session.leave(0)
+    session.rejoin(Subscribe((">",), "latest", {"a": at(2)}, None, "n", True), CLIENT)
+    assert pull(session)[0] == "entry 2..3"
+    session.acknowledge(Ack("a", at(3)))
+    assert session.kept == {"a": at(3)}
+
+
+def test_of_a_stream_that_is_not_met_yet_counts_what_a_life_presents_not_what_one_had_acknowledged() -> (
+    None
+):
+    session = a_session(name="n", positions={"a": at(5)})
+    session.acknowledge(Ack("a", at(5)))
+    session.leave(0)
+    session.rejoin(Subscribe((">",), "latest", {"a": at(2)}, None, "n", True), CLIENT)
+    assert session.kept == {"a": at(2)}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
-from tests.unit.core.builders import E1, entry
+from tests.unit.core.builders import E1, E2, E3, E4, entry, view
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.recall import RecallEnd
+from pubsubd_broker.core.recall import RecallEnd, _reach
 from pubsubd_protocol.attach import Earliest, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -266,3 +269,11 @@ def test_a_node_that_would_not_ask_its_peers_does_not_tell_them_either() -> None
     registered = net.nodes["b"].registry.get("a")
     assert registered is not None
     assert registered.own == {}
+
+
+def test_the_later_history_counts_though_a_life_that_placed_nothing_is_in_no_lineage() -> None:
+    """A peer that came further met an idle life; what the other one holds continues the same history."""
+    views = view(0, 10, E2, (E1, 10)), view(0, 9, E4, (E3, 8), (E1, 8))
+    older, later = ends = [cast(RecallEnd, SimpleNamespace(view=each)) for each in views]
+    assert max(ends, key=lambda end: _reach(end, ends)) is later
+    assert older.view is not None

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -37,6 +38,9 @@ FLUSH_S: Final = 0.005
 CERTIFICATES_S: Final = 1.0
 """How often is looked whether the certificate's files have changed."""
 
+PLACES_S: Final = 1.0
+"""How often is looked whether the socket and the journal are still where they were."""
+
 log = structlog.get_logger("pubsubd")
 
 
@@ -52,6 +56,9 @@ class Broker:
         self._settings = settings
         self._tls = trust.tls
         self._tls_due_s = 0.0
+        self._places_due_s = 0.0
+        self.places: dict[str, Callable[[], str | None]] = {}
+        """What has to stay where it is, by name: each says what is wrong with it."""
         config = config_of(settings, trust.secret, os.geteuid())
         epoch = new_epoch(os.urandom(EPOCH_BYTES))
         self.node = Node(config, epoch, list(settings.peers), read_clocks(), kept)
@@ -102,6 +109,7 @@ class Broker:
         self.node.surroundings.log_lines_dropped = dropped_lines()
         self.node.tick(now)
         self._look_at_certificates(self._loop.time())
+        self._look_at_places(self._loop.time())
         for target in self.node.due(now):
             task = self._loop.create_task(self._dial(target))
             self._dials.add(task)
@@ -253,6 +261,22 @@ class Broker:
     def user_timeout_ms(self) -> int:
         """How long the kernel keeps on trying for a peer that acknowledges nothing."""
         return int(self._settings.peer_timeout_s * 1000)
+
+    def _look_at_places(self, now_s: float) -> None:
+        if now_s < self._places_due_s:
+            return
+        self._places_due_s = now_s + PLACES_S
+        if self._writer is not None:
+            self._writer.look()
+        troubles = self.node.surroundings.troubles
+        for name, look in self.places.items():
+            trouble = look()
+            if trouble is None:
+                if troubles.pop(name, None) is not None:
+                    log.info("place.restored", what=name)
+            elif troubles.get(name) != trouble:
+                troubles[name] = trouble
+                log.error("place.lost", what=name, reason=trouble)
 
     def _look_at_certificates(self, now_s: float) -> None:
         if self._tls is None or now_s < self._tls_due_s:

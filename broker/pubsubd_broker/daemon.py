@@ -168,6 +168,7 @@ async def _listen(
     """Has every address, and takes nobody yet. Raises `ListenError`."""
     around = broker.node.surroundings
     around.socket = settings.socket
+    broker.places["socket"] = clients.trouble
     pauses = around.accept_pauses
     handshake_s, most = settings.handshake_timeout_s, settings.max_connections
     listeners = [Listener("socket", clients.socket, ClientDoor(broker), pauses, handshake_s, most)]

@@ -93,6 +93,7 @@ class JournalFolder:
                     synced_s += self._create(number, buffers, sync=work.sync)
                 case Remove(number):
                     _remove(self._name(number))
+        self.check()
         if not work.sync:
             return None
         if self._open is not None:
@@ -101,6 +102,14 @@ class JournalFolder:
             # A snapshot that is used up must not be there again after a power loss.
             synced_s += _timed(os.fsync, self._folder)
         return synced_s
+
+    def check(self) -> None:
+        """Raises `OSError` if what is written is not at this path any more: the next life would not find it."""
+        here, ours = os.stat(self.path), os.fstat(self._folder)
+        if (here.st_dev, here.st_ino) != (ours.st_dev, ours.st_ino):
+            raise OSError(errno.ESTALE, "another folder is in its place", self.path)
+        if self._open is not None and not os.fstat(self._open).st_nlink:
+            raise OSError(errno.ESTALE, "its newest file was removed", self.path)
 
     def close(self) -> None:
         """Lets others have it. A second call does nothing."""

@@ -133,6 +133,23 @@ class Writer:
             self._under_way = self._loop.run_in_executor(self._thread, self._folder.perform, work)
             self._under_way.add_done_callback(self._done)
 
+    def look(self) -> None:
+        """Finds out whether the folder is still where it was, unless something is under way, which does."""
+        if self._under_way is None and self._closing is None and self._keeper.writes:
+            self._under_way = self._loop.run_in_executor(self._thread, self._check)
+            self._under_way.add_done_callback(self._looked)
+
+    def _check(self) -> float | None:
+        self._folder.check()
+        return None
+
+    def _looked(self, done: asyncio.Future[float | None]) -> None:
+        self._under_way = None
+        error = done.exception()
+        if error is not None and self._keeper.journal.failed is None:
+            self._keeper.failed(str(error))
+        self._changed()
+
     async def close(self) -> None:
         """Everything that was accepted is on disk, or it is logged why not; the folder is free.
 

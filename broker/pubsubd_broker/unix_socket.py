@@ -38,6 +38,16 @@ class ClientSocket:
         status = os.lstat(path)
         self._identity = (status.st_dev, status.st_ino)
 
+    def trouble(self) -> str | None:
+        """Why clients can't find it, if they can't: its file is gone, or is another one."""
+        try:
+            status = os.lstat(self.path)
+        except OSError as error:
+            return f"the socket {self.path} is gone ({error.strerror}): restart the broker"
+        if (status.st_dev, status.st_ino) != self._identity:
+            return f"something else is in the place of the socket {self.path}: restart the broker"
+        return None
+
     def release(self) -> None:
         """Close the socket and remove its file, if it is still ours. A second call does nothing.
 

@@ -5,6 +5,7 @@
 # make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
 # make sim     run simulated clusters (SEED=17 replays and shrinks one, SEEDS=0..500)
 # make mutants put deliberate bugs in, one after the other: the simulator has to catch each
+# make mutation  small changes in the modules that hold the rules: unit tests have to see each (MODULES="attach log")
 # make fuzz    any bytes for all that reads from outside (MINUTES=10, TARGET=codec)
 # make bench   measure it beside the peers (redis-server for Redis; BENCH="--only latency")
 # make bench-quick   a part in under a minute, compared with the last kept result
@@ -27,6 +28,7 @@ ROUNDS ?= 200
 SEED   ?=
 TARGET ?=
 BENCH  ?=
+MODULES ?=
 UPGRADE ?=
 # Younger releases are not locked: most bad ones are found and withdrawn in their first days.
 COOLDOWN ?= 7 days
@@ -36,7 +38,7 @@ STAMP := $(VENV)/.installed
 RUN   := $(VENV)/.installed-run
 BIN   := $(VENV)/bin
 # The groups of pyproject.toml that go on top of dev, each from a lock of its own.
-EXTRAS := bench fuzz
+EXTRAS := bench fuzz mutation
 # The tools that make and audit the locks are kept apart from what they look at.
 SUPPLY := $(VENV)/supply
 LOCKS  := $(wildcard requirements/*.txt)
@@ -52,7 +54,7 @@ COMPILE = $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11
 	--only-binary :all: --exclude-newer '$(COOLDOWN)' --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv start test faults soak journal-kills sim mutants fuzz bench bench-quick bench-report check format \
+.PHONY: help venv start test faults soak journal-kills sim mutants mutation fuzz bench bench-quick bench-report check format \
 	lint types imports wheel sbom lock audit clean
 
 help:
@@ -107,6 +109,9 @@ sim: $(STAMP)
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.simulation.mutants
+
+mutation: $(VENV)/.installed-mutation
+	$(BIN)/python -m tests.mutation.run $(MODULES)
 
 # There is not a wheel of the guide for every machine; without it the runner mutates what it knows, and says so.
 fuzz: $(STAMP)

@@ -237,3 +237,10 @@ def test_places_in_a_consumers_own_stream_are_kept_for_who_is_registered_and_wit
     assert kept.own.keys() == {str(number) for number in range(MAX_NAMED_SESSIONS)}
     registry.remember_own("b", {"0": None, "n": place})
     assert kept.own.keys() == {"n"} | {str(number) for number in range(1, MAX_NAMED_SESSIONS)}
+
+
+def test_a_restored_cursor_whose_consumer_stays_away_ends_when_its_time_is_over() -> None:
+    registry = CursorRegistry(2)
+    registry.restore("b", 3, {}, now_ns=10)
+    assert registry.expire(oldest=4, ttl_ns=5, now_ns=15) == []
+    assert registry.expire(oldest=4, ttl_ns=5, now_ns=16) == ["b"]

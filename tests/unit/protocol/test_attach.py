@@ -17,6 +17,7 @@ from pubsubd_protocol.attach import (
     Reason,
     Remembered,
     Resume,
+    asked,
     merge,
     resolve,
 )
@@ -290,3 +291,15 @@ def test_two_expiries_with_nothing_read_between_are_one(
     earlier: Expired, later: Expired, merged: Expired
 ) -> None:
     assert merge(earlier, later) == merged
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_reasons_ahead_is_graver_than_overwritten(turned: bool) -> None:
+    notices = [Expired(Reason.OVERWRITTEN, 5, 1), Expired(Reason.AHEAD, 7, None)]
+    earlier, later = reversed(notices) if turned else notices
+    assert merge(earlier, later).reason is Reason.AHEAD
+
+
+def test_a_producer_is_not_told_what_one_that_asks_for_the_earliest_would_be_owed() -> None:
+    assert asked(Earliest(FromStart())) == Earliest()
+    assert asked(FromStart()) == FromStart()

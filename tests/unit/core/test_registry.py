@@ -232,8 +232,9 @@ def test_places_in_a_consumers_own_stream_are_kept_for_who_is_registered_and_wit
     registry.remember_own("b", {str(number): place for number in range(MAX_NAMED_SESSIONS)})
     kept = registry.get("b")
     assert kept is not None
-    with pytest.raises(ProtocolError, match="named sessions"):
+    with pytest.raises(ProtocolError, match="named sessions") as raised:
         registry.remember_own("b", {"0": None, "n": place, "m": place})
+    assert raised.value.kind == "named_sessions"
     assert kept.own.keys() == {str(number) for number in range(MAX_NAMED_SESSIONS)}
     registry.remember_own("b", {"0": None, "n": place})
     assert kept.own.keys() == {"n"} | {str(number) for number in range(1, MAX_NAMED_SESSIONS)}

@@ -153,7 +153,7 @@ BUGS: Final[dict[str, tuple[str, list[Patch], int]]] = {
     ),
     "recovery keeps what nobody can place": (
         "recovery",
-        [(recovery, "_forget_unreachable", _nothing)],
+        [(recovery, "_forget_contradicted", _nothing)],
         1_000,
     ),
     "a path makes the admin server fail": (

@@ -20,7 +20,7 @@ from tests.integration.steps import (
 )
 
 import pubsubd
-from pubsubd_broker.core.journal.records import FIRST_BYTES, Kind, first_line, scan
+from pubsubd_broker.core.journal.records import FIRST_BYTES, FORMAT, Kind, first_line, scan
 
 COUNT = 150
 SIZE = 1000
@@ -254,9 +254,9 @@ def test_a_journal_of_a_later_format_is_refused_and_left_alone(
     journal: Path, tmp_path: Path
 ) -> None:
     (segment,) = segments_of(journal)
-    segment.write_bytes(first_line(2) + segment.read_bytes()[len(FIRST_BYTES) :])
+    segment.write_bytes(first_line(FORMAT + 1) + segment.read_bytes()[len(FIRST_BYTES) :])
     line = refused(tmp_path, "a", journal=journal)
-    assert "format 2" in line
+    assert f"format {FORMAT + 1}" in line
 
 
 def test_a_journal_in_use_is_refused_and_its_broker_goes_on(

@@ -9,8 +9,11 @@ from pubsubd_broker.core.client_ends import PublisherEnd
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.producer_end import ProducerEnd
+from pubsubd_broker.core.publishers import Answer as Answered
+from pubsubd_broker.core.publishers import Publisher
 from pubsubd_broker.core.replica import Replica, check_origin
 from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Reason, Resume, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -116,7 +119,19 @@ def _any_sequence() -> list[Patch]:
         self.sequence = -1
         original(self, frame, now)
 
-    return [(PublisherEnd, "received", received)]
+    # Two further rules would notice it: only a retry is looked up, and it has to repeat what was accepted.
+    recalls = Publisher.recall
+
+    def recall(self: Publisher, sequence: int, retry: bool) -> Answered | None:
+        return recalls(self, sequence, retry or sequence <= self.last)
+
+    def nothing(*what: object) -> None: ...
+
+    return [
+        (PublisherEnd, "received", received),
+        (Publisher, "recall", recall),
+        (Stream, "_check_same", nothing),
+    ]
 
 
 def _any_name() -> list[Patch]:

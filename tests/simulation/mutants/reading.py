@@ -7,6 +7,7 @@ from typing import Any
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd_broker.core.client_ends import SessionEnd
+from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.cursor import Choose, Cursor
 from pubsubd_broker.core.interest import Interest
@@ -154,7 +155,7 @@ def _filter_before_marker() -> list[Patch]:
 def _filter_at_no_place() -> list[Patch]:
     """A changed filter is said to count from where the session had been told, not from where it stands."""
 
-    def set_filter(self: SessionEnd, session: Session, frame: SetFilter) -> None:
+    def set_filter(self: SessionEnd, session: Session, frame: SetFilter, now: Now) -> None:
         positions = session.positions
         session.refilter(Filter(frame.patterns))
         stood = {

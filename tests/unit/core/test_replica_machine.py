@@ -28,7 +28,7 @@ from pubsubd_protocol.attach import (
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
-from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
+from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView, place
 
 NEVER_DRAWN = Epoch(b"?" * 16)
 
@@ -181,7 +181,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.cursor = answer.offset if isinstance(answer, Resume) else answer.next
         self.taken = [_Segment(view.epoch, self.cursor)]
         self.linked = True
-        assert self.replica.origin == Position(view.epoch, registered or 0)
+        assert self.replica.origin == view.place(registered or 0)
         assert self.replica.named == {"s": Position(view.epoch, 3)}
 
     # What the producer does.
@@ -350,8 +350,9 @@ class ReplicaMachine(RuleBasedStateMachine):
     def its_registration_is_all_that_it_took(self) -> None:
         if self.taken:
             newest = self.taken[-1]
-            assert self.replica.registration == Position(newest.epoch, newest.next)
-            assert self.replica.log.newest.lineage == self.producer.lineage(newest.epoch)
+            lineage = self.producer.lineage(newest.epoch)
+            assert self.replica.registration == place(newest.epoch, lineage, newest.next)
+            assert self.replica.log.newest.lineage == lineage
 
     @invariant()
     def it_holds_the_newest_that_fit_and_the_markers_in_their_places(self) -> None:

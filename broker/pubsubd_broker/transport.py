@@ -44,6 +44,7 @@ class Link(asyncio.BufferedProtocol):
         self._ending = False
         self._made = False
         self._over = False
+        self._lingers: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -71,8 +72,7 @@ class Link(asyncio.BufferedProtocol):
         """Returns whether the transport stays open, for what the other end is to hear yet."""
         if not self.connection.finished():
             return False
-        # One that takes nothing any more must not keep the socket.
-        asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
+        self._linger()
         self._host.flush_soon()
         return True
 
@@ -89,6 +89,9 @@ class Link(asyncio.BufferedProtocol):
         if self._over:
             return
         self._over = True
+        if self._lingers is not None:
+            # A timer that is left would keep the connection, and all that it holds.
+            self._lingers.cancel()
         if self._made:
             self._host.lost(self)
 
@@ -148,8 +151,12 @@ class Link(asyncio.BufferedProtocol):
         if not self._ending:
             self._ending = True
             self.close()
-            # An end that reads no more would keep the socket, and its buffer, for ever.
-            asyncio.get_running_loop().call_later(LINGER_S, self.abort)
+            self._linger()
+
+    def _linger(self) -> None:
+        # An end that reads no more would keep the socket, and its buffer, for ever.
+        if self._lingers is None and not self._over:
+            self._lingers = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
     def _set_user_timeout(self) -> None:
         # Under the heartbeats: the kernel too gives up on bytes that nobody acknowledges.

@@ -246,13 +246,7 @@ async def test_a_thousand_callers_that_vanish_at_every_stage_leave_nothing_behin
         await in_thread(strangers, address, way == "resets")
         await beside.go_on()
         await in_thread(wait_until, lambda: given_back(a, with_others))
-        taken_kib = memory_kib(a.pid) - first_kib
-        if (door, way) == ("unix", "closes") and taken_kib > STRANGERS_KIB:
-            # To be mended: since sessions are told their place as they close, these wait for a garbage collection.
-            pytest.xfail(
-                f"{taken_kib} KiB are held until a garbage collection, {STRANGERS_KIB} are allowed"
-            )
-        assert taken_kib <= STRANGERS_KIB
+        assert memory_kib(a.pid) - first_kib <= STRANGERS_KIB
         assert a.metric("connections_refused_total", reason="too_many_of_one") == 0
     await in_thread(wait_until, lambda: given_back(a, before))
     assert no_errors(a, b)

@@ -32,22 +32,30 @@ _NO_CONNECTION: Final = re.compile(r"connect|resolve|timed out|unreachable", re.
 
 
 def audit(pip_audit: str, locks: Sequence[str]) -> int:
-    """Prints the outcome, one line for each package that something is said of. The exit code."""
-    asked = [pip_audit, *_OPTIONS, *(word for lock in locks for word in ("--requirement", lock))]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False)
-    try:
-        packages = json.loads(answer.stdout)["dependencies"]
-    except (ValueError, KeyError, TypeError):
-        return _no_report(answer)
-    return _judge(packages)
+    """Prints the outcome, one line for each package that something is said of. The exit code.
+
+    Each lock is asked about by itself: two of them may lock two versions of a package, which pip-audit refuses.
+    """
+    packages: dict[tuple[str, str], dict[str, Any]] = {}
+    for lock in locks:
+        asked = [pip_audit, *_OPTIONS, "--requirement", lock]
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+        try:
+            for package in _report(lock, answer):
+                packages[package["name"], package.get("version", "")] = package
+        except (ValueError, KeyError, TypeError):
+            _say(f"audit: pip-audit failed on {lock}, exit code {answer.returncode}")
+            _say(answer.stderr.strip())
+            return FAILED
+    return _judge(list(packages.values()))
 
 
-def _no_report(answer: subprocess.CompletedProcess[str]) -> int:
-    if answer.returncode != 0 and _NO_CONNECTION.search(answer.stderr):
-        return _not_reachable(answer.stderr.strip().rpartition("\n")[2])
-    _say(f"audit: pip-audit failed, exit code {answer.returncode}")
-    _say(answer.stderr.strip())
-    return FAILED
+def _report(lock: str, answer: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    """What pip-audit says of the packages of a lock; without a connection the lock itself counts as skipped."""
+    if answer.returncode != 0 and not answer.stdout and _NO_CONNECTION.search(answer.stderr):
+        return [{"name": lock, "skip_reason": answer.stderr.strip().rpartition("\n")[2]}]
+    packages: list[dict[str, Any]] = json.loads(answer.stdout)["dependencies"]
+    return packages
 
 
 def _judge(packages: list[dict[str, Any]]) -> int:

@@ -31,15 +31,22 @@ class Outcome:
 
 
 def audited(
-    folder: Path, packages: Sequence[dict[str, Any]] | None, code: int = 0, error: str = ""
+    folder: Path,
+    packages: Sequence[dict[str, Any]] | None,
+    code: int = 0,
+    error: str = "",
+    gone: str = "",
 ) -> Outcome:
-    """The audit, where pip-audit answers with these packages, or without a report."""
+    """The audit, where pip-audit answers with these packages, or without a report; at `gone` there is no connection."""
     report = "" if packages is None else json.dumps({"dependencies": list(packages), "fixes": []})
     command = folder / "pip-audit"
     command.write_text(
         f"#!{sys.executable}\n"
         "import pathlib, sys\n"
-        f"pathlib.Path({str(folder / 'asked')!r}).write_text(' '.join(sys.argv[1:]))\n"
+        f"with pathlib.Path({str(folder / 'asked')!r}).open('a') as asked:\n"
+        "    print(*sys.argv[1:], file=asked)\n"
+        f"if sys.argv[-1] == {gone!r}:\n"
+        f"    sys.exit({NO_NAME!r})\n"
         f"sys.stdout.write({report!r})\n"
         f"sys.stderr.write({error!r})\n"
         f"sys.exit({code})\n"
@@ -66,9 +73,17 @@ def test_all_checked_and_nothing_found_is_good(tmp_path: Path) -> None:
 
 def test_every_lock_is_asked_about_by_its_hashes(tmp_path: Path) -> None:
     audited(tmp_path, [FINE])
-    asked = (tmp_path / "asked").read_text()
-    assert asked.endswith("--requirement run.txt --requirement dev.txt")
-    assert "--require-hashes" in asked
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.rpartition(" --requirement ")[2] for line in asked] == ["run.txt", "dev.txt"]
+    assert all("--require-hashes" in line for line in asked)
+    assert all(line.count("--requirement ") == 1 for line in asked)
+
+
+def test_a_connection_that_is_lost_on_the_way_is_no_pass(tmp_path: Path) -> None:
+    outcome = audited(tmp_path, [FINE], gone="dev.txt")
+    assert outcome.code == 1
+    assert outcome.err.startswith("audit: dev.txt was not checked: ConnectionError")
+    assert outcome.out == "audit: 1 packages checked, 0 known vulnerabilities\n"
 
 
 def test_a_vulnerability_fails_and_says_where_it_is_fixed(tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ def function(name: str, value: object) -> Callable[..., Any]:
     return value
 
 
+def function_or_none(name: str, value: object) -> Callable[..., Any] | None:
+    return None if value is None else function(name, value)
+
+
 def socket_path(given: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> str:
     """The broker's socket as an absolute path: where the process stands later must not matter.
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Literal, Self
 
 from pubsubd import arguments
 from pubsubd.callbacks import Callbacks
@@ -18,25 +18,12 @@ from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
 from pubsubd.forks import begins_anew, check_process, keep
 from pubsubd.health import NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
+from pubsubd.options import ClientOptions, SubscriptionOptions
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
-from pubsubd.resume import Session
 from pubsubd.subscription import Subscription
 from pubsubd_protocol.errors import PubSubError
-from pubsubd_protocol.positions import dump_positions, load_positions
-
-_OF_THIS_PROCESS: Final = (
-    "state",
-    "_dialler",
-    "_home",
-    "_opened",
-    "_inherited",
-    "_opener",
-    "_ending",
-    "_subscriptions",
-    "_callbacks",
-)
-"""Attributes of a client that no copy takes along: all others are its configuration."""
+from pubsubd_protocol.positions import load_positions
 
 
 class Client:
@@ -46,34 +33,15 @@ class Client:
     Opened in its own process it has a connection and an identity of its own.
     """
 
-    def __init__(
-        self,
-        socket: str | os.PathLike[str] | None,
-        *,
-        name: str | None,
-        codec: Codec,
-        publish_timeout_s: float,
-        connect_timeout_s: float,
-        close_timeout_s: float,
-        on_lost: Callable[[PubSubError], object] | None,
-        on_restored: Callable[[], object] | None,
-    ) -> None:
-        path = arguments.socket_path(socket, os.environ)
-        self.name = None if name is None else arguments.text("name", name)
-        self.socket = path
-        self._codec = arguments.codec(codec)
-        self._encode = codec.encode
-        self._publish_timeout_s = arguments.seconds("publish_timeout_s", publish_timeout_s)
-        self._connect_timeout_s = arguments.seconds(
-            "connect_timeout_s", connect_timeout_s, above_zero=True
-        )
-        self._close_timeout_s = arguments.seconds("close_timeout_s", close_timeout_s)
-        for what, callback in (("on_lost", on_lost), ("on_restored", on_restored)):
-            if callback is not None:
-                arguments.function(what, callback)
-        self._on_lost = on_lost
-        self._on_restored = on_restored
-        self._dialler = Dialler(path, self._connect_timeout_s)
+    def __init__(self, options: ClientOptions) -> None:
+        self.name = options.name
+        self.socket = options.socket
+        self._options = options
+        # Beside the options, because each message that is sent looks at them.
+        self._codec = options.codec
+        self._encode = options.codec.encode
+        self._publish_timeout_s = options.publish_timeout_s
+        self._dialler = Dialler(options.socket, options.connect_timeout_s)
         self._begin(State.CONNECTING, inherited=False)
         begins_anew(self)
 
@@ -104,14 +72,8 @@ class Client:
             inherited=inherited and not self._closed,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {n: value for n, value in vars(self).items() if n not in _OF_THIS_PROCESS}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._dialler = Dialler(self.socket, self._connect_timeout_s)
-        self._begin(State.CONNECTING, inherited=False)
-        begins_anew(self)
+    def __reduce__(self) -> tuple[type[Self], tuple[ClientOptions]]:
+        return type(self), (self._options,)
 
     def __repr__(self) -> str:
         name = f" {self.name}" if self.name else ""
@@ -290,48 +252,29 @@ class Client:
             self._home.check()
         arguments.one_of("start", start, ("latest", "earliest"))
         arguments.one_of("ack", ack, ("auto", "manual"))
-        arguments.flag("echo", echo)
-        if on_expired is not None:
-            arguments.function("on_expired", on_expired)
-        if ack == "manual" and name is None:
-            raise InvalidArgument(
-                'ack="manual" needs a name=: only named subscriptions acknowledge'
+        return self._subscription(
+            SubscriptionOptions(
+                patterns=patterns,
+                name=name,
+                wait=arguments.flag("wait", wait),
+                start=start,
+                positions=None if position is None else load_positions(position),
+                echo=arguments.flag("echo", echo),
+                manual_ack=ack == "manual",
+                on_expired=arguments.function_or_none("on_expired", on_expired),
+                on_lost=arguments.function_or_none("on_lost", on_lost),
+                on_restored=arguments.function_or_none("on_restored", on_restored),
+                codec=self._codec_of(codec),
             )
-        arguments.flag("wait", wait)
-        for what, callback in (("on_lost", on_lost), ("on_restored", on_restored)):
-            if callback is not None:
-                arguments.function(what, callback)
-        if wait and name is None:
-            raise InvalidArgument(
-                "wait=True needs a name=: without one there is nothing to wait for"
-            )
-        positions = None if position is None else load_positions(position)
-        again = partial(
-            self.subscribe,
-            *patterns,
-            name=name,
-            wait=wait,
-            start=start,
-            position=None if positions is None else dump_positions(positions),
-            echo=echo,
-            ack=ack,
-            on_expired=on_expired,
-            on_lost=on_lost,
-            on_restored=on_restored,
-            codec=codec,
         )
+
+    def _subscription(self, options: SubscriptionOptions) -> Subscription:
         return Subscription(
             self._dialler,
-            partial(Session, patterns, start, positions, name, echo),
-            self._codec_of(codec),
-            manual_ack=ack == "manual",
-            waits=wait,
-            on_expired=on_expired,
-            on_lost=on_lost,
-            on_restored=on_restored,
+            options,
             on_open=self._subscription_opens,
             on_close=self._subscription_closes,
-            again=again,
+            again=partial(self._subscription, options),
         )
 
     def _codec_of(self, codec: Codec | None) -> Codec:
@@ -390,7 +333,7 @@ class Client:
         timeout_s = 0.0
         try:
             await asyncio.gather(*(s.close() for s in list(self._subscriptions)))
-            timeout_s = self._close_timeout_s
+            timeout_s = self._options.close_timeout_s
         finally:
             failure = None if self._opened is None else await self._opened.close(timeout_s)
         return failure
@@ -415,14 +358,14 @@ class Client:
     def _lost(self, why: PubSubError) -> None:
         if self.state is State.CONNECTED:
             self.state = State.LOST
-            if self._on_lost is not None:
-                self._callbacks.call(self._on_lost, why)
+            if self._options.on_lost is not None:
+                self._callbacks.call(self._options.on_lost, why)
 
     def _restored(self) -> None:
         if self.state is State.LOST:
             self.state = State.CONNECTED
-            if self._on_restored is not None:
-                self._callbacks.call(self._on_restored)
+            if self._options.on_restored is not None:
+                self._callbacks.call(self._options.on_restored)
 
 
 def connect(
@@ -444,12 +387,16 @@ def connect(
     losses are repaired without an end.
     """
     return Client(
-        socket,
-        name=name,
-        codec=codec,
-        publish_timeout_s=publish_timeout_s,
-        connect_timeout_s=connect_timeout_s,
-        close_timeout_s=close_timeout_s,
-        on_lost=on_lost,
-        on_restored=on_restored,
+        ClientOptions(
+            socket=arguments.socket_path(socket, os.environ),
+            name=None if name is None else arguments.text("name", name),
+            codec=arguments.codec(codec),
+            publish_timeout_s=arguments.seconds("publish_timeout_s", publish_timeout_s),
+            connect_timeout_s=arguments.seconds(
+                "connect_timeout_s", connect_timeout_s, above_zero=True
+            ),
+            close_timeout_s=arguments.seconds("close_timeout_s", close_timeout_s),
+            on_lost=arguments.function_or_none("on_lost", on_lost),
+            on_restored=arguments.function_or_none("on_restored", on_restored),
+        )
     )

@@ -8,9 +8,7 @@ from types import TracebackType
 from typing import Literal, Self, overload
 
 from pubsubd import arguments
-from pubsubd.acks import Acks
 from pubsubd.callbacks import Callbacks
-from pubsubd.codecs import Codec
 from pubsubd.connection import GOODBYE_S, Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
@@ -20,8 +18,10 @@ from pubsubd.home import Home, this_thread
 from pubsubd.inbox import Inbox
 from pubsubd.iterating import Iterating, Telling, Turn
 from pubsubd.messages import Message
-from pubsubd.resume import Event, Session
+from pubsubd.options import SubscriptionOptions
+from pubsubd.resume import Event
 from pubsubd.session_link import SessionLink, Stored
+from pubsubd.settling import Settling
 from pubsubd_protocol.frames import Subscribed
 from pubsubd_protocol.positions import Position, dump_positions
 from pubsubd_protocol.topics import check_asked, check_pattern
@@ -38,27 +38,15 @@ class Subscription:
     def __init__(
         self,
         dialler: Dialler,
-        session: Callable[[], Session],
-        codec: Codec,
+        options: SubscriptionOptions,
         *,
-        manual_ack: bool,
-        waits: bool,
-        on_expired: Callable[[CursorExpired], object] | None,
-        on_lost: Callable[[NodeLost], object] | None,
-        on_restored: Callable[[NodeBack], object] | None,
         on_open: Callable[[Subscription], None],
         on_close: Callable[[Subscription], None],
         again: Callable[[], Subscription],
     ) -> None:
-        """`session` and `again` make a session, and a subscription, with the arguments that this one has."""
+        """`again` makes a subscription with the same options, not open."""
         self._dialler = dialler
-        self._session = session
-        self._codec = codec
-        self._manual_ack = manual_ack
-        self._waits = waits
-        self._on_expired = on_expired
-        self._on_lost = on_lost
-        self._on_restored = on_restored
+        self._options = options
         self._on_open = on_open
         self._on_close = on_close
         self._again = again
@@ -68,17 +56,16 @@ class Subscription:
 
     def _begin(self) -> None:
         """Nothing is open, and nothing has been read."""
-        session = self._session()
-        self._link = SessionLink(self._dialler, session, self, waits=self._waits)
-        self._inbox = Inbox(self._codec)
-        self._named = session.name is not None
-        self._acks = Acks(manual=self._manual_ack)
-        self._acks_due = False
-        self._telling = None if self._on_expired is None else Telling(self._on_expired)
+        options = self._options
+        self._link = SessionLink(self._dialler, options.session(), self, waits=options.wait)
+        self._inbox = Inbox(options.codec)
+        self._settling: Settling | None = None
+        """Of a named subscription."""
+        if options.name is not None:
+            self._settling = Settling(self._inbox, self._link, manual=options.manual_ack)
+        self._telling = None if options.on_expired is None else Telling(options.on_expired)
         self._callbacks = Callbacks()
         self._arrived = asyncio.Event()
-        self._unsettled: Message | None = None
-        """The first of the messages that were handed out and that no later question has settled."""
         self._home = Home("subscription")
         self._open_in: int | None = None
         """The thread in which it is iterated; None while it is not open."""
@@ -88,7 +75,7 @@ class Subscription:
 
     def forked(self) -> None:
         """In a forked child: the parent goes on reading, the child may open a session of its own."""
-        keep(self._link, self._inbox, self._acks, self._telling, self._callbacks, self._arrived)
+        keep(self._link, self._inbox, self._settling, self._telling, self._callbacks, self._arrived)
         keep(self._home, self._turn, self._opener, self._ending)
         self._begin()
 
@@ -132,7 +119,8 @@ class Subscription:
         self._open_in = None
         self._arrived.set()
         self._inbox.close()
-        self._send_acks()
+        if self._settling is not None:
+            self._settling.now()
         self._link.stop()
         if self._telling is not None:
             self._telling.cancel()
@@ -189,9 +177,9 @@ class Subscription:
         messages = self._inbox.messages
         if not messages or this_thread() != self._open_in:
             messages = await self._messages()
-        message = self._unsettled = messages.pop()
-        if self._named:
-            self._handed(message)
+        message = messages.pop()
+        if self._settling is not None:
+            self._settling.handed(message)
         return message
 
     @overload
@@ -218,13 +206,12 @@ class Subscription:
 
     async def ack(self, message: Message) -> None:
         """With `ack="manual"`: nothing up to and with `message` is needed again."""
-        if not self._named or not self._acks.manual:
+        if self._settling is None or not self._settling.manual:
             raise InvalidArgument('ack() is for subscribe(name=…, ack="manual")')
         if not isinstance(message, Message):
             raise InvalidArgument(f"ack() takes a pubsubd.Message, not {arguments.shown(message)}")
         self._check_open()
-        self._acks.acknowledge(message)
-        self._acknowledge_soon()
+        self._settling.acknowledge(message)
 
     async def add(self, *patterns: str) -> Stored:
         """Subscribes to more. Returns the positions from which on they count.
@@ -247,21 +234,20 @@ class Subscription:
 
     def begins(self, answer: Subscribed) -> None:
         self._inbox.begin(self._link.session.received)
-        self._acks.stands(answer.positions)
+        if self._settling is not None:
+            self._settling.stands(answer)
 
     def acknowledged(self) -> dict[str, Position] | None:
-        if not self._named:
-            return None
-        return self._acks.resumes(self._inbox.done(self._unsettled_from()))
+        return None if self._settling is None else self._settling.resumes()
 
     def resumes(self) -> None:
-        if self._named:
-            self._acknowledge_soon()
+        if self._settling is not None:
+            self._settling.soon()
 
     def arrived(self, event: Event) -> None:
-        if self._inbox.put(event) and self._named:
+        if self._inbox.put(event) and self._settling is not None:
             # Nothing before it waits for the application to ask for it.
-            self._acknowledge_soon()
+            self._settling.soon()
         self._arrived.set()
         if self._inbox.full:
             self._link.pause()
@@ -269,10 +255,10 @@ class Subscription:
     def health(self, changes: list[HealthEvent]) -> None:
         for change in changes:
             match change:
-                case NodeLost() if self._on_lost is not None:
-                    self._callbacks.call(self._on_lost, change)
-                case NodeBack() if self._on_restored is not None:
-                    self._callbacks.call(self._on_restored, change)
+                case NodeLost() if self._options.on_lost is not None:
+                    self._callbacks.call(self._options.on_lost, change)
+                case NodeBack() if self._options.on_restored is not None:
+                    self._callbacks.call(self._options.on_restored, change)
         self._arrived.set()
 
     def ended(self) -> None:
@@ -297,19 +283,17 @@ class Subscription:
         if self._inbox.notice is not None:
             self._inbox.told = True
             return self._inbox.notice
-        message = self._unsettled = self._inbox.messages.pop()
-        if self._named:
-            self._handed(message)
+        message = self._inbox.messages.pop()
+        if self._settling is not None:
+            self._settling.handed(message)
         return message
 
     async def _next_batch(self) -> list[Message]:
         messages = await self._messages()
         batch = messages[::-1]
         messages.clear()
-        self._unsettled = batch[0]
-        if self._named:
-            for message in batch:
-                self._handed(message)
+        if self._settling is not None:
+            self._settling.handed_together(batch)
         return batch
 
     async def _messages(self) -> list[Message]:
@@ -330,9 +314,10 @@ class Subscription:
         inbox = self._inbox
         await self._turn.take()
         try:
-            self._unsettled = None
-            if inbox.told and inbox.notice is not None:
-                self._acks.passed(inbox.notice)
+            passed = inbox.notice if inbox.told else None
+            if self._settling is not None:
+                self._settling.asked(passed)
+            if passed is not None:
                 inbox.pass_gap()
             health = self._link.health
             while not (inbox.messages or inbox.notice is not None or (status and health.news)):
@@ -348,8 +333,8 @@ class Subscription:
         found = self._inbox.advance()
         if self._inbox.room:
             self._link.resume()
-        if self._named:
-            self._acknowledge_soon()
+        if self._settling is not None:
+            self._settling.soon()
         if found:
             return
         self._check_open()
@@ -365,31 +350,6 @@ class Subscription:
             self._inbox.told = True
             raise notice
         self._inbox.told = await self._telling.done(notice)
-
-    def _handed(self, message: Message) -> None:
-        if self._acks.manual:
-            self._acks.handed(message)
-        self._acknowledge_soon()
-
-    def _acknowledge_soon(self) -> None:
-        if not self._acks_due:
-            self._acks_due = True
-            asyncio.get_running_loop().call_soon(self._send_acks)
-
-    def _send_acks(self) -> None:
-        self._acks_due = False
-        if not self._named or not self._link.stands:
-            return
-        settled = self._inbox.done(self._unsettled_from())
-        acks = self._acks.due(settled, self._link.known, self._link.session.life)
-        if acks:
-            self._link.write([*acks])
-
-    def _unsettled_from(self) -> int | None:
-        """The first offset of the entry in hand with which the application is not done."""
-        if self._unsettled is not None and not self._acks.manual:
-            return self._unsettled.offset
-        return self._inbox.messages[-1].offset if self._inbox.messages else None
 
     async def _open(self) -> Self:
         check_process()

@@ -8,22 +8,29 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from pubsubd_broker.core.journal.journal import Append, Create, Remove, Work
 from pubsubd_broker.core.journal.recovery import JournalError
 from pubsubd_broker.safe_path import Trust, UnsafePath, prepare_folder
+from pubsubd_protocol.errors import PubSubError
 
 _SEGMENT: Final = re.compile(r"(\d{16})\.journal\Z")
 _UNFINISHED: Final = ".unfinished"
+_ASIDE: Final = ".set-aside"
 _LOCK: Final = "lock"
+_ANEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _MOST_BUFFERS: Final = 512
 """Buffers in one write; Linux takes 1,024."""
 
 
 class JournalFolder:
-    """One broker's, for as long as it lives: a lock keeps others out. `perform` may run in any one thread."""
+    """One broker's, for as long as it lives: a lock keeps others out. `perform` may run in any one thread.
+
+    All is done in the folder that was opened, never in another one that stands at `path` by then. `check` says whether
+    it is there still.
+    """
 
     def __init__(self, path: str) -> None:
         """Raises `JournalError` if it can't be used, is in use, or could be changed by another user."""
@@ -35,9 +42,7 @@ class JournalFolder:
             # Not even a sticky one: what we find in it is what we believe to have published.
             trust.check_writers(path, os.stat(path))
             self._folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        except UnsafePath as error:
-            raise JournalError(f"the journal {path} can't be used: {error}") from error
-        except OSError as error:
+        except (UnsafePath, OSError) as error:
             raise unusable(path, error) from error
         try:
             self._lock = self._take_lock()
@@ -47,41 +52,57 @@ class JournalFolder:
         except JournalError:
             os.close(self._folder)
             raise
-        self._held = [self._lock, self._folder]
+        self.unknown = False
+        """Whether what is in it is of a format that only another version reads."""
         self._number = 0
         self._open: int | None = None
+        self._closed = False
 
     def numbers(self) -> tuple[int, ...]:
         """Of the segments that there are, in order."""
-        names = map(_SEGMENT.match, os.listdir(self.path))
+        names = map(_SEGMENT.match, os.listdir(self._folder))
         return tuple(sorted(int(name[1]) for name in names if name is not None))
 
     def read(self) -> Iterator[tuple[int, bytes]]:
-        """Number and bytes of each segment, oldest first. Raises `JournalError`."""
-        try:
-            for number in self.numbers():
-                with open(self._name(number), "rb") as segment:
-                    yield number, segment.read()
-        except OSError as error:
-            raise unusable(self.path, error) from error
+        """Number and bytes of each segment, oldest first. Raises `OSError`."""
+        for number in self.numbers():
+            with open(self._file(_name(number), os.O_RDONLY), "rb") as segment:
+                yield number, segment.read()
 
     def probe(self) -> None:
         """Raises `JournalError` unless files can be made there and removed again."""
-        path = os.path.join(self.path, f"probe{_UNFINISHED}")
+        name = f"probe{_UNFINISHED}"
         try:
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
-            os.unlink(path)
+            os.close(self._file(name, _ANEW))
+            self._remove(name)
         except OSError as error:
             raise unusable(self.path, error) from error
 
     def tidy(self) -> None:
         """Removes what was being made as the last life ended: it was not needed yet. Raises `OSError`."""
-        for name in os.listdir(self.path):
+        for name in os.listdir(self._folder):
             if name.endswith(_UNFINISHED):
-                _remove(os.path.join(self.path, name))
+                self._remove(name)
+
+    def set_aside(self, numbers: Iterable[int]) -> list[str]:
+        """Keeps those segments under names that no life reads, and returns their paths. Raises `OSError`.
+
+        What was set aside earlier is removed: at most two rings lie there.
+        """
+        for name in os.listdir(self._folder):
+            if name.endswith(_ASIDE):
+                self._remove(name)
+        kept = []
+        for name in map(_name, numbers):
+            self._rename(name, name + _ASIDE)
+            kept.append(os.path.join(self.path, name + _ASIDE))
+        return kept
 
     def perform(self, work: Work) -> float | None:
-        """Does it. Returns how many seconds making it durable took, None if it was not. Raises `OSError`."""
+        """Does it. Returns how many seconds making it durable took, None if it was not.
+
+        Raises `OSError`, or `JournalError` as `check` does.
+        """
         synced_s = 0.0
         for step in work.steps:
             match step:
@@ -92,7 +113,7 @@ class JournalFolder:
                 case Create(number, buffers):
                     synced_s += self._create(number, buffers, sync=work.sync)
                 case Remove(number):
-                    _remove(self._name(number))
+                    self._remove(_name(number))
         self.check()
         if not work.sync:
             return None
@@ -104,21 +125,32 @@ class JournalFolder:
         return synced_s
 
     def check(self) -> None:
-        """Raises `OSError` if what is written is not at this path any more: the next life would not find it."""
-        here, ours = os.stat(self.path), os.fstat(self._folder)
-        if (here.st_dev, here.st_ino) != (ours.st_dev, ours.st_ino):
-            raise OSError(errno.ESTALE, "another folder is in its place", self.path)
-        if self._open is not None and not os.fstat(self._open).st_nlink:
-            raise OSError(errno.ESTALE, "its newest file was removed", self.path)
+        """Raises `JournalError` if what is written is not at this path any more: the next life would not find it.
+
+        A lock that was removed is taken again, unless another broker was faster.
+        """
+        if not _stands(self.path, None, self._folder):
+            raise self._gone("its folder was removed, or another one is in its place")
+        if not _stands(_LOCK, self._folder, self._lock):
+            gone, self._lock = self._lock, self._take_lock()
+            os.close(gone)
+        if self._open is not None and not _stands(_name(self._number), self._folder, self._open):
+            raise self._gone(f"its newest file {_name(self._number)} was removed or replaced")
+
+    def missing(self, numbers: Iterable[int]) -> list[str]:
+        """Names of those segments that are not there any more."""
+        left = set(self.numbers())
+        return [_name(number) for number in numbers if number not in left]
 
     def close(self) -> None:
         """Lets others have it. A second call does nothing."""
-        held, self._held = self._held, []
-        if self._open is not None:
-            held.append(self._open)
-            self._open = None
-        for descriptor in held:
-            os.close(descriptor)
+        if self._closed:
+            return
+        self._closed = True
+        for descriptor in (self._open, self._lock, self._folder):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._open = None
 
     def _create(self, number: int, buffers: Sequence[bytes], *, sync: bool) -> float:
         synced_s = 0.0
@@ -128,20 +160,19 @@ class JournalFolder:
                 synced_s += _timed(os.fdatasync, self._open)
             os.close(self._open)
             self._open = None
-        name = self._name(number)
-        self._open = os.open(name + _UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        name = _name(number)
+        self._open = self._file(name + _UNFINISHED, _ANEW)
         self._number = number
         _write(self._open, buffers)
         if sync:
             synced_s += _timed(os.fsync, self._open)
-        os.rename(name + _UNFINISHED, name)
+        self._rename(name + _UNFINISHED, name)
         if sync:
             synced_s += _timed(os.fsync, self._folder)
         return synced_s
 
     def _take_lock(self) -> int:
-        path = os.path.join(self.path, _LOCK)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        lock = self._file(_LOCK, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -151,11 +182,38 @@ class JournalFolder:
             ) from None
         return lock
 
-    def _name(self, number: int) -> str:
-        return os.path.join(self.path, f"{number:016}.journal")
+    def _gone(self, problem: str) -> JournalError:
+        advice = "put it back if you can, and restart the broker"
+        return JournalError(f"the journal {self.path} can't be used any more: {problem}: {advice}")
+
+    def _file(self, name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
+
+    def _rename(self, name: str, other: str) -> None:
+        os.rename(name, other, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    def _remove(self, name: str) -> None:
+        # Somebody may have tidied up: it was not needed.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._folder)
 
 
-def unusable(path: str, error: OSError) -> JournalError:
+def _name(number: int) -> str:
+    return f"{number:016}.journal"
+
+
+def _stands(name: str, folder: int | None, descriptor: int) -> bool:
+    """Whether what is open is what stands under its name, in `folder` if the name is relative."""
+    try:
+        return os.path.samestat(os.stat(name, dir_fd=folder), os.fstat(descriptor))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def unusable(path: str, error: OSError | PubSubError) -> JournalError:
+    """Names the path in front of what is wrong there."""
+    if isinstance(error, PubSubError):
+        return JournalError(f"the journal {path} can't be used: {error}")
     reason = os.strerror(error.errno) if error.errno else str(error)
     advice = {
         errno.ENOSPC: "make room there",
@@ -176,12 +234,6 @@ def _write(file: int, buffers: Sequence[bytes]) -> None:
         del left[:done]
         if written:
             left[0] = left[0][written:]
-
-
-def _remove(path: str) -> None:
-    # Somebody may have tidied up: it was not needed.
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def _timed(step: Callable[[int], None], file: int) -> float:

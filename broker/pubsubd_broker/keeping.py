@@ -14,10 +14,12 @@ import structlog
 
 from pubsubd_broker.core.config import SECOND_NS, Now
 from pubsubd_broker.core.journal.journal import Fsync, Work
+from pubsubd_broker.core.journal.records import FORMAT
 from pubsubd_broker.core.journal.recovery import (
     Damage,
     JournalError,
     Recovered,
+    UnknownFormat,
     recover,
     unreadable,
 )
@@ -83,10 +85,11 @@ def _recover(settings: Settings, folder: JournalFolder, *, promised: bool) -> Re
     """What is in the folder. Raises `JournalError` for what can't be used, if the settings promise that it is."""
     try:
         recovered = recover(settings.node, folder.read())
-    except JournalError as error:
+    except (JournalError, OSError) as error:
         if promised:
-            raise
+            raise unusable(folder.path, error) from error
         log.warning("snapshot.unusable", folder=folder.path, reason=str(error), **_LOST)
+        folder.unknown = isinstance(error, UnknownFormat)
         return None
     _log_damage(recovered.damage if recovered is not None else map(unreadable, folder.numbers()))
     if recovered is not None:
@@ -120,6 +123,8 @@ class Writer:
         """The new life is on disk, and a snapshot is used up. Raises `JournalError`."""
         try:
             await self._in_thread(self._folder.tidy)
+            if self._folder.unknown:
+                await self._in_thread(_set_aside, self._folder)
             self._observe(await self._in_thread(self._folder.perform, self._keeper.begin()))
         except OSError as error:
             raise unusable(self._folder.path, error) from error
@@ -215,6 +220,15 @@ class Writer:
             self._node.counters.journal_fsync_seconds.observe(synced_s)
 
 
+def _set_aside(folder: JournalFolder) -> None:
+    """What another version can read is not this one's to remove."""
+    log.warning(
+        "snapshot.set_aside",
+        kept_as=folder.set_aside(folder.numbers()),
+        remedy="remove it, or start the version that wrote it with this file under its former name",
+    )
+
+
 def _log_damage(found: Iterable[Damage]) -> None:
     for damage in found:
         log.warning(
@@ -237,6 +251,14 @@ def _log_recovered(path: str, recovered: Recovered) -> None:
         consumers=len(recovered.state.consumers),
         sessions=len(recovered.state.sessions),
     )
+    if recovered.format != FORMAT:
+        log.info(
+            "journal.upgraded",
+            journal=path,
+            from_format=recovered.format,
+            to_format=FORMAT,
+            consequence="earlier versions refuse this journal from now on",
+        )
     forgotten = recovered.forgotten
     if forgotten:
         log.warning(

@@ -30,6 +30,8 @@ class Form:
     read: Callable[[str], Any]
     show: Callable[[Any], str | int | float]
     toml: tuple[type, ...] = (str,)
+    is_path: bool = False
+    """Whether a value is a path: a relative one stands in the folder in which the broker was started."""
 
 
 def parse_address(text: str, lowest_port: int = 0) -> Address:
@@ -252,12 +254,20 @@ NODE: Final = Form(
     _read_node,
     _plain,
 )
-FILE: Final = Form("FILE", "a file", _read_path, _plain)
+FILE: Final = Form("FILE", "a file", _read_path, _plain, is_path=True)
 RULE: Final = Form(
     "RULE",
     "uid:ID gid:ID publish:PATTERN subscribe:PATTERN, each as often as needed; neither uid nor gid: everybody",
     _read_rule,
     _show_rule,
 )
-FOLDER: Final = Form("DIR", "a folder; it is made if it is not there", _read_path, _plain)
-SOCKET: Final = Form("PATH", f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes", _read_socket, _plain)
+FOLDER: Final = Form(
+    "DIR", "a folder; it is made if it is not there", _read_path, _plain, is_path=True
+)
+SOCKET: Final = Form(
+    "PATH",
+    f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes, with the folder in which a relative one stands",
+    _read_socket,
+    _plain,
+    is_path=True,
+)

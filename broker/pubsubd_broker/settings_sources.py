@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -64,12 +65,14 @@ def resolve(
     host: str,
     uid: int,
     terminal: bool,
+    folder: str | None,
 ) -> Resolved:
     """The settings in force. Reads the file that `config` or `PUBSUBD_CONFIG` names, nothing else.
 
     `flags`: by option name what stood on the command line as text; False for one that was switched
     off, a tuple for a repeatable one, None or () for what did not stand there. `host`, `uid` and
-    `terminal` (is the log read on one?) make the defaults. Raises `SettingsError`.
+    `terminal` (is the log read on one?) make the defaults. `folder`: the working one, None if it is gone; relative
+    paths are made absolute with it, here and nowhere else. Raises `SettingsError`.
     """
     unknown = unknown_variables(environment)
     for variable, meant in unknown.items():
@@ -92,12 +95,15 @@ def resolve(
         for name, (value, origin) in layer.items():
             values[_BY_NAME[name].field] = value
             origins[name] = origin
+    for setting in SETTINGS:
+        if setting.form.is_path and values.get(setting.field) is not None:
+            found = _absolute(setting, origins[setting.name], values[setting.field], folder)
+            values[setting.field] = found
     if origins["journal"] is default:
         values["journal"] = folder_beside(values["socket"], values["node"])
         values.setdefault("fsync", "snapshot")
     settings = Settings(**values)
     resolved = Resolved(settings, origins, tuple(unknown))
-    _check_defaults(resolved)
     check_together(settings, origins, _refuse_in(resolved))
     return resolved
 
@@ -248,6 +254,21 @@ def _read(setting: Setting, origin: Origin, text: str) -> Any:
         ) from error
 
 
+def _absolute(setting: Setting, origin: Origin, path: str, folder: str | None) -> str:
+    """`path` in `folder`, not simplified: behind a link `..` leads elsewhere than the text says."""
+    if origin.source == "default":
+        # The path of the socket is made from the environment, and obeys the same rules as a written one.
+        origin = Origin("default", "XDG_RUNTIME_DIR")
+    if folder is None and not os.path.isabs(path):
+        raise SettingsError(
+            setting.name,
+            origin.name,
+            f"{path!r} is relative, and the working folder is gone; allowed: an absolute path",
+        )
+    whole: str = _read(setting, origin, os.path.join(folder or "", path))
+    return whole
+
+
 def _no_such(key: str, value: object) -> str:
     if isinstance(value, dict):
         inner = next(iter(value), "")
@@ -260,14 +281,6 @@ def _no_such(key: str, value: object) -> str:
     if meant is not None:
         return f"there is no such setting; did you mean {meant}?"
     return "there is no such setting; pubsubd config show lists all"
-
-
-def _check_defaults(resolved: Resolved) -> None:
-    """A default made from the environment (the socket's path) obeys the same rules as a written one."""
-    for setting in SETTINGS:
-        origin = resolved.origins[setting.name]
-        if setting.name == "socket" and origin.source == "default":
-            _read(setting, Origin("default", "XDG_RUNTIME_DIR"), resolved.settings.socket)
 
 
 def _refuse_in(resolved: Resolved) -> Refuse:

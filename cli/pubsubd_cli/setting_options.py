@@ -77,9 +77,17 @@ def resolved(options: dict[str, Any]) -> Resolved:
             host=socket.gethostname(),
             uid=os.getuid(),
             terminal=sys.stderr.isatty(),
+            folder=_working_folder(),
         )
     except SettingsError as error:
         raise CommandError(str(error), USAGE) from error
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def _help(setting: Setting) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 from pathlib import Path
 
-from tests.integration.cluster import PUBSUBD
-from tests.integration.commands import TIMEOUT_S, environment
+from tests.integration.cluster import PUBSUBD, Broker
+from tests.integration.commands import TIMEOUT_S, environment, ok
 
 
 def test_start_expands_a_tilde_reads_a_byte_order_mark_and_logs_what_it_ignores(
@@ -44,3 +45,16 @@ def test_start_expands_a_tilde_reads_a_byte_order_mark_and_logs_what_it_ignores(
     assert (started["node"], started["socket"]) == ("marked", str(tmp_path / "s"))
     assert (tmp_path / "j").is_dir()
     assert "~" not in os.listdir(tmp_path)
+
+
+def test_relative_paths_are_told_as_absolute_ones(tmp_path: Path) -> None:
+    with contextlib.closing(Broker(tmp_path, "a", journal="j", fsync="always")) as broker:
+        broker.socket = "s"
+        broker.start()
+        here = tmp_path / "broker-a"
+        assert broker.socket == broker.status()["addresses"]["socket"] == str(here / "s")
+        assert broker.status()["journal"]["folder"] == str(here / "j")
+        ok("publish", "t", "x", "--socket", broker.socket)
+        assert broker.stop() == 0
+        assert list((here / "j").glob("*.journal"))
+        assert not (here / "s").exists()

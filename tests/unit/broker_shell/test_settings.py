@@ -27,7 +27,7 @@ Flags = Mapping[str, str | bool | tuple[str, ...] | None]
 def resolved(
     flags: Flags | None = None, environment: Mapping[str, str] | None = None, **more: Any
 ) -> Resolved:
-    given_more = {"host": "box", "uid": 1000, "terminal": False, **more}
+    given_more = {"host": "box", "uid": 1000, "terminal": False, "folder": "/here", **more}
     return resolve(flags or {}, environment or {}, **given_more)
 
 
@@ -391,7 +391,7 @@ def test_the_folder_of_an_unknown_user_is_refused() -> None:
         SettingsError, match=r"journal \(from --journal\): .* user who is not known"
     ):
         resolved({"journal": "~no-such-user/x"})
-    assert resolved({"journal": "./~x"}).settings.journal == "./~x"
+    assert resolved({"journal": "./~x"}).settings.journal == "/here/./~x"
 
 
 @pytest.mark.parametrize(
@@ -497,3 +497,48 @@ def test_tls_needs_all_of_its_files(missing: str) -> None:
     given = {name: "f" for name in ("tls-cert", "tls-key", "tls-ca") if name != missing}
     with pytest.raises(SettingsError, match=rf"{missing} \(from default\): is missing beside tls-"):
         resolved(given)
+
+
+PATHS = ("socket", "journal", "cluster-secret-file", "tls-cert", "tls-key", "tls-ca")
+
+
+@pytest.mark.parametrize("source", ["flag", "environment", "file"])
+def test_every_relative_path_stands_where_the_broker_was_started(
+    tmp_path: Path, source: str
+) -> None:
+    # Behind a link `..` leads elsewhere than the text says: the path is not simplified.
+    written = {name: f"to/../{name}" for name in PATHS}
+    match source:
+        case "flag":
+            found = resolved(written)
+        case "environment":
+            found = resolved(
+                {}, {f"PUBSUBD_{k.upper().replace('-', '_')}": v for k, v in written.items()}
+            )
+        case _:
+            text = "".join(f'{name} = "{path}"\n' for name, path in written.items())
+            found = resolved(in_file(tmp_path, text))
+    for setting in SETTINGS:
+        if setting.name in PATHS:
+            value = getattr(found.settings, setting.field)
+            assert value == f"/here/to/../{setting.name}"
+    assert {setting.name for setting in SETTINGS if setting.form.is_path} == set(PATHS)
+
+
+def test_what_lies_beside_a_relative_socket_has_an_absolute_path_too() -> None:
+    assert resolved({"socket": "s"}).settings.journal == "/here/s.state/box"
+    found = resolved({}, {"XDG_RUNTIME_DIR": "run"}).settings
+    assert found.socket == "/here/run/pubsubd/pubsubd.sock"
+
+
+def test_a_relative_socket_has_to_fit_together_with_the_folder_in_which_it_stands() -> None:
+    with pytest.raises(SettingsError, match=r"socket \(from --socket\): '/xxx.*/s' has 108 bytes"):
+        resolved({"socket": "s"}, folder="/" + "x" * 105)
+    assert len(resolved({"socket": "s"}, folder="/" + "x" * 104).settings.socket) == 107
+
+
+def test_a_relative_path_in_a_folder_that_is_gone_is_refused() -> None:
+    says = r"journal \(from PUBSUBD_JOURNAL\): 'j' is relative, and the working folder is gone"
+    with pytest.raises(SettingsError, match=says):
+        resolved({}, {"PUBSUBD_JOURNAL": "j"}, folder=None)
+    assert resolved({"journal": "/j"}, folder=None).settings.journal == "/j"

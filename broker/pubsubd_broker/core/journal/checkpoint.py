@@ -83,7 +83,8 @@ def decode_checkpoint(body: bytes) -> Checkpoint:
         fields.take(_check_consumers),
         fields.take(_check_publishers),
         fields.take(_check_sessions),
-        fields.take(check_bool),
+        # Format 1 does not say it.
+        fields.take_or(check_bool, default=False),
     )
 
 

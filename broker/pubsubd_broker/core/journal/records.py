@@ -19,6 +19,11 @@ from typing import Final
 import google_crc32c
 
 FORMAT: Final = 2
+"""What is written. 1 has no `END`, and does not say in its checkpoint whether its life was durable."""
+
+OLDEST_FORMAT: Final = 1
+"""What is read: this format up to `FORMAT`."""
+
 _FIRST_LINE: Final = re.compile(rb"pubsubd journal (\d{1,9}) ([0-9a-f]{8})\n")
 
 

@@ -18,7 +18,14 @@ from pubsubd_broker.core.journal.checkpoint import (
     apply_session,
     decode_checkpoint,
 )
-from pubsubd_broker.core.journal.records import FORMAT, Kind, format_of, scan
+from pubsubd_broker.core.journal.records import (
+    FORMAT,
+    OLDEST_FORMAT,
+    Kind,
+    first_line,
+    format_of,
+    scan,
+)
 from pubsubd_protocol.entries import Entry, read_entry
 from pubsubd_protocol.errors import ProtocolError, PubSubError
 from pubsubd_protocol.positions import UNTOLD, Lineage, StreamView, succeed
@@ -29,6 +36,16 @@ SEQUENCE: Final = struct.Struct("<Q")
 
 class JournalError(PubSubError):
     """A journal that can't be used. The text says which, why, and what to do."""
+
+
+class UnknownFormat(JournalError):
+    """A segment of a format that this version does not read. It is whole: another version can read it."""
+
+    def __init__(self, segment: int, version: int) -> None:
+        super().__init__(
+            f"segment {segment} has format {version}, this version reads {OLDEST_FORMAT} to {FORMAT}: start the version "
+            "that wrote it, or move the journal away (readers are then told of a loss)"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +67,7 @@ class Recovered:
 
     `state` is as of the last whole record; its epoch is the one that ended at `next`. `placed`: for each entry its
     publisher's sequence. `segments`: number and end offset of each that holds some of it. `whole`: nothing that was
-    placed under the epoch that ended is missing.
+    placed under the epoch that ended is missing. `format`: of the newest segment.
     """
 
     state: Checkpoint
@@ -60,6 +77,7 @@ class Recovered:
     segments: list[tuple[int, int]] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
     whole: bool = False
+    format: int = FORMAT
 
     @property
     def first(self) -> int:
@@ -83,7 +101,7 @@ class Recovered:
 def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | None:
     """What the journal of `node` still holds; None if no segment is readable. `segments`: number and bytes, oldest first.
 
-    Raises `JournalError` for the journal of another node, or one of a later format.
+    Raises `JournalError` for the journal of another node, `UnknownFormat` for one that this version does not read.
     """
     found: Recovered | None = None
     damage: list[Damage] = []
@@ -101,6 +119,7 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
         else:
             found = Recovered(state, state.next)
         end, last = _read(found, data, begin)
+        found.format = format_of(data) or FORMAT
         found.whole = end == len(data) and (state.durable or last == Kind.END)
         found.segments.append((number, found.next))
         if end < len(data):
@@ -115,14 +134,11 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
 
 def _begin(node: str, number: int, data: bytes) -> tuple[Checkpoint | None, int]:
     version = format_of(data)
-    if version is not None and version > FORMAT:
-        raise JournalError(
-            f"segment {number} of the journal has format {version}, this version reads {FORMAT}: start the version "
-            "that wrote it, or move the journal away (its readers are then told of a loss)"
-        )
-    if version != FORMAT:
+    if version is None:
         return None, 0
-    for kind, body, end in scan(data):
+    if not OLDEST_FORMAT <= version <= FORMAT:
+        raise UnknownFormat(number, version)
+    for kind, body, end in scan(data, len(first_line(version))):
         if kind != Kind.CHECKPOINT:
             break
         try:
@@ -131,7 +147,7 @@ def _begin(node: str, number: int, data: bytes) -> tuple[Checkpoint | None, int]
             break
         if state.node != node:
             raise JournalError(
-                f"the journal is of node {state.node!r}, this is {node!r}: each node needs a journal of its own"
+                f"it is of node {state.node!r}, this is {node!r}: each node needs a journal of its own"
             )
         return state, end
     return None, 0

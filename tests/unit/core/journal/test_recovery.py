@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from itertools import pairwise
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +21,14 @@ from pubsubd_broker.core.journal.checkpoint import (
     encode_session,
 )
 from pubsubd_broker.core.journal.journal import Fsync, Journal
-from pubsubd_broker.core.journal.records import FIRST_BYTES, Kind, first_line, record, scan
-from pubsubd_broker.core.journal.recovery import SEQUENCE, JournalError, Recovered, recover
+from pubsubd_broker.core.journal.records import FIRST_BYTES, FORMAT, Kind, first_line, record, scan
+from pubsubd_broker.core.journal.recovery import (
+    SEQUENCE,
+    JournalError,
+    Recovered,
+    UnknownFormat,
+    recover,
+)
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, Position
 
@@ -62,6 +69,10 @@ def cursor(name: str, offset: int | None) -> bytes:
 
 def session(name: str, positions: dict[str, Position] | None) -> bytes:
     return b"".join(record(Kind.SESSION, encode_session(name, positions)))
+
+
+def ends() -> bytes:
+    return b"".join(record(Kind.END))
 
 
 def found(*segments: bytes) -> Recovered:
@@ -273,7 +284,6 @@ def test_without_the_oldest_segment_the_rest_is_kept() -> None:
         begins(3)[:-1],
         FIRST_BYTES + run(3, 4),
         FIRST_BYTES + b"".join(record(Kind.CHECKPOINT, b"\x90")),
-        first_line(0) + begins(3)[len(FIRST_BYTES) :],
     ],
 )
 def test_a_segment_without_a_readable_beginning_is_like_a_missing_one(unreadable: bytes) -> None:
@@ -371,12 +381,41 @@ def test_the_journal_of_another_node_is_refused() -> None:
         found(begins(0) + run(0, 1), begins(1, node="b"))
 
 
+@pytest.mark.parametrize("version", [0, FORMAT + 1, 12, 999_999_999])
 @pytest.mark.parametrize("following", [b"", b"anything", begins(0)[len(FIRST_BYTES) :]])
-def test_a_later_format_is_refused_and_says_what_to_do(following: bytes) -> None:
-    later = first_line(12) + following
-    for segments in ([later], [begins(0), later], [b"unreadable", later]):
-        with pytest.raises(JournalError, match=r"has format 12, this version reads 2: start the"):
+def test_a_format_that_is_not_known_is_refused_and_says_what_to_do(
+    version: int, following: bytes
+) -> None:
+    unknown = first_line(version) + following
+    says = f"has format {version}, this version reads 1 to {FORMAT}: start the"
+    for segments in ([unknown], [begins(0), unknown], [unknown, begins(0)], [b"bad", unknown]):
+        with pytest.raises(UnknownFormat, match=says):
             found(*segments)
+
+
+def as_format_1(segment: bytes) -> bytes:
+    """The same without what format 2 has brought: whether the life was durable, and the record of a clean end."""
+    records = [*scan(segment)]
+    state = msgpack.unpackb(records[0][1])
+    old = [first_line(1), *record(Kind.CHECKPOINT, msgpack.packb(state[:-1]))]
+    for kind, body, _ in records[1:]:
+        if kind != Kind.END:
+            old += record(Kind(kind), body)
+    return b"".join(old)
+
+
+def test_segments_of_format_1_are_read_alone_and_below_newer_ones() -> None:
+    older = begins(0, consumers={"b": Consumer(2)}, durable=True) + run(0, 3) + ends()
+    newer = begins(3, E2, (E1, 3), durable=True) + run(3, 5, E2) + ends()
+    for segments in ([as_format_1(older)], [as_format_1(older), newer], [older, newer]):
+        recovered = found(*segments)
+        assert recovered.damage == []
+        assert offsets(recovered) == [*range(recovered.next)]
+    alone = found(as_format_1(older))
+    assert (alone.next, alone.state.consumers, alone.format) == (3, {"b": Consumer(2)}, 1)
+    # That format proves no clean end: who read more than this is told so.
+    assert not alone.whole
+    assert found(as_format_1(older), newer).format == FORMAT
 
 
 # What it promises.

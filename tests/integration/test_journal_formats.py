@@ -1,0 +1,108 @@
+"""Journals of other formats: an older one is read and goes on, a later one is never touched."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.integration.asynchronous import async_test
+from tests.integration.cluster import Broker
+from tests.integration.commands import error_of
+from tests.integration.steps import StartBroker, in_thread, next_event, payloads_to, subscribed
+
+import pubsubd as sdk
+from pubsubd_broker.core.journal.records import FORMAT, first_line, format_of
+
+FORMAT_1: Final = Path(__file__).parent.parent / "vectors" / "journal_format_1"
+"""A folder that node `a` of the last version with format 1 left. Three lives with `--fsync always`, each stopped properly:
+0 to 4, of which the subscription `projector` acknowledged 0 to 2; 5 to 9; nothing.
+"""
+
+OF_AN_IDLE_LIFE: Final = {"a": ["83513a0c7dbdeb6362659d1d991d907c", 10]}
+"""The position of a reader of the third life that had everything, as that version named it."""
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FORMAT_1, tmp_path / "journal"))
+
+
+def formats(folder: Path) -> list[int | None]:
+    return [format_of(segment.read_bytes()) for segment in sorted(folder.glob("*.journal"))]
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.glob("*.journal*")}
+
+
+@async_test
+async def test_a_journal_of_format_1_goes_on_and_alarms_no_reader(
+    older: Path, start_broker: StartBroker
+) -> None:
+    broker = await in_thread(lambda: start_broker("a", journal=older, fsync="always"))
+    upgraded = broker.wait_log("journal.upgraded")
+    assert (upgraded["from_format"], upgraded["to_format"]) == (1, FORMAT)
+    assert upgraded["journal"] == str(older)
+    async with sdk.connect(broker.socket) as client:
+        async with (
+            subscribed(broker, start="earliest") as everything,
+            subscribed(broker, position=OF_AN_IDLE_LIFE) as reader,
+            subscribed(broker, name="projector") as projector,
+        ):
+            assert (await client.publish("numbers", 10)).offset == 10
+            assert await payloads_to(everything, 10) == [*range(11)]
+            assert await payloads_to(reader, 10) == [10]
+            assert await payloads_to(projector, 10) == [*range(3, 11)]
+        # What was read of the older format is no different from what is written in this one.
+        broker.wait_log("journal.recovered", messages=10, sessions=1)
+        await in_thread(broker.restart)
+        async with subscribed(broker, start="earliest") as everything:
+            await client.publish("numbers", 11)
+            assert await payloads_to(everything, 11) == [*range(12)]
+    assert [line for line in broker.logs if line["event"] == "journal.damaged"] == []
+    assert FORMAT in formats(older)
+
+
+def test_a_folder_with_one_segment_of_a_later_format_is_refused_and_left_alone(
+    older: Path, tmp_path: Path
+) -> None:
+    later = first_line(FORMAT + 1)
+    (older / "0000000000000004.journal").write_bytes(later + b"what nobody here can read")
+    before = bytes_of(older)
+    line = error_of(
+        *("start", "--node", "a", "--socket", str(tmp_path / "s"), "--journal", str(older)),
+        *("--no-listen", "--no-http"),
+        code=2,
+    )
+    for part in (str(older), f"format {FORMAT + 1}", f"reads 1 to {FORMAT}", "start the version"):
+        assert part in line
+    assert bytes_of(older) == before
+
+
+@async_test
+async def test_a_snapshot_of_a_later_format_is_set_aside_and_not_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    broker = Broker(tmp_path, "a")
+    with contextlib.closing(broker.start()):
+        async with sdk.connect(broker.socket) as client:
+            await client.publish("x", "before")
+        assert await in_thread(broker.stop) == 0
+        folder = Path(f"{broker.socket}.state/a")
+        (snapshot,) = folder.glob("*.journal")
+        later = first_line(FORMAT + 1) + b"what nobody here can read"
+        snapshot.write_bytes(later)
+        await in_thread(broker.start)
+        assert f"format {FORMAT + 1}" in broker.wait_log("snapshot.unusable")["reason"]
+        (kept_as,) = broker.wait_log("snapshot.set_aside")["kept_as"]
+        aside = Path(kept_as)
+        assert aside.read_bytes() == later
+        async with sdk.connect(broker.socket) as client, subscribed(broker) as reader:
+            await client.publish("x", "after")
+            assert (await next_event(reader)).offset == 0  # type: ignore[union-attr]
+        # Two lives of this version later it is there still, and in nobody's way.
+        await in_thread(broker.restart)
+        assert aside.read_bytes() == later

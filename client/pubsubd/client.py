@@ -15,6 +15,7 @@ from pubsubd.codecs import MSGPACK, Codec, all_encoded, as_bytes, encoded, not_e
 from pubsubd.connection import Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.fork_mark import mark
 from pubsubd.forks import begins_anew, check_process, keep
 from pubsubd.health import NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
@@ -112,6 +113,7 @@ class Client:
         it that is cancelled leaves the end under way, and the next `close` waits for the same end. Whatever
         waits elsewhere for a message or for room is told `ClientClosed`.
         """
+        check_process()
         if not self._ending.over:
             self._home.enter()
         self.state = State.CLOSED
@@ -136,9 +138,7 @@ class Client:
         the broker. Raises `PublishRejected`, `PublishUnknown`, `BrokerUnavailable`, `InvalidTopic`,
         `MessageTooLarge`, `EncodeError`, `InvalidArgument`. Cancelling does not take the message back.
         """
-        if self._inherited:
-            await self._open()
-        publisher = self._publisher
+        publisher = await self._ready()
         timeout_s = self._timeout_s(timeout)
         raw = encoded(self._codec_of(codec), topic, payload)
         outgoing = publisher.put(topic, raw, to, timeout_s)
@@ -160,9 +160,7 @@ class Client:
         Raises the first batch's failure like `publish`; others may have been accepted all the same. For a wrong
         argument nothing is published.
         """
-        if self._inherited:
-            await self._open()
-        publisher = self._publisher
+        publisher = await self._ready()
         timeout_s = self._timeout_s(timeout)
         codec = self._codec_of(codec)
         if isinstance(payloads, (str, bytes, bytearray, memoryview)):
@@ -191,10 +189,8 @@ class Client:
         failure of earlier ones, as `flush` would, before this one is taken: a loop without an end must not send in vain.
         """
         publisher = self._opened
-        if publisher is None or this_thread() != publisher.open_in:
-            if self._inherited:
-                await self._open()
-            publisher = self._publisher
+        if publisher is None or this_thread() != publisher.open_in or not mark[0]:
+            publisher = await self._ready()
         outbox = publisher.outbox
         if outbox.full:
             await publisher.room()
@@ -220,9 +216,8 @@ class Client:
 
         Otherwise raises the first failure since the last flush; its `failed` counts the messages.
         """
-        if self._inherited:
-            await self._open()
-        await self._publisher.flush()
+        publisher = await self._ready()
+        await publisher.flush()
 
     def subscribe(
         self,
@@ -247,6 +242,7 @@ class Client:
         the own broker's too, and when it is heard again. Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`
         for another argument that can't be meant.
         """
+        check_process()
         self._check_not_closed()
         if self._opened is not None:
             self._home.check()
@@ -290,6 +286,13 @@ class Client:
         if self._opened is None:
             raise self._not_connected()
         return self._opened
+
+    async def _ready(self) -> Publisher:
+        """What publishes. In a child of the process that had it open, the first use opens it."""
+        check_process()
+        if self._inherited:
+            await self._open()
+        return self._publisher
 
     def _not_connected(self) -> ClientClosed:
         return ClientClosed("connect first: `async with pubsubd.connect()` or `await` it")

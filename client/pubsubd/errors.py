@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TypeVar
 
 from pubsubd_protocol.attach import Reason
@@ -160,9 +161,7 @@ E = TypeVar("E", bound=PubSubError)
 
 def copy_of(error: E) -> E:
     """The same error once more: an exception object must not be raised in several tasks."""
-    copy = type(error).__new__(type(error), *error.args)
-    copy.__dict__.update(error.__dict__)
-    return copy
+    return copy(error)
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a forked child inherits: objects whose connections, tasks and locks belong to the parent's loop.
+"""Forked children: they inherit objects whose connections, tasks and locks belong to the parent's loop.
 
 In the child each of them becomes what it was before it was opened. Nothing is said on the parent's
 connections: a shutdown would end them for the parent too, and so would a change of the epoll set that
@@ -14,6 +14,8 @@ import os
 import socket
 from typing import Final, Protocol
 from weakref import WeakSet
+
+from pubsubd.fork_mark import mark
 
 
 class Inherited(Protocol):
@@ -53,20 +55,26 @@ def _let_go() -> None:
 
 
 def check_process() -> None:
-    """Notices a fork by C code, which Python was not told of. To be called before anything is opened."""
-    if os.getpid() != _process[0]:
+    """Notices a fork by C code, which Python was not told of. Stands before whatever touches what may be open."""
+    if not mark[0] or os.getpid() != _process[0]:
         _begin_anew()
 
 
 def _begin_anew() -> None:
     """In a child, before it has opened anything."""
-    _process[:] = [os.getpid()]
+    _this_process()
     _let_go()
     for thing in list(_objects):
         thing.forked()
 
 
-_process: Final = [os.getpid()]
+def _this_process() -> None:
+    _process[:] = [os.getpid()]
+    mark[0] = 1
+
+
+_process: Final[list[int]] = []
+_this_process()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)

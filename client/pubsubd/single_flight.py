@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from pubsubd import arguments
 from pubsubd.chance import chance
 from pubsubd.errors import CursorExpired
-from pubsubd.forks import begins_anew, keep
+from pubsubd.forks import begins_anew, check_process, keep
 
 
 def single_flight(
@@ -48,6 +48,7 @@ class _SingleFlight:
         self._flights = WeakKeyDictionary()
 
     async def __call__(self, expired: CursorExpired) -> None:
+        check_process()
         loop = asyncio.get_running_loop()
         flight = self._flights.get(loop)
         if flight is None:

@@ -12,6 +12,7 @@ from pubsubd.callbacks import Callbacks
 from pubsubd.connection import GOODBYE_S, Dialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.fork_mark import mark
 from pubsubd.forks import begins_anew, check_process, keep
 from pubsubd.health import HealthEvent, NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
@@ -106,6 +107,7 @@ class Subscription:
         cancelled leaves the end under way, and the next `close` waits for the same end. Afterwards `position`
         stands behind all that the broker has passed for it without a message.
         """
+        check_process()
         if not self._ending.over:
             self._home.enter()
         self.stop()
@@ -175,7 +177,7 @@ class Subscription:
 
     async def __anext__(self) -> Message:
         messages = self._inbox.messages
-        if not messages or this_thread() != self._open_in:
+        if not messages or this_thread() != self._open_in or not mark[0]:
             messages = await self._messages()
         message = messages.pop()
         if self._settling is not None:
@@ -268,13 +270,14 @@ class Subscription:
 
     async def _next_event(self) -> Message | CursorExpired:
         # As in `__anext__`: a message in hand costs no turn and no look at the event loop.
-        if not self._inbox.messages or this_thread() != self._open_in:
+        if not self._inbox.messages or this_thread() != self._open_in or not mark[0]:
             await self._ask()
         return self._taken()
 
     async def _next_status(self) -> Message | CursorExpired | HealthEvent:
         health = self._link.health
-        if not self._inbox.messages or health.news or this_thread() != self._open_in:
+        in_hand = self._inbox.messages and not health.news
+        if not in_hand or this_thread() != self._open_in or not mark[0]:
             await self._ask(status=True)
         return health.take() or self._taken()
 
@@ -373,6 +376,7 @@ class Subscription:
         return self
 
     def _check_open(self) -> None:
+        check_process()
         self._home.check()
         if self._closed:
             raise ClientClosed("this subscription is closed")

@@ -10,11 +10,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PubSubError(Exception):
-    """Root of all errors of pubsubd. `retriable`: whether trying again can help."""
+    """Root of all errors of pubsubd. `retriable`: whether trying again can help.
+
+    A copy has the same text, figures and notes, in another process too.
+    """
 
     retriable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception's own way calls the class with the text alone, where most take figures.
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(kind: type[PubSubError], args: tuple[object, ...]) -> PubSubError:
+    return kind.__new__(kind, *args)
 
 
 class ProtocolError(PubSubError):

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
@@ -58,12 +59,15 @@ async def opened_and_published(client: Client) -> Places:
 class Child:
     """A forked process that sends back what `work` returns.
 
-    It ends like any interpreter, unless an event loop runs where it is forked, or Python is not told of the fork. Then
-    it ends by `os._exit`, as the children of multiprocessing do: to leave through the parent's loop would run it.
+    It ends like any interpreter, unless an event loop runs where it is forked, or Python is not told of the fork, or it
+    is forked in a thread. Then it ends by `os._exit`, as the children of multiprocessing do: to leave through the
+    parent's loop would run it.
     """
 
     def __init__(self, work: Callable[[], Any], *, fork: Callable[[], int] = os.fork) -> None:
-        at_once = fork is not os.fork or asyncio._get_running_loop() is not None
+        running = asyncio._get_running_loop() is not None
+        alone = threading.current_thread() is threading.main_thread()
+        at_once = fork is not os.fork or running or not alone
         reads, writes = os.pipe()
         self._pipe = reads
         self.pid = fork()
@@ -109,6 +113,40 @@ def forked_by_c(socket: str) -> Any:
     return [mine, *(Child(work, fork=libc.fork).answer() for _ in range(CHILDREN))]
 
 
+def used_after_a_fork_by_c(socket: str) -> Any:
+    """The same, in a child that uses at once what its parent has open: in the middle of a loop turn, a message in hand."""
+    told: list[str] = []
+    client = pubsubd.connect(socket, on_lost=lambda why: told.append(f"lost: {why}"))
+
+    async def child(subscription: Subscription) -> Any:
+        refused = [await _refusal(use) for use in _ways_to_read(subscription)]
+        # Batches that are full are written at once, over the child's own connection.
+        for _ in range(EACH):
+            await client.send("t", "the child's" + " " * 100_000)
+        await client.flush()
+        await client.publish_many("t", ["the child's"] * EACH)
+        await client.close()
+        await subscription.close()
+        return refused
+
+    async def parent() -> Any:
+        fork = ctypes.PyDLL(None).fork
+        async with client, client.subscribe("t") as subscription:
+            await client.publish_many("t", ["first", "second"])
+            seen = [(await anext(subscription)).payload]
+            await client.send("t", "sent")
+            refused = Child(lambda: run(child(subscription)), fork=fork).answer()
+            Child(lambda: run(client.close()), fork=fork).answer()
+            Child(lambda: run(subscription.close()), fork=fork).answer()
+            await client.send("t", "after")
+            await client.flush()
+            while seen[-1] != "after":
+                seen.append((await anext(subscription)).payload)
+            return {"seen": [each.strip() for each in seen], "refused": refused, "told": told}
+
+    return run(parent())
+
+
 async def _first(client: Client) -> Places:
     # Left open: its children inherit it so.
     await client
@@ -123,14 +161,19 @@ async def _refusal(use: Callable[[], Awaitable[object]]) -> str:
     return "no error"
 
 
+def _ways_to_read(subscription: Subscription) -> list[Callable[[], Awaitable[object]]]:
+    return [
+        lambda: anext(subscription),
+        lambda: anext(subscription.events()),
+        lambda: anext(subscription.events(status=True)),
+        lambda: anext(subscription.batches()),
+        lambda: subscription.add("u"),
+    ]
+
+
 async def _uses(client: Client, subscription: Subscription) -> dict[str, Any]:
     """What a child may do with what its parent has opened: the client connects anew, a subscription has to be opened."""
-    refused = {
-        "next": await _refusal(lambda: anext(subscription)),
-        "event": await _refusal(lambda: anext(subscription.events())),
-        "batch": await _refusal(lambda: anext(subscription.batches())),
-        "add": await _refusal(lambda: subscription.add("u")),
-    }
+    refused = [await _refusal(use) for use in _ways_to_read(subscription)]
     places = [place(await client.publish("t", "at once"))]
     async with client:
         async with subscription:
@@ -280,6 +323,7 @@ def main() -> None:
             at_once,
             one_after_another,
             forked_by_c,
+            used_after_a_fork_by_c,
             opened_in_the_parent,
             pickled,
             without_echo,

@@ -23,10 +23,10 @@ import pubsubd
 LOOPS: Final = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
-def run(what: str, broker: Broker, loop: str) -> Any:
+def run(what: str, broker: Broker, loop: str, program: str = "forking") -> Any:
     """What the program prints. It ends well, and complains of nothing."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.forking", what, str(broker.socket), loop],
+        [sys.executable, "-m", f"tests.integration.{program}", what, str(broker.socket), loop],
         capture_output=True,
         timeout=2 * TIMEOUT_S,
         env=environment(),
@@ -72,6 +72,19 @@ def test_children_that_c_code_has_forked_have_an_identity_of_their_own(
 
 
 @LOOPS
+def test_a_child_that_c_code_has_forked_uses_nothing_of_what_its_parent_has_open(
+    start_broker: StartBroker, loop: str
+) -> None:
+    broker = start_broker("a")
+    seen = run("used_after_a_fork_by_c", broker, loop)
+    assert set(seen["refused"]) == {"ClientClosed"}, seen["refused"]
+    assert seen["told"] == [], "nothing happened to the parent's connection"
+    by_parent = [each for each in seen["seen"] if each != "the child's"]
+    assert by_parent == ["first", "second", "sent", "after"]
+    assert len(seen["seen"]) == len(by_parent) + 2 * EACH == stored(broker)
+
+
+@LOOPS
 def test_what_the_parent_has_opened_lives_on_and_a_child_connects_anew(
     start_broker: StartBroker, loop: str
 ) -> None:
@@ -83,7 +96,7 @@ def test_what_the_parent_has_opened_lives_on_and_a_child_connects_anew(
     assert seen["seen"].count("seen by the child") == 2 * CHILDREN
     assert "wrong" not in seen["seen"], "what was refused has taken no effect"
     for child in seen["children"]:
-        assert set(child["refused"].values()) == {"ClientClosed"}, child["refused"]
+        assert set(child["refused"]) == {"ClientClosed"}, child["refused"]
         assert child["seen"] in ("at once", "seen by the child", "the child's last")
 
 
@@ -95,6 +108,26 @@ def test_a_client_that_is_handed_to_a_process_has_an_identity_of_its_own_there(
     places = all_of(run("pickled", broker, loop))
     assert len(places) == 2 + 6 * EACH
     all_of_their_own(places, broker)
+
+
+@pytest.mark.parametrize(("how", "loop"), [("fork", "uvloop"), ("forkserver", "asyncio")])
+def test_workers_of_a_pool_publish_with_their_parents_client_and_their_errors_arrive(
+    start_broker: StartBroker, how: str, loop: str
+) -> None:
+    broker = start_broker("a")
+    seen = run(how, broker, loop, "pools")
+    places = all_of(seen["places"])
+    assert len(places) == 2 + CHILDREN * EACH
+    all_of_their_own(places, broker)
+    assert seen["error"] == "/nowhere/s"
+
+
+@LOOPS
+def test_a_child_that_is_forked_in_a_thread_publishes_beside_its_parents_loop(
+    start_broker: StartBroker, loop: str
+) -> None:
+    broker = start_broker("a")
+    all_of_their_own(all_of(run("thread", broker, loop, "pools")["places"]), broker)
 
 
 @LOOPS

@@ -50,3 +50,29 @@ def test_a_copy_of_a_closed_client_can_be_opened(copied: Callable[[Any], Any]) -
     client = pubsubd.connect("/run/s")
     client.state = State.CLOSED
     assert copied(client).state is State.CONNECTING
+
+
+ERRORS = [
+    pubsubd.BrokerUnavailable("/run/s", "it hangs"),
+    pubsubd.ConnectionRefused("draining", "it stops"),
+    pubsubd.CursorExpired("a", pubsubd.Reason.UNSEEN, None, 7, "0" * 32),
+    pubsubd.DecodeError("t", "a", 3, "json", "not JSON"),
+    pubsubd.EncodeError("t", "set", "json", "not JSON"),
+    pubsubd.InvalidArgument("timeout is a number of seconds"),
+    pubsubd.MessageTooLarge("a message", 2, 1),
+    pubsubd.NameInUse("n", "held"),
+    pubsubd.ProtocolError("sequence", "it goes back"),
+    pubsubd.PublishRejected("too_large", "a batch is too large", 2, 1),
+    pubsubd.PublishUnknown("it was sent"),
+]
+
+
+@COPIES
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_keeps_its_text_and_its_figures_in_a_copy_and_on_its_way_to_another_process(
+    copied: Callable[[Any], Any], error: pubsubd.PubSubError
+) -> None:
+    """A pool of processes would hang at an error that its worker can send and that it can't read."""
+    error.add_note("a note")
+    other = copied(error)
+    assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))

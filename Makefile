@@ -33,6 +33,9 @@ UPGRADE ?=
 # Younger releases are not locked: most bad ones are found and withdrawn in their first days.
 COOLDOWN ?= 7 days
 
+# The tests start some 500 processes of Python and collect in each worker: bytecode is compiled once, not in each.
+unexport PYTHONDONTWRITEBYTECODE
+
 STAMP := $(VENV)/.installed
 # What a broker needs, and nothing of what develops it.
 RUN   := $(VENV)/.installed-run

@@ -211,6 +211,12 @@ METRICS: Final = (
         _counter("cursors_given_up"),
     ),
     Row(
+        "producers_given_up_total",
+        "counter",
+        "Replicas of departed producers that were dropped to make room for another producer.",
+        _counter("producers_given_up"),
+    ),
+    Row(
         "cursor_expired_total",
         "counter",
         "Gaps that readers were told of.",

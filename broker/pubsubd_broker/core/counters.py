@@ -11,7 +11,7 @@ from pubsubd_protocol.frames import Skip
 
 
 class Counters:
-    """Every one only grows. Labels are bounded: peers by settings, the others by constant words."""
+    """Every one only grows. Labels are bounded: peers are those whose streams are known, the others are constant words."""
 
     def __init__(self) -> None:
         self.messages_received: Counter[str] = Counter()
@@ -30,3 +30,8 @@ class Counters:
         if isinstance(item, Entry):
             self.messages_received[peer] += item.count
             self.bytes_received[peer] += item.size
+
+    def forget(self, peer: str) -> None:
+        """The stream of `peer` is known no more."""
+        self.messages_received.pop(peer, None)
+        self.bytes_received.pop(peer, None)

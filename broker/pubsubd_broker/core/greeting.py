@@ -291,18 +291,13 @@ class DialledGreeting:
             node.reports.target_failed(target, f"{name} is linked by another address")
             connection.close()
             return None
-        most = node.config.limits.producers
-        # Those that have greeted and have not attached yet are about to have a replica.
-        if name not in node.replicas and len(node.replicas.keys() | node.producers.keys()) >= most:
-            raise ConnectionRefused(
-                "too_many_producers", f"{most} streams are known already, that is the limit"
-            )
         if welcome.max_frame > node.config.max_frame:
             raise ConnectionRefused(
                 "frame_limit",
                 f"{name} sends frames of up to {welcome.max_frame} bytes, {node.name} takes "
                 f"{node.config.max_frame}: give both the same --max-frame",
             )
+        node.make_room_for_stream_of(name)
         end = node.producers[name] = ConsumerEnd(node, connection, target, name, welcome.life)
         return end
 

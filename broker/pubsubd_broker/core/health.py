@@ -32,6 +32,15 @@ class Health:
         # Also at the first contact: a session that named it was told that it is not heard.
         self.version += 1
 
+    def lost_ns(self, producer: str) -> int | None:
+        """When the link to `producer` was lost; None if this life of the broker has not met it, or hears it."""
+        return self._lost_ns.get(producer)
+
+    def forget(self, producer: str) -> None:
+        """The broker knows `producer` no more. A session that has a place in its stream names it on its own account."""
+        self._lost_ns.pop(producer, None)
+        self.version += 1
+
     def report(self, named: Iterable[str], started_ns: int, now_ns: int) -> dict[str, int]:
         """Milliseconds since the loss of each producer that is not heard; at most `MAX_STREAMS`, as a frame holds.
 

@@ -201,6 +201,12 @@ class Log:
         self.wake()
         self.interest.rouse_all(index, front)
 
+    def empty(self) -> None:
+        """Evicts all that is held. A reader that has read all of it stands at the end as before."""
+        while self._head < len(self._items):
+            self._evict()
+        self.wake()
+
     def continue_as(self, epoch: Epoch, lineage: Lineage) -> None:
         """The newest segment goes on unbroken under a later epoch, whose lineage contains it."""
         self.newest.epoch = epoch

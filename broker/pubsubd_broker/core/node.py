@@ -16,6 +16,7 @@ from pubsubd_broker.core.config import PUBLISH_WINDOW, TICK_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.counters import Counters
+from pubsubd_broker.core.departed import Departures
 from pubsubd_broker.core.dialling import Address, Target
 from pubsubd_broker.core.fetched import FetchedShare
 from pubsubd_broker.core.health import Health
@@ -79,6 +80,15 @@ class Node:
         self.health = Health()
         self.sessions = Sessions(self)
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
+        self.departures = Departures(
+            self.replicas,
+            self.producers,
+            self.targets,
+            self.sessions,
+            self.health,
+            limit=config.limits.producers,
+            ttl_ns=config.cursor_ttl_ns,
+        )
         self.connections: dict[Connection, None] = {}
         self.admission = Admission(config.limits, config.allowed)
         self.receiving = Pool(config.limits.receive_bytes)
@@ -192,6 +202,9 @@ class Node:
             self.stream.view.oldest, self.config.cursor_ttl_ns, now.mono_ns
         ):
             self.notices.info("cursor.removed", consumer=consumer)
+        for producer in self.departures.expire(now.mono_ns):
+            self.counters.forget(producer)
+            self.notices.info("producer.removed", producer=producer)
         self.sessions.forget_old(self.config.cursor_ttl_ns, now)
         warning = self._lag_warning.check(self.stream.log, self.registry, now.mono_ns)
         if warning is not None:
@@ -424,6 +437,27 @@ class Node:
                 f"{most} consumers are registered, that is the limit, and none can be given up: they are connected, or "
                 "keep named subscriptions and were here within --cursor-ttl. Raise --max-consumers, or drop one with "
                 "pubsubd cursors drop",
+            )
+
+    def make_room_for_stream_of(self, producer: str) -> None:
+        """Raises `ConnectionRefused` if as many streams are known as there may be, and none can be given up for this one."""
+        most = self.config.limits.producers
+        given_up = self.departures.make_room(producer, self._ticked_ns)
+        if given_up is not None:
+            self.counters.forget(given_up.producer)
+            self.notices.warning(
+                "producer.given_up",
+                producer=given_up.producer,
+                for_producer=producer,
+                limit=most,
+                needed=given_up.needed,
+            )
+        elif not self.departures.has_room(producer):
+            raise ConnectionRefused(
+                "too_many_producers",
+                f"{most} streams are known already, that is the limit, and none can be given up: their nodes are the last "
+                "that answered at a --peer, or subscriptions have not read all of them and they were here within "
+                "--cursor-ttl. Raise --max-producers",
             )
 
     def _make_room_for(self, consumer: str) -> None:

@@ -25,6 +25,11 @@ class Pending:
     def expired(self) -> bool:
         return self._expired is not None
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to tell."""
+        return self._start is not None or self._expired is not None
+
     def begins(self, position: Position) -> None:
         self._start = position
 

@@ -161,6 +161,23 @@ class Reading:
         passed = self._on_one_branch(done, cursor.given) and done.offset >= cursor.given.offset
         return self.position if passed else done
 
+    def is_done(self, *, connected: bool, named: bool) -> bool:
+        """Whether nothing of what the log at hand holds is needed: by the session, and by the next life of one that is `named`."""
+        if connected and (self.untold or self._inbox or self._pending.waits):
+            return False
+        view = self.source.log.view
+        return all(
+            place is not None and view.contains(place) and place.offset >= view.next
+            for place in (self.position, self.kept if named else self.position)
+        )
+
+    def moves_to(self, source: Source) -> None:
+        """The stream is met anew, with another log at hand. What the session is yet to be told, it is told there."""
+        self.stop()
+        self.source = source
+        self._taken = 0
+        self._proved = self.gone = False
+
     def judge(self, view: StreamView, registered: int | None) -> None:
         """The producer was reached: a session that waits to know where it stands gets its place."""
         if self._cursor is None:

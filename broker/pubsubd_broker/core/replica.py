@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.pacing import Pace, Pacing
 from pubsubd_broker.core.reading import Reading
-from pubsubd_protocol.attach import At, Claim, Expired, Resume, resolve
+from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
@@ -22,7 +22,7 @@ class Replica:
     sessions of this node's earlier lives.
     """
 
-    __slots__ = ("fetcher", "log", "named", "node", "origin", "pacing", "reader")
+    __slots__ = ("_given_up", "fetcher", "log", "named", "node", "origin", "pacing", "reader")
 
     def __init__(
         self,
@@ -45,9 +45,19 @@ class Replica:
         self.named: Mapping[str, Position] = attached.named
         self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
         """How to ask the producer on behalf of a session; None while the link is down."""
+        self._given_up = False
 
-    def answer(self, claim: Claim) -> None:
-        """Only the producer can say, and it is elsewhere."""
+    def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
+        """Only the producer can say, and it is elsewhere. Of one that was given up nothing is left to wait for."""
+        if not self._given_up:
+            return None
+        view = self.log.view
+        return view, resolve(claim, view)
+
+    def give_up(self) -> None:
+        """Drops what is held: sessions that have not read it are told so, and go on at its end."""
+        self._given_up = True
+        self.log.empty()
 
     def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
         return self.fetcher is not None and self.fetcher(reading, claim, budget)

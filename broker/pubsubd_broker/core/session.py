@@ -28,6 +28,7 @@ class Session:
         "_kept",
         "_order",
         "_presented",
+        "_unread",
         "_without",
         "born_here",
         "connected",
@@ -59,6 +60,8 @@ class Session:
         # Over this connection, and before it; both hold streams too that this broker has not met yet.
         self._acknowledged: dict[str, Position] = {}
         self._kept: dict[str, Position] = {}
+        # Streams that its broker has given up before it had read them to the end.
+        self._unread: set[str] = set()
         self.configure(subscribe, client_id)
 
     def configure(self, subscribe: Subscribe, client_id: bytes) -> None:
@@ -98,6 +101,35 @@ class Session:
         owed = Remembered(waiting=True) if self.born_here else FromStart()
         return Earliest(owed) if self.start == "earliest" else owed
 
+    def is_done_with(self, node: str) -> bool:
+        """Whether it needs nothing of what its broker holds of `node`'s stream."""
+        reading = self.readings[node]
+        return reading.is_done(connected=self.connected, named=self.name is not None)
+
+    def let_go(self, node: str) -> None:
+        """Its broker gives up `node`'s stream. Of one that it is done with it keeps its place, for when `node` is back."""
+        if not self.is_done_with(node):
+            self._unread.add(node)
+            self.readings[node].wake()
+            return
+        self._unread.discard(node)
+        reading = self.readings.pop(node)
+        self._order.remove(reading)
+        position, kept = reading.position, reading.kept
+        reading.stop()
+        assert position is not None, "it is done with a stream in which it stands"
+        self._presented[node] = position
+        self._acknowledged.pop(node, None)
+        if kept is not None:
+            self._kept[node] = kept
+
+    def meet_again(self, source: Source) -> Reading:
+        """Its broker has given up this stream before it had read it to the end, and knows it again."""
+        self._unread.discard(source.node)
+        reading = self.readings[source.node]
+        reading.moves_to(source)
+        return reading
+
     def rejoin(self, subscribe: Subscribe, client_id: bytes) -> None:
         """The application is back. If it knows where it stands, that counts more than what it acknowledged."""
         self.configure(subscribe, client_id)
@@ -131,8 +163,8 @@ class Session:
 
     @property
     def unmet(self) -> set[str]:
-        """The producers that it knows and that this life of its broker has not met."""
-        return self._presented.keys() - self.readings.keys()
+        """The producers that it knows and its broker does not: it has not met them in this life, or has given them up."""
+        return (self._presented.keys() - self.readings.keys()) | self._unread
 
     @property
     def kept(self) -> dict[str, Position]:

@@ -111,8 +111,12 @@ class Sessions:
             end.named_moved(now)
 
     def first_contact(self, replica: Replica, attached: Attached) -> None:
-        """A stream is met for the first time in this life: every session gets its place in it."""
+        """A stream is met for the first time in this life, or anew: every session gets its place in it."""
         for session in self._all:
+            if replica.node in session.readings:
+                session.meet_again(replica).judge(attached.view, attached.registered)
+                session.wake()
+                continue
             start = session.first_contact(replica.node)
             cursor = attached.named.get(session.name) if session.name is not None else None
             if isinstance(start, Position):
@@ -128,6 +132,20 @@ class Sessions:
         for name, cursor in attached.named.items():
             if name not in self._named and self._has_room_for(name):
                 self._revive(name, replica, cursor)
+
+    def need(self, replica: Replica) -> bool:
+        """Whether some session has not read all that `replica` holds, or its application does not know so."""
+        return any(
+            not session.is_done_with(replica.node)
+            for session in self._all
+            if self._reads(session, replica)
+        )
+
+    def let_go(self, replica: Replica) -> None:
+        """Every session that needs nothing of `replica` keeps its place in that stream, and nothing else."""
+        for session in self._all:
+            if self._reads(session, replica):
+                session.let_go(replica.node)
 
     def link_lost(self, producer: str) -> None:
         """What sessions asked of that producer will not be answered."""
@@ -191,6 +209,10 @@ class Sessions:
     @property
     def drained(self) -> bool:
         return all(session.drained for session in self._all if session.connected)
+
+    def _reads(self, session: Session, replica: Replica) -> bool:
+        reading = session.readings.get(replica.node)
+        return reading is not None and reading.source is replica
 
     def _has_room_for(self, name: str) -> bool:
         """Whether one more name may be kept. The broker's own user may have all that are left."""

@@ -110,6 +110,7 @@ class CounterValues(TypedDict):
     paced_seconds: dict[str, float]
     cursors_removed: int
     cursors_given_up: int
+    producers_given_up: int
     protocol_errors: dict[str, int]
     connections_refused: dict[str, int]
     publishes_rejected: dict[str, int]
@@ -202,6 +203,7 @@ def status(node: Node, now: Now) -> Status:
             "paced_seconds": paced_seconds(node),
             "cursors_removed": node.registry.removed,
             "cursors_given_up": node.registry.given_up,
+            "producers_given_up": node.departures.given_up,
             "protocol_errors": dict(counters.protocol_errors),
             "connections_refused": dict(counters.connections_refused),
             "publishes_rejected": dict(counters.publishes_rejected),

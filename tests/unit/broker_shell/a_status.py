@@ -89,6 +89,7 @@ def a_status() -> dict[str, Any]:
             "cursor_expired": {"peer": {"overwritten": 1}, "session": {"unseen": 2}},
             "cursors_removed": 4,
             "cursors_given_up": 12,
+            "producers_given_up": 13,
             "protocol_errors": {"frame_length": 5},
             "connections_refused": {"name_in_use": 6},
             "publishes_rejected": {"too_large": 7},

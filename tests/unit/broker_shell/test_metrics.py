@@ -19,6 +19,7 @@ build_info messages_published_total messages_received_total messages_delivered_t
 bytes_published_total bytes_received_total bytes_delivered_total ring_messages
 ring_capacity_messages ring_bytes ring_oldest_offset ring_next_offset consumer_lag_messages
 consumer_connected peer_connected peer_reconnects_total cursors cursors_removed_total cursors_given_up_total
+producers_given_up_total
 cursor_expired_total paced_seconds_total sessions publish_seconds journal_fsync_seconds journal_backlog_bytes journal_failed
 protocol_errors_total connections_refused_total publishes_rejected_total http_requests_refused_total
 log_lines_dropped_total accept_pauses_total connections publishers publishers_forgotten_total fetches_dropped_total tls_certificate_expiry_seconds
@@ -91,6 +92,7 @@ def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
         ("publishers", {}, 3),
         ("publishers_forgotten_total", {}, 8),
         ("cursors_given_up_total", {}, 12),
+        ("producers_given_up_total", {}, 13),
         ("fetches_dropped_total", {}, 11),
         ("tls_certificate_expiry_seconds", {}, 1_800_000_000),
         ("event_loop_tasks", {}, 4),

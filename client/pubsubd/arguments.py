@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from datetime import timedelta
 from numbers import Real
 from typing import Any
@@ -85,6 +85,15 @@ def socket_path(given: str | os.PathLike[str] | None, environment: Mapping[str, 
         raise InvalidArgument(
             f"socket {path!r} is relative, and the working folder is gone: give an absolute path"
         ) from None
+
+
+def payloads(value: object) -> None:
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        raise InvalidArgument(
+            f"payloads are several, not one {type(value).__name__}: publish() is for one"
+        )
+    if not isinstance(value, (Iterable, AsyncIterable)):
+        raise InvalidArgument(f"payloads are a list, or come from an iterator, not {shown(value)}")
 
 
 def codec(value: object) -> Codec:

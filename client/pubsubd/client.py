@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import AsyncIterable, Callable, Generator, Iterable
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from pubsubd import arguments
 from pubsubd.callbacks import Callbacks
-from pubsubd.codecs import MSGPACK, Codec, all_encoded, as_bytes, encoded, not_encoded
+from pubsubd.codecs import MSGPACK, Codec, as_bytes, encoded, not_encoded
 from pubsubd.connection import Dialler
 from pubsubd.ending import Ending
-from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.errors import ClientClosed, CursorExpired, copy_of
 from pubsubd.fork_mark import mark
 from pubsubd.forks import begins_anew, check_process, keep
 from pubsubd.health import NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
+from pubsubd.many import Many
 from pubsubd.options import ClientOptions, SubscriptionOptions
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
@@ -149,7 +150,7 @@ class Client:
     async def publish_many(
         self,
         topic: str,
-        payloads: Iterable[Any],
+        payloads: Iterable[Any] | AsyncIterable[Any],
         *,
         to: str | None = None,
         timeout: float | None = None,
@@ -157,28 +158,18 @@ class Client:
     ) -> Receipts:
         """Returns when all are accepted, in their order: one batch, or several if they are too many.
 
-        Raises the first batch's failure like `publish`; others may have been accepted all the same. For a wrong
-        argument nothing is published.
+        A collection, as a list, is encoded before anything is published: if one payload can't be, none is. What
+        else can be iterated, also asynchronously, is published as it comes, as fast as the broker accepts it and in
+        bounded memory; `timeout` counts from when a payload came.
+
+        Raises the first failure like `publish`, as soon as it is known, also if the input goes on; a note says at
+        which payload. Others may have been accepted all the same.
         """
         publisher = await self._ready()
         timeout_s = self._timeout_s(timeout)
-        codec = self._codec_of(codec)
-        if isinstance(payloads, (str, bytes, bytearray, memoryview)):
-            raise InvalidArgument(
-                f"payloads are several, not one {type(payloads).__name__}: publish() is for one"
-            )
-        if not isinstance(payloads, Iterable):
-            raise InvalidArgument(f"payloads are a list, not {arguments.shown(payloads)}")
-        raws = all_encoded(codec, topic, list(payloads))
-        runs = publisher.put_many(topic, raws, to, timeout_s)
-        waits = [publisher.placed(outgoing, count) for outgoing, _, count in runs]
-        placed = await asyncio.gather(*waits, return_exceptions=True)
-        receipts = []
-        for (_, at, count), outcome in zip(runs, placed, strict=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
-            receipts.append((Receipt(outcome.node, outcome.epoch, outcome.first + at), count))
-        return Receipts(receipts)
+        arguments.payloads(payloads)
+        many = Many(publisher, self._codec_of(codec), topic, to, timeout_s)
+        return await many.publish(payloads)
 
     async def send(
         self, topic: str, payload: Any, *, to: str | None = None, codec: Codec | None = None

@@ -1,14 +1,16 @@
-"""Messages that are sent without end, and their outcomes as they come."""
+"""Many messages, and their outcomes as they come."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from pubsubd.batching import Failed, Outgoing, Placed
 from pubsubd.errors import PublishUnknown
+from pubsubd.receipts import Receipts
 from pubsubd_protocol.errors import PubSubError
 
 if TYPE_CHECKING:
@@ -28,19 +30,24 @@ class Pipeline:
     """Numbers what it sends, counts the outcomes, and tells of the first failure at once.
 
     `failed` is done when something was not accepted, also while no further message comes. It holds as many
-    records as there are unanswered batches, which the window bounds.
+    records as there are unanswered batches, which the window bounds. `placed` gets the receipts, in order.
     """
 
-    def __init__(self, publisher: Publisher, timeout_s: float) -> None:
+    def __init__(
+        self, publisher: Publisher, timeout_s: float, placed: Receipts | None = None
+    ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.first_failure: tuple[int, PubSubError] | None = None
         """The number of the first message that was not accepted, and why."""
         self._publisher = publisher
         self._timeout_s = timeout_s
+        self._placed = placed
         self._fates: Counter[Fate] = Counter()
         self._unsettled = 0
         self._settled = asyncio.Event()
         self._settled.set()
+        self._decided = asyncio.Event()
+        self._decided.set()
         self._last: _Part | None = None
 
     @classmethod
@@ -56,17 +63,21 @@ class Pipeline:
         sealed = outbox.sealed
         outgoing = self._publisher.put(topic, payload, to, self._timeout_s)
         part = self._last
-        if part is None or part.outgoing is not outgoing:
-            part = self._last = _Part(self, outgoing, number)
-            outgoing.watchers.append(part)
-        part.count += 1
-        outgoing.watched += 1
-        self._unsettled += 1
-        self._settled.clear()
+        at = outgoing.count - 1
+        if part is None or part.outgoing is not outgoing or part.at + part.count != at:
+            part = self._last = self._watch(outgoing, number, at)
+        self._waits_for(part, 1)
         if outbox.sealed != sealed:
             self._publisher.pump()
             # One turn for each batch: outcomes and what is read come in between.
             await asyncio.sleep(0)
+
+    def put_together(self, topic: str, payloads: Sequence[bytes], to: str | None) -> None:
+        """Takes all at once, numbered from 1, however full the window is. Raises like `send`."""
+        number = 1
+        for outgoing, at, count in self._publisher.put_many(topic, payloads, to, self._timeout_s):
+            self._waits_for(self._watch(outgoing, number, at), count)
+            number += count
 
     def count(self, fate: Fate) -> int:
         """How many messages have had this outcome."""
@@ -76,6 +87,24 @@ class Pipeline:
         """Returns when all that was sent has an outcome."""
         await self._settled.wait()
 
+    async def decided(self) -> None:
+        """The same, or sooner: when something has failed."""
+        await self._decided.wait()
+
+    def _watch(self, outgoing: Outgoing, number: int, at: int) -> _Part:
+        part = _Part(self, outgoing, number, at)
+        outgoing.watchers.append(part)
+        return part
+
+    def _waits_for(self, part: _Part, count: int) -> None:
+        """`count` more messages of a batch that has no outcome yet."""
+        part.count += count
+        part.outgoing.watched += count
+        self._unsettled += count
+        self._settled.clear()
+        if not self.failed.done():
+            self._decided.clear()
+
     def ended(self, part: _Part) -> None:
         """A batch has its outcome. Called by its part."""
         outcome = part.outgoing.outcome
@@ -83,6 +112,9 @@ class Pipeline:
         match outcome:
             case Placed():
                 fate = Fate.ACCEPTED
+                if self._placed is not None:
+                    first = outcome.first + part.at
+                    self._placed.append(outcome.node, outcome.epoch, first, part.count)
             case Failed():
                 error = outcome.error()
                 fate = Fate.UNKNOWN if isinstance(error, PublishUnknown) else Fate.REFUSED
@@ -90,21 +122,26 @@ class Pipeline:
                     self.first_failure = part.first, error
                 if not self.failed.done():
                     self.failed.set_result(None)
+                self._decided.set()
         self._fates[fate] += part.count
         self._unsettled -= part.count
         if not self._unsettled:
             self._settled.set()
+            self._decided.set()
 
 
 class _Part:
-    """The messages of a pipeline in one batch; watches that batch, as a future would."""
+    """Messages of a pipeline that stand together in one batch; watches that batch, as a future would."""
 
-    __slots__ = ("count", "first", "outgoing", "pipeline")
+    __slots__ = ("at", "count", "first", "outgoing", "pipeline")
 
-    def __init__(self, pipeline: Pipeline, outgoing: Outgoing, first: int) -> None:
+    def __init__(self, pipeline: Pipeline, outgoing: Outgoing, first: int, at: int) -> None:
         self.pipeline = pipeline
         self.outgoing = outgoing
         self.first = first
+        """The number of the first of them."""
+        self.at = at
+        """Its place in the batch."""
         self.count = 0
 
     def done(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import overload
 
 
@@ -33,17 +32,29 @@ class Receipt:
 class Receipts(Sequence[Receipt]):
     """The receipts of many messages, in their order; each is made when it is looked at.
 
-    Held as runs: the receipt of a run's first message, and how many follow one another from there.
+    Held as runs of messages that follow one another in the stream: a run's first receipt, and how many came before it.
     """
 
-    __slots__ = ("_runs", "_starts")
+    __slots__ = ("_firsts", "_length", "_starts")
 
-    def __init__(self, runs: Sequence[tuple[Receipt, int]]) -> None:
-        self._runs = runs
-        self._starts = list(accumulate((count for _, count in runs), initial=0))
+    def __init__(self) -> None:
+        self._firsts: list[Receipt] = []
+        self._starts: list[int] = []
+        self._length = 0
+
+    def append(self, node: str, epoch: str, offset: int, count: int) -> None:
+        """`count` more messages, the first of which stands at `offset`."""
+        if not (self._firsts and self._goes_on(node, epoch, offset)):
+            self._firsts.append(Receipt(node, epoch, offset))
+            self._starts.append(self._length)
+        self._length += count
+
+    def _goes_on(self, node: str, epoch: str, offset: int) -> bool:
+        last, behind = self._firsts[-1], self._length - self._starts[-1]
+        return (last.node, last.epoch, last.offset + behind) == (node, epoch, offset)
 
     def __len__(self) -> int:
-        return self._starts[-1]
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> Receipt: ...
@@ -58,8 +69,8 @@ class Receipts(Sequence[Receipt]):
         if not 0 <= at < len(self):
             raise IndexError(f"receipt {index} of {len(self)}")
         run = bisect_right(self._starts, at) - 1
-        first, _ = self._runs[run]
+        first = self._firsts[run]
         return Receipt(first.node, first.epoch, first.offset + at - self._starts[run])
 
     def __repr__(self) -> str:
-        return f"Receipts({len(self)} messages in {len(self._runs)} runs)"
+        return f"Receipts({len(self)} messages in {len(self._firsts)} runs)"

@@ -40,9 +40,10 @@ def test_raw_takes_bytes_only(value: Any) -> None:
 
 
 def test_receipts_are_a_sequence_over_runs() -> None:
-    receipts = pubsubd.Receipts(
-        [(pubsubd.Receipt("a", "e", 5), 2), (pubsubd.Receipt("a", "f", 0), 3)]
-    )
+    receipts = pubsubd.Receipts()
+    for epoch, offset, count in (("e", 5, 1), ("e", 6, 1), ("f", 0, 2), ("f", 2, 1)):
+        receipts.append("a", epoch, offset, count)
+    assert len(receipts._firsts) == 2, "what follows in place is one run"
     assert [(r.epoch, r.offset) for r in receipts] == [
         ("e", 5),
         ("e", 6),

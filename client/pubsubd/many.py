@@ -1,0 +1,104 @@
+"""Messages of one `publish_many`: published as their payloads come, with the receipts of all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Collection, Iterable
+from typing import Any, Final
+
+from pubsubd.codecs import Codec, all_encoded, encoded
+from pubsubd.errors import BrokerUnavailable, EncodeError, PublishRejected, PublishUnknown
+from pubsubd.pipeline import Fate, Pipeline
+from pubsubd.publisher import Publisher
+from pubsubd.receipts import Receipts
+from pubsubd_protocol.errors import PubSubError
+
+SLICE_S: Final = 0.005
+"""An input that computes holds the event loop for this long, or for one payload; then others get a turn."""
+
+
+class Many:
+    """The messages of one call, all for one topic. Holds what is unanswered, which the window bounds, and receipts."""
+
+    def __init__(
+        self, publisher: Publisher, codec: Codec, topic: str, to: str | None, timeout_s: float
+    ) -> None:
+        self._codec = codec
+        self._topic = topic
+        self._to = to
+        self._placed = Receipts()
+        self._pipeline = Pipeline(publisher, timeout_s, self._placed)
+        self._loop = asyncio.get_running_loop()
+        self._taken = 0
+
+    async def publish(self, payloads: Iterable[Any] | AsyncIterable[Any]) -> Receipts:
+        """Returns when all are accepted. Raises the first failure as soon as it is known.
+
+        A collection is encoded before anything is published. Anything else is taken bit by bit; what it
+        raises is raised here, once the messages before that have an outcome.
+        """
+        together = [*payloads] if isinstance(payloads, Collection) else []
+        raws = all_encoded(self._codec, self._topic, together)
+        # Without any it checks topic and node all the same: nothing is taken of an input for a wrong one.
+        self._pipeline.put_together(self._topic, raws, self._to)
+        self._taken = len(raws)
+        broke = None if isinstance(payloads, Collection) else await self._fed(payloads)
+        await self._pipeline.decided()
+        if self._pipeline.first_failure is not None:
+            raise self._failure(*self._pipeline.first_failure) from broke
+        if broke is not None:
+            raise broke
+        return self._placed
+
+    async def _fed(self, payloads: Iterable[Any] | AsyncIterable[Any]) -> BaseException | None:
+        """Returns at the end of the input or at the first failure; or what the input has raised."""
+        # A task, because the next payload may never come: a failure must not wait for it.
+        feeding = asyncio.create_task(self._feed(payloads), name="pubsubd publish_many")
+        try:
+            await asyncio.wait(
+                [feeding, self._pipeline.failed], return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            if not feeding.done():
+                feeding.cancel()
+                await asyncio.wait([feeding])
+        if feeding.cancelled():
+            return None if self._pipeline.failed.done() else asyncio.CancelledError()
+        return feeding.exception()
+
+    async def _feed(self, payloads: Iterable[Any] | AsyncIterable[Any]) -> None:
+        failed = self._pipeline.failed
+        began = self._loop.time()
+        if isinstance(payloads, AsyncIterable):
+            async for payload in payloads:
+                began = await self._take(payload, began)
+                if failed.done():
+                    return
+        else:
+            for payload in payloads:
+                began = await self._take(payload, began)
+                if failed.done():
+                    return
+
+    async def _take(self, payload: Any, began: float) -> float:
+        """Publishes one more. Returns when the present turn of the loop began, which is at `began` or now."""
+        self._taken += 1
+        try:
+            raw = encoded(self._codec, self._topic, payload)
+        except EncodeError as error:
+            error.add_note(f"it is payload {self._taken}; those before it are published")
+            raise
+        await self._pipeline.send(self._taken, self._topic, raw, self._to)
+        if self._loop.time() - began < SLICE_S:
+            return began
+        await asyncio.sleep(0)
+        return self._loop.time()
+
+    def _failure(self, number: int, error: PubSubError) -> PubSubError:
+        accepted, unknown, refused = map(self._pipeline.count, Fate)
+        if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
+            error.failed = unknown + refused
+        error.add_note(
+            f"payload {number} is the first of those that failed; {accepted} of {self._taken} are accepted"
+        )
+        return error

@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from subprocess import PIPE
+from typing import Final, NamedTuple
 
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = {
@@ -19,30 +20,40 @@ PACKAGES: Final = {
     "pubsubd_cli": "cli",
     "pubsubd_protocol": "protocol",
 }
-MODULES: Final = {
-    "attach": "pubsubd_protocol/attach.py",
-    "cursor": "pubsubd_broker/core/cursor.py",
-    "inbox": "pubsubd/inbox.py",
-    "log": "pubsubd_broker/core/log.py",
-    "reading": "pubsubd_broker/core/reading.py",
-    "registry": "pubsubd_broker/core/registry.py",
-    "replica": "pubsubd_broker/core/replica.py",
-    "resume": "pubsubd/resume.py",
+
+
+class Subject(NamedTuple):
+    """A module, and the unit tests that have to see each change in it: few, as all of them run against each."""
+
+    module: str
+    judges: tuple[str, ...]
+
+
+SUBJECTS: Final = {
+    "acks": Subject("pubsubd/acks.py", ("client/test_resume",)),
+    "attach": Subject(
+        "pubsubd_protocol/attach.py",
+        ("protocol/test_attach", "protocol/test_positions", "core/test_stream"),
+    ),
+    "cursor": Subject("pubsubd_broker/core/cursor.py", ("core/test_cursor", "core/test_session")),
+    "inbox": Subject("pubsubd/inbox.py", ("client/test_resume", "client/test_small_parts")),
+    "log": Subject("pubsubd_broker/core/log.py", ("core/test_log", "core/test_cursor")),
+    "reading": Subject(
+        "pubsubd_broker/core/reading.py",
+        ("core/test_reading", "core/test_session", "core/test_earliest", "core/test_links"),
+    ),
+    "registry": Subject("pubsubd_broker/core/registry.py", ("core/test_registry",)),
+    "replica": Subject("pubsubd_broker/core/replica.py", ("core/test_replica", "core/test_links")),
+    "resume": Subject("pubsubd/resume.py", ("client/test_resume", "client/test_small_parts")),
+    "session": Subject(
+        "pubsubd_broker/core/session.py",
+        ("core/test_session", "core/test_reading", "core/test_clients"),
+    ),
+    "stream": Subject(
+        "pubsubd_broker/core/stream.py",
+        ("core/test_stream", "core/test_publishers", "core/test_keeping"),
+    ),
 }
-JUDGES: Final = (
-    "tests/unit/protocol/test_attach.py",
-    "tests/unit/protocol/test_positions.py",
-    "tests/unit/core/test_registry.py",
-    "tests/unit/core/test_cursor.py",
-    "tests/unit/core/test_log.py",
-    "tests/unit/core/test_reading.py",
-    "tests/unit/core/test_replica.py",
-    "tests/unit/core/test_session.py",
-    "tests/unit/core/test_stream.py",
-    "tests/unit/core/test_links.py",
-    "tests/unit/client/test_resume.py",
-    "tests/unit/client/test_small_parts.py",
-)
 
 
 def copy_tree(place: Path) -> None:
@@ -59,13 +70,14 @@ def copy_tree(place: Path) -> None:
     )
 
 
-def configure(place: Path, modules: list[str]) -> None:
+def configure(place: Path, subjects: list[Subject]) -> None:
+    judges = {judge: None for subject in subjects for judge in subject.judges}
     settings = {
         "source_paths": list(PACKAGES),
-        "only_mutate": modules,
+        "only_mutate": [subject.module for subject in subjects],
         "also_copy": ["tests"],
         "pytest_add_cli_args": ["-n", "0"],
-        "pytest_add_cli_args_test_selection": list(JUDGES),
+        "pytest_add_cli_args_test_selection": [f"tests/unit/{judge}.py" for judge in judges],
     }
     lines = ["[mutmut]"]
     for key, values in settings.items():
@@ -74,16 +86,22 @@ def configure(place: Path, modules: list[str]) -> None:
 
 
 def main(names: list[str]) -> int:
-    unknown = sorted(set(names) - MODULES.keys())
+    unknown = sorted(set(names) - SUBJECTS.keys())
     if unknown:
-        sys.exit(f"no such modules: {', '.join(unknown)} (there are {', '.join(MODULES)})")
+        sys.exit(f"no such modules: {', '.join(unknown)} (there are {', '.join(SUBJECTS)})")
     place = ROOT / "build" / "mutation"
     copy_tree(place)
-    configure(place, [MODULES[name] for name in names or MODULES])
+    configure(place, [SUBJECTS[name] for name in names or SUBJECTS])
     mutmut = str(Path(sys.executable).with_name("mutmut"))
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     subprocess.run([mutmut, "run"], cwd=place, env=environment, check=True)
-    return subprocess.run([mutmut, "results"], cwd=place, env=environment, check=False).returncode
+    results = subprocess.run(
+        [mutmut, "results"], cwd=place, env=environment, check=True, text=True, stdout=PIPE
+    )
+    for survivor in results.stdout.splitlines():
+        name, _, _ = survivor.strip().partition(":")
+        subprocess.run([mutmut, "show", name], cwd=place, env=environment, check=True)
+    return 0
 
 
 if __name__ == "__main__":

@@ -145,11 +145,8 @@ class Log:
         messages += self.messages + self.reserved_messages - self.max_messages
         size += self.bytes + self.reserved_bytes - self.max_bytes
         index = self.begin
-        if messages <= 0 and size <= 0:
-            return index
         while (messages > 0 or size > 0) and index < self.end:
-            held = self[index]
-            counted, cost = (0, ITEM_OVERHEAD) if isinstance(held, Gap) else cost_of(held)
+            counted, cost = cost_of(self[index])
             messages -= counted
             size -= cost
             index += 1
@@ -271,17 +268,16 @@ class Log:
         if self._head > 1024 and 2 * self._head > len(self._items):
             del self._items[: self._head]
             self._head = 0
+        messages, cost = cost_of(item)
+        self.messages -= messages
+        self.bytes -= cost
         if isinstance(item, Gap):
-            self.bytes -= ITEM_OVERHEAD
             del self.segments[0]
         else:
-            messages, cost = cost_of(item)
-            self.messages -= messages
-            self.bytes -= cost
             self.segments[0].first = item.next
 
 
-def cost_of(item: Entry | Skip) -> tuple[int, int]:
+def cost_of(item: Item) -> tuple[int, int]:
     """Messages and bytes that an item takes of a log's bounds."""
     return (
         (item.count, item.size + ITEM_OVERHEAD) if isinstance(item, Entry) else (0, ITEM_OVERHEAD)

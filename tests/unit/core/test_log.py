@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.builders import E1, E2, E3, at, entry, log_of, skip, view
+from tests.unit.core.test_interest import Rester
 
 from pubsubd_broker.core.config import ITEM_OVERHEAD
-from pubsubd_broker.core.log import Gap, Log, Segment
+from pubsubd_broker.core.interest import Interest
+from pubsubd_broker.core.log import Gap, Log, Segment, cost_of
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import Epoch, Position
+from pubsubd_protocol.topics import Filter
 
 EPOCHS = st.sampled_from([E1, E2, E3])
 
@@ -90,7 +95,9 @@ class LogMachine(RuleBasedStateMachine):
         self.model = _Model(E1, offset)
 
     def _append(self, item: Entry | Skip) -> None:
+        horizon, end = self.log.horizon(*cost_of(item)), self.log.end
         self.log.append(item)
+        assert horizon == min(self.log.begin, end), "the horizon is what the append evicts"
         self.model.items.append(item)
         self.model.segment_of.append(len(self.model.segments) - 1)
         self.model.segments[-1].next = item.next
@@ -111,7 +118,9 @@ class LogMachine(RuleBasedStateMachine):
         following = newest.next + missed
         earlier = ((newest.epoch, newest.next),) if lineage and newest.epoch != epoch else ()
         gap = view(max(0, following - kept), following, epoch, *earlier)
+        horizon = self.log.horizon(0, ITEM_OVERHEAD)
         self.log.append_gap(gap)
+        assert horizon == self.log.begin, "the horizon is what the marker evicts"
         self.model.segment_of.append(len(self.model.segments) - 1)
         self.model.segments.append(
             Segment(epoch, earlier, following, begin=len(self.model.items) + 1)
@@ -213,9 +222,19 @@ def test_a_position_at_the_end_of_an_older_segment_stands_at_the_gap() -> None:
     log.append_gap(view(7, 9))
     log.append(entry(9))
     assert log.locate(at(2)) == 2
-    assert isinstance(log[2], Gap)
+    gap = log[2]
+    assert isinstance(gap, Gap)
+    assert gap.view == view(7, 9)
     assert [log.locate(at(offset)) for offset in (0, 1, 9, 10)] == [0, 1, 3, 4]
     assert log.locate(at(5)) is None  # in the gap: neither before nor after it
+
+
+def test_a_place_on_a_branch_is_named_by_the_epoch_that_placed_the_message_before_it() -> None:
+    log = log_of(entry(0, 4))
+    log.continue_as(E2, ((E1, 4),))
+    log.append(entry(4, epoch=E2))
+    places = [log.newest.place(offset) for offset in (3, 4, 5)]
+    assert places == [at(3, E1), at(4, E1), at(5, E2)]
 
 
 def test_a_position_that_fits_on_both_sides_of_a_gap_stands_on_its_own_branch() -> None:
@@ -262,6 +281,24 @@ def test_a_batch_is_evicted_whole() -> None:
     log.append(entry(8, 1))
     assert log.view == view(4, 9)
     assert log.messages == 5
+
+
+def test_a_gap_marker_is_not_a_message_and_evicts_none() -> None:
+    log = log_of(entry(0), entry(1), max_messages=2)
+    assert log.horizon(0, ITEM_OVERHEAD) == 0
+    log.append_gap(view(5, 5))
+    assert (log.begin, log.messages) == (0, 2)
+
+
+@pytest.mark.parametrize(("more", "evicted"), [(0, 0), (1, 1)])
+def test_an_append_evicts_only_if_it_would_go_beyond_the_bytes_that_a_log_holds(
+    more: int, evicted: int
+) -> None:
+    item, later = entry(0), entry(1, payload=b"x" * more)
+    log = log_of(item, max_bytes=cost_of(item)[1] + cost_of(entry(1))[1])
+    assert log.horizon(*cost_of(later)) == evicted
+    log.append(later)
+    assert log.begin == evicted
 
 
 @pytest.mark.parametrize("by", ["count", "bytes"])
@@ -311,6 +348,168 @@ def test_indices_stay_what_they_were_through_compaction() -> None:
         assert log.locate(at(held[index])) == index
 
 
+ITEMS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 200)), max_size=6)
+"""Messages and bytes of a payload, of each entry."""
+
+
+@settings(max_examples=50)
+@given(held=ITEMS, reserved=ITEMS, then=st.tuples(st.integers(1, 4), st.integers(0, 200)))
+def test_what_has_its_place_already_is_evicted_for_as_if_it_were_appended(
+    held: list[tuple[int, int]], reserved: list[tuple[int, int]], then: tuple[int, int]
+) -> None:
+    log, first = log_of(max_messages=9, max_bytes=6 * ITEM_OVERHEAD), 0
+    entries: list[Entry] = []
+    for count, size in [*held, *reserved, then]:
+        entries.append(entry(first, count, payload=b"x" * size))
+        first += count
+    for item in entries[: len(held)]:
+        log.append(item)
+    waiting, last = entries[len(held) : -1], entries[-1]
+    for item in waiting:
+        log.reserve(item)
+    horizon, end = log.horizon(*cost_of(last)), log.end
+    for item in waiting:
+        log.reserve(item, -1)
+        log.append(item)
+    assert (log.reserved_messages, log.reserved_bytes) == (0, 0)
+    log.append(last)
+    assert horizon == min(log.begin, end)
+
+
+# Reminding readers that rest of how far they have come.
+
+
+@pytest.mark.parametrize(
+    ("held", "old"),
+    [
+        (5, []),  # half full: nothing is evicted for a while
+        (6, [0, 1, 2]),
+        (7, [0, 1, 2, 3]),
+        (10, [0, 1, 2, 3, 4]),
+        (14, [4, 5, 6, 7, 8]),
+    ],
+)
+@pytest.mark.parametrize("full_by", ["messages", "bytes"])
+def test_a_log_that_fills_up_evicts_next_what_is_in_its_older_half(
+    held: int, old: list[int], full_by: str
+) -> None:
+    size = cost_of(entry(0))[1]
+    log = log_of(max_messages=10) if full_by == "messages" else log_of(max_bytes=10 * size)
+    for offset in range(held):
+        log.append(entry(offset))
+    assert [i for i in range(log.begin, log.end) if log.is_old(i)] == old
+
+
+class _Reminders(Interest):
+    """Notes before which index readers are reminded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def remind(self, index: int) -> None:
+        self.seen.append(index)
+
+    def take(self) -> list[int]:
+        seen, self.seen = self.seen, []
+        return seen
+
+
+def test_a_full_log_reminds_the_readers_of_its_older_half_once_a_quarter() -> None:
+    log = log_of(max_messages=16)
+    reminders = log.interest = _Reminders()
+    reminded_at: list[int] = []
+    for offset in range(140):
+        log.append(entry(offset))
+        told = reminders.take()
+        if told and offset >= 100:
+            assert told == [log.begin + 8]
+            reminded_at.append(offset)
+    assert {later - at for at, later in pairwise(reminded_at)} == {4}
+
+
+def test_a_log_that_is_not_half_full_reminds_nobody() -> None:
+    log = log_of(max_messages=10)
+    reminders = log.interest = _Reminders()
+    for offset in range(5):
+        log.append(entry(offset))
+    assert reminders.take() == []
+    log.append(entry(5))
+    assert reminders.take() == [3]
+
+
+def test_an_entry_that_evicts_more_than_the_older_half_reminds_at_once() -> None:
+    log = log_of(max_messages=16)
+    reminders = log.interest = _Reminders()
+    for offset in range(32):
+        log.append(entry(offset))
+    reminders.take()
+    log.append(entry(32, 12))
+    assert (log.begin, log.end) == (28, 33)
+    assert reminders.take() == [31]
+    log.append(entry(44, 17))  # passes through
+    assert (log.begin, log.end) == (34, 34)
+    assert reminders.take() == [34]
+
+
+class _Reader:
+    """Nothing is for it. It says how far it has come when it is reminded, and where it comes to rest late."""
+
+    def __init__(self, log: Log) -> None:
+        self.filter = Filter(("never",))
+        self.log = log
+        self.told = log.end
+        self.in_time = True
+
+    def rest(self) -> None:
+        if self.log.is_old(self.told):
+            self.told = self.log.end
+        self.log.interest.rest(self)
+
+    def rouse(self, index: int, position: Position) -> None:
+        raise AssertionError("nothing is for it")
+
+    def remind(self) -> None:
+        self.in_time = self.told >= self.log.begin
+        self.told = self.log.end
+
+
+@given(
+    max_messages=st.integers(2, 20),
+    steps=st.lists(st.one_of(st.integers(1, 25), st.sampled_from(["reads", "rests"])), max_size=60),
+)
+def test_a_reader_that_rests_is_told_its_place_before_the_log_lets_go_of_it(
+    max_messages: int, steps: list[int | str]
+) -> None:
+    log = log_of(max_messages=max_messages)
+    reader = _Reader(log)
+    rests = False
+    for step in steps:
+        match step:
+            case "reads":
+                log.interest.rise(reader)
+                rests = False
+            case "rests":
+                reader.rest()
+                rests = True
+            case int(count):
+                log.append(entry(log.newest.next, count))
+        assert not rests or reader.told >= log.begin
+
+
+@given(max_messages=st.integers(1, 40), begins=st.integers(0, 100))
+def test_a_reader_is_reminded_before_its_place_is_evicted_where_entries_are_small(
+    max_messages: int, begins: int
+) -> None:
+    log = log_of(*(entry(offset) for offset in range(begins)), max_messages=max_messages)
+    reader = _Reader(log)
+    reader.rest()
+    for offset in range(begins, begins + 3 * max_messages):
+        log.append(entry(offset))
+        assert reader.in_time
+        assert reader.told >= log.begin
+
+
 # Waiting.
 
 
@@ -334,6 +533,14 @@ def test_a_gap_wakes_too() -> None:
     log.wait(lambda: calls.append("woken"))
     log.append_gap(view(3, 3))
     assert calls == ["woken"]
+
+
+def test_a_gap_wakes_those_who_rest_at_its_place() -> None:
+    log = log_of(entry(0), entry(1))
+    rester = Rester("never")
+    log.interest.rest(rester)
+    log.append_gap(view(5, 5))
+    assert rester.roused == [(2, at(2))]
 
 
 def test_who_waits_again_while_being_called_is_not_called_for_the_same_change() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -22,7 +21,10 @@ from pubsubd_broker.doors import channel_of
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
 from pubsubd_broker.logs import dropped_lines
+from pubsubd_broker.off_loop import off_loop
 from pubsubd_broker.peer_trust import PeerTrust
+from pubsubd_broker.places import Places
+from pubsubd_broker.secret_files import SecretError
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.settings_for_core import config_of
 from pubsubd_broker.tls import Failed, Reloaded, Unchanged, explain
@@ -34,12 +36,6 @@ TICK_S: Final = 0.05
 DIAL_TIMEOUT_S: Final = 5.0
 FLUSH_S: Final = 0.005
 """How long, in one turn of the loop, is worked on what has come in, and how long those who are ready are served."""
-
-CERTIFICATES_S: Final = 1.0
-"""How often is looked whether the certificate's files have changed."""
-
-PLACES_S: Final = 1.0
-"""How often is looked whether the socket and the journal are still where they were."""
 
 log = structlog.get_logger("pubsubd")
 
@@ -55,13 +51,16 @@ class Broker:
         """`kept`: what an earlier life left on disk; then `keep` comes before anybody connects."""
         self._settings = settings
         self._tls = trust.tls
-        self._tls_due_s = 0.0
-        self._places_due_s = 0.0
-        self.places: dict[str, Callable[[], str | None]] = {}
-        """What has to stay where it is, by name: each says what is wrong with it."""
-        config = config_of(settings, trust.secret, os.geteuid())
+        self._secret = trust.secret
+        secret = trust.secret.value if trust.secret is not None else None
+        config = config_of(settings, secret, os.geteuid())
         epoch = new_epoch(os.urandom(EPOCH_BYTES))
         self.node = Node(config, epoch, list(settings.peers), read_clocks(), kept)
+        self.places = Places(self.node.surroundings.places)
+        if self._tls is not None:
+            self.places.add("certificate", self._tls.cert, self._look_at_certificate)
+        if self._secret is not None:
+            self.places.add("secret", self._secret.path, self._look_at_secret)
         self._writer: Writer | None = None
         self._loop = asyncio.get_running_loop()
         self._links: dict[Connection, Link] = {}
@@ -83,6 +82,7 @@ class Broker:
         self.node.surroundings.journal = folder.path
         self._writer = Writer(self.node, folder, read_clocks, self.flush_soon)
         await self._writer.begin()
+        self.places.add("journal", folder.path, self._writer.look)
 
     def status(self) -> Status:
         return status(self.node, read_clocks())
@@ -108,8 +108,9 @@ class Broker:
         self.node.surroundings.tasks = len(asyncio.all_tasks())
         self.node.surroundings.log_lines_dropped = dropped_lines()
         self.node.tick(now)
-        self._look_at_certificates(self._loop.time())
-        self._look_at_places(self._loop.time())
+        self.places.tick(self._loop.time())
+        if self._tls is not None:
+            self.node.surroundings.certificate_expires_s = self._tls.not_after
         for target in self.node.due(now):
             task = self._loop.create_task(self._dial(target))
             self._dials.add(task)
@@ -262,34 +263,27 @@ class Broker:
         """How long the kernel keeps on trying for a peer that acknowledges nothing."""
         return int(self._settings.peer_timeout_s * 1000)
 
-    def _look_at_places(self, now_s: float) -> None:
-        if now_s < self._places_due_s:
-            return
-        self._places_due_s = now_s + PLACES_S
-        if self._writer is not None:
-            self._writer.look()
-        troubles = self.node.surroundings.troubles
-        for name, look in self.places.items():
-            trouble = look()
-            if trouble is None:
-                if troubles.pop(name, None) is not None:
-                    log.info("place.restored", what=name)
-            elif troubles.get(name) != trouble:
-                troubles[name] = trouble
-                log.error("place.lost", what=name, reason=trouble)
-
-    def _look_at_certificates(self, now_s: float) -> None:
-        if self._tls is None or now_s < self._tls_due_s:
-            return
-        self._tls_due_s = now_s + CERTIFICATES_S
-        match self._tls.refresh():
+    async def _look_at_certificate(self) -> str | None:
+        assert self._tls is not None
+        match await off_loop("pubsubd-certificate", self._tls.refresh):
             case Reloaded(not_after):
                 log.info("tls.reloaded", not_after=not_after)
             case Failed(reason):
                 log.error("tls.reload_failed", reason=reason)
             case Unchanged():
                 pass
-        self.node.surroundings.certificate_expires_s = self._tls.not_after
+        return self._tls.error
+
+    async def _look_at_secret(self) -> str | None:
+        assert self._secret is not None
+        try:
+            changed = await off_loop("pubsubd-secret", self._secret.refresh)
+        except SecretError as error:
+            return str(error)
+        if changed:
+            self.node.take_secret(self._secret.value)
+            log.info("secret.reloaded", path=self._secret.path)
+        return None
 
     async def _dial(self, target: Target) -> None:
         host, port = target.address

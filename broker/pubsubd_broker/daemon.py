@@ -136,7 +136,8 @@ async def _start(settings: Settings, stop: StopRequest, ending: Ending) -> Broke
     stop.check()
     binding = off_loop("pubsubd-bind", bind_client_socket, settings.socket, settings.socket_mode)
     clients = await stop.unless_asked(binding)
-    ending.add("socket", clients.release)
+    # Off the loop: its file system may have stopped answering.
+    ending.add("socket", lambda: off_loop("pubsubd-release", clients.release))
     stop.check()
     reading = off_loop("pubsubd-recovery", open_journal, settings)
     folder, kept = await stop.unless_asked(reading) or (None, None)
@@ -168,11 +169,17 @@ async def _listen(
     """Has every address, and takes nobody yet. Raises `ListenError`."""
     around = broker.node.surroundings
     around.socket = settings.socket
-    broker.places["socket"] = clients.trouble
     pauses = around.accept_pauses
     handshake_s, most = settings.handshake_timeout_s, settings.max_connections
     listeners = [Listener("socket", clients.socket, ClientDoor(broker), pauses, handshake_s, most)]
     ending.add("clients' listener", listeners[0].close)
+
+    async def look_at_socket() -> str | None:
+        trouble = await off_loop("pubsubd-socket", clients.look)
+        listeners[0].listen_at(clients.socket)
+        return trouble
+
+    broker.places.add("socket", settings.socket, look_at_socket)
     if settings.http is not None:
         admin = AdminServer(
             broker.status,
@@ -213,6 +220,7 @@ def _go(settings: Settings, ending: Ending, broker: Broker, listeners: list[List
         await broker.drain(DRAIN_S)
 
     ticker = loop.create_task(broker.run())
+    ending.add("places", broker.places.close)
     ending.add("ticker", ticker.cancel)
     ending.add("drain", drain, limit_s=2 * DRAIN_S)
     for listener in listeners:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
@@ -117,6 +116,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "pubsubd-journal")
         self._under_way: asyncio.Future[float | None] | None = None
+        self._looks: set[asyncio.Future[str | None]] = set()
         self._closing: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -138,22 +138,38 @@ class Writer:
             self._under_way = self._loop.run_in_executor(self._thread, self._folder.perform, work)
             self._under_way.add_done_callback(self._done)
 
-    def look(self) -> None:
-        """Finds out whether the folder is still where it was, unless something is under way, which does."""
-        if self._under_way is None and self._closing is None and self._keeper.writes:
-            self._under_way = self._loop.run_in_executor(self._thread, self._check)
-            self._under_way.add_done_callback(self._looked)
+    async def look(self) -> str | None:
+        """Why the folder can't keep all that it ought to; None if it can. What fails a write fails here, too.
 
-    def _check(self) -> float | None:
-        self._folder.check()
-        return None
-
-    def _looked(self, done: asyncio.Future[float | None]) -> None:
-        self._under_way = None
-        error = done.exception()
-        if error is not None and self._keeper.journal.failed is None:
+        Where nothing is written before the stop, a folder that was removed is made anew.
+        """
+        journal = self._keeper.journal
+        if self._closing is not None or journal.failed is not None:
+            return None
+        looking = self._loop.run_in_executor(self._thread, self._look, journal.numbers)
+        self._looks.add(looking)
+        looking.add_done_callback(self._looks.discard)
+        try:
+            return await looking
+        except (JournalError, OSError) as error:
+            if not self._keeper.writes:
+                return str(error)
             self._keeper.failed(str(error))
-        self._changed()
+            self._changed()
+            return None
+
+    def _look(self, numbers: Sequence[int]) -> str | None:
+        if not self._keeper.writes:
+            self._renew()
+            return None
+        self._folder.check()
+        missing = self._folder.missing(numbers)
+        if missing:
+            return (
+                f"the journal {self._folder.path} lacks {', '.join(missing)}: put it back, or readers that need what is "
+                "in it are told overwritten after a restart"
+            )
+        return None
 
     async def close(self) -> None:
         """Everything that was accepted is on disk, or it is logged why not; the folder is free.
@@ -167,8 +183,9 @@ class Writer:
 
     async def _close(self) -> None:
         # What is left goes last, in one piece.
-        if self._under_way is not None:
-            await asyncio.wait([self._under_way])
+        under_way = [each for each in (self._under_way, *self._looks) if each is not None]
+        if under_way:
+            await asyncio.wait(under_way)
         try:
             work = self._keeper.end(self._clocks())
             if work is not None:
@@ -189,7 +206,8 @@ class Writer:
 
     def _write_last(self, work: Work) -> None:
         try:
-            self._make_anew()
+            if not self._keeper.writes:
+                self._renew()
             self._folder.perform(work)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -199,18 +217,31 @@ class Writer:
     async def _in_thread(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._loop.run_in_executor(self._thread, partial(step, *args, **kwargs))
 
-    def _make_anew(self) -> None:
-        """A folder that nothing was written to for weeks may have fallen to a cleaner of /tmp."""
-        if not self._keeper.writes and not os.path.isdir(self._folder.path):
-            gone, self._folder = self._folder, JournalFolder(self._folder.path)
-            gone.close()
+    def _renew(self) -> None:
+        """Makes a folder anew to which nothing was written yet, as one that has fallen to a cleaner of /tmp.
+
+        Raises `JournalError` if it can't be had, or if another one stands there that holds a journal.
+        """
+        with contextlib.suppress(JournalError):
+            self._folder.check()
+            return
+        found = _open_folder(self._folder.path)
+        if found.numbers():
+            found.close()
+            raise JournalError(
+                f"the journal {found.path} can't be used any more: another folder with a journal is in its place: "
+                "put the former one back, or move this one away"
+            )
+        gone, self._folder = self._folder, found
+        gone.close()
+        log.warning("place.put_back", what="journal", path=found.path)
 
     def _done(self, done: asyncio.Future[float | None]) -> None:
         self._under_way = None
         error = done.exception()
         if error is not None:
             self._keeper.failed(str(error))
-        else:
+        elif self._keeper.journal.failed is None:
             self._observe(done.result())
             self._keeper.done(self._clocks())
         self._changed()

@@ -84,6 +84,21 @@ class Listener:
         self._listening = True
         self._loop.add_reader(self._sock, self._take)
 
+    def listen_at(self, sock: socket.socket) -> None:
+        """Goes on at `sock`, and ends the one before. Nothing changes if it is the same, or if this listener is closed."""
+        if sock is self._sock or self._sock.fileno() < 0:
+            return
+        if self._listening:
+            # Those who came to the old one before it was lost.
+            self._take()
+        listening = self._listening
+        self._stop_taking()
+        self._sock.close()
+        self._sock = sock
+        self._sock.setblocking(False)
+        if listening:
+            self.start()
+
     def close(self) -> None:
         """Takes no more; those that are open stay so."""
         if self._sock.fileno() < 0:

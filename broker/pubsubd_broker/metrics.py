@@ -93,6 +93,10 @@ def _connected_sessions(status: Status) -> float:
     return sum(1 for row in status["sessions"] if row["connected"])
 
 
+def _places(status: Status) -> Samples:
+    return [((name,), trouble is not None) for name, trouble in status["places"].items()]
+
+
 def _certificate_expiry(status: Status) -> Samples:
     expires_s = status["certificate_expires_s"]
     return [] if expires_s is None else [((), expires_s)]
@@ -254,6 +258,13 @@ METRICS: Final = (
         "gauge",
         "1 once a write to the journal has failed: nothing is accepted any more.",
         _single(lambda status: bool(status["journal"] and status["journal"]["failed"])),
+    ),
+    Row(
+        "place_lost",
+        "gauge",
+        "1 while a file or folder that this node relies on is not what it was, else 0.",
+        _places,
+        ("place",),
     ),
     Row(
         "protocol_errors_total",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pubsubd_broker.secret_files import read_secret
+from pubsubd_broker.secret_files import SecretFile
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.tls import Tls
 
@@ -13,7 +13,7 @@ from pubsubd_broker.tls import Tls
 class PeerTrust:
     """`secret`: what the brokers of the cluster prove to each other. `tls`: what links to them are encrypted with."""
 
-    secret: bytes | None = field(default=None, repr=False)
+    secret: SecretFile | None = field(default=None, repr=False)
     tls: Tls | None = None
 
 
@@ -21,7 +21,7 @@ def load_peer_trust(settings: Settings) -> PeerTrust:
     """Reads the files that the settings name. Raises `SecretError` or `TlsError`."""
     secret, tls = None, None
     if settings.cluster_secret_file is not None:
-        secret = read_secret(settings.cluster_secret_file)
+        secret = SecretFile(settings.cluster_secret_file)
     if settings.tls_cert is not None:
         assert settings.tls_key is not None
         assert settings.tls_ca is not None

@@ -51,6 +51,28 @@ def read_secret(path: str, least: int = LEAST_SECRET_BYTES) -> bytes:
     return secret
 
 
+class SecretFile:
+    """The secret in the file at `path`, which may be replaced while the broker runs."""
+
+    __slots__ = ("_seen", "path", "value")
+
+    def __init__(self, path: str) -> None:
+        """Raises `SecretError`."""
+        self.path = path
+        self.value = self._seen = read_secret(path)
+
+    def refresh(self) -> bool:
+        """Whether `value` is another one from now on. Blocking. Raises `SecretError`; `value` then stays as it is.
+
+        A file that is being written may hold a part: what counts is what two looks in a row have found.
+        """
+        seen, self._seen = self._seen, read_secret(self.path)
+        if self._seen != seen or seen == self.value:
+            return False
+        self.value = seen
+        return True
+
+
 def exposure(status: os.stat_result) -> str | None:
     """Why others could know or change what is in such a file, and what to do; None if they can't.
 

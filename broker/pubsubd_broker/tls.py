@@ -61,6 +61,7 @@ class Tls:
 
     def __init__(self, cert: str, key: str, ca: str, *, node: str | None = None) -> None:
         """Paths of PEM files. `node`: whom the certificate has to speak for. Raises `TlsError`."""
+        self.cert = cert
         self._files = _Files(cert, key, ca, node)
         # Before it is read: a change while it is being read is seen at the next refresh.
         self._seen = self._files.look()

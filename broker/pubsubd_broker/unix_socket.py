@@ -8,7 +8,10 @@ import fcntl
 import os
 import socket
 import stat
+import threading
 from typing import Final
+
+import structlog
 
 from pubsubd_broker.safe_path import Trust, UnsafePath, prepare_folder
 from pubsubd_broker.setting_forms import MAX_SOCKET_PATH_BYTES
@@ -16,6 +19,8 @@ from pubsubd_protocol.errors import PubSubError
 
 SOCKET_MODE: Final = 0o600
 BACKLOG: Final = 1024
+
+log = structlog.get_logger("pubsubd")
 
 
 class SocketError(PubSubError):
@@ -27,25 +32,42 @@ class SocketError(PubSubError):
 
 
 class ClientSocket:
-    """A bound, listening, non-blocking `socket`, and the lock that keeps other brokers off its path."""
+    """A bound, listening, non-blocking `socket`, and the lock that keeps other brokers off its path.
 
-    __slots__ = ("_identity", "_lock", "path", "socket")
+    `look` and `release` block and may run in any thread.
+    """
 
-    def __init__(self, path: str, bound: socket.socket, lock: int) -> None:
+    def __init__(self, path: str, mode: int) -> None:
+        """Raises `SocketError`. See `bind_client_socket`."""
         self.path = path
-        self.socket = bound
-        self._lock = lock
-        status = os.lstat(path)
-        self._identity = (status.st_dev, status.st_ino)
+        self._mode = mode
+        self._trust = Trust.of_this_process(os.getgroups() if mode & stat.S_IWGRP else ())
+        self._turn = threading.Lock()
+        self._lock: int | None = None
+        self._bound: socket.socket | None = None
+        self._identity: os.stat_result | None = None
+        self._released = False
+        self._take_place()
 
-    def trouble(self) -> str | None:
-        """Why clients can't find it, if they can't: its file is gone, or is another one."""
-        try:
-            status = os.lstat(self.path)
-        except OSError as error:
-            return f"the socket {self.path} is gone ({error.strerror}): restart the broker"
-        if (status.st_dev, status.st_ino) != self._identity:
-            return f"something else is in the place of the socket {self.path}: restart the broker"
+    @property
+    def socket(self) -> socket.socket:
+        """The one that clients reach now; another one once it had to be put back."""
+        assert self._bound is not None
+        return self._bound
+
+    def look(self) -> str | None:
+        """Why clients can't find it, if they can't. A socket or a lock that was removed is put back first.
+
+        The rules are those of a start, so a place that another broker has taken meanwhile stays with it.
+        """
+        with self._turn:
+            if self._released or (self._holds_lock() and self._holds_socket()):
+                return None
+            try:
+                self._take_place()
+            except SocketError as error:
+                return f"clients can't come in: {error}"
+        log.warning("place.put_back", what="socket", path=self.path)
         return None
 
     def release(self) -> None:
@@ -53,17 +75,55 @@ class ClientSocket:
 
         The lock's file stays: whoever removed it could remove one that the next broker holds.
         """
-        if self._lock < 0:
-            return
+        with self._turn:
+            if self._released:
+                return
+            self._released = True
+            if self._holds_socket():
+                # Gone already, or its folder is: nothing of ours is left to remove.
+                with contextlib.suppress(OSError):
+                    os.unlink(self.path)
+            self.socket.close()
+            if self._lock is not None:
+                os.close(self._lock)
+
+    def _take_place(self) -> None:
+        """Takes what is not held at this path: the lock, the socket, or both. Raises `SocketError`."""
         try:
-            status = os.lstat(self.path)
-            if (status.st_dev, status.st_ino) == self._identity:
-                os.unlink(self.path)
-        except OSError:
-            pass  # Gone already, or its folder is: nothing of ours is left to remove.
-        self.socket.close()
-        os.close(self._lock)
-        self._lock = -1
+            _prepare_folder(self.path, self._mode, self._trust)
+            if not self._holds_lock():
+                lock = _lock(self.path, self._trust)
+                if self._lock is not None:
+                    os.close(self._lock)
+                self._lock = lock
+            if not self._holds_socket():
+                _clear_the_way(self.path, self._trust)
+                # Not closed here, the one before: it is the listener's, who takes the new one in its place.
+                self._bound = _bind(self.path, self._mode)
+                self._identity = os.lstat(self.path)
+        except BaseException as error:
+            if self._identity is None and self._lock is not None:
+                os.close(self._lock)
+            if isinstance(error, UnsafePath):
+                raise SocketError(self.path, str(error)) from error
+            if isinstance(error, OSError):
+                problem = f"{_reason(error)}: choose another path"
+                raise SocketError(self.path, problem) from error
+            raise
+
+    def _holds_lock(self) -> bool:
+        if self._lock is None:
+            return False
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.lstat(_lock_of(self.path)), os.fstat(self._lock))
+        return False
+
+    def _holds_socket(self) -> bool:
+        if self._identity is None:
+            return False
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.lstat(self.path), self._identity)
+        return False
 
 
 def bind_client_socket(path: str, mode: int = SOCKET_MODE) -> ClientSocket:
@@ -83,26 +143,7 @@ def bind_client_socket(path: str, mode: int = SOCKET_MODE) -> ClientSocket:
         raise SocketError(
             path, f"mode {mode:04o} makes no sense: its owner reads and writes, nobody executes"
         )
-    trust = Trust.of_this_process(os.getgroups() if mode & stat.S_IWGRP else ())
-    try:
-        _prepare_folder(path, mode, trust)
-        lock = _lock(path, trust)
-    except UnsafePath as error:
-        raise SocketError(path, str(error)) from error
-    except OSError as error:
-        raise SocketError(path, f"{_reason(error)}: choose another path") from error
-    try:
-        _clear_the_way(path, trust)
-        return ClientSocket(path, _bind(path, mode), lock)
-    except UnsafePath as error:
-        os.close(lock)
-        raise SocketError(path, str(error)) from error
-    except OSError as error:
-        os.close(lock)
-        raise SocketError(path, f"{_reason(error)}: choose another path") from error
-    except BaseException:
-        os.close(lock)
-        raise
+    return ClientSocket(path, mode)
 
 
 def _prepare_folder(path: str, mode: int, trust: Trust) -> None:
@@ -118,7 +159,7 @@ def _prepare_folder(path: str, mode: int, trust: Trust) -> None:
 
 def _lock(path: str, trust: Trust) -> int:
     """Held as long as the broker lives, so two that start at once can't both find the socket stale."""
-    name = f"{path}.lock"
+    name = _lock_of(path)
     # In a folder like /tmp it may be a stranger's, who would hold it for ever, or a link to what is not for us.
     with contextlib.suppress(FileNotFoundError):
         _check_lock(name, os.lstat(name), trust)
@@ -133,6 +174,10 @@ def _lock(path: str, trust: Trust) -> int:
         os.close(lock)
         raise
     return lock
+
+
+def _lock_of(path: str) -> str:
+    return f"{path}.lock"
 
 
 def _check_lock(name: str, status: os.stat_result, trust: Trust) -> None:

@@ -147,8 +147,9 @@ def test_two_brokers_of_one_secret_link_and_it_is_never_seen(
 def test_no_object_of_the_broker_shows_the_secret_to_whoever_prints_it(secret: str) -> None:
     settings = Settings(node="a", socket="s", cluster_secret_file=secret)
     trust = load_peer_trust(settings)
-    assert trust.secret == SECRET
-    for each in (settings, trust, config_of(settings, trust.secret, os.geteuid())):
+    assert trust.secret is not None
+    assert trust.secret.value == SECRET
+    for each in (settings, trust, config_of(settings, trust.secret.value, os.geteuid())):
         assert SECRET.decode() not in repr(each)
 
 

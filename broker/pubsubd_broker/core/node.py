@@ -7,6 +7,7 @@ The shell gives it connections, bytes and the time; it gives back what to send (
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 from pubsubd_broker.core.admission import Admission, Standing
@@ -210,6 +211,10 @@ class Node:
         if warning is not None:
             self.notices.warning("ring.capacity_warning", **warning)
 
+    def take_secret(self, secret: bytes) -> None:
+        """Links that open from now on are proved with `secret`; those that are open stay as they are."""
+        self.config = replace(self.config, secret=secret)
+
     def drain(self) -> None:
         """Accepts nothing more; what was accepted still goes out, and how far every session has come."""
         self.draining = True
@@ -240,7 +245,7 @@ class Node:
             for target in self.targets
             if not target.reached and not target.is_self
         ]
-        causes[:0] = self.surroundings.troubles.values()
+        causes[:0] = filter(None, self.surroundings.places.values())
         if self.recall is not None:
             causes.insert(0, "asking peers for its own stream")
         if self.failure is not None:

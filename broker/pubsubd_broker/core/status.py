@@ -38,8 +38,8 @@ class Surroundings:
     """When this node's own does, in seconds since 1970."""
     log_lines_dropped: int = 0
     """Nobody took them in time, or they could not be written."""
-    troubles: dict[str, str] = field(default_factory=dict)
-    """Why this node is not ready, a sentence for each of its files that is not what it was."""
+    places: dict[str, str | None] = field(default_factory=dict)
+    """Files and folders that this node relies on: what is wrong with each, if anything is."""
 
 
 class Addresses(TypedDict):
@@ -144,6 +144,7 @@ class Status(TypedDict):
     uptime_s: float
     ready: bool
     not_ready: list[str]
+    places: dict[str, str | None]
     addresses: Addresses
     ring: Ring
     publishers: int
@@ -173,6 +174,7 @@ def status(node: Node, now: Now) -> Status:
         "uptime_s": (now.mono_ns - node.started_ns) / SECOND_NS,
         "ready": not causes,
         "not_ready": causes,
+        "places": dict(around.places),
         "addresses": {"socket": around.socket, "listen": around.listen, "http": around.http},
         "ring": {
             "messages": log.messages,

@@ -21,7 +21,7 @@ ring_capacity_messages ring_bytes ring_oldest_offset ring_next_offset consumer_l
 consumer_connected peer_connected peer_reconnects_total cursors cursors_removed_total cursors_given_up_total
 producers_given_up_total
 cursor_expired_total paced_seconds_total sessions publish_seconds journal_fsync_seconds journal_backlog_bytes journal_failed
-protocol_errors_total connections_refused_total publishes_rejected_total http_requests_refused_total
+place_lost protocol_errors_total connections_refused_total publishes_rejected_total http_requests_refused_total
 log_lines_dropped_total accept_pauses_total connections publishers publishers_forgotten_total fetches_dropped_total tls_certificate_expiry_seconds
 event_loop_lag_seconds event_loop_tasks
 """
@@ -84,6 +84,8 @@ def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
         ("journal_fsync_seconds_count", {}, 4),
         ("journal_backlog_bytes", {}, 4096),
         ("journal_failed", {}, 0),
+        ("place_lost", {"place": "socket"}, 0),
+        ("place_lost", {"place": "journal"}, 1),
         ("publishes_rejected_total", {"reason": "too_large"}, 7),
         ("http_requests_refused_total", {"reason": "too_slow"}, 10),
         ("log_lines_dropped_total", {}, 11),

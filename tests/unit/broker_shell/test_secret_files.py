@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 from tests.other_users import OURS, STRANGER, acting_as, folder_for_all, needs_root
 
-from pubsubd_broker.secret_files import MAX_SECRET_BYTES, SecretError, exposure, read_secret
+from pubsubd_broker.secret_files import (
+    MAX_SECRET_BYTES,
+    SecretError,
+    SecretFile,
+    exposure,
+    read_secret,
+)
 
 SECRET = b"0123456789abcdef"
 
@@ -126,3 +132,31 @@ def test_whose_it_is_matters() -> None:
         os.chown(path, 0, 0)
         with acting_as(OURS), pytest.raises(SecretError, match=r"Permission denied.*uid 54321"):
             read_secret(path)
+
+
+def test_a_replaced_secret_counts_when_two_looks_in_a_row_have_found_it(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    first, second = b"1" * 32, b"2" * 32
+
+    def put(secret: bytes) -> None:
+        path.write_bytes(secret)
+        path.chmod(0o600)
+
+    put(first)
+    file = SecretFile(str(path))
+    assert not file.refresh()
+    # As while it is being written: what is there for a moment is never taken.
+    put(second[:20])
+    assert not file.refresh()
+    put(second)
+    assert not file.refresh()
+    assert file.value == first
+    assert file.refresh()
+    assert file.value == second
+    assert not file.refresh()
+    path.unlink()
+    with pytest.raises(SecretError, match="No such file"):
+        file.refresh()
+    assert file.value == second
+    put(second)
+    assert not file.refresh()

@@ -9,12 +9,13 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
 import pytest
+from structlog.testing import capture_logs
 from tests.other_users import OURS, STRANGER, acting_as, folder_for_all, needs_root
 
 from pubsubd_broker.unix_socket import ClientSocket, SocketError, bind_client_socket
@@ -364,3 +365,107 @@ def test_of_brokers_that_start_at_once_over_a_stale_socket_one_gets_it(folder: P
         assert len(winners) == 1
         connect(path)
         winners[0].release()
+
+
+# While it runs.
+
+
+def remove_socket(path: Path) -> None:
+    path.unlink()
+
+
+def remove_lock(path: Path) -> None:
+    Path(f"{path}.lock").unlink()
+
+
+def remove_folder(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def replace_folder(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.mkdir(0o700)
+
+
+def leave_a_dead_socket(path: Path) -> None:
+    path.unlink()
+    leave_stale(path)
+
+
+@pytest.mark.parametrize(
+    "lose", [remove_socket, remove_lock, remove_folder, replace_folder, leave_a_dead_socket]
+)
+def test_what_is_removed_under_a_broker_is_put_back_and_the_place_stays_its_own(
+    folder: Path, lose: Callable[[Path], None]
+) -> None:
+    path = folder / "new" / "s"
+    bound = bind_client_socket(str(path), 0o660)
+    assert bound.look() is None
+    first = bound.socket
+    lose(path)
+    with capture_logs() as logs:
+        assert bound.look() is None
+        assert bound.look() is None
+    assert [(line["event"], line["path"]) for line in logs] == [("place.put_back", str(path))]
+    connect(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    with pytest.raises(SocketError, match="a broker is running there"):
+        bind_client_socket(str(path))
+    bound.release()
+    # The listener's task, where there is one.
+    first.close()
+    assert not path.exists()
+    bind_client_socket(str(path)).release()
+
+
+def test_a_second_broker_that_was_faster_keeps_the_place_until_it_ends(folder: Path) -> None:
+    path = folder / "new" / "s"
+    first = bind_client_socket(str(path))
+    remove_folder(path)
+    second = bind_client_socket(str(path))
+    trouble = f"clients can't come in: socket {path}: a broker is running there"
+    assert str(first.look()).startswith(trouble)
+    # Its own lock and socket are no reason to leave anything behind.
+    assert str(first.look()).startswith(trouble)
+    assert second.look() is None
+    second.release()
+    lost = first.socket
+    assert first.look() is None
+    connect(path)
+    first.release()
+    lost.close()
+
+
+@pytest.mark.parametrize("how", ["file", "link", "live socket", "folder is a file"])
+def test_what_stands_in_the_place_is_left_alone_and_told(folder: Path, how: str) -> None:
+    path = folder / "new" / "s"
+    bound = bind_client_socket(str(path))
+    with bound.socket, socket.socket(socket.AF_UNIX) as live:
+        remove_folder(path)
+        if how == "folder is a file":
+            path.parent.write_text("precious")
+        else:
+            path.parent.mkdir(0o700)
+        if how == "file":
+            path.write_text("precious")
+        elif how == "link":
+            path.symlink_to(folder / "elsewhere")
+        elif how == "live socket":
+            live.bind(str(path))
+            live.listen()
+        trouble = bound.look()
+        assert trouble is not None
+        assert str(path) in trouble
+        assert path.parent.exists()
+        assert path.is_symlink() or path.exists() or how == "folder is a file"
+        remove_folder(path) if path.parent.is_dir() else path.parent.unlink()
+    assert bound.look() is None
+    connect(path)
+    bound.release()
+
+
+def test_nothing_is_put_back_after_the_end(folder: Path) -> None:
+    bound = bind_client_socket(str(folder / "s"))
+    bound.release()
+    assert bound.look() is None
+    assert not (folder / "s").exists()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.unit.core.builders import E1, PUBLISHER, Impatient
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.config import Config, Now
 from pubsubd_broker.core.journal.journal import Fsync, Work
-from pubsubd_broker.core.journal.recovery import Recovered, recover
+from pubsubd_broker.core.journal.recovery import JournalError, Recovered, recover
 from pubsubd_broker.core.keeping import Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.publishers import Publisher
@@ -118,3 +121,156 @@ def test_a_flush_that_fails_for_any_reason_is_told_and_lets_go_of_the_folder(
     assert node.failure is not None
     assert "no disk has this error" in node.failure
     JournalFolder(str(tmp_path)).close()
+
+
+# While it runs: what somebody removes.
+
+Lose = Callable[[Path], None]
+
+
+def remove_folder(path: Path) -> None:
+    shutil.rmtree(path)
+
+
+def replace_folder(path: Path) -> None:
+    path.rename(path.with_name("moved"))
+    path.mkdir(0o700)
+
+
+def newest_of(path: Path) -> Path:
+    return max(path.glob("*.journal"))
+
+
+def move_newest(path: Path) -> None:
+    newest_of(path).rename(path.with_name("moved"))
+
+
+def copy_newest(path: Path) -> None:
+    """The bytes are the same; what is written from now on goes to another file."""
+    newest, copy = newest_of(path), path / "copy"
+    shutil.copy(newest, copy)
+    copy.rename(newest)
+
+
+def take_lock(path: Path) -> None:
+    (path / "lock").unlink()
+    taken.append(JournalFolder(str(path)))
+
+
+taken: list[JournalFolder] = []
+
+
+def remove_lock(path: Path) -> None:
+    (path / "lock").unlink()
+
+
+async def looked_after(path: Path, fsync: Fsync, lose: Lose) -> tuple[Node, str | None, Writer]:
+    """A node under whose writer `lose` happens, what the look says, and the writer."""
+    node = Node(Config("a"), E1, [], NOW, Kept(fsync))
+    writer = Writer(node, JournalFolder(str(path)), lambda: NOW, lambda: None)
+    await writer.begin()
+    assert await writer.look() is None
+    publish(node, Publisher(8), 1)
+    lose(path)
+    return node, await writer.look(), writer
+
+
+@pytest.mark.parametrize(
+    "lose", [remove_folder, replace_folder, move_newest, copy_newest, take_lock]
+)
+def test_a_journal_that_is_written_and_lost_has_failed_at_the_next_look(
+    tmp_path: Path, lose: Lose
+) -> None:
+    path = tmp_path / "j"
+
+    async def run() -> Node:
+        node, said, writer = await looked_after(path, Fsync.INTERVAL, lose)
+        assert said is None, "it is the node's failure"
+        await writer.close()
+        return node
+
+    node = asyncio.run(run())
+    assert node.failure is not None
+    assert str(path) in node.failure
+    if lose is replace_folder:
+        assert list(path.iterdir()) == [], "nothing is written to another folder"
+    while taken:
+        taken.pop().close()
+
+
+def test_a_lock_that_is_removed_is_taken_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        node, said, writer = await looked_after(tmp_path / "j", Fsync.INTERVAL, remove_lock)
+        assert (said, node.failure) == (None, None)
+        with pytest.raises(JournalError, match="in use by another broker"):
+            JournalFolder(str(tmp_path / "j"))
+        await writer.close()
+
+    asyncio.run(run())
+    assert left(tmp_path / "j").next == 1
+
+
+def test_an_older_segment_that_is_removed_is_told_and_nothing_is_refused(tmp_path: Path) -> None:
+    path, away = tmp_path / "j", tmp_path / "away"
+
+    async def run() -> None:
+        node = Node(Config("a"), E1, [], NOW, Kept(Fsync.ALWAYS, segment_bytes=1))
+        writer = Writer(node, JournalFolder(str(path)), lambda: NOW, lambda: None)
+        await writer.begin()
+        publisher = Publisher(8)
+        for sequence in range(1, 200):
+            publish(node, publisher, sequence)
+            writer.go_on(NOW)
+            await writer.look()
+        oldest, *_, newest = sorted(path.glob("*.journal"))
+        assert oldest != newest
+        oldest.rename(away)
+        said = await writer.look()
+        assert said is not None
+        assert f"{path} lacks {oldest.name}" in said
+        assert node.failure is None
+        away.rename(oldest)
+        assert await writer.look() is None
+        await writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("lose", [remove_folder, replace_folder, remove_lock])
+def test_a_folder_for_the_stop_is_made_anew_at_once(tmp_path: Path, lose: Lose) -> None:
+    path = tmp_path / "j"
+
+    async def run() -> None:
+        node, said, writer = await looked_after(path, Fsync.SNAPSHOT, lose)
+        assert (said, node.failure) == (None, None)
+        with pytest.raises(JournalError, match="in use by another broker"):
+            JournalFolder(str(path))
+        await writer.close()
+
+    asyncio.run(run())
+    assert left(path).next == 1
+
+
+def test_another_journal_in_the_place_of_a_folder_for_the_stop_is_told_and_left_alone(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "j"
+
+    def put_another(path: Path) -> None:
+        replace_folder(path)
+        (path / "0000000000000007.journal").write_bytes(b"of another history")
+
+    async def run() -> Node:
+        node, said, writer = await looked_after(path, Fsync.SNAPSHOT, put_another)
+        assert said is not None
+        for part in (str(path), "another folder with a journal", "move this one away"):
+            assert part in said
+        assert node.failure is None, "nothing is lost yet"
+        await writer.close()
+        return node
+
+    node = asyncio.run(run())
+    assert node.failure is not None
+    assert {each.name: each.read_bytes() for each in path.glob("*.journal")} == {
+        "0000000000000007.journal": b"of another history"
+    }

@@ -111,6 +111,11 @@ class Journal:
         return len(self._segments)
 
     @property
+    def numbers(self) -> list[int]:
+        """Of the segments that are there when all that was handed out is done."""
+        return [number for number, _ in self._segments]
+
+    @property
     def full(self) -> bool:
         return self.backlog_bytes >= MAX_BACKLOG_BYTES
 

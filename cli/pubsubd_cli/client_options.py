@@ -116,9 +116,8 @@ def run_client(
 
     try:
         return asyncio.run(within_timeout())
-    except TimeoutError as error:
-        more = f": {error}" if str(error) else ""
-        raise CommandError(f"--timeout of {timeout_s:g} s has passed{more}", TIMED_OUT) from None
+    except TimeoutError:
+        raise CommandError(f"--timeout of {timeout_s:g} s has passed", TIMED_OUT) from None
     except asyncio.CancelledError:
         if not interrupted:
             raise

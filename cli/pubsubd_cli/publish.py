@@ -11,10 +11,10 @@ import click
 
 from pubsubd_cli.client_options import (
     checking_usage,
+    read_duration,
     read_node,
     run_client,
     socket_option,
-    timeout_option,
 )
 from pubsubd_cli.exit_codes import CommandError
 from pubsubd_cli.standard_streams import STDIN
@@ -47,7 +47,12 @@ command at once, also in the middle of the input, with a line that says which an
     "--to", metavar="NODE", callback=read_node, help="For the sessions of this node only."
 )
 @socket_option
-@timeout_option
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=read_duration,
+    help="Give up when a message is not accepted after this time, with exit code 4. Default: 10s.",
+)
 def publish(
     topic: str,
     payloads: tuple[str, ...],
@@ -74,9 +79,9 @@ def publish(
     from pubsubd_cli.sending import Sending
 
     what = "line {} of standard input" if from_stdin else "payload {}"
-    sending = Sending(socket, topic, to, what)
+    sending = Sending(socket, topic, to, what, timeout)
     given = _lines(as_json) if from_stdin else _at_once(values)
-    run_client(sending.run(given), timeout, sending.interrupt)
+    run_client(sending.run(given), interrupt=sending.interrupt)
 
 
 async def _at_once(values: list[tuple[int, Any]]) -> AsyncIterator[tuple[int, Any]]:

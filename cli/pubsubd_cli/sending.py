@@ -9,47 +9,55 @@ from typing import Any, Final
 import pubsubd
 from pubsubd.pipeline import Fate, Pipeline
 from pubsubd_cli.client_options import command_error
-from pubsubd_cli.exit_codes import INTERRUPTED, CommandError, Interrupted
+from pubsubd_cli.exit_codes import INTERRUPTED, TIMED_OUT, CommandError, Interrupted
+
+PATIENCE_S: Final = 10.0
+"""How long a message is tried without `--timeout`."""
 
 FLUSH_S: Final = 5.0
 """How long an interrupted command waits for the answers to what it has sent."""
 
 
 class Sending:
-    """One run of `pubsubd publish`. `what` names a message by its number: `line {}`."""
+    """One run of `pubsubd publish`. `what` names a message by its number: `line {}`.
 
-    def __init__(self, socket: str, topic: str, to: str | None, what: str) -> None:
+    `timeout_s`: for how long the broker may let a message wait. An input that pauses is not meant.
+    """
+
+    def __init__(
+        self, socket: str, topic: str, to: str | None, what: str, timeout_s: float | None
+    ) -> None:
         self.interrupt = asyncio.Event()
         """Set from outside: nothing more is read, and what was sent may be answered for `FLUSH_S`."""
         self._socket = socket
         self._topic = topic
         self._to = to
         self._what = what
+        self._timeout_s = timeout_s
         self._last = 0
 
     async def run(self, given: AsyncIterator[tuple[int, Any]]) -> None:
-        """Returns when all that was given is accepted. Raises `CommandError`, `Interrupted`, or what the SDK raises.
-
-        When the time for the command is over, it raises `TimeoutError` with the count.
-        """
+        """Returns when all that was given is accepted. Raises `CommandError`, `Interrupted`, or what the SDK raises."""
+        patience_s = PATIENCE_S if self._timeout_s is None else self._timeout_s
         # Answers are waited for here: what has none when the client closes is given up, and counted.
-        async with pubsubd.connect(self._socket, close_timeout_s=0) as client:
+        client = pubsubd.connect(self._socket, publish_timeout_s=patience_s, close_timeout_s=0)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await client
+        except TimeoutError:
+            raise self._late() from None
+        async with client:
             pipeline = Pipeline.of(client)
             feeding = asyncio.ensure_future(self._feed(pipeline, given))
             stopping = asyncio.ensure_future(self.interrupt.wait())
-            late = False
             try:
                 either: list[asyncio.Future[Any]] = [feeding, pipeline.failed, stopping]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 if self.interrupt.is_set() and not pipeline.failed.done():
                     await _cancelled(feeding)
                     await _within(FLUSH_S, pipeline)
-            except asyncio.CancelledError:
-                late = True
             finally:
                 await _cancelled(feeding, stopping)
-        if late:
-            raise TimeoutError(self._count(pipeline))
         if self.interrupt.is_set():
             if pipeline.first_failure is None:
                 raise Interrupted
@@ -84,16 +92,26 @@ class Sending:
             ) from error
 
     def _failure(self, pipeline: Pipeline, number: int, error: pubsubd.PubSubError) -> CommandError:
-        if self._last == 1:
-            return command_error(error)
-        unknown = isinstance(error, pubsubd.PublishUnknown)
-        fate = "may be published or not" if unknown else "was not published"
-        first = self._what.format(number)
-        return command_error(
-            error,
-            f"{first} {fate}: {error}; {self._count(pipeline)}; "
-            f"to go on, publish again from {first.partition(' of ')[0]} on",
-        )
+        text = str(error)
+        if self._last > 1:
+            unknown = isinstance(error, pubsubd.PublishUnknown)
+            fate = "may be published or not" if unknown else "was not published"
+            first = self._what.format(number)
+            text = (
+                f"{first} {fate}: {error}; {self._count(pipeline)}; "
+                f"to go on, publish again from {first.partition(' of ')[0]} on"
+            )
+        match error:
+            case pubsubd.BrokerUnavailable() | pubsubd.PublishUnknown() if (
+                self._timeout_s is not None and error.timeout_s is not None
+            ):
+                return self._late(text)
+            case _:
+                return command_error(error, text)
+
+    def _late(self, text: str = "") -> CommandError:
+        more = f": {text}" if text else ""
+        return CommandError(f"--timeout of {self._timeout_s:g} s has passed{more}", TIMED_OUT)
 
     def _count(self, pipeline: Pipeline) -> str:
         accepted, unknown, refused = map(pipeline.count, Fate)

@@ -32,17 +32,19 @@ from pubsubd_protocol.errors import (
 
 
 class BrokerUnavailable(PubSubError):
-    """Nobody answers at `socket`; `detail` says why, and what helps.
+    """No broker answers at `socket`; `detail` says why, and what helps.
 
-    A publish that ends so is not in the stream; `failed` counts its messages.
+    A publish that ends so is not in the stream; `failed` counts its messages. `timeout_s`: for how long it was tried,
+    where it ended because that time was over.
     """
 
     retriable = True
 
-    def __init__(self, socket: str, detail: str) -> None:
+    def __init__(self, socket: str, detail: str, timeout_s: float | None = None) -> None:
         super().__init__(f"no broker answers at {socket}: {detail}")
         self.socket = socket
         self.detail = detail
+        self.timeout_s = timeout_s
         self.failed = 1
 
 
@@ -67,12 +69,14 @@ class PublishRejected(PubSubError):
 class PublishUnknown(PubSubError):
     """It was sent, and no answer can be had any more: it may stand in the stream or not.
 
-    Publishing it again may place it twice.
+    Publishing it again may place it twice. `timeout_s`: for how long an answer was waited for, where it ended because
+    that time was over.
     """
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, timeout_s: float | None = None) -> None:
         super().__init__(f"the fate of a publish is unknown: {detail}")
         self.detail = detail
+        self.timeout_s = timeout_s
         self.failed = 1
 
 

@@ -210,7 +210,7 @@ class Outbox:
     def expire(self, now: float) -> list[Outgoing]:
         """Gives up the batches whose deadline has come."""
         due = [o for o in self.unfinished() if o.deadline is not None and o.deadline <= now]
-        return [self._give_up(o, f"no answer within {o.timeout_s:g} s") for o in due]
+        return [self._give_up(o, f"no answer within {o.timeout_s:g} s", o.timeout_s) for o in due]
 
     def give_up_all(self, why: str) -> list[Outgoing]:
         """Nothing goes out any more."""
@@ -267,12 +267,13 @@ class Outbox:
         self._review()
         return None
 
-    def _give_up(self, outgoing: Outgoing, why: str) -> Outgoing:
+    def _give_up(self, outgoing: Outgoing, why: str, timeout_s: float | None = None) -> Outgoing:
         error: PubSubError
+        why = f"{why} ({self.lost_because})"
         if outgoing.may_stand:
-            error = PublishUnknown(f"it was sent, {why} ({self.lost_because})")
+            error = PublishUnknown(f"it was sent, {why}", timeout_s)
         else:
-            error = BrokerUnavailable(self._socket, f"{why} ({self.lost_because})")
+            error = BrokerUnavailable(self._socket, why, timeout_s)
         if outgoing is self._open:
             self._seal()
         # One in flight keeps its place in the window: its answer may still come.

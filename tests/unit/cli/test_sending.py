@@ -1,0 +1,66 @@
+"""How `publish` ends when a message is not accepted in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.unit.client.fake_broker import FakeBroker, async_test
+
+from pubsubd_cli import sending
+from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, CommandError
+from pubsubd_cli.sending import Sending
+
+
+async def lines(count: int, broker: FakeBroker, leaves: bool) -> AsyncIterator[tuple[int, str]]:
+    """The first is accepted; then the broker is gone, or hangs, and the input has no end."""
+    yield 1, "one"
+    await broker.until(lambda: broker.next == 1)
+    broker.answers = False
+    if leaves:
+        await broker.stop()
+    for number in range(2, count + 1):
+        yield number, "more"
+    await asyncio.Event().wait()
+
+
+@async_test
+@pytest.mark.parametrize(
+    ("leaves", "given", "code"),
+    [
+        (True, None, NO_BROKER),
+        (False, None, FAILED),
+        (True, 0.2, TIMED_OUT),
+        (False, 0.2, TIMED_OUT),
+    ],
+)
+async def test_the_code_says_what_happened_unless_a_time_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: bool, given: float | None, code: int
+) -> None:
+    monkeypatch.setattr(sending, "PATIENCE_S", 0.2)
+    async with FakeBroker(tmp_path) as broker:
+        run = Sending(broker.path, "t", None, "line {} of the input", given)
+        with pytest.raises(CommandError) as caught:
+            await run.run(lines(3, broker, leaves))
+    text = str(caught.value)
+    assert caught.value.code == code
+    assert text.startswith("--timeout of 0.2 s has passed") is (given is not None)
+    assert "line 2 of the input" in text
+    assert "no answer within 0.2 s" in text
+    assert "publish again from line 2 on" in text
+
+
+@async_test
+async def test_an_input_that_pauses_is_no_message_that_waits(tmp_path: Path) -> None:
+    timeout_s = 0.1
+
+    async def slow() -> AsyncIterator[tuple[int, str]]:
+        for number in (1, 2):
+            yield number, "line"
+            await asyncio.sleep(2 * timeout_s)
+
+    async with FakeBroker(tmp_path) as broker:
+        await Sending(broker.path, "t", None, "line {}", timeout_s).run(slow())
+        assert broker.next == 2

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -39,12 +39,39 @@ def read_duration(
     return seconds
 
 
+SOCKET_VARIABLE: Final = "PUBSUBD_SOCKET"
+"""The one variable that these commands read."""
+
+
+def is_like_the_socket(variable: str) -> bool:
+    """Whether `variable` is likely a typing error."""
+    prefix, _, ending = SOCKET_VARIABLE.partition("_")
+    begin, _, found = variable.partition("_")
+    if begin != prefix or found == ending:
+        return False
+    # Pure, and loaded only where such a variable is set: clients do not load the broker.
+    from pubsubd_broker.likely_names import likely_name
+
+    return likely_name(found, [ending]) is not None
+
+
+def _default_socket() -> str:
+    """Asked for where no `--socket` is given. Raises `CommandError` where another broker may have been meant."""
+    if not os.environ.get(SOCKET_VARIABLE):
+        for variable in filter(is_like_the_socket, os.environ):
+            raise CommandError(
+                f"{variable} (from environment): there is no such setting; did you mean {SOCKET_VARIABLE}?",
+                USAGE,
+            )
+    return default_socket_path(os.environ, os.getuid())
+
+
 def socket_option(command: Decorated) -> Decorated:
     """Adds `--socket`; arrives as a path, the default one if none was given."""
     return click.option(
         "--socket",
         metavar="PATH",
-        default=lambda: default_socket_path(os.environ, os.getuid()),
+        default=_default_socket,
         help="The broker's socket. Default: $PUBSUBD_SOCKET, else the same as the broker's.",
     )(command)
 

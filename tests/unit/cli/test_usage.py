@@ -15,6 +15,7 @@ import pytest
 from tests.unit.cli.running import environment, pubsubd
 
 from pubsubd_broker.settings import SETTINGS
+from pubsubd_cli.client_options import is_like_the_socket
 from pubsubd_cli.group import COMMANDS
 from pubsubd_cli.group import pubsubd as group
 from pubsubd_protocol import __version__
@@ -251,3 +252,49 @@ def test_a_client_command_does_not_load_the_broker(arguments: list[str], tmp_pat
         check=False,
     )
     assert done.returncode == 3, done.stderr.decode()
+
+
+CLIENT_COMMANDS = pytest.mark.parametrize(
+    "arguments",
+    [["publish", "t", "x"], ["subscribe", "t"], ["status"], ["cursors", "list"]],
+    ids=" ".join,
+)
+
+
+@CLIENT_COMMANDS
+@pytest.mark.parametrize("variable", ["PUBSUBD_SOKET", "PUBSUBD_SOCKETS", "PUBSUBD_socket"])
+def test_a_mistyped_variable_of_the_socket_is_refused_before_another_broker_is_asked(
+    arguments: list[str], variable: str
+) -> None:
+    done = pubsubd(*arguments, given=None, **{variable: "/nonexistent/s"})
+    assert (done.returncode, done.stdout) == (2, b"")
+    said = f"pubsubd: {variable} (from environment): there is no such setting; did you mean PUBSUBD_SOCKET?"
+    assert done.stderr.decode().splitlines() == [said]
+
+
+@CLIENT_COMMANDS
+def test_a_variable_like_that_of_the_socket_does_not_matter_where_the_socket_is_named(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    nowhere = str(tmp_path / "s")
+    by_option = pubsubd(*arguments, "--socket", nowhere, PUBSUBD_SOCKET_A="/a")
+    by_variable = pubsubd(*arguments, PUBSUBD_SOCKET=nowhere, PUBSUBD_SOCKET_A="/a")
+    for done in (by_option, by_variable):
+        assert done.returncode == 3
+        assert nowhere in done.stderr.decode()
+
+
+def test_no_variable_of_another_setting_is_taken_for_that_of_the_socket() -> None:
+    others = {setting.variable for setting in SETTINGS} - {"PUBSUBD_SOCKET"}
+    assert [each for each in others if is_like_the_socket(each)] == []
+
+
+@pytest.mark.parametrize("words", [["1MiB", "2MiB"], ["2MiB", "1MiB"]])
+def test_of_an_option_that_stands_twice_the_last_one_counts(words: list[str]) -> None:
+    given = [part for word in words for part in ("--ring-bytes", word)]
+    shown = json.loads(pubsubd("config", "show", "--json", *given).stdout)
+    assert shown["ring-bytes"]["value"] == words[-1]
+    for command in (["publish", "t", "x"], ["status"]):
+        done = pubsubd(*command, "--socket", "/nonexistent/1", "--socket", "/nonexistent/2")
+        assert done.returncode == 3
+        assert "/nonexistent/2" in done.stderr.decode()

@@ -201,18 +201,18 @@ class Broker:
         self._flush_due = False
         self._taken_s = 0.0
         now, ends_s = read_clocks(), time.perf_counter() + FLUSH_S
-        ready = self.node.take_ready()
+        ready = self.node.turns.take()
         for served, connection in enumerate(ready, 1):
             link = self._links.get(connection)
             if link is not None:
                 self._serve(link, now)
                 if time.perf_counter() > ends_s:
-                    self.node.put_off(ready[served:])
+                    self.node.turns.put_off(ready[served:])
                     break
         self.node.pulled(now)
         if self._writer is not None:
             self._writer.go_on(now)
-        if self.node.busy:
+        if self.node.turns:
             self.flush_soon()
         if self.node.pace.due_ns != self._paced_until_ns:
             self._plan_pace(now)

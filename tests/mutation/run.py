@@ -49,6 +49,10 @@ SUBJECTS: Final = {
         "pubsubd_broker/core/session.py",
         ("core/test_session", "core/test_reading", "core/test_clients"),
     ),
+    "bookmark": Subject(
+        "pubsubd_broker/core/bookmark.py",
+        ("core/test_reading", "core/test_session", "core/test_earliest"),
+    ),
     "stream": Subject(
         "pubsubd_broker/core/stream.py",
         ("core/test_stream", "core/test_publishers", "core/test_keeping"),

@@ -424,11 +424,11 @@ class SimBroker:
         if node is None or self.paused:
             return
         rounds = 0
-        while node.busy:
+        while node.turns:
             rounds += 1
             if rounds > 10_000:
                 raise Violation(f"G6: {self.name} never comes to rest")
-            for connection in node.take_ready():
+            for connection in node.turns.take():
                 socket = self.sockets.get(connection)
                 if socket is not None:
                     socket.flush()
@@ -478,7 +478,7 @@ class SimBroker:
             if connection.closing or not connection.writable:
                 continue
             for reading in end.session.readings.values():
-                log, cursor = reading.source.log, reading._cursor
+                log, cursor = reading.source.log, reading.bookmark.cursor
                 if (
                     reading.rests
                     and cursor is not None

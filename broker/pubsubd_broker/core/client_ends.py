@@ -42,6 +42,7 @@ class PublisherEnd:
     """Batches in, one answer each, in order."""
 
     role = "publisher"
+    has_last_words = False
     settled = True
 
     def __init__(
@@ -118,6 +119,9 @@ class PublisherEnd:
     def tick(self, now: Now) -> None:
         """Nothing here waits for time."""
 
+    def farewell(self, now: Now) -> None:
+        """It has nothing more to say."""
+
     def lost(self, now: Now) -> None:
         self._answers.clear()
         self._node.stream.forget(self._connection)
@@ -165,6 +169,7 @@ class SessionEnd:
     """One session's connection: what it has to read is pulled while the socket takes it."""
 
     role = "session"
+    has_last_words = True
     longest_frame = MAX_CONTROL_BYTES
 
     def __init__(self, node: Node, connection: Connection, client_id: bytes) -> None:
@@ -302,6 +307,7 @@ class ControlEnd:
     """Answers the command line."""
 
     role = "control"
+    has_last_words = False
     settled = True
     beats = False
     longest_frame = MAX_CONTROL_BYTES
@@ -330,6 +336,9 @@ class ControlEnd:
 
     def tick(self, now: Now) -> None:
         """Nothing here waits for time."""
+
+    def farewell(self, now: Now) -> None:
+        """It has nothing more to say."""
 
     def lost(self, now: Now) -> None:
         self._node.admission.commands.change(self._connection.claimant, 1, 0)

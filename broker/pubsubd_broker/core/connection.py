@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from pubsubd_broker.core.admission import Admittance, TurnedAway
 from pubsubd_broker.core.allowed import EVERYTHING
 from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import FRAMES_AT_ONCE, HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
+from pubsubd_broker.core.end import End
 from pubsubd_broker.core.greeting import AcceptedGreeting, DialledGreeting, Greeting
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
@@ -19,7 +19,6 @@ from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
 from pubsubd_protocol.frames import (
     Attach,
     Frame,
-    Heartbeat,
     Query,
     Refused,
     SetFilter,
@@ -34,40 +33,6 @@ if TYPE_CHECKING:
 
 _COSTLY: Final = (Attach, Query, SetFilter, Subscribe)
 """Frames that are small and may be much work."""
-
-
-class End(Protocol):
-    """What a connection is for, once it has greeted."""
-
-    @property
-    def role(self) -> str: ...
-
-    @property
-    def settled(self) -> bool:
-        """Whether it has said, or been answered, what it is there for: until then a deadline runs."""
-
-    @property
-    def longest_frame(self) -> int:
-        """Bytes of the longest frame that may come in, without its prefix."""
-
-    def received(self, frame: Frame, now: Now) -> None:
-        """Takes one frame. Raises `ProtocolError` if it may not come now."""
-
-    def pull(self, out: Outgoing, now: Now) -> bool:
-        """Writes what there is, up to the budget. Returns whether there is more."""
-
-    @property
-    def beats(self) -> bool:
-        """Whether the other end is known to send heartbeats: only then its silence means something."""
-
-    def heartbeat(self) -> Heartbeat | None:
-        """What a silent link says to show that it lives; None where none is needed."""
-
-    def tick(self, now: Now) -> None:
-        """Time has passed."""
-
-    def lost(self, now: Now) -> None:
-        """The connection is gone."""
 
 
 class Connection:
@@ -179,7 +144,7 @@ class Connection:
 
     def finished(self) -> bool:
         """The other end has said its last word. Returns whether it is to hear something yet: then `closing` comes by itself."""
-        if self.closing or not isinstance(self.end, SessionEnd):
+        if self.closing or self.end is None or not self.end.has_last_words:
             return False
         self._finished = True
         self.wake()
@@ -249,7 +214,7 @@ class Connection:
 
     def wake(self) -> None:
         """There may be something to send."""
-        self._node.wake(self)
+        self._node.turns.wake(self)
 
     def refuse(self, code: str, detail: str) -> None:
         """Says why, and ends the connection."""
@@ -337,7 +302,7 @@ class Connection:
 
     def _say_farewell(self, now: Now) -> None:
         """All that it said is taken in: it hears how far its session has come, and the connection ends."""
-        if isinstance(self.end, SessionEnd):
+        if self.end is not None:
             self.end.farewell(now)
         self.closing = True
 

@@ -55,6 +55,7 @@ class ConsumerEnd:
     """Attaches once; a reconnect is a new link with a new one of these."""
 
     role = "producer"
+    has_last_words = False
     beats = True
 
     def __init__(
@@ -152,8 +153,11 @@ class ConsumerEnd:
         if self._ack_due_ns is not None and now.mono_ns >= self._ack_due_ns:
             self._acknowledge()
 
-    def farewell(self) -> None:
-        """This node is about to go: its producer is to know all that was acknowledged."""
+    def farewell(self, now: Now) -> None:
+        """It says no more than `acknowledge`, behind the last words to sessions."""
+
+    def acknowledge(self) -> None:
+        """Tells the producer all that is acknowledged, now: this node is about to go."""
         if self.replica is not None:
             self._acknowledge()
 

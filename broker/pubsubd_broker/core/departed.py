@@ -46,7 +46,6 @@ class Departures:
 
     __slots__ = (
         "_health",
-        "_limit",
         "_links",
         "_readers",
         "_replicas",
@@ -54,6 +53,7 @@ class Departures:
         "_ttl_ns",
         "_unread",
         "given_up",
+        "limit",
     )
 
     def __init__(
@@ -72,7 +72,7 @@ class Departures:
         self._targets = targets
         self._readers = readers
         self._health = health
-        self._limit = limit
+        self.limit = limit
         self._ttl_ns = ttl_ns
         self.given_up = 0
         """How many replicas have made room for another one."""
@@ -81,7 +81,7 @@ class Departures:
 
     def has_room(self, producer: str) -> bool:
         known = self._replicas.keys() | self._links.keys()
-        return producer in known or len(known) < self._limit
+        return producer in known or len(known) < self.limit
 
     def make_room(self, producer: str, now_ns: int) -> Departed | None:
         """Gives up the replica that means least, if `producer` would find no room without that, and returns whose it was."""

@@ -23,8 +23,9 @@ from pubsubd_protocol.positions import is_node_name
 from pubsubd_protocol.proof import Exchange
 
 if TYPE_CHECKING:
-    from pubsubd_broker.core.connection import Connection, End
+    from pubsubd_broker.core.connection import Connection
     from pubsubd_broker.core.dialling import Target
+    from pubsubd_broker.core.end import End
     from pubsubd_broker.core.node import Node
 
 
@@ -122,7 +123,7 @@ class AcceptedGreeting:
         clash = node.clash(hello.name, hello.life)
         if clash is not None:
             raise ConnectionRefused(*clash)
-        node.check_room_for(hello.name)
+        node.room_for_consumers.check(hello.name, self._connection.opened_ns)
         self._welcome()
         return ProducerEnd(node, self._connection, hello.name, hello.life)
 
@@ -297,7 +298,7 @@ class DialledGreeting:
                 f"{name} sends frames of up to {welcome.max_frame} bytes, {node.name} takes "
                 f"{node.config.max_frame}: give both the same --max-frame",
             )
-        node.make_room_for_stream_of(name)
+        node.room_for_producers.make(name, connection.opened_ns)
         end = node.producers[name] = ConsumerEnd(node, connection, target, name, welcome.life)
         return end
 

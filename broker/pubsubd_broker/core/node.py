@@ -1,18 +1,17 @@
 """A node: one broker's stream, its replicas, its sessions, and the links between them. Pure.
 
-The shell gives it connections, bytes and the time; it gives back what to send (`take_ready`), whom to dial
+The shell gives it connections, bytes and the time; it gives back whose turn it is to send (`turns`), whom to dial
 (`due`) and what to log (`notices`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
 from pubsubd_broker.core.admission import Admission, Standing
 from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import PUBLISH_WINDOW, TICK_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.consumer_end import ConsumerEnd
@@ -35,20 +34,17 @@ from pubsubd_broker.core.recall import Recall
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.reports import Reports
+from pubsubd_broker.core.room import RoomForConsumers, RoomForProducers
 from pubsubd_broker.core.sessions import Sessions
 from pubsubd_broker.core.status import Surroundings
 from pubsubd_broker.core.stream import Stream
-from pubsubd_broker.core.turns import in_turns
+from pubsubd_broker.core.turns import Turns
 from pubsubd_broker.core.unsent import Unsent
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused
-from pubsubd_protocol.frames import (
-    Attached,
-    CursorExpired,
-    Refused,
-)
+from pubsubd_protocol.frames import Attached, CursorExpired, Refused
 from pubsubd_protocol.positions import Epoch, Lineage
 
 
@@ -81,14 +77,9 @@ class Node:
         self.health = Health()
         self.sessions = Sessions(self)
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
+        known = self.replicas, self.producers, self.targets, self.sessions, self.health
         self.departures = Departures(
-            self.replicas,
-            self.producers,
-            self.targets,
-            self.sessions,
-            self.health,
-            limit=config.limits.producers,
-            ttl_ns=config.cursor_ttl_ns,
+            *known, limit=config.limits.producers, ttl_ns=config.cursor_ttl_ns
         )
         self.connections: dict[Connection, None] = {}
         self.admission = Admission(config.limits, config.allowed)
@@ -98,10 +89,14 @@ class Node:
         """
         self.fetched = FetchedShare(config.limits.fetched_bytes)
         self.unsent = Unsent[Connection](config.limits.unsent_bytes)
-        self._ready: dict[Connection, None] = {}
-        self._crowded = False
+        self.turns = Turns()
         self.counters = Counters()
         self.notices = Notices(config.log_repeat_ns)
+        linked, ttl_ns = self.consumers.keys(), config.cursor_ttl_ns
+        self.room_for_consumers = RoomForConsumers(
+            self.registry, linked, lambda: self.stream.view.oldest, ttl_ns, self.notices
+        )
+        self.room_for_producers = RoomForProducers(self.departures, self.counters, self.notices)
         self.reports = Reports(self.counters, self.notices)
         self.surroundings = Surroundings()
         self.draining = False
@@ -132,9 +127,7 @@ class Node:
 
     def due(self, now: Now) -> list[Target]:
         """The addresses to dial now."""
-        due = [
-            target for target in self.targets if not self.draining and target.is_due(now.mono_ns)
-        ]
+        due = [t for t in self.targets if not self.draining and t.is_due(now.mono_ns)]
         for target in due:
             target.dialling = True
         return due
@@ -150,32 +143,6 @@ class Node:
         self.reports.target_failed(target, error)
         target.is_self = False
         target.failed(now.mono_ns, chance)
-
-    def wake(self, connection: Connection) -> None:
-        """`connection` may have something to send."""
-        self._ready[connection] = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether some connection may have something to send."""
-        return bool(self._ready)
-
-    def take_ready(self) -> list[Connection]:
-        """The connections that may have something to send, each once, in the order in which they woke.
-
-        While there are more than can be served at once, everybody has a turn in turn.
-        """
-        ready = list(self._ready)
-        self._ready.clear()
-        if self._crowded:
-            self._crowded = False
-            return in_turns(ready)
-        return ready
-
-    def put_off(self, connections: list[Connection]) -> None:
-        """Those of `take_ready` whose turn did not come: it is theirs first the next time."""
-        self._ready = dict.fromkeys(connections) | self._ready
-        self._crowded = bool(self._ready)
 
     def pulled(self, now: Now) -> None:
         """Those who were ready have been pulled from: readers may have moved, and who is held may go on."""
@@ -203,9 +170,7 @@ class Node:
             self.stream.view.oldest, self.config.cursor_ttl_ns, now.mono_ns
         ):
             self.notices.info("cursor.removed", consumer=consumer)
-        for producer in self.departures.expire(now.mono_ns):
-            self.counters.forget(producer)
-            self.notices.info("producer.removed", producer=producer)
+        self.room_for_producers.expire(now.mono_ns)
         self.sessions.forget_old(self.config.cursor_ttl_ns, now)
         warning = self._lag_warning.check(self.stream.log, self.registry, now.mono_ns)
         if warning is not None:
@@ -223,10 +188,10 @@ class Node:
     def part(self, now: Now) -> None:
         """The last that this life says: how far every session has come, to its application and to the producers."""
         for connection in list(self.connections):
-            if isinstance(connection.end, SessionEnd) and not connection.closing:
+            if connection.end is not None and not connection.closing:
                 connection.end.farewell(now)
         for end in list(self.producers.values()):
-            end.farewell()
+            end.acknowledge()
 
     @property
     def drained(self) -> bool:
@@ -237,20 +202,6 @@ class Node:
             and all(end.drained for end, _ in self.consumers.values())
             and self.sessions.drained
         )
-
-    def not_ready(self) -> list[str]:
-        """Why this node is not ready, one sentence a cause; empty when it is."""
-        causes = [
-            f"peer {target.label} has not been reached yet: {target.error or 'dialling'}"
-            for target in self.targets
-            if not target.reached and not target.is_self
-        ]
-        causes[:0] = filter(None, self.surroundings.places.values())
-        if self.recall is not None:
-            causes.insert(0, "asking peers for its own stream")
-        if self.failure is not None:
-            causes.insert(0, self.failure)
-        return ["draining", *causes] if self.draining else causes
 
     # The connections' side.
 
@@ -295,12 +246,8 @@ class Node:
 
     def knows(self, node: str) -> bool:
         """Whether `node` is this one or has ever been met in this life."""
-        return (
-            node == self.name
-            or node in self.replicas
-            or node in self.registry
-            or node in self.consumers
-        )
+        met = self.replicas, self.registry, self.consumers
+        return node == self.name or any(node in each for each in met)
 
     def attach_claim(self, producer: str) -> Claim:
         """What this node presents to `producer`."""
@@ -314,8 +261,7 @@ class Node:
         producer = end.producer
         replica = self.replicas.get(producer)
         if replica is None:
-            config = self.config
-            limits = config.replica_messages, config.replica_bytes
+            limits = self.config.replica_messages, self.config.replica_bytes
             replica = Replica(producer, self.name, attached, *limits, self.pace)
             self.replicas[producer] = replica
             self.sessions.first_contact(replica, attached)
@@ -355,7 +301,7 @@ class Node:
             connection.refuse(*clash)
             return False
         try:
-            self._make_room_for(end.consumer)
+            self.room_for_consumers.make(end.consumer, self._ticked_ns)
         except ConnectionRefused as refusal:
             connection.refuse(refusal.code, refusal.detail)
             return False
@@ -369,8 +315,7 @@ class Node:
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Verdict, now: Now) -> None:
         self.registry.connected(end.consumer, True, now.mono_ns)
-        fields = {"consumer": end.consumer, "offset": end.acknowledged}
-        self.notices.info("consumer.attached", **fields)
+        self.notices.info("consumer.attached", consumer=end.consumer, offset=end.acknowledged)
         known = isinstance(claim, At) or end.consumer in self.registry
         if isinstance(answer, Expired) and known:
             self.consumer_expired(end.consumer, answer)
@@ -410,13 +355,9 @@ class Node:
         if connection in self.connections:
             del self.connections[connection]
             if connection.admittance is not None:
-                self.admission.leave(
-                    connection.caller,
-                    connection.claimant,
-                    connection.admittance,
-                    peers=connection.peers,
-                )
-        self._ready.pop(connection, None)
+                entered = connection.caller, connection.claimant, connection.admittance
+                self.admission.leave(*entered, peers=connection.peers)
+        self.turns.forget(connection)
         target = connection.target
         if target is not None and target.connection is connection:
             target.error = target.error or connection.why_lost
@@ -432,55 +373,6 @@ class Node:
         linked, producer = self.consumers.get(name), self.producers.get(name)
         live = [end.life for end in (linked and linked[0], producer) if end is not None]
         return conflict(name, life, self.name, self.life, live)
-
-    def check_room_for(self, consumer: str) -> None:
-        """Raises `ConnectionRefused` if there are as many others as there may be, and none is given up for this one."""
-        if not self.registry.admits(consumer, *self._crowd()):
-            most = self.config.limits.consumers
-            raise ConnectionRefused(
-                "too_many_consumers",
-                f"{most} consumers are registered, that is the limit, and none can be given up: they are connected, or "
-                "keep named subscriptions and were here within --cursor-ttl. Raise --max-consumers, or drop one with "
-                "pubsubd cursors drop",
-            )
-
-    def make_room_for_stream_of(self, producer: str) -> None:
-        """Raises `ConnectionRefused` if as many streams are known as there may be, and none can be given up for this one."""
-        most = self.config.limits.producers
-        given_up = self.departures.make_room(producer, self._ticked_ns)
-        if given_up is not None:
-            self.counters.forget(given_up.producer)
-            self.notices.warning(
-                "producer.given_up",
-                producer=given_up.producer,
-                for_producer=producer,
-                limit=most,
-                needed=given_up.needed,
-            )
-        elif not self.departures.has_room(producer):
-            raise ConnectionRefused(
-                "too_many_producers",
-                f"{most} streams are known already, that is the limit, and none can be given up: their nodes are the last "
-                "that answered at a --peer, or subscriptions have not read all of them and they were here within "
-                "--cursor-ttl. Raise --max-producers",
-            )
-
-    def _make_room_for(self, consumer: str) -> None:
-        """Raises `ConnectionRefused` likewise."""
-        self.check_room_for(consumer)
-        given_up = self.registry.make_room(consumer, *self._crowd())
-        if given_up is not None:
-            self.notices.warning(
-                "cursor.given_up",
-                consumer=given_up,
-                for_consumer=consumer,
-                limit=self.config.limits.consumers,
-            )
-
-    def _crowd(self) -> tuple[Collection[str], int, int, int]:
-        """By what the registry judges who has to go: the linked consumers, the ring, the time-to-live, the last tick."""
-        oldest = self.stream.view.oldest
-        return self.consumers.keys(), oldest, self.config.cursor_ttl_ns, self._ticked_ns
 
     def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
         if recovered is None:

@@ -38,6 +38,7 @@ class ProducerEnd:
     """One consumer's cursor over the ring. What was sent moves `_cursor`; only its acks move the registry."""
 
     role = "consumer"
+    has_last_words = False
     beats = True
     longest_frame = MAX_CONTROL_BYTES
 
@@ -114,6 +115,9 @@ class ProducerEnd:
 
     def tick(self, now: Now) -> None:
         """Nothing here waits for time."""
+
+    def farewell(self, now: Now) -> None:
+        """It has nothing more to say."""
 
     def lost(self, now: Now) -> None:
         self._stream.log.forget(self._connection.wake)

@@ -99,6 +99,7 @@ class RecallEnd:
     """The consumer's end of a link to a peer, before this node pulls that peer's stream."""
 
     role = "recall"
+    has_last_words = False
     beats = True
     settled = True
 
@@ -152,6 +153,9 @@ class RecallEnd:
 
     def tick(self, now: Now) -> None:
         """Nothing here waits for time."""
+
+    def farewell(self, now: Now) -> None:
+        """It has nothing more to say."""
 
     def lost(self, now: Now) -> None:
         self._recall.leaves(self)

@@ -31,11 +31,11 @@ class Registered:
 class CursorRegistry:
     """Only acknowledgements move a cursor, and never backwards. At most `limit` consumers."""
 
-    __slots__ = ("_consumers", "_limit", "given_up", "moved", "removed")
+    __slots__ = ("_consumers", "given_up", "limit", "moved", "removed")
 
     def __init__(self, limit: int) -> None:
         self._consumers: dict[str, Registered] = {}
-        self._limit = limit
+        self.limit = limit
         self.removed = 0
         self.given_up = 0
         """Those of the removed that made room for another consumer."""
@@ -76,7 +76,7 @@ class CursorRegistry:
 
     def _has_room(self, consumer: str, linked: Collection[str]) -> bool:
         known = self._consumers.keys() | linked
-        return consumer in known or len(known) < self._limit
+        return consumer in known or len(known) < self.limit
 
     def _least(self, linked: Collection[str], oldest: int, ttl_ns: int, now_ns: int) -> str | None:
         """The consumer whose cursor may be given up for another one: an expired one, then the one away for longest.

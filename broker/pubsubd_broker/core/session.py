@@ -89,7 +89,7 @@ class Session:
         reading = Reading(source, start, self.filter, self._woken, tell=tell)
         for said in (self._kept, self._acknowledged):
             if source.node in said:
-                reading.acknowledged = said[source.node]
+                reading.bookmark.acknowledged = said[source.node]
         self.readings[source.node] = reading
         self._order.append(reading)
         return reading
@@ -139,7 +139,7 @@ class Session:
         for node, position in (subscribe.positions or {}).items():
             if node in self.readings:
                 reading = self.readings[node]
-                reading.acknowledged = self._kept[node]
+                reading.bookmark.acknowledged = self._kept[node]
                 reading.go_on(position)
 
     def introduce(self) -> dict[str, Position]:
@@ -149,7 +149,7 @@ class Session:
         """
         places = {n: position for n, position in self._presented.items() if n not in self.readings}
         for node, reading in self.readings.items():
-            position = reading.introduce()
+            position = reading.bookmark.introduce()
             if position is not None:
                 places[node] = position
         return places
@@ -209,7 +209,7 @@ class Session:
             )
         self._acknowledged[ack.node] = ack.position
         if reading is not None:
-            reading.acknowledge(ack)
+            reading.bookmark.acknowledge(ack)
 
     def leave(self, now_ns: int) -> None:
         """The application is gone; what the broker keeps of the session waits for its next life."""
@@ -264,7 +264,7 @@ class Session:
     def drained(self) -> bool:
         """Whether it has read all that is at hand, and its application knows so."""
         return all(
-            reading.position == reading.source.log.front and not reading.unsaid
+            reading.position == reading.source.log.front and not reading.bookmark.untold
             for reading in self.readings.values()
         )
 

@@ -114,7 +114,7 @@ class Sessions:
         """A stream is met for the first time in this life, or anew: every session gets its place in it."""
         for session in self._all:
             if replica.node in session.readings:
-                session.meet_again(replica).judge(attached.view, attached.registered)
+                session.meet_again(replica).bookmark.judge(attached.view, attached.registered)
                 session.wake()
                 continue
             start = session.first_contact(replica.node)
@@ -125,7 +125,7 @@ class Sessions:
                 # It lived before, under an earlier life of this broker, and got that far.
                 start = cursor
                 self._lived_before(session)
-            session.add(replica, start, tell=cursor is not None).judge(
+            session.add(replica, start, tell=cursor is not None).bookmark.judge(
                 attached.view, attached.registered
             )
             session.wake()
@@ -173,9 +173,9 @@ class Sessions:
         view = source.log.view
         for name, session in self._named.items():
             reading = session.readings.get(source.node)
-            if reading is None or reading.unheard == view.epoch:
+            if reading is None or reading.bookmark.unheard == view.epoch:
                 continue
-            position = reading.acknowledged
+            position = reading.bookmark.acknowledged
             if position is not None:
                 if position.offset > view.next and view.contains(position):
                     position = view.place(view.next)

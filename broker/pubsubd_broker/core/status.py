@@ -161,10 +161,25 @@ class Status(TypedDict):
     tasks: int
 
 
+def not_ready(node: Node) -> list[str]:
+    """Why the node is not ready, one sentence a cause; empty when it is."""
+    causes = [
+        f"peer {target.label} has not been reached yet: {target.error or 'dialling'}"
+        for target in node.targets
+        if not target.reached and not target.is_self
+    ]
+    causes[:0] = filter(None, node.surroundings.places.values())
+    if node.recall is not None:
+        causes.insert(0, "asking peers for its own stream")
+    if node.failure is not None:
+        causes.insert(0, node.failure)
+    return ["draining", *causes] if node.draining else causes
+
+
 def status(node: Node, now: Now) -> Status:
     """Cost: one look at every peer, consumer and session."""
     log, around = node.stream.log, node.surroundings
-    causes = node.not_ready()
+    causes = not_ready(node)
     counters = node.counters
     return {
         "node": node.name,

@@ -262,7 +262,7 @@ class Site:
     def run(self) -> None:
         """Until nobody has anything more to say at this moment."""
         for _ in range(_ROUNDS):
-            for connection in self.node.take_ready():
+            for connection in self.node.turns.take():
                 wire = self._by_connection.get(connection)
                 if wire is not None and (connection.writable or connection.closing):
                     wire.took(b"".join(connection.pull(FETCH_BYTES, self.now)))
@@ -270,7 +270,7 @@ class Site:
                         self.lose_quietly(wire)
             self.node.pulled(self.now)
             self._write()
-            if not self.node.busy:
+            if not self.node.turns:
                 break
         else:
             raise AssertionError("they talk without end")

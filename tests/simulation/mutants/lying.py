@@ -103,7 +103,7 @@ def _any_ack_of_sessions() -> list[Patch]:
     def acknowledge(self: Session, ack: Ack) -> None:
         self._acknowledged[ack.node] = ack.position
         if ack.node in self.readings:
-            self.readings[ack.node].acknowledge(ack)
+            self.readings[ack.node].bookmark.acknowledge(ack)
 
     return [(Session, "acknowledge", acknowledge)]
 

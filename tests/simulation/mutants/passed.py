@@ -34,7 +34,7 @@ def _room_taken_for_reading() -> list[Patch]:
 
     def pull(self: Reading, choose: object, out: object) -> bool:
         more = original(self, choose, out)  # type: ignore[arg-type]
-        cursor = self._cursor
+        cursor = self.bookmark.cursor
         if cursor is None or cursor.told == cursor.position.offset:
             self.told = self.source.log.end
         return more
@@ -62,7 +62,7 @@ def _kept_stays_behind() -> list[Patch]:
     """What is kept of a named session is what it acknowledged, whatever it passed behind that."""
 
     def kept(self: Reading) -> Position | None:
-        return self.acknowledged
+        return self.bookmark.acknowledged
 
     return [(Reading, "kept", property(kept))]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
+from pubsubd_broker.core.bookmark import Bookmark
 from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.consumer_end import ConsumerEnd
@@ -39,7 +40,7 @@ def _marker_one_late() -> list[Patch]:
     """The notice is told behind the first messages after the gap."""
 
     def read_log(self: Reading, choose: Choose, out: Outgoing) -> bool:
-        pending = self._pending
+        pending = self.bookmark._pending
         expired, pending._expired = pending._expired, None
         more = original(self, choose, out)
         pending._expired = pending._expired or expired
@@ -61,7 +62,7 @@ def _marker_for_those_beyond() -> list[Patch]:
                 reading, view = session.readings[end.producer], attached.view
                 at = reading.position
                 if at is not None and at.epoch == view.epoch and at.offset >= view.next:
-                    reading._pending.expires(answer, view, None)
+                    reading.bookmark._pending.expires(answer, view, None)
         return replica
 
     overrun = Node.registration_expired
@@ -73,7 +74,7 @@ def _marker_for_those_beyond() -> list[Patch]:
             at = reading.position
             if at is not None and at.epoch == view.epoch and at.offset >= view.next:
                 told = Expired(expired.reason, view.next, expired.missed)
-                reading._pending.expires(told, view, None)
+                reading.bookmark._pending.expires(told, view, None)
 
     return [
         (Node, "producer_attached", producer_attached),
@@ -94,7 +95,7 @@ def _late_answer_accepted() -> list[Patch]:
         self: Reading, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
     ) -> None:
         self._asked = None
-        self._apply(view, answer)
+        self.bookmark.apply(view, answer)
         self._inbox.extend(items)
         self.wake()
 
@@ -103,9 +104,9 @@ def _late_answer_accepted() -> list[Patch]:
 
 def _always_proved() -> list[Patch]:
     def waits(self: Reading) -> bool:
-        if self._cursor is None:
+        newest, position = self.source.log.newest, self.bookmark.position
+        if position is None:
             return False
-        newest, position = self.source.log.newest, self._cursor.position
         return position.epoch != newest.epoch or position.offset > newest.next
 
     return [(Reading, "_waits_for_replica", waits)]
@@ -139,17 +140,23 @@ def _skip_not_told() -> list[Patch]:
 
 def _filter_before_marker() -> list[Patch]:
     """A session that filters is not told of a gap: there may have been nothing for it."""
-    original = Reading._expire
+    original, original_pull = Bookmark._expire, Session.pull
+    pulled: list[Session] = []
 
-    def expire(self: Reading, expired: Expired, view: StreamView) -> None:
-        session: Session = self.wake.__self__  # type: ignore[attr-defined]
-        if session.filter.everything:
+    def pull(self: Session, out: Outgoing) -> bool:
+        pulled.append(self)
+        more = original_pull(self, out)
+        pulled.clear()
+        return more
+
+    def expire(self: Bookmark, expired: Expired, view: StreamView) -> None:
+        if not pulled or pulled[0].filter.everything:
             original(self, expired, view)
-        elif self._cursor is not None:
-            self._cursor.jump(Position(view.epoch, expired.next))
-            self._cursor.told = min(self._cursor.told, view.oldest)
+        elif self.cursor is not None:
+            self.cursor.jump(Position(view.epoch, expired.next))
+            self.cursor.told = min(self.cursor.told, view.oldest)
 
-    return [(Reading, "_expire", expire)]
+    return [(Bookmark, "_expire", expire), (Session, "pull", pull)]
 
 
 def _filter_at_no_place() -> list[Patch]:
@@ -185,7 +192,7 @@ def _rewinds_to_received() -> list[Patch]:
         position = self.position
         original(self)
         if position is not None:
-            self._cursor = Cursor(self.source.node, position)
+            self.bookmark.cursor = Cursor(self.source.node, position)
 
     return [(Reading, "rewind", rewind)]
 

@@ -208,11 +208,11 @@ class Net:
         """Until nobody has anything more to say at this moment."""
         for _ in range(10_000):
             self._dial()
-            if not any(node.busy for node in self.nodes.values()):
+            if not any(node.turns for node in self.nodes.values()):
                 self._collect()
                 return
             for node in list(self.nodes.values()):
-                for connection in node.take_ready():
+                for connection in node.turns.take():
                     self._pump(node, connection)
                 node.pulled(self.now)
         raise AssertionError("they talk without end")

@@ -246,7 +246,7 @@ def test_what_one_has_said_at_once_is_taken_in_turns(reads: bool) -> None:
         for left in reversed(range(further_turns + 1)):
             assert subscriber.connection.behind == (left > 0)
             assert subscriber.connection.wants_more == (left == 0)
-            for connection in net.nodes["a"].take_ready():
+            for connection in net.nodes["a"].turns.take():
                 net._pump(net.nodes["a"], connection)
     session = net.nodes["a"].sessions.list()[0]
     assert session.filter.patterns == asked[-1]
@@ -1156,7 +1156,7 @@ def test_a_reader_that_takes_all_gets_it_in_pulls_of_a_bounded_size() -> None:
     subscriber, publisher = Subscriber(net, "a"), Publisher(net, "a")
     subscriber.stop_reading()
     publisher.fill(100, b"x" * 10_000)
-    net.nodes["a"].wake(subscriber.connection)
+    net.nodes["a"].turns.wake(subscriber.connection)
     first = subscriber.connection.pull(FETCH_BYTES, net.now)
     assert FETCH_BYTES <= sum(map(len, first)) < FETCH_BYTES + 11_000
     assert subscriber.of(CursorExpired) == []

@@ -65,7 +65,7 @@ class Path:
 
     def _flush(self, node: Node, wanted: Connection) -> bytes:
         sent = b""
-        for connection in node.take_ready():
+        for connection in node.turns.take():
             buffers = connection.pull(FETCH_BYTES, self.now)
             if connection is wanted:
                 sent = b"".join(buffers)

@@ -10,6 +10,7 @@ from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
 from pubsubd_broker.core.caller import Caller, Channel
 from pubsubd_broker.core.config import Config
+from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.frames import (
     MAGIC,
@@ -313,7 +314,7 @@ def test_an_address_where_a_node_met_itself_is_dialled_again_for_it_may_have_bee
     net, (target,) = impostor.net, impostor.node.targets
     net.advance(58)
     assert target.is_self
-    assert impostor.node.not_ready() == []
+    assert not_ready(impostor.node) == []
     assert not net.linked("b", "a")
     net.advance(4)
     assert net.linked("b", "a")

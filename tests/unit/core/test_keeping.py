@@ -16,6 +16,7 @@ import pubsubd_protocol.positions as positions
 from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES, Fsync
 from pubsubd_broker.core.keeping import Keeper
+from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Receipt, Rejected, Subscribe
 from pubsubd_protocol.positions import Position
@@ -318,7 +319,7 @@ def test_after_a_failure_publishers_are_sent_away_and_readers_are_served() -> No
     assert here.of_node("a") == there.of_node("a") == []
     assert not here.lost
     assert net.said("a", "journal.failed") == [{"reason": "no space left on device"}]
-    assert "no space left on device" in net.nodes["a"].not_ready()[0]
+    assert "no space left on device" in not_ready(net.nodes["a"])[0]
 
 
 def test_a_publisher_that_is_held_as_the_disk_fails_is_sent_away_too() -> None:

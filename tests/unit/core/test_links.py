@@ -11,6 +11,7 @@ from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 from pubsubd_broker.core.config import ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, Config
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.replica import Replica
+from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import At, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Entry
@@ -875,7 +876,7 @@ def test_a_broker_that_dials_itself_recognises_it_and_dials_again_once_a_minute(
     (target,) = node.targets
     assert target.is_self
     assert target.connection is None
-    assert node.not_ready() == []
+    assert not_ready(node) == []
     assert len(node.connections) == 0
     assert node.counters.connections_refused["self"] == 3
     assert len(net.said("a", "connection.refused")) == 1
@@ -889,7 +890,7 @@ def test_two_addresses_of_one_node_make_one_link_and_the_other_takes_over_when_i
     b = net.start("b", peers=["a", "alias"])
     net.advance(5)
     assert sum(target.connection is not None for target in b.targets) == 1
-    assert b.not_ready() == []
+    assert not_ready(b) == []
     subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
     publisher.publish()
     net.unreachable.add(("b", "a"))

@@ -8,6 +8,7 @@ from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.config import CLIENT_PATIENCE, SECOND_NS, Limits
 from pubsubd_broker.core.health import Health as Losses
+from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES, decode, encode
 from pubsubd_protocol.fields import MAX_STREAMS
@@ -281,11 +282,11 @@ def test_a_peer_that_accepts_and_never_speaks_is_given_up_and_dialled_again() ->
     (target,) = b.targets
     assert target.attempts >= 1
     assert "no greeting" in str(target.error)
-    assert b.not_ready() != []
+    assert not_ready(b) != []
     net.mute.clear()
     net.advance(2 * HANDSHAKE_S)
     assert net.linked("b", "a")
-    assert b.not_ready() == []
+    assert not_ready(b) == []
 
 
 def test_half_a_greeting_is_none() -> None:
@@ -387,12 +388,12 @@ def test_a_peer_that_is_not_there_is_dialled_ever_more_slowly_and_reported_once(
     (target,) = b.targets
     assert 12 <= target.attempts <= 25
     assert len(net.said("b", "peer.unreachable")) == 1
-    assert b.not_ready() == [
+    assert not_ready(b) == [
         "peer a:1 has not been reached yet: nobody answers",
     ]
     net.start("a")
     net.advance(6)
-    assert b.not_ready() == []
+    assert not_ready(b) == []
     assert target.attempts == 0
 
 
@@ -409,7 +410,7 @@ def test_a_connection_that_ends_before_it_has_greeted_is_reported_once_with_a_gu
     nobody, closed = net.said("b", "peer.unreachable")
     assert nobody["error"] == "nobody answers"
     assert "it may ask for TLS" in str(closed["error"])
-    assert b.not_ready() == [f"peer a:1 has not been reached yet: {closed['error']}"]
+    assert not_ready(b) == [f"peer a:1 has not been reached yet: {closed['error']}"]
 
 
 def test_a_link_that_is_lost_is_reported_as_that_and_not_as_unreachable() -> None:

@@ -55,7 +55,7 @@ def catching_up(net: Net) -> Subscriber:
     reader.stop_reading()
     Burst(net, "a", 100, size=20_000)
     net.advance(PACE_S)
-    net.nodes["b"].wake(reader.connection)
+    net.nodes["b"].turns.wake(reader.connection)
     reader.connection.writable = True
     reader.connection.pull(1, net.now)
     reader.connection.writable = False

@@ -456,14 +456,14 @@ def test_such_a_gap_holds_the_session_until_the_producer_can_be_asked() -> None:
 def test_a_session_is_told_where_it_stands_before_any_message() -> None:
     source = FakeSource(log_of(*messages(0, 2)))
     reader = Reader.of(source, Remembered(waiting=True))
-    reader.reading.judge(view(0, 2), None)
+    reader.reading.bookmark.judge(view(0, 2), None)
     assert reader.pull() == ["told 0", "entry 0..1", "entry 1..2"]
 
 
 def test_a_session_is_told_where_it_stands_though_there_is_no_message() -> None:
     source = FakeSource(log_of())
     reader = Reader.of(source, Remembered(waiting=True))
-    reader.reading.judge(view(0, 0), None)
+    reader.reading.bookmark.judge(view(0, 0), None)
     assert reader.pull() == ["told 0"]
     assert reader.pull() == []
 
@@ -482,7 +482,7 @@ def test_where_a_session_begins_at_first_contact(
 ) -> None:
     source = FakeSource(log_of(offset=10))
     reader = Reader.of(source, start)
-    reader.reading.judge(view(0, 10), registered)
+    reader.reading.bookmark.judge(view(0, 10), registered)
     assert reader.pull() == expected
 
 
@@ -502,7 +502,7 @@ def test_a_session_never_told_of_a_stream_whose_beginning_is_gone_is_told_unseen
 ) -> None:
     source = FakeSource(log_of(offset=10))
     reader = Reader.of(source, start)
-    reader.reading.judge(view(4, 10), registered)
+    reader.reading.bookmark.judge(view(4, 10), registered)
     assert reader.pull() == ["unseen -> 10"]
     assert reader.notices[0].missed is None
     assert reader.reading.position == at(10)
@@ -510,7 +510,7 @@ def test_a_session_never_told_of_a_stream_whose_beginning_is_gone_is_told_unseen
 
 def test_earliest_is_owed_no_more_than_what_is_left() -> None:
     reader = Reader.of(FakeSource(log_of(offset=10)), Earliest())
-    reader.reading.judge(view(4, 10), None)
+    reader.reading.bookmark.judge(view(4, 10), None)
     assert reader.pull() == ["told 4"]
 
 
@@ -534,7 +534,7 @@ def test_a_session_without_a_position_may_find_the_beginning_gone() -> None:
 
 def test_who_knows_its_place_is_not_judged_again() -> None:
     reader = Reader.of(FakeSource(log_of(*messages(0, 2))), at(1))
-    reader.reading.judge(view(0, 2), 0)
+    reader.reading.bookmark.judge(view(0, 2), 0)
     assert reader.pull() == ["entry 1..2"]
 
 
@@ -590,7 +590,7 @@ def test_a_slow_session_overrun_on_its_own_node_is_told_at_once() -> None:
 def test_the_next_life_begins_at_what_was_acknowledged() -> None:
     reader = Reader.of(FakeSource(log_of(*messages(0, 5))), at(1))
     reader.pull()
-    reader.reading.acknowledged = at(3)
+    reader.reading.bookmark.acknowledged = at(3)
     reader.reading.rewind()
     assert reader.reading.position == at(3)
     assert reader.pull() == ["entry 3..4", "entry 4..5"]
@@ -608,7 +608,7 @@ def test_a_notice_that_was_written_but_not_acknowledged_is_told_again_in_the_nex
     first = reader.pull()
     reader.reading.rewind()
     assert reader.pull() == first == ["entry 2..3", "overwritten -> 8", "entry 8..9"]
-    reader.reading.acknowledged = at(8)
+    reader.reading.bookmark.acknowledged = at(8)
     reader.reading.rewind()
     assert reader.pull() == ["entry 8..9"]
 
@@ -669,7 +669,7 @@ def test_who_asked_for_the_earliest_and_was_never_placed_asks_for_it_again() -> 
 def test_who_has_not_acknowledged_that_a_stream_was_unseen_is_told_of_a_loss_again() -> None:
     source = FakeSource(log_of(*messages(5, 7), offset=5))
     reader = Reader.of(source, FromStart())
-    reader.reading.judge(view(5, 7), None)
+    reader.reading.bookmark.judge(view(5, 7), None)
     assert reader.pull()[0] == "unseen -> 7"
     reader.reading.rewind()
     # The producer has begun anew meanwhile: from the start of that would be a silent gap.
@@ -680,7 +680,7 @@ def test_a_lost_history_of_an_absent_session_is_told_to_its_next_life_first() ->
     reader = Reader.of(own_stream(3), at(1))
     reader.reading.stop()
     reader.reading.lose_history(reads=False)
-    assert reader.reading.introduce() == UNTOLD
+    assert reader.reading.bookmark.introduce() == UNTOLD
     assert reader.pull() == ["state_lost -> 3"]
 
 
@@ -706,7 +706,7 @@ def test_a_lost_history_of_its_own_node_is_told_where_it_stands_until_it_is_ackn
     assert reader.pull() == ["state_lost -> 1", "entry 1..2", "entry 2..3"]
     reader.reading.rewind()
     assert reader.pull() == ["state_lost -> 3"]
-    reader.reading.acknowledged = at(3)
+    reader.reading.bookmark.acknowledged = at(3)
     reader.reading.rewind()
     assert reader.pull() == []
 

@@ -10,6 +10,7 @@ from tests.unit.core.builders import E1, E2, E3, E4, entry, view
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
 from pubsubd_broker.core.recall import RecallEnd, _reach
+from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Earliest, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -106,7 +107,7 @@ def test_nobody_is_served_before_all_have_answered_or_time_is_over() -> None:
     net.stop("c")
     net.restart("a")
     net.advance(1)
-    assert net.nodes["a"].not_ready()[0] == "asking peers for its own stream"
+    assert not_ready(net.nodes["a"])[0] == "asking peers for its own stream"
     client = RawClient(net, "a", "publisher")
     assert client.refusal == "recovering"
     net.advance(20)

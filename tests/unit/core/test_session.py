@@ -255,7 +255,7 @@ def test_a_late_acknowledgement_of_what_was_passed_takes_nothing_back() -> None:
         source.log.append(entry(offset, topic="busy.x"))
         settle(session)
     session.acknowledge(Ack("a", at(3)))
-    assert session.readings["a"].acknowledged == at(8)
+    assert session.readings["a"].bookmark.acknowledged == at(8)
 
 
 def test_what_was_received_before_a_reconnect_and_not_acknowledged_is_not_passed() -> None:
@@ -342,7 +342,7 @@ def test_what_it_needs_of_a_stream_it_reads_is_where_it_stands() -> None:
 
 
 def acknowledged(session: Session) -> Position | None:
-    return session.readings["a"].acknowledged
+    return session.readings["a"].bookmark.acknowledged
 
 
 def reading_five() -> Session:

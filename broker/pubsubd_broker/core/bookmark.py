@@ -1,0 +1,209 @@
+"""Where a session stands in one stream, what of it is acknowledged, and what it is to be told before it reads on."""
+
+from __future__ import annotations
+
+from pubsubd_broker.core.cursor import Cursor
+from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.pending import Pending
+from pubsubd_broker.core.source import Source
+from pubsubd_protocol.attach import (
+    Answer,
+    At,
+    Claim,
+    Earliest,
+    Expired,
+    FromStart,
+    Reason,
+    Resume,
+    resolve,
+)
+from pubsubd_protocol.frames import Ack
+from pubsubd_protocol.positions import UNTOLD, Epoch, Position, StreamView
+
+
+class Bookmark:
+    """A cursor, or a claim as long as the producer has not said where the cursor begins.
+
+    `start`: a position, or that claim. `tell`: the session itself does not know `start`.
+    """
+
+    __slots__ = (
+        "_claim",
+        "_owes",
+        "_pending",
+        "_source",
+        "acknowledged",
+        "cursor",
+        "proved",
+        "unheard",
+    )
+
+    def __init__(self, source: Source, start: Position | Claim, *, tell: bool) -> None:
+        self._source = source
+        self.cursor: Cursor | None = None
+        self.acknowledged: Position | None = None
+        """Where the session begins again in its next life, if the broker keeps it."""
+        self.unheard: Epoch | None = None
+        """Epoch whose beginning was lost while the session was away; not yet reported."""
+        self.proved = False
+        """Whether the producer is known to hold what follows on the position."""
+        self._claim: Claim = FromStart()
+        self._pending = Pending(source.node)
+        # Whether it is yet to say that it has taken in the loss of an earlier history: it may be told of that in place,
+        # and then its position is the same before and after.
+        self._owes = False
+        if isinstance(start, Position):
+            self.cursor = Cursor(source.node, start)
+            self.acknowledged = start
+            if tell:
+                self._pending.begins(start)
+        else:
+            self._claim = start
+
+    @property
+    def position(self) -> Position | None:
+        """The next offset that the session needs; None while the producer has not said where it stands."""
+        return self.cursor.position if self.cursor is not None else None
+
+    @property
+    def needs(self) -> Claim:
+        """The claim that the session would present to the producer."""
+        return At(self.cursor.position) if self.cursor is not None else self._claim
+
+    @property
+    def untold(self) -> int:
+        """Offsets passed without a message, of which the session has not been told."""
+        return self.cursor.untold if self.cursor is not None else 0
+
+    @property
+    def kept(self) -> Position | None:
+        """Where the next life of the session begins: what it acknowledged, and behind that what was not for it.
+
+        Nothing that it was given, message or notice, is passed before it is acknowledged.
+        """
+        cursor, done = self.cursor, self.acknowledged
+        if cursor is None or done is None or done == UNTOLD or self._owes or self._pending.expired:
+            return done
+        passed = self._on_one_branch(done, cursor.given) and done.offset >= cursor.given.offset
+        return cursor.position if passed else done
+
+    def is_done(self, *, connected: bool, named: bool) -> bool:
+        """Whether the session stands at the end of the log at hand, and its next life, if it is `named`, would too."""
+        if connected and (self.untold or self._pending.waits):
+            return False
+        view = self._source.log.view
+        return all(
+            place is not None and view.contains(place) and place.offset >= view.next
+            for place in (self.position, self.kept if named else self.position)
+        )
+
+    def moves_to(self, source: Source) -> None:
+        """The stream is met anew, with another log at hand."""
+        self._source = source
+        self.proved = False
+
+    @property
+    def would_resume(self) -> bool:
+        """Whether the stream at hand goes on where the session stands, and so tells it of no loss by itself."""
+        if self.cursor is None:
+            return False
+        return isinstance(resolve(At(self.cursor.position), self._source.log.view), Resume)
+
+    def introduce(self) -> Position | None:
+        """The position that the session is told as it opens; None if it has to be told otherwise."""
+        start = self._pending.take_start()
+        if start is not None:
+            return start
+        return None if self._pending.expired else self.position
+
+    def tell(self, out: Outgoing) -> None:
+        """Writes what the session is to be told before it reads on."""
+        if self._pending.tell(out):
+            self.unheard = None
+
+    def acknowledge(self, ack: Ack) -> None:
+        """The application is done with all before the position that it acknowledges."""
+        if ack.noticed:
+            self._owes = False
+        if not (self._owes or self._is_behind(ack.position)):
+            self.acknowledged = ack.position
+
+    def judge(self, view: StreamView, registered: int | None) -> None:
+        """The producer was reached: a session that waits to know where it stands gets its place."""
+        if self.cursor is None:
+            self.apply(view, resolve(self._claim, view, registered))
+
+    def apply(self, view: StreamView, answer: Answer) -> None:
+        """Takes the producer's answer: a place to go on, or an expiry to be told before anything else."""
+        cursor, self.proved = self.cursor, True
+        match answer:
+            case Resume(offset):
+                if cursor is None:
+                    start = self.acknowledged = view.place(offset)
+                    self.cursor = Cursor(self._source.node, start)
+                    self._pending.begins(start)
+                else:
+                    cursor.position = view.place(offset)
+            case Expired(reason, following, missed):
+                if cursor is None:
+                    # It was never told of this stream: whatever the reason, what it lost is unseen.
+                    self.cursor = Cursor(self._source.node, view.place(following))
+                    reason, missed = Reason.UNSEEN, None
+                    # Until it has acknowledged that, every further life is told of a loss again.
+                    self.acknowledged = UNTOLD
+                    self.unheard = view.epoch
+                self._expire(Expired(reason, following, missed), view)
+
+    def lose_history(self) -> None:
+        """An earlier history of this stream is lost to the session, and no life of it has taken that in."""
+        self.acknowledged = UNTOLD
+        self._owes = True
+
+    def expire_in_place(self) -> None:
+        """The session is told that history is lost, and goes on where it stands."""
+        assert self.cursor is not None
+        offset = self.cursor.position.offset
+        self._expire(Expired(Reason.STATE_LOST, offset, None), self._source.log.view)
+
+    def rewind(self) -> None:
+        """The next reader begins at what was acknowledged."""
+        self._pending.clear()
+        self.proved = False
+        if self.acknowledged is not None:
+            self.cursor = Cursor(self._source.node, self.acknowledged)
+        else:
+            self.cursor = None
+            if not isinstance(self._claim, Earliest):
+                self._claim = FromStart()
+
+    def go_on(self, position: Position) -> None:
+        """The application is back and stands at `position`, whatever it has acknowledged.
+
+        What it was told in place may not have reached it: it is told again, and knows whether it has it.
+        """
+        self.unheard = None
+        self.cursor = Cursor(self._source.node, position)
+        if self._owes and self.would_resume:
+            self.acknowledged = UNTOLD
+            self.expire_in_place()
+
+    def _expire(self, expired: Expired, view: StreamView) -> None:
+        assert self.cursor is not None
+        done = self.acknowledged
+        if done is not None and done.offset > expired.next and view.contains(done):
+            # It presented a place that this history never reached: acknowledging the notice must not look like a step back.
+            self.acknowledged = UNTOLD
+        self._pending.expires(expired, view.until(expired.next), self.cursor.passed())
+        self.cursor.jump(view.place(expired.next))
+
+    def _is_behind(self, position: Position) -> bool:
+        """Whether more than what lies before `position` was acknowledged already, or passed behind that."""
+        done = self.acknowledged
+        if self.cursor is None or done is None or position.offset >= done.offset:
+            return False
+        return self._on_one_branch(done, position)
+
+    def _on_one_branch(self, one: Position, other: Position) -> bool:
+        """Whether the stream at hand goes through both, so that their offsets can be compared."""
+        view = self._source.log.view
+        return view.contains(one) and view.contains(other)

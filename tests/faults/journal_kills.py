@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.integration.cluster import Broker, Cluster, wait_until_async
+from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until_async
 from tests.integration.steps import DEADLINE_S, attached, in_thread, subscribed, within
 from tests.simulation.violation import Violation
 
@@ -153,7 +153,7 @@ async def kill_rounds(folder: Path, rounds: int, seed: int) -> int:
     """Kills node a `rounds` times. Returns how many messages were accepted. Raises `Violation`."""
     chance = random.Random(seed)
     journal = {"journal": folder / "journal", "fsync": "always"}
-    cluster = Cluster(folder, 2, per_node={"a": journal}, ring_bytes=RING)
+    cluster = Cluster(folder, 2, command=PUBSUBD, per_node={"a": journal}, ring_bytes=RING)
     try:
         await in_thread(cluster.start)
         accepted = Accepted()

@@ -18,7 +18,7 @@ from tests.faults.evidence import Attempt, Log, check
 from tests.faults.logbook import Follower
 from tests.faults.plan import MARK, NODES, PEER_TIMEOUT_S, TOPICS, Application, Fault, Kind, Plan
 from tests.faults.processes import Process
-from tests.integration.cluster import Broker, Cluster, NotReached, wait_until
+from tests.integration.cluster import PUBSUBD, Broker, Cluster, NotReached, wait_until
 from tests.integration.proc import descriptors, memory_kib
 from tests.integration.relay import Direction, Relay
 from tests.simulation.checkers import Held, Violation, bounded
@@ -83,6 +83,7 @@ class Trial:
         cluster = Cluster(
             self.folder,
             NODES,
+            command=PUBSUBD,
             ring_messages=plan.ring_messages,
             ring_bytes=plan.ring_bytes,
             replica_messages=plan.replica_messages,

@@ -5,15 +5,14 @@
         cluster["a"].kill()
         cluster.link("b", "a").cut()                                # b can't pull from a any more
 
-Options are those of `pubsubd start` with underscores: `heartbeat="200ms"`, `journal=path`, `gossip=False`
-for `--no-gossip`, a list for an option that may be repeated, None to leave out a default of this harness.
+Options are those of `pubsubd start` with underscores: `heartbeat="200ms"`, `journal=path`, `http=False`
+for `--no-http`, a list for an option that may be repeated, None to leave out a default of this harness.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import importlib.util
 import json
 import os
@@ -31,6 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+from tests.integration.loaded import AVAILABLE, Forked, loaded
 from tests.integration.relay import Relay
 
 T = TypeVar("T")
@@ -102,7 +102,8 @@ class Broker:
     """A broker process. Starts with `start()` or `with`, can be killed and started again.
 
     After a start: `socket` (the clients' path), `listen` and `http` ("127.0.0.1:PORT"), `pid`. A broker
-    started again listens on the port it had before, unless `same_port` is False.
+    started again listens on the port it had before, unless `same_port` is False. Without a `command` it is forked
+    where its modules are loaded; `command=PUBSUBD` starts it as its users do.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Broker:
         node: str = "a",
         peers: Sequence[str] = (),
         *,
-        command: Sequence[str] = PUBSUBD,
+        command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
         same_port: bool = True,
         **options: Any,
@@ -126,10 +127,10 @@ class Broker:
         """Called with this broker after each start, before `start()` returns."""
         self.listen = ""
         self.http = ""
-        self._command = tuple(command)
+        self._command = PUBSUBD if command is None and not AVAILABLE else command
         self._environment = dict(environment or {})
         self._same_port = same_port
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._reader: threading.Thread | None = None
         self._grown = threading.Condition()
         self._life = 0
@@ -159,15 +160,7 @@ class Broker:
             raise RuntimeError(f"broker {self.node} is running already")
         self._join_reader()
         self._life = len(self.logs)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PUBSUBD_")}
-        self._process = subprocess.Popen(
-            [*self._command, "start", *self.arguments()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd=self._folder,
-            env=environment | {"PYTHONUNBUFFERED": "1"} | self._environment,
-        )
+        self._process = self._started(["start", *self.arguments()])
         self._reader = threading.Thread(
             target=self._read_logs, args=(self._process,), name=f"logs-{self.node}", daemon=True
         )
@@ -209,8 +202,11 @@ class Broker:
         """SIGSTOP: it hangs, its connections stay open. Returns when it stands still."""
         process = self._running()
         process.send_signal(signal.SIGSTOP)
-        look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        wait_until(lambda: os.waitid(os.P_PID, process.pid, look), what="the stop")
+        if isinstance(process, Forked):
+            wait_until(process.stands_still, what="the stop")
+        else:
+            look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+            wait_until(lambda: os.waitid(os.P_PID, process.pid, look), what="the stop")
 
     def resume(self) -> None:
         """SIGCONT after `pause()`."""
@@ -314,10 +310,24 @@ class Broker:
         if error is not None:
             sys.stderr.write(self.tail() + "\n")
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> subprocess.Popen[bytes] | Forked:
         if self._process is None or self._process.poll() is not None:
             raise RuntimeError(f"broker {self.node} is not running\n{self.tail()}")
         return self._process
+
+    def _started(self, arguments: list[str]) -> subprocess.Popen[bytes] | Forked:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("PUBSUBD_")}
+        environment = inherited | {"PYTHONUNBUFFERED": "1"} | self._environment
+        if self._command is None:
+            return loaded().start(arguments, self._folder, environment)
+        return subprocess.Popen(
+            [*self._command, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=self._folder,
+            env=environment,
+        )
 
     def _end(self, how: signal.Signals, timeout_s: float = STOP_TIMEOUT_S) -> int:
         process = self._running()
@@ -339,7 +349,7 @@ class Broker:
         if self._reader is not None:
             self._reader.join(5)
 
-    def _read_logs(self, process: subprocess.Popen[bytes]) -> None:
+    def _read_logs(self, process: subprocess.Popen[bytes] | Forked) -> None:
         assert process.stderr is not None
         with process.stderr:
             for raw in process.stderr:
@@ -362,14 +372,11 @@ class Cluster:
         folder: Path,
         nodes: int | Sequence[str] = 3,
         *,
-        command: Sequence[str] = PUBSUBD,
+        command: Sequence[str] | None = None,
         per_node: Mapping[str, Mapping[str, Any]] | None = None,
         **options: Any,
     ) -> None:
         names = [chr(ord("a") + i) for i in range(nodes)] if isinstance(nodes, int) else nodes
-        if command is PUBSUBD and "--no-gossip" in start_help():
-            # An address learned from a peer would lead around the relay.
-            options.setdefault("gossip", False)
         self._links = {
             (consumer, producer): Relay()
             for consumer in names
@@ -473,13 +480,6 @@ class Cluster:
         for (_, producer), link in self._links.items():
             if producer == broker.node:
                 link.target = (host, int(port))
-
-
-@functools.cache
-def start_help() -> str:
-    """What `pubsubd start --help` prints: which options there are."""
-    asked = [*PUBSUBD, "start", "--help"]
-    return subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False).stdout
 
 
 def _flags(options: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 from tests.integration.between import Between, Change, unchanged
-from tests.integration.cluster import Broker, Cluster, wait_until
+from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until
 from tests.integration.commands import error_of, ok
 from tests.integration.hostile import RawConnection
 from tests.integration.relay import DIRECTIONS, Direction
@@ -106,7 +106,7 @@ def disguises(secret: bytes) -> list[bytes]:
 @pytest.fixture
 def recorded(tmp_path: Path, secret: str) -> Iterator[Cluster]:
     """Two brokers that have met, and everything that they have said to each other since."""
-    cluster = Cluster(tmp_path, 2, cluster_secret_file=secret, log_level="debug")
+    cluster = Cluster(tmp_path, 2, command=PUBSUBD, cluster_secret_file=secret, log_level="debug")
     for link in cluster.links("a"):
         link.record()
     with cluster:

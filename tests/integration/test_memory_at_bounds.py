@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import pytest
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.cluster import PUBSUBD, Broker, wait_until
 from tests.integration.hostile import RawConnection, publish
 from tests.integration.proc import memory_kib
 
@@ -199,8 +199,12 @@ def everybody(broker: Broker, peer: Broker) -> Iterator[None]:
 
 @pytest.mark.timeout(300)
 def test_all_bounds_at_once_take_what_is_computed_and_no_more(start_broker: StartBroker) -> None:
-    peer = start_broker("b", max_frame=MIB, max_message=MIB // 2, peer_timeout="1m")
-    broker = start_broker("a", peers=[peer.listen], pace=0, peer_timeout="1m", **SMALL)
+    peer = start_broker(
+        "b", command=PUBSUBD, max_frame=MIB, max_message=MIB // 2, peer_timeout="1m"
+    )
+    broker = start_broker(
+        "a", command=PUBSUBD, peers=[peer.listen], pace=0, peer_timeout="1m", **SMALL
+    )
     wait_until(lambda: broker.metric("peer_connected") == 1, what="the peer")
     settings = Settings(node="a", socket=broker.socket, peers=((PEER, 1),), **SMALL)
     computed = sum(memory_at_bounds(settings).values())

@@ -295,7 +295,7 @@ def test_a_broker_that_has_few_descriptors_leaves_most_of_them_to_itself(
 async def test_without_descriptors_a_broker_lives_waits_and_takes_callers_again(
     start_broker: StartBroker,
 ) -> None:
-    a = start_broker("a", handshake_timeout="1m", http_timeout="1m")
+    a = start_broker("a", command=PUBSUBD, handshake_timeout="1m", http_timeout="1m")
     b = start_broker("b", peers=[a.listen])
     wait_until(b.ready)
     # Later than it could provide for: something else in its process has taken them.

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.integration.cluster import Broker, NotReached, wait_until
+from tests.integration.cluster import PUBSUBD, Broker, NotReached, wait_until
 from tests.integration.commands import error_of, ok
 from tests.integration.hostile import FOUR_GIB, RawConnection, hello
 from tests.integration.steps import StartBroker, StartCluster
@@ -29,7 +29,7 @@ def test_a_second_broker_on_a_live_socket_is_refused(start_broker: StartBroker) 
 
 
 def test_of_two_that_start_at_once_one_serves(tmp_path: Path) -> None:
-    brokers = [Broker(tmp_path, name) for name in "ab"]
+    brokers = [Broker(tmp_path, name, command=PUBSUBD) for name in "ab"]
     brokers[1].socket = brokers[0].socket
     try:
         for broker in brokers:
@@ -44,7 +44,7 @@ def test_of_two_that_start_at_once_one_serves(tmp_path: Path) -> None:
 
 
 def test_the_socket_of_a_killed_broker_is_replaced(start_broker: StartBroker) -> None:
-    a = start_broker("a")
+    a = start_broker("a", command=PUBSUBD)
     mode = os.stat(a.socket).st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600

@@ -19,7 +19,7 @@ from typing import Final
 from tests.faults.application import Settings
 from tests.faults.plan import MARK, NODES, Fault, Kind
 from tests.faults.processes import ROOT, Process
-from tests.integration.cluster import Broker, Cluster, wait_until
+from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until
 from tests.integration.relay import Direction
 from tests.soak.application import PATIENCE_S, read_accounts, topic_of
 from tests.soak.ledger import HEAD, LANES, NOBODY, Account, Broken, Ledger, audit
@@ -97,6 +97,7 @@ class Soak:
         cluster = Cluster(
             self.folder,
             NODES,
+            command=PUBSUBD,
             per_node={JOURNALED: {"journal": self.folder / "journal", "fsync": "always"}},
             ring_messages=RING_MESSAGES,
             ring_bytes=f"{RING_MIB}MiB",

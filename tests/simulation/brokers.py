@@ -461,12 +461,16 @@ class SimBroker:
             self._dropped = node.fetched.dropped
         for source in node.sources():
             log = source.log
-            bounded(
-                (
-                    Held(self.name, f"messages of {source.node}", log.messages, log.max_messages),
-                    Held(self.name, f"bytes of {source.node}", log.bytes, log.max_bytes),
+            # Looked at after each event: what is said of it is made only if it is needed.
+            if log.messages > log.max_messages or log.bytes > log.max_bytes:
+                bounded(
+                    (
+                        Held(
+                            self.name, f"messages of {source.node}", log.messages, log.max_messages
+                        ),
+                        Held(self.name, f"bytes of {source.node}", log.bytes, log.max_bytes),
+                    )
                 )
-            )
         told_in_time(self._told(node))
 
     def _told(self, node: Node) -> Iterator[Told]:

@@ -60,6 +60,8 @@ class Publisher:
         self._welcomed = False
         self._count = 0
         self._sent: list[Sent] = []
+        self._by_batch: dict[int, Sent] = {}
+        """By the `id` of the batch, which is kept as long."""
         self._done = 0
         """All before this one have their answer."""
         self._connect()
@@ -77,6 +79,7 @@ class Publisher:
             outgoing = self._outbox.put(topic, payload, to, 3600.0)
             if not self._sent or self._sent[-1].outgoing is not outgoing:
                 self._sent.append(Sent(outgoing))
+                self._by_batch[id(outgoing)] = self._sent[-1]
             self._sent[-1].payloads.append(payload)
         self._outbox.end_turn(self.world.clockwork.now_ns / 1e9)
         self._pump()
@@ -158,9 +161,9 @@ class Publisher:
                     sent.written_ns, sent.ahead = self.world.clockwork.now_ns, ahead
 
     def _answered(self, outgoing: Outgoing | None) -> None:
-        for sent in self._sent:
-            if sent.outgoing is outgoing and sent.written_ns is not None:
-                sent.waited_ns = self.world.clockwork.now_ns - sent.written_ns
+        sent = self._by_batch.get(id(outgoing))
+        if sent is not None and sent.written_ns is not None:
+            sent.waited_ns = self.world.clockwork.now_ns - sent.written_ns
 
     def _seen(self, sent: Sent) -> Published:
         outcome = sent.outgoing.outcome

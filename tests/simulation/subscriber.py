@@ -483,6 +483,7 @@ class Subscriber:
                 inbox.pass_gap()
             if not inbox.messages and inbox.notice is None and not inbox.advance():
                 self.merged, self._unhanded = self.merged + self._unhanded, 0
+                self._look()
                 break
             self._look()
             if inbox.notice is not None:
@@ -498,7 +499,6 @@ class Subscriber:
                     Got(message.node, message.epoch, message.offset, message.topic, message.raw)
                 )
             self._look()
-        self._look()
         if self._stood:
             self._keep()
         if self._socket is not None and inbox.room:

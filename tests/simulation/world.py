@@ -9,6 +9,7 @@ import random
 from collections import Counter
 
 from tests.simulation.brokers import SimBroker
+from tests.simulation.chance import Chance
 from tests.simulation.checkers import (
     Violation,
     no_duplicate,
@@ -124,7 +125,7 @@ class World:
 
     def chance(self, *what: object) -> random.Random:
         """Chance for one purpose alone: how often it is asked changes nothing elsewhere."""
-        return random.Random(f"{self.plan.seed} {' '.join(map(str, what))}")
+        return Chance(f"{self.plan.seed} {' '.join(map(str, what))}")
 
     def wire(self, near: str, far: str) -> Wire:
         self._connections[near, far] += 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.integration.cluster import PUBSUBD, Broker
@@ -20,16 +21,25 @@ def on(broker: Broker) -> tuple[str, str]:
     return "--socket", broker.socket
 
 
-def feeding(broker: Broker, *options: str, **more: Any) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def running(
+    *command: str, env: Mapping[str, str] | None = None, output: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is gone afterwards. `output`: where it prints and complains."""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment(env)
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def feeding(
+    broker: Broker, *options: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     """`publish --stdin` whose input stays open."""
-    return subprocess.Popen(
-        [*PUBSUBD, "publish", "t", "--stdin", *options, *on(broker)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-        **more,
-    )
+    return running(*PUBSUBD, "publish", "t", "--stdin", *options, *on(broker))
 
 
 def feed(process: subprocess.Popen[bytes], text: bytes) -> None:
@@ -50,36 +60,28 @@ def stored(broker: Broker, count: int) -> None:
     holds(lambda: broker.status()["ring"]["next_offset"] == count, f"{count} messages")
 
 
-def test_lines_that_are_not_stored_end_publish_though_its_input_goes_on(
-    start_broker: StartBroker,
+@pytest.mark.parametrize(
+    ("away", "fate", "count"),
+    [
+        (Broker.kill, "was not published", "1 accepted, 0 unknown, 3 not published"),
+        (Broker.pause, "may be published or not", "1 accepted, 3 unknown, 0 not published"),
+    ],
+    ids=["gone", "hangs"],
+)
+def test_lines_that_are_not_accepted_end_publish_though_its_input_goes_on(
+    start_broker: StartBroker, away: Callable[[Broker], None], fate: str, count: str
 ) -> None:
-    a = start_broker("a")
-    with feeding(a, "--timeout", "500ms") as process:
-        feed(process, b"one\ntwo\n")
-        stored(a, 2)
-        a.kill()
-        feed(process, b"three\nfour\nfive\n")
-        code, line = end_of(process)
-    assert code == 4
-    assert "--timeout of 0.5 s has passed: line 3 of standard input was not published" in line
-    assert "2 accepted, 0 unknown, 3 not published" in line
-    assert "publish again from line 3 on" in line
-
-
-def test_lines_whose_answer_never_comes_are_said_to_be_unknown(start_broker: StartBroker) -> None:
     a = start_broker("a")
     with feeding(a, "--timeout", "1s") as process:
         feed(process, b"one\n")
         stored(a, 1)
-        a.pause()
-        try:
-            feed(process, b"two\n")
-            code, line = end_of(process)
-        finally:
-            a.resume()
+        away(a)
+        feed(process, b"two\nthree\nfour\n")
+        code, line = end_of(process)
     assert code == 4
-    assert "line 2 of standard input may be published or not" in line
-    assert "1 accepted, 1 unknown, 0 not published" in line
+    assert f"--timeout of 1 s has passed: line 2 of standard input {fate}" in line
+    assert count in line
+    assert "publish again from line 2 on" in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -97,6 +99,14 @@ def test_a_signal_lets_what_was_read_be_accepted_and_ends_publish_with_130(
         assert process.wait(TIMEOUT_S) == 130
     # Either it was read before the signal and is stored, or it was not read.
     assert a.status()["ring"]["next_offset"] in (1, 2)
+
+
+@pytest.fixture(scope="module")
+def with_a_message(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One for all tests that only look at how a command ends."""
+    with Broker(tmp_path_factory.mktemp("broker"), "a") as broker:
+        ok("publish", "t", "x", *on(broker))
+        yield broker
 
 
 def sh(script: str, **more: str) -> subprocess.CompletedProcess[bytes]:
@@ -131,11 +141,9 @@ def sh(script: str, **more: str) -> subprocess.CompletedProcess[bytes]:
     ],
 )
 def test_a_stream_that_is_closed_or_full_is_one_line_or_does_not_matter(
-    start_broker: StartBroker, text: str, code: int, saying: str
+    with_a_message: Broker, text: str, code: int, saying: str
 ) -> None:
-    a = start_broker("a")
-    ok("publish", "t", "x", *on(a))
-    line = text.format(on=f"--socket {a.socket}")
+    line = text.format(on=f"--socket {with_a_message.socket}")
     done = sh(f"{' '.join(PUBSUBD)} {line}")
     assert done.returncode == code, done.stderr.decode()
     assert done.stderr.decode().count("\n") == (1 if saying else 0), done.stderr.decode()
@@ -145,23 +153,13 @@ def test_a_stream_that_is_closed_or_full_is_one_line_or_does_not_matter(
 def test_a_broker_without_any_standard_stream_serves_and_ends(start_broker: StartBroker) -> None:
     a = start_broker("a")
     path = a.socket + "2"
-    process = subprocess.Popen(
-        [
-            "bash",
-            "-c",
-            f"exec {' '.join(PUBSUBD)} start --no-http --no-listen --socket {path} <&- >&- 2>&-",
-        ],
-        env=environment(),
-    )
-    try:
+    start = f"exec {' '.join(PUBSUBD)} start --no-http --no-listen --socket {path}"
+    with running("bash", "-c", f"{start} <&- >&- 2>&-") as process:
         holds(lambda: pubsubd("publish", "t", "x", "--socket", path).returncode == 0, "its answer")
         for descriptor in range(3):
             assert os.readlink(f"/proc/{process.pid}/fd/{descriptor}") == os.devnull
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_pipe_that_nothing_reads_does_not_keep_subscribe_from_ending(
@@ -170,12 +168,7 @@ def test_a_pipe_that_nothing_reads_does_not_keep_subscribe_from_ending(
     a = start_broker("a")
     ok("publish", "t", *(["x" * 60_000] * 2), *on(a))
     ok("publish", "t", *(["y" * 60_000] * 2), *on(a))
-    with subprocess.Popen(
-        [*PUBSUBD, "subscribe", "t", "--start", "earliest", *on(a)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    ) as process:
+    with running(*PUBSUBD, "subscribe", "t", "--start", "earliest", *on(a)) as process:
         assert process.stdout is not None
         # It has begun to write, and has more to write than a pipe holds.
         assert os.read(process.stdout.fileno(), 1) == b"t"
@@ -220,12 +213,7 @@ def test_a_signal_while_the_command_is_still_being_loaded_ends_it_without_a_word
     (tmp_path / "click.py").write_text(
         "import time\nprint('loading', flush=True)\nwhile True: time.sleep(60)\n"
     )
-    with subprocess.Popen(
-        [*PUBSUBD, command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment({"PYTHONPATH": str(tmp_path)}),
-    ) as process:
+    with running(*PUBSUBD, command, env={"PYTHONPATH": str(tmp_path)}) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"loading\n"
         process.send_signal(number)
@@ -257,26 +245,18 @@ def ended_as_process_1(arguments: list[str], number: signal.Signals) -> int:
     """
     if shutil.which("unshare") is None or os.geteuid() != 0:
         pytest.skip("needs root and unshare")
-    with subprocess.Popen(
-        ["unshare", "--pid", "--fork", "--kill-child", *PUBSUBD, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-    ) as process:
-        try:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            holds(lambda: children.read_text().strip(), "process 1")
-            inner = int(children.read_text())
+    command = ("unshare", "--pid", "--fork", "--kill-child", *PUBSUBD, *arguments)
+    with running(*command, output=subprocess.DEVNULL) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        holds(lambda: children.read_text().strip(), "process 1")
+        inner = int(children.read_text())
 
-            def takes_signals() -> bool:
-                # SIGINT has a handler of Python's own before the command runs; both are taken together.
-                lines = Path(f"/proc/{inner}/status").read_text().splitlines()
-                (caught,) = (line for line in lines if line.startswith("SigCgt"))
-                return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+        def takes_signals() -> bool:
+            # SIGINT has a handler of Python's own before the command runs; both are taken together.
+            lines = Path(f"/proc/{inner}/status").read_text().splitlines()
+            (caught,) = (line for line in lines if line.startswith("SigCgt"))
+            return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
-            holds(takes_signals, "its handlers")
-            os.kill(inner, number)
-            return process.wait(TIMEOUT_S)
-        finally:
-            process.kill()
+        holds(takes_signals, "its handlers")
+        os.kill(inner, number)
+        return process.wait(TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""What the commands that talk to a broker have in common: `--socket`, `--timeout`, errors, exit codes."""
+"""Options, errors and exit codes of the commands that talk to a broker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 def read_duration(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> float | None:
-    """Seconds, of an option that takes `10s`, `250ms`, `5m`, or seconds."""
+    """Seconds of an option that takes `10s`, `250ms`, `5m`, or seconds."""
     if text is None:
         return None
     # Pure, and loaded only where a duration was given: clients do not load the broker.
@@ -100,7 +100,7 @@ def read_node(context: click.Context, parameter: click.Parameter, name: str | No
 
 @contextmanager
 def checking_usage() -> Iterator[None]:
-    """What the SDK refuses of the arguments in here, before it is connected, is wrong usage."""
+    """Makes wrong usage of arguments that the SDK refuses in here."""
     try:
         yield
     except ValueError as error:
@@ -112,7 +112,7 @@ def run_client(
     timeout_s: float | None = None,
     interrupt: asyncio.Event | None = None,
 ) -> Result:
-    """The result of `work`; what the SDK raises becomes a `CommandError` with the right code.
+    """The result of `work`; an error of the SDK becomes a `CommandError` with the right code.
 
     SIGINT or SIGTERM cancels it; `work` that has something to finish gives an event, which is set instead.
     """
@@ -154,7 +154,7 @@ def run_client(
 
 
 def command_error(error: PubSubError, text: str | None = None) -> CommandError:
-    """What ends a command for an error of the SDK: with the error's own words, or with `text`."""
+    """The end of a command for an error of the SDK: with the error's own words, or with `text`."""
     import pubsubd
 
     match error:

@@ -73,7 +73,7 @@ def _as_json(settings: Resolved) -> dict[str, dict[str, Any]]:
 def _as_toml(settings: Resolved) -> str:
     lines = []
     for name, row in _as_json(settings).items():
-        # What JSON says of texts, numbers, lists of them and false is also TOML.
+        # JSON of texts, numbers, lists of them and false is also TOML.
         written = f"{name} = {json.dumps(row['value'], ensure_ascii=False)}"
         lines.append(f"{written:<45} # {row['origin']}")
     return "\n".join(lines)

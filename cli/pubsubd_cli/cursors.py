@@ -1,4 +1,4 @@
-"""`pubsubd cursors`: whom this node remembers, and how to forget one."""
+"""`pubsubd cursors`: consumers that this node remembers, and how to forget one."""
 
 from __future__ import annotations
 

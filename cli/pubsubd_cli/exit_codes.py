@@ -1,4 +1,4 @@
-"""What the exit codes mean, and the errors that carry one."""
+"""Exit codes, and the errors that carry one."""
 
 from __future__ import annotations
 

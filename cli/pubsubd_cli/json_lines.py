@@ -62,7 +62,7 @@ def dump(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """What JSON can say of `value`: bytes as text or base64, NaN and infinities as null, keys as text."""
+    """`value` as far as JSON can say it: bytes as text or base64, NaN and infinities as null, keys as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
@@ -95,7 +95,7 @@ def _encode_json(line: str, encoding: str) -> bytes:
 
 
 def _foreign(value: Any) -> Any:
-    """What msgpack has and JSON has not: bytes, and points in time."""
+    """A value that msgpack has and JSON has not: bytes, or a point in time."""
     if not isinstance(value, (bytes, bytearray, memoryview)):
         return str(value)
     try:

@@ -1,4 +1,4 @@
-"""What an asynchronous command prints, without ever blocking its loop."""
+"""Output of an asynchronous command, which never blocks its loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pubsubd_cli.standard_streams import STDOUT, OutputFailed, output_encoding
 from pubsubd_protocol.printable import printable_lines
 
 WATCHES: Final = hasattr(select, "epoll")
-"""Elsewhere than on Linux it is noticed at the next write that a reader is gone."""
+"""Elsewhere than on Linux the next write notices that a reader is gone."""
 
 
 class Output:

@@ -12,16 +12,16 @@ from pubsubd_cli.client_options import command_error
 from pubsubd_cli.exit_codes import INTERRUPTED, TIMED_OUT, CommandError, Interrupted
 
 PATIENCE_S: Final = 10.0
-"""How long a message is tried without `--timeout`."""
+"""Seconds for which a message is tried without `--timeout`."""
 
 FLUSH_S: Final = 5.0
-"""How long an interrupted command waits for the answers to what it has sent."""
+"""Seconds that an interrupted command waits for the answers to what it has sent."""
 
 
 class Sending:
     """One run of `pubsubd publish`. `what` names a message by its number: `line {}`.
 
-    `timeout_s`: for how long the broker may let a message wait. An input that pauses is not meant.
+    `timeout_s`: how long the broker may let a message wait. The time in which no input comes does not count.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Sending:
                 await self._send(pipeline, number, value)
                 self._last = number
         except CommandError:
-            # What came before a bad one is accepted all the same, or said to have failed.
+            # The messages before a bad one are accepted all the same, or said to have failed.
             await pipeline.settled()
             raise
         await pipeline.settled()

@@ -19,7 +19,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _DEFAULTS = Settings(node="", socket="")
 _SAYS_YES: dict[str, Any] = {"is_flag": False, "flag_value": "yes"}
-"""Of an option that may stand without a value."""
+"""Arguments of an option that may stand without a value."""
 
 _COMPUTED = frozenset(
     {

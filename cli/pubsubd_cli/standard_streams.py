@@ -1,7 +1,7 @@
-"""Standard input, output and error, whatever the caller made of them: closed, full, read by no process.
+"""Standard input, output and error, also where they are closed, full, or read by no process.
 
 A descriptor below 3 that is closed at the start would be given to the next socket or file, which then gets
-what is printed. So each is opened first, for the wrong direction: whoever uses it gets `EBADF`, as if it were
+what is printed. So each is opened first, for the wrong direction: any use of it gets `EBADF`, as if it were
 closed (GNU coreutils' stdopen does the same).
 """
 

@@ -50,7 +50,7 @@ def start(**options: Any) -> int:
 
 
 def _warn(found: Resolved) -> None:
-    """In the log, and in its form: whoever reads it may be a program."""
+    """Warns in the log, and in its form: its reader may be a program."""
     import structlog
 
     from pubsubd_broker.logs import configure_logging

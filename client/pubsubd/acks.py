@@ -1,4 +1,4 @@
-"""What a named session has acknowledged, and what it may acknowledge now. Pure.
+"""Acknowledgements of a named session: those that were sent, and those that are due. Pure.
 
 An acknowledgement says that nothing before a position is needed again. It never goes back.
 """
@@ -15,7 +15,7 @@ from pubsubd_protocol.frames import Ack
 from pubsubd_protocol.positions import Epoch, Position
 
 REMEMBERED_EPOCHS = 64
-"""Of each node. Messages of older epochs can't be acknowledged any more: they come again after a crash."""
+"""Epochs of each node. Messages of older epochs can't be acknowledged any more: they come again after a crash."""
 
 
 class Acks:
@@ -35,7 +35,7 @@ class Acks:
         self._noticed: dict[str, Epoch] = {}
 
     def stands(self, positions: Mapping[str, Position]) -> None:
-        """What the broker holds to be acknowledged when the session opens."""
+        """The session opens; the broker names the positions that it holds to be acknowledged."""
         self._sent.update(positions)
         self._stood.update(positions)
 
@@ -48,7 +48,7 @@ class Acks:
             del handed[next(iter(handed))]
             self._forgetful.add(node)
         if node not in self._latest:
-            # Whatever came before it is done with.
+            # All messages before it are done with.
             self._acknowledged[node] = Position(_epoch(message), message.offset)
         self._latest[node] = (message.epoch, message.offset)
 
@@ -83,12 +83,12 @@ class Acks:
         )
 
     def resumes(self, settled: Mapping[str, Position]) -> dict[str, Position]:
-        """What the session says as it opens again. All is due again: what was sent may not have arrived."""
+        """The acknowledgements of a session that opens again. All are due again: those sent may not have arrived."""
         self._sent.clear()
         return {node: self._reached(node, position) for node, position in settled.items()}
 
     def passed(self, gap: CursorExpired) -> None:
-        """The application has dealt with it: that is said too, where it goes on in the same place."""
+        """The application has dealt with `gap`: the broker is told so, also where reading goes on in the same place."""
         self._sent.pop(gap.node, None)
         if gap.reason in LOSES_HISTORY:
             self._noticed[gap.node] = Epoch(bytes.fromhex(gap.epoch))

@@ -1,7 +1,7 @@
-"""Checks of what an application passes in, made by the call that brings it.
+"""Checks of arguments, made by the call that brings them.
 
-A wrong argument that is found later raises in a callback of the event loop, where it reaches nobody and harms
-everybody who shares the client.
+A wrong argument that is found later raises in a callback of the event loop. There it reaches no caller, and harms
+all tasks that share the client.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How long to wait before trying to connect again. Pure: chance is an argument."""
+"""Waits between attempts to connect. Pure: chance is an argument."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ LONGEST_S = 2.0
 
 
 def backoff_s(attempt: int, chance: float) -> float:
-    """Before the attempt after `attempt` failures in a row (0, 1, …); `chance` is in 0..1.
+    """The wait in seconds before the attempt after `attempt` failures in a row (0, 1, …); `chance` is in 0..1.
 
     Doubles from `FIRST_S` up to `LONGEST_S`, then takes between half and all of it, so that many
     clients of one restarted broker don't come at once.

@@ -16,24 +16,24 @@ BATCH_BYTES = 136 * 1024
 """A batch takes no further message that would bring it over this; one large message may be alone in it."""
 
 MESSAGE_COST_BYTES = 64
-"""What a message counts beside its payload, at the least; which bounds a batch to 2,176 messages."""
+"""Bytes that a message counts beside its payload, at the least. They bound a batch to 2,176 messages."""
 
 REMEMBERED_TOPICS = 4096
-"""Topics of which it is remembered what may be in one batch with them."""
+"""Topics for which the client remembers how many others may be in one batch with them."""
 
 FRAME_BYTES = 128
-"""What a frame has beside its topics, its numbers and its payloads, at the most; the prefix included."""
+"""Bytes of a frame beside its topics, numbers and payloads, at the most; the prefix included."""
 
 NUMBER_BYTES = 6
-"""What a frame has of numbers for each message."""
+"""Bytes of a frame for the numbers of each message."""
 
 
 class _TopicsWith(dict[str, int]):
-    """How many topics a batch may have that has this one. Raises `InvalidTopic` for one that is none.
+    """Number of topics that a batch with this topic may have. Raises `InvalidTopic`.
 
-    One that the broker will not take is alone: a batch is refused as a whole, and it is for the broker to refuse, who
-    counts and logs it. Who publishes on other topics at the same moment is not to suffer for it. Every batch
-    names its topics anew, and most of them are old acquaintances: looking those up costs no call of Python.
+    A topic that the broker will refuse is alone in its batch: a broker refuses a whole batch, and messages on other
+    topics must not fail with it. The broker refuses, not the client, because the broker counts and logs it. Every
+    batch names its topics anew, and looking up a known one costs no call of Python.
     """
 
     __slots__ = ("_max_topic", "_max_topics", "_may_publish")
@@ -53,7 +53,7 @@ class _TopicsWith(dict[str, int]):
 
 
 class Limits:
-    """What a broker takes, as a batch is filled: set anew for every connection. Sizes in bytes."""
+    """Limits of a broker, as a batch is filled: set anew for every connection. Sizes in bytes."""
 
     __slots__ = ("cost", "max_message", "room", "topics_with")
 
@@ -64,14 +64,14 @@ class Limits:
         """The largest message that fits, alone in its batch. Below zero: none does."""
         # A message may bring a new topic, which counts only when it is in: that much stays free.
         self.room = min(BATCH_BYTES, max_frame - FRAME_BYTES - 4 * MAX_TOPIC_BYTES)
-        """For how many bytes a batch is open; its first message is in, whatever it leaves of them."""
+        """Bytes for which a batch is open. The first message is in, however large it is."""
         self.cost = max(MESSAGE_COST_BYTES, -(-self.room // max(1, welcome.max_batch)))
-        """What a message takes of the room beside its payload. Counted in bytes, messages need no counter."""
+        """Bytes that a message takes of the room beside its payload. So messages need no counter of their own."""
         self.topics_with = _TopicsWith(welcome)
 
 
 class Watcher(Protocol):
-    """Somebody who waits until a batch's fate is known; an asyncio future is one."""
+    """A waiter for the outcome of a batch. An asyncio future is one."""
 
     def done(self) -> bool: ...
 
@@ -90,7 +90,7 @@ class Placed:
 
 
 class Failed:
-    """The batch was not accepted, or nobody knows."""
+    """The batch was not accepted, or its outcome can't be known."""
 
     __slots__ = ("_error",)
 
@@ -133,23 +133,23 @@ class Outgoing:
         self.to = to
         self.timeout_s = timeout_s
         self.room = self._bound = limits.room
-        """How many bytes it still takes."""
+        """Bytes that it still takes."""
         self.cost = limits.cost
         self.size = 0
         self.topics: dict[str, int] = {}
         self.index: list[int] = []
         self.payloads: list[bytes] = []
         self.batch: Batch | None = None
-        """What was written to a socket; None as long as nothing of it was."""
+        """The content that was written to a socket; None as long as it was not."""
         self.may_stand = False
-        """Whether it may have been accepted, for all that is known."""
+        """Whether a broker may have accepted it."""
         self.opened_at: float | None = None
         self.deadline: float | None = None
         """Both set at the end of the loop turn in which it was opened."""
         self.outcome: Placed | Failed | None = None
         self.watchers: list[Watcher] = []
         self.watched = 0
-        """How many of its messages have somebody waiting for the outcome."""
+        """Number of its messages for whose outcome a caller waits."""
         self.number(topic)
 
     @property
@@ -158,7 +158,7 @@ class Outgoing:
 
     @property
     def frame_bytes(self) -> int:
-        """So long is its frame at the most. Cost: a look at each message."""
+        """Length of its frame, at the most. Cost: a look at each message."""
         topics = sum(len(topic.encode()) + 1 for topic in self.topics)
         payloads = sum(map(len, self.payloads)) if self.batch is None else len(self.batch.payloads)
         return FRAME_BYTES + topics + NUMBER_BYTES * self.count + payloads

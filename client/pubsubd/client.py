@@ -1,4 +1,4 @@
-"""The client: what an application publishes and subscribes with."""
+"""The client: an application publishes and subscribes with it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pubsubd_protocol.positions import load_positions
 class Client:
     """Made by `connect`; open it with `async with` or `await`. Belongs to one event loop.
 
-    A copy (`copy`, `pickle`, and what a forked child finds) has the same configuration and is not open.
+    A copy (by `copy` or `pickle`, and the one in a forked child) has the same configuration and is not open.
     Opened in its own process it has a connection and an identity of its own.
     """
 
@@ -96,7 +96,7 @@ class Client:
         try:
             await self.close()
         except PubSubError:
-            # What went wrong inside matters more than what could not be sent because of it.
+            # The error inside matters more than the messages that could not be sent because of it.
             if error is None:
                 raise
 
@@ -111,8 +111,8 @@ class Client:
         """Ends subscriptions, lets what was sent be accepted for `close_timeout_s`, then disconnects.
 
         Raises like `flush` if something that was sent, and not flushed, failed. Harmless to repeat; a wait for
-        it that is cancelled leaves the end under way, and the next `close` waits for the same end. Whatever
-        waits elsewhere for a message or for room is told `ClientClosed`.
+        it that is cancelled leaves the end under way, and the next `close` waits for the same end. Tasks that
+        wait elsewhere for a message or for room are told `ClientClosed`.
         """
         check_process()
         if not self._ending.over:
@@ -279,7 +279,7 @@ class Client:
         return self._opened
 
     async def _ready(self) -> Publisher:
-        """What publishes. In a child of the process that had it open, the first use opens it."""
+        """The open publisher. In a child of the process that had it open, the first use opens it."""
         check_process()
         if self._inherited:
             await self._open()
@@ -377,7 +377,7 @@ def connect(
 
     `socket`: default `$PUBSUBD_SOCKET`, else `$XDG_RUNTIME_DIR/pubsubd/pubsubd.sock`, else
     `/tmp/pubsubd-<uid>/pubsubd.sock`; made absolute here, once. `name`: for people, in `repr`. `on_lost(error)` and `on_restored()`
-    may be coroutine functions. Opening raises `BrokerUnavailable` at once if nobody is there; later
+    may be coroutine functions. Opening raises `BrokerUnavailable` at once if no broker answers; later
     losses are repaired without an end.
     """
     return Client(

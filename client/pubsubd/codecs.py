@@ -1,6 +1,6 @@
 """Payloads to bytes and back. A broker never looks into a payload; both applications agree on a codec.
 
-What one of these codecs encodes, it also decodes: what it could not give back, `encode` refuses.
+Each of these codecs decodes all that it encodes: `encode` refuses a value that could not be given back.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def encoded(codec: Codec, topic: str, payload: Any) -> bytes:
 
 
 def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
-    """The bytes of all payloads. Raises `EncodeError` for the first that has none."""
+    """The bytes of all payloads. Raises `EncodeError` for the first that can't be encoded."""
     with contextlib.suppress(Exception):
         raws = list(map(codec.encode, payloads))
         if {*map(type, raws)} <= {bytes}:
@@ -53,7 +53,7 @@ def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
 
 
 def as_bytes(codec: Codec, topic: str, payload: Any, raw: object) -> bytes:
-    """What a codec gave that is not exactly bytes, as bytes. Raises `EncodeError`."""
+    """The output of a codec as bytes, where it is not exactly bytes. Raises `EncodeError`."""
     if isinstance(raw, (bytes, bytearray, memoryview)):
         return bytes(raw)
     wrong = TypeError(f"the codec gives {type(raw).__name__}, where bytes are needed")
@@ -133,7 +133,7 @@ def _dump_json(value: Any) -> bytes:
 
 
 def _check_keys(value: Any) -> None:
-    """Raises `TypeError` for a key that JSON would make a string of. Only for what has no circle."""
+    """Raises `TypeError` for a key that JSON would make a string of. Only for values without a circle."""
     waiting = [value]
     while waiting:
         held = waiting.pop()

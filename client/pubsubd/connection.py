@@ -28,23 +28,23 @@ it takes itself (`Welcome.max_frame`); memory is taken only as a frame's bytes a
 """
 
 QUEUE_RETRY_S = 0.02
-"""How soon to try again when more connections wait for the broker than its system lets wait."""
+"""Seconds until another attempt when more connections wait for the broker than its system lets wait."""
 
 ADDRESS_BYTES = 107
 """The longest path that the address of a Unix socket holds."""
 
 GOODBYE_S = 1.0
-"""How long the broker may take to close its end before ours is cut."""
+"""Seconds that the broker may take to close its end before ours is cut."""
 
 
 _ALIVE = codec.encode(Heartbeat())
 
 
 class Receiver(Protocol):
-    """Whom a connection is for."""
+    """The part of the client that a connection serves."""
 
     def received(self, connection: Connection, frame: Frame) -> None:
-        """A frame after the welcome. What it raises as `PubSubError` ends the connection."""
+        """A frame after the welcome. A `PubSubError` that it raises ends the connection."""
 
     def lost(self, connection: Connection, why: PubSubError) -> None:
         """The connection is gone; called once, never before the welcome."""
@@ -54,7 +54,7 @@ class Receiver(Protocol):
 
 
 class _Nobody:
-    """Receiver of a connection that a forked child has inherited: what happens to it there is of no concern."""
+    """Receiver of a connection that a forked child has inherited. It does nothing."""
 
     def received(self, connection: Connection, frame: Frame) -> None: ...
 
@@ -80,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = FrameReader(GREETING_BYTES)
         self._transport: asyncio.Transport | None = None
         self.why: PubSubError | None = None
-        """Why it is gone, or about to be."""
+        """The reason why it is gone, or about to be."""
         self._closing = False
         self._listening = True
         """Whether frames that come are for the receiver."""
@@ -181,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
             self.closed.set_result(None)
         if not self.welcome.done():
             self.welcome.set_exception(why)
-            # Whoever has given up meanwhile does not look at it, and asyncio would complain of that.
+            # A task that has given up meanwhile does not look at it, and asyncio would complain of that.
             self.welcome.exception()
         elif not self.welcome.cancelled() and self.welcome.exception() is None:
             self._receiver.lost(self, why)
@@ -192,7 +192,7 @@ class Connection(asyncio.BufferedProtocol):
         self._beats = loop.call_later(interval_s, self._beat)
 
     def _beat(self) -> None:
-        """Shows the broker that this process lives, and looks whether the broker does."""
+        """Shows the broker that this process lives, and checks whether the broker does."""
         assert self._pulse is not None
         if self._closing:
             return
@@ -259,7 +259,7 @@ class Dialler:
             connection.fail(BrokerUnavailable(self.socket, "given up while connecting"))
             if isinstance(error, PubSubError) or not isinstance(error, Exception):
                 raise
-            # Whatever it is: the task that dials again and again must not end by it, unheard.
+            # Any error: the task that dials again and again must not end by it, unheard.
             raise BrokerUnavailable(self.socket, f"{type(error).__name__}: {error}") from error
         if welcome.version != VERSION:
             connection.fail(

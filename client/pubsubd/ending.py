@@ -1,4 +1,4 @@
-"""The end of what is closed: begun once, carried through, and waited for by all who close."""
+"""The end of a client or subscription: begun once, carried through, and waited for by each call of `close`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pubsubd.errors import PubSubError, copy_of
 
 
 class Ending:
-    """Runs `end` once, in a task of its own. A caller who gives up waiting takes the end from nobody.
+    """Runs `end` once, in a task of its own. A caller that gives up waiting does not stop it.
 
-    `end` returns what went wrong, for those who wait; if nobody waits any more, for the next one who asks.
+    `end` returns what went wrong. It is raised for the callers that wait, or for the next one if none waits any more.
     """
 
     __slots__ = ("_end", "_task", "_told")

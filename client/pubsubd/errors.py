@@ -1,7 +1,7 @@
-"""What the SDK raises. One root, `PubSubError`; figures are attributes; `retriable` says if trying again helps.
+"""Errors of the SDK. One root, `PubSubError`; figures are attributes; `retriable` says if trying again helps.
 
 `PubSubError`
-├── `BrokerUnavailable`  no broker answers at the socket; what this is about was certainly not published
+├── `BrokerUnavailable`  no broker answers at the socket; nothing was published
 ├── `PublishRejected`    the broker said no to a publish; it is not in the stream
 ├── `PublishUnknown`     the answer was lost and can no longer be had; it may be in the stream
 ├── `CursorExpired`      messages are lost to a subscription, at this very place
@@ -67,7 +67,7 @@ class PublishRejected(PubSubError):
 
 
 class PublishUnknown(PubSubError):
-    """It was sent, and no answer can be had any more: it may stand in the stream or not.
+    """The message was sent, and no answer can be had any more: it may stand in the stream or not.
 
     Publishing it again may place it twice. `timeout_s`: for how long an answer was waited for, where it ended because
     that time was over.
@@ -83,7 +83,7 @@ class PublishUnknown(PubSubError):
 class CursorExpired(PubSubError):
     """Messages of `node` are lost to this subscription here; it goes on at offset `next` of `epoch`.
 
-    `missed`: how many, None where that can't be known. Reload what the messages would have told.
+    `missed`: how many, None where that can't be known. Reload the state that the messages would have changed.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class EncodeError(PubSubError, ValueError, TypeError):
 
 
 class DecodeError(PubSubError):
-    """One payload is not what the codec expects; `message.raw` has its bytes."""
+    """One payload that the codec can't decode; `message.raw` has its bytes."""
 
     def __init__(self, topic: str, node: str, offset: int, codec: str, detail: str) -> None:
         super().__init__(f"message {offset} of node {node} ({topic}) is no {codec}: {detail}")

@@ -3,7 +3,7 @@
 In the child each of them becomes what it was before it was opened. Nothing is said on the parent's
 connections: a shutdown would end them for the parent too, and so would a change of the epoll set that
 both processes share. Therefore /dev/null takes the place of each inherited socket, under the same
-descriptor, and whatever closes that descriptor later in the child closes /dev/null. A parent that dies
+descriptor, and a later close of that descriptor in the child closes /dev/null. A parent that dies
 is then noticed by its broker at once, though its children live on.
 """
 
@@ -22,7 +22,7 @@ class Inherited(Protocol):
     """An object that knows how to begin anew."""
 
     def forked(self) -> None:
-        """Called in the child, before it runs on: forget what the parent goes on using. Never blocks."""
+        """Called in the child, before it runs on: forget all that the parent goes on using. Never blocks."""
 
 
 _objects: Final[WeakSet[Inherited]] = WeakSet()
@@ -41,7 +41,7 @@ def belongs_here(sock: socket.socket) -> None:
 
 
 def keep(*things: object) -> None:
-    """Keeps what the parent's loop was running from being destroyed in the child, with complaints and effects."""
+    """Keeps `things` of the parent's loop from being destroyed in the child, with complaints and effects."""
     _kept.append(things)
 
 
@@ -55,7 +55,7 @@ def _let_go() -> None:
 
 
 def check_process() -> None:
-    """Notices a fork by C code, which Python was not told of. Stands before whatever touches what may be open."""
+    """Notices a fork by C code, which Python was not told of. Call it before anything open is used."""
     if not mark[0] or os.getpid() != _process[0]:
         _begin_anew()
 

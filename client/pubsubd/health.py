@@ -44,7 +44,7 @@ class Health:
 
     def __init__(self) -> None:
         self.unreachable: dict[str, float] = {}
-        """Since when each of them is not heard, in seconds since 1970."""
+        """Node -> begin of the silence, in seconds since 1970."""
         self._reported: set[str] = set()
 
     def broker_lost(self, node: str, now_s: float) -> list[HealthEvent]:

@@ -1,6 +1,6 @@
-"""What was received and not yet handed to the application, and where the application stands. Pure.
+"""Events that wait for the application, and the positions where the application stands. Pure.
 
-Bounded by whoever fills it: it stops reading while `full`, and goes on once there is `room` again.
+The session's link bounds it: it stops reading while `full`, and goes on once there is `room` again.
 Entries wait undecoded.
 """
 
@@ -23,7 +23,7 @@ MAX_WAITING_EVENTS = 64
 
 
 class Inbox:
-    """A queue of events; `messages` and `notice` are what is being handed out of its front."""
+    """A queue of events. `messages` and `notice` are at its front and being handed out."""
 
     __slots__ = (
         "_at",
@@ -39,7 +39,7 @@ class Inbox:
 
     def __init__(self, codec: Codec) -> None:
         self.messages: list[Message] = []
-        """Of the entry in hand, those not handed out yet; the next one is the last of the list."""
+        """Messages of the entry in hand that are not handed out yet; the next one is the last of the list."""
         self.notice: CursorExpired | None = None
         """The gap in hand. It is passed by `pass_gap`, when the application has dealt with it."""
         self.told = False
@@ -65,7 +65,7 @@ class Inbox:
         self._handed = dict(positions)
 
     def close(self) -> None:
-        """Nothing more is handed out. What still comes is kept only as far as it moves the application's position."""
+        """Hands nothing out any more. Later events are kept only as far as they move the application's position."""
         if self._closed is None:
             self._closed = set()
 

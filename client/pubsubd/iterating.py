@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Iterating(AsyncIterator[T], Generic[T]):
-    """An iterator over what `following` brings. It keeps nothing of its own, so a cancelled wait loses nothing."""
+    """An iterator over the results of `following`. It keeps nothing of its own, so a cancelled wait loses nothing."""
 
     __slots__ = ("_following", "_left")
 
@@ -34,7 +34,7 @@ class Iterating(AsyncIterator[T], Generic[T]):
 
 
 class Turn:
-    """Who waits for what comes next: one task at a time, or each would get a part."""
+    """The right to wait for the next event: one task at a time has it, or each would get a part."""
 
     __slots__ = ("_holder",)
 

@@ -34,8 +34,8 @@ class Many:
     async def publish(self, payloads: Iterable[Any] | AsyncIterable[Any]) -> Receipts:
         """Returns when all are accepted. Raises the first failure as soon as it is known.
 
-        A collection is encoded before anything is published. Anything else is taken bit by bit; what it
-        raises is raised here, once the messages before that have an outcome.
+        A collection is encoded before anything is published. Anything else is taken bit by bit; an error
+        of the input is raised here, once the messages before it have an outcome.
         """
         together = [*payloads] if isinstance(payloads, Collection) else []
         raws = all_encoded(self._codec, self._topic, together)
@@ -51,7 +51,7 @@ class Many:
         return self._placed
 
     async def _fed(self, payloads: Iterable[Any] | AsyncIterable[Any]) -> BaseException | None:
-        """Returns at the end of the input or at the first failure; or what the input has raised."""
+        """Returns at the end of the input or at the first failure: the error that the input has raised, or None."""
         # A task, because the next payload may never come: a failure must not wait for it.
         feeding = asyncio.create_task(self._feed(payloads), name="pubsubd publish_many")
         try:

@@ -12,7 +12,7 @@ from pubsubd_protocol.entries import Entry, open_entry
 
 
 class Source:
-    """What all messages of one entry have in common."""
+    """Fields that all messages of one entry share."""
 
     __slots__ = ("codec", "decode", "epoch", "node", "time")
 
@@ -25,7 +25,7 @@ class Source:
 
 
 class _Payload(Enum):
-    """What stands for a payload at which nobody has looked: the same one after pickling and copying, too."""
+    """Stands for a payload that was not decoded yet: the same object after pickling and copying, too."""
 
     NOT_YET = auto()
 

@@ -1,4 +1,4 @@
-"""What is published and not yet answered: window, retries, receipts, deadlines. Pure.
+"""Batches that are published and not yet answered: window, retries, receipts, deadlines. Pure.
 
 Batches go from `open` to `pending` (sealed, not written on this connection) to `in_flight` (written,
 not answered). A lost connection puts `in_flight` back before `pending`, to be sent again as retries.
@@ -18,13 +18,13 @@ from pubsubd_protocol.frames import Receipt, Rejected, Welcome
 
 MAX_UNANSWERED_BYTES = 8 * 1024 * 1024
 LONGEST_OPEN_S = 0.05
-"""While nothing can be written a batch stays open for more messages, at most so long."""
+"""Seconds that a batch stays open for more messages, at the most, while nothing can be written."""
 
 NEARLY_FULL_BYTES = 4096
 """With less room than this left a batch is sealed, not kept open for one small message more."""
 
 AT_ONCE = 64
-"""So many messages are looked at together where they come together."""
+"""Messages that are looked at together where they come together."""
 
 NO_ANSWER = "it does not answer"
 
@@ -36,7 +36,7 @@ class Outbox:
         self.full = False
         """Whether a pipelined sender should wait. Clears when half of the bound is free again."""
         self.sealed = 0
-        """How many batches have been closed for further messages."""
+        """Number of batches that were closed for further messages."""
         self.lost_because = NO_ANSWER
         self._socket = socket
         self._node = ""
@@ -65,7 +65,7 @@ class Outbox:
         self._node = welcome.node
         self._window = max(1, welcome.window)
         self._max_message = self._limits.max_message
-        # What follows goes by these limits.
+        # Later messages obey the new limits.
         self._seal()
         max_frame = welcome.max_frame
         too_long = [outgoing for outgoing in self._pending if outgoing.frame_bytes > max_frame]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Fate(Enum):
-    """What became of a message."""
+    """Outcome of a message."""
 
     ACCEPTED = "accepted"
     UNKNOWN = "unknown"

@@ -21,7 +21,7 @@ from pubsubd_protocol.positions import is_node_name
 from pubsubd_protocol.topics import check_publishable
 
 DISOWNED: Final = frozenset({"protocol", "replaced"})
-"""Refusals after which a publisher does not go on under its id."""
+"""Refusals after which a publisher gives up its id."""
 
 
 class Publisher:
@@ -51,7 +51,7 @@ class Publisher:
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
         self.failure: Failed | None = None
-        """Why messages failed for whose outcome no caller waits, until a caller is told."""
+        """The first failure of messages for whose outcome no caller waits, until a caller is told."""
         self._failed = 0
 
     async def start(self) -> None:
@@ -96,7 +96,7 @@ class Publisher:
         self._loop.call_soon(self._end_turn)
 
     async def placed(self, outgoing: Outgoing, count: int) -> Placed:
-        """Waits for the fate of `count` messages of a batch. Raises what kept them out."""
+        """Waits for the outcome of `count` messages of a batch. Raises the failure."""
         if outgoing.outcome is None:
             watcher = self._loop.create_future()
             outgoing.watchers.append(watcher)
@@ -115,7 +115,7 @@ class Publisher:
             await self._room.wait()
 
     def pump(self) -> None:
-        """Writes what the window and the socket take."""
+        """Writes as much as the window and the socket take."""
         connection = self._connection
         if connection is not None and not connection.choked:
             buffers = self.outbox.writable()
@@ -123,10 +123,10 @@ class Publisher:
                 connection.write(buffers)
 
     async def flush(self) -> None:
-        """Returns when all that was put has an outcome. Raises the first failure that nobody waited for."""
+        """Returns when all that was put has an outcome. Raises the first failure of which no caller was told."""
         covered = list(self.outbox.unfinished())
         await self._ends(covered)
-        # One who flushes at the same time may have been told already; that is no answer for this one.
+        # Another task that flushes may have been told already; this one has to be told too.
         failure = self._unreported() or _failure_of(covered)
         if failure is not None:
             raise failure
@@ -139,7 +139,7 @@ class Publisher:
             raise failure
 
     def stop_taking(self) -> None:
-        """Whoever waits to put something, or tries to, is told that this is closed."""
+        """Takes no more: callers that wait for room, or come later, are told `ClientClosed`."""
         self.open_in = None
         self._room.set()
 
@@ -191,7 +191,7 @@ class Publisher:
                 self.outbox.disconnected(_reason(why), turned_away=code == "draining")
             self._settle_room()
             self._on_lost(why)
-            # A loop that is torn down may have cancelled whoever waits for it.
+            # A loop that is torn down may have cancelled the task that waits for it.
             if not self._lost.done():
                 self._lost.set_result(why)
 
@@ -212,7 +212,7 @@ class Publisher:
         redial = Redial()
         while True:
             await self._lost
-            # Whatever the refusal: somebody may lift it, and each publish has its own deadline.
+            # Any refusal: an administrator may lift it, and each publish has its own deadline.
             await redial.until_connected(self._connect, self._never)
             self._on_restored()
 
@@ -230,7 +230,7 @@ class Publisher:
 
     @contextmanager
     def _ends_all_if_broken(self) -> Iterator[None]:
-        """For callbacks of the loop: an error that reaches nobody there must leave nobody waiting."""
+        """For callbacks of the loop: an error there reaches no caller, and must leave none waiting."""
         try:
             yield
         except Exception as error:
@@ -288,7 +288,7 @@ class Publisher:
 
 
 def _failure_of(batches: list[Outgoing]) -> PubSubError | None:
-    """Why messages of these batches failed for whose outcome nobody waited."""
+    """The first failure of messages of these batches for whose outcome no caller waited."""
     failed = [o for o in batches if isinstance(o.outcome, Failed) and o.count > o.watched]
     if not failed:
         return None
@@ -306,5 +306,5 @@ def _counting(failure: Failed, failed: int) -> PubSubError:
 
 
 def _reason(why: PubSubError) -> str:
-    """To stand in an error that names the socket already, if it needs to."""
+    """The text without the socket, for an error that names it already."""
     return why.detail if isinstance(why, BrokerUnavailable) else str(why)

@@ -1,4 +1,4 @@
-"""Where published messages stand."""
+"""Receipts: the places of published messages."""
 
 from __future__ import annotations
 

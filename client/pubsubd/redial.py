@@ -26,7 +26,7 @@ class Redial:
     async def until_connected(
         self, dial: Callable[[], Awaitable[T]], hopeless: Callable[[PubSubError], bool]
     ) -> T:
-        """What `dial` returns, as soon as it does. Raises its error if that is `hopeless`."""
+        """The result of `dial`, as soon as it succeeds. Raises its error if that is `hopeless`."""
         loop = asyncio.get_running_loop()
         if self._stood_since is not None and loop.time() - self._stood_since >= STEADY_S:
             self._attempt = 0

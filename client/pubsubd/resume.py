@@ -1,7 +1,7 @@
-"""Where a session stands in what it *received*, and how it goes on over a new connection. Pure.
+"""Positions up to which a session has *received*, and how it goes on over a new connection. Pure.
 
 Received is what the broker sent and this process holds, handed to the application or not. A reconnect
-presents these positions, so that nothing comes twice; what the application was given is `inbox.py`'s.
+presents these positions, so that nothing comes twice; `inbox.py` knows what the application was given.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Session:
         return self._born is not None
 
     def subscribe(self, acknowledged: dict[str, Position] | None = None) -> Subscribe:
-        """What opens the session on a new connection, with what a named one is done with of what it received.
+        """The frame that opens the session on a new connection. A named one presents what it is done with, too.
 
         Raises `InvalidPosition` if it has come to know too many nodes for that.
         """
@@ -97,7 +97,7 @@ class Session:
             self.resumed = answer.resumed
         self._fresh = False
         self.life = answer.born
-        # What was presented stands; the broker can only know more streams, or tell of a gap.
+        # The presented positions stand; the broker can only know more streams, or tell of a gap.
         news = [
             Moved(node, position)
             for node, position in answer.positions.items()

@@ -31,13 +31,13 @@ Stored = dict[str, list[str | int]]
 
 
 class Sink(Protocol):
-    """Where the events of a session go."""
+    """Receiver of the events of a session."""
 
     def begins(self, answer: Subscribed) -> None:
         """The session stands for the first time."""
 
     def acknowledged(self) -> dict[str, Position] | None:
-        """What the application is done with, to be said along with what was received when it resumes."""
+        """Positions that the application is done with. The link presents them as it resumes."""
 
     def resumes(self) -> None:
         """The session stands again, over a new connection."""
@@ -60,7 +60,7 @@ class SessionLink:
         """`waits`: while another connection holds the session's name it is tried again, without an end."""
         self.session = session
         self.failure: PubSubError | None = None
-        """What ended the session, in the SDK's words."""
+        """The error that ended the session, in the SDK's words."""
         self.known: set[str] = set()
         """The nodes of which the broker has spoken over this connection."""
         self.health = Health()
@@ -78,7 +78,7 @@ class SessionLink:
         self._keeper: asyncio.Task[None] | None = None
         self._violations = 0
         self._filter_set: asyncio.Future[Stored | PubSubError] | None = None
-        """The outcome of the last change of the filter, as a value: perhaps nobody waits for it any more."""
+        """The outcome of the last change of the filter, as a value: perhaps no task waits for it any more."""
         self._unchanged: tuple[str, ...] = ()
         """The patterns before the change that waits for its answer."""
         self._filters_asked = 0
@@ -101,7 +101,7 @@ class SessionLink:
         self._keeper = asyncio.create_task(self._keep(), name="pubsubd subscription")
 
     def stop(self) -> None:
-        """Nobody waits any more: neither those who change the filter, nor those whose turn is still to come."""
+        """Ends all waits: of the task that changes the filter, and of those whose turn is still to come."""
         closed = ClientClosed("this subscription is closed")
         self.failure = self.failure or closed
         self._fail_filter(closed)
@@ -286,7 +286,7 @@ class SessionLink:
                     raise why
                 await redial.until_connected(self._connect, self._hopeless)
             except Exception as error:
-                # Whatever it is: an application that waits for a message must hear of it.
+                # Any error: an application that waits for a message must hear of it.
                 told = (
                     error if isinstance(error, PubSubError) else lost(self._dialler.socket, error)
                 )

@@ -1,4 +1,4 @@
-"""Acknowledgements of a named subscription: what the application is done with, told once a loop turn."""
+"""Acknowledgements of a named subscription: the broker is told once a loop turn."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pubsubd_protocol.positions import Position
 
 
 class Settling:
-    """Holds what was handed out last, which the next question for more settles; with `manual`, only `acknowledge`."""
+    """Holds the messages that were handed out last. Asking for more settles them; with `manual` only `acknowledge` does."""
 
     __slots__ = ("_acks", "_due", "_inbox", "_link", "_unsettled")
 
@@ -31,7 +31,7 @@ class Settling:
         return self._acks.manual
 
     def stands(self, answer: Subscribed) -> None:
-        """The session is open; the broker says what it holds to be acknowledged."""
+        """The session is open; the broker names the positions that it holds to be acknowledged."""
         self._acks.stands(answer.positions)
 
     def handed(self, message: Message) -> None:
@@ -50,7 +50,7 @@ class Settling:
         self.soon()
 
     def asked(self, passed: CursorExpired | None) -> None:
-        """The application asks for more: it is done with what it was handed, and with the gap that it has `passed`."""
+        """The application asks for more: it is done with the messages in hand, and with the gap that it has `passed`."""
         self._unsettled = None
         if passed is not None:
             self._acks.passed(passed)
@@ -61,7 +61,7 @@ class Settling:
         self.soon()
 
     def resumes(self) -> dict[str, Position]:
-        """What a new connection says to be done with."""
+        """The positions that a new connection presents as done with."""
         return self._acks.resumes(self._inbox.done(self._from()))
 
     def soon(self) -> None:
@@ -71,7 +71,7 @@ class Settling:
             asyncio.get_running_loop().call_soon(self.now)
 
     def now(self) -> None:
-        """Tells the broker what is new."""
+        """Tells the broker of all that is newly settled."""
         self._due = False
         if not self._link.stands:
             return

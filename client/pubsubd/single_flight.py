@@ -16,12 +16,12 @@ from pubsubd.forks import begins_anew, check_process, keep
 def single_flight(
     reload: Callable[[CursorExpired], object], *, jitter_s: float = 0.5
 ) -> Callable[[CursorExpired], Awaitable[None]]:
-    """An `on_expired` to share: those who call before a run has begun wait for the same run.
+    """An `on_expired` to share: callers that come before a run has begun wait for the same run.
 
-    Who calls while a run is under way shares the *next* one, which begins when that one is over: what is
+    A caller that comes while a run is under way shares the *next* one, which begins when that one is over: what is
     being read may be older than the caller's gap. A run begins up to `jitter_s` seconds late, by chance, so
     that many processes don't read one database at the same moment. `reload` is given the first caller's
-    expiry; its error reaches all who share the run.
+    expiry; its error reaches all callers that share the run.
     """
     arguments.function("reload", reload)
     return _SingleFlight(reload, arguments.seconds("jitter_s", jitter_s))
@@ -68,7 +68,7 @@ class _Flight:
     async def shared(self, expired: CursorExpired) -> None:
         if self._next is None or self._next.done():
             self._next = asyncio.create_task(self._run(expired))
-        # One caller who gives up must not take the run from the others.
+        # A caller that gives up must not take the run from the others.
         await asyncio.shield(self._next)
 
     async def _run(self, expired: CursorExpired) -> None:

@@ -1,4 +1,4 @@
-"""A subscription: the ways to iterate one session, and what the application has got of it."""
+"""A subscription: the ways to iterate one session, and how far the application has come in it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Subscription:
         await self._ending.reached()
 
     def stop(self) -> None:
-        """Nothing is handed out any more, and whoever waits is told so. `close` does the rest."""
+        """Hands nothing out any more, and tells the task that waits. `close` does the rest."""
         if self._closed:
             return
         self._closed = True
@@ -136,7 +136,7 @@ class Subscription:
             await self._telling.ended(GOODBYE_S)
         self._on_close(self)
 
-    # What the application reads
+    # For the application
 
     @property
     def position(self) -> Stored:
@@ -148,7 +148,7 @@ class Subscription:
 
     @property
     def state(self) -> State:
-        """How its connection to the own broker stands."""
+        """State of its connection to the own broker."""
         if self._closed or self._link.failure is not None:
             return State.CLOSED
         if not self._link.opened:
@@ -203,7 +203,7 @@ class Subscription:
         return Iterating(self._next_status) if status else Iterating(self._next_event)
 
     def batches(self) -> Iterating[list[Message]]:
-        """The messages in lists, never empty, as they were published together. Gaps as in iterating."""
+        """Lists of messages, never empty, as they were published together. Gaps as in iterating."""
         return Iterating(self._next_batch)
 
     async def ack(self, message: Message) -> None:
@@ -226,13 +226,13 @@ class Subscription:
         return await self._link.change_filter(add=patterns)
 
     async def remove(self, *patterns: str) -> Stored:
-        """Subscribes to less; a pattern that is not there is no error, leaving none is."""
+        """Subscribes to less. A pattern that is not subscribed is ignored; removing the last one is an error."""
         self._check_open()
         for pattern in patterns:
             check_pattern(pattern)
         return await self._link.change_filter(drop=patterns)
 
-    # What the session brings
+    # From the session
 
     def begins(self, answer: Subscribed) -> None:
         self._inbox.begin(self._link.session.received)
@@ -300,18 +300,17 @@ class Subscription:
         return batch
 
     async def _messages(self) -> list[Message]:
-        """What comes next, in the inbox's hand; the application is told of the gaps before it."""
+        """The next messages, in the inbox's hand; the application is told of the gaps before them."""
         while True:
             await self._ask(tell=True)
             if self._inbox.messages:
                 return self._inbox.messages
 
     async def _ask(self, *, tell: bool = False, status: bool = False) -> None:
-        """The application asks for what is next: it is in the inbox's hand; with `tell` it is told of a gap.
+        """Takes the next event in the inbox's hand; with `tell` the application is told of a gap.
 
-        `status`: news of its health are next, too.
-
-        Whatever is awaited here may be cancelled: nothing is taken before the application has it.
+        `status`: news of its health count, too. Each wait in here may be cancelled: nothing is lost before the
+        application has it.
         """
         self._check_open()
         inbox = self._inbox
@@ -348,7 +347,7 @@ class Subscription:
         self._check_open()
 
     async def _tell(self, notice: CursorExpired) -> None:
-        """Of the gap in hand; it is passed when `on_expired` has returned."""
+        """Tells the application of the gap in hand. It is passed when `on_expired` has returned."""
         if self._telling is None:
             self._inbox.told = True
             raise notice

@@ -1,4 +1,4 @@
-"""Why no broker answers, and what helps: a sentence for each thing that can happen."""
+"""Sentences for `BrokerUnavailable`: each cause, and the remedy."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def not_reached(socket: str, error: OSError) -> BrokerUnavailable:
 def check_folder_below_tmp(socket: str) -> None:
     """Raises `BrokerUnavailable` for the default path below /tmp, if a stranger has made its folder.
 
-    Everybody knows that path and may be the first to make it, so whoever listens there could be anybody. Once it is
-    there and ours or root's, nobody else can change it. Any other path was chosen by somebody. Raises `OSError`.
+    Every user knows that path and may be the first to make it, so any user could listen there. A folder that is ours or
+    root's no other user can change. Any other path was chosen by an administrator or the application. Raises `OSError`.
     """
     uid = os.getuid()
     folder = folder_below_tmp(uid)
@@ -46,7 +46,7 @@ def check_folder_below_tmp(socket: str) -> None:
 
 
 def silent(socket: str, timeout_s: float) -> BrokerUnavailable:
-    """Somebody holds the socket, and says nothing."""
+    """A process holds the socket, and says nothing."""
     return BrokerUnavailable(
         socket,
         f"something listens there, but has said nothing for {timeout_s:g} s; "
@@ -55,7 +55,7 @@ def silent(socket: str, timeout_s: float) -> BrokerUnavailable:
 
 
 def lost(socket: str, error: Exception | None) -> BrokerUnavailable:
-    """It was there, and has gone."""
+    """The broker was there, and has gone."""
     return BrokerUnavailable(
         socket, f"the connection was lost ({error or 'closed by the broker'}); its log may say why"
     )
@@ -66,5 +66,5 @@ def _owner(socket: str) -> str:
         try:
             return f"uid {place.stat().st_uid}"
         except OSError:
-            continue  # What stands in a folder that may not be searched: the folder's owner will do.
+            continue  # The path lies in a folder that may not be searched: the folder's owner will do.
     return "another user"

@@ -6,7 +6,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.checkers import Held, Told, Violation, bounded, told_in_time
+from tests.simulation.checkers import (
+    Held,
+    Parted,
+    Told,
+    Violation,
+    bounded,
+    told_as_it_parts,
+    told_in_time,
+)
 from tests.simulation.clockwork import MS
 from tests.simulation.journals import SimJournal
 from tests.simulation.ring import Ring
@@ -362,6 +370,7 @@ class SimBroker:
         """SIGTERM, and no time for anything but the journal and the last words."""
         if self.node is not None and not self.paused:
             self.node.part(self.now)
+            told_as_it_parts(self._parted(self.node))
             self.flush()
             for connection, socket in list(self.sockets.items()):
                 if socket.wire.local and not socket.wire.broken:
@@ -472,6 +481,21 @@ class SimBroker:
                     )
                 )
         told_in_time(self._told(node))
+
+    def _parted(self, node: Node) -> Iterator[Parted]:
+        """What all that can hear it have been told, or are about to be."""
+        for connection in self.sockets:
+            end = connection.end
+            if isinstance(end, SessionEnd) and end.session is not None and not connection.closing:
+                for stream, reading in end.session.readings.items():
+                    position = reading.position
+                    if position is not None:
+                        told = position.offset - reading.untold
+                        yield Parted(self.name, connection.label, stream, told, position.offset)
+        for producer, link in node.producers.items():
+            if link.replica is not None:
+                passed = link.replica.registration.offset
+                yield Parted(self.name, producer, producer, link._acknowledged, passed)
 
     def _told(self, node: Node) -> Iterator[Told]:
         """What resting sessions were told last, of those whose application could be told more."""

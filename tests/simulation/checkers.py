@@ -31,6 +31,7 @@ __all__ = [
     "own_loss_is_told",
     "passed_is_not_read_again",
     "placed_as_told",
+    "told_as_it_parts",
     "told_in_time",
 ]
 
@@ -195,6 +196,27 @@ def told_in_time(samples: Iterable[Told]) -> None:
             raise Violation(
                 f"G4: {sample.node}: {sample.reader} knows of {sample.told} of {sample.stream}, the log holds from "
                 f"{sample.oldest} on"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """How far a broker that stops had come in a stream, and how far it had told `hears`: a session, or a producer."""
+
+    node: str
+    hears: str
+    stream: str
+    told: int
+    passed: int
+
+
+def told_as_it_parts(samples: Iterable[Parted]) -> None:
+    """G4: the last that a broker says tells its sessions and its producers how far it has come."""
+    for sample in samples:
+        if sample.told != sample.passed:
+            raise Violation(
+                f"G4: {sample.node} parts: {sample.hears} knows of {sample.told} of {sample.stream}, it has come to "
+                f"{sample.passed}"
             )
 
 

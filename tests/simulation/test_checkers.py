@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 from tests.simulation.checkers import (
     Held,
+    Parted,
     Told,
     Violation,
     bounded,
@@ -20,6 +21,7 @@ from tests.simulation.checkers import (
     own_loss_is_told,
     passed_is_not_read_again,
     placed_as_told,
+    told_as_it_parts,
     told_in_time,
 )
 from tests.simulation.checkers import Published as Publish
@@ -767,3 +769,9 @@ def test_g4_a_resting_reader_is_told_its_place_before_the_log_lets_go_of_it(told
     good = Told("a", "s", "b", 5, 5)
     told_in_time([good, replace(good, told=9)])
     refuses(lambda: told_in_time([good, replace(good, told=told)]), "G4", "holds from 5")
+
+
+def test_g4_a_broker_that_parts_has_told_how_far_it_has_come() -> None:
+    good = Parted("a", "s", "b", 5, 5)
+    told_as_it_parts([good])
+    refuses(lambda: told_as_it_parts([good, replace(good, told=4)]), "G4", "it has come to 5")

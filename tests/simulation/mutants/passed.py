@@ -6,7 +6,9 @@ from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.reading import Reading
 from pubsubd_protocol.positions import Position
 
@@ -18,6 +20,21 @@ def _farewell_without_a_place() -> list[Patch]:
         """Says nothing."""
 
     return [(SessionEnd, "farewell", farewell)]
+
+
+def _parts_without_its_sessions() -> list[Patch]:
+    """A broker that is stopped tells its producers how far its sessions have come, and the sessions nothing."""
+
+    def part(self: Node, now: Now) -> None:
+        for end in list(self.producers.values()):
+            end.farewell()
+
+    return [(Node, "part", part)]
+
+
+def _parts_without_its_producers() -> list[Patch]:
+    """A broker that is stopped tells its sessions how far they have come, and its producers nothing."""
+    return [(ConsumerEnd, "farewell", lambda self: None)]
 
 
 def _told_too_late() -> list[Patch]:
@@ -69,6 +86,8 @@ def _kept_stays_behind() -> list[Patch]:
 
 PASSED = (
     Mutant("close is not answered", 40, _farewell_without_a_place),
+    Mutant("broker parts without its sessions", 200, _parts_without_its_sessions),
+    Mutant("broker parts without its producers", 200, _parts_without_its_producers),
     Mutant("place told too late", 20, _told_too_late),
     Mutant("no room taken for nothing to read", 100, _room_taken_for_reading),
     Mutant("large entry reminds nobody", 100, _large_entry_reminds_nobody),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.run import run_seed
+from tests.simulation.recreated import run_recreated
 
 QUICK = (
     "epoch not compared",
@@ -17,6 +17,8 @@ QUICK = (
     "replica takes any offset",
     "peers acknowledge what they like",
     "a sequence may come again",
+    "place goes with the replica",
+    "names mean nothing at the bound",
 )
 
 
@@ -26,7 +28,7 @@ def test_a_mutant_is_caught(name: str) -> None:
     caught = mutant.hunt()
     assert caught is not None, f"{name} survived {mutant.within} seeds"
     # Without the bug the same seed runs through: it is the bug that was caught.
-    run_seed(caught[0])
+    mutant.run(caught[0])
 
 
 def test_a_mutant_leaves_nothing_behind() -> None:
@@ -40,3 +42,8 @@ def test_a_mutant_leaves_nothing_behind() -> None:
 def test_there_are_enough_of_them_and_each_has_a_bound() -> None:
     assert len(MUTANTS) >= 18
     assert all(mutant.within <= 2000 for mutant in MUTANTS.values())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_containers_that_are_recreated_under_new_names_lose_nothing_in_silence(seed: int) -> None:
+    run_recreated(seed)

@@ -10,12 +10,24 @@ from tests.simulation.mutants.mutant import Mutant
 from tests.simulation.mutants.pacing import PACING
 from tests.simulation.mutants.passed import PASSED
 from tests.simulation.mutants.reading import READING
+from tests.simulation.mutants.recreated import RECREATED
 from tests.simulation.mutants.rings import RINGS
 from tests.simulation.mutants.sdk import SDK
 
 MUTANTS: dict[str, Mutant] = {
     m.name: m
-    for m in (*ATTACHING, *READING, *PACING, *RINGS, *JOURNAL, *SDK, *LYING, *HEALTH, *PASSED)
+    for m in (
+        *ATTACHING,
+        *READING,
+        *PACING,
+        *RINGS,
+        *JOURNAL,
+        *SDK,
+        *LYING,
+        *HEALTH,
+        *PASSED,
+        *RECREATED,
+    )
 }
 
 __all__ = ["MUTANTS", "Mutant"]

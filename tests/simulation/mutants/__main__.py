@@ -7,14 +7,13 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.mutants import MUTANTS
-from tests.simulation.run import run_seed
 
 
 def hunt(name: str) -> tuple[int, str] | None:
     caught = MUTANTS[name].hunt()
     if caught is not None:
         # Without the bug the same seed runs through: else it is another one that was caught.
-        run_seed(caught[0])
+        MUTANTS[name].run(caught[0])
     return caught
 
 

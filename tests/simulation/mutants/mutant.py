@@ -19,11 +19,15 @@ Patch = tuple[object, str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One bug. `within`: it is caught by one of so many seeds, from 0 on. `patches` are made anew each time."""
+    """One bug. `within`: it is caught by one of so many seeds, from 0 on. `patches` are made anew each time.
+
+    `run` runs one seed.
+    """
 
     name: str
     within: int
     patches: Callable[[], list[Patch]]
+    run: Callable[[int], object] = run_seed
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
@@ -43,7 +47,7 @@ class Mutant:
         with self.alive():
             for seed in range(self.within):
                 try:
-                    run_seed(seed)
+                    self.run(seed)
                 except Violation as violation:
                     if isinstance(violation.__cause__, MISTAKES):
                         raise

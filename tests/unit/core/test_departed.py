@@ -179,6 +179,21 @@ def test_what_a_session_still_has_to_read_is_given_up_after_the_time_to_live_onl
     assert "p0" not in session.readings, "its place is kept, and nothing else"
 
 
+def test_what_a_name_has_not_acknowledged_is_needed() -> None:
+    net = Net()
+    node = reader_of(net, "x", producers=1)
+    subscriber = Subscriber(net, "a", session="n")
+    recreate(net, "x", "p0")
+    publish(net, "x", 5)
+    net.advance(1)
+    recreate(net, "x", "p1")
+    assert list(node.replicas) == ["p0"]
+    subscriber.acknowledge("p0")
+    net.advance(6)
+    assert list(node.replicas) == ["p1"]
+    assert not net.said("a", "producer.given_up")[0]["needed"]
+
+
 def test_a_named_session_that_is_away_is_told_when_it_is_back() -> None:
     net = Net()
     node = reader_of(net, "x", producers=1)

@@ -27,14 +27,14 @@ def _parts_without_its_sessions() -> list[Patch]:
 
     def part(self: Node, now: Now) -> None:
         for end in list(self.producers.values()):
-            end.farewell()
+            end.acknowledge()
 
     return [(Node, "part", part)]
 
 
 def _parts_without_its_producers() -> list[Patch]:
     """A broker that is stopped tells its sessions how far they have come, and its producers nothing."""
-    return [(ConsumerEnd, "farewell", lambda self: None)]
+    return [(ConsumerEnd, "acknowledge", lambda self: None)]
 
 
 def _told_too_late() -> list[Patch]:

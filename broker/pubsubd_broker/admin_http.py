@@ -19,6 +19,7 @@ from typing import Any, Final
 import h11
 import structlog
 
+from pubsubd_broker.loop_share import LoopShare
 from pubsubd_broker.metrics import metrics_type, render_metrics
 from pubsubd_broker.setting_forms import is_loopback
 
@@ -32,10 +33,6 @@ LINGER_S: Final = 1.0
 LINGER_READS: Final = 16
 """How long, and for how many reads, a refused caller is listened to before the connection closes."""
 
-REST: Final = 9
-"""How many times as long as an answer has taken nobody is answered: what asks here gets a tenth of the loop's time."""
-
-LONGEST_REST_S: Final = 0.25
 
 _READ_BYTES: Final = 16 * 1024
 
@@ -112,8 +109,7 @@ class AdminServer:
         self._connections: set[asyncio.Task[None]] = set()
         self._kept: dict[asyncio.Task[None], None] = {}
         """Those that wait for a further request, the one that waits longest first."""
-        self._turn = asyncio.Lock()
-        self._rested_s = 0.0
+        self._share = LoopShare()
         self._made: dict[tuple[str, str], tuple[float, Answer]] = {}
         """The last answers, and when their making began."""
         self._local = False
@@ -205,28 +201,34 @@ class AdminServer:
         finally:
             self._kept.pop(task, None)
 
-    async def _answer(self, method: str, target: str, accept: str) -> Answer:
-        """Whoever asks, and however much at once, the broker does its work between two answers.
-
-        What was made after this request had come answers it as well.
-        """
-        path, came_s = _path(target), time.perf_counter()
+    def _answer(self, method: str, target: str, accept: str, came_s: float) -> Answer:
+        """What was made after this request had come answers it as well."""
+        path = _path(target)
         if path not in _OF_THE_STATUS or method not in ("GET", "HEAD"):
-            await asyncio.sleep(0)
             return answer(method, target, accept, self._status)
         form = path, metrics_type(accept) if path == "/metrics" else ""
-        async with self._turn:
-            made_s, reply = self._made.get(form, (0.0, None))
-            if reply is None or made_s < came_s:
-                await asyncio.sleep(max(0.0, self._rested_s - time.perf_counter()))
-                began_s = time.perf_counter()
-                try:
-                    reply = answer(method, target, accept, self._status)
-                    self._made[form] = began_s, reply
-                finally:
-                    ended_s = time.perf_counter()
-                    self._rested_s = ended_s + min(REST * (ended_s - began_s), LONGEST_REST_S)
+        made_s, reply = self._made.get(form, (0.0, None))
+        if reply is None or made_s < came_s:
+            made_s = time.perf_counter()
+            reply = answer(method, target, accept, self._status)
+            self._made[form] = made_s, reply
         return reply
+
+    def _reply(self, request: h11.Request, came_s: float) -> Answer:
+        headers = dict(request.headers)
+        if self._local and not _names_this_machine(headers.get(b"host", b"")):
+            # A page from elsewhere can have its own name lead here, and a browser lets it read what it is answered.
+            return _plain(421, "of this machine alone: ask for localhost or for its address")
+        accept = b",".join(value for name, value in request.headers if name == b"accept")
+        target = request.target.decode("ascii")
+        try:
+            return self._answer(
+                request.method.decode("ascii"), target, accept.decode("latin-1"), came_s
+            )
+        except Exception:
+            # One request failed; the broker and its next scrape live on.
+            log.exception("admin.failed", target=target[:200])
+            return _plain(500, "failed, see the log")
 
     def _malformed(self, error: h11.RemoteProtocolError) -> Answer:
         too_large = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -245,7 +247,8 @@ class AdminServer:
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         async with asyncio.timeout(min(self._deadline_s, LINGER_S)):
-            await _send(connection, writer, reply, method, False)
+            writer.write(_on_the_wire(connection, reply, method, keep=False))
+            await writer.drain()
             # Closing with bytes unread resets the connection, and the caller may lose the answer.
             writer.write_eof()
             for _ in range(LINGER_READS):
@@ -259,58 +262,36 @@ class AdminServer:
 
         Raises `h11.RemoteProtocolError` before anything was answered.
         """
-        request = await _next_request(connection, reader)
-        if request is None:
+        came_s = time.perf_counter()
+        malformed = None
+        while True:
+            # However many ask, and however much at once, the broker does its work between two of them.
+            async with self._share:
+                request = connection.next_event()
+                if isinstance(request, h11.Request):
+                    method = request.method.decode("ascii")
+                    try:
+                        # A body is never read: a request that has one ends its connection.
+                        bodiless = isinstance(connection.next_event(), h11.EndOfMessage)
+                        reply = self._reply(request, came_s)
+                        writer.write(_on_the_wire(connection, reply, method, bodiless))
+                    except h11.RemoteProtocolError as error:
+                        malformed = self._malformed(error)
+                    break
+            if request is not h11.NEED_DATA:
+                return False
+            connection.receive_data(await reader.read(_READ_BYTES))
+        if malformed is not None:
+            await self._refuse(connection, reader, writer, malformed, method)
             return False
-        method = request.method.decode("ascii")
-        try:
-            # A body is never read: a request that has one ends its connection.
-            bodiless = isinstance(connection.next_event(), h11.EndOfMessage)
-        except h11.RemoteProtocolError as error:
-            await self._refuse(connection, reader, writer, self._malformed(error), method)
-            return False
-        headers = dict(request.headers)
-        accept = b",".join(value for name, value in request.headers if name == b"accept")
-        try:
-            if self._local and not _names_this_machine(headers.get(b"host", b"")):
-                # A page from elsewhere can have its own name lead here, and a browser lets it read what it is answered.
-                reply = _plain(421, "of this machine alone: ask for localhost or for its address")
-            else:
-                reply = await self._answer(
-                    method, request.target.decode("ascii"), accept.decode("latin-1")
-                )
-        except Exception:
-            # One request failed; the broker and its next scrape live on.
-            log.exception("admin.failed", target=request.target.decode("ascii")[:200])
-            reply = _plain(500, "failed, see the log")
-        await _send(connection, writer, reply, method, bodiless)
+        await writer.drain()
         if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
             return False
         connection.start_next_cycle()
         return True
 
 
-async def _next_request(
-    connection: h11.Connection, reader: asyncio.StreamReader
-) -> h11.Request | None:
-    """None if the caller has closed. Raises `h11.RemoteProtocolError`."""
-    while True:
-        event = connection.next_event()
-        if event is h11.NEED_DATA:
-            connection.receive_data(await reader.read(_READ_BYTES))
-        elif isinstance(event, h11.Request):
-            return event
-        else:
-            return None
-
-
-async def _send(
-    connection: h11.Connection,
-    writer: asyncio.StreamWriter,
-    reply: Answer,
-    method: str,
-    keep: bool,
-) -> None:
+def _on_the_wire(connection: h11.Connection, reply: Answer, method: str, keep: bool) -> bytes:
     headers = [
         ("Content-Type", reply.content_type),
         ("Content-Length", str(len(reply.body))),
@@ -325,8 +306,7 @@ async def _send(
     if method != "HEAD":
         parts.append(connection.send(h11.Data(data=reply.body)))
     parts.append(connection.send(h11.EndOfMessage()))
-    writer.write(b"".join(part for part in parts if part))
-    await writer.drain()
+    return b"".join(part for part in parts if part)
 
 
 def _names_this_machine(host: bytes) -> bool:

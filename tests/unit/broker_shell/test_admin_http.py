@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.unit.broker_shell.a_status import a_status
 
+from pubsubd_broker import admin_http
 from pubsubd_broker.admin_http import MAX_TURNED_AWAY, AdminServer
 
 Reader = asyncio.StreamReader
@@ -377,17 +378,20 @@ def test_who_waits_is_answered_with_what_was_made_after_he_had_asked() -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/status.json"])
+@pytest.mark.parametrize("callers", [1, 30])
 def test_between_two_answers_the_loop_has_its_turn_however_many_were_asked_for_at_once(
-    path: str,
+    monkeypatch: pytest.MonkeyPatch, path: str, callers: int
 ) -> None:
-    asked = 40
-    turns_at: list[int] = []
-
-    def status() -> Mapping[str, Any]:
-        turns_at.append(turns)
-        return a_status()
-
+    asked = 60 // callers
+    answered_in: list[int] = []
     turns = 0
+    on_the_wire = admin_http._on_the_wire
+
+    def noted(*of: Any) -> bytes:
+        answered_in.append(turns)
+        return on_the_wire(*of)
+
+    monkeypatch.setattr(admin_http, "_on_the_wire", noted)
 
     async def turn() -> None:
         nonlocal turns
@@ -396,15 +400,16 @@ def test_between_two_answers_the_loop_has_its_turn_however_many_were_asked_for_a
             await asyncio.sleep(0)
 
     async def run() -> None:
-        async with asyncio.timeout(20), serving(status) as server, connection(server) as held:
-            reader, writer = held
+        async with asyncio.timeout(20), AsyncExitStack() as stack, serving() as server:
+            held = [await stack.enter_async_context(connection(server)) for _ in range(callers)]
             loop = asyncio.create_task(turn())
-            began = turns
-            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * asked)
-            for _ in range(asked):
-                assert (await reply_of(reader, head_only=True)).code == 200
-            assert turns - began >= asked
-            assert len(set(turns_at)) == len(turns_at), "two statuses in one turn of the loop"
+            for _, writer in held:
+                writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * asked)
+            for reader, _ in held:
+                for _ in range(asked):
+                    assert (await reply_of(reader, head_only=True)).code == 200
+            assert len(answered_in) == callers * asked
+            assert len(set(answered_in)) == len(answered_in), "two answers in one turn of the loop"
             loop.cancel()
 
     asyncio.run(run())

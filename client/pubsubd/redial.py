@@ -23,6 +23,10 @@ class Redial:
         self._attempt = 0
         self._stood_since: float | None = None
 
+    def begin_anew(self) -> None:
+        """Forgets the failures so far: the next attempts follow closely."""
+        self._attempt = 0
+
     async def until_connected(
         self, dial: Callable[[], Awaitable[T]], hopeless: Callable[[PubSubError], bool]
     ) -> T:

@@ -211,22 +211,35 @@ class SessionLink:
         """Nothing waits for it: what a session writes is small and bounded."""
 
     async def _open_first(self) -> None:
+        """The time-out runs while no broker serves this session. While the session stands by it does not run."""
         try:
             await self._connect()
             return
         except PubSubError as error:
             if self._hopeless(error):
                 raise
-            first = error
+            last = error
+        timeout_s = self._dialler.timeout_s
         redial = Redial()
-        while True:
-            try:
-                async with asyncio.timeout(self._dialler.timeout_s):
-                    await redial.until_connected(self._connect, self._hopeless)
-                return
-            except TimeoutError:
-                if not self._stands_by:
-                    raise first from None
+        try:
+            async with asyncio.timeout(None if self._stands_by else timeout_s) as window:
+
+                def hopeless(why: PubSubError) -> bool:
+                    nonlocal last
+                    last = why
+                    if self._hopeless(why):
+                        return True
+                    if self._stands_by:
+                        window.reschedule(None)
+                    elif window.when() is None:
+                        # The broker went away. It may be back long before the next attempt of a long wait.
+                        window.reschedule(asyncio.get_running_loop().time() + timeout_s)
+                        redial.begin_anew()
+                    return False
+
+                await redial.until_connected(self._connect, hopeless)
+        except TimeoutError:
+            raise last from None
 
     async def _connect(self) -> None:
         connection, welcome = await self._dialler.dial("session", self)

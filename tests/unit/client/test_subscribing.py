@@ -551,6 +551,45 @@ async def test_a_name_in_use_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @async_test
+async def test_a_standby_waits_on_over_restarts_of_its_broker(tmp_path: Path) -> None:
+    timeout_s = 0.5
+    async with (
+        FakeBroker(tmp_path) as broker,
+        pubsubd.connect(broker.path, connect_timeout_s=timeout_s) as client,
+    ):
+        broker.on_subscribe = lambda frame: Refused("name_in_use", "taken")
+        standby = client.subscribe("t", name="n", wait=True)
+        waits = asyncio.ensure_future(standby.__aenter__())
+        await broker.until(lambda: len(broker.subscribes) >= 5)
+        for _ in range(3):
+            await broker.stop()
+            await asyncio.sleep(0.5 * timeout_s)
+            seen = len(broker.subscribes)
+            await broker.start()
+            await broker.until(lambda seen=seen: waits.done() or len(broker.subscribes) >= seen + 3)  # type: ignore[misc]
+            assert not waits.done()
+        broker.on_subscribe = broker.subscribed
+        assert await waits is standby
+        await standby.close()
+
+
+@async_test
+async def test_a_standby_whose_broker_stays_away_is_told_so(tmp_path: Path) -> None:
+    async with (
+        FakeBroker(tmp_path) as broker,
+        pubsubd.connect(broker.path, connect_timeout_s=0.2) as client,
+    ):
+        broker.on_subscribe = lambda frame: Refused("name_in_use", "taken")
+        standby = client.subscribe("t", name="n", wait=True)
+        waits = asyncio.ensure_future(standby.__aenter__())
+        await broker.until(lambda: len(broker.subscribes) >= 5)
+        await broker.stop()
+        with pytest.raises(pubsubd.BrokerUnavailable):
+            await waits
+        await broker.start()
+
+
+@async_test
 async def test_a_name_still_held_by_our_own_old_connection_is_asked_for_again(
     tmp_path: Path,
 ) -> None:

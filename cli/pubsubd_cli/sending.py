@@ -41,11 +41,7 @@ class Sending:
         patience_s = PATIENCE_S if self._timeout_s is None else self._timeout_s
         # Answers are waited for here: what has none when the client closes is given up, and counted.
         client = pubsubd.connect(self._socket, publish_timeout_s=patience_s, close_timeout_s=0)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await client
-        except TimeoutError:
-            raise self._late() from None
+        await self._open(client)
         async with client:
             pipeline = Pipeline.of(client)
             feeding = asyncio.ensure_future(self._feed(pipeline, given))
@@ -65,6 +61,22 @@ class Sending:
         if pipeline.first_failure is not None:
             raise self._failure(pipeline, *pipeline.first_failure)
         feeding.result()
+
+    async def _open(self, client: pubsubd.Client) -> None:
+        """Connects, unless it is interrupted or too late. Raises `CommandError`, `Interrupted`, or what the SDK raises."""
+        opening = asyncio.ensure_future(client.__aenter__())
+        stopping = asyncio.ensure_future(self.interrupt.wait())
+        try:
+            either: list[asyncio.Future[Any]] = [opening, stopping]
+            await asyncio.wait(either, timeout=self._timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
+            elif self.interrupt.is_set():
+                raise Interrupted
+            else:
+                raise self._late()
+        finally:
+            await _cancelled(opening, stopping)
 
     async def _feed(self, pipeline: Pipeline, given: AsyncIterator[tuple[int, Any]]) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from tests.unit.client.fake_broker import FakeBroker, async_test
 
 from pubsubd_cli import sending
-from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, CommandError
+from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, CommandError, Interrupted
 from pubsubd_cli.sending import Sending
 
 
@@ -64,3 +65,21 @@ async def test_an_input_that_pauses_is_no_message_that_waits(tmp_path: Path) -> 
     async with FakeBroker(tmp_path) as broker:
         await Sending(broker.path, "t", None, "line {}", timeout_s).run(slow())
         assert broker.next == 2
+
+
+@async_test
+async def test_an_interrupt_does_not_wait_for_a_broker_that_hangs(tmp_path: Path) -> None:
+    async def never() -> AsyncIterator[tuple[int, str]]:
+        yield 1, "line"
+
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        run = Sending(str(tmp_path / "s"), "t", None, "line {}", None)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        loop.call_later(0.05, run.interrupt.set)
+        with pytest.raises(Interrupted):
+            await run.run(never())
+        # The client itself tries for `connect_timeout_s`.
+        assert loop.time() - began < 4

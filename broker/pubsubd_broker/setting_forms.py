@@ -38,6 +38,8 @@ def parse_address(text: str, lowest_port: int = 0) -> Address:
     """`HOST:PORT`, an IPv6 host in brackets. Raises `ValueError`."""
     match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s\[\]:/@,]+)):([0-9]{1,5})", text)
     if match is None:
+        if re.search(r"[\s,]", text.strip()):
+            raise ValueError(f"{text!r} is more than one address: give each by itself")
         if text.count(":") > 1 and "[" not in text:
             raise ValueError(f"{text!r} is no address: an IPv6 host stands in brackets")
         raise ValueError(f"{text!r} is no address")

@@ -246,6 +246,16 @@ def _read_all(setting: Setting, origin: Origin, texts: Iterable[str]) -> tuple[A
 
 
 def _read(setting: Setting, origin: Origin, text: str) -> Any:
+    if setting.switch_off is not None and text.strip().lower() in NO:
+        off = {
+            "environment": f"{setting.off_variable}=1",
+            "file": f"{setting.name} = false",
+            "flag": f"--no-{setting.name}",
+        }
+        problem = f"{text!r} switches nothing off; write {off[origin.source]}"
+        if setting.form.is_path:
+            problem += f", or ./{text} for a folder of that name"
+        raise SettingsError(setting.name, origin.name, problem)
     try:
         return setting.form.read(text)
     except ValueError as error:

@@ -9,8 +9,10 @@ import click
 
 from pubsubd_broker.settings import SETTINGS
 from pubsubd_broker.settings_sources import Resolved
+from pubsubd_cli.exit_codes import USAGE, CommandError
 from pubsubd_cli.setting_options import resolved, setting_options
 from pubsubd_cli.standard_streams import complain, say
+from pubsubd_protocol.errors import PubSubError
 
 
 @click.group(
@@ -54,8 +56,20 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help='JSON: {"ok": true}.')
 @setting_options
 def check(as_json: bool, **options: Any) -> None:
-    """Exit with 0 if `pubsubd start` could use these settings, else with 2 and the reason."""
-    _warn(resolved(options))
+    """Exit with 0 if the settings are good, and the secret and certificates they name; else with 2 and the reason.
+
+    Ask as the broker's user: the files have to be readable for it, and safe from others. Only `pubsubd start` finds
+    out whether the socket, the addresses and the journal can be had.
+    """
+    settings = resolved(options)
+    _warn(settings)
+    # Only now: wrong settings need nothing of TLS.
+    from pubsubd_broker.peer_trust import load_peer_trust
+
+    try:
+        load_peer_trust(settings.settings)
+    except PubSubError as error:
+        raise CommandError(str(error), USAGE) from error
     say(json.dumps({"ok": True}) if as_json else "settings are good")
 
 

@@ -143,6 +143,22 @@ def test_it_can_be_switched_off_everywhere_and_on_again_by_a_flag(
     assert getattr(resolved({}, {f"PUBSUBD_NO_{name.upper()}": "0"}).settings, name) is not None
 
 
+@pytest.mark.parametrize("word", ["off", "0", "No", "false"])
+@pytest.mark.parametrize("name", ["http", "journal", "listen"])
+def test_a_word_that_means_no_is_refused_with_the_way_to_switch_off(
+    name: str, word: str, tmp_path: Path
+) -> None:
+    upper = name.upper()
+    with pytest.raises(SettingsError, match=rf"{name} \(from --{name}\): .* write --no-{name}"):
+        resolved({name: word})
+    with pytest.raises(SettingsError, match=f"write PUBSUBD_NO_{upper}=1"):
+        resolved({}, {f"PUBSUBD_{upper}": word})
+    with pytest.raises(SettingsError, match=f"write {name} = false"):
+        resolved(in_file(tmp_path, f'{name} = "{word}"'))
+    if name == "journal":
+        assert resolved({"journal": f"./{word}"}).settings.journal is not None
+
+
 def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> None:
     found = resolved({}, {"XDG_RUNTIME_DIR": "/run/user/7"}, terminal=True).settings
     assert (found.socket, found.log_format) == ("/run/user/7/pubsubd/pubsubd.sock", "console")
@@ -166,7 +182,8 @@ def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> Non
         ("listen", "a:65536", "port 65536 is out of range; allowed: HOST:PORT with a port of 0"),
         ("listen", "a:-1", "is no address"),
         ("listen", "http://a:1", "is no address"),
-        ("http", "a b:1", "is no address"),
+        ("peer", "a:1 b:2", "'a:1 b:2' is more than one address: give each by itself"),
+        ("http", "a:1,b:1", "is more than one address"),
         ("ring-messages", "0", "0 is out of range; allowed: a whole number from 1"),
         ("ring-messages", "-1", "is no whole number"),
         ("ring-messages", "1.5", "is no whole number"),

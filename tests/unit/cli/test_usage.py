@@ -227,6 +227,19 @@ def test_a_mistyped_variable_is_wrong_usage_wherever_settings_are_read(
     )
 
 
+def test_config_check_reads_the_secret_and_the_certificates(tmp_path: Path) -> None:
+    missing = pubsubd("config", "check", "--cluster-secret-file", "/nonexistent/secret")
+    assert (missing.returncode, missing.stdout) == (2, b"")
+    assert missing.stderr.startswith(b"pubsubd: secret file /nonexistent/secret: ")
+    names = {name: str(tmp_path / name) for name in ("cert", "key", "ca")}
+    files = [word for name, path in names.items() for word in (f"--tls-{name}", path)]
+    assert pubsubd("config", "check", *files).returncode == 2
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef")
+    secret.chmod(0o600)
+    assert pubsubd("config", "check", "--cluster-secret-file", str(secret)).returncode == 0
+
+
 def test_config_check_says_yes_and_names_a_variable_that_is_not_a_setting() -> None:
     done = pubsubd("config", "check", "--json", PUBSUBD_IMAGE_TAG="1")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"ok": True})

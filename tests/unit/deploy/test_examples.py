@@ -57,22 +57,22 @@ def test_every_key_of_the_settings_file_is_a_setting_even_one_in_a_comment() -> 
 def test_a_broker_takes_the_settings_of_the_example(where: str) -> None:
     file = [] if where != "settings file" else ["--config", str(DEPLOY / "pubsubd.toml")]
     given = {"compose": settings_of_compose(), "kubernetes": settings_of_the_pod()}.get(where, {})
-    checked = check(given, *file)
-    assert checked.returncode == 0, checked.stderr
+    shown = show(given, *file)
+    assert shown.returncode == 0, shown.stderr
 
 
 def test_an_example_without_its_secret_would_be_refused() -> None:
     given = settings_of_the_pod()
     del given["PUBSUBD_CLUSTER_SECRET_FILE"]
-    checked = check(given)
-    assert checked.returncode == exit_codes.USAGE
-    assert "anybody could be one" in checked.stderr
+    shown = show(given)
+    assert shown.returncode == exit_codes.USAGE
+    assert "anybody could be one" in shown.stderr
 
 
-def check(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    """`pubsubd config check`, with these variables and no others."""
+def show(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """`pubsubd config show`, with these variables and no others. The files that they name are on other machines."""
     return subprocess.run(
-        [sys.executable, "-m", "pubsubd_cli", "config", "check", *words],
+        [sys.executable, "-m", "pubsubd_cli", "config", "show", *words],
         env={"PATH": os.environ["PATH"], **variables},
         capture_output=True,
         text=True,

@@ -80,15 +80,22 @@ def _subscribe(world: World, chance: random.Random, draw: int) -> bool:
     return True
 
 
-def _subscribe_on(world: World, chance: random.Random, broker: SimBroker, draw: int) -> None:
+def _subscribe_on(
+    world: World,
+    chance: random.Random,
+    broker: SimBroker,
+    draw: int,
+    patterns: tuple[tuple[str, ...], ...] = PATTERNS,
+    starts: tuple[str, ...] = ("latest", "latest", "earliest"),
+) -> None:
     mute = [p for p in world.publishers if chance.random() < 0.2]
     keeps = chance.choice(["nothing", "position", "name"])
-    start = chance.choice(["latest", "latest", "earliest"])
+    start = chance.choice(starts)
     subscriber = Subscriber(
         world,
         f"s{draw}-{keeps}-{start}",
         broker,
-        chance.choice(PATTERNS),
+        chance.choice(patterns),
         keeps=keeps,
         start=start,
         mute=mute[0] if mute else None,
@@ -229,6 +236,63 @@ def _crash_at_contact(world: World, chance: random.Random, draw: int) -> bool:
 
     broker.doomed = contact
     world.clockwork.after(chance.randint(1, 500) * MS, lambda: world.start(broker))
+    return True
+
+
+def _crash_untold(world: World, chance: random.Random, draw: int) -> bool:
+    """A broker meets a producer, acknowledges and dies, and a session that waited for that producer is not told.
+
+    The producer remembers more of its broker than the session has seen.
+    """
+    nodes = {publisher.broker for publisher in world.publishers}
+    broker = _pick(chance, [b for b in world.brokers.values() if nodes - {b}])
+    if broker is None:
+        return False
+    others = [p for p in world.publishers if p.broker is not broker]
+    world.say(f"{broker.name} crashes, and will again before new sessions hear of a contact")
+    _end(world, broker)
+    for publisher in others:
+        world.start(publisher.broker)
+    offline = {(broker.name, peer) for peer in world.brokers}
+    world.cuts |= offline
+    boots_ms, online_ms, later_ms = (chance.randint(1, most) for most in (20, 100, 20))
+    awake_ms = chance.choice([1, 200, 600])
+
+    def boot() -> None:
+        world.start(broker)
+        # However many there are: most others have met all producers.
+        for number in range(2):
+            _subscribe_on(world, chance, broker, draw + number, ((">",),), ("latest",))
+        world.clockwork.after(online_ms * MS, meet)
+
+    def meet() -> None:
+        world.cuts.difference_update(offline)
+        waiting = [s for s in world.subscribers if s.broker is broker and s.pause()]
+        ends = {n: b.node.stream.next for n, b in world.brokers.items() if b.node is not None}
+        for publisher in others:
+            publisher.publish(chance.choice(TOPICS), None, 1)
+        crash_if_acknowledged(broker.life, waiting, ends, 60)
+
+    def crash_if_acknowledged(
+        life: int, waiting: list[Subscriber], ends: dict[str, int], looks: int
+    ) -> None:
+        if broker.life != life or broker.node is None or not looks:
+            go_on(waiting)
+        elif any(subscriber.lags_behind_its_broker(ends) for subscriber in waiting):
+            world.say(f"{broker.name} crashes behind an acknowledgement")
+            _end(world, broker)
+            world.clockwork.after(later_ms * MS, lambda: world.start(broker))
+            world.clockwork.after(awake_ms * MS, lambda: go_on(waiting))
+        else:
+            world.clockwork.after(
+                10 * MS, lambda: crash_if_acknowledged(life, waiting, ends, looks - 1)
+            )
+
+    def go_on(waiting: list[Subscriber]) -> None:
+        for subscriber in waiting:
+            subscriber.go_on()
+
+    world.clockwork.after(boots_ms * MS, boot)
     return True
 
 
@@ -415,6 +479,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "crash": _crash,
     "crash_both": _crash_both,
     "crash_at_contact": _crash_at_contact,
+    "crash_untold": _crash_untold,
     "power_cut": _power_cut,
     "forty_lives": _forty_lives,
     "restart": _restart,

@@ -328,6 +328,16 @@ class Subscriber:
                 found[node] = (NOWHERE if lost else place, producer.life)
         return found
 
+    def lags_behind_its_broker(self, since: Mapping[str, int]) -> bool:
+        """Whether its broker has acknowledged more than `since` to some producer of which it has not been told."""
+        for node, end in since.items():
+            producer = self.world.brokers[node].node
+            if producer is not None and node not in self._session.received:
+                registered = producer.registry.get(self.broker.name)
+                if self._session.stood and registered is not None and registered.cursor > end:
+                    return True
+        return False
+
     @property
     def socket(self) -> ClientSocket | None:
         return self._socket

@@ -266,7 +266,9 @@ def test_an_expiry_does_not_merge_with_one_in_hand() -> None:
     filled.put(expired(9))
     assert filled.notice is not None
     assert filled.notice.next == 5
+    filled.told = True
     filled.pass_gap()
+    assert not filled.told, "the next one has not been told yet"
     assert [e.next for e in hand_out(filled) if isinstance(e, CursorExpired)] == [9]
 
 
@@ -287,6 +289,60 @@ def test_moves_of_one_node_take_one_place() -> None:
     filled = inbox(*(Moved("a", at(i)) for i in range(1000)))
     assert not filled.full
     assert filled.positions() == {"a": at(999)}
+
+
+def test_moves_that_wait_behind_messages_take_one_place_for_each_run_of_one_node() -> None:
+    filled = inbox(arrived(entry(0, 0)), arrived(entry(0, 0, node="b")), a=at(0), b=at(0))
+    for i in range(2, 1000):
+        assert not filled.put(Moved("a", at(i)))
+    assert not filled.full
+    filled.put(Moved("b", at(5)))
+    filled.put(Moved("a", at(1000)))
+    assert len(hand_out(filled)) == 2
+    assert filled.positions() == {"a": at(1000), "b": at(5)}
+
+
+def test_a_move_waits_for_the_messages_of_its_node_that_are_in_hand() -> None:
+    filled = inbox(arrived(entry(0, 0, 1)), a=at(0), b=at(0))
+    assert filled.advance()
+    assert not filled.put(Moved("a", at(9)))
+    assert filled.put(Moved("b", at(9))), "nothing of that stream is in hand"
+    assert filled.positions() == {"a": at(0), "b": at(9)}
+    filled.messages.clear()
+    assert not filled.advance()
+    assert filled.positions() == {"a": at(9), "b": at(9)}
+
+
+def test_a_gap_that_merges_with_one_that_waits_moves_nothing_yet() -> None:
+    filled = inbox(expired(5), a=at(0))
+    assert not filled.put(expired(9))
+    assert filled.positions() == {"a": at(0)}
+
+
+def test_an_inbox_that_has_not_begun_stands_nowhere() -> None:
+    assert Inbox(MSGPACK).positions() == {}
+
+
+def test_an_inbox_is_full_beyond_its_bytes_in_all_entries_and_has_room_at_half_of_them() -> None:
+    def half(first: int, more: int = 0) -> Arrived:
+        payload = MAX_WAITING_BYTES // 2 - raw_entry(0, b"").size
+        return arrived(raw_entry(first, b"x" * (payload + more)))
+
+    filled = inbox(half(0))
+    assert filled.room
+    filled.put(half(1))
+    assert (filled.full, filled.room) == (False, False)
+    beyond = inbox(half(0), half(1, more=1))
+    assert beyond.full
+    assert not inbox(half(0, more=1)).room
+
+
+def test_an_inbox_is_full_beyond_its_events_and_has_room_at_half_of_them() -> None:
+    filled = inbox()
+    for i in range(MAX_WAITING_EVENTS + 1):
+        assert (filled.full, filled.room) == (False, i <= MAX_WAITING_EVENTS // 2)
+        filled.put(arrived(entry(i, i)))
+    assert filled.full
 
 
 # What may be acknowledged

@@ -15,11 +15,15 @@ from pubsubd_broker.core.journal.checkpoint import (
 from pubsubd_broker.core.journal.journal import Fsync, Journal, Work
 from pubsubd_broker.core.journal.records import Kind
 from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.log import cost_of
 from pubsubd_broker.core.pacing import Appender
 from pubsubd_protocol.entries import Entry, open_entry
+from pubsubd_protocol.frames import Skip
+from pubsubd_protocol.positions import MAX_OFFSET, Position
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.node import Node
+    from pubsubd_broker.core.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,10 @@ class Keeper:
         self.promised = kept.promised
         self._waiting: dict[Appender, None] = {}
         self._sessions: dict[str, None] = {}
+        # Where named sessions stand in the node's stream, by what was noted last; and the least of these places that the
+        # ring still holds.
+        self._noted: dict[str, int] = {}
+        self._least = MAX_OFFSET
         if self.writes:
             node.registry.moved = {}
 
@@ -80,6 +88,8 @@ class Keeper:
 
     def keeps(self, entry: Entry, sequence: int) -> bool:
         """Takes an entry that has its place. Whether it is there for everybody at once."""
+        if self.writes and self._least < self._node.stream.placed:
+            self._note_before(entry)
         self.journal.append(entry, sequence)
         return self.journal.fsync is not Fsync.ALWAYS
 
@@ -90,6 +100,7 @@ class Keeper:
     def session_moved(self, name: str) -> None:
         if self.writes:
             self._sessions[name] = None
+            self._least = min(self._least, self._noted.get(name, 0))
 
     # The shell's side.
 
@@ -145,12 +156,44 @@ class Keeper:
             self.journal.note(Kind.CURSOR, encode_cursor(name, kept))
         sessions, self._sessions = self._sessions, {}
         for name in sessions:
-            session = self._node.sessions.named(name)
-            positions = None if session is None else session.kept
-            self.journal.note(Kind.SESSION, encode_session(name, positions))
+            self._note(name, self._node.sessions.named(name))
+
+    def _note(self, name: str, session: Session | None) -> None:
+        positions = None if session is None else session.kept
+        self.journal.note(Kind.SESSION, encode_session(name, positions))
+        if positions is None:
+            self._noted.pop(name, None)
+        else:
+            self._remember(name, positions)
+
+    def _remember(self, name: str, positions: dict[str, Position]) -> None:
+        own = positions.get(self._node.name)
+        self._noted[name] = 0 if own is None else own.offset
+        self._least = min(self._least, self._noted[name])
+
+    def _note_before(self, entry: Entry) -> None:
+        """The ring lets go of no place that was noted, unless a later one is noted before: after a crash it would be told.
+
+        A session that really stands there stays so, and counts no more.
+        """
+        log = self._node.stream.log
+        horizon = log.horizon(*cost_of(entry))
+        evicted = log[horizon - 1] if horizon > log.begin else None
+        if not isinstance(evicted, (Entry, Skip)) or evicted.next <= self._least:
+            return
+        self._least = MAX_OFFSET
+        for name, session in self._node.sessions.all_named():
+            noted = self._noted.get(name, 0)
+            if noted < evicted.next and session.kept_in(self._node.name) > noted:
+                self._note(name, session)
+            elif noted >= evicted.next:
+                self._least = min(self._least, noted)
 
     def _checkpoint(self) -> Checkpoint:
         node = self._node
+        sessions = {name: session.kept for name, session in node.sessions.all_named()}
+        for name, positions in sessions.items():
+            self._remember(name, positions)
         view = node.stream.view
         return Checkpoint(
             node.name,
@@ -159,7 +202,7 @@ class Keeper:
             node.stream.placed,
             {name: Consumer(r.cursor, r.named) for name, r in node.registry.items()},
             node.publishers.lasts(),
-            {name: session.kept for name, session in node.sessions.all_named()},
+            sessions,
             durable=self.journal.fsync is Fsync.ALWAYS,
         )
 

@@ -176,6 +176,12 @@ class Session:
                 places[node] = kept
         return places
 
+    def kept_in(self, node: str) -> int:
+        """The offset in `node`'s stream where it begins again in its next life; 0 if that is not known."""
+        reading = self.readings.get(node)
+        kept = None if reading is None else reading.kept
+        return 0 if kept is None else kept.offset
+
     def needs(self, node: str) -> Claim:
         """What it needs of `node`'s stream, now or as soon as that node is reached."""
         reading = self.readings.get(node)

@@ -848,3 +848,21 @@ def test_a_named_session_that_presents_as_many_streams_as_it_may_spoils_no_journ
     assert session is not None
     assert session.kept.items() >= positions.items()
     assert held(net, "a") == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.INTERVAL, Fsync.OFF])
+def test_the_place_of_a_name_is_on_disk_before_what_the_ring_lets_go_of_it_for(
+    fsync: Fsync,
+) -> None:
+    """A burst of a few milliseconds moves the ring on by more than it holds; then everything dies at once."""
+    net = kept(fsync, ring_messages=10)
+    named, lagging = Subscriber(net, "a", "rare.>", session="n"), Subscriber(net, "a", session="m")
+    net.advance(1)
+    net.write("a")
+    lagging.stop_reading()
+    publish(net, 25)
+    net.restart("a")
+    assert net.nodes["a"].stream.next == 25
+    again = Subscriber(net, "a", "rare.>", session="n", positions={}, born=named.born)
+    assert (again.resumed, again.of_node("a")) == (True, [])
+    assert Subscriber(net, "a", session="m").of_node("a") == ["overwritten"]

@@ -166,7 +166,7 @@ def in_pieces(data: bytes, size: int) -> Iterator[bytes]:
 class RawConnection:
     """A blocking connection to a broker's Unix socket or TCP port, and nothing that makes it behave."""
 
-    def __init__(self, address: Address, timeout_s: float = 10.0) -> None:
+    def __init__(self, address: Address, timeout_s: float = 30.0) -> None:
         unix = isinstance(address, str)
         self.socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         self.socket.settimeout(timeout_s)
@@ -225,7 +225,7 @@ class RawConnection:
             frames.append(frame)
         return frames
 
-    def ended(self, timeout_s: float = 10.0) -> bool:
+    def ended(self, timeout_s: float = 30.0) -> bool:
         """Whether the other end hangs up within `timeout_s`, whatever it says before."""
         deadline = time.monotonic() + timeout_s
         before = self.socket.gettimeout()

@@ -16,7 +16,7 @@ from pubsubd import Client, CursorExpired, Message, Subscription
 
 T = TypeVar("T")
 
-DEADLINE_S: Final = 30.0
+DEADLINE_S: Final = 60.0
 BATCH: Final = 10
 """So many messages go out together where a test publishes a row of numbers."""
 

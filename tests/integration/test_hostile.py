@@ -7,7 +7,7 @@ import itertools
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from tests.integration import hostile
@@ -90,7 +90,9 @@ class Witness:
 @pytest.fixture(scope="module")
 def witness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
     folder = tmp_path_factory.mktemp("hostile")
-    with Broker(folder, "a") as a, Broker(folder, "b", [a.listen]) as b:
+    # The default time-outs: a process that gets no processor for a second is not cut off by its peer.
+    times: dict[str, Any] = {"heartbeat": None, "peer_timeout": None}
+    with Broker(folder, "a", **times) as a, Broker(folder, "b", [a.listen], **times) as b:
         wait_until(b.ready)
         witness = Witness(a, b)
         yield witness
@@ -228,6 +230,8 @@ def test_a_version_that_is_not_spoken_is_refused_in_one_log_line(
         assert raw.ended()
     witness.assert_goes_on()
     assert a.metric("connections_refused_total", reason="version") == before + 1
+    # The log is written beside the loop: a line may come after the figure.
+    a.wait_log("connection.refused", since=mark)
     said = [line["event"] for line in a.logs[mark:] if "version" in str(line)]
     assert said == ["connection.refused"]
 

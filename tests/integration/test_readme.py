@@ -215,7 +215,7 @@ class Page:
 
     def begin_broker(self, words: list[str]) -> subprocess.Popen[bytes]:
         process, log = self.begin(words)
-        wait_until(lambda: "broker.started" in log.read_text(), 20, f"{words}: {log.read_text()}")
+        wait_until(lambda: "broker.started" in log.read_text(), 60, f"{words}: {log.read_text()}")
         return process
 
     def close(self) -> None:
@@ -281,21 +281,21 @@ def test_two_brokers_by_hand(page: Page) -> None:
     wait_until(lambda: re.search(r"^b +yes +1 +0 ", page.run(status), re.MULTILINE))
 
     broker_a.send_signal(signal.SIGINT)
-    assert broker_a.wait(20) == 0
+    assert broker_a.wait(60) == 0
     broker_a = page.begin_broker(first)
     wait_until(lambda: re.search(r"^b +yes +1 +0 ", page.run(status), re.MULTILINE))
     broker_a.kill()
-    broker_a.wait(20)
+    broker_a.wait(60)
     broker_a = page.begin_broker(first)
-    wait_until(lambda: len(lines()) == 2, 20, what="the gap")
+    wait_until(lambda: len(lines()) == 2, 60, what="the gap")
     # And none before it: a clean stop is no loss.
     assert lines() == [message, expired]
 
     subscription.send_signal(signal.SIGINT)
-    assert subscription.wait(20) == exit_codes.INTERRUPTED
+    assert subscription.wait(60) == exit_codes.INTERRUPTED
     for broker in (broker_a, broker_b):
         broker.send_signal(signal.SIGINT)
-        assert broker.wait(20) == 0
+        assert broker.wait(60) == 0
 
 
 # Python

@@ -150,7 +150,8 @@ class Writer:
         self._looks.add(looking)
         looking.add_done_callback(self._looks.discard)
         try:
-            return await looking
+            # Cancelled or not, the thread looks on: a stop waits for it before it lets go of the folder.
+            return await asyncio.shield(looking)
         except (JournalError, OSError) as error:
             if not self._keeper.writes:
                 return str(error)

@@ -66,7 +66,7 @@ class ClientSocket:
             try:
                 self._take_place()
             except SocketError as error:
-                return f"clients can't come in: {error}"
+                return f"no client can come in (tried again every second): {error}"
         log.warning("place.put_back", what="socket", path=self.path)
         return None
 
@@ -107,8 +107,7 @@ class ClientSocket:
             if isinstance(error, UnsafePath):
                 raise SocketError(self.path, str(error)) from error
             if isinstance(error, OSError):
-                problem = f"{_reason(error)}: choose another path"
-                raise SocketError(self.path, problem) from error
+                raise SocketError(self.path, _problem(error)) from error
             raise
 
     def _holds_lock(self) -> bool:
@@ -231,5 +230,7 @@ def _taken(path: str) -> SocketError:
     return SocketError(path, "a broker is running there: stop it or choose another path (--socket)")
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
+def _problem(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{reason}: mend that, or choose another path (--socket)"

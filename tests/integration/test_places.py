@@ -145,7 +145,7 @@ def test_a_certificate_or_secret_that_is_removed_is_told_and_a_new_secret_is_tak
 
 
 @pytest.mark.skipif(not can_trace(), reason="needs strace, and to be allowed to trace")
-def test_a_file_system_that_does_not_answer_holds_nobody_up(
+def test_a_file_system_that_does_not_answer_delays_no_publisher(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     """As on a network file system whose server is slow: each look at the socket takes `SLOW_S`."""

@@ -418,15 +418,23 @@ def test_what_is_removed_under_a_broker_is_put_back_and_the_place_stays_its_own(
     bind_client_socket(str(path)).release()
 
 
+def test_without_its_lock_a_broker_keeps_others_away_by_answering(folder: Path) -> None:
+    path = folder / "s"
+    bound = bind_client_socket(str(path))
+    remove_lock(path)
+    with pytest.raises(SocketError, match="a broker is running there"):
+        bind_client_socket(str(path))
+    assert bound.look() is None
+    bound.release()
+
+
 def test_a_second_broker_that_was_faster_keeps_the_place_until_it_ends(folder: Path) -> None:
     path = folder / "new" / "s"
     first = bind_client_socket(str(path))
     remove_folder(path)
     second = bind_client_socket(str(path))
-    trouble = f"clients can't come in: socket {path}: a broker is running there"
-    assert str(first.look()).startswith(trouble)
-    # Its own lock and socket are no reason to leave anything behind.
-    assert str(first.look()).startswith(trouble)
+    for _ in range(2):
+        assert f"socket {path}: a broker is running there: stop it" in str(first.look())
     assert second.look() is None
     second.release()
     lost = first.socket

@@ -98,4 +98,4 @@ def read(cursor: Cursor, log: Log, index: int, choose: Choose, out: Outgoing) ->
             return index, Stop.GAP
         cursor.pass_item(item, choose, out)
         index += 1
-    return index, Stop.OVERRUN if index < log.begin else Stop.END
+    return index, Stop.END

@@ -212,8 +212,9 @@ def test_settled_stands_before_the_offset_in_hand() -> None:
     filled.advance()
     last = filled.messages.pop()
     assert filled.settled(last.offset) == {"a": at(0)}
+    assert filled.done(last.offset) == {"a": at(0)}
     filled.messages.pop()
-    assert filled.settled(None) == {"a": at(2)}
+    assert filled.settled(None) == filled.done(None) == {"a": at(2)}
 
 
 def test_a_gap_counts_when_it_was_passed() -> None:
@@ -238,6 +239,21 @@ def test_two_expiries_without_a_message_between_are_one_notice() -> None:
     notices = [e for e in hand_out(filled) if isinstance(e, CursorExpired)]
     assert [(e.node, e.missed, e.next) for e in notices] == [("a", 5, 9)]
     assert filled.positions()["a"] == at(10)
+
+
+@pytest.mark.parametrize("between", [0, 1, 2, 3])
+def test_two_expiries_merge_around_what_waits_of_other_nodes_and_leave_it_in_order(
+    between: int,
+) -> None:
+    filled = inbox(expired(5, missed=2), Moved("a", at(6)))
+    for i in range(between):
+        filled.put(arrived(entry(i, i, node="b")))
+    filled.put(expired(9, missed=3))
+    first, *others = hand_out(filled)
+    assert isinstance(first, CursorExpired)
+    assert (first.missed, first.next) == (5, 9)
+    assert [m.offset for m in others if isinstance(m, Message)] == list(range(between))
+    assert filled.positions()["a"] == at(9)
 
 
 def test_a_merged_notice_names_the_later_epoch_and_knows_no_number_if_one_did_not() -> None:
@@ -309,6 +325,7 @@ def test_a_move_waits_for_the_messages_of_its_node_that_are_in_hand() -> None:
     assert filled.put(Moved("b", at(9))), "nothing of that stream is in hand"
     assert filled.positions() == {"a": at(0), "b": at(9)}
     filled.messages.clear()
+    assert filled.positions() == {"a": at(9), "b": at(9)}
     assert not filled.advance()
     assert filled.positions() == {"a": at(9), "b": at(9)}
 
@@ -370,6 +387,13 @@ def test_nothing_is_done_with_while_a_lost_history_waits_to_be_read() -> None:
     assert filled.done(None) == {"b": at(3)}
     filled.pass_gap()
     assert filled.done(None) == {"a": at(2), "b": at(3)}
+
+
+def test_nothing_is_done_with_of_a_stream_that_begins_with_a_lost_history() -> None:
+    filled = inbox(expired(2, missed=None, reason=Reason.STATE_LOST), b=at(3))
+    assert filled.done(None) == {"b": at(3)}
+    assert filled.advance()
+    assert filled.done(None) == {"b": at(3)}
 
 
 def test_the_application_is_done_with_all_before_the_start_of_a_stream_not_read_yet() -> None:

@@ -218,6 +218,14 @@ class Log:
             stop = segment.begin - 1
         return None
 
+    def entry_at(self, position: Position) -> Entry | None:
+        """The entry that begins at `position`, if it is held."""
+        index = self.locate(position)
+        if index is None or index == self.end:
+            return None
+        held = self[index]
+        return held if isinstance(held, Entry) and held.first == position.offset else None
+
     def wait(self, wake: Callable[[], None]) -> None:
         """Calls `wake` once, at the next change."""
         self._waiting[wake] = None

@@ -130,10 +130,8 @@ class Replica:
 
     def contradicts(self, entry: Entry) -> bool:
         """Whether another one stands here in its place, on the same branch."""
-        log = self.log
-        index = log.locate(Position(entry.epoch, entry.first))
-        held = log[index] if index is not None and log.begin <= index < log.end else None
-        return isinstance(held, Entry) and held.first == entry.first and held.wire != entry.wire
+        held = self.log.entry_at(Position(entry.epoch, entry.first))
+        return held is not None and held.wire != entry.wire
 
     @property
     def _empty(self) -> bool:

@@ -163,11 +163,7 @@ class Stream:
             return next((p.entry for p in self._placed if p.answer is answer), None)
         if isinstance(answer, Rejected):
             return None
-        index = self.log.locate(Position(answer.epoch, answer.first))
-        if index is None or index == self.log.end:
-            return None
-        held = self.log[index]
-        return held if isinstance(held, Entry) and held.first == answer.first else None
+        return self.log.entry_at(Position(answer.epoch, answer.first))
 
     def _judge(
         self,

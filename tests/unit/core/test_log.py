@@ -257,11 +257,31 @@ def test_a_segment_whose_entries_are_gone_still_leads_to_its_gap() -> None:
     assert [segment.first for segment in log.segments] == [6]
 
 
+def test_an_entry_is_found_where_it_begins_on_its_own_branch() -> None:
+    log = log_of(entry(0, 2), skip(2, 4), entry(4, 2))
+    found = {offset: log.entry_at(at(offset)) for offset in range(8)}
+    assert {offset for offset, held in found.items() if held is not None} == {0, 4}
+    assert found[4] is log[2]
+    assert log.entry_at(at(4, E2)) is None
+    log.append_gap(view(9, 9))
+    assert log.entry_at(at(6)) is None, "a marker stands there"
+
+
 def test_two_gaps_in_a_row_are_two_items() -> None:
     log = log_of(entry(0))
     log.append_gap(view(3, 4))
     log.append_gap(view(8, 9))
     assert [log.locate(at(offset)) for offset in (1, 4, 9)] == [1, 2, 3]
+
+
+def test_a_log_that_was_emptied_wakes_and_ends_where_it_ended() -> None:
+    log = log_of(entry(0), entry(1))
+    calls: list[str] = []
+    log.wait(lambda: calls.append("woken"))
+    log.empty()
+    assert (log.view, log.messages, log.bytes) == (view(2, 2), 0, 0)
+    assert calls == ["woken"]
+    assert (log.locate(at(1)), log.locate(at(2))) == (None, 2)
 
 
 # Bounds.

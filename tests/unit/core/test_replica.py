@@ -7,12 +7,14 @@ from tests.unit.core.builders import E1, E2, E3, MANY, at, entry, skip, view
 
 from pubsubd_broker.core.log import Gap
 from pubsubd_broker.core.pacing import Pace
+from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.replica import Replica
-from pubsubd_protocol.attach import Reason, Resume
+from pubsubd_protocol.attach import At, Claim, Expired, Reason, Resume
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
 from pubsubd_protocol.positions import MAX_OFFSET, StreamView
+from pubsubd_protocol.topics import Filter
 
 
 def replica_at(
@@ -171,8 +173,9 @@ def test_it_goes_on_where_it_stood() -> None:
 def test_a_resume_at_another_offset_than_presented_is_a_violation(offset: int) -> None:
     replica = replica_at()
     replica.append(entry(0, 3))
-    with pytest.raises(ProtocolError, match=f"resumes at {offset}, presented was 3"):
+    with pytest.raises(ProtocolError, match=f"a resumes at {offset}, presented was 3") as error:
         replica.attached(Attached(view(0, 10), Resume(offset), 3))
+    assert error.value.kind == "offset"
 
 
 def test_a_producer_that_continues_its_history_under_a_new_epoch_leaves_no_gap() -> None:
@@ -240,20 +243,109 @@ def test_an_overrun_leaves_a_gap() -> None:
 
 
 @pytest.mark.parametrize(
-    "notice",
+    ("notice", "kind", "says"),
     [
-        overrun(view(8, 12), node="c", missed=9),
-        overrun(view(8, 12, E2), missed=9),  # another history: only a new link can tell of it
-        overrun(view(0, 2)),  # goes back
-        overrun(view(3, 12), missed=9),  # it holds what comes next
-        overrun(view(8, 12), missed=8),
-        overrun(view(8, 12), reason=Reason.STATE_LOST),
-        overrun(view(8, MAX_OFFSET + 1), missed=MAX_OFFSET - 2),
+        (overrun(view(8, 12), node="c", missed=9), "offset", "a expired at 3, to go on at 12"),
+        # Another history: only a new link can tell of it.
+        (overrun(view(8, 12, E2), missed=9), "offset", "a expired at 3, to go on at 12"),
+        (overrun(view(0, 2)), "offset", "a expired at 3, to go on at 2"),
+        # It holds what comes next.
+        (overrun(view(3, 12), missed=9), "attach", "a said overwritten, by its own view it is"),
+        (overrun(view(3, 3), missed=0), "attach", "a said overwritten, by its own view it is"),
+        (overrun(view(8, 12), missed=8), "attach", "a said overwritten, by its own view it is"),
+        (overrun(view(8, 12), reason=Reason.STATE_LOST), "attach", "a said state_lost"),
+        (
+            overrun(view(8, MAX_OFFSET + 1), missed=MAX_OFFSET - 2),
+            "offset",
+            f"a says that it is at {MAX_OFFSET + 1}, beyond {MAX_OFFSET}",
+        ),
     ],
 )
-def test_an_overrun_that_contradicts_what_is_held_is_a_violation(notice: CursorExpired) -> None:
+def test_an_overrun_that_contradicts_what_is_held_is_a_violation(
+    notice: CursorExpired, kind: str, says: str
+) -> None:
     replica = replica_at()
     replica.append(entry(0, 3))
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=says) as error:
         replica.expired(notice)
+    assert error.value.kind == kind
     assert replica.registration == at(3)
+
+
+def test_an_overrun_up_to_the_last_offset_is_taken() -> None:
+    replica = replica_at()
+    replica.expired(overrun(view(8, MAX_OFFSET), missed=MAX_OFFSET))
+    assert replica.registration == at(MAX_OFFSET)
+
+
+# What others ask of it.
+
+
+class _Fetcher:
+    """Takes down what is asked of the producer, and says whether it can be."""
+
+    def __init__(self, *, can: bool) -> None:
+        self.can = can
+        self.asked: list[tuple[Reading, Claim, int]] = []
+
+    def __call__(self, reading: Reading, claim: Claim, budget: int) -> bool:
+        self.asked.append((reading, claim, budget))
+        return self.can
+
+
+def reading_of(replica: Replica) -> Reading:
+    return Reading(replica, at(0), Filter((">",)), lambda: None)
+
+
+def test_the_producer_is_asked_over_the_link_and_nobody_while_it_is_down() -> None:
+    replica = replica_at()
+    reading, claim = reading_of(replica), At(at(3))
+    assert not replica.fetch(reading, claim, 100)
+    replica.caught_up(reading, claim)
+    for can in (True, False):
+        replica.fetcher = fetcher = _Fetcher(can=can)
+        assert replica.fetch(reading, claim, 100) is can
+        replica.caught_up(reading, claim)
+        assert fetcher.asked == [(reading, claim, 100), (reading, claim, 0)]
+
+
+def test_only_a_replica_that_was_given_up_answers_for_its_producer() -> None:
+    replica = replica_at()
+    replica.append(entry(0, 3))
+    assert replica.answer(At(at(1))) is None
+    replica.give_up()
+    assert replica.answer(At(at(3))) == (view(3, 3), Resume(3))
+    assert replica.answer(At(at(1))) == (view(3, 3), Expired(Reason.OVERWRITTEN, 3, 2))
+
+
+def test_what_stands_without_a_hole_begins_behind_the_last_skip_of_the_newest_run() -> None:
+    replica = replica_at()
+    assert replica.unbroken == view(0, 0)
+    replica.append(entry(0, 3))
+    assert replica.unbroken == view(0, 3)
+    for item in (skip(3, 5), entry(5), skip(6, 8), entry(8), entry(9)):
+        replica.append(item)
+    assert replica.unbroken == view(8, 10)
+    replica.attached(expired(Reason.STATE_LOST, view(0, 20, E2, (E1, 15))))
+    assert replica.unbroken == view(20, 20, E2, (E1, 15))
+    replica.append(entry(20, 2, epoch=E2))
+    assert replica.unbroken == view(20, 22, E2, (E1, 15))
+
+
+def test_what_was_evicted_does_not_stand_there() -> None:
+    replica = replica_at(max_messages=2)
+    for item in (skip(0, 3), entry(3), entry(4), entry(5)):
+        replica.append(item)
+    assert replica.unbroken == view(4, 6)
+
+
+def test_an_entry_contradicts_another_one_in_its_place_on_the_same_branch() -> None:
+    replica = replica_at()
+    replica.append(entry(0, 2))
+    replica.append(entry(2))
+    other = entry(0, 2, payload=b"other")
+    assert replica.contradicts(other)
+    assert not replica.contradicts(entry(0, 2))
+    assert not replica.contradicts(entry(0, 2, payload=b"other", epoch=E2))
+    assert not replica.contradicts(entry(1, payload=b"other")), "none begins there"
+    assert not replica.contradicts(entry(3))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import signal
 import socket
 from dataclasses import replace
 from typing import Final
@@ -50,12 +49,13 @@ class ListenError(PubSubError):
         super().__init__(f"{what} {host}:{port}: {reason}: choose another address")
 
 
-def run(settings: Settings, stop: StopRequest) -> int:
+def run(settings: Settings) -> int:
     """Runs a broker until it is told to stop; returns its exit code.
 
     Raises `SocketError`, `ListenError`, `JournalError`, `SecretError` or `TlsError` if it can't have its socket, an
     address, its journal, its secret or its certificate. What it had taken before is released then.
     """
+    stop = StopRequest()
     configure_logging(settings.log_format, settings.log_level)
     settings = _within(settings, _raise_descriptor_limit())
     try:
@@ -99,7 +99,6 @@ async def _serve(settings: Settings, stop: StopRequest) -> int:
     """
     loop = asyncio.get_running_loop()
     stop.attach(loop)
-    loop.add_signal_handler(signal.SIGHUP, log.info, "signal.ignored")
     systemd = Systemd(os.environ, os.getpid())
     ending, broker = Ending(), None
     try:
@@ -145,7 +144,7 @@ async def _start(settings: Settings, stop: StopRequest, ending: Ending) -> Broke
         ending.add("journal folder", folder.close)
     stop.check()
     broker = Broker(settings, trust, kept)
-    # However long the disk takes: a second signal ends the process if that is too long.
+    # However long the disk takes: a third signal ends the process if that is too long.
     ending.add("journal", broker.close_journal, limit_s=None)
     ending.add("links", broker.close_links)
     listeners = await _listen(settings, stop, ending, broker, clients, trust)
@@ -154,7 +153,7 @@ async def _start(settings: Settings, stop: StopRequest, ending: Ending) -> Broke
         # between a snapshot that is used up and the life that uses it, and a stop writes a new one.
         await broker.keep(folder)
     await off_loop("pubsubd-tidy", tidy_snapshots, settings)
-    _go(settings, ending, broker, listeners)
+    _go(settings, stop, ending, broker, listeners)
     return broker
 
 
@@ -210,14 +209,20 @@ async def _listen(
     return listeners
 
 
-def _go(settings: Settings, ending: Ending, broker: Broker, listeners: list[Listener]) -> None:
+def _go(
+    settings: Settings,
+    stop: StopRequest,
+    ending: Ending,
+    broker: Broker,
+    listeners: list[Listener],
+) -> None:
     """The broker serves from now on."""
     loop = asyncio.get_running_loop()
 
     async def drain() -> None:
         for listener in listeners:
             listener.close()
-        await broker.drain(DRAIN_S)
+        await stop.unless_asked_again(broker.drain(DRAIN_S))
 
     ticker = loop.create_task(broker.run())
     ending.add("places", broker.places.close)

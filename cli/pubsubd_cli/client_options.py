@@ -118,39 +118,39 @@ def run_client(
     """
     import pubsubd
 
-    interrupted = False
+    asked = False
 
     async def within_timeout() -> Result:
-        task = asyncio.current_task()
+        nonlocal asked
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-
-        def interrupts() -> None:
-            nonlocal interrupted
-            if interrupt is None:
-                interrupted = True
-                task.cancel()
-            else:
-                interrupt.set()
-
-        with signals.handled(interrupts):
-            async with asyncio.timeout(timeout_s) as scope:
-                try:
-                    return await work
-                except TimeoutError as error:
-                    if scope.expired():
-                        raise
-                    raise CommandError(f"no answer in time: {error}") from error
+        stop = task.cancel if interrupt is None else interrupt.set
+        with signals.Telling(lambda: loop.call_soon_threadsafe(stop)) as telling:
+            try:
+                async with asyncio.timeout(timeout_s) as scope:
+                    try:
+                        return await work
+                    except TimeoutError as error:
+                        if scope.expired():
+                            raise
+                        raise CommandError(f"no answer in time: {error}") from error
+            finally:
+                asked = telling.told and interrupt is None
 
     try:
-        return asyncio.run(within_timeout())
+        result = asyncio.run(within_timeout())
     except TimeoutError:
         raise CommandError(f"--timeout of {timeout_s:g} s has passed", TIMED_OUT) from None
     except asyncio.CancelledError:
-        if not interrupted:
+        if not asked:
             raise
         raise Interrupted from None
     except pubsubd.PubSubError as error:
         raise command_error(error) from error
+    if asked:
+        # It came too late to cancel anything. What follows may take its time.
+        raise Interrupted
+    return result
 
 
 def command_error(error: PubSubError, text: str | None = None) -> CommandError:

@@ -1,15 +1,13 @@
-"""Exit codes, and the errors that carry one."""
+"""What the exit codes mean, and the errors that carry one. Imports nothing: signals are taken care of with it."""
 
 from __future__ import annotations
 
-from typing import Final
-
-DONE: Final = 0
-FAILED: Final = 1
-USAGE: Final = 2
-NO_BROKER: Final = 3
-TIMED_OUT: Final = 4
-INTERRUPTED: Final = 130
+DONE = 0
+FAILED = 1
+USAGE = 2
+NO_BROKER = 3
+TIMED_OUT = 4
+INTERRUPTED = 130
 
 
 class CommandError(Exception):
@@ -21,4 +19,7 @@ class CommandError(Exception):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM: ends a command with 130. No `except Exception` may keep it from that."""
+    """SIGINT or SIGTERM: ends a command with 130. No `except Exception` may keep it from that.
+
+    Raised where the command looks, never by a signal's handler.
+    """

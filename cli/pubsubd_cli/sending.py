@@ -49,12 +49,14 @@ class Sending:
             try:
                 either: list[asyncio.Future[Any]] = [feeding, pipeline.failed, stopping]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                if self.interrupt.is_set() and not pipeline.failed.done():
+                # A signal that comes when all is accepted changes nothing.
+                interrupted = self.interrupt.is_set() and not feeding.done()
+                if interrupted and not pipeline.failed.done():
                     await _cancelled(feeding)
                     await _within(FLUSH_S, pipeline)
             finally:
                 await _cancelled(feeding, stopping)
-        if self.interrupt.is_set():
+        if interrupted:
             if pipeline.first_failure is None:
                 raise Interrupted
             raise CommandError(f"interrupted: {self._count(pipeline)}", INTERRUPTED)

@@ -1,54 +1,75 @@
-"""SIGINT and SIGTERM, which end every command, also one that is process 1 of a container.
+"""What SIGINT and SIGTERM do in each phase of a process. No phase swallows one, and none raises.
 
-The kernel delivers a signal to process 1 only if the process has a handler for it.
+An exception that a handler raises comes at any bytecode: a finaliser, a weak reference's callback or the import machinery
+may drop it, and the signal with it. So a handler ends the process at once, or tells the loop. As a handler it also
+reaches process 1 of a container, to which the kernel delivers no other signal.
+
+Loaded before anything else: imports only what Python's own start has loaded, and `signal`.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Final
 
-from pubsubd_cli.exit_codes import INTERRUPTED, Interrupted
+from pubsubd_cli.exit_codes import INTERRUPTED
 
-ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
 
+    Handler = Callable[[int, FrameType | None], object]
 
-def install() -> None:
-    """Outside of a loop: a signal raises `Interrupted`. One that the parent ignores, as `nohup` does, stays ignored."""
-    for number in ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
-@contextmanager
-def handled(by: Callable[[], None]) -> Iterator[None]:
-    """Inside of a loop: the first signal calls `by`, a second one ends the process at once."""
-    import asyncio
+def end_at_once(code: int) -> None:
+    """Where nothing has been taken that is to be put in order: a signal ends the process with `code`.
 
-    loop = asyncio.get_running_loop()
-    seen = False
+    One that the parent ignores, as `nohup` does, stays ignored.
+    """
+    for number in _heeded():
+        signal.signal(number, lambda *_: os._exit(code))
 
-    def take() -> None:
-        nonlocal seen
-        if seen:
+
+def outlive_hangup() -> None:
+    """SIGHUP does nothing."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def ignore() -> None:
+    """Where all is done: Python's end of the process gives signals back to the system, and the exit code would be theirs."""
+    for number in (*ENDING, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class Telling:
+    """Where something is under way: the first signal calls `tell`, in the main thread, at any bytecode of it.
+
+    A second one ends the process at once.
+    """
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self.told = False
+        self._tell = tell
+        self._before: dict[int, Handler | int | None] = {}
+
+    def __enter__(self) -> Telling:
+        for number in _heeded():
+            self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, _number: int, _frame: FrameType | None) -> None:
+        if self.told:
             os._exit(INTERRUPTED)
-        seen = True
-        by()
-
-    mine = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in mine:
-        loop.add_signal_handler(number, take)
-    try:
-        yield
-    finally:
-        for number in mine:
-            loop.remove_signal_handler(number)
-        install()
+        self.told = True
+        self._tell()
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted
+def _heeded() -> list[signal.Signals]:
+    return [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]

@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from pubsubd_broker.settings_sources import Resolved
-from pubsubd_broker.stop_request import StopRequest
-from pubsubd_cli.exit_codes import DONE, USAGE, CommandError
+from pubsubd_cli.exit_codes import USAGE, CommandError
 from pubsubd_cli.setting_options import resolved, setting_options
 from pubsubd_protocol.errors import PubSubError
 
@@ -31,19 +30,17 @@ def start(**options: Any) -> int:
     """Run a broker in the foreground.
 
     Without any option it is a single node on sensible defaults. SIGTERM or SIGINT let it finish
-    what it has accepted and end; a second one ends it at once.
+    what it has accepted and end. A second one ends it without waiting for readers, and keeps what
+    was accepted all the same; a third one ends it within two seconds, whatever is lost then.
     """
     found = resolved(options)
-    stop = StopRequest()
     # Only now: `start --help` and wrong settings need none of the broker.
     from pubsubd_broker.daemon import run
 
-    if stop.asked is not None:
-        return DONE
     if found.ignored:
         _warn(found)
     try:
-        return run(found.settings, stop)
+        return run(found.settings)
     except PubSubError as error:
         # It could not have its socket or an address: another setting is needed.
         raise CommandError(str(error), USAGE) from error

@@ -51,7 +51,7 @@ def _become(uid: int, gid: int, groups: Sequence[int]) -> None:
 
 def _run(uid: str, gid: str, groups: str, *arguments: str) -> int:
     import pubsubd_cli
-    from pubsubd_cli.main import run
+    from pubsubd_cli.run import run
 
     of_the_command = [
         f"pubsubd_cli.{module.name}"

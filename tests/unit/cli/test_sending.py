@@ -83,3 +83,28 @@ async def test_an_interrupt_does_not_wait_for_a_broker_that_hangs(tmp_path: Path
             await run.run(never())
         # The client itself tries for `connect_timeout_s`.
         assert loop.time() - began < 4
+
+
+@async_test
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_signal_counts_only_while_there_is_something_to_interrupt(
+    tmp_path: Path, ends: bool
+) -> None:
+    async with FakeBroker(tmp_path) as broker:
+        run = Sending(broker.path, "t", None, "line {}", None)
+
+        async def given() -> AsyncIterator[tuple[int, str]]:
+            yield 1, "one"
+            await broker.until(lambda: broker.next == 1)
+            if ends:
+                # In the turn of the loop in which the last answer is looked at.
+                asyncio.get_running_loop().call_soon(run.interrupt.set)
+            else:
+                run.interrupt.set()
+                await asyncio.Event().wait()
+
+        if ends:
+            await run.run(given())
+        else:
+            with pytest.raises(Interrupted):
+                await run.run(given())

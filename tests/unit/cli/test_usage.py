@@ -252,7 +252,7 @@ def test_config_check_says_yes_and_names_a_variable_that_is_not_a_setting() -> N
 @pytest.mark.parametrize("arguments", [["publish", "t", "x"], ["subscribe", "t"], ["status"]])
 def test_a_client_command_does_not_load_the_broker(arguments: list[str], tmp_path: Path) -> None:
     program = (
-        "import sys; from pubsubd_cli.main import run\n"
+        "import sys; from pubsubd_cli.run import run\n"
         "code = run(sys.argv[1:])\n"
         "heavy = ('pubsubd_broker', 'structlog', 'h11', 'prometheus_client', 'uvloop')\n"
         "assert not [name for name in heavy if name in sys.modules], sys.modules.keys()\n"

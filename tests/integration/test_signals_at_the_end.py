@@ -1,0 +1,75 @@
+"""A signal that comes when the work is done, while Python ends: the exit code is that of the work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.integration.cluster import PUBSUBD, Broker, wait_until
+from tests.integration.commands import TIMEOUT_S, environment
+
+HELD = """
+import os
+import time
+
+class Held:
+    # Python gives signals back to the system before it ends its modules.
+    def __del__(self, open=os.open, stat=os.stat, sleep=time.sleep, flags=os.O_CREAT):
+        open({ending!r}, flags)
+        while True:
+            try:
+                stat({go!r})
+                return
+            except OSError:
+                sleep(0.01)
+
+held = Held()
+"""
+
+
+class Ending:
+    """A Python that stands still when it has all but ended."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ending, self._go = folder / "ending", folder / "go"
+        text = HELD.format(ending=str(self._ending), go=str(self._go))
+        (folder / "sitecustomize.py").write_text(text)
+        self.environment = {"PYTHONPATH": str(folder)}
+
+    def signals(self, process: int, *numbers: signal.Signals) -> None:
+        """Sends them while Python ends, and lets it."""
+        wait_until(self._ending.exists, TIMEOUT_S, "the end of the modules")
+        for number in numbers:
+            os.kill(process, number)
+        self._go.touch()
+
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def test_a_signal_after_a_stop_leaves_the_broker_its_exit_code(tmp_path: Path) -> None:
+    ending = Ending(tmp_path)
+    with Broker(tmp_path, command=PUBSUBD, environment=ending.environment) as broker:
+        pid = broker.pid
+        os.kill(pid, signal.SIGTERM)
+        ending.signals(pid, *NUMBERS)
+        wait_until(lambda: broker.exit_code is not None, TIMEOUT_S, "the end")
+        assert broker.exit_code == 0
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["nothing"], 2)])
+def test_a_signal_after_a_command_leaves_it_its_exit_code(
+    tmp_path: Path, arguments: list[str], code: int
+) -> None:
+    ending = Ending(tmp_path)
+    with subprocess.Popen(
+        [*PUBSUBD, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(ending.environment),
+    ) as process:
+        ending.signals(process.pid, *NUMBERS)
+        assert process.wait(TIMEOUT_S) == code

@@ -211,6 +211,7 @@ def restore(node: Node, recovered: Recovered, now: Now) -> None:
     """`node`, which has just been made, goes on with what was recovered. Its stream has begun with that already."""
     for entry in recovered.entries:
         node.stream.log.append(entry)
+    _say_what_is_left(node, recovered)
     state = recovered.state
     placed = zip(recovered.entries, recovered.sequences, strict=True)
     node.publishers.restore(state.publishers, placed)
@@ -218,3 +219,21 @@ def restore(node: Node, recovered: Recovered, now: Now) -> None:
         node.registry.restore(name, consumer.cursor, consumer.named, now.mono_ns)
     for name, positions in state.sessions.items():
         node.sessions.restore(name, positions)
+
+
+def _say_what_is_left(node: Node, recovered: Recovered) -> None:
+    """A journal holds a little more than the ring. Beyond that only a ring that was made smaller leaves something out."""
+    log = node.stream.log
+    found = sum(entry.count for entry in recovered.entries)
+    if log.messages == found:
+        return
+    say = node.notices.info if log.messages else node.notices.warning
+    say(
+        "ring.trimmed",
+        found=found,
+        held=log.messages,
+        oldest=log.view.oldest,
+        next=log.view.next,
+        ring_messages=log.max_messages,
+        ring_bytes=log.max_bytes,
+    )

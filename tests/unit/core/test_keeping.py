@@ -16,6 +16,7 @@ import pubsubd_protocol.positions as positions
 from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES, Fsync
 from pubsubd_broker.core.keeping import Keeper
+from pubsubd_broker.core.notices import Level
 from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Receipt, Rejected, Subscribe
@@ -866,3 +867,27 @@ def test_the_place_of_a_name_is_on_disk_before_what_the_ring_lets_go_of_it_for(
     again = Subscriber(net, "a", "rare.>", session="n", positions={}, born=named.born)
     assert (again.resumed, again.of_node("a")) == (True, [])
     assert Subscriber(net, "a", session="m").of_node("a") == ["overwritten"]
+
+
+def levels(net: Net, event: str) -> list[Level]:
+    return [notice.level for notice in net.notices["a"] if notice.event == event]
+
+
+def test_a_ring_that_became_smaller_says_how_much_of_its_history_it_holds() -> None:
+    net = kept()
+    publisher = Publisher(net, "a")
+    publisher.send(
+        batch_of([("t", b"x")] * 60, sequence=1), batch_of([("t", b"y")] * 3, sequence=2)
+    )
+    net.write("a")
+    net.restart("a")
+    assert net.said("a", "ring.trimmed") == []
+    net.restart("a", ring_messages=50)
+    figures = {"found": 63, "ring_messages": 50, "ring_bytes": net.nodes["a"].config.ring_bytes}
+    assert net.said("a", "ring.trimmed") == [figures | {"held": 3, "oldest": 60, "next": 63}]
+    assert levels(net, "ring.trimmed") == [Level.INFO]
+    net.restart("a", ring_messages=2)
+    assert net.said("a", "ring.trimmed")[1:] == [
+        figures | {"ring_messages": 2, "held": 0, "oldest": 63, "next": 63}
+    ]
+    assert levels(net, "ring.trimmed") == [Level.INFO, Level.WARNING]

@@ -29,7 +29,7 @@ from pubsubd_broker.setting_forms import (
 )
 from pubsubd_broker.settings_rules import FRAME_OVERHEAD_BYTES
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
-from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
 from pubsubd_protocol.frames import DEFAULT_CLUSTER
 from pubsubd_protocol.topics import MAX_PATTERNS, MAX_TOPIC_BYTES
 
@@ -344,7 +344,13 @@ SETTINGS: Final = (
         "max-commands", "max_commands", COUNT, "Commands that are connected, as status --watch."
     ),
     _limit("max-consumers", "max_consumers", COUNT, "Nodes that read from this one."),
-    _limit("max-producers", "max_producers", COUNT, "Nodes from which this one reads."),
+    _limit(
+        "max-producers",
+        "max_producers",
+        # A subscription has a place in each of their streams, and in this node's own.
+        count(MAX_STREAMS - 1),
+        "Nodes from which this one reads.",
+    ),
     _limit(
         "http-max-connections", "http_max_connections", COUNT, "Connections to the HTTP server."
     ),

@@ -79,12 +79,19 @@ class Session:
         """Whether the broker has opened it, now or over an earlier connection."""
         return self._born is not None
 
-    def subscribe(self, acknowledged: dict[str, Position] | None = None) -> Subscribe:
+    def subscribe(
+        self,
+        acknowledged: dict[str, Position] | None = None,
+        unheard: Mapping[str, float] | None = None,
+    ) -> Subscribe:
         """The frame that opens the session on a new connection. A named one presents what it is done with, too.
 
-        Raises `InvalidPosition` if it has come to know too many nodes for that.
+        It forgets nodes that are `unheard`, if it knows too many. Raises `InvalidPosition` if that is not enough.
         """
-        positions = None if self._fresh else _presentable(self.received)
+        self.received = _presentable(within_bound(self.received, unheard or {}))
+        if acknowledged is not None:
+            acknowledged = {n: p for n, p in acknowledged.items() if n in self.received}
+        positions = None if self._fresh else dict(self.received)
         return Subscribe(
             *(self.patterns, self._start, positions, self._born, self.name, self._echo),
             acknowledged,
@@ -170,6 +177,19 @@ def _session_name(name: str) -> str:
             f"the name of a subscription is 1 to {MAX_SESSION_NAME} printable characters, "
             f"not {str(name)[:40]!r} ({length})"
         ) from None
+
+
+def within_bound(
+    positions: Mapping[str, Position], unheard: Mapping[str, float]
+) -> dict[str, Position]:
+    """Leaves out nodes that are more than a position may have: of those that are not heard the ones silent for longest.
+
+    A node that was recreated under another name stays in every position, and is heard no more. `unheard`: since when.
+    """
+    surplus = max(0, len(positions) - MAX_STREAMS)
+    silent = sorted((node for node in positions if node in unheard), key=unheard.__getitem__)
+    left_out = set(silent[:surplus])
+    return {node: place for node, place in positions.items() if node not in left_out}
 
 
 def _presentable(positions: Mapping[str, Position]) -> dict[str, Position]:

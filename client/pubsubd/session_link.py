@@ -252,7 +252,8 @@ class SessionLink:
         self.known.clear()
         # In one frame: a broker that was restarted must not take what was received for what is done with.
         acknowledged = self._sink.acknowledged() if self.session.stood else None
-        asked, self._asked = self.session.subscribe(acknowledged), self.session.patterns
+        asked = self.session.subscribe(acknowledged, self.health.unreachable)
+        self._asked = self.session.patterns
         connection.write([codec.encode(asked)])
         try:
             async with asyncio.timeout(self._dialler.timeout_s):

@@ -20,7 +20,7 @@ from pubsubd.inbox import Inbox
 from pubsubd.iterating import Iterating, Telling, Turn
 from pubsubd.messages import Message
 from pubsubd.options import SubscriptionOptions
-from pubsubd.resume import Event
+from pubsubd.resume import Event, within_bound
 from pubsubd.session_link import SessionLink, Stored
 from pubsubd.settling import Settling
 from pubsubd_protocol.frames import Subscribed
@@ -142,9 +142,10 @@ class Subscription:
     def position(self) -> Stored:
         """`{node: [epoch, next offset]}` behind all that was handed out; survives `json.dumps`.
 
-        Stored with what the messages did, `subscribe(position=…)` goes on exactly there.
+        Stored with what the messages did, `subscribe(position=…)` goes on exactly there. Of more nodes than a position may
+        have, those that have been unreachable for longest are left out.
         """
-        return dump_positions(self._inbox.positions())
+        return dump_positions(within_bound(self._inbox.positions(), self._link.health.unreachable))
 
     @property
     def state(self) -> State:

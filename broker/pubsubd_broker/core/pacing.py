@@ -36,6 +36,12 @@ class Appender(Protocol):
         """It asks again now, unless it has nothing to ask any more."""
 
 
+MAX_LABELS: Final = 1024
+"""Names of readers that are told apart. For a further one the name that was waited for least is counted among the others."""
+
+OTHER: Final = "other"
+
+
 class Pace:
     """What a node's logs have in common: how long one reader is waited for, and for whom it was how long."""
 
@@ -52,6 +58,14 @@ class Pace:
         """When the first of those that hold somebody has waited long enough; None if nobody is held."""
         return min((pacing.due_ns for pacing in self.holding), default=None)
 
+    def charge(self, label: str, waited_ns: int) -> None:
+        """Publishers were held for the reader that is called `label`. Nodes that come under ever new names end as "other"."""
+        waited = self.waited_ns
+        if label not in waited and len(waited) >= MAX_LABELS:
+            least = min((known for known in waited if known != OTHER), key=waited.__getitem__)
+            waited[OTHER] += waited.pop(least)
+        waited[label] += waited_ns
+
     def go_on(self, now: Now) -> None:
         """Lets everybody ask again who is held: readers have moved, or time has passed."""
         for pacing in list(self.holding):
@@ -60,9 +74,6 @@ class Pace:
 
 STRIDE: Final = 4
 """An allowance is for this part of what a log holds."""
-
-MAX_LABELS: Final = 1024
-"""Beyond so many names of readers all others are counted as one."""
 
 
 class Pacing:
@@ -161,8 +172,7 @@ class Pacing:
         waited_ns = now_ns - self._since_ns
         self._waited_ns += waited_ns
         for label in {reader.label for reader in self._blocking}:
-            known = label in self._pace.waited_ns or len(self._pace.waited_ns) < MAX_LABELS
-            self._pace.waited_ns[label if known else "other"] += waited_ns
+            self._pace.charge(label, waited_ns)
 
     def _needing(self, horizon: int) -> list[Follower]:
         """The readers that need an item before `horizon`."""

@@ -11,6 +11,7 @@ from pubsubd_broker.core.source import Source
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Ack, Subscribe
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 from pubsubd_protocol.topics import Filter
@@ -129,6 +130,21 @@ class Session:
         reading = self.readings[source.node]
         reading.moves_to(source)
         return reading
+
+    def keep_within_bound(self) -> int:
+        """Forgets the places that are more than a frame takes, and returns how many those were.
+
+        Only in streams that its broker does not know, the one that was presented first before the others. What it is
+        owed of a stream that it does not know is all of it from now on: it may have had a place there.
+        """
+        surplus = len(self._presented.keys() | self.readings.keys()) - MAX_STREAMS
+        unmet = [node for node in self._presented if node not in self.readings]
+        forgotten = unmet[: max(0, surplus)]
+        for node in forgotten:
+            for places in (self._presented, self._kept, self._acknowledged):
+                places.pop(node, None)
+        self.born_here = self.born_here and not forgotten
+        return len(forgotten)
 
     def rejoin(self, subscribe: Subscribe, client_id: bytes) -> None:
         """The application is back. If it knows where it stands, that counts more than what it acknowledged."""

@@ -15,6 +15,7 @@ from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.source import Source
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
+from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Attached, Subscribe
 from pubsubd_protocol.positions import UNTOLD, Position
 
@@ -53,6 +54,7 @@ class Sessions:
                 )
             known.rejoin(subscribe, client_id)
             self._presents(known, subscribe)
+            self._bound(known)
             return known, True
         if subscribe.name is not None and not self._has_room_for(subscribe.name):
             raise ConnectionRefused(
@@ -128,6 +130,7 @@ class Sessions:
             session.add(replica, start, tell=cursor is not None).bookmark.judge(
                 attached.view, attached.registered
             )
+            self._bound(session)
             session.wake()
         for name, cursor in attached.named.items():
             if name not in self._named and self._has_room_for(name):
@@ -227,6 +230,15 @@ class Sessions:
         self._all[session] = None
         if session.name is not None:
             self._named[session.name] = session
+        self._bound(session)
+
+    def _bound(self, session: Session) -> None:
+        """It has come to know more streams."""
+        forgotten = session.keep_within_bound()
+        if forgotten:
+            self._node.notices.info(
+                "session.places_forgotten", session=session.name, nodes=forgotten, limit=MAX_STREAMS
+            )
 
     def _revive(self, name: str, replica: Replica, position: Position) -> None:
         """A named session of an earlier life of this broker, as the producer remembers it."""

@@ -195,6 +195,7 @@ def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> Non
         ("socket-mode", "0700", "'0700' is not one of them; allowed: 0600 (its own user), 0660"),
         ("socket-mode", "rw", "is not one of them"),
         ("max-batch", "65536", "is out of range; allowed: a whole number from 1 to 65535"),
+        ("max-producers", "1024", "is out of range; allowed: a whole number from 1 to 1023"),
         ("max-topic-bytes", "256", "is out of range; allowed: a whole number from 1 to 255"),
         ("cluster", "blue green", "is no node name"),
         ("log-format", "xml", "'xml' is not one of them; allowed: console or json"),

@@ -72,6 +72,20 @@ def test_a_fresh_session_presents_nothing_and_a_resumed_one_what_it_received() -
     assert opened.resumed
 
 
+def test_a_session_that_knows_too_many_nodes_forgets_those_silent_for_longest() -> None:
+    opened = session()
+    for i in range(1030):
+        opened.told(Told(f"n{i}", at(i)))
+    unheard = {f"n{i}": 1000.0 - i for i in range(500, 600)}
+    done = dict(opened.received)
+    asked = opened.subscribe(done, unheard)
+    forgotten = {f"n{i}" for i in range(594, 600)}
+    assert asked.positions == {n: p for n, p in done.items() if n not in forgotten}
+    assert asked.acknowledged == asked.positions == opened.received
+    assert opened.subscribe(None, unheard).positions == asked.positions
+    assert opened.told(Told("n599", at(7))) is not None, "it counts as never seen"
+
+
 def test_a_session_that_has_come_to_know_too_many_nodes_can_not_be_presented() -> None:
     opened = session()
     for i in range(1025):

@@ -22,10 +22,12 @@ from tests.unit.client.fake_broker import (
 import pubsubd
 from pubsubd_protocol import codec
 from pubsubd_protocol.attach import Reason
+from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import (
     Ack,
     CursorExpired,
     Frame,
+    Health,
     Heartbeat,
     Refused,
     SetFilter,
@@ -78,6 +80,23 @@ async def test_position_is_set_from_the_first_moment_and_moves_with_what_is_hand
         await anext(subscription)
         assert subscription.position == {"a": [EPOCH.hex(), 20], "b": [OTHER_EPOCH.hex(), 5]}
         await subscription.close()
+
+
+@async_test
+async def test_a_position_has_no_more_nodes_than_may_be_presented_again(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
+        stored = {f"gone-{n}": [EPOCH.hex(), n] for n in range(MAX_STREAMS - 1)}
+        subscription = await client.subscribe(">", position=stored)
+        lost = {node: 10_000 - n for n, node in enumerate(stored)}
+        places = (Told(f"new-{n}", Position(EPOCH, n)) for n in range(3))
+        broker.sessions[0].send(Health(lost), *places, entry(0, 0))
+        await anext(subscription)
+        position = subscription.position
+        assert len(position) == MAX_STREAMS
+        assert {"a", "new-0", "new-1", "new-2"} < position.keys()
+        assert not {"gone-0", "gone-1", "gone-2"} & position.keys()
+        await subscription.close()
+        await (await client.subscribe(">", position=position)).close()
 
 
 @async_test

@@ -200,15 +200,18 @@ def test_all_that_are_behind_are_waited_for_at_once_not_one_after_the_other() ->
     assert ring.pace.waited_ns == {"a": ALLOWANCE, "b": ALLOWANCE}
 
 
-def test_names_of_readers_beyond_a_number_are_counted_as_one() -> None:
-    ring = Ring()
+def test_of_too_many_names_of_readers_the_one_waited_for_least_is_counted_among_the_others() -> (
+    None
+):
+    pace = Pace(ALLOWANCE)
     for number in range(MAX_LABELS):
-        ring.pace.waited_ns[f"n{number}"] = 1
-    ring.reader(0, "one more")
-    Appender(ring, "p")
-    ring.pass_time(ALLOWANCE)
-    assert ring.pace.waited_ns["other"] == ALLOWANCE
-    assert "one more" not in ring.pace.waited_ns
+        pace.charge(f"n{number}", 5 + number)
+    for number in range(3):
+        pace.charge(f"newcomer {number}", 1000 + number)
+        assert len(pace.waited_ns) == MAX_LABELS + 1
+        assert pace.waited_ns[f"newcomer {number}"] == 1000 + number
+    assert pace.waited_ns["other"] == 5 + 6 + 7
+    assert not {"n0", "n1", "n2"} & pace.waited_ns.keys()
 
 
 def test_one_that_leaves_is_not_waited_for() -> None:

@@ -51,7 +51,7 @@ SUBJECTS: Final = {
     ),
     "bookmark": Subject(
         "pubsubd_broker/core/bookmark.py",
-        ("core/test_reading", "core/test_session", "core/test_earliest"),
+        ("core/test_bookmark", "core/test_reading", "core/test_session"),
     ),
     "stream": Subject(
         "pubsubd_broker/core/stream.py",

@@ -72,14 +72,14 @@ def test_lines_that_are_not_accepted_end_publish_though_its_input_goes_on(
     start_broker: StartBroker, away: Callable[[Broker], None], fate: str, count: str
 ) -> None:
     a = start_broker("a")
-    with feeding(a, "--timeout", "1s") as process:
+    with feeding(a, "--timeout", "3s") as process:
         feed(process, b"one\n")
         stored(a, 1)
         away(a)
         feed(process, b"two\nthree\nfour\n")
         code, line = end_of(process)
     assert code == 4
-    assert f"--timeout of 1 s has passed: line 2 of standard input {fate}" in line
+    assert f"--timeout of 3 s has passed: line 2 of standard input {fate}" in line
     assert count in line
     assert "publish again from line 2 on" in line
 

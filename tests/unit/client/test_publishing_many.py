@@ -42,7 +42,7 @@ class Rows:
 
 
 def connected(broker: FakeBroker) -> pubsubd.Client:
-    return pubsubd.connect(broker.path, codec=pubsubd.RAW)
+    return pubsubd.connect(broker.path, codec=pubsubd.RAW, close_timeout_s=0)
 
 
 def refusing(broker: FakeBroker, number: int) -> None:
@@ -60,10 +60,26 @@ async def test_no_more_is_taken_of_an_endless_input_than_the_window_holds(tmp_pa
     rows = Rows()
     async with FakeBroker(tmp_path) as broker, connected(broker) as client:
         broker.answers = False
-        with pytest.raises(pubsubd.PublishUnknown):
-            await client.publish_many("t", rows, timeout=0.3)
-        assert len(broker.batches) == broker.window
-    assert rows.taken <= (broker.window + 1) * BATCH_BYTES / SIZE
+        publishing = asyncio.ensure_future(client.publish_many("t", rows))
+        await broker.until(lambda: len(broker.batches) == broker.window)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert rows.taken <= (broker.window + 1) * BATCH_BYTES / SIZE
+        publishing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await publishing
+    assert len(broker.batches) == broker.window
+
+
+@async_test
+async def test_an_endless_input_ends_when_the_broker_does_not_answer_in_time(
+    tmp_path: Path,
+) -> None:
+    async with FakeBroker(tmp_path) as broker, connected(broker) as client:
+        broker.answers = False
+        with pytest.raises(pubsubd.PublishUnknown) as caught:
+            await client.publish_many("t", Rows(), timeout=0.2)
+        assert caught.value.timeout_s == 0.2
 
 
 @async_test

@@ -1,5 +1,5 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
-# make test    run the tests (TESTS="tests/unit -k ring", WORKERS=4)
+# make test    run the tests (TESTS="tests/unit -k ring", WORKERS=2)
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
 # make soak    three brokers at full speed with faults and noise: nothing grows, nothing is lost (MINUTES=30)
 # make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
@@ -19,7 +19,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 # More than there may be processors: much of the time the tests wait for real processes and their time-outs.
-WORKERS ?= 3
+WORKERS ?= 4
 TESTS  ?= tests
 ARGS   ?=
 SEEDS  ?= 0..500
@@ -96,7 +96,7 @@ start: $(RUN)
 	@exec $(BIN)/pubsubd start $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

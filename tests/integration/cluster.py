@@ -35,10 +35,11 @@ from tests.integration.relay import Relay
 
 T = TypeVar("T")
 
-START_TIMEOUT_S: Final = 20.0
-STOP_TIMEOUT_S: Final = 20.0
-WAIT_TIMEOUT_S: Final = 10.0
-_POLL_S: Final = 0.01
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 60.0
+WAIT_TIMEOUT_S: Final = 30.0
+_POLL_S: Final = (0.005, 0.05)
+"""Between two looks, at first and at last: most of them ask a broker, which takes both processes milliseconds."""
 _TAIL: Final = 40
 """How many of a broker's last lines are shown when a test fails."""
 
@@ -66,10 +67,10 @@ def wait_until(
     condition: Callable[[], T], timeout_s: float = WAIT_TIMEOUT_S, what: str = "the condition"
 ) -> T:
     """The first true value of `condition()`. An `OSError` in it means: not yet. Raises `NotReached`."""
-    for value in _attempts(condition, timeout_s, what):
+    for value, pause_s in _attempts(condition, timeout_s, what):
         if value:
             return value
-        time.sleep(_POLL_S)
+        time.sleep(pause_s)
     raise AssertionError("the attempts end with an exception")
 
 
@@ -77,23 +78,28 @@ async def wait_until_async(
     condition: Callable[[], T], timeout_s: float = WAIT_TIMEOUT_S, what: str = "the condition"
 ) -> T:
     """`wait_until` that lets the running loop go on."""
-    for value in _attempts(condition, timeout_s, what):
+    for value, pause_s in _attempts(condition, timeout_s, what):
         if value:
             return value
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(pause_s)
     raise AssertionError("the attempts end with an exception")
 
 
-def _attempts(condition: Callable[[], T], timeout_s: float, what: str) -> Iterator[T | None]:
+def _attempts(
+    condition: Callable[[], T], timeout_s: float, what: str
+) -> Iterator[tuple[T | None, float]]:
+    """What each attempt gave, and how long to wait for the next."""
+    pause_s, longest_s = _POLL_S
     deadline = time.monotonic() + timeout_s
     last: object = None
+    value: T | None
     while True:
         try:
             last = value = condition()
-            yield value
         except OSError as error:
-            last = error
-            yield None
+            last, value = error, None
+        yield value, pause_s
+        pause_s = min(1.2 * pause_s, longest_s)
         if time.monotonic() > deadline:
             raise NotReached(f"{what} was not reached in {timeout_s} s; last: {last!r}"[:2000])
 

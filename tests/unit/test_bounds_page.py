@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from pubsubd_broker.memory_bounds import memory_at_bounds
 from pubsubd_broker.metrics import METRICS, PREFIX
 from pubsubd_broker.settings import SETTINGS, Settings
@@ -35,6 +37,17 @@ def test_the_page_has_every_bound_and_its_default() -> None:
     }
     assert {name: shown for name, shown, _, _ in ROWS} == expected
     assert len(ROWS) == len(re.findall(r"^\| `--", PAGE, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", ["docs/bounds.md", "docs/architecture.md"])
+def test_each_bound_says_how_ordinary_life_comes_away_from_it(page: str) -> None:
+    _, _, table = (ROOT / page).read_text().partition(" way back |")
+    rows = re.findall(r"^\| `(?:--)?\w.+\|$", table.partition("\n## ")[0], re.MULTILINE)
+    assert len(rows) > 20
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+        assert len(cells) == 5, row
+        assert all(cells), row
 
 
 def test_what_shows_a_bound_is_a_metric() -> None:

@@ -103,8 +103,7 @@ async def _lines(as_json: bool) -> AsyncIterator[tuple[int, Any]]:
                 text = _utf8(line)
                 yield number, _json(text) if as_json else text
             except BadPayload as problem:
-                text = f"line {number} {problem}; nothing after it was sent"
-                raise CommandError(text) from None
+                raise CommandError(f"line {number} {problem}") from None
 
 
 def _utf8(line: bytes) -> str:

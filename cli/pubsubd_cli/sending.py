@@ -85,10 +85,10 @@ class Sending:
             async for number, value in given:
                 await self._send(pipeline, number, value)
                 self._last = number
-        except CommandError:
+        except CommandError as bad:
             # The messages before a bad one are accepted all the same, or said to have failed.
             await pipeline.settled()
-            raise
+            raise CommandError(f"{bad}; {self._count(pipeline)}", bad.code) from bad
         await pipeline.settled()
 
     async def _send(self, pipeline: Pipeline, number: int, value: Any) -> None:
@@ -101,9 +101,7 @@ class Sending:
             # Too large; or one of JSON's values that msgpack has not: integers beyond 64 bits, half a
             # surrogate pair, a thousand lists in each other.
             which = self._what.format(number).partition(" of ")[0]
-            raise CommandError(
-                f"{which} can't be sent: {error}; nothing after it was sent"
-            ) from error
+            raise CommandError(f"{which} can't be sent: {error}") from error
 
     def _failure(self, pipeline: Pipeline, number: int, error: pubsubd.PubSubError) -> CommandError:
         text = str(error)
@@ -130,10 +128,8 @@ class Sending:
     def _count(self, pipeline: Pipeline) -> str:
         accepted, unknown, refused = map(pipeline.count, Fate)
         last = self._what.format(self._last).partition(" of ")[0]
-        return (
-            f"{accepted} accepted, {unknown} unknown, {refused} not published, "
-            f"nothing sent after {last}"
-        )
+        rest = f"nothing sent after {last}" if self._last else "nothing sent"
+        return f"{accepted} accepted, {unknown} unknown, {refused} not published, {rest}"
 
 
 async def _within(timeout_s: float, pipeline: Pipeline) -> None:

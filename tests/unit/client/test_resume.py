@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.unit.client.fake_broker import EPOCH, OTHER_EPOCH, entry, raw_entry
 
-from pubsubd import MSGPACK, CursorExpired, InvalidPosition, InvalidTopic, Message
+from pubsubd import MSGPACK, CursorExpired, InvalidArgument, InvalidPosition, InvalidTopic, Message
 from pubsubd.acks import REMEMBERED_EPOCHS, Acks
 from pubsubd.inbox import MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Inbox
 from pubsubd.resume import Arrived, Event, Moved, Session
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_SESSION_NAME
 from pubsubd_protocol.frames import Ack, Skip, Subscribed, Told
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.positions import Epoch, Position, StreamView
@@ -113,20 +115,24 @@ def test_a_given_position_is_presented_without_a_birth_and_stands() -> None:
 def test_an_entry_received_before_is_dropped_and_a_part_of_one_is_cut() -> None:
     opened = session(a=at(5))
     assert opened.entry(entry(3, 0, 1)) is None
-    arrived = opened.entry(entry(4, 0, 1, 2))
+    overlaps = entry(4, 0, 1, 2)
+    arrived = opened.entry(overlaps)
     assert arrived is not None
+    assert arrived.entry is overlaps
     assert arrived.start == 5
     assert opened.received["a"] == at(7)
 
 
 def test_a_hole_is_a_violation_for_entries_skips_and_told_positions() -> None:
     opened = session(a=at(5))
-    with pytest.raises(ProtocolError):
+    hole = "node a goes on at 6, the position is 5"
+    with pytest.raises(ProtocolError, match=hole):
         opened.entry(entry(6, 0))
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=hole):
         opened.skip(Skip("a", EPOCH, 6, 7))
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=hole) as error:
         opened.told(Told("a", at(6)))
+    assert error.value.kind == "hole"
     assert opened.received == {"a": at(5)}
 
 
@@ -144,7 +150,7 @@ def test_a_skip_moves_the_position_once() -> None:
     opened = session(a=at(5))
     moved = opened.skip(Skip("a", EPOCH, 4, 9))
     assert moved is not None
-    assert moved.position == at(9)
+    assert (moved.node, moved.position) == ("a", at(9))
     assert opened.skip(Skip("a", EPOCH, 4, 9)) is None
 
 
@@ -167,6 +173,23 @@ def test_the_last_pattern_stays() -> None:
     with pytest.raises(InvalidTopic):
         opened.change_filter((), ("u",))
     assert opened.patterns == ("u",)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "'' (0 characters)"),
+        ("n" * 200, f"'{'n' * 40}' (200 characters)"),
+        ("a\nb", "'a\\nb' (3 characters)"),
+        (7, "'7' (int)"),
+    ],
+)
+def test_a_name_that_is_none_is_refused_with_what_it_is(name: Any, told: str) -> None:
+    with pytest.raises(InvalidArgument) as error:
+        Session(("t",), "latest", None, name, True)
+    assert str(error.value) == (
+        f"the name of a subscription is 1 to {MAX_SESSION_NAME} printable characters, not {told}"
+    )
 
 
 # What was handed out

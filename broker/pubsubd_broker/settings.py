@@ -181,7 +181,7 @@ SETTINGS: Final = (
         "fsync",
         choice("off", "snapshot", "interval", "always"),
         "When the journal survives the machine: off: as the system likes; snapshot: written at a clean stop "
-        "only; interval: every --fsync-interval; always: before anybody is told of it. "
+        "only; interval: every --fsync-interval; always: before a reader or the publisher is told of it. "
         "Default: interval with --journal, else snapshot.",
     ),
     Setting(
@@ -247,36 +247,41 @@ SETTINGS: Final = (
         "tls-ca",
         "tls_ca",
         FILE,
-        "Who may sign the certificates of this cluster's nodes. Default: none.",
+        "Certificates of the authorities that may sign this cluster's nodes. Default: none.",
         optional=True,
     ),
     Setting(
         "insecure",
         "insecure",
         SWITCH,
-        "Take peers from other machines although anybody could be one, with neither TLS nor a secret.",
+        "Take peers from other machines with neither TLS nor a secret: any machine could be one.",
     ),
-    Setting("socket-mode", "socket_mode", MODE, "Who may open the clients' socket."),
+    Setting(
+        "socket-mode",
+        "socket_mode",
+        MODE,
+        "Mode of the clients' socket: the users that may open it.",
+    ),
     Setting(
         "allow-uid",
         "allow_uids",
         ID,
-        "Of those who can open the socket, a user who may connect; may be repeated. Default: all.",
+        "A user who may connect, of those who can open the socket; may be repeated. Default: all.",
         repeatable=True,
     ),
     Setting(
         "allow-gid",
         "allow_gids",
         ID,
-        "Of those who can open the socket, a group that may connect; may be repeated. Default: all.",
+        "A group that may connect, of those who can open the socket; may be repeated. Default: all.",
         repeatable=True,
     ),
     Setting(
         "topic-rule",
         "topic_rules",
         RULE,
-        "What a local user may do, as 'uid:1001 publish:orders.> subscribe:rooms.*'; may be repeated. Whom no rule "
-        "allows something may not do it. Default: everybody may do everything.",
+        "Permission of a local user, as 'uid:1001 publish:orders.> subscribe:rooms.*'; may be repeated. With any rule "
+        "set, everything else is denied. Default: every user may do everything.",
         repeatable=True,
     ),
     _limit("max-connections", "max_connections", COUNT, "Connections that came in, in all."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ from tests.integration.cluster import Broker, Cluster
 # An example that is slow on a busy machine shows nothing about the code.
 hypothesis.settings.register_profile("pubsubd", deadline=None)
 hypothesis.settings.load_profile("pubsubd")
+
+# A shell starts `make test &` with SIGINT ignored, and a process passes that on to those it starts: commands that a
+# test interrupts would go on for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -19,8 +19,10 @@ from typing import Any, Final
 import h11
 import structlog
 
+from pubsubd_broker.host_names import BACKLOG, bind
 from pubsubd_broker.loop_share import LoopShare
 from pubsubd_broker.metrics import metrics_type, render_metrics
+from pubsubd_broker.off_loop import off_loop
 from pubsubd_broker.setting_forms import is_loopback
 
 IDLE_S: Final = 60.0
@@ -114,26 +116,32 @@ class AdminServer:
         """The last answers, and when their making began."""
         self._local = False
         """Whether it serves this machine alone."""
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     async def listen(self, host: str, port: int) -> None:
         """Bind and serve. Raises `OSError` if the address can't be had."""
-        self._server = await asyncio.start_server(self._connected, host, port, limit=_READ_BYTES)
-        name = self._server.sockets[0].getsockname()
+        bound = await off_loop("pubsubd-bind", bind, host, port)
+        name = bound[0].getsockname()
         self.address = (name[0], name[1])
         self._local = is_loopback(name[0])
+        for sock in bound:
+            self._servers.append(
+                await asyncio.start_server(
+                    self._connected, sock=sock, limit=_READ_BYTES, backlog=BACKLOG
+                )
+            )
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
-        if self._server is None:
-            return
-        self._server.close()
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
         connections = list(self._connections)
         for task in connections:
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
-        await self._server.wait_closed()
-        self._server = None
+        for server in servers:
+            await server.wait_closed()
 
     async def wait_idle(self) -> None:
         """Until no connection is open."""

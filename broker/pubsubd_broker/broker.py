@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import time
 from typing import Final
 
@@ -18,6 +19,7 @@ from pubsubd_broker.core.keeping import Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.status import Status, status
 from pubsubd_broker.doors import channel_of
+from pubsubd_broker.host_names import Hosts
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
 from pubsubd_broker.logs import dropped_lines
@@ -70,6 +72,7 @@ class Broker:
         # When those who wait for readers are to ask again, and the timer for that.
         self._paced_until_ns: int | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
+        self._hosts = Hosts()
         self._dials: set[asyncio.Task[None]] = set()
         self.drained = True
         """Whether what was accepted had reached everybody who was connected, at the stop."""
@@ -286,17 +289,11 @@ class Broker:
         return None
 
     async def _dial(self, target: Target) -> None:
-        host, port = target.address
         link = Link(_Dialled(self, target), self.user_timeout_ms)
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
-                await self._loop.create_connection(
-                    lambda: link,
-                    host,
-                    port,
-                    ssl=self._tls.client if self._tls is not None else None,
-                    server_hostname=host if self._tls is not None else None,
-                )
+                sock = await self._hosts.connect(*target.address)
+                await self._open(link, target, sock)
         except Exception as error:
             # Whatever it is: a host's name that no look-up takes is a `UnicodeError`.
             link.abort(error)
@@ -306,6 +303,17 @@ class Broker:
                 self.flush_soon()
         except asyncio.CancelledError:
             link.abort()
+            raise
+
+    async def _open(self, link: Link, target: Target, sock: socket.socket) -> None:
+        tls = self._tls.client if self._tls is not None else None
+        name = target.address[0] if tls is not None else None
+        try:
+            await self._loop.create_connection(
+                lambda: link, sock=sock, ssl=tls, server_hostname=name
+            )
+        except BaseException:
+            sock.close()
             raise
 
 

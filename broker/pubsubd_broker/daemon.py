@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import socket
 from dataclasses import replace
 from typing import Final
 
@@ -17,6 +16,7 @@ from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.dialling import format_address
 from pubsubd_broker.doors import ClientDoor, PeerDoor
 from pubsubd_broker.ending import Ending
+from pubsubd_broker.host_names import bind
 from pubsubd_broker.keeping import open_journal
 from pubsubd_broker.listener import Listener
 from pubsubd_broker.logs import configure_logging
@@ -32,8 +32,6 @@ from pubsubd_protocol.errors import PubSubError
 
 DRAIN_S: Final = 5.0
 """How long a stopping broker waits for connected readers to take what was accepted."""
-
-BACKLOG: Final = 1024
 
 RESERVED_DESCRIPTORS: Final = 512
 """That clients and peers who come can't take, or three quarters of all where there are few."""
@@ -197,7 +195,7 @@ async def _listen(
     if settings.listen is not None:
         try:
             # Off the loop: a name server may take its time.
-            peers = await stop.unless_asked(off_loop("pubsubd-bind", _bind, *settings.listen))
+            peers = await stop.unless_asked(off_loop("pubsubd-bind", bind, *settings.listen))
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
         door = PeerDoor(broker, trust.tls)
@@ -242,26 +240,6 @@ def _go(
         http=around.http,
         peers=[target.label for target in broker.node.targets],
     )
-
-
-def _bind(host: str, port: int) -> list[socket.socket]:
-    """Listens at every address that `host` has. Raises `OSError`."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    bound: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listening = socket.socket(family, kind, protocol)
-            bound.append(listening)
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listening.bind(address)
-            listening.listen(BACKLOG)
-    except BaseException:
-        for listening in bound:
-            listening.close()
-        raise
-    return bound
 
 
 async def _watch(systemd: Systemd, started: asyncio.Event) -> None:

@@ -49,6 +49,7 @@ def test_a_place_that_the_session_knows_is_introduced_and_not_told() -> None:
     mark = bookmark(at(3))
     assert mark.introduce() == at(3)
     assert said(mark) == []
+    assert mark.unheard is None
 
 
 @pytest.mark.parametrize("introduced", [False, True])
@@ -123,6 +124,7 @@ def test_a_loss_is_told_behind_what_was_passed_and_of_the_bookmarks_node() -> No
     [
         lambda mark: mark.judge(view(0, 10), None),
         lambda mark: mark.go_on(at(0)),
+        lambda mark: mark.apply(view(5, 10), LOST),
         lambda mark: mark.rewind(),
     ],
 )

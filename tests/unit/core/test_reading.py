@@ -27,14 +27,14 @@ from pubsubd_broker.core.config import FETCH_BYTES, Now
 from pubsubd_broker.core.cursor import Choose
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_broker.core.pacing import Pace
+from pubsubd_broker.core.pacing import Pace, Pacing
 from pubsubd_broker.core.publishers import Publisher
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.source import Source
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Reason, Remembered
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.frames import CursorExpired, Frame
+from pubsubd_protocol.frames import Ack, CursorExpired, Frame
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 from pubsubd_protocol.topics import Filter
 
@@ -173,6 +173,7 @@ def test_what_was_fetched_is_filtered_too_and_told_as_skips() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull(nothing)
+    assert source.budgets == [FETCH_BYTES]
     source.reply(view(0, 10), entry(3), skip(4, 6), entry(6, 2))
     assert reader.pull(nothing) == ["skip 3..10"]
 
@@ -433,7 +434,7 @@ def test_a_gap_that_the_producer_made_for_others_only_is_passed_by_asking_it() -
     source.log.append_gap(view(0, 9, E3, (E1, 5)))
     reader = Reader.of(source, at(3))
     assert reader.pull() == []
-    assert source.asked == [At(at(3))]
+    assert (source.asked, source.budgets) == ([At(at(3))], [FETCH_BYTES])
     source.reply(view(0, 9, E3, (E1, 5)), entry(3, 2), entry(5, 4, epoch=E3))
     assert reader.pull() == ["entry 3..5", "entry 5..9"]
     assert reader.notices == []
@@ -720,6 +721,101 @@ def test_what_was_fetched_for_one_life_is_not_read_by_the_next() -> None:
     reader.reading.leave()
     assert reader.pull() == []
     assert source.asked == [At(at(3)), At(at(3))]
+
+
+def test_a_life_that_is_yet_to_hear_of_a_loss_is_not_gone() -> None:
+    source = FakeSource(small_log())
+    reading = Reader.of(source, UNTOLD).reading
+    reading.inquire()
+    assert not reading.gone
+    assert source.asked == []
+
+
+# From one log to another.
+
+
+def test_a_stream_that_is_met_anew_is_read_from_its_new_log() -> None:
+    old, new = FakeSource(log_of(*messages(0, 3))), FakeSource(log_of(*messages(0, 6)))
+    reader = Reader.of(old, at(0))
+    reader.pull()
+    reader.reading.gone = True
+    reader.reading.moves_to(new)
+    assert not reader.reading.gone
+    assert reader.pull() == ["entry 3..4", "entry 4..5", "entry 5..6"]
+    old.log.append(entry(3))
+    assert reader.woken == [], "it is not of that log any more"
+
+
+def test_what_was_fetched_is_read_before_a_connected_session_is_done() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(0, 10), *messages(3, 10))
+    reader.pull(budget=1)
+    reader.reading.bookmark.go_on(at(10))
+    assert not reader.reading.is_done(connected=True, named=False)
+    assert reader.reading.is_done(connected=False, named=False)
+
+
+def test_a_named_session_is_done_when_it_has_acknowledged() -> None:
+    reader = Reader.of(FakeSource(small_log()), at(8))
+    reader.pull()
+    assert reader.reading.is_done(connected=True, named=False)
+    assert not reader.reading.is_done(connected=True, named=True)
+    reader.reading.bookmark.acknowledge(Ack("a", at(10)))
+    assert reader.reading.is_done(connected=True, named=True)
+
+
+# A reader that rests.
+
+
+def test_a_resting_reader_that_wants_something_else_is_woken_by_that_alone() -> None:
+    source = FakeSource(log_of())
+    reader = Reader.of(source, at(0))
+    reader.reading.filter = Filter(("a",))
+    reader.pull()
+    source.log.append(entry(0, topic="b"))
+    assert reader.woken == []
+    reader.reading.refilter(Filter(("b",)))
+    assert reader.reading.position == at(1), "what has passed is not for it"
+    reader.pull()
+    source.log.append(entry(1, topic="a"))
+    assert reader.woken == []
+    source.log.append(entry(2, topic="b"))
+    assert reader.woken == [1]
+
+
+def test_a_reader_that_has_risen_is_waited_for() -> None:
+    log = log_of(*messages(0, 2), max_messages=2)
+    source = FakeSource(log)
+    source.pacing = Pacing(log, Pace(1000))
+    reader = Reader.of(source, at(2))
+    reader.pull()
+    reader.reading.refilter(Filter(("t",)))
+    for item in messages(2, 4):
+        assert source.pacing.admits(Impatient(), item, 0)
+        log.append(item)
+    assert not source.pacing.admits(Impatient(), entry(4), 0)
+
+
+def test_a_reader_that_was_told_in_place_is_not_woken_once_more_by_what_comes() -> None:
+    source = FakeSource(log_of(*messages(0, 2)))
+    reader = Reader.of(source, at(2))
+    reader.pull()
+    reader.reading.lose_history(reads=True)
+    assert reader.woken == [1]
+    source.log.append(entry(2))
+    assert reader.woken == [1]
+    assert reader.pull() == ["state_lost -> 2", "entry 2..3"]
+
+
+def test_a_roused_reader_needs_the_item_that_woke_it() -> None:
+    source = FakeSource(log_of(*messages(0, 2)))
+    reader = Reader.of(source, at(0))
+    reader.pull()
+    source.log.append(skip(2, 5))
+    source.log.append(entry(5))
+    assert (reader.reading.index, reader.reading.position) == (3, at(5))
 
 
 # Told in time.

@@ -65,13 +65,15 @@ def test_a_loss_that_is_told_again_in_its_place_is_not_handed_out_twice() -> Non
 
 def test_a_fresh_session_presents_nothing_and_a_resumed_one_what_it_received() -> None:
     opened = Session(("t",), "earliest", None, "n", False)
+    assert (opened.resumed, opened.stood, opened.life) == (False, False, None)
     first = opened.subscribe()
     assert (first.positions, first.born, first.start) == (None, None, "earliest")
     opened.subscribed(Subscribed({"a": at(3)}, BORN, True))
     opened.entry(entry(3, 0, 1))
-    again = opened.subscribe()
+    again = opened.subscribe({"a": at(4)})
     assert (again.positions, again.born, again.name, again.echo) == ({"a": at(5)}, BORN, "n", False)
-    assert opened.resumed
+    assert again.acknowledged == {"a": at(4)}
+    assert (opened.resumed, opened.stood, opened.life) == (True, True, BORN)
 
 
 def test_a_session_that_knows_too_many_nodes_forgets_those_silent_for_longest() -> None:
@@ -90,9 +92,11 @@ def test_a_session_that_knows_too_many_nodes_forgets_those_silent_for_longest() 
 
 def test_a_session_that_has_come_to_know_too_many_nodes_can_not_be_presented() -> None:
     opened = session()
-    for i in range(1025):
+    for i in range(1024):
         opened.told(Told(f"n{i}", at(0)))
-    with pytest.raises(InvalidPosition, match="1025 nodes"):
+    assert len(opened.subscribe().positions or {}) == 1024
+    opened.told(Told("n1024", at(0)))
+    with pytest.raises(InvalidPosition, match=r"1025 nodes, the limit is 1024: .*counts as never"):
         opened.subscribe()
 
 
@@ -138,11 +142,15 @@ def test_a_hole_is_a_violation_for_entries_skips_and_told_positions() -> None:
 
 def test_a_message_before_a_position_is_a_violation() -> None:
     opened = session()
-    with pytest.raises(ProtocolError):
+    before = "a message of node a, before a position in it"
+    with pytest.raises(ProtocolError, match=before):
         opened.entry(entry(0, 0))
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=before) as error:
         opened.skip(Skip("a", EPOCH, 0, 1))
-    assert opened.told(Told("a", at(0))) is not None
+    assert error.value.kind == "no_position"
+    moved = opened.told(Told("a", at(0)))
+    assert moved is not None
+    assert (moved.node, moved.position) == ("a", at(0))
     assert opened.entry(entry(0, 0)) is not None
 
 
@@ -170,8 +178,9 @@ def test_the_last_pattern_stays() -> None:
     opened = session()
     opened.change_filter(("u", "u"), ("t",))
     assert opened.patterns == ("u",)
-    with pytest.raises(InvalidTopic):
+    with pytest.raises(InvalidTopic) as error:
         opened.change_filter((), ("u",))
+    assert str(error.value) == 'a subscription has at least one pattern; ">" is all topics'
     assert opened.patterns == ("u",)
 
 

@@ -158,6 +158,14 @@ def test_a_skip_is_not_told_before_somebody_asks_for_it() -> None:
     assert cursor.untold == 0
 
 
+def test_what_a_reader_looks_at_is_counted_by_topics_and_by_what_one_costs_it() -> None:
+    log = log_of(entry(0, topics=["t", "u"]), skip(2, 4), entry(4))
+    cursor, out = Cursor("a", at(0)), Outgoing(MANY)
+    out.looks = 3
+    read(cursor, log, 0, nothing, out)
+    assert out.looked == 9
+
+
 def test_the_epoch_of_a_position_is_that_of_the_last_item_read() -> None:
     log = log_of(entry(0))
     log.continue_as(E2, ((E1, 1),))

@@ -461,6 +461,12 @@ def test_a_session_is_told_where_it_stands_before_any_message() -> None:
     assert reader.pull() == ["told 0", "entry 0..1", "entry 1..2"]
 
 
+def test_a_session_is_told_where_it_stands_when_it_settles() -> None:
+    reader = Reader.of(FakeSource(log_of()), FromStart())
+    reader.reading.bookmark.judge(view(0, 5), None)
+    assert reader.settle() == ["told 0"]
+
+
 def test_a_session_is_told_where_it_stands_though_there_is_no_message() -> None:
     source = FakeSource(log_of())
     reader = Reader.of(source, Remembered(waiting=True))

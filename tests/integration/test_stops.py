@@ -80,7 +80,7 @@ def test_a_stop_at_any_moment_of_a_start_ends_with_0_and_keeps_what_was_kept(
             broker.start(wait=False)
             wait_until(lambda: heeds_signals(broker.pid), what="the first moment")
             time.sleep(whole_s * part / 10)
-            assert broker.stop() == 0
+            assert broker.stop() == 0, broker.tail()
             assert not [line for line in broker.logs if line["event"] is None], broker.logs[-20:]
         broker.peers = []
         next_life_has_everything(broker)

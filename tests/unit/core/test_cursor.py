@@ -173,6 +173,16 @@ def test_the_epoch_of_a_position_is_that_of_the_last_item_read() -> None:
     assert read_all(log)[0].position == at(2, E2)
 
 
+def test_the_place_that_a_reader_was_given_is_behind_the_last_item_that_was_for_it() -> None:
+    log = log_of(*(entry(offset) for offset in range(6)))
+    cursor, out = Cursor("a", at(0)), Outgoing(MANY)
+    assert cursor.given == at(0)
+    read(cursor, log, 0, only(2), out)
+    assert (cursor.given, cursor.position) == (at(3), at(6))
+    cursor.jump(at(50, E2))
+    assert cursor.given == at(50, E2)
+
+
 def test_after_a_jump_the_reader_is_not_told_of_what_it_was_told_by_the_jump() -> None:
     cursor, out = Cursor("a", at(0)), Outgoing(MANY)
     read(cursor, log_of(entry(0), entry(1)), 0, nothing, out)

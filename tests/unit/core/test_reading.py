@@ -815,6 +815,33 @@ def test_a_reader_that_was_told_in_place_is_not_woken_once_more_by_what_comes() 
     assert reader.pull() == ["state_lost -> 2", "entry 2..3"]
 
 
+def test_a_reader_that_settles_says_in_which_stream_and_nothing_where_nothing_was_passed() -> None:
+    source = FakeSource(log_of(max_messages=100))
+    reader = Reader.of(source, at(0))
+    reader.reading.filter = Filter(("never",))
+    reader.pull()
+    out = Outgoing(MANY)
+    reader.reading.settle(out)
+    assert (out.frames, out.settled) == (0, [])
+    for item in messages(0, 3):
+        source.log.append(item)
+    reader.reading.settle(out)
+    assert (told(frames_in(out)), out.settled) == (["skip 0..3"], ["a"])
+    assert (reader.reading.index, reader.reading.told) == (3, 3), "it stands at the end"
+
+
+def test_a_reader_without_a_place_in_the_log_settles_what_it_passed_elsewhere() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(0, 10), *messages(3, 6))
+    reader.pull(nothing)
+    assert reader.reading.index is None
+    before = reader.reading.told
+    assert reader.settle() == []
+    assert reader.reading.told == before
+
+
 def test_a_roused_reader_needs_the_item_that_woke_it() -> None:
     source = FakeSource(log_of(*messages(0, 2)))
     reader = Reader.of(source, at(0))

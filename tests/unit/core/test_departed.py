@@ -10,6 +10,7 @@ from pubsubd_broker.core.config import SECOND_NS, Limits
 from pubsubd_broker.core.departed import Departed, least_needed
 from pubsubd_broker.core.journal.journal import Fsync
 from pubsubd_broker.core.node import Node
+from pubsubd_protocol.frames import Health
 from pubsubd_protocol.positions import Position
 
 TTL_S = 60
@@ -120,6 +121,25 @@ def test_a_session_goes_on_where_it_stood_when_a_producer_that_was_given_up_is_b
     publish(net, "y", 2)
     assert subscriber.of_node("p0") == ["told 0", 0, 1, 2, 3, 4]
     assert late.of_node("p0")[-2:] == [3, 4]
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_a_producer_that_was_given_up_is_not_heard_before_it_is_back(needed: bool) -> None:
+    net, disk = Net(), Disk(Fsync.INTERVAL)
+    reader_of(net, "x", producers=1)
+    # What a name has not acknowledged is needed.
+    subscriber = Subscriber(net, "a", session="n" if needed else None)
+    recreate(net, "x", "p0", disk)
+    publish(net, "x", 3)
+    recreate(net, "x", "p1")
+    if needed:
+        net.advance(TTL_S)
+    assert [each["needed"] for each in net.said("a", "producer.given_up")] == [needed]
+    told = [health.lost.keys() for health in subscriber.of(Health)]
+    lost = next(n for n, nodes in enumerate(told) if "p0" in nodes)
+    assert all("p0" in nodes for nodes in told[lost:])
+    recreate(net, "x", "p0", disk)
+    assert "p0" not in subscriber.of(Health)[-1].lost
 
 
 def test_a_session_that_reconnects_meanwhile_goes_on_as_well() -> None:

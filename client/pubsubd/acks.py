@@ -99,7 +99,7 @@ class Acks:
         """The acknowledgements to send now, at most one for each node.
 
         Only for nodes in `known`: a broker that was restarted may not have met the others again. `life`: the broker's own
-        epoch, to which a loss belongs that it may have told in place.
+        epoch, to which a loss belongs that it may have told in place; a broker that reads `loss` has no need of that.
         """
         acks = []
         for node, position in settled.items():
@@ -107,7 +107,8 @@ class Acks:
             if node in known and self._sent.get(node) != position:
                 self._sent[node] = position
                 noticed = node in self._noticed and self._noticed[node] == life
-                acks.append(Ack(node, position, noticed=noticed))
+                loss = self._noticed.get(node)
+                acks.append(Ack(node, position, noticed=noticed, loss=loss))
         return acks
 
     def _reached(self, node: str, position: Position) -> Position:

@@ -285,12 +285,16 @@ _TABLE: Final[
             field.pack_position(f.position),
             field.pack_moves(f.named),
             f.noticed,
+            field.pack_elsewhere(f.elsewhere),
+            f.loss,
         ],
         lambda f: Ack(
             f.take(field.check_node),
             f.take(field.check_position),
             f.take_or(field.check_named_moves, {}),
             f.take_or(field.check_bool, False),
+            f.take_or(field.check_elsewhere, {}),
+            f.take_or(field.check_maybe(field.check_epoch), None),
         ),
     ),
     (
@@ -313,12 +317,14 @@ _TABLE: Final[
             field.pack_answer(f.answer),
             f.registered,
             field.pack_positions(f.named),
+            field.pack_elsewhere(f.elsewhere),
         ],
         lambda f: Attached(
             f.take(field.check_view),
             f.take(field.check_answer),
             f.take(field.check_maybe(field.check_int)),
             f.take_or(field.check_named, {}),
+            f.take_or(field.check_elsewhere, {}),
         ),
     ),
     (

@@ -31,6 +31,7 @@ Check = Callable[[object], T]
 
 MAX_NAMED_SESSIONS = 256
 MAX_SESSION_NAME = 128
+MAX_PLACES = 256
 MAX_STREAMS = 1024
 
 
@@ -164,6 +165,17 @@ def check_named_moves(value: object) -> dict[str, Position | None]:
     }
 
 
+def check_elsewhere(value: object) -> dict[str, dict[str, Position]]:
+    places = {
+        check_session_name(name): check_positions(positions)
+        for name, positions in check_map(value, MAX_PLACES).items()
+    }
+    count = sum(map(len, places.values()))
+    if count > MAX_PLACES:
+        raise Wrong(f"expected at most {MAX_PLACES} places of sessions, found {count}")
+    return places
+
+
 def check_session_name(value: object) -> str:
     name = check_text(MAX_SESSION_NAME)(value)
     if not name or not name.isprintable():
@@ -248,6 +260,12 @@ def pack_positions(positions: Mapping[str, Position]) -> dict[str, list[object]]
 
 def pack_moves(moves: Mapping[str, Position | None]) -> dict[str, list[object] | None]:
     return {name: None if p is None else pack_position(p) for name, p in moves.items()}
+
+
+def pack_elsewhere(
+    places: Mapping[str, Mapping[str, Position]],
+) -> dict[str, dict[str, list[object]]]:
+    return {name: pack_positions(positions) for name, positions in places.items()}
 
 
 def pack_view(view: StreamView) -> list[object]:

@@ -195,13 +195,17 @@ class Ack:
     """The reader needs nothing of `node`'s stream before `position`.
 
     `named`: for a peer, the positions of its named sessions that moved, None for one that is gone.
-    `noticed`: for a session, whether it has taken in that what was before this epoch is lost.
+    `noticed`: for a session, whether it has taken in that what was before this epoch is lost. `loss`: the epoch of the
+    view with which it was told so of this stream the last time that it has taken that in. `elsewhere`: for a peer, the
+    positions of its named sessions in other streams.
     """
 
     node: str
     position: Position
     named: dict[str, Position | None] = field(default_factory=dict)
     noticed: bool = False
+    elsewhere: dict[str, dict[str, Position]] = field(default_factory=dict)
+    loss: Epoch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +227,14 @@ class Attached:
     """The answer: either `resume`, or what the consumer's registration expired with.
 
     `registered`: the cursor that the producer kept for this node before. `named`: those of its named
-    sessions.
+    sessions. `elsewhere`: where those stood in other streams, as the consumer has told.
     """
 
     view: StreamView
     answer: Resume | Reason
     registered: int | None
     named: dict[str, Position] = field(default_factory=dict)
+    elsewhere: dict[str, dict[str, Position]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

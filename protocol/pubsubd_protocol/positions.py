@@ -69,6 +69,12 @@ class StreamView:
         """The position at `offset`, in the name that every reader there has."""
         return place(self.epoch, self.lineage, offset)
 
+    def depth(self, position: Position) -> tuple[int, int]:
+        """Orders positions in this stream: the later history first, then the offset. One of another branch is the lowest."""
+        histories = [*(epoch for epoch, _ in reversed(self.lineage)), self.epoch]
+        age = histories.index(position.epoch) if position.epoch in histories else -1
+        return age, position.offset
+
     def contains(self, position: Position) -> bool:
         """Whether this branch holds, held or will hold all before `position`. The present epoch has no end yet."""
         reach = self.reach(position.epoch)

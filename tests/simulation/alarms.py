@@ -16,6 +16,8 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     at, place, oldest = walk.at.get(node), lost.place, lost.oldest
     if lost.own and _own_loss(stream, lost, at):
         return
+    if _remembered_loss(walk, lost, at):
+        return
     if stream.views is not None and not _was_held(walk, lost, at):
         refuse("G4", history, node, f"expired by a ring of {oldest}..{place[1]}, which never was")
     if at is None:
@@ -52,6 +54,16 @@ def _own_loss(stream: StreamTruth, lost: Lost, at: Place | None) -> bool:
         and at is not None
         and stream.connects(at, lost.place[0])
         and at[1] <= lost.place[1]
+    )
+
+
+def _remembered_loss(walk: Walk, lost: Lost, at: Place | None) -> bool:
+    """A name whose place producer and broker have forgotten may be told by what a third node remembers."""
+    stream, before = walk.truth[lost.node], walk.stood_before.get(lost.node)
+    return (
+        before is not None
+        and not stream.connects(before, lost.place[0])
+        and _own_loss(stream, lost, at)
     )
 
 

@@ -119,7 +119,7 @@ def _field(name: str, value: Any) -> Any:
     match name, value:
         case _, None:
             return None
-        case (("life" | "spoke_to" | "epoch" | "born"), str()):
+        case (("life" | "spoke_to" | "epoch" | "born" | "loss"), str()):
             return Epoch(bytes.fromhex(value))
         case (("nonce" | "proof"), str()):
             return bytes.fromhex(value)
@@ -127,6 +127,8 @@ def _field(name: str, value: Any) -> Any:
             return _position(value)
         case (("positions" | "acknowledged" | "named"), _):
             return {k: None if place is None else _position(place) for k, place in value.items()}
+        case "elsewhere", _:
+            return {name: _field("positions", places) for name, places in value.items()}
         case (("patterns" | "publish"), _):
             return tuple(value)
         case "view", _:

@@ -7,6 +7,7 @@ from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.pending import Pending
 from pubsubd_broker.core.source import Source
 from pubsubd_protocol.attach import (
+    LOSES_HISTORY,
     Answer,
     At,
     Claim,
@@ -28,6 +29,7 @@ class Bookmark:
     """
 
     __slots__ = (
+        "_began",
         "_claim",
         "_owes",
         "_pending",
@@ -49,12 +51,14 @@ class Bookmark:
         """Whether the producer is known to hold what follows on the position."""
         self._claim: Claim = FromStart()
         self._pending = Pending(source.node)
-        # Whether it is yet to say that it has taken in the loss of an earlier history: it may be told of that in place,
-        # and then its position is the same before and after.
-        self._owes = False
+        # The epoch with which it was told of the loss of an earlier history, as long as it has not said that it has taken
+        # that in: it may be told in place, and then its position is the same before and after.
+        self._owes: Epoch | None = None
+        # Where it was placed in this stream; None: it is told that it lost the beginning.
+        self._began: Position | None = None
         if isinstance(start, Position):
             self.cursor = Cursor(source.node, start)
-            self.acknowledged = start
+            self._began = self.acknowledged = start
             if tell:
                 self._pending.begins(start)
         else:
@@ -82,7 +86,9 @@ class Bookmark:
         Nothing that it was given, message or notice, is passed before it is acknowledged.
         """
         cursor, done = self.cursor, self.acknowledged
-        if cursor is None or done is None or done == UNTOLD or self._owes or self._pending.expired:
+        if cursor is None or done is None or done == UNTOLD or self._owes is not None:
+            return done
+        if self._pending.expired:
             return done
         passed = self._on_one_branch(done, cursor.given) and done.offset >= cursor.given.offset
         return cursor.position if passed else done
@@ -123,9 +129,10 @@ class Bookmark:
 
     def acknowledge(self, ack: Ack) -> None:
         """The application is done with all before the position that it acknowledges."""
-        if ack.noticed:
-            self._owes = False
-        if not (self._owes or self._is_behind(ack.position)):
+        # A client that does not say which loss it has taken in only knows of those in its own node's stream.
+        if ack.loss == self._owes or (ack.noticed and ack.loss is None):
+            self._owes = None
+        if self._owes is None and not self._is_behind(ack.position):
             self.acknowledged = ack.position
 
     def judge(self, view: StreamView, registered: int | None) -> None:
@@ -139,9 +146,7 @@ class Bookmark:
         match answer:
             case Resume(offset):
                 if cursor is None:
-                    start = self.acknowledged = view.place(offset)
-                    self.cursor = Cursor(self._source.node, start)
-                    self._pending.begins(start)
+                    self.begin(view.place(offset))
                 else:
                     cursor.position = view.place(offset)
             case Expired(reason, following, missed):
@@ -154,13 +159,37 @@ class Bookmark:
                     self.unheard = view.epoch
                 self._expire(Expired(reason, following, missed), view)
 
-    def lose_history(self) -> None:
-        """An earlier history of this stream is lost to the session, and no life of it has taken that in."""
-        self.acknowledged = UNTOLD
-        self._owes = True
+    def begin(self, start: Position) -> None:
+        """The session's place in this stream is found, and is to be told."""
+        self._began = self.acknowledged = start
+        self.cursor = Cursor(self._source.node, start)
+        self._pending.begins(start)
 
-    def expire_in_place(self) -> None:
-        """The session is told that history is lost, and goes on where it stands."""
+    def lived_before(self, place: Position, *, reads: bool) -> Position | None:
+        """A peer remembers that an earlier life of the session stood at `place`. Returns where to go on anew, if anywhere.
+
+        A session that misses nothing behind `place` is told nothing. Else one that `reads` is told of the loss where it
+        stands; another goes on at `place`, or is told at the end of the stream that it can't.
+        """
+        view, began = self._source.log.view, self._began
+        if self.cursor is None:
+            self.begin(place)
+            return None
+        # Without a beginning, it is told already that it lost that.
+        if began is None or (
+            view.contains(place) and not (view.contains(began) and began.offset > place.offset)
+        ):
+            return None
+        if not reads and view.contains(place):
+            self.acknowledged = place
+            return place
+        self.acknowledged, self._owes = UNTOLD, view.epoch
+        if not (reads and self.would_resume):
+            return UNTOLD
+        self._expire_in_place()
+        return None
+
+    def _expire_in_place(self) -> None:
         assert self.cursor is not None
         offset = self.cursor.position.offset
         self._expire(Expired(Reason.STATE_LOST, offset, None), self._source.log.view)
@@ -183,9 +212,9 @@ class Bookmark:
         """
         self.unheard = None
         self.cursor = Cursor(self._source.node, position)
-        if self._owes and self.would_resume:
+        if self._owes is not None and self.would_resume:
             self.acknowledged = UNTOLD
-            self.expire_in_place()
+            self._expire_in_place()
 
     def _expire(self, expired: Expired, view: StreamView) -> None:
         assert self.cursor is not None
@@ -193,6 +222,8 @@ class Bookmark:
         if done is not None and done.offset > expired.next and view.contains(done):
             # It presented a place that this history never reached: acknowledging the notice must not look like a step back.
             self.acknowledged = UNTOLD
+        if self._owes is not None and (self._pending.expired or expired.reason in LOSES_HISTORY):
+            self._owes = view.epoch
         self._pending.expires(expired, view.until(expired.next), self.cursor.passed())
         self.cursor.jump(view.place(expired.next))
 

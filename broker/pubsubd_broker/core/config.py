@@ -42,6 +42,9 @@ ACK_DELAY_NS: Final = 50_000_000
 ACK_MESSAGES: Final = 1024
 """A consumer acknowledges after this time or this many messages, whichever comes first."""
 
+PLACES_NS: Final = 250_000_000
+"""A consumer tells where its named sessions stand in the streams of third nodes no sooner than after this time."""
+
 SETTLE_NS: Final = 7 * SECOND_NS // 10
 """A session is told how far it has come where nothing was for it after this time, or sooner if its log moves on fast."""
 

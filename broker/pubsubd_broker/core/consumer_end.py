@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from pubsubd_broker.core.config import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, Now
+from pubsubd_broker.core.config import (
+    ACK_DELAY_NS,
+    ACK_MESSAGES,
+    MAX_FETCHES,
+    PLACES_NS,
+    Now,
+)
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.replica import Replica, check_origin, check_view
@@ -13,7 +19,7 @@ from pubsubd_broker.core.source import Source
 from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, asked, resolve, short
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES
 from pubsubd_protocol.frames import (
     Ack,
     Attach,
@@ -73,7 +79,10 @@ class ConsumerEnd:
         self._acknowledged = -1
         self._ack_due_ns: int | None = None
         self._named_told: dict[str, Position] = {}
-        self._own_told: dict[str, Position] = {}
+        self._elsewhere_told: dict[str, dict[str, Position]] = {}
+        # Whether named sessions moved in other streams since these were told, and when they may be told again.
+        self._places_moved = False
+        self._places_due_ns = 0
         self._fetch_id = 0
         self._fetching: dict[int, _Fetching] = {}
         self._waiting: deque[_Fetching] = deque()
@@ -132,6 +141,10 @@ class ConsumerEnd:
         if self._ack_due_ns is None and self.replica is not None:
             self._ack_due_ns = now.mono_ns + ACK_DELAY_NS
 
+    def places_moved(self) -> None:
+        """A named session moved in some stream: the producer is to know, in its time."""
+        self._places_moved = True
+
     def pull(self, out: Outgoing, now: Now) -> bool:
         return False
 
@@ -150,16 +163,19 @@ class ConsumerEnd:
         return max(0, self.producer_next - self.replica.log.newest.next)
 
     def tick(self, now: Now) -> None:
-        if self._ack_due_ns is not None and now.mono_ns >= self._ack_due_ns:
-            self._acknowledge()
+        acks = self._ack_due_ns is not None and now.mono_ns >= self._ack_due_ns
+        places = self._places_moved and now.mono_ns >= self._places_due_ns
+        if self.replica is not None and (acks or places):
+            self._acknowledge(now)
 
     def farewell(self, now: Now) -> None:
         """It says no more than `acknowledge`, behind the last words to sessions."""
 
-    def acknowledge(self) -> None:
+    def acknowledge(self, now: Now) -> None:
         """Tells the producer all that is acknowledged, now: this node is about to go."""
+        self._places_due_ns = 0
         if self.replica is not None:
-            self._acknowledge()
+            self._acknowledge(now)
 
     def lost(self, now: Now) -> None:
         unanswered = [*self._fetching.values(), *self._waiting]
@@ -177,7 +193,8 @@ class ConsumerEnd:
         answer = self._judged(self._claim, attached.view, attached.answer, attached.registered)
         self.replica = self._node.producer_attached(self, attached, answer)
         self._named_told = dict(attached.named)
-        self._acknowledge()
+        self._places_moved = True
+        self._acknowledge(now)
 
     def _heartbeat(self, replica: Replica, following: int | None) -> None:
         if following is None:
@@ -192,24 +209,51 @@ class ConsumerEnd:
     def _owe_ack(self, now: Now) -> None:
         assert self.replica is not None
         if self.replica.log.newest.next - self._acknowledged >= ACK_MESSAGES:
-            self._acknowledge()
+            self._acknowledge(now)
         elif self._ack_due_ns is None:
             self._ack_due_ns = now.mono_ns + ACK_DELAY_NS
 
-    def _acknowledge(self) -> None:
+    def _acknowledge(self, now: Now) -> None:
         assert self.replica is not None
         self._ack_due_ns = None
         registration = self.replica.registration
         self._acknowledged = registration.offset
         moves = self._named_moves(self.replica, self._named_told)
-        self._connection.send(Ack(self.producer, registration, moves))
-        if self._node.config.recover_from_peers:
-            # Without its stream no next life could go on at these places.
-            stream = self._node.stream
-            own = self._named_moves(stream, self._own_told)
-            if own:
-                front = Position(stream.epoch, stream.next)
-                self._connection.send(Ack(self._node.name, front, own))
+        elsewhere = self._moves_elsewhere(moves, now)
+        self._connection.send(Ack(self.producer, registration, moves, elsewhere=elsewhere))
+
+    def _moves_elsewhere(
+        self, moves: dict[str, Position | None], now: Now
+    ) -> dict[str, dict[str, Position]]:
+        """What the producer does not know yet of this node's named sessions in other streams than its own.
+
+        Names that are gone are added to `moves`.
+        Of this node's own stream at once, as nobody else remembers that; but only if a next life asks for it: without
+        its stream it could not go on at these places. Of the others now and then: their producers know it exactly.
+        """
+        node = self._node
+        told, elsewhere = self._elsewhere_told, dict[str, dict[str, Position]]()
+        sources: list[Source] = [node.stream] if node.config.recover_from_peers else []
+        if self._places_moved and now.mono_ns >= self._places_due_ns:
+            self._places_moved = False
+            self._places_due_ns = now.mono_ns + PLACES_NS
+            sources += (r for name, r in node.replicas.items() if name != self.producer)
+            names = {name for name, _ in node.sessions.all_named()}
+            for stream, known in list(told.items()):
+                moves.update(dict.fromkeys(known.keys() - names))
+                told[stream] = {name: place for name, place in known.items() if name in names}
+                if stream not in node.replicas and stream != node.name:
+                    del told[stream]
+        room = MAX_PLACES - sum(map(len, told.values()))
+        for source in sources:
+            known = told.setdefault(source.node, {})
+            for name, place in node.sessions.named_cursors(source)[1].items():
+                if known.get(name) == place or (name not in known and room <= 0):
+                    continue
+                room -= name not in known
+                known[name] = place
+                elsewhere.setdefault(name, {})[source.node] = place
+        return elsewhere
 
     def _named_moves(self, source: Source, told: dict[str, Position]) -> dict[str, Position | None]:
         """What the producer does not know yet of this node's named sessions in `source`, as much as one frame takes.

@@ -191,7 +191,7 @@ class Node:
             if connection.end is not None and not connection.closing:
                 connection.end.farewell(now)
         for end in list(self.producers.values()):
-            end.acknowledge()
+            end.acknowledge(now)
 
     @property
     def drained(self) -> bool:

@@ -61,8 +61,6 @@ class ProducerEnd:
         match frame:
             case Attach() if self._cursor is None:
                 self._attach(frame, now)
-            case Ack() if self._cursor is not None and frame.node == self.consumer:
-                self._remember_own(frame)
             case Ack() if self._cursor is not None:
                 self._acknowledge(frame, now)
             case Fetch() if self._cursor is not None or frame.stream is not None:
@@ -135,7 +133,8 @@ class ProducerEnd:
         offset = answer.offset if isinstance(answer, Resume) else answer.next
         self._cursor = Cursor(self._stream.node, view.place(offset))
         self.acknowledged = offset
-        self._connection.send(Attached(view, short(answer), cursor, named))
+        elsewhere = registered.places if registered is not None else {}
+        self._connection.send(Attached(view, short(answer), cursor, named, elsewhere))
         self._node.consumer_attached(self, attach.claim, answer, now)
 
     def _acknowledge(self, ack: Ack, now: Now) -> None:
@@ -159,25 +158,12 @@ class ProducerEnd:
                     f"{self.consumer} acknowledged {position.offset} for session {name!r}, the stream is at "
                     f"{self._stream.next}",
                 )
+        if any(self._stream.node in positions for positions in ack.elsewhere.values()):
+            raise ProtocolError("ack", f"{self.consumer} names this stream among the other ones")
         self.acknowledged = offset
-        self._node.registry.acknowledge(self.consumer, offset, ack.named, now.mono_ns)
-
-    def _remember_own(self, ack: Ack) -> None:
-        """Keeps the places of the consumer's named sessions in the consumer's own stream, for its next life."""
-        if ack.position.epoch != self.life:
-            raise ProtocolError("ack", f"{self.consumer} spoke of its own stream in another epoch")
-        for name, position in ack.named.items():
-            if (
-                position is not None
-                and position.epoch == self.life
-                and position.offset > ack.position.offset
-            ):
-                raise ProtocolError(
-                    "ack",
-                    f"{self.consumer} acknowledged {position.offset} of its own stream for session {name!r}, "
-                    f"the stream is at {ack.position.offset}",
-                )
-        self._node.registry.remember_own(self.consumer, ack.named)
+        self._node.registry.acknowledge(
+            self.consumer, offset, ack.named, now.mono_ns, ack.elsewhere
+        )
 
     def _read(self, cursor: Cursor, out: Outgoing) -> bool:
         log = self._stream.log
@@ -239,10 +225,11 @@ class ProducerEnd:
             assert index is not None, "what is unbroken is in the log"
             read(cursor, replica.log, index, lambda entry: entry, part)
         registered = self._node.registry.get(self.consumer)
-        if registered is not None and registered.own and not part.budget:
+        if registered is not None and not part.budget:
             # Only the question how far the replica reaches has no budget: it comes first, and once.
-            named: dict[str, Position | None] = {**registered.own}
-            out.frame(Ack(self.consumer, Position(view.epoch, view.next), named))
+            stood = self._stream.view.place(registered.cursor)
+            named: dict[str, Position | None] = {**registered.named}
+            out.frame(Ack(self._stream.node, stood, named, elsewhere=registered.places))
         out.frame(Fetched(fetch.id, view, short(answer), part.frames))
         out.extend(part)
 

@@ -130,17 +130,12 @@ class Reading:
         self.gone = False
         self.bookmark.moves_to(source)
 
-    def lose_history(self, *, reads: bool) -> None:
-        """An earlier history of this stream is lost to the session: it is told so.
-
-        One that `reads` goes on where it stands; the next life of another goes on at the end.
-        """
+    def lived_before(self, place: Position, *, reads: bool) -> None:
+        """A peer remembers that an earlier life of the session stood at `place`; this one was placed as if it were new."""
         self._rise()
-        self.bookmark.lose_history()
-        if reads and self.bookmark.would_resume:
-            self.bookmark.expire_in_place()
-        else:
-            self.go_on(UNTOLD)
+        onward = self.bookmark.lived_before(place, reads=reads)
+        if onward is not None:
+            self.go_on(onward)
         self.wake()
 
     def leave(self) -> None:
@@ -219,7 +214,7 @@ class Reading:
         return self._fetched_bytes if self._inbox else 0
 
     def forget_fetched(self) -> None:
-        """Drops what was fetched. It stands where it stood, and asks again when it reads on."""
+        """Drops what was fetched. It asks again when it reads on."""
         self._ends_catch_up()
         self._inbox.clear()
         self.wake()

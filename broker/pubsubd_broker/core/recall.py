@@ -78,16 +78,21 @@ class Recall:
         items = (log[index] for index in range(log.begin, log.end))
         entries = [item for item in items if isinstance(item, Entry)]
         sequences = [open_entry(entry).sequence for entry in entries]
+        vectors = [end.names for end in self._ends.values()]
         self._node.recalled(Recovered(state, view.next, entries, sequences), now)
+        for names in vectors:
+            for session, positions in names.items():
+                for stream, place in positions.items():
+                    self._node.sessions.recalled(session, stream, place)
 
     def _names(self, view: StreamView) -> dict[str, Position]:
         """Where this node's named sessions stood in its stream: of what peers remember, the place that is furthest."""
-        places: dict[str, Position] = {}
+        own, places = self._node.name, dict[str, Position]()
         for end in self._ends.values():
-            for name, place in end.names.items():
-                known = places.get(name)
-                if known is None or _depth(place, view) > _depth(known, view):
-                    places[name] = place
+            for name, positions in end.names.items():
+                stood = [p for p in (places.get(name), positions.get(own)) if p is not None]
+                if stood:
+                    places[name] = max(stood, key=view.depth)
         return dict(list(places.items())[: self._node.config.limits.named_sessions])
 
     @property
@@ -107,8 +112,8 @@ class RecallEnd:
         self.target = target
         self.view: StreamView | None = None
         """What the peer holds of this node's stream without a hole."""
-        self.names: dict[str, Position] = {}
-        """Where this node's named sessions stood in its stream, as the peer remembers."""
+        self.names: dict[str, dict[str, Position]] = {}
+        """Where this node's named sessions stood in every stream, as the peer remembers."""
         self._log: Log | None = None
         self.longest_frame = node.config.max_frame + MAX_ENTRY_OVERHEAD
         self._node = node
@@ -135,8 +140,10 @@ class RecallEnd:
         match frame:
             case Fetched(id=number) if number == self._id and not self._left:
                 self._fetched(frame, now)
-            case Ack() if self.view is None and frame.node == self._node.name:
-                self.names = {n: place for n, place in frame.named.items() if place is not None}
+            case Ack(node=peer) if self.view is None:
+                self.names = {n: {peer: p} for n, p in frame.named.items() if p is not None}
+                for name, positions in frame.elsewhere.items():
+                    self.names.setdefault(name, {}).update(positions)
             case Entry() if self._left and self._log is not None:
                 self._take(frame, self._log, now)
             case Heartbeat():
@@ -200,13 +207,6 @@ class RecallEnd:
             self._recall.complete(log, now)
         else:
             self.read()
-
-
-def _depth(place: Position, view: StreamView) -> tuple[int, int]:
-    """Orders places in one stream: the later history first, then the offset."""
-    histories = [*(epoch for epoch, _ in view.lineage), view.epoch]
-    age = histories.index(place.epoch) if place.epoch in histories else -1
-    return age, place.offset
 
 
 def _reach(end: RecallEnd, others: list[RecallEnd]) -> tuple[int, int, int]:

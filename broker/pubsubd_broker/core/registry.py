@@ -5,24 +5,50 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES
 from pubsubd_protocol.positions import Position
 
 
 class Registered:
     """One consumer node's cursor, and the places of its named sessions, kept here for its next life.
 
-    `named`: in this node's stream. `own`: in the consumer's own stream.
+    `named`: in this node's stream. `elsewhere`: by name and stream, in others; the one told longest ago first.
     """
 
-    __slots__ = ("connected", "cursor", "named", "own", "seen_ns")
+    __slots__ = ("connected", "cursor", "elsewhere", "named", "seen_ns")
 
     def __init__(self, cursor: int, now_ns: int) -> None:
         self.cursor = cursor
         self.named: dict[str, Position] = {}
-        self.own: dict[str, Position] = {}
+        self.elsewhere: dict[tuple[str, str], Position] = {}
         self.connected = False
         self.seen_ns = now_ns
+
+    @property
+    def places(self) -> dict[str, dict[str, Position]]:
+        """Where the names stand in others' streams, by name."""
+        places: dict[str, dict[str, Position]] = {}
+        for (name, stream), place in self.elsewhere.items():
+            places.setdefault(name, {})[stream] = place
+        return places
+
+    def move_elsewhere(
+        self,
+        named: Mapping[str, Position | None],
+        elsewhere: Mapping[str, Mapping[str, Position]],
+    ) -> None:
+        """Beyond `MAX_PLACES` the places told longest ago are given up; those of a name that is gone are."""
+        kept = self.elsewhere
+        if any(place is None and name not in elsewhere for name, place in named.items()):
+            gone = {name for name, place in named.items() if place is None} - elsewhere.keys()
+            kept = {key: place for key, place in kept.items() if key[0] not in gone}
+        for name, positions in elsewhere.items():
+            for stream, place in positions.items():
+                kept.pop((name, stream), None)
+                kept[name, stream] = place
+        for key in list(kept)[: max(0, len(kept) - MAX_PLACES)]:
+            del kept[key]
+        self.elsewhere = kept
 
     def away_longer(self, ttl_ns: int, now_ns: int) -> bool:
         return not self.connected and now_ns - self.seen_ns > ttl_ns
@@ -95,9 +121,14 @@ class CursorRegistry:
         return min(away, default=(None,))[-1]
 
     def acknowledge(
-        self, consumer: str, offset: int, named: Mapping[str, Position | None], now_ns: int
+        self,
+        consumer: str,
+        offset: int,
+        named: Mapping[str, Position | None],
+        now_ns: int,
+        elsewhere: Mapping[str, Mapping[str, Position]] | None = None,
     ) -> None:
-        """`consumer` needs nothing before `offset`; `named` are the moves of its named sessions.
+        """`consumer` needs nothing before `offset`; `named` are the moves of its named sessions, `elsewhere` those in others' streams.
 
         Raises `ProtocolError` if that makes too many names, and then nothing has changed.
         """
@@ -107,20 +138,12 @@ class CursorRegistry:
             registered = self._consumers[consumer] = Registered(offset, now_ns)
             registered.connected = True
         registered.named = kept
+        registered.move_elsewhere(named, elsewhere or {})
         # An attach at a lower position may read again; what was acknowledged stays so.
         registered.cursor = max(registered.cursor, offset)
         registered.seen_ns = now_ns
         if self.moved is not None:
             self.moved[consumer] = None
-
-    def remember_own(self, consumer: str, own: Mapping[str, Position | None]) -> None:
-        """`own` are the moves of the consumer's named sessions in its own stream.
-
-        Raises `ProtocolError` if that makes too many names, and then nothing has changed.
-        """
-        registered = self._consumers.get(consumer)
-        if registered is not None:
-            registered.own = _moved(registered.own, own, consumer)
 
     def restore(self, consumer: str, cursor: int, named: dict[str, Position], now_ns: int) -> None:
         """Begins with what an earlier life of this node kept."""

@@ -29,12 +29,13 @@ class Session:
         "_kept",
         "_order",
         "_presented",
+        "_remembered",
         "_unread",
         "_without",
+        "assumed",
         "born_here",
         "connected",
         "filter",
-        "knows_own_loss",
         "left_ns",
         "name",
         "reader",
@@ -52,8 +53,8 @@ class Session:
         """When its application left last."""
         self._inquired_ns = 0
         self.born_here = born_here
-        self.knows_own_loss = False
-        """Whether it knows that its own node's stream began anew."""
+        self.assumed: set[str] = set()
+        """Streams in which it was placed as if it were new there. A peer may remember that it is not."""
         self.connected = True
         self.wake: Callable[[], None] = _nobody
         self.readings: dict[str, Reading] = {}
@@ -61,6 +62,8 @@ class Session:
         # Over this connection, and before it; both hold streams too that this broker has not met yet.
         self._acknowledged: dict[str, Position] = {}
         self._kept: dict[str, Position] = {}
+        # Where peers remember that it stood in streams that this broker has not met in this life.
+        self._remembered: dict[str, list[Position]] = {}
         # Streams that its broker has given up before it had read them to the end.
         self._unread: set[str] = set()
         self.configure(subscribe, client_id)
@@ -101,6 +104,23 @@ class Session:
             return self._presented[node]
         owed = Remembered(waiting=True) if self.born_here else FromStart()
         return Earliest(owed) if self.start == "earliest" else owed
+
+    def remembered(self, node: str, view: StreamView) -> Position | None:
+        """The furthest of the places in `node`'s stream, which is met now, that peers remember of an earlier life."""
+        return max(self._remembered.pop(node, ()), key=view.depth, default=None)
+
+    def lived_before(self, node: str, place: Position) -> None:
+        """A peer remembers that it stood at `place` of `node`'s stream in an earlier life of this broker.
+
+        That counts where nothing better is known: not the application's word, this broker's, or the producer's.
+        """
+        if node in self.assumed:
+            self.assumed.discard(node)
+            self.readings[node].lived_before(place, reads=self.connected)
+        elif node not in self.readings and node not in self._presented:
+            places = self._remembered.setdefault(node, [])
+            if place not in places:
+                places.append(place)
 
     def is_done_with(self, node: str) -> bool:
         """Whether it needs nothing of what its broker holds of `node`'s stream."""
@@ -204,6 +224,8 @@ class Session:
         if reading is not None:
             return reading.needs
         start = self.first_contact(node)
+        if not isinstance(start, Position) and node in self._remembered:
+            start = self._remembered[node][0]
         return At(start) if isinstance(start, Position) else start
 
     def acknowledge(self, ack: Ack) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -64,9 +64,11 @@ class Sessions:
             )
         born_here = subscribe.positions is None or subscribe.born == self._node.life
         session = Session(self._node.name, subscribe, client_id, born_here=born_here)
-        self._presents(session, subscribe)
         for source in self._node.sources():
             session.add(source, _start(session, source, subscribe))
+            if session.name is not None:
+                session.assumed.add(source.node)
+        self._presents(session, subscribe)
         self._keep(session)
         return session, False
 
@@ -97,12 +99,13 @@ class Sessions:
     def acknowledged(self, session: Session, producer: str, now: Now) -> None:
         """A named session's progress is told to the producer, which remembers it for this node's next life.
 
-        In this node's own stream it is told to all producers.
+        In this node's own stream it is told to all producers, in those of others to all a little later.
         """
         if session.name is None:
             return
         self._changed(session)
         for name, end in self._node.producers.items():
+            end.places_moved()
             if producer in (name, self._node.name):
                 end.named_moved(now)
 
@@ -110,31 +113,27 @@ class Sessions:
         """A name is new, or gone: whatever producers remember under it is no longer true."""
         self._changed(session)
         for end in self._node.producers.values():
+            end.places_moved()
             end.named_moved(now)
 
     def first_contact(self, replica: Replica, attached: Attached) -> None:
-        """A stream is met for the first time in this life, or anew: every session gets its place in it."""
+        """A stream is met for the first time in this life, or anew: every session gets its place in it.
+
+        With the stream comes what its producer remembers of the names of this node's earlier lives.
+        """
+        for name in attached.named | attached.elsewhere:
+            if name not in self._named and self._has_room_for(name):
+                self._revive(name, replica)
         for session in self._all:
             if replica.node in session.readings:
                 session.meet_again(replica).bookmark.judge(attached.view, attached.registered)
                 session.wake()
                 continue
-            start = session.first_contact(replica.node)
-            cursor = attached.named.get(session.name) if session.name is not None else None
-            if isinstance(start, Position):
-                cursor = None
-            elif cursor is not None:
-                # It lived before, under an earlier life of this broker, and got that far.
-                start = cursor
-                self._lived_before(session)
-            session.add(replica, start, tell=cursor is not None).bookmark.judge(
-                attached.view, attached.registered
-            )
+            self._meet(session, replica, attached)
             self._bound(session)
             session.wake()
-        for name, cursor in attached.named.items():
-            if name not in self._named and self._has_room_for(name):
-                self._revive(name, replica, cursor)
+        for end in self._node.producers.values():
+            end.places_moved()
 
     def need(self, replica: Replica) -> bool:
         """Whether some session has not read all that `replica` holds, or its application does not know so."""
@@ -240,26 +239,46 @@ class Sessions:
                 "session.places_forgotten", session=session.name, nodes=forgotten, limit=MAX_STREAMS
             )
 
-    def _revive(self, name: str, replica: Replica, position: Position) -> None:
-        """A named session of an earlier life of this broker, as the producer remembers it."""
+    def _meet(self, session: Session, replica: Replica, attached: Attached) -> None:
+        """The application's word counts most, then the producer's, then that of other peers."""
+        start, name = session.first_contact(replica.node), session.name or ""
+        if isinstance(start, Position):
+            session.add(replica, start)
+            return
+        place = session.remembered(replica.node, attached.view)
+        place = attached.named.get(name, place)
+        reading = session.add(replica, start if place is None else place, tell=place is not None)
+        reading.bookmark.judge(attached.view, attached.registered)
+        if place is None and name:
+            session.assumed.add(replica.node)
+        if name in attached.named or name in attached.elsewhere:
+            self._lived_before(session, attached.elsewhere.get(name, {}))
+
+    def _lived_before(self, session: Session, positions: Mapping[str, Position]) -> None:
+        """A peer remembers the session, and where it stood. Its own node's stream began anew since, if no place says more."""
+        for node, place in {self._node.name: UNTOLD, **positions}.items():
+            session.lived_before(node, place)
+
+    def _revive(self, name: str, replica: Replica) -> None:
+        """A named session of an earlier life of this broker, as a producer remembers it."""
         session = self._absent(Subscribe((), "latest", None, None, name, True))
         for source in self._node.sources():
-            if source is replica:
-                session.add(source, position)
-            elif source is self._node.stream:
-                session.add(source, UNTOLD)
-            else:
+            if source is not replica:
                 session.add(source, FromStart())
+                session.assumed.add(source.node)
         self._keep(session)
         self._changed(session)
+
+    def recalled(self, name: str, node: str, place: Position) -> None:
+        """A peer remembers that the restored session `name` stood at `place` of `node`'s stream."""
+        if name in self._named:
+            self._named[name].lived_before(node, place)
 
     def _absent(self, subscribe: Subscribe) -> Session:
         """One whose application was last seen in an earlier life of this broker."""
         session = Session(self._node.name, subscribe, b"", born_here=False)
         session.connected = False
         session.left_ns = self._node.started_ns
-        # It stands in this node's stream where it stood, or is told so.
-        session.knows_own_loss = True
         return session
 
     def _changed(self, session: Session) -> None:
@@ -267,18 +286,14 @@ class Sessions:
             self._node.keeper.session_moved(session.name)
 
     def _presents(self, session: Session, subscribe: Subscribe) -> None:
-        """Whoever stands in an earlier history of this node's stream is told so by the attach rule."""
-        life = self._node.life
-        own = (subscribe.positions or {}).get(self._node.name)
+        """An application that stands in an earlier history of a stream is told so by the attach rule."""
         # A position that was told in this life can be named by an earlier epoch of the same history.
-        if own is not None and own.epoch != life and subscribe.born != life:
-            session.knows_own_loss = True
-
-    def _lived_before(self, session: Session) -> None:
-        """This node's own stream began anew with this life: such a session may have lost the end of the old one."""
-        if not session.knows_own_loss:
-            session.knows_own_loss = True
-            session.readings[self._node.name].lose_history(reads=session.connected)
+        if subscribe.born == self._node.life:
+            return
+        for node, position in (subscribe.positions or {}).items():
+            reading = session.readings.get(node)
+            if reading is not None and position.epoch != reading.source.log.view.epoch:
+                session.assumed.discard(node)
 
 
 def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:

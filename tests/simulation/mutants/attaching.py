@@ -218,9 +218,10 @@ def _named_cursors_forgotten() -> list[Patch]:
         offset: int,
         named: Mapping[str, Position | None],
         now_ns: int,
+        elsewhere: Mapping[str, Mapping[str, Position]],
     ) -> None:
         forgotten = {n: p and Position(p.epoch, offset) for n, p in named.items()}
-        original(self, consumer, offset, forgotten, now_ns)
+        original(self, consumer, offset, forgotten, now_ns, elsewhere)
 
     return [(CursorRegistry, "acknowledge", acknowledge)]
 

@@ -27,7 +27,7 @@ def _parts_without_its_sessions() -> list[Patch]:
 
     def part(self: Node, now: Now) -> None:
         for end in list(self.producers.values()):
-            end.acknowledge()
+            end.acknowledge(now)
 
     return [(Node, "part", part)]
 

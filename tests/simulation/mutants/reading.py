@@ -236,7 +236,7 @@ def _wakes_the_first_topic_only() -> list[Patch]:
 
 
 def _own_loss_never_told() -> list[Patch]:
-    return [(Sessions, "_lived_before", lambda self, session: None)]
+    return [(Sessions, "_lived_before", lambda self, session, positions: None)]
 
 
 READING = (

@@ -471,10 +471,10 @@ def test_that_a_lost_history_was_dealt_with_is_said_with_every_place_behind_it()
     acks = Acks(manual=False)
     acks.stands({"a": at(5)})
     acks.passed(CursorExpired("a", Reason.STATE_LOST, None, 5, EPOCH.hex()))
-    assert acks.due({"a": at(5)}, {"a"}, EPOCH) == [Ack("a", at(5), noticed=True)]
-    assert acks.due({"a": at(7)}, {"a"}, EPOCH) == [Ack("a", at(7), noticed=True)]
+    assert acks.due({"a": at(5)}, {"a"}, EPOCH) == [Ack("a", at(5), noticed=True, loss=EPOCH)]
+    assert acks.due({"a": at(7)}, {"a"}, EPOCH) == [Ack("a", at(7), noticed=True, loss=EPOCH)]
     other = Position(OTHER_EPOCH, 9)
-    assert acks.due({"a": other}, {"a"}, OTHER_EPOCH) == [Ack("a", other)]
+    assert acks.due({"a": other}, {"a"}, OTHER_EPOCH) == [Ack("a", other, loss=EPOCH)]
 
 
 def test_manual_never_falls_back_behind_what_was_passed_without_a_message() -> None:

@@ -486,7 +486,9 @@ class Subscriber(RawClient):
     def acknowledge(
         self, node: str, position: Position | None = None, *, noticed: bool = False
     ) -> None:
-        self.send(Ack(node, position or self.positions[node], noticed=noticed))
+        losses = [f for f in self.frames if isinstance(f, CursorExpired) and f.node == node]
+        epoch = losses[-1].view.epoch if noticed and losses else None
+        self.send(Ack(node, position or self.positions[node], noticed=noticed, loss=epoch))
 
     def change(self, *patterns: str) -> None:
         self.send(SetFilter(patterns))

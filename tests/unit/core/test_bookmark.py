@@ -170,7 +170,7 @@ def test_a_session_that_was_never_told_of_the_stream_acknowledges_what_it_says()
 
 def test_what_is_acknowledged_does_not_count_before_the_loss_of_a_history_was_taken_in() -> None:
     mark = bookmark(at(3))
-    mark.lose_history()
+    mark.lived_before(UNTOLD, reads=False)
     assert (mark.acknowledged, mark.kept) == (UNTOLD, UNTOLD)
     mark.acknowledge(Ack("a", at(5)))
     assert mark.acknowledged == UNTOLD
@@ -188,10 +188,10 @@ def test_a_place_beyond_the_end_of_its_history_is_not_kept_behind_the_notice() -
     assert mark.acknowledged == at(40)
 
 
-def test_a_place_up_to_the_end_of_its_history_is_kept_until_the_notice_is_acknowledged() -> None:
+def test_a_session_that_reads_is_told_where_it_stands_what_its_earlier_life_has_lost() -> None:
     mark = bookmark(at(4))
-    mark.expire_in_place()
-    assert (mark.position, mark.acknowledged) == (at(4), at(4))
+    mark.lived_before(UNTOLD, reads=True)
+    assert (mark.position, mark.acknowledged) == (at(4), UNTOLD)
     (notice,) = said(mark)
     assert isinstance(notice, CursorExpired)
     assert (notice.reason, notice.missed, notice.view) == (Reason.STATE_LOST, None, view(0, 4))
@@ -246,13 +246,13 @@ def test_a_session_that_knows_its_place_goes_on_there_and_was_told_all() -> None
 
 def test_a_session_that_may_not_have_heard_of_a_lost_history_is_told_in_place_once_more() -> None:
     mark = bookmark(at(3))
-    mark.lose_history()
+    mark.lived_before(UNTOLD, reads=False)
     mark.rewind()
     mark.go_on(at(4))
     assert mark.acknowledged == UNTOLD
     assert told(said(mark)) == ["state_lost -> 4"]
     elsewhere = bookmark(at(3))
-    elsewhere.lose_history()
+    elsewhere.lived_before(UNTOLD, reads=False)
     elsewhere.go_on(at(4, E2))
     assert not elsewhere.would_resume
     assert said(elsewhere) == [], "the attach rule tells it"

@@ -702,28 +702,25 @@ def test_of_another_epoch_a_named_session_may_have_whatever_it_says() -> None:
     assert consumer.refusal is None
 
 
-def test_the_producer_keeps_where_the_names_of_a_consumer_stand_in_that_ones_own_stream() -> None:
+def test_the_producer_keeps_where_the_names_of_a_consumer_stand_in_other_streams() -> None:
     net, consumer = attached_consumer()
-    own = Epoch(consumer.life)
-    consumer.send(Ack("b", Position(own, 7), {"n": Position(own, 7), "m": Position(own, 2)}))
-    consumer.send(Ack("b", Position(own, 8), {"m": None}))
+    own, other = Position(Epoch(consumer.life), 7), Position(net.new_epoch(), 2)
+    places = {"n": {"b": own, "c": other}, "m": {"b": own}}
+    at = Position(consumer.welcome.life, 3)
+    consumer.send(Ack("a", at, {"m": at}, elsewhere=places))
+    consumer.send(Ack("a", at, {"m": None}))
     assert consumer.refusal is None
     kept = net.nodes["a"].registry.get("b")
     assert kept is not None
-    assert kept.own == {"n": Position(own, 7)}
+    assert kept.places == {"n": {"b": own, "c": other}}
     assert kept.named == {}
-    assert kept.cursor == 3, "its cursor in the producer's stream is another matter"
 
 
-def test_of_its_own_stream_a_consumer_says_nothing_that_contradicts_itself() -> None:
-    net, consumer = attached_consumer()
-    consumer.send(Ack("b", Position(net.new_epoch(), 7)))
+def test_a_place_in_the_producers_own_stream_is_not_one_in_another() -> None:
+    _, consumer = attached_consumer()
+    at = Position(consumer.welcome.life, 3)
+    consumer.send(Ack("a", at, elsewhere={"n": {"a": at}}))
     assert consumer.refusal == "protocol"
-    net, consumer = attached_consumer()
-    own = Epoch(consumer.life)
-    consumer.send(Ack("b", Position(own, 7), {"n": Position(own, 8)}))
-    assert consumer.refusal == "protocol"
-    assert registered(net) == 3
 
 
 def test_repeating_an_acknowledgement_is_no_violation() -> None:

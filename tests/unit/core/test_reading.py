@@ -686,7 +686,7 @@ def test_who_has_not_acknowledged_that_a_stream_was_unseen_is_told_of_a_loss_aga
 def test_a_lost_history_of_an_absent_session_is_told_to_its_next_life_first() -> None:
     reader = Reader.of(own_stream(3), at(1))
     reader.reading.stop()
-    reader.reading.lose_history(reads=False)
+    reader.reading.lived_before(UNTOLD, reads=False)
     assert reader.reading.bookmark.introduce() == UNTOLD
     assert reader.pull() == ["state_lost -> 3"]
 
@@ -708,7 +708,7 @@ def test_an_answer_to_an_earlier_life_is_ignored() -> None:
 def test_a_lost_history_of_its_own_node_is_told_where_it_stands_until_it_is_acknowledged() -> None:
     stream = own_stream(3)
     reader = Reader.of(stream, at(1))
-    reader.reading.lose_history(reads=True)
+    reader.reading.lived_before(UNTOLD, reads=True)
     assert reader.woken == [1]
     assert reader.pull() == ["state_lost -> 1", "entry 1..2", "entry 2..3"]
     reader.reading.rewind()
@@ -808,7 +808,7 @@ def test_a_reader_that_was_told_in_place_is_not_woken_once_more_by_what_comes() 
     source = FakeSource(log_of(*messages(0, 2)))
     reader = Reader.of(source, at(2))
     reader.pull()
-    reader.reading.lose_history(reads=True)
+    reader.reading.lived_before(UNTOLD, reads=True)
     assert reader.woken == [1]
     source.log.append(entry(2))
     assert reader.woken == [1]

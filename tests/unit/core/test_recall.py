@@ -194,6 +194,12 @@ def acknowledged_by_name(net: Net) -> Subscriber:
     return named
 
 
+def remember(net: Net, offset: int) -> None:
+    """Node b remembers, of the named session of a, another place in the stream of a than it was told."""
+    place = {"n": {"a": Position(net.nodes["a"].life, offset)}}
+    net.nodes["b"].registry.acknowledge("a", 0, {}, net.now.mono_ns, place)
+
+
 def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_where_it_had_acknowledged() -> None:
     net = mesh("a", "b")
     acknowledged_by_name(net)
@@ -223,7 +229,7 @@ def test_a_name_that_had_everything_is_not_alarmed_however_often_its_node_is_rec
 def test_a_name_that_stood_beyond_what_the_peers_hold_is_told_so() -> None:
     net = mesh("a", "b")
     acknowledged_by_name(net)
-    net.nodes["b"].registry.remember_own("a", {"n": Position(net.nodes["a"].life, 9)})
+    remember(net, 9)
     net.restart("a")
     net.advance(20)
     again = Subscriber(net, "a", session="n")
@@ -239,7 +245,7 @@ def test_of_what_peers_remember_of_a_name_the_furthest_place_counts() -> None:
     named.acknowledge("a")
     net.advance(1)
     net.heal("a", "b")
-    net.nodes["b"].registry.remember_own("a", {"n": Position(net.nodes["a"].life, 2)})
+    remember(net, 2)
     net.restart("a")
     net.advance(30)
     again = Subscriber(net, "a", session="n")
@@ -269,7 +275,7 @@ def test_a_node_that_would_not_ask_its_peers_does_not_tell_them_either() -> None
     acknowledged_by_name(net)
     registered = net.nodes["b"].registry.get("a")
     assert registered is not None
-    assert registered.own == {}
+    assert registered.elsewhere == {}
 
 
 def test_the_later_history_counts_though_a_life_that_placed_nothing_is_in_no_lineage() -> None:

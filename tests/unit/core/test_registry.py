@@ -12,7 +12,7 @@ from tests.unit.core.builders import E1, at, view
 from pubsubd_broker.core.registry import CursorRegistry
 from pubsubd_protocol.attach import At, Expired, Reason, Remembered, Resume, resolve
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES
 from pubsubd_protocol.positions import Position
 
 TTL = 100
@@ -221,23 +221,24 @@ def test_items_are_in_the_order_of_names() -> None:
     assert [name for name, _ in registry.items()] == ["b", "c", "d"]
 
 
-def test_places_in_a_consumers_own_stream_are_kept_for_who_is_registered_and_within_the_bound() -> (
-    None
-):
+def test_places_elsewhere_are_kept_within_a_bound_and_end_with_their_name() -> None:
     registry = CursorRegistry(2)
-    place = Position(E1, 3)
-    registry.remember_own("b", {"n": place})
-    assert "b" not in registry
-    registry.acknowledge("b", 0, {}, 0)
-    registry.remember_own("b", {str(number): place for number in range(MAX_NAMED_SESSIONS)})
+    names = [str(number) for number in range(MAX_PLACES // 2)]
+    places = {name: {"b": Position(E1, 3), "c": Position(E1, 4)} for name in names}
+    registry.acknowledge("b", 0, {}, 0, places)
     kept = registry.get("b")
     assert kept is not None
-    with pytest.raises(ProtocolError, match="named sessions") as raised:
-        registry.remember_own("b", {"0": None, "n": place, "m": place})
-    assert raised.value.kind == "named_sessions"
-    assert kept.own.keys() == {str(number) for number in range(MAX_NAMED_SESSIONS)}
-    registry.remember_own("b", {"0": None, "n": place})
-    assert kept.own.keys() == {"n"} | {str(number) for number in range(1, MAX_NAMED_SESSIONS)}
+    assert kept.places == places
+    # What was told again is the youngest; the oldest makes room.
+    registry.acknowledge(
+        "b", 0, {}, 0, {"0": {"b": Position(E1, 5)}, "new": {"d": Position(E1, 6)}}
+    )
+    assert len(kept.elsewhere) == MAX_PLACES
+    assert kept.places["0"] == {"b": Position(E1, 5)}
+    assert kept.places["new"] == {"d": Position(E1, 6)}
+    registry.acknowledge("b", 0, {"1": None, "new": None}, 0, {"new": {"c": Position(E1, 7)}})
+    assert "1" not in kept.places, "its name is gone"
+    assert kept.places["new"] == {"d": Position(E1, 6), "c": Position(E1, 7)}
 
 
 def test_a_restored_cursor_whose_consumer_stays_away_ends_when_its_time_is_over() -> None:

@@ -115,8 +115,8 @@ OPTIONAL = {
     "Subscribed": 1,
     "Rejected": 2,
     "Subscribe": 1,
-    "Ack": 2,
-    "Attached": 1,
+    "Ack": 4,
+    "Attached": 2,
     "Fetch": 1,
     "Heartbeat": 1,
     "Query": 1,
@@ -139,7 +139,7 @@ def test_optional_fields_may_be_missing_and_no_others(name: str) -> None:
 def test_missing_optional_fields_have_their_defaults() -> None:
     assert decode_fields([34]) == frames.Heartbeat(None)
     assert decode_fields([40, "status"]) == frames.Query("status", None)
-    assert decode_fields([28, "a", [EPOCH, 300]]) == frames.Ack("a", AT_300, {}, False)
+    assert decode_fields([28, "a", [EPOCH, 300]]) == frames.Ack("a", AT_300, {}, False, {}, None)
     assert decode_fields([12, 1, "unknown", ""]) == frames.Rejected(1, "unknown", "", None, None)
 
 
@@ -454,9 +454,10 @@ def test_a_reader_of_as_many_streams_as_allowed_passes(name: str) -> None:
 
 
 def test_the_longest_acknowledgement_passes() -> None:
-    ack = frames.Ack(
-        "a", AT_300, {f"{'ä' * 120}{i:05}": Position(EPOCH, 2**53) for i in range(256)}
-    )
+    names = [f"{'ä' * 120}{i:05}" for i in range(256)]
+    far = Position(EPOCH, 2**53)
+    elsewhere = {name: {f"{'n' * 60}{i:04}": far} for i, name in enumerate(names)}
+    ack = frames.Ack("a", AT_300, dict.fromkeys(names, far), elsewhere=elsewhere)
     assert decode(memoryview(encode(ack))) == ack
 
 

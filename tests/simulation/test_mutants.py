@@ -18,7 +18,6 @@ QUICK = (
     "peers acknowledge what they like",
     "a sequence may come again",
     "place goes with the replica",
-    "names mean nothing at the bound",
 )
 
 
@@ -44,6 +43,6 @@ def test_there_are_enough_of_them_and_each_has_a_bound() -> None:
     assert all(mutant.within <= 2000 for mutant in MUTANTS.values())
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_containers_that_are_recreated_under_new_names_lose_nothing_in_silence(seed: int) -> None:
     run_recreated(seed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 from tests.integration.asynchronous import async_test
-from tests.integration.cluster import wait_until_async
+from tests.integration.cluster import Broker, wait_until_async
 from tests.integration.steps import (
     DEADLINE_S,
     StartCluster,
@@ -25,6 +26,12 @@ from tests.integration.steps import (
 
 import pubsubd
 from pubsubd import CursorExpired, Message
+from pubsubd_broker.core.config import ACK_DELAY_NS, PLACES_NS
+
+
+def has_acknowledged(producer: Broker, node: str, offset: int) -> bool:
+    return bool(consumer(producer, node)["cursor"] == offset)
+
 
 IMPATIENT: dict[str, Any] = {
     "recover_from_peers": True,
@@ -193,3 +200,37 @@ async def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_without_an
         async with pubsubd.connect(a.socket) as client:
             await publish(client, [10, 11])
         assert await payloads_to(again, 11) == [*range(6, 12)]
+
+
+@async_test
+async def test_a_loss_that_only_a_third_node_knows_of_is_told_to_a_name_whose_broker_forgot_it_too(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(3)
+    a, b, c = (cluster[name] for name in "abc")
+    async with (
+        pubsubd.connect(a.socket) as client,
+        subscribed(c, "numbers", name="projector") as named,
+    ):
+        await publish(client, range(10))
+        assert await payloads_to(named, 9) == [*range(10)]
+    # What c tells b of its places elsewhere comes with one of its acknowledgements, each of which takes 50 ms or more.
+    async with pubsubd.connect(b.socket) as client:
+        for following in range(1, 2 + PLACES_NS // ACK_DELAY_NS):
+            await client.publish("elsewhere", following)
+            reached = partial(has_acknowledged, b, "c", following)
+            await wait_until_async(reached, DEADLINE_S, "the ack of c")
+    a.kill()
+    c.kill()
+    await in_thread(a.start)
+    async with pubsubd.connect(a.socket) as client:
+        await publish(client, range(20, 23))
+    await in_thread(c.start)
+    for producer in ("a", "b"):
+        await attached(cluster, "c", producer)
+    async with subscribed(c, "numbers", name="projector") as again:
+        notices = {told([await next_event(again)])[0] for _ in range(2)}
+        assert notices == {("a", "state_lost", None), ("c", "state_lost", None)}
+        async with pubsubd.connect(a.socket) as client:
+            await publish(client, [23])
+        assert await payloads_to(again, 23) == [23]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import click
@@ -110,11 +111,12 @@ def checking_usage() -> Iterator[None]:
 def run_client(
     work: Coroutine[Any, Any, Result],
     timeout_s: float | None = None,
-    interrupt: asyncio.Event | None = None,
+    interrupts: Sequence[asyncio.Event] = (),
 ) -> Result:
     """The result of `work`; an error of the SDK becomes a `CommandError` with the right code.
 
-    SIGINT or SIGTERM cancels it; `work` that has something to finish gives an event, which is set instead.
+    SIGINT or SIGTERM cancels it. `work` that has something to finish gives events, which are set instead, one for each
+    signal. A further signal ends the process at once.
     """
     import pubsubd
 
@@ -124,8 +126,10 @@ def run_client(
         nonlocal asked
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
-        stop = task.cancel if interrupt is None else interrupt.set
-        with signals.Telling(lambda: loop.call_soon_threadsafe(stop)) as telling:
+        asks: list[Callable[[], object]] = [event.set for event in interrupts]
+        with signals.Telling(
+            *[partial(loop.call_soon_threadsafe, ask) for ask in asks or [task.cancel]]
+        ) as telling:
             try:
                 async with asyncio.timeout(timeout_s) as scope:
                     try:
@@ -135,7 +139,7 @@ def run_client(
                             raise
                         raise CommandError(f"no answer in time: {error}") from error
             finally:
-                asked = telling.told and interrupt is None
+                asked = telling.told > 0 and not interrupts
 
     try:
         result = asyncio.run(within_timeout())

@@ -81,7 +81,7 @@ def publish(
     what = "line {} of standard input" if from_stdin else "payload {}"
     sending = Sending(socket, topic, to, what, timeout)
     given = _lines(as_json) if from_stdin else _at_once(values)
-    run_client(sending.run(given), interrupt=sending.interrupt)
+    run_client(sending.run(given), interrupts=(sending.interrupt, sending.hurry))
 
 
 async def _at_once(values: list[tuple[int, Any]]) -> AsyncIterator[tuple[int, Any]]:

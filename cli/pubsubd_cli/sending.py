@@ -29,6 +29,8 @@ class Sending:
     ) -> None:
         self.interrupt = asyncio.Event()
         """Set from outside: nothing more is read, and what was sent may be answered for `FLUSH_S`."""
+        self.hurry = asyncio.Event()
+        """Set from outside after `interrupt`: no answer is waited for any more."""
         self._socket = socket
         self._topic = topic
         self._to = to
@@ -53,7 +55,7 @@ class Sending:
                 interrupted = self.interrupt.is_set() and not feeding.done()
                 if interrupted and not pipeline.failed.done():
                     await _cancelled(feeding)
-                    await _within(FLUSH_S, pipeline)
+                    await _within(FLUSH_S, pipeline, self.hurry)
             finally:
                 await _cancelled(feeding, stopping)
         if interrupted:
@@ -132,14 +134,14 @@ class Sending:
         return f"{accepted} accepted, {unknown} unknown, {refused} not published, {rest}"
 
 
-async def _within(timeout_s: float, pipeline: Pipeline) -> None:
+async def _within(timeout_s: float, pipeline: Pipeline, hurry: asyncio.Event) -> None:
     settling = asyncio.ensure_future(pipeline.settled())
+    hurrying = asyncio.ensure_future(hurry.wait())
+    either: list[asyncio.Future[Any]] = [settling, hurrying, pipeline.failed]
     try:
-        await asyncio.wait(
-            {settling, pipeline.failed}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await _cancelled(settling)
+        await _cancelled(settling, hurrying)
 
 
 async def _cancelled(*tasks: asyncio.Future[Any]) -> None:

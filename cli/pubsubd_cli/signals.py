@@ -45,14 +45,14 @@ def ignore() -> None:
 
 
 class Telling:
-    """Where something is under way: the first signal calls `tell`, in the main thread, at any bytecode of it.
+    """Where something is under way: each signal calls the next of `tells`, in the main thread, at any bytecode of it.
 
-    A second one ends the process at once.
+    One more signal than there are `tells` ends the process at once.
     """
 
-    def __init__(self, tell: Callable[[], object]) -> None:
-        self.told = False
-        self._tell = tell
+    def __init__(self, *tells: Callable[[], object]) -> None:
+        self.told = 0
+        self._tells = tells
         self._before: dict[int, Handler | int | None] = {}
 
     def __enter__(self) -> Telling:
@@ -65,10 +65,10 @@ class Telling:
             signal.signal(number, handler)
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
-        if self.told:
+        if self.told == len(self._tells):
             os._exit(INTERRUPTED)
-        self.told = True
-        self._tell()
+        self.told += 1
+        self._tells[self.told - 1]()
 
 
 def _heeded() -> list[signal.Signals]:

@@ -11,7 +11,14 @@ import pytest
 from tests.unit.client.fake_broker import FakeBroker, async_test
 
 from pubsubd_cli import sending
-from pubsubd_cli.exit_codes import FAILED, NO_BROKER, TIMED_OUT, CommandError, Interrupted
+from pubsubd_cli.exit_codes import (
+    FAILED,
+    INTERRUPTED,
+    NO_BROKER,
+    TIMED_OUT,
+    CommandError,
+    Interrupted,
+)
 from pubsubd_cli.sending import Sending
 
 TIME_S = 1.0
@@ -109,3 +116,20 @@ async def test_a_signal_counts_only_while_there_is_something_to_interrupt(
         else:
             with pytest.raises(Interrupted):
                 await run.run(given())
+
+
+@async_test
+async def test_a_second_signal_waits_for_no_answer_and_says_what_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "FLUSH_S", 3600.0)
+    async with FakeBroker(tmp_path) as broker:
+        run = Sending(broker.path, "t", None, "line {}", None)
+        running = asyncio.ensure_future(run.run(lines(2, broker, leaves=False)))
+        await broker.until(lambda: broker.next == 1)
+        run.interrupt.set()
+        run.hurry.set()
+        with pytest.raises(CommandError) as caught:
+            await running
+    assert caught.value.code == INTERRUPTED
+    assert "1 accepted, 1 unknown, 0 not published" in str(caught.value)

@@ -35,23 +35,23 @@ SUBJECTS: Final = {
         "pubsubd_protocol/attach.py",
         ("protocol/test_attach", "protocol/test_positions", "core/test_stream"),
     ),
-    "cursor": Subject("pubsubd_broker/core/cursor.py", ("core/test_cursor", "core/test_session")),
-    "inbox": Subject("pubsubd/inbox.py", ("client/test_resume", "client/test_small_parts")),
-    "log": Subject("pubsubd_broker/core/log.py", ("core/test_log", "core/test_cursor")),
-    "reading": Subject(
-        "pubsubd_broker/core/reading.py",
-        ("core/test_reading", "core/test_session", "core/test_earliest", "core/test_links"),
-    ),
-    "registry": Subject("pubsubd_broker/core/registry.py", ("core/test_registry",)),
-    "replica": Subject("pubsubd_broker/core/replica.py", ("core/test_replica", "core/test_links")),
-    "resume": Subject("pubsubd/resume.py", ("client/test_resume", "client/test_small_parts")),
-    "session": Subject(
-        "pubsubd_broker/core/session.py",
-        ("core/test_session", "core/test_reading", "core/test_clients"),
-    ),
     "bookmark": Subject(
         "pubsubd_broker/core/bookmark.py",
         ("core/test_bookmark", "core/test_reading", "core/test_session"),
+    ),
+    "cursor": Subject("pubsubd_broker/core/cursor.py", ("core/test_cursor",)),
+    "inbox": Subject("pubsubd/inbox.py", ("client/test_resume",)),
+    "log": Subject("pubsubd_broker/core/log.py", ("core/test_log",)),
+    "reading": Subject(
+        "pubsubd_broker/core/reading.py",
+        ("core/test_reading", "core/test_session", "core/test_earliest"),
+    ),
+    "registry": Subject("pubsubd_broker/core/registry.py", ("core/test_registry",)),
+    "replica": Subject("pubsubd_broker/core/replica.py", ("core/test_replica",)),
+    "resume": Subject("pubsubd/resume.py", ("client/test_resume",)),
+    "session": Subject(
+        "pubsubd_broker/core/session.py",
+        ("core/test_session", "core/test_reading", "core/test_clients"),
     ),
     "stream": Subject(
         "pubsubd_broker/core/stream.py",

@@ -324,7 +324,6 @@ class Reading:
         log = self.source.log
         if log.begin <= self.index < log.end and not isinstance(log[self.index], Gap):
             self.bookmark.tell(out)
-            self.bookmark.proved = True
         before, begin = out.messages, self.index
         self.index, stop = read(cursor, log, begin, choose, out)
         if out.messages > before:

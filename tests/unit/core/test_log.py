@@ -396,6 +396,17 @@ def test_what_has_its_place_already_is_evicted_for_as_if_it_were_appended(
     assert horizon == min(log.begin, end)
 
 
+@pytest.mark.parametrize("by", ["messages", "bytes"])
+def test_what_is_reserved_takes_room_until_it_is_appended(by: str) -> None:
+    size = cost_of(entry(0))[1]
+    held = (entry(0), entry(1))
+    log = log_of(*held, max_messages=3) if by == "messages" else log_of(*held, max_bytes=3 * size)
+    log.reserve(entry(2))
+    assert [log.horizon(1, size), log.horizon(2, 2 * size)] == [1, 2]
+    log.reserve(entry(2), -1)
+    assert [log.horizon(1, size), log.horizon(2, 2 * size)] == [0, 1]
+
+
 # Reminding readers that rest of how far they have come.
 
 

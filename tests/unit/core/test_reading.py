@@ -842,6 +842,41 @@ def test_a_reader_without_a_place_in_the_log_settles_what_it_passed_elsewhere() 
     assert reader.reading.told == before
 
 
+def test_a_resting_reader_has_nothing_more_to_read_also_when_it_is_told_its_place() -> None:
+    source = FakeSource(log_of(max_messages=100))
+    reader = Reader.of(source, at(0))
+    reader.reading.filter = Filter(("never",))
+    reader.pull()
+    source.log.append(entry(0))
+    out = Outgoing(MANY)
+    assert not reader.reading.pull(everything, out)
+    assert out.frames == 0
+    reader.reading.remind()
+    assert reader.woken == [1]
+    assert not reader.reading.pull(everything, out)
+    assert told(frames_in(out)) == ["skip 0..1"]
+
+
+def test_a_reader_knows_what_it_was_given_last_and_nothing_of_what_it_passed_since() -> None:
+    source = FakeSource(log_of(*messages(0, 4)))
+    reader = Reader.of(source, at(0))
+    assert reader.pull(lambda item: item if item.first == 1 else None) == [
+        "skip 0..1",
+        "entry 1..2",
+    ]
+    assert reader.reading.told == 1
+
+
+@pytest.mark.parametrize(("choose", "level"), [(everything, True), (nothing, False)])
+def test_a_resting_reader_is_level_with_the_log_if_something_there_was_for_it(
+    choose: Choose, level: bool
+) -> None:
+    source = FakeSource(log_of(*messages(0, 4)))
+    Reader.of(source, at(0)).pull(choose)
+    assert source.log.interest.somebody_is_level(0) is level
+    assert not source.log.interest.somebody_is_level(4), "that is evicted"
+
+
 def test_a_roused_reader_needs_the_item_that_woke_it() -> None:
     source = FakeSource(log_of(*messages(0, 2)))
     reader = Reader.of(source, at(0))

@@ -179,7 +179,12 @@ def _become(request: dict[str, Any], err: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    for module in ("pubsubd_cli.group", "pubsubd_cli.start", "pubsubd_broker.daemon"):
+    for module in (
+        "pubsubd_cli.run",
+        "pubsubd_cli.group",
+        "pubsubd_cli.start",
+        "pubsubd_broker.daemon",
+    ):
         importlib.import_module(module)
     from pubsubd_cli.main import main
 

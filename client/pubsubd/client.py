@@ -228,7 +228,8 @@ class Client:
 
         `position`: a stored `subscription.position` to go on from. `name`: the broker keeps the
         acknowledged position while the application is away. `wait=True`: opening waits for as long as another
-        connection holds the name, as a hot standby does; else it raises `NameInUse`. `echo=False`: not what this client published.
+        connection holds the name, as a hot standby does; else it raises `NameInUse`. Iterating raises it where another
+        connection has taken the name meanwhile. `echo=False`: not what this client published.
         `on_expired`: called, and awaited, at a gap. `on_lost`, `on_restored`: called when a node is not heard any more,
         the own broker's too, and when it is heard again. Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`
         for another argument that can't be meant.

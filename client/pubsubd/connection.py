@@ -240,13 +240,16 @@ class Dialler:
         """
         check_process()
         connection = Connection(self.socket, receiver)
-        hello = self.identity.hello(role)
+        said = codec.encode(self.identity.hello(role))
+        if role != "control":
+            # With the greeting: a process that hangs before its first beat is due is noticed like any other.
+            said += _ALIVE
         loop = asyncio.get_running_loop()
         try:
             # Each time: a stranger may have made it since the last one, after /tmp was emptied.
             check_folder_below_tmp(self.socket)
             async with asyncio.timeout(self.timeout_s):
-                greeted = await _greeted(self.socket, codec.encode(hello))
+                greeted = await _greeted(self.socket, said)
                 await loop.create_unix_connection(lambda: connection, sock=greeted)
                 welcome = await connection.welcome
         except TimeoutError:
@@ -270,8 +273,8 @@ class Dialler:
         return connection, welcome
 
 
-async def _greeted(path: str, hello: bytes) -> sockets.socket:
-    """A connected socket on which `hello` has been said. Raises `OSError`."""
+async def _greeted(path: str, said: bytes) -> sockets.socket:
+    """A connected socket on which `said` has been said. Raises `OSError`."""
     sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     belongs_here(sock)
     try:
@@ -286,7 +289,7 @@ async def _greeted(path: str, hello: bytes) -> sockets.socket:
         # By hand, because a transport drops what came in when it fails to write: a broker that refuses may have
         # hung up already, and its word can still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            await asyncio.get_running_loop().sock_sendall(sock, hello)
+            await asyncio.get_running_loop().sock_sendall(sock, said)
     except BaseException:
         sock.close()
         raise

@@ -5,7 +5,7 @@
 ├── `PublishRejected`    the broker said no to a publish; it is not in the stream
 ├── `PublishUnknown`     the answer was lost and can no longer be had; it may be in the stream
 ├── `CursorExpired`      messages are lost to a subscription, at this very place
-├── `NameInUse`          another connection holds the subscription's name
+├── `NameInUse`          another connection holds the subscription's name, or has held it since
 ├── `EncodeError`        our caller's payload can't be encoded; nothing was published
 ├── `DecodeError`        this one payload can't be decoded; the subscription goes on
 ├── `InvalidArgument`    our caller's argument has a wrong type, or is out of range
@@ -101,9 +101,9 @@ class CursorExpired(PubSubError):
 
 
 class NameInUse(PubSubError):
-    """Another live connection subscribes under `name`; a name belongs to one connection at a time.
+    """Another connection subscribes under `name`, or has done so since this one was lost.
 
-    A holder that hangs loses it after `--peer-timeout` x 5.
+    A name belongs to one connection at a time. A holder that hangs loses it after `--peer-timeout` x 5.
     """
 
     retriable = True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from pubsubd.codecs import Codec
 from pubsubd.errors import CursorExpired, InvalidArgument
 from pubsubd.health import NodeBack, NodeLost
+from pubsubd.identity import ID_BYTES
 from pubsubd.resume import Session
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.positions import Position
@@ -57,4 +59,5 @@ class SubscriptionOptions:
 
     def session(self) -> Session:
         """A session that has received nothing. Raises `InvalidTopic`, `InvalidPosition`, `InvalidArgument`."""
-        return Session(self.patterns, self.start, self.positions, self.name, self.echo)
+        drawn = None if self.name is None else os.urandom(ID_BYTES)
+        return Session(self.patterns, self.start, self.positions, self.name, self.echo, drawn)

@@ -55,7 +55,9 @@ class Session:
         positions: Mapping[str, Position] | None,
         name: str | None,
         echo: bool,
+        session_id: bytes | None = None,
     ) -> None:
+        """`session_id`: random bytes of a named session, by which a broker tells this one from another that takes its name."""
         self.patterns = _distinct(patterns)
         self.name = None if name is None else _session_name(name)
         self.resumed = False
@@ -64,6 +66,7 @@ class Session:
         self._start = start
         self._born: bytes | None = None
         self._echo = echo
+        self._id = session_id
         self.life: bytes | None = None
         """The broker's own epoch, as of the connection that stood last."""
         # The epoch of which it was told last that what was before is lost.
@@ -95,6 +98,7 @@ class Session:
         return Subscribe(
             *(self.patterns, self._start, positions, self._born, self.name, self._echo),
             acknowledged,
+            self._id,
         )
 
     def subscribed(self, answer: Subscribed) -> list[Moved]:

@@ -20,8 +20,8 @@ from pubsubd_protocol.frames import FilterSet, Frame, SetFilter, Skip, Subscribe
 from pubsubd_protocol.frames import Health as HealthTold
 from pubsubd_protocol.positions import Position, dump_positions
 
-NAME_GRACE_S: Final = 5.0
-"""So long after a loss the broker may still take our own old connection for another holder of the name."""
+_NAME_LOST: Final = ("name_in_use", "name_lost", "replaced")
+"""Codes by which a broker says that another connection has the name, or has had it since."""
 
 MAX_VIOLATIONS: Final = 3
 """So many protocol errors in a row, with nothing received between, and the session gives up."""
@@ -57,7 +57,7 @@ class SessionLink:
     def __init__(
         self, dialler: Dialler, session: Session, sink: Sink, *, waits: bool = False
     ) -> None:
-        """`waits`: while another connection holds the session's name it is tried again, without an end."""
+        """`waits`: opening tries again for as long as another connection holds the session's name."""
         self.session = session
         self.failure: PubSubError | None = None
         """The error that ended the session, in the SDK's words."""
@@ -74,7 +74,6 @@ class SessionLink:
         self._asked: tuple[str, ...] = ()
         self._answer: asyncio.Future[None] | None = None
         self._lost: asyncio.Future[PubSubError] | None = None
-        self._lost_at = 0.0
         self._keeper: asyncio.Task[None] | None = None
         self._violations = 0
         self._filter_set: asyncio.Future[Stored | PubSubError] | None = None
@@ -199,8 +198,6 @@ class SessionLink:
         if self.stands:
             self._sink.health(self.health.broker_lost(self._node, time.time()))
         self._connection = None
-        if not isinstance(why, ConnectionRefused):
-            self._lost_at = asyncio.get_running_loop().time()
         if self._answer is not None:
             if not self._answer.done():
                 self._answer.set_exception(why)
@@ -310,16 +307,15 @@ class SessionLink:
                 return
 
     def _hopeless(self, why: PubSubError) -> bool:
-        in_use = isinstance(why, ConnectionRefused) and why.code == "name_in_use"
-        self._stands_by = in_use and self._waits
+        in_use = isinstance(why, ConnectionRefused) and why.code in _NAME_LOST
+        self._stands_by = in_use and self._waits and self._keeper is None
         if isinstance(why, ProtocolError):
             self._violations += 1
             return self._keeper is None or self._violations >= MAX_VIOLATIONS
         if self._stands_by:
             return False
         if in_use:
-            now = asyncio.get_running_loop().time()
-            return self._keeper is None or now - self._lost_at > NAME_GRACE_S
+            return True
         return not (why.retriable or self._takes_back_filter(why))
 
     def _takes_back_filter(self, why: PubSubError) -> bool:
@@ -334,7 +330,7 @@ class SessionLink:
     def _named(self, error: PubSubError) -> PubSubError:
         """The error by the name that its reason has in this SDK."""
         match error:
-            case ConnectionRefused(code="name_in_use") if self.session.name is not None:
+            case ConnectionRefused(code=code) if code in _NAME_LOST and self.session.name:
                 return NameInUse(self.session.name, error.detail)
             case ConnectionRefused(code="invalid_topic"):
                 return InvalidTopic(error.detail)

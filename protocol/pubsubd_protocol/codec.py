@@ -125,7 +125,9 @@ def _pack_welcome(f: Welcome) -> list[object]:
 def _pack_subscribe(f: Subscribe) -> list[object]:
     positions = None if f.positions is None else field.pack_positions(f.positions)
     acknowledged = None if f.acknowledged is None else field.pack_positions(f.acknowledged)
-    return ["\n".join(f.patterns), f.start, positions, f.born, f.name, f.echo, acknowledged]
+    of_a_name = [] if f.id is None else [f.id]
+    patterns = "\n".join(f.patterns)
+    return [patterns, f.start, positions, f.born, f.name, f.echo, acknowledged, *of_a_name]
 
 
 # One row a frame: class, kind, how its fields are packed, how they are taken.
@@ -222,6 +224,7 @@ _TABLE: Final[
             f.take(field.check_maybe(field.check_session_name)),
             f.take(field.check_bool),
             f.take_or(field.check_maybe(field.check_positions), None),
+            f.take_or(field.check_maybe(field.check_epoch), None),
         ),
     ),
     (

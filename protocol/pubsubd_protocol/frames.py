@@ -120,7 +120,8 @@ class Subscribe:
 
     `positions`: where to go on, None for a new session. `born`: the broker life in which the session
     was first opened. `echo`: whether it wants what its own client published. `acknowledged`: for a named
-    session, how far it is done with what it received; None: with all before `positions`.
+    session, how far it is done with what it received; None: with all before `positions`. `id`: of a named session,
+    the same over all of its connections: it tells one that is back from another that takes the name.
     """
 
     patterns: tuple[str, ...]
@@ -130,6 +131,7 @@ class Subscribe:
     name: str | None
     echo: bool
     acknowledged: dict[str, Position] | None = None
+    id: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,5 +180,54 @@ async def test_a_standby_takes_over_the_name_where_its_holder_had_come_to(
         await standby.close()
 
 
+TAKER = """
+import asyncio, sys
+import pubsubd
+
+async def main():
+    async with pubsubd.connect(sys.argv[1]) as client:
+        async with client.subscribe(">", name="projector", wait=True, ack="manual") as subscription:
+            print("open", flush=True)
+            try:
+                async for message in subscription:
+                    await subscription.ack(message)
+                    print(message.payload, flush=True)
+            except pubsubd.NameInUse as error:
+                print("lost", flush=True)
+
+asyncio.run(main())
+"""
+
+
+@async_test
+async def test_a_frozen_holder_that_goes_on_is_told_that_its_name_was_taken(
+    start_broker: StartBroker,
+) -> None:
+    a = await in_thread(lambda: start_broker("a", heartbeat="100ms", peer_timeout="400ms"))
+    frozen = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", TAKER, a.socket), stdout=asyncio.subprocess.PIPE
+    )
+    assert frozen.stdout is not None
+    try:
+        assert await within(frozen.stdout.readline(), "the holder") == b"open\n"
+        frozen.send_signal(signal.SIGSTOP)
+        async with pubsubd.connect(a.socket) as client:
+            taker = client.subscribe(">", name="projector", wait=True)
+            await within(_opened(taker), "the takeover")
+            await publish(client, range(5))
+            assert await payloads_to(taker, 4) == list(range(5))
+            await taker.close()
+            frozen.send_signal(signal.SIGCONT)
+            assert await within(frozen.stdout.readline(), "the end of the holder") == b"lost\n"
+            async with client.subscribe(">", name="projector") as following:
+                await publish(client, [5])
+                # It was handed out, and no further one was asked for.
+                assert await payloads_to(following, 5) == [4, 5]
+    finally:
+        if frozen.returncode is None:
+            frozen.kill()
+        await frozen.wait()
+
+
 async def _opened(subscription: pubsubd.Subscription) -> pubsubd.Subscription:
     return await subscription

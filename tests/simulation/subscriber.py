@@ -94,6 +94,7 @@ class Subscriber:
         self._start = start
         # Of its own, so that whether it acknowledges by hand changes nothing else of a plan.
         self._hand = world.chance("hand", name)
+        self._ids = world.chance("session", name)
         self._manual = self._hand.random() < 0.3
         self._handed: Message | None = None
         self._pace_ms = pace_ms
@@ -130,7 +131,8 @@ class Subscriber:
     def _begin(self, positions: dict[str, Position] | None) -> None:
         """A life begins, with nothing but what was kept."""
         name = self.name if self.keeps == "name" else None
-        self._session = Session(self._patterns, self._start, positions, name, self._echo)
+        drawn = None if name is None else self._ids.randbytes(16)
+        self._session = Session(self._patterns, self._start, positions, name, self._echo, drawn)
         self._inbox = Inbox(RAW)
         self._inbox.begin(positions or {})
         self._stood = False

@@ -119,7 +119,7 @@ def _field(name: str, value: Any) -> Any:
     match name, value:
         case _, None:
             return None
-        case (("life" | "spoke_to" | "epoch" | "born" | "loss"), str()):
+        case (("life" | "spoke_to" | "epoch" | "born" | "loss" | "id"), str()):
             return Epoch(bytes.fromhex(value))
         case (("nonce" | "proof"), str()):
             return bytes.fromhex(value)

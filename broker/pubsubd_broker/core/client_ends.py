@@ -10,7 +10,7 @@ from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS, SETTLE_NS, Now
 from pubsubd_broker.core.objections import check_patterns
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.publishers import Answer, Outcome, Promise
-from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.session import Seat, Session
 from pubsubd_broker.core.status import report
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES
 from pubsubd_protocol.entries import Batch
@@ -241,8 +241,9 @@ class SessionEnd:
             self._count()
             name = self._node.config.session_name(self._connection.caller, subscribe.name)
             subscribe = replace(subscribe, name=name)
+            seat = Seat(self._connection.opened_ns, self._replaced)
             self.session, resumed = self._node.sessions.open(
-                subscribe, self._client_id, self._connection.rights
+                subscribe, self._client_id, self._connection.rights, seat, now
             )
         except InvalidTopic as error:
             self._connection.refuse("invalid_topic", str(error))
@@ -257,6 +258,13 @@ class SessionEnd:
         lost = self._health(self.session, now)
         places = self.session.introduce()
         self._connection.send(Subscribed(places, self._node.life, resumed, lost))
+
+    def _replaced(self, now: Now) -> None:
+        """Its session is back over a newer connection."""
+        session, self.session = self.session, None
+        assert session is not None, "a session has the seat of the connection that holds it"
+        self._node.sessions.leave(session, now)
+        self._connection.refuse("replaced", "this session has a newer connection")
 
     def _health(self, session: Session, now: Now) -> dict[str, int]:
         """The producers that are not heard, to be told now."""

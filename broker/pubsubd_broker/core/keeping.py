@@ -159,8 +159,8 @@ class Keeper:
             self._note(name, self._node.sessions.named(name))
 
     def _note(self, name: str, session: Session | None) -> None:
-        positions = None if session is None else session.kept
-        self.journal.note(Kind.SESSION, encode_session(name, positions))
+        positions, holder = (None, None) if session is None else (session.kept, session.holder)
+        self.journal.note(Kind.SESSION, encode_session(name, positions, holder))
         if positions is None:
             self._noted.pop(name, None)
         else:
@@ -204,6 +204,11 @@ class Keeper:
             node.publishers.lasts(),
             sessions,
             durable=self.journal.fsync is Fsync.ALWAYS,
+            holders={
+                name: session.holder
+                for name, session in node.sessions.all_named()
+                if session.holder is not None
+            },
         )
 
 
@@ -218,7 +223,7 @@ def restore(node: Node, recovered: Recovered, now: Now) -> None:
     for name, consumer in state.consumers.items():
         node.registry.restore(name, consumer.cursor, consumer.named, now.mono_ns)
     for name, positions in state.sessions.items():
-        node.sessions.restore(name, positions)
+        node.sessions.restore(name, positions, state.holders.get(name))
 
 
 def _say_what_is_left(node: Node, recovered: Recovered) -> None:

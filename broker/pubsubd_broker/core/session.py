@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from pubsubd_broker.core.config import Now
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.reading import Reading
 from pubsubd_broker.core.source import Source
@@ -15,6 +17,17 @@ from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Ack, Subscribe
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 from pubsubd_protocol.topics import Filter
+
+UNNAMED_HOLDER = b""
+"""Id of a session whose client says none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """The connection that a session has now: when it was opened, and how it is ended for a newer one."""
+
+    opened_ns: int
+    replace: Callable[[Now], None]
 
 
 class Session:
@@ -36,10 +49,12 @@ class Session:
         "born_here",
         "connected",
         "filter",
+        "holder",
         "left_ns",
         "name",
         "reader",
         "readings",
+        "seat",
         "start",
         "wake",
     )
@@ -56,6 +71,9 @@ class Session:
         self.assumed: set[str] = set()
         """Streams in which it was placed as if it were new there. A peer may remember that it is not."""
         self.connected = True
+        self.holder: bytes | None = None
+        """Of a named session: id of the application's session that took the name last, None where that is not known."""
+        self.seat: Seat | None = None
         self.wake: Callable[[], None] = _nobody
         self.readings: dict[str, Reading] = {}
         self._order: deque[Reading] = deque()

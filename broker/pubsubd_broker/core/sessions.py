@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from pubsubd_broker.core.allowed import EVERYTHING, Rights
+from pubsubd_broker.core.allowed import Rights
 from pubsubd_broker.core.config import Now, owner_of
 from pubsubd_broker.core.objections import check_patterns
 from pubsubd_broker.core.pool import has_room
 from pubsubd_broker.core.replica import Replica
-from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.session import UNNAMED_HOLDER, Seat, Session
 from pubsubd_broker.core.source import Source
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
@@ -37,22 +37,19 @@ class Sessions:
         return sorted(self._all, key=lambda s: (not s.connected, s.name or ""))
 
     def open(
-        self, subscribe: Subscribe, client_id: bytes, rights: Rights = EVERYTHING
+        self, subscribe: Subscribe, client_id: bytes, rights: Rights, seat: Seat, now: Now
     ) -> tuple[Session, bool]:
         """The session that `subscribe` asks for, and whether it is one that was known by name.
 
-        Raises `ConnectionRefused` if the name is in use or a bound is reached, `InvalidTopic`.
+        Raises `ConnectionRefused` if the name is in use or lost, or a bound is reached, `InvalidTopic`.
         """
         limits = self._node.config.limits
         check_patterns(subscribe.patterns, limits, rights)
         known = self._named.get(subscribe.name) if subscribe.name is not None else None
         if known is not None:
-            if known.connected:
-                raise ConnectionRefused(
-                    "name_in_use",
-                    f"another connection to {self._node.name} holds it",
-                )
+            self._make_way(known, subscribe, seat, now)
             known.rejoin(subscribe, client_id)
+            known.seat = seat
             self._presents(known, subscribe)
             self._bound(known)
             return known, True
@@ -64,6 +61,7 @@ class Sessions:
             )
         born_here = subscribe.positions is None or subscribe.born == self._node.life
         session = Session(self._node.name, subscribe, client_id, born_here=born_here)
+        session.holder, session.seat = subscribe.id or UNNAMED_HOLDER, seat
         for source in self._node.sources():
             session.add(source, _start(session, source, subscribe))
             if session.name is not None:
@@ -88,10 +86,11 @@ class Sessions:
     def all_named(self) -> Collection[tuple[str, Session]]:
         return self._named.items()
 
-    def restore(self, name: str, positions: dict[str, Position]) -> None:
+    def restore(self, name: str, positions: dict[str, Position], holder: bytes | None) -> None:
         """A named session of an earlier life of this broker, as that one kept it."""
         absent = Subscribe((), "latest", positions, None, name, True)
         session = self._absent(absent)
+        session.holder = holder
         for source in self._node.sources():
             session.add(source, positions.get(source.node, FromStart()))
         self._keep(session)
@@ -211,6 +210,30 @@ class Sessions:
     @property
     def drained(self) -> bool:
         return all(session.drained for session in self._all if session.connected)
+
+    def _make_way(self, known: Session, subscribe: Subscribe, seat: Seat, now: Now) -> None:
+        """Lets `subscribe` have the name of `known`. Raises `ConnectionRefused` if another one has it, or had it since.
+
+        A session that is back may find its own older connection there: of the two the one that was opened later stays.
+        One that comes back after another has held the name would read on from where it stood itself. What the other
+        one acknowledged would come again, or be missing.
+        """
+        mine = subscribe.id or UNNAMED_HOLDER
+        is_back = bool(subscribe.id) and known.holder == mine
+        if subscribe.id and subscribe.born is not None and known.holder not in (None, mine):
+            raise ConnectionRefused(
+                "name_lost", "another connection has held it since this one was lost"
+            )
+        if known.connected:
+            older = known.seat
+            if not is_back or older is None:
+                raise ConnectionRefused(
+                    "name_in_use", f"another connection to {self._node.name} holds it"
+                )
+            if older.opened_ns > seat.opened_ns:
+                raise ConnectionRefused("replaced", "a newer connection has this session")
+            older.replace(now)
+        known.holder = mine
 
     def _reads(self, session: Session, replica: Replica) -> bool:
         reading = session.readings.get(replica.node)

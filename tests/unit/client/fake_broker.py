@@ -17,6 +17,7 @@ from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
     FilterSet,
     Frame,
+    Heartbeat,
     Hello,
     Query,
     Receipt,
@@ -84,6 +85,8 @@ class Peer:
     def __init__(self, writer: asyncio.StreamWriter, hello: Hello) -> None:
         self.writer = writer
         self.hello = hello
+        self.beats = False
+        """Whether a sign of life stood behind its hello. It is not among `frames`."""
         self.frames: list[Frame] = []
 
     def send(self, *frames: Frame) -> None:
@@ -173,6 +176,8 @@ class FakeBroker:
                         peer = Peer(writer, frame)
                         self._greet(peer)
                         frames.limit = self.max_frame
+                    elif isinstance(frame, Heartbeat) and not (peer.beats or peer.frames):
+                        peer.beats = True
                     else:
                         peer.frames.append(frame)
                         self._take(peer, frame)

@@ -63,6 +63,17 @@ async def test_one_that_does_not_answer_is_not_one_that_is_not_there(
 
 
 @async_test
+async def test_a_process_shows_that_it_lives_with_its_first_word(tmp_path: Path) -> None:
+    """Else one that hangs in its first moments would keep its connection, and its name, for good."""
+    async with (
+        FakeBroker(tmp_path) as broker,
+        pubsubd.connect(broker.path) as client,
+        client.subscribe("t"),
+    ):
+        await broker.until(lambda: broker.sessions[0].beats and broker.publishers[0].beats)
+
+
+@async_test
 async def test_a_full_queue_is_waited_for(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     before = socket.socket(socket.AF_UNIX)

@@ -609,24 +609,35 @@ async def test_a_standby_whose_broker_stays_away_is_told_so(tmp_path: Path) -> N
 
 
 @async_test
-async def test_a_name_still_held_by_our_own_old_connection_is_asked_for_again(
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize("code", ["name_lost", "name_in_use", "replaced"])
+async def test_a_subscription_whose_name_another_one_took_meanwhile_ends_and_says_so(
+    tmp_path: Path, code: str, wait: bool
+) -> None:
+    async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
+        subscription = await client.subscribe("t", name="projector", wait=wait)
+        broker.on_subscribe = lambda frame: Refused(code, "another connection has held it since")
+        broker.sessions[0].cut()
+        with pytest.raises(pubsubd.NameInUse, match="has held it since"):
+            await anext(subscription)
+        assert subscription.state is pubsubd.State.CLOSED
+        assert len(broker.subscribes) == 2
+
+
+@async_test
+async def test_a_named_session_has_an_id_of_its_own_over_all_of_its_connections(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
-        subscription = await client.subscribe("t", name="projector")
-        refusals = 2
-
-        def refuse_twice(frame: Subscribe) -> Frame:
-            if len(broker.subscribes) <= 1 + refusals:
-                return Refused("name_in_use", "taken")
-            return broker.subscribed(frame)
-
-        broker.on_subscribe = refuse_twice
-        broker.sessions[0].cut()
-        await broker.until(lambda: len(broker.subscribes) == 4)
-        broker.sessions[-1].send(entry(0, "on"))
-        assert (await anext(subscription)).payload == "on"
-        await subscription.close()
+        async with client.subscribe("t", name="n"):
+            broker.sessions[0].cut()
+            await broker.until(lambda: len(broker.subscribes) == 2)
+        async with client.subscribe("t", name="n"), client.subscribe("t"):
+            pass
+        first, again, anew, unnamed = (frame.id for frame in broker.subscribes)
+        assert first == again != anew
+        assert unnamed is None
+        assert None not in (first, anew)
 
 
 @async_test

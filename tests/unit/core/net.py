@@ -459,17 +459,22 @@ class Subscriber(RawClient):
         life: bytes = b"",
         acknowledged: dict[str, Position] | None = None,
         caller: Caller | None = None,
+        session_id: bytes | None = None,
     ) -> None:
         self.positions: dict[str, Position] = dict(positions or {})
         self.log: dict[str, list[object]] = {}
         self.payloads: list[bytes] = []
         self.filter_set: dict[str, Position] | None = None
         self.born = born
+        self.session = session
+        self.session_id = session_id
         self.resumed = False
         self.subscribed = False
         super().__init__(net, name, "session", life=life, caller=caller)
         self.send(
-            Subscribe(patterns or (">",), start, positions, born, session, echo, acknowledged)
+            Subscribe(
+                patterns or (">",), start, positions, born, session, echo, acknowledged, session_id
+            )
         )
 
     def again(self, *patterns: str, name: str | None = None) -> Subscriber:
@@ -480,7 +485,9 @@ class Subscriber(RawClient):
             *patterns,
             positions=dict(self.positions),
             born=self.born,
+            session=self.session,
             life=self.life,
+            session_id=self.session_id,
         )
 
     def acknowledge(

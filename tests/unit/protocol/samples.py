@@ -66,6 +66,7 @@ SAMPLES: dict[str, frames.Frame] = {
         "projector",
         False,
         {"node-a": Position(EPOCH, 298)},
+        EARLIER,
     ),
     "Subscribed": frames.Subscribed({"node-a": AT_300}, EPOCH, True, {"node-b": 1500}),
     "SetFilter": frames.SetFilter(("orders.>",)),

@@ -168,6 +168,8 @@ by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
         st.none() | epochs,
         st.none() | session_names,
         st.booleans(),
+        st.none() | position_maps,
+        st.none() | epochs,
     ),
     "Subscribed": st.builds(frames.Subscribed, position_maps, epochs, st.booleans(), _losses),
     "SetFilter": st.builds(frames.SetFilter, patterns),

@@ -114,7 +114,7 @@ OPTIONAL = {
     "Welcome": 7,
     "Subscribed": 1,
     "Rejected": 2,
-    "Subscribe": 1,
+    "Subscribe": 2,
     "Ack": 4,
     "Attached": 2,
     "Fetch": 1,
@@ -156,8 +156,9 @@ def test_a_wrong_type_in_any_field_is_a_protocol_error_and_nothing_else(name: st
                 got = decode_fields([*fields[:at], wrong, *fields[at + 1 :]])
             except ProtocolError:
                 continue
-            # Right by chance: then it means what it says.
-            assert fields_of(encode(got))[at] == wrong
+            # Right by chance: then it means what it says. A nil at the end may be left out.
+            again = fields_of(encode(got))
+            assert (again[at] if at < len(again) else None) == wrong
 
 
 def _spots(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -442,7 +443,7 @@ def test_a_reader_of_as_many_streams_as_allowed_passes(name: str) -> None:
     topics = tuple(f"{'t' * 250}{i:05}" for i in range(1024))
     by_name: dict[str, frames.Frame] = {
         "Subscribe": frames.Subscribe(
-            topics, "latest", positions, EPOCH, "x" * 128, True, positions
+            topics, "latest", positions, EPOCH, "x" * 128, True, positions, EPOCH
         ),
         "Subscribed": frames.Subscribed(positions, EPOCH, True),
         "FilterSet": frames.FilterSet(positions),

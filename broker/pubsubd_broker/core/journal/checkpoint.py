@@ -46,7 +46,7 @@ class Checkpoint:
 
     `publishers`: the highest sequence that each was answered, the one that was heard of longest ago first.
     `sessions`: where each named session begins again, in every stream. `durable`: this life shows nothing to anybody
-    before it is on disk.
+    before it is on disk. `holders`: the id of the application's session that took each name last, where it is known.
     """
 
     node: str
@@ -57,6 +57,7 @@ class Checkpoint:
     publishers: dict[bytes, int]
     sessions: dict[str, dict[str, Position]]
     durable: bool = False
+    holders: dict[str, bytes] = field(default_factory=dict)
 
 
 def encode_checkpoint(state: Checkpoint) -> bytes:
@@ -69,6 +70,7 @@ def encode_checkpoint(state: Checkpoint) -> bytes:
         [[publisher, last] for publisher, last in state.publishers.items()],
         {name: pack_positions(positions) for name, positions in state.sessions.items()},
         state.durable,
+        state.holders,
     )
 
 
@@ -85,6 +87,8 @@ def decode_checkpoint(body: bytes) -> Checkpoint:
         fields.take(_check_sessions),
         # Format 1 does not say it.
         fields.take_or(check_bool, default=False),
+        # A broker that did not know of holders wrote none.
+        fields.take_or(_check_holders, {}),
     )
 
 
@@ -100,16 +104,20 @@ def apply_cursor(state: Checkpoint, body: bytes) -> None:
     _put(state.consumers, name, consumer)
 
 
-def encode_session(name: str, positions: Mapping[str, Position] | None) -> bytes:
-    """`positions` None: it is gone."""
-    return _pack(name, None if positions is None else pack_positions(positions))
+def encode_session(
+    name: str, positions: Mapping[str, Position] | None, holder: bytes | None = None
+) -> bytes:
+    """`positions` None: it is gone. `holder` None: not known."""
+    return _pack(name, None if positions is None else pack_positions(positions), holder)
 
 
 def apply_session(state: Checkpoint, body: bytes) -> None:
     """Raises `ProtocolError`."""
     fields = _fields(body)
     name, positions = fields.take(check_session_name), fields.take(check_maybe(_check_positions))
+    holder = fields.take_or(check_maybe(_check_holder), None)
     _put(state.sessions, name, positions)
+    _put(state.holders, name, holder)
 
 
 def _put(table: dict[str, T], name: str, value: T | None) -> None:
@@ -163,6 +171,18 @@ def _check_sessions(value: object) -> dict[str, dict[str, Position]]:
         check_session_name(name): _check_positions(positions)
         for name, positions in check_map(value, _MANY).items()
     }
+
+
+def _check_holders(value: object) -> dict[str, bytes]:
+    return {
+        check_session_name(name): _check_holder(holder)
+        for name, holder in check_map(value, _MANY).items()
+    }
+
+
+def _check_holder(value: object) -> bytes:
+    """Empty: a session whose client said no id."""
+    return b"" if value == b"" else check_epoch(value)
 
 
 def _check_positions(value: object) -> dict[str, Position]:

@@ -34,6 +34,8 @@ from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
 from pubsubd_protocol.positions import MAX_LINEAGE, Position
 
 consumers = st.builds(Consumer, unsigned, named_positions)
+holders = st.just(b"") | st.binary(min_size=16, max_size=16)
+
 checkpoints = st.builds(
     Checkpoint,
     node_names,
@@ -43,6 +45,7 @@ checkpoints = st.builds(
     st.dictionaries(node_names, consumers, max_size=3),
     st.dictionaries(st.binary(min_size=16, max_size=16), unsigned, max_size=3),
     st.dictionaries(session_names, position_maps, max_size=3),
+    holders=st.dictionaries(session_names, holders, max_size=3),
 )
 
 values = st.recursive(
@@ -75,6 +78,7 @@ def a_checkpoint() -> Checkpoint:
         {"b": Consumer(7, {"projector": at(5, E2)})},
         {PUBLISHER: 3},
         {"audit": {"a": at(8, E2), "b": at(2, E1)}},
+        holders={"audit": PUBLISHER},
     )
 
 
@@ -166,15 +170,17 @@ def test_a_cursor_that_moved_takes_the_place_of_the_former_one_until_it_is_gone(
     assert state == before
 
 
-@given(checkpoints, session_names, position_maps)
+@given(checkpoints, session_names, position_maps, holders)
 def test_a_session_that_moved_takes_the_place_of_the_former_one_until_it_is_gone(
-    state: Checkpoint, name: str, positions: dict[str, Position]
+    state: Checkpoint, name: str, positions: dict[str, Position], holder: bytes
 ) -> None:
     before = copy.deepcopy(state)
-    apply_session(state, encode_session(name, positions))
+    apply_session(state, encode_session(name, positions, holder))
     assert state.sessions == before.sessions | {name: positions}
+    assert state.holders == before.holders | {name: holder}
     apply_session(state, encode_session(name, None))
     before.sessions.pop(name, None)
+    before.holders.pop(name, None)
     assert state == before
     apply_session(state, encode_session(name, None))
     assert state == before

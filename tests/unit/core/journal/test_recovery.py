@@ -394,10 +394,10 @@ def test_a_format_that_is_not_known_is_refused_and_says_what_to_do(
 
 
 def as_format_1(segment: bytes) -> bytes:
-    """The same without what format 2 has brought: whether the life was durable, and the record of a clean end."""
+    """The same without what format 2 has brought: whether the life was durable, holders, and the record of a clean end."""
     records = [*scan(segment)]
     state = msgpack.unpackb(records[0][1])
-    old = [first_line(1), *record(Kind.CHECKPOINT, msgpack.packb(state[:-1]))]
+    old = [first_line(1), *record(Kind.CHECKPOINT, msgpack.packb(state[:-2]))]
     for kind, body, _ in records[1:]:
         if kind != Kind.END:
             old += record(Kind(kind), body)

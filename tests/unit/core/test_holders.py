@@ -1,0 +1,116 @@
+"""Who holds a name: a session that is back over another connection, or another session since."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.core.journal.disk import Disk
+from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
+
+from pubsubd_broker.core.journal.journal import Fsync
+from pubsubd_protocol.frames import Ack, Subscribe
+
+MINE = b"m" * 16
+OTHERS = b"o" * 16
+
+
+def held_since(net: Net, other_id: bytes | None = OTHERS) -> tuple[Subscriber, Subscriber]:
+    """A session that has received five messages and acknowledged none, and the other one that has its name now.
+
+    The other one has read and acknowledged seven.
+    """
+    publisher = Publisher(net, "a")
+    first = Subscriber(net, "a", session="s", session_id=MINE)
+    publisher.fill(5)
+    first.cut()
+    other = Subscriber(net, "a", session="s", session_id=other_id)
+    publisher.fill(2)
+    assert other.of_node("a") == list(range(7))
+    other.acknowledge("a")
+    return first, other
+
+
+def test_a_session_that_is_back_takes_its_name_from_its_own_older_connection() -> None:
+    net = Net()
+    net.start("a")
+    publisher, first = Publisher(net, "a"), Subscriber(net, "a", session="s", session_id=MINE)
+    publisher.fill(3)
+    second = first.again()
+    assert (first.refusal, second.refusal) == ("replaced", None)
+    publisher.publish()
+    assert second.of_node("a") == [3]
+    # The end of the older connection is not the end of the session.
+    first.cut()
+    assert Subscriber(net, "a", session="s", session_id=OTHERS).refusal == "name_in_use"
+    second.acknowledge("a")
+    second.cut()
+    assert Subscriber(net, "a", session="s", session_id=OTHERS).of_node("a") == []
+
+
+def test_what_the_older_connection_still_says_does_not_count() -> None:
+    net = Net()
+    net.start("a")
+    publisher, first = Publisher(net, "a"), Subscriber(net, "a", session="s", session_id=MINE)
+    publisher.fill(3)
+    second = first.again()
+    first.send(Ack("a", first.positions["a"]))
+    second.cut()
+    assert net.nodes["a"].sessions.list()[0].kept == {"a": second.positions["a"]}
+    assert second.refusal is None
+
+
+def test_of_two_connections_of_a_session_the_one_opened_later_stays() -> None:
+    """A broker that stood still may find the words of a dead connection last."""
+    net = Net()
+    net.start("a")
+    first = Subscriber(net, "a", session="s", session_id=MINE)
+    dead = RawClient(net, "a", "session")
+    net.advance(1)
+    second = first.again()
+    dead.send(Subscribe((">",), "latest", first.positions, first.born, "s", True, None, MINE))
+    assert (dead.refusal, second.refusal) == ("replaced", None)
+    Publisher(net, "a").publish()
+    assert second.of_node("a") == [0]
+
+
+@pytest.mark.parametrize("other_id", [OTHERS, None])
+def test_a_session_is_told_that_another_has_held_its_name_since(other_id: bytes | None) -> None:
+    net = Net()
+    net.start("a")
+    first, other = held_since(net, other_id)
+    assert first.again().refusal == "name_lost"
+    other.cut()
+    assert first.again().refusal == "name_lost"
+    anew = Subscriber(net, "a", session="s", session_id=b"n" * 16)
+    assert (anew.of_node("a"), anew.positions["a"].offset) == ([], 7)
+
+
+@pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.SNAPSHOT])
+def test_it_is_told_so_by_the_next_life_of_its_broker(fsync: Fsync) -> None:
+    net = Net()
+    disk = Disk(fsync)
+    net.start("a", disk=disk)
+    net.run()
+    first = Subscriber(net, "a", session="s", session_id=MINE)
+    first.cut()
+    other = Subscriber(net, "a", session="s", session_id=OTHERS)
+    net.advance(1)
+    if fsync is Fsync.SNAPSHOT:
+        keeper = net.nodes["a"].keeper
+        work = keeper.end(net.now) if keeper is not None else None
+        assert work is not None
+        disk.perform(work)
+    else:
+        net.write("a")
+    net.restart("a")
+    assert first.again().refusal == "name_lost"
+    assert other.again().refusal is None
+
+
+def test_a_session_goes_on_where_its_broker_does_not_know_who_held_the_name() -> None:
+    net = Net()
+    net.start("a")
+    first, _ = held_since(net)
+    net.restart("a")
+    second = first.again()
+    assert second.refusal is None
+    assert Subscriber(net, "a", session="s", session_id=OTHERS).refusal == "name_in_use"

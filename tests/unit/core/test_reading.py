@@ -867,6 +867,18 @@ def test_a_reader_knows_what_it_was_given_last_and_nothing_of_what_it_passed_sin
     assert reader.reading.told == 1
 
 
+def test_a_reader_that_was_told_all_knows_that_up_to_where_it_reads_next() -> None:
+    source = FakeSource(log_of(*messages(0, 4)))
+    reader = Reader.of(source, at(0))
+    reader.pull(budget=1)
+    assert (reader.reading.index, reader.reading.told) == (1, 1)
+    reader.pull()
+    assert (reader.reading.index, reader.reading.told) == (4, 4)
+    elsewhere = Reader.of(FakeSource(small_log()), at(3))
+    elsewhere.pull()
+    assert (elsewhere.reading.index, elsewhere.reading.told) == (None, -1)
+
+
 @pytest.mark.parametrize(("choose", "level"), [(everything, True), (nothing, False)])
 def test_a_resting_reader_is_level_with_the_log_if_something_there_was_for_it(
     choose: Choose, level: bool

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.core.builders import E1, E2, E3, MANY, at, entry, skip, view
+from tests.unit.core.builders import E1, E2, E3, MANY, Impatient, at, entry, skip, view
+from tests.unit.core.test_interest import Rester
+from tests.unit.core.test_pacing import Reader
 
 from pubsubd_broker.core.log import Gap
 from pubsubd_broker.core.pacing import Pace
@@ -86,26 +88,40 @@ def test_what_does_not_come_next_is_a_violation(item: Entry | Skip) -> None:
 
 @pytest.mark.parametrize("item", [entry(0, node="c"), skip(0, 1, node="c")])
 def test_a_message_of_another_nodes_stream_is_a_violation(item: Entry | Skip) -> None:
-    with pytest.raises(ProtocolError, match="c's stream"):
+    with pytest.raises(ProtocolError, match="a sent a message of c's stream") as error:
         replica_at().append(item)
+    assert error.value.kind == "stream"
 
 
 @pytest.mark.parametrize("item", [entry(0, epoch=E2), skip(0, 1, epoch=E2)])
 def test_a_message_of_an_unknown_epoch_is_a_violation(item: Entry | Skip) -> None:
-    with pytest.raises(ProtocolError, match="epoch"):
+    with pytest.raises(ProtocolError, match=f"a sent epoch {E2.hex()} at 0") as error:
         replica_at().append(item)
+    assert error.value.kind == "epoch"
 
 
 def test_a_message_for_another_node_is_a_violation() -> None:
-    with pytest.raises(ProtocolError, match="a message for c"):
+    with pytest.raises(ProtocolError, match="a sent a message for c") as error:
         replica_at().append(entry(0, to="c"))
+    assert error.value.kind == "stream"
 
 
 def test_a_part_of_an_entry_is_a_violation() -> None:
     part = part_of(entry(0, topics=["t", "u"]), lambda topic: topic == "t")
     assert part is not None
-    with pytest.raises(ProtocolError, match=r"1 messages for 0\.\.2"):
+    with pytest.raises(ProtocolError, match=r"a sent 1 messages for 0\.\.2") as error:
         replica_at().append(part)
+    assert error.value.kind == "offset"
+
+
+def test_what_reaches_beyond_the_last_offset_is_a_violation() -> None:
+    replica = replica_at(MAX_OFFSET - 1, held=view(0, MAX_OFFSET - 1))
+    beyond = rf"a sent {MAX_OFFSET - 1}\.\.{MAX_OFFSET + 1}, beyond {MAX_OFFSET}"
+    with pytest.raises(ProtocolError, match=beyond) as error:
+        replica.append(entry(MAX_OFFSET - 1, 2))
+    assert error.value.kind == "offset"
+    replica.append(entry(MAX_OFFSET - 1))
+    assert replica.registration == at(MAX_OFFSET)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +172,19 @@ def test_an_entry_larger_than_the_replica_passes_through() -> None:
         replica.append(entry(6, 3))
     replica.append(entry(7))
     assert replica.log.view == view(7, 8)
+
+
+def test_a_full_replica_waits_for_a_session_unless_another_one_has_read_all_of_it() -> None:
+    for level in (False, True):
+        pace = Pace(1000)
+        replica = Replica("a", "b", Attached(view(0, 10), Resume(0), None), 2, MANY, pace)
+        for item in (entry(0), entry(1)):
+            replica.append(item)
+        replica.pacing.enter(Reader(0))
+        if level:
+            replica.log.interest.rest(Rester(">"), 2)
+        assert replica.pacing.admits(Impatient(), entry(2), 0) is level
+        assert list(pace.holding) == ([] if level else [replica.pacing])
 
 
 # Attached again.

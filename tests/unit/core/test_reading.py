@@ -791,17 +791,22 @@ def test_a_resting_reader_that_wants_something_else_is_woken_by_that_alone() -> 
     assert reader.woken == [1]
 
 
-def test_a_reader_that_has_risen_is_waited_for() -> None:
+def test_a_reader_that_has_risen_is_waited_for_and_one_that_rests_is_not() -> None:
     log = log_of(*messages(0, 2), max_messages=2)
     source = FakeSource(log)
     source.pacing = Pacing(log, Pace(1000))
-    reader = Reader.of(source, at(2))
+    reader = Reader.of(source, at(0))
     reader.pull()
-    reader.reading.refilter(Filter(("t",)))
-    for item in messages(2, 4):
+    reader.reading.refilter(Filter(("never",)))
+    reader.pull()
+    for item in messages(2, 8):
         assert source.pacing.admits(Impatient(), item, 0)
         log.append(item)
-    assert not source.pacing.admits(Impatient(), entry(4), 0)
+    reader.reading.refilter(Filter(("t",)))
+    for item in messages(8, 10):
+        assert source.pacing.admits(Impatient(), item, 0)
+        log.append(item)
+    assert not source.pacing.admits(Impatient(), entry(10), 0)
 
 
 def test_a_reader_that_was_told_in_place_is_not_woken_once_more_by_what_comes() -> None:
@@ -877,6 +882,25 @@ def test_a_reader_that_was_told_all_knows_that_up_to_where_it_reads_next() -> No
     elsewhere = Reader.of(FakeSource(small_log()), at(3))
     elsewhere.pull()
     assert (elsewhere.reading.index, elsewhere.reading.told) == (None, -1)
+
+
+def test_a_reader_that_finds_its_place_is_waited_for_and_ends_its_catch_up() -> None:
+    log = log_of(*messages(0, 10), max_messages=2)
+    source = FakeSource(log)
+    source.pacing = Pacing(log, Pace(1000))
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    reader.reading.lags = True
+    source.reply(view(0, 10), *messages(3, 8))
+    assert source.caught == []
+    # No room to read on: it stands at 8, and has been given what was before.
+    reader.pull(budget=5 * entry(0).size)
+    reader.pull(budget=1)
+    assert (reader.reading.lags, source.caught) == (False, [At(at(8))])
+    assert reader.reading.told == reader.reading.index == 9
+    assert source.pacing.admits(Impatient(), entry(10), 0)
+    log.append(entry(10))
+    assert not source.pacing.admits(Impatient(), entry(11), 0)
 
 
 @pytest.mark.parametrize(("choose", "level"), [(everything, True), (nothing, False)])

@@ -28,7 +28,7 @@ from pubsubd_broker.listener import MAX_OPENING
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.transport import HIGH_WATER_BYTES
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD
-from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES, MAX_STREAMS
 from pubsubd_protocol.framing import BUFFER_BYTES
 
 _CONNECTION: Final = 12 * 1024
@@ -57,6 +57,8 @@ _PUBLISHER: Final = 512
 _CONSUMER: Final = 512
 _NAMED_CURSOR: Final = 768
 """Its name is up to 128 characters of up to 4 bytes."""
+_PLACE: Final = 1024
+"""The same, with the name of a stream."""
 
 _SMALL_FRAMES: Final = 3
 """By how much a row of small answers takes more than the bytes that it counts: each is an object of its own. An estimate."""
@@ -101,7 +103,9 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
         if publisher > reader
         else readers * reader + (connections - readers) * publisher
     )
-    registry = settings.max_consumers * (_CONSUMER + 2 * MAX_NAMED_SESSIONS * _NAMED_CURSOR)
+    registry = settings.max_consumers * (
+        _CONSUMER + MAX_NAMED_SESSIONS * _NAMED_CURSOR + MAX_PLACES * _PLACE
+    )
     publishers = settings.max_publishers + connections
     parts = {
         "ring": settings.ring_bytes + interest,

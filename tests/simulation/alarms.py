@@ -14,6 +14,8 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     """Raises `Violation` unless the reader has lost something there, for this reason, and this much."""
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     at, place, oldest = walk.at.get(node), lost.place, lost.oldest
+    if lost.reason is Reason.STATE_LOST and lost.recalled is not None:
+        refuse("G4", history, node, f"{lost}, though its stream was recovered with that place")
     if lost.own and _own_loss(stream, lost, at):
         return
     if _remembered_loss(walk, lost, at):
@@ -60,11 +62,14 @@ def _own_loss(stream: StreamTruth, lost: Lost, at: Place | None) -> bool:
 def _remembered_loss(walk: Walk, lost: Lost, at: Place | None) -> bool:
     """A name whose place producer and broker have forgotten may be told by what a third node remembers."""
     stream, before = walk.truth[lost.node], walk.stood_before.get(lost.node)
-    return (
-        before is not None
-        and not stream.connects(before, lost.place[0])
-        and _own_loss(stream, lost, at)
+    stood = [place for place, _ in walk.third.get(lost.node, {}).values()]
+    if before is not None:
+        stood.append(before)
+    # It may also have been placed, as if it were new, beyond where it stood in this very history.
+    misses = any(
+        not stream.connects(place, lost.place[0]) or place[1] < lost.place[1] for place in stood
     )
+    return misses and _own_loss(stream, lost, at)
 
 
 def _went_too_far(stream: StreamTruth, lost: Lost, at: Place) -> bool:

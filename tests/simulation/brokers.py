@@ -163,7 +163,19 @@ class WatchedNode(Node):
             self.stream.watch(self._world, self._world.truth[self.name], (), None)
         else:
             self._world.counts["recalled"] += 1
+            self._world.recalled_names[self.life] = self._recalled_names()
         super().recalled(recovered, now)
+
+    def _recalled_names(self) -> dict[str, list[Place]]:
+        """Where the peers that were asked remember that this node's named sessions stood in its stream."""
+        assert self.recall is not None
+        names: dict[str, list[Place]] = {}
+        for end in self.recall.ends:
+            for name, positions in end.names.items():
+                if self.name in positions:
+                    own = positions[self.name]
+                    names.setdefault(name, []).append((own.epoch.hex(), own.offset))
+        return names
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
         registered = self.registry.get(end.consumer)

@@ -31,6 +31,7 @@ __all__ = [
     "own_loss_is_told",
     "passed_is_not_read_again",
     "placed_as_told",
+    "third_loss_is_told",
     "told_as_it_parts",
     "told_in_time",
 ]
@@ -65,6 +66,7 @@ def own_loss_is_told(history: History, truth: Truth) -> None:
     """
     known: dict[str, str] = {}
     owed = False
+    walk, own = Walk(history, truth), history.node or ""
     for event in history.events:
         match event:
             case Opened(kept=Kept.PRODUCERS, remembered=remembered, surely=surely):
@@ -80,8 +82,42 @@ def own_loss_is_told(history: History, truth: Truth) -> None:
                 owed = owed or known.get(node) == place[0]
         if isinstance(event, Opened):
             owed = owed or any(known.get(n) == place[0] for n, place in event.places.items())
+        walk.take(event)
+    stood, at = walk.stood_before.get(own), history.at.get(own)
+    if stood is not None and at is not None and truth[own].connects(stood, at[0]):
+        owed = False  # Its stream was recovered, and goes on where it stood.
     if owed and history.node is not None:
         refuse("G1", history, history.node, "never told that its node's history ended")
+
+
+def third_loss_is_told(history: History, truth: Truth) -> None:
+    """G1, where broker and producer have both forgotten a name: if its broker meets a third node that remembers where it
+    stood, in a history that is lost, it is told of that, in that life of the application or in a later one.
+    """
+    third: dict[str, dict[str, tuple[Place, str]]] = {}
+    owed: dict[str, Place] = {}
+    for event in history.events:
+        met: dict[str, Place] = {}
+        match event:
+            case Opened(kept=kept, places=places):
+                met = places
+                if kept is not Kept.BROKER:
+                    sure = kept is Kept.PRODUCERS and event.surely
+                    third, owed = (event.third if sure else {}), {}
+            case Stands(node, place):
+                met = {node: place}
+            case Lost(node=node):
+                third = {n: tellers for n, tellers in third.items() if n != node}
+                owed.pop(node, None)
+        for node, tellers in third.items():
+            for teller, (stood, epoch) in tellers.items():
+                if teller in met and met[teller][0] == epoch and not _continued(truth, teller):
+                    owed[node] = stood
+    for node, stood in owed.items():
+        at = history.at.get(node)
+        if at is not None and not truth[node].connects(stood, at[0]):
+            what = f"never told that it lost what followed on {stood}, which a third node knew"
+            refuse("G1", history, node, what)
 
 
 def _continued(truth: Truth, node: str) -> bool:

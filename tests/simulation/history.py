@@ -49,6 +49,8 @@ class Opened:
     held: dict[str, Place] = field(default_factory=dict)
     surely: bool = True
     broker_life: int = 0
+    third: dict[str, dict[str, tuple[Place, str]]] = field(default_factory=dict)
+    """By stream: where third nodes remember that it stood there, each in the epoch of that node's own stream."""
     """The life of its broker that answered."""
 
 
@@ -114,6 +116,8 @@ class Lost:
     oldest: int | None
     own: bool = False
     reborn: bool = True
+    recalled: Place | None = None
+    """In its own node's stream: where the peers that took part in the recovery of that stream remembered its name."""
 
 
 Event = Opened | Closed | Filtered | Stands | Got | Moved | Lost

@@ -89,6 +89,38 @@ def draw(seed: int) -> Plan:
     )
 
 
+def forgetful(seed: int) -> Plan:
+    """A calm plan without disks: again and again a broker and a producer crash together, and forget a name."""
+    chance = random.Random(seed)
+    nodes = chance.choice([3, 3, 4])
+    planned = [(0, "start")] * nodes
+    planned += [(500, "publisher")] * 3 + [(500, "subscribe")] * 6
+    for at_ms in range(600, 9000, 50):
+        planned.append((at_ms, "publish"))
+    for at_ms in range(1500, 9000, 1500):
+        planned.append((at_ms + chance.randint(0, 500), "forget_together"))
+    planned += [(chance.randint(600, 9000), chance.choice(["cut", "hold"])) for _ in range(3)]
+    draws = [*range(nodes), *chance.sample(range(600_000, 700_000), len(planned) - nodes)]
+    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, draws, strict=True)]
+    ring = chance.choice([10, 100, 1000])
+    return Plan(
+        seed=seed,
+        nodes=nodes,
+        ring_messages=ring,
+        ring_bytes=10**6,
+        replica_messages=chance.choice([10, ring]),
+        replica_bytes=10**6,
+        quantum_bytes=100_000,
+        capacity_bytes=100_000,
+        slowest_ms=chance.choice([0, 1, 5]),
+        tick_jitter_ms=0,
+        batch_messages=4,
+        cursor_ttl_ms=86_400_000,
+        steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
+        recall=chance.random() < 0.6,
+    )
+
+
 def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
     """In order of time. No two have the same draw, which also names what a step makes."""
     weights = {
@@ -132,7 +164,13 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
 
 def _planned(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     """`steps`, and those that are drawn apart from them."""
-    for more in (_with_lies, _with_power_cuts, _with_closes, _with_copies, _with_lives):
+    for more in (
+        _with_lies,
+        _with_power_cuts,
+        _with_closes,
+        _with_copies,
+        _with_lives,
+    ):
         steps = more(steps, seed)
     return _with_untold(steps, seed)
 

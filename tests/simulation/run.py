@@ -13,7 +13,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.liars.telling import LIES
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import Plan, draw, forgetful
 from tests.simulation.shrink import shrink
 from tests.simulation.tally import ROWS
 from tests.simulation.violation import Violation
@@ -42,6 +42,11 @@ def run_plan(plan: Plan) -> Counter[str]:
 def run_seed(seed: int) -> Counter[str]:
     """Runs one seed."""
     return run_plan(draw(seed))
+
+
+def run_forgetful(seed: int) -> Counter[str]:
+    """Runs a seed's calm plan, in which a name is forgotten by its broker and a producer together."""
+    return run_plan(forgetful(seed))
 
 
 def wrong(plan: Plan) -> str | None:

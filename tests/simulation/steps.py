@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from tests.simulation.brokers import SimBroker
@@ -296,6 +297,28 @@ def _crash_untold(world: World, chance: random.Random, draw: int) -> bool:
     return True
 
 
+def _forget_together(world: World, chance: random.Random, draw: int) -> bool:
+    """The broker of a named subscription, and a producer that it has read, crash together, and so does the application.
+
+    Only third nodes know the name then, and the producer may recover its stream from those.
+    """
+    named = [s for s in world.subscribers if s.keeps == "name" and s.undisturbed]
+    doomed = _pick(chance, (s for s in named if s.remembered_elsewhere()))
+    if doomed is None or world.plan.fsync is not None or len(world.brokers) < 3:
+        return False
+    known = [world.brokers[name] for name in doomed.remembered_elsewhere()]
+    producer = _pick(chance, (b for b in known if b.node is not None))
+    if producer is None:
+        return False
+    world.say(f"{producer.name} and {doomed.broker.name} crash, {doomed.name} too")
+    # The producer first: what is remembered is asked as the subscription's broker goes.
+    for broker in (producer, doomed.broker):
+        _end(world, broker)
+        world.clockwork.after(chance.randint(1, 500) * MS, partial(world.start, broker))
+    doomed.restart()
+    return True
+
+
 def _restart(world: World, chance: random.Random, draw: int) -> bool:
     """The broker comes back with its ring, or with less of it than it had accepted."""
     broker = _running(world, chance)
@@ -481,6 +504,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "crash_at_contact": _crash_at_contact,
     "crash_untold": _crash_untold,
     "power_cut": _power_cut,
+    "forget_together": _forget_together,
     "forty_lives": _forty_lives,
     "restart": _restart,
     "pause": _pause,

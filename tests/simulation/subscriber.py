@@ -108,6 +108,7 @@ class Subscriber:
         self._stored: str | None = None
         # Where a named session stood, as far as producers know it, when its own broker forgot it.
         self._remembered: dict[str, tuple[Place, bytes]] = {}
+        self._third: dict[str, dict[str, tuple[Place, str]]] = {}
         # A resume that is on its way, and where it ends: it has to arrive whole, as it does from a process that
         # dies behind it.
         self._resuming: tuple[ClientSocket, int] | None = None
@@ -310,6 +311,21 @@ class Subscriber:
         self._survived = not self._memory_lost or self._survived
         self._memory_lost = True
         self._remembered = self.remembered()
+        self._third = self.remembered_elsewhere()
+
+    def remembered_elsewhere(self) -> dict[str, dict[str, tuple[Place, str]]]:
+        """By stream: where third nodes remember that it stood there, each in the epoch of that node's own stream."""
+        found: dict[str, dict[str, tuple[Place, str]]] = {}
+        for teller, broker in self.world.brokers.items():
+            node = broker.node
+            registered = node.registry.get(self.broker.name) if node is not None else None
+            if node is None or registered is None or teller == self.broker.name:
+                continue
+            for stream, place in registered.places.get(self.name, {}).items():
+                if stream != self.broker.name:
+                    stood = (place.epoch.hex(), place.offset)
+                    found.setdefault(stream, {})[teller] = stood, node.life.hex()
+        return found
 
     def broker_started(self) -> None:
         """Its broker is in a new life: what it knows of a name it knows from its journal, if it has been there all the time."""
@@ -433,6 +449,7 @@ class Subscriber:
                 held,
                 surely,
                 self.broker.life,
+                {n: t for n, t in self._third.items() if n not in remembered},
             )
         )
         if kept is not Kept.BROKER:
@@ -532,7 +549,15 @@ class Subscriber:
         own = notice.node == self.broker.name and self.broker.life != self._first_life
         self._unhanded -= 1
         reborn = self.broker.life != self._born_in
-        self._sees(Lost(notice.node, notice.reason, notice.missed, place, oldest, own, reborn))
+        recalled = self._recalled(place) if notice.node == self.broker.name else None
+        figures = notice.node, notice.reason, notice.missed
+        self._sees(Lost(*figures, place, oldest, own, reborn, recalled))
+
+    def _recalled(self, place: Place) -> Place | None:
+        """Where its name stood in its own node's stream by what peers said as that was recovered, if that has it yet."""
+        stream, life = self.world.truth[self.broker.name], self._session.life or b""
+        stood = self.world.recalled_names.get(life, {}).get(self.name, [])
+        return next((each for each in stood if stream.connects(each, place[0])), None)
 
     def _keep(self) -> None:
         """What a next life needs, kept with all that was handed out."""

@@ -21,6 +21,7 @@ from tests.simulation.checkers import (
     own_loss_is_told,
     passed_is_not_read_again,
     placed_as_told,
+    third_loss_is_told,
     told_as_it_parts,
     told_in_time,
 )
@@ -718,6 +719,28 @@ def test_g1_whoever_is_remembered_is_told_that_its_own_nodes_history_ended() -> 
     own_loss_is_told(on_b(opened(), lives_on, Stands("a", (E2, 0))), truth)
     for never in (on_b(opened(), lives_on, stands), on_b(opened(), lives_on, stands, again)):
         refuses(partial(own_loss_is_told, never, truth), "G1", "history ended")
+
+
+def test_a_loss_that_a_third_node_knows_of_has_to_be_told() -> None:
+    truth = {"a": restarted(), "b": stream(3)}
+    third = {"a": {"b": ((E1, 4), E1)}}
+    forgot = opened(Kept.PRODUCERS, (E2, 0), third=third)
+    meets, told = Stands("b", (E1, 3)), Lost("a", Reason.STATE_LOST, None, (E2, 5), 0)
+    third_loss_is_told(history(opened(), forgot, told, meets), truth)
+    third_loss_is_told(history(opened(), forgot, meets, opened(Kept.BROKER), told), truth)
+    # The third node was not met, or has begun anew; the history goes on; or the broker knows the name itself.
+    third_loss_is_told(history(opened(), forgot), truth)
+    third_loss_is_told(history(opened(), forgot, Stands("b", (E2, 0))), truth)
+    third_loss_is_told(history(opened(), forgot, meets), {"a": continued(), "b": stream(3)})
+    third_loss_is_told(history(opened(), opened(Kept.BROKER, (E2, 0), third=third), meets), truth)
+    never = history(opened(), forgot, meets)
+    refuses(partial(third_loss_is_told, never, truth), "G1", "which a third node knew")
+
+
+def test_a_name_whose_place_was_recovered_is_not_told_that_its_stream_is_lost() -> None:
+    told = Lost("a", Reason.STATE_LOST, None, (E2, 12), 0, own=True, recalled=(E1, 5))
+    seen = history(opened(at=(E1, 5)), told)
+    refuses(partial(no_false_alarm, seen, {"a": continued()}), "G4", "was recovered with that")
 
 
 def test_what_one_publisher_published_out_of_order_is_refused() -> None:

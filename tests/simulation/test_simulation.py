@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from tests.simulation.liars.telling import LIES
-from tests.simulation.run import run_seed
+from tests.simulation.run import run_forgetful, run_seed
 from tests.simulation.tally import ROWS
 
 CHUNKS = 24
 SEEDS = 12
 """Of one chunk: 288 in all. `make sim` plays more than 500."""
+
+FORGETFUL_SEEDS = 12
 
 LEAST_EVENTS = 200
 
@@ -55,6 +57,15 @@ def test_no_seed_breaks_the_guarantee(chunk: int, tallies: Path) -> None:
     found = list(tallies.glob("*.json"))
     if len(found) == CHUNKS:
         _all_was_exercised(found)
+
+
+def test_a_name_that_its_broker_and_a_producer_forget_is_told_what_a_third_node_knows() -> None:
+    total: Counter[str] = Counter()
+    for seed in range(FORGETFUL_SEEDS):
+        total += run_forgetful(seed)
+    assert total["forget_together"] >= FORGETFUL_SEEDS
+    assert total["recalled"]
+    assert total["expired state_lost"]
 
 
 def _leave(folder: Path, chunk: int, total: Counter[str]) -> None:

@@ -31,11 +31,14 @@ class Walk:
         self.strictly: frozenset[str] | set[str] = frozenset()
         """In which of these it can't have come further meanwhile: its broker has its name, and not that place."""
         self.surely = True
+        self.third: dict[str, dict[str, tuple[Place, str]]] = {}
+        """Where third nodes remember that its name stood, by stream."""
         self._stood: dict[str, Place] = {}
         self._changes: list[Filtered] = [Filtered({}, history.wants)]
 
     def begins(self, opened: Opened) -> None:
         """What counts from this life on; its places are taken one by one."""
+        self.third = opened.third
         if opened.kept in (Kept.NOTHING, Kept.PRODUCERS, Kept.FORGOTTEN):
             self.surely = opened.surely and opened.kept is not Kept.FORGOTTEN
             # Producers that have not heard that a name was dropped may bring it back where they remember it.

@@ -20,6 +20,7 @@ from tests.simulation.checkers import (
     own_loss_is_told,
     passed_is_not_read_again,
     placed_as_told,
+    third_loss_is_told,
 )
 from tests.simulation.clockwork import MS, START_NS, Clockwork
 from tests.simulation.health_watch import HealthWatch
@@ -30,7 +31,7 @@ from tests.simulation.publisher import Publisher
 from tests.simulation.steps import perform
 from tests.simulation.subscriber import Subscriber
 from tests.simulation.tally import Tally
-from tests.simulation.truth import StreamTruth, Truth
+from tests.simulation.truth import Place, StreamTruth, Truth
 from tests.simulation.wires import Wire
 
 from pubsubd_broker.core.notices import Level, Notice
@@ -69,6 +70,8 @@ class World:
         }
         self.publishers: list[Publisher] = []
         self.subscribers: list[Subscriber] = []
+        self.recalled_names: dict[bytes, dict[str, list[Place]]] = {}
+        """By the life of a broker that recovered its stream: where peers remembered that its names stood in it."""
         self._health = HealthWatch(self)
 
     def run(self) -> None:
@@ -99,6 +102,7 @@ class World:
             history = subscriber.history
             no_gap(history, self.truth)
             own_loss_is_told(history, self.truth)
+            third_loss_is_told(history, self.truth)
             no_phantom(history, self.truth)
             no_duplicate(history)
             no_false_alarm(history, self.truth)

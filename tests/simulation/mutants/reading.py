@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.simulation.mutants.mutant import Mutant, Patch
+from tests.simulation.run import run_forgetful
 
 from pubsubd_broker.core.bookmark import Bookmark
 from pubsubd_broker.core.client_ends import SessionEnd
@@ -17,6 +18,7 @@ from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.outgoing import Outgoing
 from pubsubd_broker.core.pending import Pending
 from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.recall import Recall
 from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.session import Session
 from pubsubd_broker.core.sessions import Sessions
@@ -239,6 +241,26 @@ def _own_loss_never_told() -> list[Patch]:
     return [(Sessions, "_lived_before", lambda self, session, positions: None)]
 
 
+def _own_places_not_recalled() -> list[Patch]:
+    """A broker that recovers its stream takes the messages, and not where its names stood."""
+
+    def names(self: Recall, view: StreamView) -> dict[str, Position]:
+        return {}
+
+    return [(Recall, "_names", names)]
+
+
+def _third_nodes_not_believed() -> list[Patch]:
+    """A name that a producer has forgotten is new there, whatever other peers remember."""
+    original = Session.lived_before
+
+    def lived_before(self: Session, node: str, place: Position) -> None:
+        if node == self.reader:
+            original(self, node, place)
+
+    return [(Session, "lived_before", lived_before)]
+
+
 READING = (
     Mutant("gap marker dropped", 20, _marker_dropped),
     Mutant("gap marker late", 200, _marker_one_late),
@@ -254,6 +276,8 @@ READING = (
     Mutant("directed message for everybody", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
     Mutant("own loss never told", 400, _own_loss_never_told),
+    Mutant("own places are not recalled", 40, _own_places_not_recalled, run_forgetful),
+    Mutant("third nodes are not believed", 40, _third_nodes_not_believed, run_forgetful),
     Mutant("interest outlives the filter", 400, _interest_outlives_filter),
     Mutant("whoever rests stands still", 100, _resting_stands_still),
     Mutant("only the first topic wakes", 400, _wakes_the_first_topic_only),

@@ -30,12 +30,17 @@ class Acks:
         self._handed: dict[str, dict[str, int]] = {}
         # Nodes of which earlier epochs are no longer remembered.
         self._forgetful: set[str] = set()
+        self._resumed = False
         self._stood: dict[str, Position] = {}
         # The epoch of which the application knows that what was before is lost.
         self._noticed: dict[str, Epoch] = {}
 
-    def stands(self, positions: Mapping[str, Position]) -> None:
-        """The session opens; the broker names the positions that it holds to be acknowledged."""
+    def stands(self, positions: Mapping[str, Position], *, resumed: bool = False) -> None:
+        """The session opens; the broker names the positions that it holds to be acknowledged.
+
+        `resumed`: it knew the name, so that earlier lives may have handed messages out.
+        """
+        self._resumed = resumed
         self._sent.update(positions)
         self._stood.update(positions)
 
@@ -76,11 +81,17 @@ class Acks:
             del self._latest[node]
 
     def _is_below(self, message: Message) -> bool:
-        """Whether it lies before where the session began: an earlier life has acknowledged it."""
+        """Whether it lies before where the session began: an earlier life has acknowledged it.
+
+        Of an epoch in which nothing was handed out here an earlier life has it, or an earlier epoch would have been
+        handed out again. That changes nothing: what is not acknowledged comes again.
+        """
         stood = self._stood.get(message.node)
-        return (
-            stood is not None and stood.epoch == _epoch(message) and message.offset < stood.offset
-        )
+        if stood is None:
+            return False
+        if stood.epoch != _epoch(message):
+            return self._resumed
+        return message.offset < stood.offset
 
     def resumes(self, settled: Mapping[str, Position]) -> dict[str, Position]:
         """The acknowledgements of a session that opens again. All are due again: those sent may not have arrived."""
@@ -128,6 +139,6 @@ def _epoch(message: Message) -> Epoch:
 
 def _foreign(message: Message) -> InvalidPosition:
     return InvalidPosition(
-        f"message {message.offset} of node {message.node} was not handed out by this subscription: acknowledge the "
-        "messages that it yields"
+        f"message {message.offset} of node {message.node} was not handed out by this subscription since it was opened: "
+        "acknowledge the messages that it yields. What an earlier one of its name had and did not acknowledge comes again"
     )

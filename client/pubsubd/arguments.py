@@ -45,9 +45,14 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def text(name: str, value: object) -> str:
+def text(name: str, value: object, longest: int | None = None) -> str:
+    """`longest`: characters that the wire takes."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} is a string, not {shown(value)}")
+    if longest is not None and len(value) > longest:
+        raise InvalidArgument(f"{name} has {len(value)} characters, the limit is {longest}")
+    if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
+        raise InvalidArgument(f"{name} can't be encoded as UTF-8: {shown(value)}")
     return value
 
 
@@ -91,6 +96,10 @@ def payloads(value: object) -> None:
     if isinstance(value, (str, bytes, bytearray, memoryview)):
         raise InvalidArgument(
             f"payloads are several, not one {type(value).__name__}: publish() is for one"
+        )
+    if isinstance(value, Mapping):
+        raise InvalidArgument(
+            f"payloads are several, not a {type(value).__name__}: publish() is for one, its values() are several"
         )
     if not isinstance(value, (Iterable, AsyncIterable)):
         raise InvalidArgument(f"payloads are a list, or come from an iterator, not {shown(value)}")

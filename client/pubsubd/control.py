@@ -16,6 +16,10 @@ from pubsubd_protocol.frames import Frame, Query, Report
 
 ANSWER_TIMEOUT_S = 10.0
 
+MAX_WHAT = 64
+MAX_ARGUMENT = 1000
+"""Characters of a question, and of its argument, that the wire takes."""
+
 
 class _Question:
     """Waits for one report."""
@@ -46,8 +50,11 @@ async def query(
 ) -> Any:
     """The broker's answer to `what` ("status", "cursors", "drop_cursor"), as decoded JSON.
 
-    Raises `BrokerUnavailable`, `ConnectionRefused` with what the broker objects to, `ProtocolError`.
+    Raises `InvalidArgument`, `BrokerUnavailable`, `ConnectionRefused` with what the broker objects to, `ProtocolError`.
     """
+    arguments.text("what", what, MAX_WHAT)
+    if argument is not None:
+        arguments.text("argument", argument, MAX_ARGUMENT)
     path = arguments.socket_path(socket, os.environ)
     timeout_s = arguments.seconds("timeout_s", timeout_s, above_zero=True)
     question = _Question()

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from pubsubd.errors import AlreadyIterating, CursorExpired
+from pubsubd.errors import AlreadyIterating, CursorExpired, copy_of
 
 T = TypeVar("T")
 
@@ -64,16 +64,19 @@ class Telling:
     takes longer than the application waits would never end otherwise. One that has failed is begun again.
     """
 
-    __slots__ = ("_closed", "_on_expired", "_run")
+    __slots__ = ("_closed", "_given_up", "_on_expired", "_run")
 
     def __init__(self, on_expired: Callable[[CursorExpired], object]) -> None:
         self._on_expired = on_expired
         self._closed = False
+        self._given_up: asyncio.Future[None] | None = None
+        """Done when the subscription is closed and a run that was told to end has not."""
         self._run: asyncio.Task[object] | None = None
 
     async def done(self, notice: CursorExpired) -> bool:
-        """Whether the application has been told; False if the subscription was closed before. Raises what
-        `on_expired` raises.
+        """Whether the application has been told; False if the subscription was closed before.
+
+        Raises what `on_expired` raises, and `notice` itself where that ended as cancelled, which this task was not.
         """
         if self._run is None:
             result = self._on_expired(notice)
@@ -83,12 +86,21 @@ class Telling:
                 _awaited(result), name="pubsubd on_expired"
             )
         run = self._run
-        await asyncio.wait([run])
+        if self._given_up is None:
+            self._given_up = asyncio.get_running_loop().create_future()
+        waits: list[asyncio.Future[Any]] = [run, self._given_up]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if not run.done():
+            return False
         self._run = None
-        if not (run.cancelled() and self._closed):
+        if not run.cancelled():
             run.result()
             return True
-        return False
+        if self._closed:
+            return False
+        again = copy_of(notice)
+        again.add_note("on_expired was cancelled before it had dealt with this: it is called again")
+        raise again
 
     def cancel(self) -> None:
         """The subscription is closed: a run ends, unless it is the very task that closes."""
@@ -97,9 +109,11 @@ class Telling:
             self._run.cancel()
 
     async def ended(self, timeout_s: float) -> None:
-        """Returns when a run that was cancelled is over, or after `timeout_s`."""
+        """Returns when a run that was cancelled is over, or after `timeout_s`. Then no task waits for it any more."""
         if self._run is not None and self._run.cancelling():
             await asyncio.wait([self._run], timeout=timeout_s)
+            if self._given_up is not None and not self._given_up.done():
+                self._given_up.set_result(None)
 
 
 async def _no_more() -> NoReturn:

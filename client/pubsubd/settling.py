@@ -32,7 +32,7 @@ class Settling:
 
     def stands(self, answer: Subscribed) -> None:
         """The session is open; the broker names the positions that it holds to be acknowledged."""
-        self._acks.stands(answer.positions)
+        self._acks.stands(answer.positions, resumed=answer.resumed)
 
     def handed(self, message: Message) -> None:
         """The application has `message` now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -68,6 +69,7 @@ WRONG_CALLS: dict[str, tuple[Call, type[Exception]]] = {
     "codec, nothing": (lambda c: c.send("t", 1, codec=""), pubsubd.InvalidArgument),  # type: ignore[arg-type]
     "payloads, one": (lambda c: c.publish_many("t", b"abc"), pubsubd.InvalidArgument),
     "payloads, none": (lambda c: c.publish_many("t", 5), pubsubd.InvalidArgument),  # type: ignore[arg-type]
+    "payloads, a mapping": (lambda c: c.publish_many("t", {"a": 1}), pubsubd.InvalidArgument),
     "payload, a set": (lambda c: c.publish("t", {1}), pubsubd.EncodeError),
     "payloads, a set among them": (lambda c: c.publish_many("t", [1, {1}]), pubsubd.EncodeError),
     "payload, too large": (lambda c: c.publish_many("t", [1, "x" * 999]), pubsubd.MessageTooLarge),
@@ -167,6 +169,22 @@ async def test_the_other_public_calls_refuse_wrong_arguments(tmp_path: Path) -> 
         pubsubd.Codec("mine", "encode", bytes)  # type: ignore[arg-type]
     with pytest.raises(pubsubd.InvalidArgument, match="timeout_s"):
         await control.query(tmp_path / "nobody", "status", timeout_s=0)
+
+
+@async_test
+@pytest.mark.parametrize(
+    "value",
+    [*(None, b"status", [], 5, math.nan, 1 + 2j, object(), timedelta(1)), "x" * 65, "\ud800"],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_question_that_cannot_be_asked_is_refused_before_it_is(
+    tmp_path: Path, value: Any
+) -> None:
+    with pytest.raises(pubsubd.InvalidArgument, match=r"^what "):
+        await control.query(tmp_path / "nobody", value)
+    if value is not None and value != "x" * 65:
+        with pytest.raises(pubsubd.InvalidArgument, match=r"^argument "):
+            await control.query(tmp_path / "nobody", "drop_cursor", value)
 
 
 def test_wrong_arguments_are_also_the_errors_that_python_has_for_them() -> None:

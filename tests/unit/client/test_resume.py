@@ -599,6 +599,17 @@ def test_a_message_that_an_earlier_life_has_acknowledged_changes_nothing() -> No
         acks.acknowledge(messages(3, 1)[0])
 
 
+def test_a_message_of_an_earlier_life_of_its_producer_and_of_the_name_changes_nothing() -> None:
+    acks = Acks(manual=True)
+    acks.stands({"a": at(3)}, resumed=True)
+    acks.acknowledge(of_epoch(7))
+    acks.handed(messages(3, 1)[0])
+    acks.acknowledge(of_epoch(7))
+    assert offsets(acks, {"a": at(4)}) == []
+    acks.acknowledge(messages(3, 1)[0])
+    assert offsets(acks, {"a": at(4)}) == [4]
+
+
 @pytest.mark.parametrize("foreign", [(3, 1), (9, 1)])
 def test_a_message_that_another_subscription_was_handed_and_this_one_was_not_is_refused(
     foreign: tuple[int, int],

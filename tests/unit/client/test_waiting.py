@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -509,3 +510,53 @@ def test_one_single_flight_serves_every_loop() -> None:
     for _ in range(3):
         asyncio.run(use())
     assert len(runs) == 3
+
+
+@async_test
+async def test_a_reload_that_does_not_end_keeps_no_task_from_hearing_that_all_is_closed(
+    tmp_path: Path,
+) -> None:
+    runs: list[asyncio.Task[Any] | None] = []
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def reload(expired: pubsubd.CursorExpired) -> None:
+        runs.append(asyncio.current_task())
+        begun.set()
+        while not may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await may_end.wait()
+
+    async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
+        subscription = await client.subscribe("t", on_expired=reload)
+        broker.sessions[0].send(gap(4))
+        waits = asyncio.ensure_future(anext(subscription))
+        await begun.wait()
+        await subscription.close()
+        with pytest.raises(pubsubd.ClientClosed):
+            await waits
+        may_end.set()
+        assert runs[0] is not None
+        await asyncio.wait([runs[0]])
+
+
+@async_test
+async def test_a_reload_that_ends_cancelled_is_a_gap_that_was_not_dealt_with(
+    tmp_path: Path,
+) -> None:
+    calls: list[int] = []
+
+    async def reload(expired: pubsubd.CursorExpired) -> None:
+        calls.append(expired.next)
+        if len(calls) == 1:
+            raise asyncio.CancelledError
+
+    async with (
+        FakeBroker(tmp_path) as broker,
+        pubsubd.connect(broker.path) as client,
+        client.subscribe("t", on_expired=reload) as subscription,
+    ):
+        broker.sessions[0].send(gap(4), entry(4, "behind"))
+        with pytest.raises(pubsubd.CursorExpired):
+            await anext(subscription)
+        assert (await anext(subscription)).payload == "behind"
+        assert calls == [4, 4]

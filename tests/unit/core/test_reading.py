@@ -903,6 +903,17 @@ def test_a_reader_that_finds_its_place_is_waited_for_and_ends_its_catch_up() -> 
     assert not source.pacing.admits(Impatient(), entry(11), 0)
 
 
+def test_a_catch_up_that_is_given_up_ends_behind_all_that_was_sent_for_it() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(0, 10), *messages(3, 6))
+    reader.reading.lags = True
+    reader.reading.forget_fetched()
+    assert (reader.reading.lags, source.caught) == (False, [At(at(6))])
+    assert reader.reading.position == at(3)
+
+
 @pytest.mark.parametrize(("choose", "level"), [(everything, True), (nothing, False)])
 def test_a_resting_reader_is_level_with_the_log_if_something_there_was_for_it(
     choose: Choose, level: bool

@@ -64,7 +64,11 @@ def check_pattern(pattern: str) -> str:
 
 
 def check_publishable(topic: str) -> str:
-    """`topic` itself, if it may be published on. Raises `InvalidTopic`."""
+    """`topic` itself, if it may be published on. Raises `InvalidTopic`.
+
+    Only a whole segment is a wildcard. Elsewhere `*`, `>` and `#` are literal, as brokers of other kinds may have them in
+    names that are passed on here; patterns reach such topics by `*` or `>` in that place.
+    """
     check_topic(topic)
     if ("*" in topic or ">" in topic) and (wildcard := wildcard_in(topic)) is not None:
         raise InvalidTopic(

@@ -376,3 +376,15 @@ def test_matches_says_what_a_subscription_would_get(pattern: str, topic: str, wa
     except InvalidTopic:
         return
     assert matches(pattern, topic) is wanted
+
+
+@pytest.mark.parametrize("topic", ["a.cre*", "orders/#", "t>", "a.**"])
+def test_a_topic_with_a_wildcards_character_beside_others_is_literal_and_reached_by_wildcards(
+    topic: str,
+) -> None:
+    assert check_publishable(topic) == topic
+    in_its_place = [*topic.split(".")[:-1], "*"]
+    assert matches(".".join(in_its_place), topic)
+    assert matches(">", topic)
+    with pytest.raises(InvalidTopic, match="looks like wildcards"):
+        check_asked(topic)

@@ -20,7 +20,7 @@ import h11
 import structlog
 
 from pubsubd_broker.host_names import BACKLOG, bind
-from pubsubd_broker.loop_share import LoopShare
+from pubsubd_broker.loop_share import LONGEST_REST_S, LoopShare
 from pubsubd_broker.metrics import metrics_type, render_metrics
 from pubsubd_broker.off_loop import off_loop
 from pubsubd_broker.setting_forms import is_loopback
@@ -95,11 +95,12 @@ class AdminServer:
         max_connections: int = 64,
         max_head_bytes: int = 16 << 10,
         refused: Counter[str] | None = None,
+        longest_rest_s: float = LONGEST_REST_S,
     ) -> None:
         """`deadline_s`: from the first byte of a request, or the start of the connection, to the last byte of the answer.
 
         `max_head_bytes`: of a request line and its headers. `refused`: counts by reason those that were ended before
-        their request was answered.
+        their request was answered. `longest_rest_s`: of the loop after a request.
         """
         self._refused: Counter[str] = refused if refused is not None else Counter()
         self.address: tuple[str, int] = ("", 0)
@@ -111,7 +112,7 @@ class AdminServer:
         self._connections: set[asyncio.Task[None]] = set()
         self._kept: dict[asyncio.Task[None], None] = {}
         """Those that wait for a further request, the one that waits longest first."""
-        self._share = LoopShare()
+        self._share = LoopShare(longest_rest_s)
         self._made: dict[tuple[str, str], tuple[float, Answer]] = {}
         """The last answers, and when their making began."""
         self._local = False

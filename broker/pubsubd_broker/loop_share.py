@@ -16,9 +16,10 @@ LONGEST_REST_S: Final = 0.25
 class LoopShare:
     """`async with share:` around work without an `await`. One piece at a time, in the order in which they came."""
 
-    __slots__ = ("_began_s", "_rested_s", "_turn")
+    __slots__ = ("_began_s", "_longest_s", "_rested_s", "_turn")
 
-    def __init__(self) -> None:
+    def __init__(self, longest_rest_s: float = LONGEST_REST_S) -> None:
+        self._longest_s = longest_rest_s
         self._turn = asyncio.Lock()
         self._began_s = 0.0
         self._rested_s = 0.0
@@ -39,5 +40,5 @@ class LoopShare:
         trace: TracebackType | None,
     ) -> None:
         ended_s = time.perf_counter()
-        self._rested_s = ended_s + min(REST * (ended_s - self._began_s), LONGEST_REST_S)
+        self._rested_s = ended_s + min(REST * (ended_s - self._began_s), self._longest_s)
         self._turn.release()

@@ -76,7 +76,7 @@ def check(data: bytes) -> None:
     writer = asyncio.StreamWriter(
         transport, asyncio.StreamReaderProtocol(reader, loop=loop), reader, loop
     )
-    loop.run_until_complete(AdminServer(a_status)._connected(reader, writer))
+    loop.run_until_complete(AdminServer(a_status, longest_rest_s=0)._connected(reader, writer))
     assert transport.ended, "the connection stays open"
     assert len(transport.writes) <= _MOST_ANSWERS
     for number, write in enumerate(transport.writes, 1):

@@ -94,15 +94,28 @@ def test_it_is_told_so_by_the_next_life_of_its_broker(fsync: Fsync) -> None:
     first.cut()
     other = Subscriber(net, "a", session="s", session_id=OTHERS)
     net.advance(1)
-    if fsync is Fsync.SNAPSHOT:
-        keeper = net.nodes["a"].keeper
-        work = keeper.end(net.now) if keeper is not None else None
-        assert work is not None
-        disk.perform(work)
-    else:
+    if fsync is Fsync.ALWAYS:
         net.write("a")
+    keeper = net.nodes["a"].keeper
+    work = keeper.end(net.now) if keeper is not None else None
+    assert work is not None
+    disk.perform(work)
     net.restart("a")
     assert first.again().refusal == "name_lost"
+    assert other.again().refusal is None
+
+
+def test_who_took_the_name_in_the_last_moments_before_a_crash_has_it_in_the_next_life() -> None:
+    net = Net()
+    net.start("a", disk=Disk(Fsync.ALWAYS))
+    net.run()
+    first = Subscriber(net, "a", session="s", session_id=MINE)
+    net.advance(1)
+    net.write("a")
+    first.cut()
+    other = Subscriber(net, "a", session="s", session_id=OTHERS)
+    assert other.refusal is None
+    net.restart("a")
     assert other.again().refusal is None
 
 

@@ -105,6 +105,7 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
     """
     found: Recovered | None = None
     damage: list[Damage] = []
+    last: int = Kind.CHECKPOINT
     for number, data in segments:
         state, begin = _begin(node, number, data)
         if state is None:
@@ -126,6 +127,9 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
             damage.append(Damage(number, f"no whole record at byte {end} of {len(data)}", range(0)))
     if found is not None:
         found.damage = damage
+        if last != Kind.END:
+            # Another one may have taken a name in the last moments: to send that one away would be wrong.
+            found.state.holders.clear()
         _clamp(found)
         _forget_contradicted(found)
         _pass_over_empty(found)

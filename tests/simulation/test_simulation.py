@@ -13,8 +13,8 @@ from tests.simulation.run import run_forgetful, run_seed
 from tests.simulation.tally import ROWS
 
 CHUNKS = 24
-SEEDS = 12
-"""Of one chunk: 288 in all. `make sim` plays more than 500."""
+SEEDS = 10
+"""Of one chunk: 240 in all. `make sim` plays more than 500."""
 
 FORGETFUL_SEEDS = 12
 

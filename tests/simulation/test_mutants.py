@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.recreated import run_recreated
@@ -21,6 +25,20 @@ QUICK = (
 )
 
 
+_ANY = -1
+
+
+def _positional(function: Callable[..., Any]) -> int:
+    """How many arguments it takes by their place; `_ANY` for as many as there are."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return _ANY
+    return sum(
+        each.kind is not each.KEYWORD_ONLY and each.kind is not each.VAR_KEYWORD
+        for each in parameters
+    )
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_a_mutant_is_caught(name: str) -> None:
     mutant = MUTANTS[name]
@@ -28,6 +46,15 @@ def test_a_mutant_is_caught(name: str) -> None:
     assert caught is not None, f"{name} survived {mutant.within} seeds"
     # Without the bug the same seed runs through: it is the bug that was caught.
     mutant.run(caught[0])
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_mutant_can_stand_where_it_is_put(name: str) -> None:
+    """One that is called in another way than the code that it replaces would be caught by that alone."""
+    for owner, attribute, instead in MUTANTS[name].patches():
+        before = vars(owner)[attribute]
+        if inspect.isfunction(before) and inspect.isfunction(instead):
+            assert _positional(instead) in (_positional(before), _ANY), f"{owner} {attribute}"
 
 
 def test_a_mutant_leaves_nothing_behind() -> None:

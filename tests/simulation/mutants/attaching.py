@@ -124,7 +124,7 @@ def _attach_registers() -> list[Patch]:
 
 
 def _ack_beyond_replica() -> list[Patch]:
-    def acknowledge(self: ConsumerEnd) -> None:
+    def acknowledge(self: ConsumerEnd, now: Now) -> None:
         assert self.replica is not None
         self._ack_due_ns = None
         at = self.replica.registration

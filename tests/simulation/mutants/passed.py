@@ -34,7 +34,7 @@ def _parts_without_its_sessions() -> list[Patch]:
 
 def _parts_without_its_producers() -> list[Patch]:
     """A broker that is stopped tells its sessions how far they have come, and its producers nothing."""
-    return [(ConsumerEnd, "acknowledge", lambda self: None)]
+    return [(ConsumerEnd, "acknowledge", lambda self, now: None)]
 
 
 def _told_too_late() -> list[Patch]:

@@ -36,8 +36,12 @@ def _resumes_from_the_beginning() -> list[Patch]:
     """A reconnect presents one message less than was received, and takes it again."""
     original = Session.subscribe
 
-    def subscribe(self: Session, acknowledged: dict[str, Position] | None = None) -> Subscribe:
-        asked = original(self, acknowledged)
+    def subscribe(
+        self: Session,
+        acknowledged: dict[str, Position] | None = None,
+        unheard: Mapping[str, float] | None = None,
+    ) -> Subscribe:
+        asked = original(self, acknowledged, unheard)
         if asked.positions is None or self._born is None:
             return asked
         lowered = {n: Position(p.epoch, max(0, p.offset - 1)) for n, p in asked.positions.items()}
@@ -54,8 +58,12 @@ def _forgets_its_birth() -> list[Patch]:
     """A reconnect looks like a resume from another life, and the other way round."""
     original = Session.subscribe
 
-    def subscribe(self: Session, acknowledged: dict[str, Position] | None = None) -> Subscribe:
-        return replace(original(self, acknowledged), positions=None, born=None)
+    def subscribe(
+        self: Session,
+        acknowledged: dict[str, Position] | None = None,
+        unheard: Mapping[str, float] | None = None,
+    ) -> Subscribe:
+        return replace(original(self, acknowledged, unheard), positions=None, born=None)
 
     return [(Session, "subscribe", subscribe)]
 
@@ -131,8 +139,12 @@ def _resumes_done_with_all() -> list[Patch]:
     """A resume does not say what the application is done with: a broker takes what was received for it."""
     original = Session.subscribe
 
-    def subscribe(self: Session, acknowledged: dict[str, Position] | None = None) -> Subscribe:
-        return original(self)
+    def subscribe(
+        self: Session,
+        acknowledged: dict[str, Position] | None = None,
+        unheard: Mapping[str, float] | None = None,
+    ) -> Subscribe:
+        return original(self, None, unheard)
 
     return [(Session, "subscribe", subscribe)]
 

@@ -14,7 +14,8 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     """Raises `Violation` unless the reader has lost something there, for this reason, and this much."""
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     at, place, oldest = walk.at.get(node), lost.place, lost.oldest
-    if lost.reason is Reason.STATE_LOST and lost.recalled is not None:
+    held = lost.recalled is not None and (oldest is None or lost.recalled[1] >= oldest)
+    if lost.reason is Reason.STATE_LOST and held:
         refuse("G4", history, node, f"{lost}, though its stream was recovered with that place")
     if lost.own and _own_loss(stream, lost, at):
         return

@@ -390,6 +390,10 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     # may have passed before it was told a place.
     if kept is not None and (kept[0] != place[0] or not walk.wanted(node, *kept, place[1])):
         return
+    # Or it learned that from a third node, before or after the producer had forgotten it.
+    third = [stood for stood, _ in walk.third.get(node, {}).values()]
+    if any(s[0] == place[0] and not walk.wanted(node, *s, place[1]) for s in third):
+        return
     if kept is not None and walk.surely:
         what = f"begins at {place}, its producer knew that it ended at {kept}"
         refuse("G1", history, node, what)

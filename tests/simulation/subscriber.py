@@ -184,7 +184,12 @@ class Subscriber:
         self._inbox.close()
         self._acknowledge(self._inbox.done(self._unread()))
         socket.finish()
-        self.world.clockwork.after(1000 * MS, socket.cut)
+        self.world.clockwork.after(1000 * MS, lambda: self._given_up(socket))
+
+    def _given_up(self, socket: ClientSocket) -> None:
+        """A broker that says no goodbye in time, as it is gone unheard, is not waited for."""
+        socket.cut()
+        self.lost(socket)
 
     def _closed(self, socket: ClientSocket) -> None:
         broker = socket.other

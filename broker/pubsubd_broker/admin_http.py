@@ -211,7 +211,7 @@ class AdminServer:
             self._kept.pop(task, None)
 
     def _answer(self, method: str, target: str, accept: str, came_s: float) -> Answer:
-        """What was made after this request had come answers it as well."""
+        """The answer to a request. One that was made after the request had come is given again."""
         path = _path(target)
         if path not in _OF_THE_STATUS or method not in ("GET", "HEAD"):
             return answer(method, target, accept, self._status)

@@ -78,9 +78,9 @@ class Broker:
         """Whether what was accepted had reached everybody who was connected, at the stop."""
 
     async def keep(self, folder: JournalFolder) -> None:
-        """What is accepted goes there, beginning with this life. Raises `JournalError`.
+        """Write all that is accepted into `folder`, beginning with this life. Raises `JournalError`.
 
-        Uses up a snapshot that an earlier life left: nobody may have heard of this one before.
+        Uses up a snapshot that an earlier life left. No peer and no client may have heard of this life before.
         """
         self.node.surroundings.journal = folder.path
         self._writer = Writer(self.node, folder, read_clocks, self.flush_soon)
@@ -153,7 +153,7 @@ class Broker:
             self._pace_timer.cancel()
 
     async def close_journal(self) -> None:
-        """What was accepted is on disk, or `node.failure` says why it is not."""
+        """Write all that was accepted, or let `node.failure` say why that is not possible."""
         if self._writer is not None:
             await self._writer.close()
 

@@ -225,10 +225,10 @@ class ConsumerEnd:
     def _moves_elsewhere(
         self, moves: dict[str, Position | None], now: Now
     ) -> dict[str, dict[str, Position]]:
-        """What the producer does not know yet of this node's named sessions in other streams than its own.
+        """Places of this node's named sessions in other streams than the producer's, as far as the producer lacks them.
 
         Names that are gone are added to `moves`.
-        Of this node's own stream at once, as nobody else remembers that; but only if a next life asks for it: without
+        Those in this node's own stream go at once, as no other node remembers them; but only if a next life asks for it: without
         its stream it could not go on at these places. Of the others now and then: their producers know it exactly.
         """
         node = self._node
@@ -256,7 +256,7 @@ class ConsumerEnd:
         return elsewhere
 
     def _named_moves(self, source: Source, told: dict[str, Position]) -> dict[str, Position | None]:
-        """What the producer does not know yet of this node's named sessions in `source`, as much as one frame takes.
+        """Places of this node's named sessions in `source` that the producer lacks, as many as one frame takes.
 
         Those that are gone come first: it keeps no more than there can be at once.
         """

@@ -600,3 +600,17 @@ def test_who_is_forgotten_is_not_called() -> None:
     log.forget(wake)
     log.forget(wake)
     log.append(entry(0))
+
+
+def test_an_append_makes_no_more_room_than_it_takes() -> None:
+    _, size = cost_of(entry(0))
+    log = Log(10, 2 * size, E1, (), 0)
+    for offset in range(3):
+        log.append(entry(offset))
+    assert (log.begin, log.bytes) == (1, 2 * size), "two fit exactly"
+
+
+def test_a_place_of_an_earlier_epoch_is_held_at_the_first_offset_too() -> None:
+    segment = Segment(E2, ((E1, 5),), 3, 0)
+    assert segment.holds(Position(E1, 3))
+    assert not segment.holds(Position(E1, 2))

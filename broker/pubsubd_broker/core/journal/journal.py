@@ -112,7 +112,7 @@ class Journal:
 
     @property
     def numbers(self) -> list[int]:
-        """Of the segments that are there when all that was handed out is done."""
+        """Numbers of the segments that exist once all work that was handed out is done."""
         return [number for number, _ in self._segments]
 
     @property

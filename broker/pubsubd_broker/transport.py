@@ -70,7 +70,7 @@ class Link(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         """Returns whether the transport stays open, for what the other end is to hear yet."""
-        if not self.connection.finished():
+        if self._over or not self.connection.finished():
             return False
         self._linger()
         self._host.flush_soon()

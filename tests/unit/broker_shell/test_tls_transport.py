@@ -82,6 +82,10 @@ class End:
         self.came += memoryview(self._space)[:count]
         self.most_at_once = max(self.most_at_once, count)
 
+    def finished(self) -> bool:
+        """It has no last words for one that has said its own."""
+        return False
+
     def lost(self, link: Link) -> None:
         self.gone = True
 

@@ -81,7 +81,9 @@ async def test_a_link_that_is_given_up_before_it_opens_never_tells_its_host() ->
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(lambda: end.link, ours)
         assert await loop.run_in_executor(None, theirs.recv, 1) == b""
-    assert not end.link.eof_received(), "the end of what the other one says does not matter any more"
+    assert not end.link.eof_received(), (
+        "the end of what the other one says does not matter any more"
+    )
     assert not end.made
     assert end.losses == 0
 

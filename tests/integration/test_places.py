@@ -70,7 +70,7 @@ async def test_a_socket_that_is_removed_is_put_back_and_no_second_broker_gets_be
         for number, removed in enumerate((path, path.parent)):
             mark = a.mark()
             path.unlink() if removed == path else shutil.rmtree(removed)
-            await in_thread(partial(a.wait_log, "place.put_back", since=mark))
+            await in_thread(partial(a.wait_log, "place.put_back", what="socket", since=mark))
             async with sdk.connect(path) as client:
                 await client.publish("t", number)
             assert await payloads_to(reader, number) == [number]

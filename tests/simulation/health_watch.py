@@ -25,7 +25,10 @@ class HealthWatch:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        # Since when a broker has not run.
         self._quiet_ns: dict[str, int] = {}
+        # Since when the first broker cannot hear the second, and since when nothing keeps it from that.
+        self._apart_ns: dict[tuple[str, str], int] = {}
         self._clear_ns: dict[tuple[str, str], int] = {}
         self._reads_ns: dict[str, tuple[object, int]] = {}
         world.clockwork.after(EVERY_NS, self._look)
@@ -46,6 +49,11 @@ class HealthWatch:
                 self._clear_ns.pop(pair, None)
             else:
                 self._clear_ns.setdefault(pair, now_ns)
+            # A broker hears a producer by the link that it has dialled.
+            if pair in world.cuts or pair[1] in self._quiet_ns:
+                self._apart_ns.setdefault(pair, now_ns)
+            else:
+                self._apart_ns.pop(pair, None)
         for subscriber in world.subscribers:
             self._judge(subscriber, now_ns)
         world.clockwork.after(EVERY_NS, self._look)
@@ -64,10 +72,11 @@ class HealthWatch:
             return
         for node in subscriber.history.at.keys() - {subscriber.broker.name}:
             told_lost = node in subscriber.health.unreachable
-            quiet_ns = max(self._quiet_ns.get(node, now_ns), since_ns)
-            clear_ns = max(self._clear_ns.get((subscriber.broker.name, node), now_ns), since_ns)
-            if not told_lost and now_ns - quiet_ns > TOLD_WITHIN_NS:
-                self._fails(subscriber, f"was not told that {node} is not heard", quiet_ns)
+            pair = subscriber.broker.name, node
+            apart_ns = max(self._apart_ns.get(pair, now_ns), since_ns)
+            clear_ns = max(self._clear_ns.get(pair, now_ns), since_ns)
+            if not told_lost and now_ns - apart_ns > TOLD_WITHIN_NS:
+                self._fails(subscriber, f"was not told that {node} is not heard", apart_ns)
             if told_lost and now_ns - clear_ns > BACK_WITHIN_NS:
                 self._fails(subscriber, f"was not told that {node} is heard again", clear_ns)
             self._world.counts["lost producers told"] += told_lost

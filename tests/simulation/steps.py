@@ -173,11 +173,8 @@ def _partition(world: World, chance: random.Random, draw: int) -> bool:
     if len(world.brokers) < 2:
         return False
     near, far = chance.sample(list(world.brokers), 2)
-    world.cuts.add((near, far))
     world.say(f"partition {near} -> {far}")
-    for wire in world.wires:
-        if wire.ends == (near, far):
-            wire.cut(silent=False)
+    _sever(world, (near, far))
     return True
 
 
@@ -188,6 +185,32 @@ def _heal(world: World, chance: random.Random, draw: int) -> bool:
     world.cuts.discard(healed)
     world.say(f"heal {healed}")
     return True
+
+
+def _outage(world: World, chance: random.Random, draw: int) -> bool:
+    """A broker, or its link to one peer, is away for longer than the peer time-out."""
+    broker = _running(world, chance)
+    if broker is None or len(world.brokers) < 2:
+        return False
+    wait_ns = chance.randint(2000, 4000) * MS
+    if chance.random() < 0.5:
+        world.say(f"{broker.name} crashes for long")
+        _end(world, broker)
+        world.clockwork.after(wait_ns, lambda: world.start(broker))
+        return True
+    pair = broker.name, chance.choice([name for name in world.brokers if name != broker.name])
+    world.say(f"partition {pair} for long")
+    _sever(world, pair)
+    world.clockwork.after(wait_ns, lambda: world.cuts.discard(pair))
+    return True
+
+
+def _sever(world: World, pair: tuple[str, str]) -> None:
+    """The first broker's link to the second is cut, and cannot be dialled again."""
+    world.cuts.add(pair)
+    for wire in world.wires:
+        if wire.ends == pair:
+            wire.cut(silent=False)
 
 
 def _crash(world: World, chance: random.Random, draw: int) -> bool:
@@ -499,6 +522,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "hold": _hold,
     "heal": _heal,
     "partition": _partition,
+    "outage": _outage,
     "crash": _crash,
     "crash_both": _crash_both,
     "crash_at_contact": _crash_at_contact,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.simulation.liars.telling import LIES
+from tests.simulation.outages import OUTAGES, run_outages
 from tests.simulation.run import run_forgetful, run_seed
 from tests.simulation.tally import ROWS
 
@@ -17,6 +18,7 @@ SEEDS = 10
 """Of one chunk: 240 in all. `make sim` plays more than 500."""
 
 FORGETFUL_SEEDS = 12
+OUTAGE_SEEDS = 2
 
 LEAST_EVENTS = 200
 
@@ -66,6 +68,14 @@ def test_a_name_that_its_broker_and_a_producer_forget_is_told_what_a_third_node_
     assert total["forget_together"] >= FORGETFUL_SEEDS
     assert total["recalled"]
     assert total["expired state_lost"]
+
+
+def test_a_session_is_told_of_each_producer_that_is_away_for_long() -> None:
+    total: Counter[str] = Counter()
+    for seed in range(OUTAGE_SEEDS):
+        total += run_outages(seed)
+    assert total["outage"] == OUTAGE_SEEDS * OUTAGES
+    assert total["lost producers told"]
 
 
 def _leave(folder: Path, chunk: int, total: Counter[str]) -> None:

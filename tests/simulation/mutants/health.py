@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutants.mutant import Mutant, Patch
+from tests.simulation.outages import run_outages
 
 from pubsubd_broker.core.health import Health
 
@@ -22,6 +23,6 @@ def _return_not_noted() -> list[Patch]:
 
 
 HEALTH = [
-    Mutant("health: a lost producer is not noted", 120, _loss_not_noted),
+    Mutant("health: a lost producer is not noted", 10, _loss_not_noted, run_outages),
     Mutant("health: a producer that is back stays lost", 60, _return_not_noted),
 ]

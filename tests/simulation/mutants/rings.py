@@ -7,8 +7,9 @@ from typing import Any
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd_broker.core import connection
-from pubsubd_broker.core.client_ends import PublisherEnd
+from pubsubd_broker.core.client_ends import PublisherEnd, SessionEnd
 from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.interest import Interest
 from pubsubd_broker.core.log import Gap, Log
 from pubsubd_broker.core.publishers import Outcome, Promise, Publisher, Publishers
 from pubsubd_broker.core.reading import Reading
@@ -43,7 +44,16 @@ def _evicts_behind_time() -> list[Patch]:
 
 
 def _appended_wakes_nobody() -> list[Patch]:
-    return [(Log, "wake", lambda self: None)]
+    """Neither readers that wait for the log to change, nor those that rest at its end."""
+    return [
+        (Log, "wake", lambda self: None),
+        (Interest, "rouse", lambda self, topics, index, position: None),
+    ]
+
+
+def _appended_wakes_no_waiting_reader() -> list[Patch]:
+    """A session's heartbeats would have it read on all the same, a little later: there are none."""
+    return [(Log, "wake", lambda self: None), (SessionEnd, "heartbeat", lambda self: None)]
 
 
 def _table_forgets() -> list[Patch]:
@@ -124,6 +134,7 @@ RINGS = (
     Mutant("ring never evicts", 20, _never_evicts),
     Mutant("ring evicts too late", 20, _evicts_behind_time),
     Mutant("append wakes nobody", 20, _appended_wakes_nobody),
+    Mutant("append wakes no reader that waits", 40, _appended_wakes_no_waiting_reader),
     Mutant("publisher table forgets", 100, _table_forgets),
     Mutant("publisher table goes with its connection", 100, _table_dropped_with_connection),
     Mutant("retry from another life refused for good", 1000, _refuses_for_good),

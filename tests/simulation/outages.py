@@ -1,0 +1,50 @@
+"""Long outages, from a seed: a broker or a link is away for longer than the peer time-out, and nothing else goes wrong.
+
+The plans of `plan.py` heal or disturb nearly everything sooner than sessions have to be told of it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from tests.simulation.plan import Plan, Step
+from tests.simulation.run import run_plan
+
+EVERY_MS = 5000
+"""Between the beginnings of two outages: longer than one of them."""
+
+OUTAGES = 3
+
+
+def outages(seed: int) -> Plan:
+    """A plan of a few publishers and sessions, and one outage after the other."""
+    chance = random.Random(f"{seed} outages")
+    nodes = chance.choice([2, 3])
+    ends_ms = 1000 + OUTAGES * EVERY_MS
+    planned = [(0, "start")] * nodes
+    planned += [(500, "publisher")] * 3 + [(500, "subscribe")] * 4
+    planned += [(at_ms, "publish") for at_ms in range(600, ends_ms, 100)]
+    planned += [(at_ms, "outage") for at_ms in range(1000, ends_ms, EVERY_MS)]
+    draws = [*range(nodes), *chance.sample(range(700_000, 800_000), len(planned) - nodes)]
+    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, draws, strict=True)]
+    return Plan(
+        seed=seed,
+        nodes=nodes,
+        ring_messages=chance.choice([10, 1000]),
+        ring_bytes=10**6,
+        replica_messages=10,
+        replica_bytes=10**6,
+        quantum_bytes=100_000,
+        capacity_bytes=100_000,
+        slowest_ms=chance.choice([0, 5, 30]),
+        tick_jitter_ms=chance.choice([0, 20, 200]),
+        batch_messages=4,
+        cursor_ttl_ms=86_400_000,
+        steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
+    )
+
+
+def run_outages(seed: int) -> Counter[str]:
+    """Runs a seed's plan. Raises `Violation`."""
+    return run_plan(outages(seed))

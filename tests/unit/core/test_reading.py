@@ -100,7 +100,7 @@ def test_what_stands_in_the_replica_is_read_from_it() -> None:
     source.log.append(entry(3))
     assert reader.woken == [1]
     assert reader.pull() == ["entry 3..4"]
-    assert source.asked == []
+    assert source.asked == source.caught == []
     assert reader.reading.position == at(4)
 
 
@@ -298,6 +298,19 @@ def test_who_stopped_is_not_woken() -> None:
     assert reader.woken == []
 
 
+def test_a_reader_that_stopped_is_not_waited_for_nor_kept() -> None:
+    log = log_of(*messages(0, 2), max_messages=2)
+    source = FakeSource(log)
+    source.pacing = Pacing(log, Pace(1000))
+    reader = Reader.of(source, at(0))
+    reader.pull(budget=1)
+    reader.reading.stop()
+    assert reader.reading not in source.pacing._readers
+    for item in messages(2, 4):
+        assert source.pacing.admits(Impatient(), item, 0)
+        log.append(item)
+
+
 # Ahead of the replica.
 
 
@@ -320,6 +333,14 @@ def test_a_session_ahead_of_the_replica_waits_for_it_and_asks_nobody() -> None:
     source.log.append(entry(15))
     assert reader.pull() == ["entry 15..16"]
     assert source.asked == [At(at(3))]
+
+
+def test_a_session_that_stopped_as_it_waited_for_the_replica_is_not_woken() -> None:
+    source, reader = caught_up_ahead()
+    woken = list(reader.woken)
+    reader.reading.stop()
+    source.log.append(entry(10))
+    assert reader.woken == woken
 
 
 def test_a_session_that_came_further_passes_the_gap_marker_in_silence() -> None:
@@ -628,6 +649,27 @@ def test_who_was_never_placed_begins_its_next_life_from_the_start() -> None:
     assert reader.reading.position is None
 
 
+def test_what_comes_behind_an_answered_inquiry_is_read() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.reading.inquire()
+    source.reply(view(0, 10))
+    assert not reader.reading.gone
+    reader.pull()
+    source.reply(view(0, 10), *messages(3, 8))
+    assert len(reader.pull()) == 7
+
+
+def test_a_session_whose_place_was_gone_is_not_gone_in_its_next_life() -> None:
+    source = FakeSource(small_log())
+    reader = Reader.of(source, at(3))
+    reader.reading.inquire()
+    source.reply(view(4, 10))
+    assert reader.reading.gone
+    reader.reading.go_on(at(8))
+    assert not reader.reading.gone
+
+
 def test_who_is_back_does_not_wait_for_what_was_inquired_in_its_absence() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
@@ -747,9 +789,22 @@ def test_a_stream_that_is_met_anew_is_read_from_its_new_log() -> None:
     reader.reading.gone = True
     reader.reading.moves_to(new)
     assert not reader.reading.gone
+    assert not reader.reading.is_done(connected=True, named=False), "the new log holds more"
     assert reader.pull() == ["entry 3..4", "entry 4..5", "entry 5..6"]
+    assert reader.reading.is_done(connected=True, named=False)
     old.log.append(entry(3))
     assert reader.woken == [], "it is not of that log any more"
+
+
+def test_what_a_reader_was_given_of_an_earlier_log_does_not_make_it_level_with_the_new_one() -> (
+    None
+):
+    old, new = FakeSource(log_of(*messages(0, 3))), FakeSource(log_of(*messages(0, 3)))
+    reader = Reader.of(old, at(0))
+    assert len(reader.pull()) == 3
+    reader.reading.moves_to(new)
+    assert reader.pull() == []
+    assert not new.log.interest.somebody_is_level(0)
 
 
 def test_what_was_fetched_is_read_before_a_connected_session_is_done() -> None:
@@ -761,6 +816,15 @@ def test_what_was_fetched_is_read_before_a_connected_session_is_done() -> None:
     reader.reading.bookmark.go_on(at(10))
     assert not reader.reading.is_done(connected=True, named=False)
     assert reader.reading.is_done(connected=False, named=False)
+
+
+def test_a_connected_session_is_done_when_it_was_told_what_it_has_passed() -> None:
+    reader = Reader.of(FakeSource(log_of(*messages(0, 3))), at(0))
+    assert reader.pull(nothing) == []
+    assert reader.reading.is_done(connected=False, named=False)
+    assert not reader.reading.is_done(connected=True, named=False)
+    assert reader.settle() == ["skip 0..3"]
+    assert reader.reading.is_done(connected=True, named=False)
 
 
 def test_a_named_session_is_done_when_it_has_acknowledged() -> None:
@@ -901,6 +965,14 @@ def test_a_reader_that_finds_its_place_is_waited_for_and_ends_its_catch_up() -> 
     assert source.pacing.admits(Impatient(), entry(10), 0)
     log.append(entry(10))
     assert not source.pacing.admits(Impatient(), entry(11), 0)
+
+
+def test_a_reader_that_passed_offsets_elsewhere_is_told_so_as_soon_as_it_rests() -> None:
+    source = FakeSource(log_of(*messages(8, 10), offset=8))
+    reader = Reader.of(source, at(3))
+    reader.pull()
+    source.reply(view(0, 10), *messages(3, 8))
+    assert reader.pull(nothing) == ["skip 3..10"]
 
 
 def test_a_catch_up_that_is_given_up_ends_behind_all_that_was_sent_for_it() -> None:

@@ -260,10 +260,10 @@ async def test_11_what_was_published_during_a_failure_is_delivered_after_it(
         assert await payloads_to(subscription, 0) == [0]
         await caught_up(cluster["a"])
         link: Relay = cluster.link("b", "a")
+        lost = cluster["b"].mark()
         link.hold()
         await publish(client, range(1, 50))
         await wait_until_async(lambda: consumer(cluster["a"], "b")["lag_messages"] == 49)
-        lost = cluster["b"].mark()
         await in_thread(lambda: cluster["b"].wait_log("peer.lost", since=lost, peer="a"))
         link.heal()
         assert await payloads_to(subscription, 49) == list(range(1, 50))

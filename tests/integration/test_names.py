@@ -72,8 +72,7 @@ async def test_two_streams_of_one_name_are_never_mixed(
     first = await in_thread(start_broker, "a")
     with Broker(tmp_path / "second", "a") as second:
         b = await in_thread(lambda: start_broker("b", peers=[first.listen, second.listen]))
-        refused = await in_thread(lambda: b.wait_log("connection.refused"))
-        assert refused["code"] == "name_in_use"
+        refused = await in_thread(lambda: b.wait_log("connection.refused", code="name_in_use"))
         assert "another broker called 'a' is connected" in refused["detail"]
         heard = await in_thread(_refusal_heard, first, second)
         assert heard["detail"] == refused["detail"]

@@ -108,6 +108,7 @@ async def test_a_folder_for_the_stop_is_watched_from_the_start(
         shutil.rmtree(folder)
         await in_thread(lambda: a.wait_log("place.put_back", what="journal", since=mark))
         # Another journal in its place is neither overwritten nor gone on with.
+        mark = a.mark()
         replace(folder)
         foreign = folder / "0000000000000009.journal"
         foreign.write_bytes(b"of another history")
@@ -138,8 +139,9 @@ def test_a_certificate_or_secret_that_is_removed_is_told_and_a_new_secret_is_tak
         told_as_lost(a, place, mark, file)
         os.rename(f"{file}.away", file)
         told_as_restored(a, place, mark)
+    mark = a.mark()
     shutil.copy(theirs, secret)
-    a.wait_log("secret.reloaded", path=str(secret))
+    a.wait_log("secret.reloaded", path=str(secret), since=mark)
     b = start_broker("b", peers=[a.listen], **options_of("b", theirs))
     wait_until(lambda: b.metric("peer_connected", peer="a") == 1)
 

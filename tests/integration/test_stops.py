@@ -104,7 +104,7 @@ def test_a_stop_while_a_peer_that_says_nothing_is_redialled_keeps_everything(
         for _ in range(4):
             mark = broker.mark()
             broker.start()
-            broker.wait_log("connection.refused", since=mark)
+            broker.wait_log("connection.refused", code="handshake_timeout", since=mark)
             assert broker.stop() == 0
         broker.peers = []
         next_life_has_everything(broker)

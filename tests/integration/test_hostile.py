@@ -109,7 +109,7 @@ def expect_violation(witness: Witness, kind: str | None = None) -> Iterator[None
     before, mark = a.metric("protocol_errors_total"), a.mark()
     with steady_memory(a.pid, MEMORY_KIB):
         yield
-        expected = {} if kind is None else {"kind": kind}
+        expected: dict[str, Any] = {} if kind is None else {"kind": kind}
         line = a.wait_log("protocol.violated", since=mark, **expected)
         witness.assert_goes_on()
     assert line["detail"]

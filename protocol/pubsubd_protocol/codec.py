@@ -53,6 +53,7 @@ from pubsubd_protocol.frames import (
 )
 from pubsubd_protocol.framing import PREFIX, PREFIX_BYTES
 from pubsubd_protocol.layout import unpack_limited
+from pubsubd_protocol.positions import MAX_LINEAGE
 from pubsubd_protocol.proof import NONCE_BYTES, PROOF_BYTES
 from pubsubd_protocol.topics import EVERY_TOPIC, MAX_TOPIC_BYTES
 
@@ -84,7 +85,8 @@ def decode(frame: memoryview) -> Frame:
         if kind == _REPORT_KIND:
             fields = unpack_limited(frame[PREFIX_BYTES:])
         elif len(frame) <= MAX_CONTROL_BYTES:
-            fields = unpack_limited(frame[PREFIX_BYTES:], longest_map=field.MAX_STREAMS)
+            longest = field.MAX_STREAMS, MAX_LINEAGE
+            fields = unpack_limited(frame[PREFIX_BYTES:], *longest)
         else:
             raise ProtocolError(
                 "frame_length",

@@ -70,7 +70,9 @@ MAX_ITEMS = 16_384
 _SURELY_SMALL = 16 * 1024
 
 
-def unpack_limited(packed: bytes | memoryview, longest_map: int = 32) -> object:
+def unpack_limited(
+    packed: bytes | memoryview, longest_map: int = 32, longest_array: int = 32
+) -> object:
     """One msgpack object. Raises `ProtocolError`.
 
     Arrays and maps are short, and all of them together hold at most `MAX_ITEMS`, so that nesting can't
@@ -81,7 +83,7 @@ def unpack_limited(packed: bytes | memoryview, longest_map: int = 32) -> object:
     try:
         return msgpack.unpackb(
             packed,
-            max_array_len=32,
+            max_array_len=longest_array,
             max_map_len=longest_map,
             max_ext_len=0,
             list_hook=count,

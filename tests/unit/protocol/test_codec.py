@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import struct
 import tracemalloc
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import msgpack
 import pytest
@@ -22,7 +22,7 @@ from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.framing import FrameReader
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import MAX_LINEAGE, MAX_OFFSET, Epoch, Position, StreamView
 
 LIMIT = 16 * 1024 * 1024
 PLAIN = sorted(set(SAMPLES) - {"Batch", "Entry"})
@@ -380,6 +380,22 @@ def _maps(depth: int, pairs: int) -> bytes:
     return level * depth + b"\xc0"
 
 
+LONGEST: Final = StreamView(
+    Epoch(b"\xff" * 16),
+    tuple((Epoch(number.to_bytes(16)), MAX_OFFSET - number) for number in range(MAX_LINEAGE)),
+    MAX_OFFSET - 1,
+    MAX_OFFSET,
+)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, sample in SAMPLES.items() if hasattr(sample, "view")]
+)
+def test_a_view_with_the_longest_lineage_comes_over_the_wire(name: str) -> None:
+    frame = dataclasses.replace(SAMPLES[name], view=LONGEST)  # type: ignore[type-var]
+    assert decode(memoryview(encode(frame))) == frame
+
+
 BOMBS: dict[str, bytes] = {
     "deep nesting": b"\x91" * 1_000_000,
     "deep nesting of pairs": b"\x92" * 1_000_000,
@@ -389,6 +405,7 @@ BOMBS: dict[str, bytes] = {
     "a text of four billion": b"\xdb\xff\xff\xff\xff",
     "bytes of four billion": b"\xc6\xff\xff\xff\xff",
     "an extension of four billion": b"\xc9\xff\xff\xff\xff\x05",
+    "a million arrays as wide as a lineage": _tree(2, b"\xdc\x03\xff", 1023),
     "a million empty arrays": _tree(4, b"\xdc\x00\x20", 32),
     "thirty thousand empty arrays": _tree(3, b"\xdc\x00\x20", 32),
     "a million empty maps": _tree(4, b"\xdc\x00\x20", 32).replace(b"\x90", b"\x80"),

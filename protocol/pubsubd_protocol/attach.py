@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
-from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.positions import Position, StreamView, add_lost
 
 
 class Reason(StrEnum):
@@ -103,23 +103,22 @@ _GRAVITY = (Reason.OVERWRITTEN, Reason.AHEAD, Reason.STATE_LOST, Reason.UNSEEN)
 
 def merge(earlier: Expired, later: Expired) -> Expired:
     """Two expiries with nothing read between them are one, over the wider range: the graver reason counts."""
-    missed = (
-        None if earlier.missed is None or later.missed is None else earlier.missed + later.missed
-    )
+    missed = add_lost(earlier.missed, later.missed)
     return Expired(max(earlier.reason, later.reason, key=_GRAVITY.index), later.next, missed)
 
 
-def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
+def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
     """Where a reader that presents `claim` goes on reading the stream seen in `view`. Pure.
 
-    `registered` is the cursor that the producer keeps for the reader's node, if it keeps one.
+    `registered` is the cursor that the producer keeps for the reader's node, if it keeps one. An expiry goes on at the
+    end of what the producer holds, or, where only the lost end of an earlier life lies before the reader, behind that.
     Source: DESIGN.md, Attach; the lineage rule is the one of Redis PSYNC2's second replication id.
     """
     match claim:
         case At(position):
             return _at(position, view)
         case FromStart():
-            return Resume(0) if view.oldest == 0 else Expired(Reason.UNSEEN, view.next, None)
+            return _from_start(view)
         case Earliest(owed):
             if owed is None or isinstance(resolve(owed, view, registered), Resume):
                 return Resume(view.oldest)
@@ -127,9 +126,14 @@ def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> An
         case Remembered(waiting):
             if registered is not None:
                 # By the same rule as a position: a cursor kept longer than the stream may be ahead of it.
-                return _at(view.place(registered), view)
-            return resolve(FromStart(), view) if waiting else Resume(view.next)
+                return _at(registered, view)
+            return _from_start(view) if waiting else Resume(view.next)
     assert_never(claim)
+
+
+def _from_start(view: StreamView) -> Answer:
+    answer = _within(view.start, view)
+    return answer if isinstance(answer, Resume) else Expired(Reason.UNSEEN, answer.next, None)
 
 
 def _at(position: Position, view: StreamView) -> Answer:
@@ -139,10 +143,19 @@ def _at(position: Position, view: StreamView) -> Answer:
         return Expired(Reason.STATE_LOST, view.next, None)
     if position.offset > reach:
         return Expired(Reason.AHEAD, view.next, None)
-    return _within(position.offset, view)
+    return _within(position, view)
 
 
-def _within(offset: int, view: StreamView) -> Answer:
+def _within(position: Position, view: StreamView) -> Answer:
+    """The answer to a reader whose history goes on here: it has lost what was evicted, and what is lost where it stands."""
+    offset, gaps = position.offset, view.gaps(position.epoch)
     if offset < view.oldest:
-        return Expired(Reason.OVERWRITTEN, view.next, view.next - offset)
-    return Resume(offset)
+        expired = Expired(Reason.OVERWRITTEN, view.next, view.next - offset)
+    else:
+        expired = Expired(Reason.STATE_LOST, offset, 0)
+        gaps = [gap for gap in gaps if gap[0] == offset]
+        if not gaps:
+            return Resume(offset)
+    for _, lost in gaps:
+        expired = merge(expired, Expired(Reason.STATE_LOST, expired.next, lost))
+    return expired

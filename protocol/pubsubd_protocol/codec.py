@@ -320,14 +320,14 @@ _TABLE: Final[
         lambda f: [
             field.pack_view(f.view),
             field.pack_answer(f.answer),
-            f.registered,
+            field.pack_registered(f.registered, f.view),
             field.pack_positions(f.named),
             field.pack_elsewhere(f.elsewhere),
         ],
         lambda f: Attached(
-            f.take(field.check_view),
+            view := f.take(field.check_view),
             f.take(field.check_answer),
-            f.take(field.check_maybe(field.check_int)),
+            f.take(field.check_registered(view)),
             f.take_or(field.check_named, {}),
             f.take_or(field.check_elsewhere, {}),
         ),

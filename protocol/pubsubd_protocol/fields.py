@@ -20,6 +20,7 @@ from pubsubd_protocol.positions import (
     MAX_LINEAGE,
     Epoch,
     Lineage,
+    Losses,
     Position,
     StreamView,
     is_node_name,
@@ -197,14 +198,46 @@ def check_lineage(value: object) -> Lineage:
     return tuple((p.epoch, p.offset) for p in map(check_position, check_list(value, MAX_LINEAGE)))
 
 
+def check_losses(value: object, lineage: Lineage) -> Losses:
+    losses = tuple(map(_check_loss, check_list(value, MAX_LINEAGE)))
+    earlier = iter(epoch for epoch, _ in lineage)
+    # In the order of the lineage: `in` takes from it what comes before.
+    if not all(epoch in earlier for epoch, _ in losses):
+        raise Wrong("expected losses of epochs of the lineage, in its order")
+    return losses
+
+
+def _check_loss(value: object) -> tuple[Epoch, int | None]:
+    epoch, lost = check_list(value, 2)
+    if lost == 0:
+        raise Wrong("expected how many messages are lost, found 0")
+    return check_epoch(epoch), None if lost is None else check_int(lost)
+
+
 def check_view(value: object) -> StreamView:
-    epoch, lineage, oldest, following = check_list(value, 4)
+    epoch, lineage, oldest, following, *losses = check_list(value, 5)
+    earlier = check_lineage(lineage)
     view = StreamView(
-        check_epoch(epoch), check_lineage(lineage), check_int(oldest), check_int(following)
+        check_epoch(epoch),
+        earlier,
+        check_int(oldest),
+        check_int(following),
+        check_losses(losses[0], earlier) if losses else (),
     )
     if view.oldest > view.next:
         raise Wrong(f"oldest {view.oldest} beyond next {view.next}")
     return view
+
+
+def check_registered(view: StreamView) -> Check[Position | None]:
+    """A cursor in the stream of `view`: an offset, or a position where that alone does not tell before or behind a gap."""
+
+    def check(value: object) -> Position | None:
+        if value is None or isinstance(value, list):
+            return check_maybe(check_position)(value)
+        return view.place(check_int(value))
+
+    return check
 
 
 def check_reason(value: object) -> Reason:
@@ -269,7 +302,24 @@ def pack_elsewhere(
 
 
 def pack_view(view: StreamView) -> list[object]:
-    return [view.epoch, [[epoch, end] for epoch, end in view.lineage], view.oldest, view.next]
+    lineage = pack_lineage(view.lineage)
+    # A producer that lost nothing says it as ever: brokers and clients of before understand that.
+    losses = [pack_losses(view.losses)] if view.losses else []
+    return [view.epoch, lineage, view.oldest, view.next, *losses]
+
+
+def pack_registered(cursor: Position | None, view: StreamView) -> object:
+    if cursor is None or cursor == view.place(cursor.offset):
+        return None if cursor is None else cursor.offset
+    return pack_position(cursor)
+
+
+def pack_lineage(lineage: Lineage) -> list[object]:
+    return [[epoch, end] for epoch, end in lineage]
+
+
+def pack_losses(losses: Losses) -> list[object]:
+    return [[epoch, lost] for epoch, lost in losses]
 
 
 def pack_answer(answer: Resume | Reason) -> object:

@@ -234,7 +234,7 @@ class Attached:
 
     view: StreamView
     answer: Resume | Reason
-    registered: int | None
+    registered: Position | None
     named: dict[str, Position] = field(default_factory=dict)
     elsewhere: dict[str, dict[str, Position]] = field(default_factory=dict)
 

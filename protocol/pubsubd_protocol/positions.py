@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NewType
 
 from pubsubd_protocol.errors import InvalidPosition
@@ -19,6 +19,12 @@ MAX_OFFSET = 2**53 - 1
 
 Lineage = tuple[tuple[Epoch, int], ...]
 """`((epoch, end), …)`, newest first: earlier epochs the stream continues, each up to offset `end`."""
+
+Losses = tuple[tuple[Epoch, int | None], ...]
+"""`((epoch, lost), …)`, newest first: of these earlier epochs messages that were accepted are lost beyond their end.
+
+`lost`: how many, None where that is not known. An epoch of the lineage that is not named here ended whole.
+"""
 
 MAX_LINEAGE = 1023
 """Lives that left something in the stream, and crashes that may have: a ring of the default size holds entries of fewer."""
@@ -45,16 +51,21 @@ attach rule always tells it.
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
-    """What a producer holds at one moment: `oldest <= offset < next`, on the branch `epoch` + `lineage`."""
+    """What a producer holds at one moment: `oldest <= offset < next`, on the branch `epoch` + `lineage`.
+
+    Where an epoch ended with a loss there are two places at one offset: `(epoch, end)` stands before the gap, and the
+    epoch that went on there names the one behind it.
+    """
 
     epoch: Epoch
     lineage: Lineage
     oldest: int
     next: int
+    losses: Losses = ()
 
     def until(self, offset: int) -> StreamView:
         """The part of it before `offset`."""
-        return StreamView(self.epoch, self.lineage, min(self.oldest, offset), offset)
+        return replace(self, oldest=min(self.oldest, offset), next=offset)
 
     def reach(self, epoch: Epoch) -> int | None:
         """The highest position under `epoch` that this branch contains; None if it never was on it."""
@@ -66,14 +77,25 @@ class StreamView:
         return None
 
     def place(self, offset: int) -> Position:
-        """The position at `offset`, in the name that every reader there has."""
-        return place(self.epoch, self.lineage, offset)
+        """The position at `offset`, in the name that every reader there has; behind a gap that is there."""
+        return place(self.epoch, self.lineage, offset, self.losses)
+
+    @property
+    def start(self) -> Position:
+        """Where a reader stands that has seen nothing of it: before every gap."""
+        return Position(self.lineage[-1][0] if self.lineage else self.epoch, 0)
 
     def depth(self, position: Position) -> tuple[int, int]:
         """Orders positions in this stream: the later history first, then the offset. One of another branch is the lowest."""
         histories = [*(epoch for epoch, _ in reversed(self.lineage)), self.epoch]
         age = histories.index(position.epoch) if position.epoch in histories else -1
         return age, position.offset
+
+    def is_before(self, one: Position, other: Position) -> bool:
+        """Whether, of two positions of this stream, more lies before a reader at `one`: messages, or a gap."""
+        if one.offset != other.offset or not self.losses:
+            return one.offset < other.offset
+        return len(self.gaps(one.epoch)) > len(self.gaps(other.epoch))
 
     def contains(self, position: Position) -> bool:
         """Whether this branch holds, held or will hold all before `position`. The present epoch has no end yet."""
@@ -90,43 +112,79 @@ class StreamView:
             return following <= reach
         return len(self.lineage) >= MAX_LINEAGE and following <= self.lineage[-1][1]
 
+    def gaps(self, epoch: Epoch) -> list[tuple[int, int | None]]:
+        """`(offset, lost)` of each gap that lies before a reader under `epoch`, nearest first."""
+        if not self.losses or epoch == self.epoch:
+            return []
+        lost = dict(self.losses)
+        found: list[tuple[int, int | None]] = []
+        for earlier, end in self.lineage:
+            if earlier in lost:
+                found.append((end, lost[earlier]))
+            if earlier == epoch:
+                found.reverse()
+                return found
+        return []
 
-def place(epoch: Epoch, lineage: Lineage, offset: int) -> Position:
+
+def place(epoch: Epoch, lineage: Lineage, offset: int, losses: Losses = ()) -> Position:
     """The position at `offset`, named by the epoch that placed the message before it. Pure.
 
-    That is the earliest epoch that reaches so far. So an epoch under which nothing was placed is in nobody's position,
-    except for the first of a stream, and a lineage can do without it. Cost: a look at each later epoch.
+    That is the earliest epoch that reaches so far, and that is behind every gap there. So an epoch under which nothing was
+    placed is in nobody's position, except for the first of a stream and the first behind a gap, and a lineage can do
+    without it. Cost: a look at each later epoch.
     """
+    lost = dict(losses) if losses else ()
     for earlier, end in lineage:
-        if end < offset:
+        if end < offset or (end == offset and earlier in lost):
             break
         epoch = earlier
     return Position(epoch, offset)
 
 
-def succeed(view: StreamView, *, whole: bool) -> Lineage:
-    """The lineage of the epoch that goes on where `view` ends. Pure.
+def add_lost(one: int | None, other: int | None) -> int | None:
+    """How many are lost in two places together; None if that is not known of one."""
+    return None if one is None or other is None else one + other
 
-    `whole`: everything that was ever placed under the epoch that ended is in `view`. If it placed nothing, no position
-    names it and it takes no room. Else its readers may hold what is lost: they have to be told `ahead`.
+
+def succeed(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
+    """Lineage and losses of the epoch that goes on where `view` ends. Pure.
+
+    `lost`: how many messages were accepted under the epoch that ended and are not in `view`, None where that is not known.
+    If it placed nothing and lost nothing, no position names it and it takes no room.
     """
-    if whole and view.place(view.next).epoch != view.epoch:
-        return view.lineage
+    if lost == 0 and view.place(view.next).epoch != view.epoch:
+        return view.lineage, view.losses
     lineage = ((view.epoch, view.next), *view.lineage)
+    losses = view.losses if lost == 0 else ((view.epoch, lost), *view.losses)
     spare = len(lineage) - MAX_LINEAGE
-    if spare <= 0:
-        return lineage
-    # First those under which no reader can stand where the ring goes on; then the oldest. Of epochs that end at one
-    # place the earliest is the one that positions name.
+    return (lineage, losses) if spare <= 0 else _shorten(lineage, losses, view.oldest, spare)
+
+
+def _shorten(lineage: Lineage, losses: Losses, oldest: int, spare: int) -> tuple[Lineage, Losses]:
+    """A lineage without `spare` of its epochs.
+
+    First go those under which no reader can stand where the ring goes on; then the oldest. Of epochs that end at one place
+    the earliest is the one that positions name, unless there is a gap between them. What was lost under an epoch that goes
+    is counted with the next older one: a reader from there passes both.
+    """
+    lost = dict(losses)
     ends = [end for _, end in lineage]
     useless = [
         index
         for index in range(len(lineage) - 1, -1, -1)
-        if ends[index] < view.oldest or ends[index] in ends[index + 1 :][:1]
+        if ends[index] < oldest
+        or (ends[index] in ends[index + 1 :][:1] and lineage[index + 1][0] not in lost)
     ]
     rest = [index for index in range(len(lineage) - 1, -1, -1) if index not in set(useless)]
     dropped = set([*useless, *rest][:spare])
-    return tuple(each for index, each in enumerate(lineage) if index not in dropped)
+    for index in sorted(dropped):
+        epoch = lineage[index][0]
+        if epoch in lost and index + 1 < len(lineage):
+            older = lineage[index + 1][0]
+            lost[older] = add_lost(lost.pop(epoch), lost.get(older, 0))
+    kept = tuple(each for index, each in enumerate(lineage) if index not in dropped)
+    return kept, tuple((epoch, lost[epoch]) for epoch, _ in kept if epoch in lost)
 
 
 def new_epoch(entropy: bytes) -> Epoch:

@@ -90,16 +90,16 @@ class Bookmark:
             return done
         if self._pending.expired:
             return done
-        passed = self._on_one_branch(done, cursor.given) and done.offset >= cursor.given.offset
+        passed = self._on_one_branch(done, cursor.given) and not self._is_before(done, cursor.given)
         return cursor.position if passed else done
 
     def is_done(self, *, connected: bool, named: bool) -> bool:
         """Whether the session stands at the end of the log at hand, and its next life, if it is `named`, would too."""
         if connected and (self.untold or self._pending.waits):
             return False
-        view = self._source.log.view
+        view, front = self._source.log.view, self._source.log.front
         return all(
-            place is not None and view.contains(place) and place.offset >= view.next
+            place is not None and view.contains(place) and not view.is_before(place, front)
             for place in (self.position, self.kept if named else self.position)
         )
 
@@ -135,7 +135,7 @@ class Bookmark:
         if self._owes is None and not self._is_behind(ack.position):
             self.acknowledged = ack.position
 
-    def judge(self, view: StreamView, registered: int | None) -> None:
+    def judge(self, view: StreamView, registered: Position | None) -> None:
         """The producer was reached: a session that waits to know where it stands gets its place."""
         if self.cursor is None:
             self.apply(view, resolve(self._claim, view, registered))
@@ -177,7 +177,7 @@ class Bookmark:
             return None
         # Without a beginning, it is told already that it lost that.
         if began is None or (
-            view.contains(place) and not (view.contains(began) and began.offset > place.offset)
+            view.contains(place) and not (view.contains(began) and view.is_before(place, began))
         ):
             return None
         if not reads and view.contains(place):
@@ -230,9 +230,12 @@ class Bookmark:
     def _is_behind(self, position: Position) -> bool:
         """Whether more than what lies before `position` was acknowledged already, or passed behind that."""
         done = self.acknowledged
-        if self.cursor is None or done is None or position.offset >= done.offset:
+        if self.cursor is None or done is None or not self._is_before(position, done):
             return False
         return self._on_one_branch(done, position)
+
+    def _is_before(self, one: Position, other: Position) -> bool:
+        return self._source.log.view.is_before(one, other)
 
     def _on_one_branch(self, one: Position, other: Position) -> bool:
         """Whether the stream at hand goes through both, so that their offsets can be compared."""

@@ -341,7 +341,11 @@ class ConsumerEnd:
         self._send_fetches()
 
     def _judged(
-        self, claim: Claim, view: StreamView, said: Resume | Reason, registered: int | None = None
+        self,
+        claim: Claim,
+        view: StreamView,
+        said: Resume | Reason,
+        registered: Position | None = None,
     ) -> Answer:
         """The producer's answer with its figures; both ends go by one rule, so what it said has to agree."""
         check_view(view, self.producer)

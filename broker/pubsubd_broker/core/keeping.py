@@ -204,6 +204,7 @@ class Keeper:
             node.publishers.lasts(),
             sessions,
             durable=self.journal.fsync is Fsync.ALWAYS,
+            losses=view.losses,
             holders={
                 name: session.holder
                 for name, session in node.sessions.all_named()
@@ -214,8 +215,7 @@ class Keeper:
 
 def restore(node: Node, recovered: Recovered, now: Now) -> None:
     """`node`, which has just been made, goes on with what was recovered. Its stream has begun with that already."""
-    for entry in recovered.entries:
-        node.stream.log.append(entry)
+    node.stream.begin(recovered.entries)
     _say_what_is_left(node, recovered)
     state = recovered.state
     placed = zip(recovered.entries, recovered.sequences, strict=True)

@@ -30,7 +30,9 @@ class LagWarning:
             return None
         newest = log.newest
         waiting = [
-            (r.cursor, consumer) for consumer, r in registry.items() if r.cursor >= newest.first
+            (r.cursor.offset, consumer)
+            for consumer, r in registry.items()
+            if r.cursor.offset >= log.oldest
         ]
         if not waiting:
             return None

@@ -1,7 +1,8 @@
 """A constant-size log of a stream's newest items: the producer's ring, and a consumer's replica of it.
 
 Items have an absolute index (0, 1, 2 …) that only this log knows, and every entry has offsets that all
-nodes know. A ring is one unbroken segment; a replica can hold several, with a gap marker between two.
+nodes know. A log holds segments, with a gap marker between two: in a ring at the end of each life that lost something
+of what it had accepted, in a replica also where its own registration expired.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pubsubd_broker.core.config import ITEM_OVERHEAD
 from pubsubd_broker.core.interest import Interest
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
-from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView, place
+from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamView
 
 
 class Gap:
-    """The place in a replica where its own registration expired; holds what the producer held then.
+    """The place where messages are missing: it holds what the producer held of the stream up to where it goes on.
 
-    Whoever reaches it is judged against `view` by the attach rule, as if the producer answered.
+    A reader that reaches it is judged against `view` by the attach rule, as if the producer answered.
     """
 
     __slots__ = ("view",)
@@ -28,37 +29,52 @@ class Gap:
     def __init__(self, view: StreamView) -> None:
         self.view = view
 
+    @property
+    def next(self) -> int:
+        """The offset at which the log goes on behind it."""
+        return self.view.next
+
 
 Item = Entry | Skip | Gap
 
 
 class Segment:
-    """A run of contiguous offsets on one branch. `first <= offset < next` is what it still holds."""
+    """A run of contiguous offsets on one branch, without a gap. `first <= offset < next` is what it still holds.
 
-    __slots__ = ("begin", "epoch", "first", "lineage", "next")
+    The branch may be known beyond its end: of a stream that goes on behind a gap that has not come yet.
+    """
 
-    def __init__(self, epoch: Epoch, lineage: Lineage, offset: int, begin: int) -> None:
-        self.epoch = epoch
-        self.lineage = lineage
-        self.first = offset
-        self.next = offset
+    __slots__ = ("begin", "epoch", "first", "joined", "last", "lineage", "losses", "next")
+
+    def __init__(self, view: StreamView, begin: int, *, joined: bool = False) -> None:
+        self.epoch = view.epoch
+        self.lineage = view.lineage
+        self.losses = view.losses
+        self.first = view.next
+        self.next = view.next
+        self.last = view.place(view.next).epoch
+        """The epoch that names the place at its end."""
         self.begin = begin
         """The index of its first item."""
+        self.joined = joined
+        """Whether it goes on at the offset at which the segment before it ends, in one history."""
 
     @property
-    def view(self) -> StreamView:
-        return StreamView(self.epoch, self.lineage, self.first, self.next)
-
-    def place(self, offset: int) -> Position:
-        """The position at `offset` of this branch."""
-        return place(self.epoch, self.lineage, offset)
+    def front(self) -> Position:
+        """The place at its end, before any gap that may follow there."""
+        return Position(self.last, self.next)
 
     def holds(self, position: Position) -> bool:
         """Whether a reader at `position` stands on this branch, inside or at the end of what is held."""
-        if position.epoch == self.epoch:
-            return self.first <= position.offset <= self.next
-        reach = self.view.reach(position.epoch)
-        return reach is not None and self.first <= position.offset <= min(reach, self.next)
+        if not self.first <= position.offset <= self.next:
+            return False
+        if position.epoch == self.last:
+            return True
+        view = StreamView(self.epoch, self.lineage, self.first, self.next, self.losses)
+        reach = view.reach(position.epoch)
+        if reach is None or position.offset > reach:
+            return False
+        return not self.losses or len(view.gaps(position.epoch)) == len(view.gaps(self.last))
 
 
 class Log:
@@ -83,7 +99,13 @@ class Log:
     )
 
     def __init__(
-        self, max_messages: int, max_bytes: int, epoch: Epoch, lineage: Lineage, offset: int
+        self,
+        max_messages: int,
+        max_bytes: int,
+        epoch: Epoch,
+        lineage: Lineage,
+        offset: int,
+        losses: Losses = (),
     ) -> None:
         self.max_messages = max_messages
         self.max_bytes = max_bytes
@@ -98,7 +120,7 @@ class Log:
         """The index that the next item will have."""
         self._items: list[Item | None] = []
         self._head = 0
-        self.segments = [Segment(epoch, lineage, offset, 0)]
+        self.segments = [Segment(StreamView(epoch, lineage, offset, offset, losses), 0)]
         # Ordered, so that equal histories wake in an equal order.
         self._waiting: dict[Callable[[], None], None] = {}
         self.interest = Interest()
@@ -113,15 +135,23 @@ class Log:
         return self.segments[-1]
 
     @property
+    def oldest(self) -> int:
+        """The offset from which on none is missing here."""
+        index = len(self.segments) - 1
+        while index and self.segments[index].joined:
+            index -= 1
+        return self.segments[index].first
+
+    @property
     def view(self) -> StreamView:
-        """What the newest segment holds."""
-        return self.segments[-1].view
+        """What is held without a missing offset, in the history of the newest segment."""
+        newest = self.segments[-1]
+        return StreamView(newest.epoch, newest.lineage, self.oldest, newest.next, newest.losses)
 
     @property
     def front(self) -> Position:
         """The position of a reader that has read all that is at hand."""
-        newest = self.segments[-1]
-        return place(newest.epoch, newest.lineage, newest.next)
+        return self.segments[-1].front
 
     def __getitem__(self, index: int) -> Item:
         item = self._items[self._head + index - self.begin]
@@ -168,9 +198,11 @@ class Log:
         if self.messages + messages > self.max_messages or self.bytes + size > self.max_bytes:
             self._make_room(messages, size)
         newest = self.segments[-1]
+        front = newest.front
         if self.begin == self.end and item.first < newest.first:
             newest.first = item.first
         newest.next = item.next
+        newest.last = item.epoch
         self.end += 1
         if messages <= self.max_messages and size <= self.max_bytes:
             self._items.append(item)
@@ -182,8 +214,7 @@ class Log:
         if self._waiting:
             self.wake()
         if isinstance(item, Entry):
-            position = place(newest.epoch, newest.lineage, item.first)
-            self.interest.rouse(item.topics, self.end - 1, position)
+            self.interest.rouse(item.topics, self.end - 1, front)
         if self.begin > self._told_from or self.begin + self.end >= self._remind_at:
             self._remind()
 
@@ -194,7 +225,8 @@ class Log:
         self._items.append(Gap(view))
         self.end += 1
         self.bytes += ITEM_OVERHEAD
-        self.segments.append(Segment(view.epoch, view.lineage, view.next, index + 1))
+        joined = front.offset == view.next and view.contains(front)
+        self.segments.append(Segment(view, index + 1, joined=joined))
         self.wake()
         self.interest.rouse_all(index, front)
 
@@ -204,10 +236,10 @@ class Log:
             self._evict()
         self.wake()
 
-    def continue_as(self, epoch: Epoch, lineage: Lineage) -> None:
-        """The newest segment goes on unbroken under a later epoch, whose lineage contains it."""
-        self.newest.epoch = epoch
-        self.newest.lineage = lineage
+    def continue_as(self, view: StreamView) -> None:
+        """The branch of the newest segment is that of `view` now, which contains it."""
+        newest = self.newest
+        newest.epoch, newest.lineage, newest.losses = view.epoch, view.lineage, view.losses
 
     def locate(self, position: Position) -> int | None:
         """The index of the item to read next from `position`; None if it does not stand in this log."""

@@ -45,7 +45,7 @@ from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.frames import Attached, CursorExpired, Refused
-from pubsubd_protocol.positions import Epoch, Lineage
+from pubsubd_protocol.positions import Epoch, Lineage, Losses
 
 
 class Node:
@@ -262,7 +262,7 @@ class Node:
         replica = self.replicas.get(producer)
         if replica is None:
             limits = self.config.replica_messages, self.config.replica_bytes
-            replica = Replica(producer, self.name, attached, *limits, self.pace)
+            replica = Replica(producer, self.name, attached, answer, *limits, self.pace)
             self.replicas[producer] = replica
             self.sessions.first_contact(replica, attached)
         else:
@@ -377,13 +377,15 @@ class Node:
     def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
         if recovered is None:
             return self._make_stream(epoch, (), 0)
-        return self._make_stream(epoch, recovered.lineage, recovered.first)
+        return self._make_stream(epoch, recovered.lineage, recovered.first, recovered.losses)
 
     def _keep_stream(self) -> None:
         if self.keeper is not None and self.keeper.writes:
             self.stream.keeper = self.keeper
 
-    def _make_stream(self, epoch: Epoch, lineage: Lineage, offset: int) -> Stream:
+    def _make_stream(
+        self, epoch: Epoch, lineage: Lineage, offset: int, losses: Losses = ()
+    ) -> Stream:
         config = self.config
         return self.stream_type(
             config.node,
@@ -394,4 +396,5 @@ class Node:
             max_message=config.max_message,
             pace=self.pace,
             offset=offset,
+            losses=losses,
         )

@@ -143,7 +143,8 @@ class ProducerEnd:
         offset = ack.position.offset
         if ack.node != self._stream.node or not self._stream.view.contains(ack.position):
             raise ProtocolError("ack", f"{self.consumer} acknowledged another stream or history")
-        if not self.acknowledged <= offset <= sent.offset:
+        view = self._stream.view
+        if offset < self.acknowledged or view.is_before(sent, ack.position):
             raise ProtocolError(
                 "ack",
                 f"{self.consumer} acknowledged {offset}, sent were {self.acknowledged}..{sent.offset}",
@@ -162,7 +163,7 @@ class ProducerEnd:
             raise ProtocolError("ack", f"{self.consumer} names this stream among the other ones")
         self.acknowledged = offset
         self._node.registry.acknowledge(
-            self.consumer, offset, ack.named, now.mono_ns, ack.elsewhere
+            *(self.consumer, self._stream.view, ack.position, ack.named, now.mono_ns, ack.elsewhere)
         )
 
     def _read(self, cursor: Cursor, out: Outgoing) -> bool:
@@ -174,9 +175,13 @@ class ProducerEnd:
             if self.index is None:
                 self._overrun(cursor, out)
                 continue
-            self.index, stop = read(cursor, log, self.index, self._choose, out)
+            index, stop = read(cursor, log, self.index, self._choose, out)
+            self.index = index
             if stop is Stop.OVERRUN:
                 self.index = None
+            elif stop is Stop.GAP:
+                self._overrun(cursor, out)
+                self.index = index + 1
             elif stop is Stop.END:
                 cursor.settle(out)
                 return False
@@ -184,11 +189,13 @@ class ProducerEnd:
         return True
 
     def _overrun(self, cursor: Cursor, out: Outgoing) -> None:
-        """The ring overtook the connected consumer: it is told at this place, and goes on at `next`."""
+        """The ring overtook the connected consumer, or has a gap there: it is told at this place, and goes on at `next`."""
         view, answer = self._stream.answer(At(cursor.position))
         assert isinstance(answer, Expired), "a position that the ring holds is found in it"
         cursor.settle(out)
-        out.frame(CursorExpired(self._stream.node, answer.reason, answer.missed, view))
+        out.frame(
+            CursorExpired(self._stream.node, answer.reason, answer.missed, view.until(answer.next))
+        )
         cursor.jump(view.place(answer.next))
         self._node.consumer_expired(self.consumer, answer)
 
@@ -220,16 +227,18 @@ class ProducerEnd:
         view = replica.unbroken if replica is not None else NOTHING
         answer = resolve(fetch.claim, view)
         if replica is not None and part.budget and isinstance(answer, Resume):
-            cursor = Cursor(self.consumer, view.place(answer.offset))
+            # At its end a gap may follow, of which it knows: it has nothing from behind that.
+            at_end = answer.offset == view.next
+            start = replica.log.front if at_end else view.place(answer.offset)
+            cursor = Cursor(self.consumer, start)
             index = replica.log.locate(cursor.position)
             assert index is not None, "what is unbroken is in the log"
             read(cursor, replica.log, index, lambda entry: entry, part)
         registered = self._node.registry.get(self.consumer)
         if registered is not None and not part.budget:
             # Only the question how far the replica reaches has no budget: it comes first, and once.
-            stood = self._stream.view.place(registered.cursor)
             named: dict[str, Position | None] = {**registered.named}
-            out.frame(Ack(self._stream.node, stood, named, elsewhere=registered.places))
+            out.frame(Ack(self._stream.node, registered.cursor, named, elsewhere=registered.places))
         out.frame(Fetched(fetch.id, view, short(answer), part.frames))
         out.extend(part)
 

@@ -388,7 +388,7 @@ class Reading:
 
     def _waits_for_replica(self) -> bool:
         # By catch-up the session has come further than its broker; the replica will come there too.
-        view, position = self.source.log.view, self.bookmark.position
+        log, position = self.source.log, self.bookmark.position
         if position is None or not self.bookmark.proved:
             return False
-        return position.offset > view.next and view.contains(position)
+        return log.view.is_before(log.front, position) and log.view.contains(position)

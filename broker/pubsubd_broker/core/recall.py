@@ -74,7 +74,9 @@ class Recall:
         view = log.view
         name = self._node.name
         sessions = {n: {name: place} for n, place in self._names(view).items()}
-        state = Checkpoint(name, view.epoch, view.lineage, view.oldest, {}, {}, sessions)
+        state = Checkpoint(
+            *(name, view.epoch, view.lineage, view.oldest, {}, {}, sessions), losses=view.losses
+        )
         items = (log[index] for index in range(log.begin, log.end))
         entries = [item for item in items if isinstance(item, Entry)]
         sequences = [open_entry(entry).sequence for entry in entries]
@@ -176,7 +178,7 @@ class RecallEnd:
             self.view = view
             # As large as the ring, whatever the peer says that it has.
             limits = config.ring_messages, config.ring_bytes
-            self._log = Log(*limits, view.epoch, view.lineage, view.oldest)
+            self._log = Log(*limits, view.epoch, view.lineage, view.oldest, view.losses)
             self._recall.tick(now)
         elif not isinstance(fetched.answer, Resume):
             raise ProtocolError("fetch", f"{fetched.answer} of what was held a moment ago")

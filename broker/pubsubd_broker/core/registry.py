@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES
-from pubsubd_protocol.positions import Position
+from pubsubd_protocol.positions import Position, StreamView
 
 
 class Registered:
@@ -17,7 +17,7 @@ class Registered:
 
     __slots__ = ("connected", "cursor", "elsewhere", "named", "seen_ns")
 
-    def __init__(self, cursor: int, now_ns: int) -> None:
+    def __init__(self, cursor: Position, now_ns: int) -> None:
         self.cursor = cursor
         self.named: dict[str, Position] = {}
         self.elsewhere: dict[tuple[str, str], Position] = {}
@@ -112,7 +112,7 @@ class CursorRegistry:
         within the time-to-live. Cost: a look at each.
         """
         away = (
-            (r.cursor >= oldest, bool(r.named), r.seen_ns, consumer)
+            (r.cursor.offset >= oldest, bool(r.named), r.seen_ns, consumer)
             for consumer, r in self._consumers.items()
             if consumer not in linked
             and not r.connected
@@ -123,29 +123,33 @@ class CursorRegistry:
     def acknowledge(
         self,
         consumer: str,
-        offset: int,
+        view: StreamView,
+        position: Position,
         named: Mapping[str, Position | None],
         now_ns: int,
         elsewhere: Mapping[str, Mapping[str, Position]] | None = None,
     ) -> None:
-        """`consumer` needs nothing before `offset`; `named` are the moves of its named sessions, `elsewhere` those in others' streams.
+        """`consumer` needs nothing of the stream seen in `view` before `position`; `named` are the moves of its named sessions, `elsewhere` those in others' streams.
 
         Raises `ProtocolError` if that makes too many names, and then nothing has changed.
         """
         registered = self._consumers.get(consumer)
         kept = _moved(registered.named if registered is not None else {}, named, consumer)
         if registered is None:
-            registered = self._consumers[consumer] = Registered(offset, now_ns)
+            registered = self._consumers[consumer] = Registered(position, now_ns)
             registered.connected = True
         registered.named = kept
         registered.move_elsewhere(named, elsewhere or {})
         # An attach at a lower position may read again; what was acknowledged stays so.
-        registered.cursor = max(registered.cursor, offset)
+        if not view.is_before(position, registered.cursor):
+            registered.cursor = position
         registered.seen_ns = now_ns
         if self.moved is not None:
             self.moved[consumer] = None
 
-    def restore(self, consumer: str, cursor: int, named: dict[str, Position], now_ns: int) -> None:
+    def restore(
+        self, consumer: str, cursor: Position, named: dict[str, Position], now_ns: int
+    ) -> None:
         """Begins with what an earlier life of this node kept."""
         registered = self._consumers[consumer] = Registered(cursor, now_ns)
         registered.named = named
@@ -170,7 +174,7 @@ class CursorRegistry:
         gone = [
             consumer
             for consumer, r in self._consumers.items()
-            if r.cursor < oldest and r.away_longer(ttl_ns, now_ns)
+            if r.cursor.offset < oldest and r.away_longer(ttl_ns, now_ns)
         ]
         for consumer in gone:
             self.drop(consumer)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pubsubd_broker.core.log import Log
 from pubsubd_broker.core.pacing import Pace, Pacing
 from pubsubd_broker.core.reading import Reading
-from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve
+from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve, short
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
@@ -29,19 +29,21 @@ class Replica:
         node: str,
         reader: str,
         attached: Attached,
+        answer: Answer,
         max_messages: int,
         max_bytes: int,
         pace: Pace,
     ) -> None:
+        """`answer`: what is said in `attached`, with its figures."""
         self.node = node
         self.reader = reader
         """The node that holds this replica."""
         view = attached.view
-        offset = attached.answer.offset if isinstance(attached.answer, Resume) else view.next
-        self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset)
+        offset = answer.offset if isinstance(answer, Resume) else answer.next
+        self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset, view.losses)
         # One that is slow reads from the producer; the others of this node need not wait for it.
         self.pacing = Pacing(self.log, pace, yields=True)
-        self.origin = view.place(attached.registered or 0)
+        self.origin = attached.registered or view.start
         self.named: Mapping[str, Position] = attached.named
         self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
         """How to ask the producer on behalf of a session; None while the link is down."""
@@ -80,24 +82,24 @@ class Replica:
             item = log[index]
             if isinstance(item, Skip):
                 oldest = item.next
-        return StreamView(newest.epoch, newest.lineage, oldest, newest.next)
+        return StreamView(newest.epoch, newest.lineage, oldest, newest.next, newest.losses)
 
     def attached(self, attached: Attached) -> None:
         """The producer's answer to the registration: go on, or a gap at this place."""
-        view = attached.view
-        if not isinstance(attached.answer, Resume):
-            self.log.append_gap(view)
-            return
-        if attached.answer.offset != self.registration.offset:
+        view, said = attached.view, attached.answer
+        answer = resolve(At(self.registration), view)
+        if short(answer) != said:
             raise ProtocolError(
-                "offset",
-                f"{self.node} resumes at {attached.answer.offset}, presented was {self.registration.offset}",
+                "attach", f"{self.node} answered {said} to {self.registration}, it is {answer}"
             )
-        self.log.continue_as(view.epoch, view.lineage)
+        if isinstance(answer, Expired):
+            self.log.append_gap(view.until(answer.next))
+            return
+        self.log.continue_as(view)
         self.log.wake()
 
     def expired(self, expired: CursorExpired) -> None:
-        """The ring overtook this node while it was connected."""
+        """The ring overtook this node while it was connected, or a gap in the stream comes next."""
         newest = self.log.newest
         view = expired.view
         if expired.node != self.node or view.epoch != newest.epoch or view.next < newest.next:
@@ -106,8 +108,8 @@ class Replica:
             )
         check_view(view, self.node)
         answer = resolve(At(self.registration), view)
-        said = expired.reason, expired.missed
-        if not isinstance(answer, Expired) or (answer.reason, answer.missed) != said:
+        said = Expired(expired.reason, view.next, expired.missed)
+        if answer != said:
             raise ProtocolError(
                 "attach", f"{self.node} said {expired.reason}, by its own view it is {answer}"
             )
@@ -122,11 +124,18 @@ class Replica:
                 "offset",
                 f"{self.node} sent {item.first}..{item.next}, what comes next is {newest.next}",
             )
-        if newest.epoch != item.epoch and not newest.view.covers(item.epoch, item.next):
+        if newest.last != item.epoch and not self._goes_on(item):
             raise ProtocolError(
                 "epoch", f"{self.node} sent epoch {item.epoch.hex()} at {item.first}"
             )
         self.log.append(item)
+
+    def _goes_on(self, item: Entry | Skip) -> bool:
+        """Whether an item of another epoch than the last one can come next: in this history, and on this side of its gaps."""
+        newest, view = self.log.newest, self.log.view
+        if newest.epoch != item.epoch and not view.covers(item.epoch, item.next):
+            return False
+        return len(view.gaps(item.epoch)) == len(view.gaps(newest.last))
 
     def contradicts(self, entry: Entry) -> bool:
         """Whether another one stands here in its place, on the same branch."""

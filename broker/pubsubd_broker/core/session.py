@@ -256,7 +256,7 @@ class Session:
             )
         before = self._acknowledged.get(ack.node)
         view = reading.source.log.view if reading is not None else None
-        if ack.position.offset > stands.offset and _on_one_branch(ack.position, stands, view):
+        if _is_before(stands, ack.position, view) and _on_one_branch(ack.position, stands, view):
             raise ProtocolError(
                 "ack", f"acknowledged {ack.position.offset} of {ack.node}, sent {stands.offset}"
             )
@@ -337,6 +337,12 @@ class Session:
         if entry.publisher == self._without or (entry.to is not None and entry.to != self.reader):
             return None
         return entry if self.filter.everything else part_of(entry, self.filter.wants)
+
+
+def _is_before(nearer: Position, further: Position, view: StreamView | None) -> bool:
+    if view is None:
+        return nearer.offset < further.offset
+    return view.is_before(nearer, further)
 
 
 def _on_one_branch(further: Position, nearer: Position, view: StreamView | None) -> bool:

@@ -178,8 +178,8 @@ class Sessions:
                 continue
             position = reading.bookmark.acknowledged
             if position is not None:
-                if position.offset > view.next and view.contains(position):
-                    position = view.place(view.next)
+                if view.is_before(source.log.front, position) and view.contains(position):
+                    position = source.log.front
                 cursors[name] = position
         return self._named.keys(), cursors
 

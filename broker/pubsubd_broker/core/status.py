@@ -196,7 +196,7 @@ def status(node: Node, now: Now) -> Status:
             "capacity_messages": log.max_messages,
             "bytes": log.bytes,
             "capacity_bytes": log.max_bytes,
-            "oldest_offset": log.newest.first,
+            "oldest_offset": log.oldest,
             "next_offset": log.newest.next,
         },
         "publishers": len(node.publishers),
@@ -284,8 +284,8 @@ def consumers(node: Node, now: Now) -> list[Consumer]:
             rows[name] = {
                 "consumer": name,
                 "connected": False,
-                "cursor": registered.cursor,
-                "lag_messages": following - registered.cursor,
+                "cursor": registered.cursor.offset,
+                "lag_messages": following - registered.cursor.offset,
                 "away_s": (now.mono_ns - registered.seen_ns) / SECOND_NS,
             }
     return [rows[name] for name in sorted(rows)]
@@ -329,7 +329,7 @@ def _peer(node: Node, target: Target) -> Peer:
         "replica": {
             "messages": replica.log.messages,
             "bytes": replica.log.bytes,
-            "oldest_offset": replica.log.newest.first,
+            "oldest_offset": replica.log.oldest,
             "next_offset": replica.log.newest.next,
         }
         if replica is not None

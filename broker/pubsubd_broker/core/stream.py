@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import Now
@@ -15,7 +16,7 @@ from pubsubd_protocol.attach import Claim, resolve
 from pubsubd_protocol.entries import Batch, Entry, is_of, place
 from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
 from pubsubd_protocol.frames import Receipt, Rejected
-from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Position, StreamView
+from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Losses, Position, StreamView
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.keeping import Keeper
@@ -58,10 +59,11 @@ class Stream:
         max_message: int,
         pace: Pace,
         offset: int = 0,
+        losses: Losses = (),
     ) -> None:
         self.node = node
         self.max_message = max_message
-        self.log = Log(ring_messages, ring_bytes, epoch, lineage, offset)
+        self.log = Log(ring_messages, ring_bytes, epoch, lineage, offset, losses)
         self.pacing = Pacing(self.log, pace)
         self.keeper: Keeper | None = None
         """Who writes down what is accepted; None: nobody does."""
@@ -95,9 +97,23 @@ class Stream:
     @property
     def origin(self) -> Position:
         """Where a session of this life stands that has no position here."""
-        return self.log.newest.place(0)
+        return self.view.start
 
-    def answer(self, claim: Claim, registered: int | None = None) -> tuple[StreamView, Verdict]:
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Goes on with what earlier lives left: `entries`, with a gap where one of them lost the end of what it accepted."""
+        log, whole = self.log, self.view
+        ends = dict.fromkeys(end for end, _ in whole.gaps(whole.start.epoch))
+        gaps = [end for end in ends if end > log.newest.next]
+        for entry in entries:
+            while gaps and gaps[0] <= entry.first:
+                log.append_gap(whole.until(gaps.pop(0)))
+            log.append(entry)
+        for end in gaps:
+            log.append_gap(whole.until(end))
+
+    def answer(
+        self, claim: Claim, registered: Position | None = None
+    ) -> tuple[StreamView, Verdict]:
         """What this producer says to a reader's claim, and what it held when it said so."""
         view = self.view
         return view, resolve(claim, view, registered)

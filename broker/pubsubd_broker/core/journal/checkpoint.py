@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 import msgpack
 
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import (
+    Check,
     Fields,
     check_bool,
     check_epoch,
     check_int,
     check_lineage,
     check_list,
+    check_losses,
     check_map,
     check_maybe,
     check_named,
     check_node,
     check_position,
     check_session_name,
+    pack_lineage,
+    pack_losses,
+    pack_position,
     pack_positions,
 )
-from pubsubd_protocol.positions import Epoch, Lineage, Position
+from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamView
 
 T = TypeVar("T")
 
@@ -36,7 +42,7 @@ _MANY: Final = 2**20
 class Consumer:
     """One consumer's place in the cursor registry."""
 
-    cursor: int
+    cursor: Position
     named: dict[str, Position] = field(default_factory=dict)
 
 
@@ -58,37 +64,48 @@ class Checkpoint:
     sessions: dict[str, dict[str, Position]]
     durable: bool = False
     holders: dict[str, bytes] = field(default_factory=dict)
+    losses: Losses = ()
+
+    @property
+    def view(self) -> StreamView:
+        """What is known of the stream, of which nothing need be held."""
+        return StreamView(self.epoch, self.lineage, self.next, self.next, self.losses)
 
 
 def encode_checkpoint(state: Checkpoint) -> bytes:
     return _pack(
         state.node,
         state.epoch,
-        [[epoch, end] for epoch, end in state.lineage],
+        pack_lineage(state.lineage),
         state.next,
         {name: _pack_consumer(consumer) for name, consumer in state.consumers.items()},
         [[publisher, last] for publisher, last in state.publishers.items()],
         {name: pack_positions(positions) for name, positions in state.sessions.items()},
         state.durable,
         state.holders,
+        pack_losses(state.losses),
     )
 
 
 def decode_checkpoint(body: bytes) -> Checkpoint:
     """Raises `ProtocolError` for what is no checkpoint, though its checksum is right."""
     fields = _fields(body)
+    node, epoch = fields.take(check_node), fields.take(check_epoch)
+    lineage, following = fields.take(check_lineage), fields.take(check_int)
     return Checkpoint(
-        fields.take(check_node),
-        fields.take(check_epoch),
-        fields.take(check_lineage),
-        fields.take(check_int),
-        fields.take(_check_consumers),
+        node,
+        epoch,
+        lineage,
+        following,
+        fields.take(_check_consumers(StreamView(epoch, lineage, following, following))),
         fields.take(_check_publishers),
         fields.take(_check_sessions),
         # Format 1 does not say it.
         fields.take_or(check_bool, default=False),
         # A broker that did not know of holders wrote none.
         fields.take_or(_check_holders, {}),
+        # Before format 3 no loss was known.
+        fields.take_or(partial(check_losses, lineage=lineage), ()),
     )
 
 
@@ -100,7 +117,7 @@ def encode_cursor(name: str, consumer: Consumer | None) -> bytes:
 def apply_cursor(state: Checkpoint, body: bytes) -> None:
     """Raises `ProtocolError`."""
     fields = _fields(body)
-    name, consumer = fields.take(check_node), fields.take(check_maybe(_check_consumer))
+    name, consumer = fields.take(check_node), fields.take(check_maybe(_check_consumer(state.view)))
     _put(state.consumers, name, consumer)
 
 
@@ -144,17 +161,23 @@ def _fields(body: bytes) -> Fields:
 
 
 def _pack_consumer(consumer: Consumer) -> list[object]:
-    return [consumer.cursor, pack_positions(consumer.named)]
+    return [pack_position(consumer.cursor), pack_positions(consumer.named)]
 
 
-def _check_consumer(value: object) -> Consumer:
-    cursor, named = check_list(value, 2)
-    return Consumer(check_int(cursor), check_named(named))
+def _check_consumer(view: StreamView) -> Check[Consumer]:
+    def check(value: object) -> Consumer:
+        cursor, named = check_list(value, 2)
+        # Before format 3 it was an offset: there were no gaps before or behind which it could stand.
+        place = view.place(cursor) if isinstance(cursor, int) else check_position(cursor)
+        return Consumer(place, check_named(named))
+
+    return check
 
 
-def _check_consumers(value: object) -> dict[str, Consumer]:
-    return {
-        check_node(name): _check_consumer(kept) for name, kept in check_map(value, _MANY).items()
+def _check_consumers(view: StreamView) -> Check[dict[str, Consumer]]:
+    check = _check_consumer(view)
+    return lambda value: {
+        check_node(name): check(kept) for name, kept in check_map(value, _MANY).items()
     }
 
 

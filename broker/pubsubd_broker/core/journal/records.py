@@ -18,8 +18,10 @@ from typing import Final
 
 import google_crc32c
 
-FORMAT: Final = 2
-"""What is written. 1 has no `END`, and does not say in its checkpoint whether its life was durable."""
+FORMAT: Final = 3
+"""What is written. 2 knows of no losses at the ends of earlier lives, and of a cursor its offset alone. 1 has no `END`
+either, and does not say in its checkpoint whether its life was durable.
+"""
 
 OLDEST_FORMAT: Final = 1
 """What is read: this format up to `FORMAT`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pubsubd_broker.core.journal.checkpoint import (
@@ -28,7 +28,7 @@ from pubsubd_broker.core.journal.records import (
 )
 from pubsubd_protocol.entries import Entry, read_entry
 from pubsubd_protocol.errors import ProtocolError, PubSubError
-from pubsubd_protocol.positions import UNTOLD, Lineage, StreamView, succeed
+from pubsubd_protocol.positions import UNTOLD, Lineage, Losses, StreamView, succeed
 
 SEQUENCE: Final = struct.Struct("<Q")
 """In front of an entry's frame: the number that its publisher gave it."""
@@ -66,8 +66,10 @@ class Recovered:
     """An unbroken run of entries up to `next`, and what else was kept there.
 
     `state` is as of the last whole record; its epoch is the one that ended at `next`. `placed`: for each entry its
-    publisher's sequence. `segments`: number and end offset of each that holds some of it. `whole`: nothing that was
-    placed under the epoch that ended is missing. `format`: of the newest segment.
+    publisher's sequence. `segments`: number and end offset of each that holds some of it. `ended`: the bytes say that
+    nothing was placed beyond this, because the life ended cleanly, or because it showed nothing before it was on disk.
+    `lost`: how many messages were accepted under the epoch that ended, and are missing; None where that is not known.
+    `format`: of the newest segment.
     """
 
     state: Checkpoint
@@ -76,7 +78,8 @@ class Recovered:
     sequences: list[int] = field(default_factory=list)
     segments: list[tuple[int, int]] = field(default_factory=list)
     damage: list[Damage] = field(default_factory=list)
-    whole: bool = False
+    ended: bool = False
+    lost: int | None = None
     format: int = FORMAT
 
     @property
@@ -87,9 +90,22 @@ class Recovered:
     @property
     def lineage(self) -> Lineage:
         """What a new epoch continues, and up to where: no further than the data that is left."""
+        return self._succession[0]
+
+    @property
+    def losses(self) -> Losses:
+        """Which of the epochs of its lineage a new epoch says ended with a loss."""
+        return self._succession[1]
+
+    @property
+    def view(self) -> StreamView:
+        """The history that ended, as far as the data is left."""
         earlier = tuple((epoch, min(end, self.next)) for epoch, end in self.state.lineage)
-        ended = StreamView(self.state.epoch, earlier, self.first, self.next)
-        return succeed(ended, whole=self.whole)
+        return StreamView(self.state.epoch, earlier, self.first, self.next, self.state.losses)
+
+    @property
+    def _succession(self) -> tuple[Lineage, Losses]:
+        return succeed(self.view, lost=self.lost)
 
     @property
     def forgotten(self) -> Lineage:
@@ -111,7 +127,7 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
         if state is None:
             damage.append(unreadable(number))
             if found is not None:
-                found.whole = False
+                found.ended = False
             continue
         if found is not None:
             _continues_at(found, state.next, damage)
@@ -121,12 +137,13 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
             found = Recovered(state, state.next)
         end, last = _read(found, data, begin)
         found.format = format_of(data) or FORMAT
-        found.whole = end == len(data) and (state.durable or last == Kind.END)
+        found.ended = end == len(data) and (state.durable or last == Kind.END)
         found.segments.append((number, found.next))
         if end < len(data):
             damage.append(Damage(number, f"no whole record at byte {end} of {len(data)}", range(0)))
     if found is not None:
         found.damage = damage
+        found.lost = 0 if found.ended else None
         if last != Kind.END:
             # Another one may have taken a name in the last moments: to send that one away would be wrong.
             found.state.holders.clear()
@@ -201,7 +218,7 @@ def _take_entry(found: Recovered, body: bytes) -> None:
     entry = read_entry(memoryview(body)[SEQUENCE.size :])
     state = found.state
     # A snapshot holds what earlier lives placed, too.
-    branch = StreamView(state.epoch, state.lineage, found.next, entry.next)
+    branch = replace(state.view, next=entry.next)
     if (
         entry.node != state.node
         or entry.first != found.next
@@ -216,7 +233,8 @@ def _take_entry(found: Recovered, body: bytes) -> None:
 def _clamp(found: Recovered) -> None:
     """Nobody has read further than the stream goes: whoever had read more read something else."""
     for consumer in found.state.consumers.values():
-        consumer.cursor = min(consumer.cursor, found.next)
+        if consumer.cursor.offset > found.next:
+            consumer.cursor = found.view.place(found.next)
 
 
 def _forget_contradicted(found: Recovered) -> None:

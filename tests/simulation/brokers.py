@@ -37,7 +37,15 @@ from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import Attached, CursorExpired
-from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView, new_epoch, succeed
+from pubsubd_protocol.positions import (
+    Epoch,
+    Lineage,
+    Losses,
+    Position,
+    StreamView,
+    new_epoch,
+    succeed,
+)
 from pubsubd_protocol.proof import NONCE_BYTES
 
 if TYPE_CHECKING:
@@ -110,6 +118,7 @@ class Memory:
     offset: int
     end: Place
     lineage: Lineage
+    losses: Losses = ()
 
 
 class WatchedNode(Node):
@@ -141,17 +150,19 @@ class WatchedNode(Node):
         memory = self._memory
         if recovered is not None:
             end = (recovered.state.epoch.hex(), recovered.next)
-            memory = Memory(tuple(recovered.entries), recovered.first, end, recovered.lineage)
-        lineage, offset = (memory.lineage, memory.offset) if memory is not None else ((), 0)
-        stream = self._make_stream(epoch, lineage, offset)
+            entries = tuple(recovered.entries)
+            memory = Memory(entries, recovered.first, end, recovered.lineage, recovered.losses)
+        if memory is None:
+            stream = self._make_stream(epoch, (), 0)
+        else:
+            stream = self._make_stream(epoch, memory.lineage, memory.offset, memory.losses)
         assert isinstance(stream, WatchedStream)
         if not self._begun:
             # Nobody will hear of it before it has been recalled.
             return stream
         entries = memory.entries if memory is not None else ()
         if recovered is None:
-            for entry in entries:
-                stream.log.append(entry)
+            stream.begin(entries)
         truth = self._world.truth[self.name]
         stream.watch(self._world, truth, entries, memory.end if memory is not None else None)
         return stream
@@ -179,7 +190,9 @@ class WatchedNode(Node):
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
         registered = self.registry.get(end.consumer)
-        self.tally.attached(claim, registered.cursor if registered is not None else None, answer)
+        self.tally.attached(
+            claim, registered.cursor.offset if registered is not None else None, answer
+        )
         self._attaching = True
         super().consumer_attached(end, claim, answer, now)
         self._attaching = False
@@ -403,8 +416,9 @@ class SimBroker:
         offset = kept[0].first if kept else stream.view.oldest
         end = kept[-1].next if kept else offset
         older = tuple((epoch, min(reach, end)) for epoch, reach in stream.view.lineage)
-        lineage = succeed(StreamView(stream.epoch, older, offset, end), whole=not less)
-        self.memory = Memory(kept, offset, (stream.epoch.hex(), end), lineage)
+        ended = StreamView(stream.epoch, older, offset, end, stream.view.losses)
+        lineage, losses = succeed(ended, lost=stream.next - end)
+        self.memory = Memory(kept, offset, (stream.epoch.hex(), end), lineage, losses)
 
     def pause(self) -> None:
         self.paused = True

@@ -357,7 +357,11 @@ class Subscriber:
             producer = self.world.brokers[node].node
             if producer is not None and node not in self._session.received:
                 registered = producer.registry.get(self.broker.name)
-                if self._session.stood and registered is not None and registered.cursor > end:
+                if (
+                    self._session.stood
+                    and registered is not None
+                    and registered.cursor.offset > end
+                ):
                     return True
         return False
 

@@ -163,7 +163,7 @@ class ProducerEnd:
             raise ProtocolError("ack", f"{self.consumer} names this stream among the other ones")
         self.acknowledged = offset
         self._node.registry.acknowledge(
-            *(self.consumer, self._stream.view, ack.position, ack.named, now.mono_ns, ack.elsewhere)
+            self.consumer, ack.position, ack.named, now.mono_ns, ack.elsewhere
         )
 
     def _read(self, cursor: Cursor, out: Outgoing) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES
-from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.positions import Position
 
 
 class Registered:
@@ -123,13 +123,12 @@ class CursorRegistry:
     def acknowledge(
         self,
         consumer: str,
-        view: StreamView,
         position: Position,
         named: Mapping[str, Position | None],
         now_ns: int,
         elsewhere: Mapping[str, Mapping[str, Position]] | None = None,
     ) -> None:
-        """`consumer` needs nothing of the stream seen in `view` before `position`; `named` are the moves of its named sessions, `elsewhere` those in others' streams.
+        """`consumer` needs nothing before `position`; `named` are the moves of its named sessions, `elsewhere` those in others' streams.
 
         Raises `ProtocolError` if that makes too many names, and then nothing has changed.
         """
@@ -141,7 +140,7 @@ class CursorRegistry:
         registered.named = kept
         registered.move_elsewhere(named, elsewhere or {})
         # An attach at a lower position may read again; what was acknowledged stays so.
-        if not view.is_before(position, registered.cursor):
+        if position.offset >= registered.cursor.offset:
             registered.cursor = position
         registered.seen_ns = now_ns
         if self.moved is not None:

@@ -34,7 +34,7 @@ from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 def _epoch_not_compared() -> list[Patch]:
     def at(position: Position, view: StreamView) -> Answer:
-        return attach._within(min(position.offset, view.next), view)
+        return attach._within(Position(view.epoch, min(position.offset, view.next)), view)
 
     return [(attach, "_at", at)]
 
@@ -106,7 +106,7 @@ def _registry_moved_at_send() -> list[Patch]:
     def pull(self: ProducerEnd, out: Outgoing, now: Now) -> bool:
         more = original(self, out, now)
         if self._cursor is not None:
-            sent = self._cursor.position.offset
+            sent = self._cursor.position
             self._node.registry.acknowledge(self.consumer, sent, {}, now.mono_ns)
         return more
 
@@ -117,7 +117,7 @@ def _attach_registers() -> list[Patch]:
     original = ProducerEnd._attach
 
     def at_attach(self: ProducerEnd, frame: Any, now: Now) -> None:
-        self._node.registry.acknowledge(self.consumer, self._stream.next, {}, now.mono_ns)
+        self._node.registry.acknowledge(self.consumer, self._stream.log.front, {}, now.mono_ns)
         original(self, frame, now)
 
     return [(ProducerEnd, "_attach", at_attach)]
@@ -140,7 +140,7 @@ def _ack_beyond_replica() -> list[Patch]:
 def _unseen_left_out() -> list[Patch]:
     original = attach.resolve
 
-    def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
+    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
         answer = original(claim, view, registered)
         if isinstance(answer, Expired) and answer.reason is attach.Reason.UNSEEN:
             return Resume(view.next)
@@ -172,7 +172,7 @@ def _origin_for_resumed() -> list[Patch]:
 def _sessions_before_contact_begin_at_next() -> list[Patch]:
     original = attach.resolve
 
-    def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
+    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
         if isinstance(claim, Remembered) and registered is None:
             return Resume(view.next)
         return original(claim, view, registered)
@@ -184,7 +184,7 @@ def _earliest_owed_nothing() -> list[Patch]:
     """Whoever asks for the earliest is not told of what was published since, and lost."""
     original = attach.resolve
 
-    def resolve(claim: Claim, view: StreamView, registered: int | None = None) -> Answer:
+    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
         return original(attach.asked(claim), view, registered)
 
     return _everywhere(resolve)
@@ -215,13 +215,13 @@ def _named_cursors_forgotten() -> list[Patch]:
     def acknowledge(
         self: CursorRegistry,
         consumer: str,
-        offset: int,
+        position: Position,
         named: Mapping[str, Position | None],
         now_ns: int,
         elsewhere: Mapping[str, Mapping[str, Position]],
     ) -> None:
-        forgotten = {n: p and Position(p.epoch, offset) for n, p in named.items()}
-        original(self, consumer, offset, forgotten, now_ns, elsewhere)
+        forgotten = {n: p and Position(p.epoch, position.offset) for n, p in named.items()}
+        original(self, consumer, position, forgotten, now_ns, elsewhere)
 
     return [(CursorRegistry, "acknowledge", acknowledge)]
 
@@ -231,7 +231,7 @@ def _replica_kept_across_epochs() -> list[Patch]:
 
     def attached(self: Replica, answer: Attached) -> None:
         if answer.answer is attach.Reason.STATE_LOST:
-            self.log.continue_as(answer.view.epoch, answer.view.lineage)
+            self.log.continue_as(answer.view)
             self.log.newest.next = answer.view.next
             self.log.wake()
         else:

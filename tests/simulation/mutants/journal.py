@@ -8,14 +8,14 @@ import tests.simulation.brokers as brokers
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 import pubsubd_broker.core.journal.recovery as recovery
-import pubsubd_broker.core.log as log
 from pubsubd_broker.core.journal.journal import Create, Fsync, Journal, Work
 from pubsubd_broker.core.journal.records import _HEAD, FIRST_BYTES, HEADER_BYTES
 from pubsubd_broker.core.journal.recovery import Damage, Recovered
 from pubsubd_broker.core.keeping import Keeper
+from pubsubd_broker.core.log import Segment
 from pubsubd_broker.core.publishers import Publishers
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
+from pubsubd_protocol.positions import Lineage, Losses, Position, StreamView
 
 
 def _fsync_skipped() -> list[Patch]:
@@ -115,8 +115,9 @@ def _segment_removed_too_early() -> list[Patch]:
 def _every_life_takes_a_place() -> list[Patch]:
     """One that placed nothing, too; and there are 31."""
 
-    def succeeds(view: StreamView, *, whole: bool) -> Lineage:
-        return ((view.epoch, view.next), *view.lineage)[:31]
+    def succeeds(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
+        losses = view.losses if lost == 0 else ((view.epoch, lost), *view.losses)
+        return ((view.epoch, view.next), *view.lineage)[:31], losses
 
     return [(recovery, "succeed", succeeds), (brokers, "succeed", succeeds)]
 
@@ -124,10 +125,10 @@ def _every_life_takes_a_place() -> list[Patch]:
 def _named_by_the_present_epoch() -> list[Patch]:
     """A reader is told a place under an epoch that leaves nothing behind."""
 
-    def place(epoch: Epoch, lineage: Lineage, offset: int) -> Position:
-        return Position(epoch, offset)
+    def front(self: Segment) -> Position:
+        return Position(self.epoch, self.next)
 
-    return [(log, "place", place)]
+    return [(Segment, "front", property(front))]
 
 
 def _earlier_lives_thrown_away() -> list[Patch]:
@@ -154,7 +155,7 @@ def _clean_restart_begins_anew() -> list[Patch]:
     lineage: Callable[[Recovered], Lineage] = vars(Recovered)["lineage"].fget
 
     def anew(self: Recovered) -> Lineage:
-        return () if self.whole else lineage(self)
+        return () if self.ended else lineage(self)
 
     return [(Recovered, "lineage", property(anew))]
 

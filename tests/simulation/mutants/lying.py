@@ -18,7 +18,7 @@ from pubsubd_protocol.attach import Answer, Claim, Reason, Resume, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, CursorExpired, Fetched, Frame, Skip
-from pubsubd_protocol.positions import StreamView
+from pubsubd_protocol.positions import Position, StreamView
 
 
 def _without(kind: str) -> list[Patch]:
@@ -55,7 +55,7 @@ def _unjudged() -> list[Patch]:
         claim: Claim,
         view: StreamView,
         said: Resume | Reason,
-        registered: int | None = None,
+        registered: Position | None = None,
     ) -> Answer:
         return resolve(claim, view, registered)
 
@@ -94,7 +94,7 @@ def _any_heartbeat() -> list[Patch]:
 def _any_ack() -> list[Patch]:
     def acknowledge(self: ProducerEnd, ack: Ack, now: Now) -> None:
         self.acknowledged = ack.position.offset
-        self._node.registry.acknowledge(self.consumer, ack.position.offset, ack.named, now.mono_ns)
+        self._node.registry.acknowledge(self.consumer, ack.position, ack.named, now.mono_ns)
 
     return [(ProducerEnd, "_acknowledge", acknowledge)]
 

@@ -225,7 +225,7 @@ class Log:
         self._items.append(Gap(view))
         self.end += 1
         self.bytes += ITEM_OVERHEAD
-        joined = front.offset == view.next and view.contains(front)
+        joined = front.offset == view.next and view.covers(front.epoch, front.offset)
         self.segments.append(Segment(view, index + 1, joined=joined))
         self.wake()
         self.interest.rouse_all(index, front)

@@ -124,14 +124,14 @@ class Replica:
                 "offset",
                 f"{self.node} sent {item.first}..{item.next}, what comes next is {newest.next}",
             )
-        if newest.last != item.epoch and not self._goes_on(item):
+        if (newest.epoch != item.epoch or newest.losses) and not self._goes_on(item):
             raise ProtocolError(
                 "epoch", f"{self.node} sent epoch {item.epoch.hex()} at {item.first}"
             )
         self.log.append(item)
 
     def _goes_on(self, item: Entry | Skip) -> bool:
-        """Whether an item of another epoch than the last one can come next: in this history, and on this side of its gaps."""
+        """Whether an item of its epoch can come next: in this history, and on this side of its gaps."""
         newest, view = self.log.newest, self.log.view
         if newest.epoch != item.epoch and not view.covers(item.epoch, item.next):
             return False

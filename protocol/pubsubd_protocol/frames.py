@@ -181,9 +181,9 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class CursorExpired:
-    """The reader's cursor expired at this very place; it goes on at `view.next` under `view.epoch`.
+    """The reader's cursor expired at this very place; it goes on at `view.place(view.next)`.
 
-    `view` is what the producer held when it found so.
+    `view` is what the producer held when it found so, up to where the reader goes on.
     """
 
     node: str

@@ -532,7 +532,7 @@ class Subscriber(RawClient):
                 self._follows(node, first, following)
                 self.positions[node] = Position(epoch, following)
             case CursorExpired(node, reason, _, view):
-                self.positions[node] = Position(view.epoch, view.next)
+                self.positions[node] = view.place(view.next)
                 self._note(node, str(reason))
             case FilterSet(positions):
                 self.filter_set = positions

@@ -107,6 +107,19 @@ class Recovered:
     def _succession(self) -> tuple[Lineage, Losses]:
         return succeed(self.view, lost=self.lost)
 
+    def judge(self, lost: int | None) -> None:
+        """Says how many are lost at the end. Lets go of entries before a loss for which the lineage has no room any more:
+        a reader that began with them would come over that place and not be told.
+        """
+        self.lost = lost
+        lineage = [epoch for epoch, _ in self.lineage]
+        lossy = {self.state.epoch: lost, **dict(self.state.losses)}
+        lives = [(self.state.epoch, self.next), *self.view.lineage]
+        earlier = lives[max((n + 1 for n, (e, _) in enumerate(lives) if e in lineage), default=0) :]
+        known_from = max((end for epoch, end in earlier if lossy.get(epoch, 0) != 0), default=0)
+        begin = sum(entry.first < known_from for entry in self.entries)
+        del self.entries[:begin], self.sequences[:begin]
+
     @property
     def forgotten(self) -> Lineage:
         """Earlier epochs for which the lineage had no room: their readers are told `state_lost`."""
@@ -143,13 +156,13 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
             damage.append(Damage(number, f"no whole record at byte {end} of {len(data)}", range(0)))
     if found is not None:
         found.damage = damage
-        found.lost = 0 if found.ended else None
         if last != Kind.END:
             # Another one may have taken a name in the last moments: to send that one away would be wrong.
             found.state.holders.clear()
         _clamp(found)
         _forget_contradicted(found)
         _pass_over_empty(found)
+        found.judge(0 if found.ended else None)
     return found
 
 

@@ -346,12 +346,16 @@ _TABLE: Final[
     (
         Fetched,
         33,
-        lambda f: [f.id, field.pack_view(f.view), field.pack_answer(f.answer), f.count],
+        lambda f: [
+            *(f.id, field.pack_view(f.view), field.pack_answer(f.answer), f.count),
+            *([list(f.lives)] if f.lives else []),
+        ],
         lambda f: Fetched(
             f.take(field.check_int),
             f.take(field.check_view),
             f.take(field.check_answer),
             f.take(field.check_int),
+            f.take_or(field.check_lives, ()),
         ),
     ),
     (

@@ -34,6 +34,8 @@ MAX_NAMED_SESSIONS = 256
 MAX_SESSION_NAME = 128
 MAX_PLACES = 256
 MAX_STREAMS = 1024
+MAX_LIVES = 64
+"""Earlier lives of a node that a peer remembers, beside those that its lineage names."""
 
 
 class Fields:
@@ -196,6 +198,10 @@ def check_rights(value: object) -> tuple[str, ...]:
 
 def check_lineage(value: object) -> Lineage:
     return tuple((p.epoch, p.offset) for p in map(check_position, check_list(value, MAX_LINEAGE)))
+
+
+def check_lives(value: object) -> tuple[Epoch, ...]:
+    return tuple(map(check_epoch, check_list(value, MAX_LIVES)))
 
 
 def check_losses(value: object, lineage: Lineage) -> Losses:

@@ -254,12 +254,16 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer to a fetch; `count` frames (entries or skips) of it follow."""
+    """The answer to a fetch; `count` frames (entries or skips) of it follow.
+
+    `lives`: to a node that asks for its own stream, epochs that it had before, and that the history of `view` does not continue.
+    """
 
     id: int
     view: StreamView
     answer: Resume | Reason
     count: int
+    lives: tuple[Epoch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,7 +239,8 @@ class ProducerEnd:
             # Only the question how far the replica reaches has no budget: it comes first, and once.
             named: dict[str, Position | None] = {**registered.named}
             out.frame(Ack(self._stream.node, registered.cursor, named, elsewhere=registered.places))
-        out.frame(Fetched(fetch.id, view, short(answer), part.frames))
+        lives = replica.lives if replica is not None else ()
+        out.frame(Fetched(fetch.id, view, short(answer), part.frames, lives))
         out.extend(part)
 
     def _choose(self, entry: Entry) -> Entry | None:

@@ -10,8 +10,9 @@ from pubsubd_broker.core.reading import Reading
 from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve, short
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_LIVES
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
-from pubsubd_protocol.positions import MAX_OFFSET, Position, StreamView
+from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Position, StreamView
 
 
 class Replica:
@@ -22,7 +23,17 @@ class Replica:
     sessions of this node's earlier lives.
     """
 
-    __slots__ = ("_given_up", "fetcher", "log", "named", "node", "origin", "pacing", "reader")
+    __slots__ = (
+        "_given_up",
+        "fetcher",
+        "lives",
+        "log",
+        "named",
+        "node",
+        "origin",
+        "pacing",
+        "reader",
+    )
 
     def __init__(
         self,
@@ -48,6 +59,8 @@ class Replica:
         self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
         """How to ask the producer on behalf of a session; None while the link is down."""
         self._given_up = False
+        self.lives: tuple[Epoch, ...] = ()
+        """Epochs of the producer that its later history does not continue, the newest first; not all of them."""
 
     def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
         """Only the producer can say, and it is elsewhere. Of one that was given up nothing is left to wait for."""
@@ -93,6 +106,9 @@ class Replica:
                 "attach", f"{self.node} answered {said} to {self.registration}, it is {answer}"
             )
         if isinstance(answer, Expired):
+            last = self.registration.epoch
+            if view.reach(last) is None:
+                self.lives = (last, *self.lives)[:MAX_LIVES]
             self.log.append_gap(view.until(answer.next))
             return
         self.log.continue_as(view)

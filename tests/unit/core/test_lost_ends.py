@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.unit.core.journal.disk import Disk
@@ -29,7 +30,7 @@ class Ends(Disk):
         return kept
 
 
-def kept(*, missing: int | None = None, **options: object) -> Net:
+def kept(*, missing: int | None = None, **options: Any) -> Net:
     """`a`, which is kept, and `b`, which pulls its stream."""
     net = Net()
     disk = Ends(Fsync.OFF)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.log import Gap, Log
 from pubsubd_broker.core.objections import Objection
 from pubsubd_broker.core.pacing import Appender, Pace, Pacing
 from pubsubd_broker.core.publishers import Answer, Promise, Publisher
@@ -110,6 +110,11 @@ class Stream:
             log.append(entry)
         for end in gaps:
             log.append_gap(whole.until(end))
+        # What is held is known only now: the ring may have let go of the oldest.
+        held = self.view
+        for item in (log[index] for index in range(log.begin, log.end)):
+            if isinstance(item, Gap):
+                item.view = held.until(item.next)
 
     def answer(
         self, claim: Claim, registered: Position | None = None

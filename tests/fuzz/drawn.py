@@ -17,7 +17,7 @@ from pubsubd_broker.core.journal.recovery import SEQUENCE
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, place
 from pubsubd_protocol.frames import MAGIC, VERSION, Hello
-from pubsubd_protocol.positions import Epoch
+from pubsubd_protocol.positions import Epoch, Lineage, Position
 
 _EPOCHS: Final = st.sampled_from([Epoch(bytes((n,)) * 16) for n in range(3)])
 _small: Final = st.integers(0, 12)
@@ -60,12 +60,31 @@ def _entry_record(batch: Batch, epoch: Epoch, first: int, sequence: int) -> tupl
     return Kind.ENTRY, SEQUENCE.pack(sequence) + encode(entry)
 
 
+def _checkpoint_record(
+    lost: list[int | None],
+    epoch: Epoch,
+    lineage: Lineage,
+    following: int,
+    consumers: dict[str, Consumer],
+    publishers: dict[bytes, int],
+    sessions: dict[str, dict[str, Position]],
+) -> tuple[int, bytes]:
+    ends = zip(lineage, lost, strict=False)
+    losses = tuple((earlier, number) for (earlier, _), number in ends if number != 0)
+    return Kind.CHECKPOINT, encode_checkpoint(
+        Checkpoint(NAME, epoch, lineage, following, consumers, publishers, sessions, losses=losses)
+    )
+
+
+_places: Final = st.builds(Position, _EPOCHS, _small)
+
 _checkpoints: Final = st.builds(
-    lambda *fields: (int(Kind.CHECKPOINT), encode_checkpoint(Checkpoint(NAME, *fields))),
+    _checkpoint_record,
+    st.lists(st.none() | _small, max_size=3),
     _EPOCHS,
     st.lists(st.tuples(_EPOCHS, _small), max_size=3).map(tuple),
     _small,
-    st.dictionaries(protocol.node_names, st.builds(Consumer, _small), max_size=2),
+    st.dictionaries(protocol.node_names, st.builds(Consumer, _places), max_size=2),
     st.dictionaries(_EPOCHS, _small, max_size=2),
     st.dictionaries(protocol.session_names, protocol.position_maps, max_size=2),
 )

@@ -248,7 +248,7 @@ _STRANGERS: Final[tuple[tuple[Hello, list[Frame]], ...]] = (
 _WELCOME: Final = Welcome(VERSION, "node-b", _LIFE, 2**20, 2**20, 128)
 _PRODUCER: Final[list[Frame]] = [
     _WELCOME,
-    Attached(_VIEW, Resume(10), 10, {"projector": Position(_LIFE, 5)}),
+    Attached(_VIEW, Resume(10), Position(_LIFE, 10), {"projector": Position(_LIFE, 5)}),
     *_entries(10, 14),
     Skip("node-b", _LIFE, 14, 20),
     Heartbeat(25),

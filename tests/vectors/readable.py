@@ -1,7 +1,8 @@
 """Frames as plain JSON and back: how the test vectors are written down.
 
-Bytes are hex, a position is `[epoch, offset]`, a view `{epoch, lineage, oldest, next}`, a claim a position
-or one of the wire's words, an answer an offset or a reason. A batch or an entry lists its messages.
+Bytes are hex, a position is `[epoch, offset]`, a view `{epoch, lineage, oldest, next}` with `losses` if it has some, a
+claim a position or one of the wire's words, an answer an offset or a reason, a registered cursor an offset of the view,
+or a position where it is not the place of that offset. A batch or an entry lists its messages.
 """
 
 from __future__ import annotations
@@ -65,6 +66,13 @@ def to_readable(frame: frames.Frame) -> dict[str, Any]:
             }
         case _:
             named = {f.name: getattr(frame, f.name) for f in dataclasses.fields(frame)}
+            if isinstance(frame, frames.Attached) and frame.registered is not None:
+                offset = frame.registered.offset
+                named["registered"] = (
+                    offset if frame.registered == frame.view.place(offset) else frame.registered
+                )
+            if isinstance(frame, frames.Fetched) and not frame.lives:
+                del named["lives"]
             return {"type": type(frame).__name__} | {k: _plain(v) for k, v in named.items()}
 
 
@@ -86,9 +94,16 @@ def _plain(value: Any) -> Any:
             return value.hex()
         case Position(epoch, offset) | At(Position(epoch, offset)):
             return [epoch.hex(), offset]
-        case StreamView(epoch, lineage, oldest, following):
+        case StreamView(epoch, lineage, oldest, following, losses):
             earlier = [[e.hex(), end] for e, end in lineage]
-            return {"epoch": epoch.hex(), "lineage": earlier, "oldest": oldest, "next": following}
+            lost = {"losses": [[e.hex(), number] for e, number in losses]} if losses else {}
+            return {
+                "epoch": epoch.hex(),
+                "lineage": earlier,
+                "oldest": oldest,
+                "next": following,
+                **lost,
+            }
         case Resume(offset):
             return offset
         case Reason():
@@ -111,7 +126,10 @@ def from_readable(readable: dict[str, Any]) -> frames.Frame:
         case "Entry":
             return _entry(fields)
         case name:
-            made: frames.Frame = getattr(frames, name)(**{k: _field(k, fields[k]) for k in fields})
+            values = {k: _field(k, fields[k]) for k in fields}
+            if isinstance(registered := values.get("registered"), int):
+                values["registered"] = values["view"].place(registered)
+            made: frames.Frame = getattr(frames, name)(**values)
             return made
 
 
@@ -127,15 +145,19 @@ def _field(name: str, value: Any) -> Any:
             return _position(value)
         case (("positions" | "acknowledged" | "named"), _):
             return {k: None if place is None else _position(place) for k, place in value.items()}
+        case "lives", _:
+            return tuple(Epoch(bytes.fromhex(life)) for life in value)
         case "elsewhere", _:
             return {name: _field("positions", places) for name, places in value.items()}
         case (("patterns" | "publish"), _):
             return tuple(value)
         case "view", _:
             earlier = tuple((Epoch(bytes.fromhex(e)), end) for e, end in value["lineage"])
-            return StreamView(
-                Epoch(bytes.fromhex(value["epoch"])), earlier, value["oldest"], value["next"]
-            )
+            losses = tuple((Epoch(bytes.fromhex(e)), n) for e, n in value.get("losses", ()))
+            epoch = Epoch(bytes.fromhex(value["epoch"]))
+            return StreamView(epoch, earlier, value["oldest"], value["next"], losses)
+        case "registered", [_, _]:
+            return _position(value)
         case "claim", [_, _]:
             return At(_position(value))
         case "claim", _:

@@ -154,7 +154,7 @@ def _used(frame: Frame) -> None:
 
 
 def _resolved(claim: Claim, view: StreamView) -> None:
-    answer = resolve(claim, view, 12)
+    answer = resolve(claim, view, view.place(12))
     if isinstance(answer, Resume):
         reach = view.reach(claim.position.epoch) if isinstance(claim, At) else None
         known = 12 if isinstance(claim, Remembered) else 0

@@ -38,8 +38,11 @@ def _hangs_together(found: Recovered, size: int) -> None:
     assert not found.entries or found.entries[-1].next == found.next, "the end is not the end"
     assert len(found.sequences) == len(found.entries)
     assert sum(entry.size for entry in found.entries) <= size, "more than there was"
-    assert found.whole or found.lineage[0] == (found.state.epoch, found.next)
-    branch = StreamView(UNTOLD.epoch, found.lineage, found.first, found.next)
+    assert found.ended == (found.lost == 0)
+    assert found.ended or found.lineage[0] == (found.state.epoch, found.next)
+    assert found.ended or found.losses[0] == (found.state.epoch, None), "a loss that is not told"
+    branch = StreamView(UNTOLD.epoch, found.lineage, found.first, found.next, found.losses)
+    assert {epoch for epoch, _ in found.losses} <= {epoch for epoch, _ in found.lineage}
     assert len(found.lineage) <= MAX_LINEAGE
     assert all(end <= found.next for _, end in found.lineage), "a lineage beyond the data"
     for entry in found.entries:
@@ -47,7 +50,7 @@ def _hangs_together(found: Recovered, size: int) -> None:
         assert entry.node == NAME, "an entry of another node"
         assert branch.covers(entry.epoch, entry.next), "an entry that no reader can place"
     for consumer in found.state.consumers.values():
-        assert consumer.cursor <= found.next, "a cursor beyond the stream"
+        assert consumer.cursor.offset <= found.next, "a cursor beyond the stream"
     ends = [end for _, end in found.segments]
     assert ends == sorted(set(ends)), "segments out of order"
     assert all(number >= 0 for number, _ in found.segments)

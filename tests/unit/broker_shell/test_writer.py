@@ -20,6 +20,7 @@ from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.publishers import Publisher
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
+from pubsubd_protocol.positions import Position
 
 NOW = Now(1_000, 0)
 
@@ -66,7 +67,7 @@ def test_a_broker_that_ends_while_it_writes_writes_what_came_meanwhile_too(tmp_p
         publish(node, publisher, 1)
         writer.go_on(NOW)
         publish(node, publisher, 2)
-        node.registry.acknowledge("b", 1, {}, 0)
+        node.registry.acknowledge("b", Position(E1, 1), {}, 0)
         ending = asyncio.create_task(writer.close())
         await asyncio.sleep(0)
         folder.gate.set()
@@ -78,7 +79,7 @@ def test_a_broker_that_ends_while_it_writes_writes_what_came_meanwhile_too(tmp_p
     folder = asyncio.run(run())
     recovered = left(tmp_path)
     assert recovered.next == 2
-    assert recovered.state.consumers["b"].cursor == 1
+    assert recovered.state.consumers["b"].cursor == Position(E1, 1)
     assert folder.performed[-1].sync
 
 

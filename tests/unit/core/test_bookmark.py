@@ -81,13 +81,13 @@ def test_a_claim_is_presented_until_the_producer_says_where_the_session_stands()
     assert (mark.position, mark.needs, mark.proved) == (at(0), At(at(0)), True)
     assert mark.acknowledged == at(0)
     assert told(said(mark)) == ["told 0"]
-    mark.judge(view(0, 10), 7)
+    mark.judge(view(0, 10), at(7))
     assert mark.position == at(0), "it has its place"
 
 
 def test_a_claim_is_judged_by_the_cursor_that_the_producer_remembers() -> None:
     mark = bookmark(Remembered(waiting=True))
-    mark.judge(view(0, 10), 7)
+    mark.judge(view(0, 10), at(7))
     assert mark.position == at(7)
 
 
@@ -148,7 +148,7 @@ def test_acknowledging_never_goes_back_on_one_branch() -> None:
 
 def test_acknowledging_the_same_place_takes_the_name_that_it_is_given() -> None:
     log = log_of(entry(0), entry(1))
-    log.continue_as(E2, ((E1, 2),))
+    log.continue_as(view(2, 2, E2, (E1, 2)))
     mark = Bookmark(FakeSource(log), at(2), tell=False)
     mark.acknowledge(Ack("a", at(2, E2)))
     assert mark.acknowledged == at(2, E2)

@@ -909,7 +909,8 @@ def test_an_absent_session_is_dropped_only_if_its_producer_lost_what_it_needs(
 def test_a_new_session_of_an_old_name_is_known_to_its_producers_soon() -> None:
     net = pair()
     Publisher(net, "a").fill(3)
-    net.nodes["a"].registry.acknowledge("b", 3, {"s": UNTOLD}, 0)
+    a = net.nodes["a"]
+    a.registry.acknowledge("b", Position(a.life, 3), {"s": UNTOLD}, 0)
     Subscriber(net, "b", session="s")
     net.advance(1)
     assert named(net, "a") == {"s": 3}
@@ -954,7 +955,7 @@ def test_more_moves_of_named_sessions_than_a_frame_takes_are_told_in_turns() -> 
     a, b = net.nodes["a"], net.nodes["b"]
     names = {f"old-{n}": Position(a.life, 0) for n in range(MAX_NAMED_SESSIONS)}
     b.producers["a"]._named_told.update(names)
-    a.registry.acknowledge("b", 0, names, 0)
+    a.registry.acknowledge("b", Position(a.life, 0), names, 0)
     for number in range(MAX_NAMED_SESSIONS):
         Subscriber(net, "b", session=f"new-{number}").cut()
     Publisher(net, "a").publish()

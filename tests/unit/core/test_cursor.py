@@ -168,7 +168,7 @@ def test_what_a_reader_looks_at_is_counted_by_topics_and_by_what_one_costs_it() 
 
 def test_the_epoch_of_a_position_is_that_of_the_last_item_read() -> None:
     log = log_of(entry(0))
-    log.continue_as(E2, ((E1, 1),))
+    log.continue_as(view(1, 1, E2, (E1, 1)))
     log.append(entry(1, epoch=E2))
     assert read_all(log)[0].position == at(2, E2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, Subscriber
+from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.config import SECOND_NS, Limits
 from pubsubd_broker.core.departed import Departed, least_needed
@@ -33,7 +34,10 @@ def recreate(net: Net, address: str, name: str, disk: Disk | None = None) -> Non
 
 
 def publish(net: Net, address: str, count: int) -> None:
-    Publisher(net, address).fill(count)
+    """Its answers wait until it is written, if it is to be kept."""
+    publisher = Publisher(net, address)
+    for sequence in range(1, count + 1):
+        publisher.send(batch_of([("t", b"")], sequence=sequence))
     if net.nodes[address].keeper is not None:
         net.write(address)
 
@@ -101,7 +105,7 @@ def test_nothing_is_kept_of_a_producer_that_was_given_up_but_places() -> None:
 def test_a_session_goes_on_where_it_stood_when_a_producer_that_was_given_up_is_back(
     named: bool,
 ) -> None:
-    net, disk = Net(), Disk(Fsync.INTERVAL)
+    net, disk = Net(), Disk(Fsync.ALWAYS)
     node = reader_of(net, "x", "y", producers=2)
     subscriber = Subscriber(net, "a", session="n" if named else None)
     recreate(net, "x", "p0", disk)
@@ -125,7 +129,7 @@ def test_a_session_goes_on_where_it_stood_when_a_producer_that_was_given_up_is_b
 
 @pytest.mark.parametrize("needed", [False, True])
 def test_a_producer_that_was_given_up_is_not_heard_before_it_is_back(needed: bool) -> None:
-    net, disk = Net(), Disk(Fsync.INTERVAL)
+    net, disk = Net(), Disk(Fsync.ALWAYS)
     reader_of(net, "x", producers=1)
     # What a name has not acknowledged is needed.
     subscriber = Subscriber(net, "a", session="n" if needed else None)
@@ -143,7 +147,7 @@ def test_a_producer_that_was_given_up_is_not_heard_before_it_is_back(needed: boo
 
 
 def test_a_session_that_reconnects_meanwhile_goes_on_as_well() -> None:
-    net, disk = Net(), Disk(Fsync.INTERVAL)
+    net, disk = Net(), Disk(Fsync.ALWAYS)
     reader_of(net, "x", "y", producers=2)
     subscriber = Subscriber(net, "a")
     recreate(net, "x", "p0", disk)
@@ -160,7 +164,7 @@ def test_a_session_that_reconnects_meanwhile_goes_on_as_well() -> None:
 
 
 def test_a_session_is_told_what_the_ring_lost_while_its_producer_was_given_up() -> None:
-    net, disk = Net(), Disk(Fsync.INTERVAL)
+    net, disk = Net(), Disk(Fsync.ALWAYS)
     reader_of(net, "x", "y", producers=2)
     subscriber = Subscriber(net, "a")
     recreate(net, "x", "p0", disk)
@@ -233,7 +237,7 @@ def test_a_named_session_that_is_away_is_told_when_it_is_back() -> None:
 
 
 def test_a_session_that_was_not_told_yet_gets_all_of_it_if_the_producer_is_back_first() -> None:
-    net, disk = Net(), Disk(Fsync.INTERVAL)
+    net, disk = Net(), Disk(Fsync.ALWAYS)
     reader_of(net, "x", producers=1)
     subscriber = Subscriber(net, "a")
     recreate(net, "x", "p0", disk)
@@ -295,7 +299,7 @@ def test_a_linked_producer_is_kept() -> None:
 
 
 def test_a_name_that_a_producer_was_given_up_under_keeps_its_place_over_a_restart() -> None:
-    net, disk, own = Net(), Disk(Fsync.INTERVAL), Disk(Fsync.INTERVAL)
+    net, disk, own = Net(), Disk(Fsync.ALWAYS), Disk(Fsync.INTERVAL)
     reader_of(net, "x", "y", disk=own)
     subscriber = Subscriber(net, "a", session="n")
     recreate(net, "x", "p0", disk)

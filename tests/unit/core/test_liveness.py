@@ -456,7 +456,7 @@ def test_only_so_many_consumers_are_registered() -> None:
     net = Net()
     a = net.start("a")
     for number in range(1024):
-        a.registry.acknowledge(f"c{number}", 0, {}, 0)
+        a.registry.acknowledge(f"c{number}", Position(a.life, 0), {}, 0)
     assert RawClient(net, "a", "peer", peer="one-more").refusal == "too_many_consumers"
     assert RawClient(net, "a", "peer", peer="c7").refusal is None
 
@@ -486,7 +486,7 @@ def test_consumers_that_have_not_acknowledged_yet_count_for_the_limit() -> None:
     net = Net()
     a = net.start("a")
     for number in range(1022):
-        a.registry.acknowledge(f"c{number}", 0, {}, 0)
+        a.registry.acknowledge(f"c{number}", Position(a.life, 0), {}, 0)
     both = [RawClient(net, "a", "peer", peer=name) for name in ("new", "newer", "newest")]
     assert [consumer.refusal for consumer in both] == [None, None, None]
     for consumer in both:

@@ -27,7 +27,7 @@ class _Model:
 
     def __init__(self, epoch: Epoch, offset: int) -> None:
         self.items: list[Entry | Skip | Gap] = []
-        self.segments = [(Segment(epoch, (), offset, 0))]
+        self.segments = [Segment(view(offset, offset, epoch), 0)]
         self.segment_of: list[int] = []
 
     def cost(self, index: int) -> tuple[int, int]:
@@ -59,7 +59,8 @@ class _Model:
                 return None
             segment = self.segments[number]
             first = self._offset(entries[0]) if entries else segment.next
-            reach = segment.view.reach(position.epoch)
+            held = view(segment.first, segment.next, segment.epoch, *segment.lineage)
+            reach = held.reach(position.epoch)
             on_branch = position.epoch == segment.epoch or (
                 reach is not None and position.offset <= reach
             )
@@ -100,7 +101,8 @@ class LogMachine(RuleBasedStateMachine):
         assert horizon == min(self.log.begin, end), "the horizon is what the append evicts"
         self.model.items.append(item)
         self.model.segment_of.append(len(self.model.segments) - 1)
-        self.model.segments[-1].next = item.next
+        newest = self.model.segments[-1]
+        newest.next, newest.last = item.next, item.epoch
 
     @rule(count=st.integers(1, 15), size=st.integers(0, 300))
     def append_entry(self, count: int, size: int) -> None:
@@ -123,7 +125,9 @@ class LogMachine(RuleBasedStateMachine):
         assert horizon == self.log.begin, "the horizon is what the marker evicts"
         self.model.segment_of.append(len(self.model.segments) - 1)
         self.model.segments.append(
-            Segment(epoch, earlier, following, begin=len(self.model.items) + 1)
+            Segment(
+                gap, len(self.model.items) + 1, joined=missed == 0 and gap.contains(newest.front)
+            )
         )
         self.model.items.append(Gap(gap))
 
@@ -133,7 +137,7 @@ class LogMachine(RuleBasedStateMachine):
         newest = self.model.segments[-1]
         if epoch != newest.epoch:
             lineage = ((newest.epoch, newest.next),)
-            self.log.continue_as(epoch, lineage)
+            self.log.continue_as(view(newest.next, newest.next, epoch, *lineage))
             newest.epoch, newest.lineage = epoch, lineage
 
     @rule(epoch=EPOCHS, back=st.integers(-2, 40))
@@ -163,11 +167,17 @@ class LogMachine(RuleBasedStateMachine):
                 assert mine is theirs or (isinstance(mine, Gap) and isinstance(theirs, Gap))
 
     @invariant()
-    def its_view_is_what_the_newest_segment_holds(self) -> None:
+    def its_view_is_what_is_held_without_a_missing_offset(self) -> None:
         if hasattr(self, "log"):
             log, newest = self.log, self.model.segments[-1]
-            entries = [log[i] for i in range(max(log.begin, newest.begin), log.end)]
-            first = entries[0].first if entries else newest.next  # type: ignore[union-attr]
+            run = len(self.model.segments) - 1
+            while self.model.segments[run].joined and self.model.segments[run].begin > log.begin:
+                run -= 1
+            begin = max(log.begin, self.model.segments[run].begin)
+            items = [item for i in range(begin, log.end) if not isinstance(item := log[i], Gap)]
+            # A run of which nothing else is left begins where its marker stands.
+            ends = [segment.next for segment in self.model.segments[run:]]
+            first = items[0].first if items else ends[0]
             assert log.view == view(first, newest.next, newest.epoch, *newest.lineage)
 
 
@@ -208,7 +218,7 @@ def test_an_offset_that_fits_stands_nowhere_under_an_unknown_epoch() -> None:
 
 def test_a_position_of_an_earlier_epoch_stands_on_the_branch_up_to_the_end_of_that_epoch() -> None:
     log = log_of(entry(0, 4), entry(4, 4))
-    log.continue_as(E2, ((E1, 8),))
+    log.continue_as(view(8, 8, E2, (E1, 8)))
     log.append(entry(8, 4, epoch=E2))
     assert log.locate(at(5, E1)) == 1
     assert log.locate(at(8, E1)) == 2
@@ -231,9 +241,9 @@ def test_a_position_at_the_end_of_an_older_segment_stands_at_the_gap() -> None:
 
 def test_a_place_on_a_branch_is_named_by_the_epoch_that_placed_the_message_before_it() -> None:
     log = log_of(entry(0, 4))
-    log.continue_as(E2, ((E1, 4),))
+    log.continue_as(view(4, 4, E2, (E1, 4)))
     log.append(entry(4, epoch=E2))
-    places = [log.newest.place(offset) for offset in (3, 4, 5)]
+    places = [log.view.place(offset) for offset in (3, 4, 5)]
     assert places == [at(3, E1), at(4, E1), at(5, E2)]
 
 
@@ -611,6 +621,6 @@ def test_an_append_makes_no_more_room_than_it_takes() -> None:
 
 
 def test_a_place_of_an_earlier_epoch_is_held_at_the_first_offset_too() -> None:
-    segment = Segment(E2, ((E1, 5),), 3, 0)
+    segment = Segment(view(3, 3, E2, (E1, 5)), 0)
     assert segment.holds(Position(E1, 3))
     assert not segment.holds(Position(E1, 2))

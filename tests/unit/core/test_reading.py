@@ -500,13 +500,13 @@ def test_a_session_is_told_where_it_stands_though_there_is_no_message() -> None:
     ("start", "registered", "expected"),
     [
         (Remembered(waiting=True), None, ["told 0"]),
-        (Remembered(waiting=True), 6, ["told 6"]),
-        (FromStart(), 6, ["told 0"]),  # the registered cursor may be ahead of what it saw
-        (Earliest(), 6, ["told 0"]),
+        (Remembered(waiting=True), at(6), ["told 6"]),
+        (FromStart(), at(6), ["told 0"]),  # the registered cursor may be ahead of what it saw
+        (Earliest(), at(6), ["told 0"]),
     ],
 )
 def test_where_a_session_begins_at_first_contact(
-    start: Claim, registered: int | None, expected: list[str]
+    start: Claim, registered: Position | None, expected: list[str]
 ) -> None:
     source = FakeSource(log_of(offset=10))
     reader = Reader.of(source, start)
@@ -520,13 +520,13 @@ def test_where_a_session_begins_at_first_contact(
         (Remembered(waiting=True), None),
         (
             Remembered(waiting=True),
-            2,
+            at(2),
         ),  # registered, but overwritten: still, it never saw this stream
-        (FromStart(), 6),
+        (FromStart(), at(6)),
     ],
 )
 def test_a_session_never_told_of_a_stream_whose_beginning_is_gone_is_told_unseen(
-    start: Claim, registered: int | None
+    start: Claim, registered: Position | None
 ) -> None:
     source = FakeSource(log_of(offset=10))
     reader = Reader.of(source, start)
@@ -562,7 +562,7 @@ def test_a_session_without_a_position_may_find_the_beginning_gone() -> None:
 
 def test_who_knows_its_place_is_not_judged_again() -> None:
     reader = Reader.of(FakeSource(log_of(*messages(0, 2))), at(1))
-    reader.reading.bookmark.judge(view(0, 2), 0)
+    reader.reading.bookmark.judge(view(0, 2), at(0))
     assert reader.pull() == ["entry 1..2"]
 
 

@@ -14,7 +14,7 @@ from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Earliest, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.frames import Fetch, Fetched, Frame, Receipt
+from pubsubd_protocol.frames import CursorExpired, Fetch, Fetched, Frame, Receipt
 from pubsubd_protocol.positions import Position, StreamView
 
 
@@ -36,7 +36,9 @@ def test_a_first_start_asks_and_finds_nothing() -> None:
     assert net.linked("b", "a")
 
 
-def test_a_restarted_producer_goes_on_with_what_its_peer_holds_and_expires_nobody() -> None:
+def test_a_restarted_producer_goes_on_with_what_its_peer_holds_and_says_that_more_may_be_lost() -> (
+    None
+):
     net = mesh("a", "b")
     on_b = Subscriber(net, "b")
     first = net.nodes["a"].life
@@ -47,7 +49,9 @@ def test_a_restarted_producer_goes_on_with_what_its_peer_holds_and_expires_nobod
     assert net.nodes["a"].stream.view.lineage == ((first, 5),)
     Publisher(net, "a").fill(2)
     net.advance(1)
-    assert on_b.of_node("a") == [*range(7)]
+    assert on_b.of_node("a") == [*range(5), "state_lost", *range(5, 7)]
+    (notice,) = on_b.of(CursorExpired)
+    assert (notice.missed, notice.view.next) == (None, 5)
     # What a publisher repeats that was not answered has its place already.
     again = Publisher(net, "a", life=publisher.life)
     assert again.batch(5, retry=True) == Receipt(5, first, 4)
@@ -73,7 +77,7 @@ def test_the_one_that_reaches_furthest_is_taken_and_one_that_had_more_is_told_so
     net.heal("a", "c")
     net.advance(20)
     assert on_c.of_node("a") == ["ahead"]
-    assert on_b.of_node("a") == [*range(5, 12)]
+    assert on_b.of_node("a") == ["state_lost", *range(5, 12)]
 
 
 def test_what_was_for_somebody_else_leaves_a_hole_and_only_what_follows_is_taken() -> None:
@@ -197,7 +201,9 @@ def acknowledged_by_name(net: Net) -> Subscriber:
 def remember(net: Net, offset: int) -> None:
     """Node b remembers, of the named session of a, another place in the stream of a than it was told."""
     place = {"n": {"a": Position(net.nodes["a"].life, offset)}}
-    net.nodes["b"].registry.acknowledge("a", 0, {}, net.now.mono_ns, place)
+    net.nodes["b"].registry.acknowledge(
+        "a", Position(net.nodes["b"].life, 0), {}, net.now.mono_ns, place
+    )
 
 
 def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_where_it_had_acknowledged() -> None:
@@ -209,10 +215,12 @@ def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_where_it_had_ack
     Publisher(net, "a").fill(2)
     net.advance(5)
     assert again.resumed
-    assert again.of_node("a") == [*range(5, 9)]
+    assert again.of_node("a") == [5, 6, "state_lost", 7, 8]
 
 
-def test_a_name_that_had_everything_is_not_alarmed_however_often_its_node_is_recovered() -> None:
+def test_a_name_that_had_everything_is_told_once_that_more_may_be_lost_however_often_its_node_is_recovered() -> (
+    None
+):
     net = mesh("a", "b", "c")
     named = acknowledged_by_name(net)
     named.acknowledge("a")
@@ -223,7 +231,7 @@ def test_a_name_that_had_everything_is_not_alarmed_however_often_its_node_is_rec
     again = Subscriber(net, "a", session="n")
     Publisher(net, "a").fill(2)
     net.advance(5)
-    assert again.of_node("a") == [7, 8]
+    assert again.of_node("a") == ["state_lost", 7, 8]
 
 
 def test_a_name_that_stood_beyond_what_the_peers_hold_is_told_so() -> None:
@@ -251,7 +259,7 @@ def test_of_what_peers_remember_of_a_name_the_furthest_place_counts() -> None:
     again = Subscriber(net, "a", session="n")
     Publisher(net, "a").fill(1)
     net.advance(5)
-    assert again.of_node("a") == [7]
+    assert again.of_node("a") == ["state_lost", 7], "from 2 on it would get more"
 
 
 def test_a_name_is_told_that_its_own_stream_is_lost_where_no_peer_holds_it() -> None:

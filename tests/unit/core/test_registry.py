@@ -28,13 +28,13 @@ def room_for(
 
 def cursor(registry: CursorRegistry, consumer: str = "b") -> int | None:
     registered = registry.get(consumer)
-    return registered.cursor if registered is not None else None
+    return registered.cursor.offset if registered is not None else None
 
 
 def test_an_acknowledgement_registers_a_consumer() -> None:
     registry = CursorRegistry(4)
     assert (cursor(registry), "b" in registry, len(registry)) == (None, False, 0)
-    registry.acknowledge("b", 7, {}, now_ns=1)
+    registry.acknowledge("b", at(7), {}, now_ns=1)
     assert (cursor(registry), "b" in registry, len(registry)) == (7, True, 1)
 
 
@@ -42,7 +42,7 @@ def test_an_acknowledgement_registers_a_consumer() -> None:
 def test_a_cursor_never_moves_backwards(offsets: list[int]) -> None:
     registry = CursorRegistry(4)
     for i, offset in enumerate(offsets):
-        registry.acknowledge("b", offset, {}, now_ns=i)
+        registry.acknowledge("b", at(offset), {}, now_ns=i)
         assert cursor(registry) == max(offsets[: i + 1])
 
 
@@ -57,7 +57,7 @@ def test_only_as_many_as_the_limit_are_admitted_and_those_known_always() -> None
     registry = CursorRegistry(2)
     for consumer in ("b", "c"):
         assert room_for(registry, consumer) == (True, None)
-        registry.acknowledge(consumer, 0, {}, now_ns=0)
+        registry.acknowledge(consumer, at(0), {}, now_ns=0)
     assert room_for(registry, "d") == (False, None)
     assert room_for(registry, "b") == (True, None)
     registry.drop("c")
@@ -80,10 +80,10 @@ def test_at_the_bound_the_absent_consumer_that_means_least_is_given_up(
     away: dict[str, tuple[int, int, bool]], given_up: str | None
 ) -> None:
     registry = CursorRegistry(3)
-    registry.acknowledge("connected", 0, {}, now_ns=-10 * TTL)
+    registry.acknowledge("connected", at(0), {}, now_ns=-10 * TTL)
     for consumer, (at_offset, seen_ns, named) in away.items():
         names = {"projector": at(at_offset)} if named else {}
-        registry.acknowledge(consumer, at_offset, names, now_ns=seen_ns)
+        registry.acknowledge(consumer, at(at_offset), names, now_ns=seen_ns)
         registry.connected(consumer, False, now_ns=seen_ns)
     assert room_for(registry, "d") == (given_up is not None, given_up)
     assert registry.given_up == registry.removed == (given_up is not None)
@@ -94,7 +94,7 @@ def test_consumers_with_ever_new_names_all_find_room_in_a_quiet_stream() -> None
     registry = CursorRegistry(3)
     for n in range(20):
         assert room_for(registry, f"container-{n}")[0]
-        registry.acknowledge(f"container-{n}", 0, {}, now_ns=n)
+        registry.acknowledge(f"container-{n}", at(0), {}, now_ns=n)
         registry.connected(f"container-{n}", False, now_ns=n)
     assert [name for name, _ in registry.items()] == [
         "container-17",
@@ -109,7 +109,7 @@ def test_giving_up_a_cursor_hides_no_message_from_a_session_that_waited(
 ) -> None:
     """It gets the stream from an offset that is no higher, or is told."""
     now = view(oldest, 20)
-    kept = resolve(Remembered(waiting=True), now, acknowledged)
+    kept = resolve(Remembered(waiting=True), now, at(acknowledged))
     given_up = resolve(Remembered(waiting=True), now, None)
     if isinstance(given_up, Resume):
         assert isinstance(kept, Resume)
@@ -120,7 +120,7 @@ def test_giving_up_a_cursor_hides_no_message_from_a_session_that_waited(
 
 def test_dropping_is_counted_once() -> None:
     registry = CursorRegistry(2)
-    registry.acknowledge("b", 0, {}, now_ns=0)
+    registry.acknowledge("b", at(0), {}, now_ns=0)
     assert registry.drop("b")
     assert not registry.drop("b")
     assert registry.removed == 1
@@ -139,7 +139,7 @@ def test_a_cursor_is_dropped_when_it_expired_and_its_consumer_is_away_for_too_lo
     connected: bool, at_offset: int, away_ns: int, dropped: bool
 ) -> None:
     registry = CursorRegistry(4)
-    registry.acknowledge("b", at_offset, {}, now_ns=0)
+    registry.acknowledge("b", at(at_offset), {}, now_ns=0)
     registry.connected("b", connected, now_ns=50)
     assert registry.expire(oldest=10, ttl_ns=TTL, now_ns=50 + away_ns) == (["b"] if dropped else [])
     assert ("b" not in registry) == dropped
@@ -147,7 +147,7 @@ def test_a_cursor_is_dropped_when_it_expired_and_its_consumer_is_away_for_too_lo
 
 def test_time_away_counts_from_the_moment_of_leaving() -> None:
     registry = CursorRegistry(4)
-    registry.acknowledge("b", 0, {}, now_ns=0)
+    registry.acknowledge("b", at(0), {}, now_ns=0)
     registry.connected("b", False, now_ns=10 * TTL)
     assert registry.expire(oldest=10, ttl_ns=TTL, now_ns=11 * TTL) == []
     assert registry.expire(oldest=10, ttl_ns=TTL, now_ns=11 * TTL + 1) == ["b"]
@@ -159,7 +159,7 @@ def test_thousands_come_and_go_and_few_are_kept() -> None:
         consumer = f"node-{n}"
         now = 10 * n
         registry.expire(oldest, TTL, now)
-        registry.acknowledge(consumer, n, {"s": at(n)}, now)
+        registry.acknowledge(consumer, at(n), {"s": at(n)}, now)
         registry.connected(consumer, False, now)
         oldest = n
         assert len(registry) <= 50
@@ -172,7 +172,7 @@ def test_dropping_changes_no_answer_to_a_consumer_that_presents_its_position(
 ) -> None:
     now = view(oldest, 20)
     claim = At(at(offset))
-    assert resolve(claim, now, acknowledged) == resolve(claim, now, None)
+    assert resolve(claim, now, at(acknowledged)) == resolve(claim, now, None)
 
 
 @given(acknowledged=st.integers(0, 20), oldest=st.integers(0, 20))
@@ -180,7 +180,7 @@ def test_dropping_what_expired_loses_a_node_without_memory_no_message_that_is_le
     acknowledged: int, oldest: int
 ) -> None:
     now = view(oldest, 20)
-    kept = resolve(Remembered(waiting=False), now, acknowledged)
+    kept = resolve(Remembered(waiting=False), now, at(acknowledged))
     if acknowledged < oldest:  # only then it may be dropped
         assert isinstance(kept, Expired)
         dropped = resolve(Remembered(waiting=True), now, None)
@@ -193,13 +193,13 @@ def test_dropping_what_expired_loses_a_node_without_memory_no_message_that_is_le
 
 def test_named_cursors_move_and_go_with_acknowledgements() -> None:
     registry = CursorRegistry(4)
-    registry.acknowledge("b", 5, {"one": at(3), "two": at(4)}, now_ns=0)
-    registry.acknowledge("b", 5, {"one": at(5), "two": None, "never": None}, now_ns=1)
+    registry.acknowledge("b", at(5), {"one": at(3), "two": at(4)}, now_ns=0)
+    registry.acknowledge("b", at(5), {"one": at(5), "two": None, "never": None}, now_ns=1)
     registered = registry.get("b")
     assert registered is not None
     assert registered.named == {"one": at(5)}
     registry.drop("b")
-    registry.acknowledge("b", 6, {}, now_ns=2)
+    registry.acknowledge("b", at(6), {}, now_ns=2)
     registered = registry.get("b")
     assert registered is not None
     assert registered.named == {}
@@ -208,16 +208,16 @@ def test_named_cursors_move_and_go_with_acknowledgements() -> None:
 def test_named_cursors_are_bounded() -> None:
     registry = CursorRegistry(4)
     half = MAX_NAMED_SESSIONS // 2
-    registry.acknowledge("b", 0, {f"x{n}": at(n) for n in range(half)}, now_ns=0)
-    registry.acknowledge("b", 0, {f"y{n}": at(n) for n in range(half)}, now_ns=0)
+    registry.acknowledge("b", at(0), {f"x{n}": at(n) for n in range(half)}, now_ns=0)
+    registry.acknowledge("b", at(0), {f"y{n}": at(n) for n in range(half)}, now_ns=0)
     with pytest.raises(ProtocolError, match=f"{MAX_NAMED_SESSIONS + 1} named sessions of b"):
-        registry.acknowledge("b", 0, {"one more": at(0)}, now_ns=0)
+        registry.acknowledge("b", at(0), {"one more": at(0)}, now_ns=0)
 
 
 def test_items_are_in_the_order_of_names() -> None:
     registry = CursorRegistry(4)
     for consumer in ("c", "b", "d"):
-        registry.acknowledge(consumer, 0, {}, now_ns=0)
+        registry.acknowledge(consumer, at(0), {}, now_ns=0)
     assert [name for name, _ in registry.items()] == ["b", "c", "d"]
 
 
@@ -225,24 +225,24 @@ def test_places_elsewhere_are_kept_within_a_bound_and_end_with_their_name() -> N
     registry = CursorRegistry(2)
     names = [str(number) for number in range(MAX_PLACES // 2)]
     places = {name: {"b": Position(E1, 3), "c": Position(E1, 4)} for name in names}
-    registry.acknowledge("b", 0, {}, 0, places)
+    registry.acknowledge("b", at(0), {}, 0, places)
     kept = registry.get("b")
     assert kept is not None
     assert kept.places == places
     # What was told again is the youngest; the oldest makes room.
     registry.acknowledge(
-        "b", 0, {}, 0, {"0": {"b": Position(E1, 5)}, "new": {"d": Position(E1, 6)}}
+        "b", at(0), {}, 0, {"0": {"b": Position(E1, 5)}, "new": {"d": Position(E1, 6)}}
     )
     assert len(kept.elsewhere) == MAX_PLACES
     assert kept.places["0"] == {"b": Position(E1, 5)}
     assert kept.places["new"] == {"d": Position(E1, 6)}
-    registry.acknowledge("b", 0, {"1": None, "new": None}, 0, {"new": {"c": Position(E1, 7)}})
+    registry.acknowledge("b", at(0), {"1": None, "new": None}, 0, {"new": {"c": Position(E1, 7)}})
     assert "1" not in kept.places, "its name is gone"
     assert kept.places["new"] == {"d": Position(E1, 6), "c": Position(E1, 7)}
 
 
 def test_a_restored_cursor_whose_consumer_stays_away_ends_when_its_time_is_over() -> None:
     registry = CursorRegistry(2)
-    registry.restore("b", 3, {}, now_ns=10)
+    registry.restore("b", at(3), {}, now_ns=10)
     assert registry.expire(oldest=4, ttl_ns=5, now_ns=15) == []
     assert registry.expire(oldest=4, ttl_ns=5, now_ns=16) == ["b"]

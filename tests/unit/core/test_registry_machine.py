@@ -122,7 +122,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def _acknowledge(self, consumer: str, behind: int, moves: dict[str, Position | None]) -> None:
         offset = max(0, self.next - behind)
-        self.registry.acknowledge(consumer, offset, moves, self.now)
+        self.registry.acknowledge(consumer, at(offset), moves, self.now)
         history = self.histories.setdefault(consumer, _History())
         history.acknowledged.append(offset)
         history.moves += moves.items()
@@ -143,7 +143,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self._acknowledge(consumer, 0, dict.fromkeys(moves))
         else:
             with pytest.raises(ProtocolError) as refused:
-                self.registry.acknowledge(consumer, self.next, moves, self.now)
+                self.registry.acknowledge(consumer, at(self.next), moves, self.now)
             assert refused.value.kind == "named_sessions"
 
     @precondition(lambda self: self.linked)
@@ -184,7 +184,7 @@ class RegistryMachine(RuleBasedStateMachine):
             for consumer, history in self.histories.items()
             if consumer not in self.linked
             and self.now - history.heard[-1] > TTL
-            and isinstance(resolve(Remembered(waiting=False), now, history.cursor), Expired)
+            and isinstance(resolve(Remembered(waiting=False), now, at(history.cursor)), Expired)
         }
 
         gone = self.registry.expire(self.oldest, TTL, self.now)
@@ -192,7 +192,7 @@ class RegistryMachine(RuleBasedStateMachine):
         assert len(gone) == len(set(gone)), "each is named once"
         assert set(gone) == due
         for consumer in gone:
-            kept = resolve(Remembered(waiting=True), now, self.histories[consumer].cursor)
+            kept = resolve(Remembered(waiting=True), now, at(self.histories[consumer].cursor))
             dropped = resolve(Remembered(waiting=True), now, None)
             assert isinstance(kept, Expired)
             assert isinstance(dropped, Expired), "dropping hid a gap"
@@ -217,7 +217,7 @@ class RegistryMachine(RuleBasedStateMachine):
         if hasattr(self, "registry"):
             for name, registered in self.registry.items():
                 history = self.histories[name]
-                assert registered.cursor == history.cursor
+                assert registered.cursor == at(history.cursor)
                 assert registered.named == history.named
                 assert len(registered.named) <= MAX_NAMED_SESSIONS
                 assert registered.connected == (name in self.linked)

@@ -23,7 +23,7 @@ def replica_at(
     offset: int = 0, held: StreamView | None = None, *, max_messages: int = 100
 ) -> Replica:
     attached = Attached(held or view(0, 10), Resume(offset), None)
-    return Replica("a", "b", attached, max_messages, MANY, Pace(0))
+    return Replica("a", "b", attached, Resume(offset), max_messages, MANY, Pace(0))
 
 
 def expired(reason: Reason, now: StreamView) -> Attached:
@@ -40,7 +40,8 @@ def test_it_begins_where_the_producer_resumes() -> None:
 
 
 def test_it_begins_at_next_when_the_attach_expired() -> None:
-    replica = Replica("a", "b", expired(Reason.UNSEEN, view(5, 9)), 100, MANY, Pace(0))
+    answer = Expired(Reason.UNSEEN, 9, None)
+    replica = Replica("a", "b", expired(Reason.UNSEEN, view(5, 9)), answer, 100, MANY, Pace(0))
     assert replica.registration == at(9)
 
 
@@ -48,8 +49,9 @@ def test_it_begins_at_next_when_the_attach_expired() -> None:
 def test_who_was_open_before_contact_stands_at_the_registered_cursor_or_at_the_start(
     registered: int | None, origin: int
 ) -> None:
-    attached = Attached(view(0, 10), Resume(8), registered, {"s": at(3)})
-    replica = Replica("a", "b", attached, 100, MANY, Pace(0))
+    cursor = at(registered) if registered is not None else None
+    attached = Attached(view(0, 10), Resume(8), cursor, {"s": at(3)})
+    replica = Replica("a", "b", attached, Resume(8), 100, MANY, Pace(0))
     assert replica.origin == at(origin)
     assert replica.named == {"s": at(3)}
 
@@ -177,7 +179,9 @@ def test_an_entry_larger_than_the_replica_passes_through() -> None:
 def test_a_full_replica_waits_for_a_session_unless_another_one_has_read_all_of_it() -> None:
     for level in (False, True):
         pace = Pace(1000)
-        replica = Replica("a", "b", Attached(view(0, 10), Resume(0), None), 2, MANY, pace)
+        replica = Replica(
+            "a", "b", Attached(view(0, 10), Resume(0), None), Resume(0), 2, MANY, pace
+        )
         for item in (entry(0), entry(1)):
             replica.append(item)
         replica.pacing.enter(Reader(0))
@@ -193,7 +197,7 @@ def test_a_full_replica_waits_for_a_session_unless_another_one_has_read_all_of_i
 def test_it_goes_on_where_it_stood() -> None:
     replica = replica_at()
     replica.append(entry(0, 3))
-    replica.attached(Attached(view(0, 10), Resume(3), 3))
+    replica.attached(Attached(view(0, 10), Resume(3), at(3)))
     replica.append(entry(3))
     assert replica.log.view == view(0, 4)
 
@@ -202,9 +206,12 @@ def test_it_goes_on_where_it_stood() -> None:
 def test_a_resume_at_another_offset_than_presented_is_a_violation(offset: int) -> None:
     replica = replica_at()
     replica.append(entry(0, 3))
-    with pytest.raises(ProtocolError, match=f"a resumes at {offset}, presented was 3") as error:
-        replica.attached(Attached(view(0, 10), Resume(offset), 3))
-    assert error.value.kind == "offset"
+    with pytest.raises(
+        ProtocolError, match=rf"a answered .*{offset}.* to .*3.*, it is .*3"
+    ) as error:
+        replica.attached(Attached(view(0, 10), Resume(offset), at(3)))
+    assert error.value.kind == "attach"
+    assert replica.registration == at(3)
 
 
 def test_a_producer_that_continues_its_history_under_a_new_epoch_leaves_no_gap() -> None:
@@ -355,10 +362,10 @@ def test_what_stands_without_a_hole_begins_behind_the_last_skip_of_the_newest_ru
     for item in (skip(3, 5), entry(5), skip(6, 8), entry(8), entry(9)):
         replica.append(item)
     assert replica.unbroken == view(8, 10)
-    replica.attached(expired(Reason.STATE_LOST, view(0, 20, E2, (E1, 15))))
-    assert replica.unbroken == view(20, 20, E2, (E1, 15))
-    replica.append(entry(20, 2, epoch=E2))
-    assert replica.unbroken == view(20, 22, E2, (E1, 15))
+    replica.attached(expired(Reason.STATE_LOST, view(0, 20, E3, (E2, 15))))
+    assert replica.unbroken == view(20, 20, E3, (E2, 15))
+    replica.append(entry(20, 2, epoch=E3))
+    assert replica.unbroken == view(20, 22, E3, (E2, 15))
 
 
 def test_what_was_evicted_does_not_stand_there() -> None:

@@ -175,9 +175,10 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.producer.restart(kept=len(self.producer.history))
             self.producer.oldest = oldest
         view = self.producer.view
-        answer = resolve(presented, view, registered)
-        attached = Attached(view, short(answer), registered, {"s": Position(view.epoch, 3)})
-        self.replica = Replica("a", "b", attached, max_messages, max_bytes, Pace(0))
+        cursor = view.place(registered) if registered is not None else None
+        answer = resolve(presented, view, cursor)
+        attached = Attached(view, short(answer), cursor, {"s": Position(view.epoch, 3)})
+        self.replica = Replica("a", "b", attached, answer, max_messages, max_bytes, Pace(0))
         self.cursor = answer.offset if isinstance(answer, Resume) else answer.next
         self.taken = [_Segment(view.epoch, self.cursor)]
         self.linked = True
@@ -220,7 +221,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         assert isinstance(answer, Resume) == resumes, (
             "nothing is given up that is there, nor made up"
         )
-        self._is_taken(Attached(view, short(answer), presented.offset))
+        self._is_taken(Attached(view, short(answer), presented))
         self.linked = True
         if isinstance(answer, Resume):
             self.taken[-1].epoch = view.epoch
@@ -339,7 +340,10 @@ class ReplicaMachine(RuleBasedStateMachine):
         log = self.replica.log
         return (
             [log[index] for index in range(log.begin, log.end)],
-            [(s.view, s.begin) for s in log.segments],
+            [
+                (s.epoch, s.lineage, s.losses, s.front, s.first, s.begin, s.joined)
+                for s in log.segments
+            ],
             (log.begin, log.end, log.messages, log.bytes),
             (self.replica.registration, self.replica.origin, self.replica.named),
         )

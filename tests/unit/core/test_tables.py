@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.core.builders import entry, log_of
+from tests.unit.core.builders import at, entry, log_of
 
 from pubsubd_broker.core.config import LAG_WARNING_EVERY_NS, LAG_WARNING_SHARE
 from pubsubd_broker.core.histogram import BOUNDS_S, Histogram
@@ -86,7 +86,7 @@ def test_the_share_of_a_lag_is_by_bytes_where_they_are_scarcer() -> None:
 def _registry(**cursors: int) -> CursorRegistry:
     registry = CursorRegistry(10)
     for consumer, offset in cursors.items():
-        registry.acknowledge(consumer, offset, {}, now_ns=0)
+        registry.acknowledge(consumer, at(offset), {}, now_ns=0)
     return registry
 
 

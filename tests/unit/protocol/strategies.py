@@ -11,7 +11,7 @@ from pubsubd_protocol import frames
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place
-from pubsubd_protocol.positions import Epoch, Position, StreamView
+from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamView
 
 Message = tuple[str, bytes]
 """Topic and payload."""
@@ -70,11 +70,21 @@ topics = (
 reasons = st.sampled_from(Reason)
 
 
+lineages = st.lists(st.tuples(epochs, unsigned), max_size=3).map(tuple)
+
+
+@st.composite
+def losses_of(draw: st.DrawFn, lineage: Lineage) -> Losses:
+    """Some of its epochs ended with a loss, in its order."""
+    numbers = st.none() | st.integers(1, 2**63 - 1)
+    return tuple((epoch, draw(numbers)) for epoch, _ in lineage if draw(st.booleans()))
+
+
 @st.composite
 def _views(draw: st.DrawFn) -> StreamView:
     oldest, following = sorted(draw(st.tuples(unsigned, unsigned)))
-    lineage = draw(st.lists(st.tuples(epochs, unsigned), max_size=3))
-    return StreamView(draw(epochs), tuple(lineage), oldest, following)
+    lineage = draw(lineages)
+    return StreamView(draw(epochs), lineage, oldest, following, draw(losses_of(lineage)))
 
 
 views = _views()
@@ -188,9 +198,13 @@ by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
         st.dictionaries(session_names, st.none() | positions, max_size=3),
     ),
     "Attach": st.builds(frames.Attach, claims),
-    "Attached": st.builds(frames.Attached, views, answers, st.none() | unsigned, named_positions),
+    "Attached": st.builds(frames.Attached, views, answers, st.none() | positions, named_positions),
     "Fetch": st.builds(frames.Fetch, unsigned, claims, unsigned, st.none() | node_names),
-    "Fetched": st.builds(frames.Fetched, unsigned, views, answers, unsigned),
+    "Fetched": st.builds(
+        frames.Fetched,
+        *(unsigned, views, answers, unsigned),
+        st.lists(epochs, max_size=3).map(tuple),
+    ),
     "Heartbeat": st.builds(frames.Heartbeat, st.none() | unsigned),
     "Query": st.builds(frames.Query, st.text(max_size=64), st.none() | _details),
     "Report": st.builds(frames.Report, st.text(max_size=100)),

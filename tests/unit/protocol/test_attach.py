@@ -140,7 +140,8 @@ ROWS: dict[str, tuple[Claim, int | None, Answer]] = {
 @pytest.mark.parametrize("row", ROWS)
 def test_attach_table(row: str) -> None:
     claim, registered, answer = ROWS[row]
-    assert resolve(claim, VIEW, registered) == answer
+    cursor = VIEW.place(registered) if registered is not None else None
+    assert resolve(claim, VIEW, cursor) == answer
 
 
 WHOLE = StreamView(NOW, (), oldest=0, next=5)
@@ -248,7 +249,7 @@ def test_no_answer_is_ever_outside_the_stream(
     view = StreamView(
         epoch, tuple((e, min(end, oldest + held)) for e, end in lineage), oldest, oldest + held
     )
-    match resolve(claim, view, registered):
+    match resolve(claim, view, view.place(registered) if registered is not None else None):
         case Resume(offset):
             assert view.oldest <= offset <= view.next
         case Expired(reason, following, missed):

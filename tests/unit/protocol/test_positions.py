@@ -168,15 +168,16 @@ def test_idle_lives_change_neither_the_lineage_nor_the_name_of_a_position() -> N
     view = StreamView(E0, (), 0, 4)
     stands = view.place(4)
     for number in range(1, 200):
-        view = StreamView(Epoch(number.to_bytes(16)), succeed(view, whole=True), 0, 4)
+        view = StreamView(Epoch(number.to_bytes(16)), succeed(view, lost=0)[0], 0, 4)
         assert view.place(4) == stands
         assert view.lineage == ((E0, 4),)
 
 
 def test_a_life_that_may_have_placed_what_is_lost_stays_in_the_lineage() -> None:
     view = StreamView(E1, ((E0, 4),), 0, 4)
-    assert succeed(view, whole=True) == ((E0, 4),)
-    assert succeed(view, whole=False) == ((E1, 4), (E0, 4))
+    assert succeed(view, lost=0) == (((E0, 4),), ())
+    assert succeed(view, lost=None) == (((E1, 4), (E0, 4)), ((E1, None),))
+    assert succeed(view, lost=3) == (((E1, 4), (E0, 4)), ((E1, 3),))
 
 
 def test_a_full_lineage_lets_go_of_what_names_no_position_first(
@@ -184,9 +185,10 @@ def test_a_full_lineage_lets_go_of_what_names_no_position_first(
 ) -> None:
     monkeypatch.setattr(names, "MAX_LINEAGE", 3)
     crashes = StreamView(E3, ((E2, 4), (E1, 4), (E0, 4)), 0, 4)
-    assert succeed(crashes, whole=False)[-1] == (E0, 4)
+    assert succeed(crashes, lost=None)[0][-1] == (E0, 4)
     below = StreamView(E3, ((E2, 7), (E1, 6), (E0, 4)), 5, 9)
-    assert succeed(below, whole=False) == ((E3, 9), (E2, 7), (E1, 6))
+    assert succeed(below, lost=0) == (((E3, 9), (E2, 7), (E1, 6)), ())
+    assert succeed(below, lost=None) == (((E3, 9), (E2, 7), (E1, 6)), ((E3, None),))
 
 
 def test_what_a_full_lineage_let_go_of_may_stand_before_its_oldest_end_only(

@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from tests.unit.core.builders import E1, E2, PUBLISHER, at
 from tests.unit.protocol.strategies import (
     epochs,
+    lineages,
+    losses_of,
     named_positions,
     node_names,
     position_maps,
+    positions,
     session_names,
     unsigned,
 )
@@ -31,21 +34,24 @@ from pubsubd_broker.core.journal.checkpoint import (
 )
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
-from pubsubd_protocol.positions import MAX_LINEAGE, Position
+from pubsubd_protocol.positions import Position
 
-consumers = st.builds(Consumer, unsigned, named_positions)
+consumers = st.builds(Consumer, positions, named_positions)
 holders = st.just(b"") | st.binary(min_size=16, max_size=16)
 
-checkpoints = st.builds(
-    Checkpoint,
-    node_names,
-    epochs,
-    st.lists(st.tuples(epochs, unsigned), max_size=MAX_LINEAGE).map(tuple),
-    unsigned,
-    st.dictionaries(node_names, consumers, max_size=3),
-    st.dictionaries(st.binary(min_size=16, max_size=16), unsigned, max_size=3),
-    st.dictionaries(session_names, position_maps, max_size=3),
-    holders=st.dictionaries(session_names, holders, max_size=3),
+checkpoints = lineages.flatmap(
+    lambda lineage: st.builds(
+        Checkpoint,
+        node_names,
+        epochs,
+        st.just(lineage),
+        unsigned,
+        st.dictionaries(node_names, consumers, max_size=3),
+        st.dictionaries(st.binary(min_size=16, max_size=16), unsigned, max_size=3),
+        st.dictionaries(session_names, position_maps, max_size=3),
+        holders=st.dictionaries(session_names, holders, max_size=3),
+        losses=losses_of(lineage),
+    )
 )
 
 values = st.recursive(
@@ -75,10 +81,11 @@ def a_checkpoint() -> Checkpoint:
         E2,
         ((E1, 4),),
         9,
-        {"b": Consumer(7, {"projector": at(5, E2)})},
+        {"b": Consumer(at(7, E2), {"projector": at(5, E2)})},
         {PUBLISHER: 3},
         {"audit": {"a": at(8, E2), "b": at(2, E1)}},
         holders={"audit": PUBLISHER},
+        losses=((E1, 3),),
     )
 
 
@@ -93,8 +100,8 @@ def test_as_much_as_a_node_ever_keeps_comes_back() -> None:
     named = {f"session-{n}": at(n) for n in range(MAX_NAMED_SESSIONS)}
     many = {f"node-{n}": at(n) for n in range(MAX_STREAMS + 1)}
     state = a_checkpoint()
-    state.consumers = {f"node-{n}": Consumer(n, {}) for n in range(2000)} | {
-        "b": Consumer(1, named)
+    state.consumers = {f"node-{n}": Consumer(at(n), {}) for n in range(2000)} | {
+        "b": Consumer(at(1), named)
     }
     state.publishers = {n.to_bytes(16): n for n in range(6000)}
     # A session presents as many streams as a frame takes, and its own node's is one more.
@@ -107,6 +114,39 @@ def test_as_much_as_a_node_ever_keeps_comes_back() -> None:
 def test_fields_that_a_later_version_adds_at_the_end_are_passed_over() -> None:
     body = msgpack.packb([*msgpack.unpackb(encode_checkpoint(a_checkpoint())), "something new"])
     assert decode_checkpoint(body) == a_checkpoint()
+
+
+def test_a_checkpoint_of_format_2_has_offsets_for_cursors_and_no_losses() -> None:
+    """There was one place at each offset; it is named as every reader there names it."""
+    fields = msgpack.unpackb(encode_checkpoint(a_checkpoint()))[:-1]
+    fields[5] = {name: [offset, {}] for name, offset in (("b", 7), ("c", 4), ("d", 5))}
+    state = decode_checkpoint(msgpack.packb(fields))
+    assert state.losses == ()
+    assert state.consumers == {
+        "b": Consumer(at(7, E2)),
+        "c": Consumer(at(4, E1)),
+        "d": Consumer(at(5, E2)),
+    }
+    moved = msgpack.packb([*msgpack.unpackb(encode_cursor("c", None))[:-1], [6, {}]])
+    apply_cursor(state, moved)
+    assert state.consumers["c"] == Consumer(at(6, E2))
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [[E1, 0]],  # none: it ended whole
+        [[E1, -1]],
+        [[E2, 3]],  # the present life has not ended
+        [[E1, 3], [E1, 3]],  # twice
+        [[E1]],
+        None,
+    ],
+)
+def test_losses_that_are_none_of_its_lineage_are_refused(losses: object) -> None:
+    fields = msgpack.unpackb(encode_checkpoint(a_checkpoint()))
+    with pytest.raises(ProtocolError):
+        decode_checkpoint(msgpack.packb([*fields[:-1], losses]))
 
 
 @given(packed)
@@ -122,7 +162,7 @@ def test_a_checkpoint_cut_anywhere_is_refused() -> None:
             decode_checkpoint(body[:cut])
 
 
-@given(field=st.integers(1, 7), value=values)
+@given(field=st.integers(1, 10), value=values)
 def test_a_checkpoint_with_any_other_value_in_one_field_is_read_or_refused(
     field: int, value: object
 ) -> None:

@@ -52,7 +52,7 @@ def ends_of(rows: list[Row]) -> list[int]:
 
 
 def test_the_bytes_on_disk_are_these() -> None:
-    assert re.fullmatch(rb"pubsubd journal 2 [0-9a-f]{8}\n", FIRST_BYTES)
+    assert re.fullmatch(rb"pubsubd journal 3 [0-9a-f]{8}\n", FIRST_BYTES)
     assert format_of(FIRST_BYTES + b"anything") == FORMAT
     assert format_of(first_line(12)) == 12
     for at in range(len(FIRST_BYTES)):

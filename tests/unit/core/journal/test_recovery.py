@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from itertools import pairwise
+from typing import Any
 
 import msgpack
 import pytest
@@ -30,7 +31,7 @@ from pubsubd_broker.core.journal.recovery import (
     recover,
 )
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, Position
+from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, Losses, Position
 
 OTHER = b"o" * 16
 """Another publisher."""
@@ -45,11 +46,13 @@ def begins(
     publishers: dict[bytes, int] | None = None,
     sessions: dict[str, dict[str, Position]] | None = None,
     durable: bool = False,
+    losses: Losses = (),
 ) -> bytes:
     """What a segment begins with whose first entry is the one at `following`."""
     state = Checkpoint(
         node, epoch, lineage, following, consumers or {}, publishers or {}, sessions or {}, durable
     )
+    state.losses = losses
     return FIRST_BYTES + b"".join(record(Kind.CHECKPOINT, encode_checkpoint(state)))
 
 
@@ -62,8 +65,8 @@ def run(first: int, following: int, epoch: Epoch = E1, *, node: str = "a") -> by
     return b"".join(holds(entry(n, epoch=epoch, node=node)) for n in range(first, following))
 
 
-def cursor(name: str, offset: int | None) -> bytes:
-    consumer = None if offset is None else Consumer(offset, {})
+def cursor(name: str, offset: int | None, epoch: Epoch = E1) -> bytes:
+    consumer = None if offset is None else Consumer(at(offset, epoch), {})
     return b"".join(record(Kind.CURSOR, encode_cursor(name, consumer)))
 
 
@@ -141,10 +144,10 @@ def test_a_later_life_goes_on_in_a_segment_of_its_own() -> None:
 
 def test_what_stands_beside_the_entries_is_as_the_last_segment_and_its_records_say() -> None:
     recovered = found(
-        begins(0, consumers={"gone": Consumer(0)}) + run(0, 2) + cursor("b", 1),
+        begins(0, consumers={"gone": Consumer(at(0))}) + run(0, 2) + cursor("b", 1),
         begins(
             2,
-            consumers={"b": Consumer(1, {"n": at(1)}), "c": Consumer(2)},
+            consumers={"b": Consumer(at(1), {"n": at(1)}), "c": Consumer(at(2))},
             sessions={"s": {"a": at(1)}, "t": {"b": at(9, E4)}},
         )
         + cursor("c", None)
@@ -155,7 +158,7 @@ def test_what_stands_beside_the_entries_is_as_the_last_segment_and_its_records_s
         + session("t", None)
         + session("u", {}),
     )
-    assert recovered.state.consumers == {"b": Consumer(3), "d": Consumer(4)}
+    assert recovered.state.consumers == {"b": Consumer(at(3)), "d": Consumer(at(4))}
     assert recovered.state.sessions == {"s": {"a": at(2)}, "u": {}}
     assert offsets(recovered) == [0, 1, 2, 3]
 
@@ -204,7 +207,7 @@ def test_what_stands_behind_a_record_that_is_not_whole_is_not_believed() -> None
     broken[-1] ^= 1
     recovered = found(begins(0) + run(0, 3) + cursor("b", 2) + bytes(broken) + cursor("b", 4))
     assert offsets(recovered) == [0, 1, 2]
-    assert recovered.state.consumers == {"b": Consumer(2)}
+    assert recovered.state.consumers == {"b": Consumer(at(2))}
     assert recovered.lineage == ((E1, 3),)
 
 
@@ -219,9 +222,9 @@ def test_damage_in_an_older_segment_leaves_only_what_follows_it() -> None:
 
 def test_damage_behind_the_last_entry_of_an_older_segment_costs_no_entry() -> None:
     torn = cursor("b", 3)[:-1]
-    recovered = found(begins(0) + run(0, 3) + torn, begins(3, consumers={"b": Consumer(3)}))
+    recovered = found(begins(0) + run(0, 3) + torn, begins(3, consumers={"b": Consumer(at(3))}))
     assert offsets(recovered) == [0, 1, 2]
-    assert recovered.state.consumers == {"b": Consumer(3)}
+    assert recovered.state.consumers == {"b": Consumer(at(3))}
     assert lost(recovered) == [(1, [])]
 
 
@@ -393,29 +396,86 @@ def test_a_format_that_is_not_known_is_refused_and_says_what_to_do(
             found(*segments)
 
 
-def as_format_1(segment: bytes) -> bytes:
-    """The same without what format 2 has brought: whether the life was durable, holders, and the record of a clean end."""
+def as_format(version: int, segment: bytes) -> bytes:
+    """The same without what came later.
+
+    Format 3 has brought losses, and cursors that are positions. Format 2 had brought whether the life was durable,
+    holders, and the record of a clean end.
+    """
+
+    def with_an_offset(consumer: list[Any] | None) -> list[Any] | None:
+        return None if consumer is None else [consumer[0][1], consumer[1]]
+
     records = [*scan(segment)]
-    state = msgpack.unpackb(records[0][1])
-    old = [first_line(1), *record(Kind.CHECKPOINT, msgpack.packb(state[:-2]))]
+    state = msgpack.unpackb(records[0][1])[: {1: -3, 2: -1}[version]]
+    state[5] = {name: with_an_offset(consumer) for name, consumer in state[5].items()}
+    old = [first_line(version), *record(Kind.CHECKPOINT, msgpack.packb(state))]
     for kind, body, _ in records[1:]:
-        if kind != Kind.END:
+        if kind == Kind.CURSOR:
+            *name, consumer = msgpack.unpackb(body)
+            body = msgpack.packb([*name, with_an_offset(consumer)])
+        if kind != Kind.END or version > 1:
             old += record(Kind(kind), body)
     return b"".join(old)
 
 
 def test_segments_of_format_1_are_read_alone_and_below_newer_ones() -> None:
-    older = begins(0, consumers={"b": Consumer(2)}, durable=True) + run(0, 3) + ends()
+    older = begins(0, consumers={"b": Consumer(at(2))}, durable=True) + run(0, 3) + ends()
     newer = begins(3, E2, (E1, 3), durable=True) + run(3, 5, E2) + ends()
-    for segments in ([as_format_1(older)], [as_format_1(older), newer], [older, newer]):
+    for segments in ([as_format(1, older)], [as_format(1, older), newer], [older, newer]):
         recovered = found(*segments)
         assert recovered.damage == []
         assert offsets(recovered) == [*range(recovered.next)]
-    alone = found(as_format_1(older))
-    assert (alone.next, alone.state.consumers, alone.format) == (3, {"b": Consumer(2)}, 1)
+    alone = found(as_format(1, older))
+    assert (alone.next, alone.state.consumers, alone.format) == (3, {"b": Consumer(at(2))}, 1)
     # That format proves no clean end: who read more than this is told so.
-    assert not alone.whole
-    assert found(as_format_1(older), newer).format == FORMAT
+    assert not alone.ended
+    assert alone.losses == ((E1, None),)
+    assert found(as_format(1, older), newer).format == FORMAT
+
+
+def test_segments_of_format_2_are_read_alone_and_below_newer_ones() -> None:
+    first = begins(0, consumers={"b": Consumer(at(2))}) + run(0, 3) + cursor("c", 1) + ends()
+    second = (
+        begins(3, E2, (E1, 3), consumers={"b": Consumer(at(3)), "c": Consumer(at(1))})
+        + run(3, 5, E2)
+        + cursor("c", 4, E2)
+        + ends()
+    )
+    third = begins(5, E3, (E2, 5), (E1, 3)) + run(5, 6, E3) + ends()
+    older, newer = as_format(2, first), as_format(2, second)
+    for segments in ([older], [older, newer], [older, newer, third], [older, second, third]):
+        recovered = found(*segments)
+        assert recovered.damage == []
+        assert offsets(recovered) == [*range(recovered.next)]
+        # That format proves a clean end, and knows of no loss.
+        assert (recovered.ended, recovered.lost, recovered.losses) == (True, 0, ())
+    assert found(older, newer, third).format == FORMAT
+    both = found(older, newer)
+    assert (both.format, both.lineage) == (2, ((E2, 5), (E1, 3)))
+    # Its cursors were offsets: they are named as every reader there names them.
+    assert both.state.consumers == {"b": Consumer(at(3, E1)), "c": Consumer(at(4, E2))}
+
+
+def test_a_life_of_format_2_that_did_not_end_has_lost_what_nobody_knows() -> None:
+    torn = found(as_format(2, begins(0) + run(0, 3)))
+    assert (torn.ended, torn.lost, torn.losses) == (False, None, ((E1, None),))
+
+
+def test_what_earlier_lives_lost_comes_back_with_what_the_last_one_did() -> None:
+    before = begins(3, E2, (E1, 3), losses=((E1, 2),)) + run(3, 5, E2)
+    assert found(before).losses == ((E2, None), (E1, 2))
+    assert found(before + ends()).losses == ((E1, 2),)
+    assert found(before + ends()).lineage == ((E2, 5), (E1, 3))
+
+
+def test_a_cursor_before_a_gap_comes_back_before_it_and_one_behind_it_behind() -> None:
+    recovered = found(
+        begins(3, E2, (E1, 3), losses=((E1, 2),), consumers={"b": Consumer(at(3, E1))})
+        + cursor("c", 3, E2)
+        + run(3, 4, E2)
+    )
+    assert recovered.state.consumers == {"b": Consumer(at(3, E1)), "c": Consumer(at(3, E2))}
 
 
 # What it promises.
@@ -423,13 +483,13 @@ def test_segments_of_format_1_are_read_alone_and_below_newer_ones() -> None:
 
 def test_cursors_are_no_further_than_the_stream() -> None:
     recovered = found(
-        begins(0, consumers={"b": Consumer(9, {"n": at(9)}), "c": Consumer(1)})
+        begins(0, consumers={"b": Consumer(at(9), {"n": at(9)}), "c": Consumer(at(1))})
         + run(0, 3)
         + cursor("d", 4)
         + cursor("e", 3)
     )
     places = {name: consumer.cursor for name, consumer in recovered.state.consumers.items()}
-    assert places == {"b": 3, "c": 1, "d": 3, "e": 3}
+    assert places == {"b": at(3), "c": at(1), "d": at(3), "e": at(3)}
     # A named session's position says of which history it is: the attach rule judges it.
     assert recovered.state.consumers["b"].named == {"n": at(9)}
 
@@ -546,7 +606,7 @@ class Journals:
         recovered = self.disk.recover()
         lineage = recovered.lineage if recovered is not None else ()
         numbers = list(self.disk.segments)
-        state = Checkpoint("a", epoch, lineage, 0, {"b": Consumer(3)}, {PUBLISHER: 4}, {})
+        state = Checkpoint("a", epoch, lineage, 0, {"b": Consumer(at(3))}, {PUBLISHER: 4}, {})
         journal = Journal(Fsync.ALWAYS, 0, 500, lambda: state, recovered, numbers)
         self.disk.perform(journal.begin())
         following = journal.durable
@@ -578,7 +638,9 @@ def check(recovered: Recovered | None) -> None:
         assert taken.wire == JOURNALS.appended[taken.epoch, taken.first].wire
     for epoch, end in recovered.lineage:
         assert end <= min(JOURNALS.ends[epoch], recovered.next)
-    assert all(consumer.cursor <= recovered.next for consumer in recovered.state.consumers.values())
+    assert all(
+        consumer.cursor.offset <= recovered.next for consumer in recovered.state.consumers.values()
+    )
     ends = [recovered.first, *(end for _, end in recovered.segments)]
     assert all(one < other for one, other in pairwise(ends))
     assert ends[-1] == recovered.next

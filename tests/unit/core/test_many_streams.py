@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, Subscriber
+from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.journal.journal import Fsync
 from pubsubd_protocol.fields import MAX_STREAMS
@@ -63,7 +64,7 @@ def test_a_stream_whose_place_was_forgotten_is_given_from_its_beginning_or_told(
     net, disk = Net(), Disk(Fsync.ALWAYS)
     reader(net)
     net.start("c", disk=disk)
-    Publisher(net, "c").fill(3)
+    Publisher(net, "c").send(*(batch_of([("t", b"")], sequence=n) for n in (1, 2, 3)))
     net.write("c")
     place = {"c": Position(net.nodes["c"].life, 3)}
     net.stop("c")

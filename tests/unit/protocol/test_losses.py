@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ lives = st.lists(
 def stream(lives: list[Life], oldest: int = 0) -> StreamView:
     """What the last of these lives shows. Nothing it accepted is lost yet."""
     view = StreamView(epoch(1), (), 0, lives[0].kept)
-    for number, (before, life) in enumerate(zip(lives, lives[1:], strict=False), 2):
+    for number, (before, life) in enumerate(pairwise(lives), 2):
         lineage, losses = succeed(view, lost=before.lost)
         view = StreamView(epoch(number), lineage, 0, view.next + life.kept, losses)
     return StreamView(view.epoch, view.lineage, min(oldest, view.next), view.next, view.losses)

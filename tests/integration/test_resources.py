@@ -45,7 +45,14 @@ MOST_OF_ONE: Final = 800
 """Connections: fewer than all strangers, so that those that are gone may not count any more."""
 
 STRANGERS_KIB: Final = 1024
-"""A KiB for each of the second thousand; the first one has made the allocator's room."""
+"""A KiB for each of a further thousand; the first one has made the allocator's room."""
+
+MOST_ROUNDS: Final = 4
+"""On a busy machine more of them are there at once than in the thousand before, and the allocator makes room once more.
+What is not given back grows with each."""
+
+HELD: Final = 300
+"""Messages in the ring: full long before memory is looked at, however long the strangers take."""
 
 PACE_S: Final = 0.005
 """Between two messages of the others."""
@@ -144,6 +151,7 @@ def pair(start_broker: StartBroker) -> tuple[Broker, Broker]:
         http_timeout=f"{DEADLINE_S}s",
         max_connections_per_uid=MOST_OF_ONE,
         max_connections_per_address=MOST_OF_ONE,
+        ring_messages=HELD,
     )
     b = start_broker("b", peers=[a.listen])
     wait_until(b.ready)
@@ -242,11 +250,14 @@ async def test_a_thousand_callers_that_vanish_at_every_stage_leave_nothing_behin
         await in_thread(strangers, address, way == "resets")
         await beside.go_on()
         with_others = await in_thread(least, a)
-        first_kib = memory_kib(a.pid)
-        await in_thread(strangers, address, way == "resets")
-        await beside.go_on()
-        await in_thread(wait_until, lambda: given_back(a, with_others))
-        assert memory_kib(a.pid) - first_kib <= STRANGERS_KIB
+        grown_kib: list[int] = []
+        while not grown_kib or grown_kib[-1] > STRANGERS_KIB:
+            assert len(grown_kib) < MOST_ROUNDS, f"each thousand leaves more behind: {grown_kib}"
+            first_kib = memory_kib(a.pid)
+            await in_thread(strangers, address, way == "resets")
+            await beside.go_on()
+            await in_thread(wait_until, lambda: given_back(a, with_others))
+            grown_kib.append(memory_kib(a.pid) - first_kib)
         assert a.metric("connections_refused_total", reason="too_many_of_one") == 0
     await in_thread(wait_until, lambda: given_back(a, before))
     assert no_errors(a, b)

@@ -31,8 +31,9 @@ each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=lambda tar
 def test_all_that_is_known_does_no_harm(target: Target) -> None:
     known = everything(target)
     assert len(known) > 10
-    # The memory of each is looked at.
-    assert play(target, known, measure_every=1).inputs == len(known)
+    # The memory of each is looked at; where that takes four times as long as all the rest, of one in three.
+    every = 3 if target.name == "handshake" else 1
+    assert play(target, known, measure_every=every).inputs == len(known)
 
 
 @each_target

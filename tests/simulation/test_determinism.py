@@ -12,12 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("seeds", ["0..6", "100..106", "200..206"])
+@pytest.mark.parametrize("seeds", ["0..3", "100..103", "200..203"])
 def test_a_seed_has_one_trace_of_its_own_whatever_the_hash_seed(seeds: str) -> None:
     first, second = (_digests(seeds, hash_seed) for hash_seed in ("1", "4711"))
-    assert len(first) == 6
+    assert len(first) == 3
     assert first == second
-    assert len({line.split()[1] for line in first}) == 6
+    assert len({line.split()[1] for line in first}) == 3
 
 
 def _digests(seeds: str, hash_seed: str) -> list[str]:

@@ -17,7 +17,7 @@ CHUNKS = 24
 SEEDS = 10
 """Of one chunk: 240 in all. `make sim` plays more than 500."""
 
-FORGETFUL_SEEDS = 12
+FORGETFUL_SEEDS = 8
 OUTAGE_SEEDS = 2
 
 LEAST_EVENTS = 200

@@ -231,6 +231,6 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 RegistryMachine.TestCase.settings = settings(
-    max_examples=200, stateful_step_count=40, deadline=None
+    max_examples=120, stateful_step_count=40, deadline=None
 )
 test_the_registry_agrees_with_the_history_of_its_consumers = RegistryMachine.TestCase

@@ -432,5 +432,5 @@ class ReplicaMachine(RuleBasedStateMachine):
         return None
 
 
-ReplicaMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+ReplicaMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_the_replica_agrees_with_what_its_producer_published = ReplicaMachine.TestCase

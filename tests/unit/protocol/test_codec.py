@@ -318,7 +318,7 @@ def test_any_bytes_after_a_real_beginning_decode_or_are_a_protocol_error(
         decode(framed(bytes((array, kind)) + noise))
 
 
-@settings(max_examples=500)
+@settings(max_examples=250)
 @given(strategies.any_frame, st.data())
 def test_a_mutated_frame_decodes_or_is_a_protocol_error(
     frame: frames.Frame, data: st.DataObject
@@ -360,7 +360,7 @@ _anything = st.recursive(
 )
 
 
-@settings(max_examples=500)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(KINDS.values())), st.lists(_anything, max_size=9))
 def test_any_msgpack_in_the_fields_decodes_or_is_a_protocol_error(
     kind: int, fields: list[Any]

@@ -212,6 +212,6 @@ class PipeMachine(RuleBasedStateMachine):
 
 
 PipeMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=SLOW_TO_DRAW
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=SLOW_TO_DRAW
 )
 test_a_pipe_of_frames_agrees_with_the_list_of_what_was_sent = PipeMachine.TestCase

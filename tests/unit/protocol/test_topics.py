@@ -170,7 +170,7 @@ _topic = st.lists(_segment, min_size=1, max_size=5).map(".".join).filter(bool)
 _pattern = _topic.filter(lambda p: ">" not in p.split(".")[:-1])
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(st.lists(_pattern, max_size=5), st.lists(_topic, min_size=1, max_size=8))
 def test_a_filter_wants_what_any_of_its_patterns_matches(
     patterns: list[str], topics: list[str]
@@ -227,7 +227,7 @@ def test_cover_table(allowed: str, asked: str, covered: bool) -> None:
     assert covers(allowed.split("."), asked.split(".")) is covered
 
 
-@settings(max_examples=1000)
+@settings(max_examples=200)
 @given(_pattern, _pattern, st.lists(_topic, min_size=1, max_size=8))
 def test_what_is_covered_matches_nothing_that_is_not_allowed(
     allowed: str, asked: str, topics: list[str]

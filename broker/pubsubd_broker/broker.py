@@ -22,6 +22,7 @@ from pubsubd_broker.doors import channel_of
 from pubsubd_broker.host_names import Hosts
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
+from pubsubd_broker.life_record import DiskRecord
 from pubsubd_broker.logs import dropped_lines
 from pubsubd_broker.off_loop import off_loop
 from pubsubd_broker.peer_trust import PeerTrust
@@ -49,20 +50,27 @@ def read_clocks() -> Now:
 class Broker:
     """One node, live on an event loop. Writes go out once per loop turn, pulled by what is ready."""
 
-    def __init__(self, settings: Settings, trust: PeerTrust, kept: Kept | None = None) -> None:
-        """`kept`: what an earlier life left on disk; then `keep` comes before anybody connects."""
+    def __init__(
+        self,
+        settings: Settings,
+        trust: PeerTrust,
+        kept: Kept | None = None,
+        record: DiskRecord | None = None,
+    ) -> None:
+        """`kept`: what an earlier life left on disk. `record`: of the lives of this node. See `begin`."""
         self._settings = settings
         self._tls = trust.tls
         self._secret = trust.secret
         secret = trust.secret.value if trust.secret is not None else None
         config = config_of(settings, secret, os.geteuid())
         epoch = new_epoch(os.urandom(EPOCH_BYTES))
-        self.node = Node(config, epoch, list(settings.peers), read_clocks(), kept)
+        self.node = Node(config, epoch, list(settings.peers), read_clocks(), kept, record)
         self.places = Places(self.node.surroundings.places)
         if self._tls is not None:
             self.places.add("certificate", self._tls.cert, self._look_at_certificate)
         if self._secret is not None:
             self.places.add("secret", self._secret.path, self._look_at_secret)
+        self._record = record
         self._writer: Writer | None = None
         self._loop = asyncio.get_running_loop()
         self._links: dict[Connection, Link] = {}
@@ -77,13 +85,22 @@ class Broker:
         self.drained = True
         """Whether what was accepted had reached everybody who was connected, at the stop."""
 
-    async def keep(self, folder: JournalFolder) -> None:
-        """Write all that is accepted into `folder`, beginning with this life. Raises `JournalError`.
+    async def begin(self, folder: JournalFolder | None) -> None:
+        """This life begins: the next one will know of it. No peer and no client may have heard of it before.
 
-        Uses up a snapshot that an earlier life left. No peer and no client may have heard of this life before.
+        All that is accepted is written into `folder` from now on. Raises `JournalError`. Uses up a snapshot that an
+        earlier life left.
         """
+        if self.node.recall is None:
+            await off_loop("pubsubd-life", self.node.own_life.begin)
+        if folder is not None:
+            await self._keep(folder)
+        if self._record is not None:
+            await off_loop("pubsubd-life", self._record.settle)
+
+    async def _keep(self, folder: JournalFolder) -> None:
         self.node.surroundings.journal = folder.path
-        self._writer = Writer(self.node, folder, read_clocks, self.flush_soon)
+        self._writer = Writer(self.node, folder, read_clocks, self.flush_soon, self._record)
         await self._writer.begin()
         self.places.add("journal", folder.path, self._writer.look)
 

@@ -18,6 +18,7 @@ from pubsubd_broker.doors import ClientDoor, PeerDoor
 from pubsubd_broker.ending import Ending
 from pubsubd_broker.host_names import bind
 from pubsubd_broker.keeping import open_journal
+from pubsubd_broker.life_record import DiskRecord
 from pubsubd_broker.listener import Listener
 from pubsubd_broker.logs import configure_logging
 from pubsubd_broker.off_loop import off_loop
@@ -136,20 +137,21 @@ async def _start(settings: Settings, stop: StopRequest, ending: Ending) -> Broke
     # Off the loop: its file system may have stopped answering.
     ending.add("socket", lambda: off_loop("pubsubd-release", clients.release))
     stop.check()
-    reading = off_loop("pubsubd-recovery", open_journal, settings)
+    finding = off_loop("pubsubd-lives", DiskRecord, settings.socket, settings.node)
+    record = await stop.unless_asked(finding)
+    reading = off_loop("pubsubd-recovery", open_journal, settings, record)
     folder, kept = await stop.unless_asked(reading) or (None, None)
     if folder is not None:
         ending.add("journal folder", folder.close)
     stop.check()
-    broker = Broker(settings, trust, kept)
+    broker = Broker(settings, trust, kept, record)
     # However long the disk takes: a third signal ends the process if that is too long.
     ending.add("journal", broker.close_journal, limit_s=None)
     ending.add("links", broker.close_links)
     listeners = await _listen(settings, stop, ending, broker, clients, trust)
-    if folder is not None:
-        # Last of all that may fail: a broker that can't start leaves the journal as it is. From here on nothing comes
-        # between a snapshot that is used up and the life that uses it, and a stop writes a new one.
-        await broker.keep(folder)
+    # Last of all that may fail: a broker that can't start leaves the journal as it is. From here on nothing comes
+    # between a snapshot that is used up and the life that uses it, and a stop writes a new one.
+    await broker.begin(folder)
     await off_loop("pubsubd-tidy", tidy_snapshots, settings)
     _go(settings, stop, ending, broker, listeners)
     return broker

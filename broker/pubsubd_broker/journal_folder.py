@@ -58,6 +58,11 @@ class JournalFolder:
         self._open: int | None = None
         self._closed = False
 
+    @property
+    def descriptor(self) -> int:
+        """Of the folder that was opened."""
+        return self._folder
+
     def numbers(self) -> tuple[int, ...]:
         """Of the segments that there are, in order."""
         names = map(_SEGMENT.match, os.listdir(self._folder))

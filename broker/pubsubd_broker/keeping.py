@@ -22,9 +22,11 @@ from pubsubd_broker.core.journal.recovery import (
     recover,
     unreadable,
 )
+from pubsubd_broker.core.journal.whole_end import Evidence, judge
 from pubsubd_broker.core.keeping import Keeper, Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, unusable
+from pubsubd_broker.life_record import DiskRecord
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.snapshot_place import folder_beside
 from pubsubd_protocol.positions import MAX_LINEAGE
@@ -39,11 +41,15 @@ SEGMENTS_A_RING: Final = 8
 
 LEAST_SEGMENT_BYTES: Final = 64 * 1024
 
+_END: Final = {0: "whole", None: "unknown"}
+
 _LOST: Final = {"consequence": "readers are told state_lost after a restart"}
 
 
-def open_journal(settings: Settings) -> tuple[JournalFolder, Kept] | None:
+def open_journal(settings: Settings, record: DiskRecord) -> tuple[JournalFolder, Kept] | None:
     """The folder, and what an earlier life left there; None if nothing is to be kept. Raises `JournalError`.
+
+    `record`: of the lives of this node, which tells whether something is missing at the end of what was found.
 
     The folder beside the socket is used if no setting names one. The broker then starts whatever is wrong with it.
     """
@@ -59,7 +65,8 @@ def open_journal(settings: Settings) -> tuple[JournalFolder, Kept] | None:
         return None
     try:
         numbers = folder.numbers()
-        recovered = _recover(settings, folder, promised=promised)
+        record.look_into(folder, at_once=Fsync(settings.fsync) is not Fsync.SNAPSHOT)
+        recovered = _recover(settings, folder, record.evidence, promised=promised)
     except BaseException:
         folder.close()
         raise
@@ -80,7 +87,9 @@ def _open_folder(path: str) -> JournalFolder:
     return folder
 
 
-def _recover(settings: Settings, folder: JournalFolder, *, promised: bool) -> Recovered | None:
+def _recover(
+    settings: Settings, folder: JournalFolder, evidence: Evidence, *, promised: bool
+) -> Recovered | None:
     """What is in the folder. Raises `JournalError` for what can't be used, if the settings promise that it is."""
     try:
         recovered = recover(settings.node, folder.read())
@@ -92,6 +101,7 @@ def _recover(settings: Settings, folder: JournalFolder, *, promised: bool) -> Re
         return None
     _log_damage(recovered.damage if recovered is not None else map(unreadable, folder.numbers()))
     if recovered is not None:
+        judge(recovered, evidence)
         _log_recovered(folder.path, recovered)
     return recovered
 
@@ -105,14 +115,16 @@ class Writer:
         folder: JournalFolder,
         clocks: Callable[[], Now],
         changed: Callable[[], None],
+        record: DiskRecord | None = None,
     ) -> None:
-        """`changed`: the node may have something to send."""
+        """`changed`: the node may have something to send. `record`: of this node's lives."""
         assert node.keeper is not None
         self._node = node
         self._keeper: Keeper = node.keeper
         self._folder = folder
         self._clocks = clocks
         self._changed = changed
+        self._record = record
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "pubsubd-journal")
         self._under_way: asyncio.Future[float | None] | None = None
@@ -209,6 +221,8 @@ class Writer:
         try:
             if not self._keeper.writes:
                 self._renew()
+                if self._record is not None:
+                    self._record.leave(self._folder, self._node.stream.next)
             self._folder.perform(work)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -282,6 +296,8 @@ def _log_recovered(path: str, recovered: Recovered) -> None:
         messages=sum(entry.count for entry in recovered.entries),
         consumers=len(recovered.state.consumers),
         sessions=len(recovered.state.sessions),
+        end=_END.get(recovered.lost, "short"),
+        lost=recovered.lost,
     )
     if recovered.format != FORMAT:
         log.info(

@@ -120,6 +120,8 @@ async def test_who_had_read_further_than_the_peer_that_was_reached_is_told_so(
         assert told([notice]) == [("a", "ahead", None)]
         assert isinstance(notice, CursorExpired)
         assert notice.next == 50
+        # As many as the broker had accepted, and the process that was killed could tell the next one.
+        assert told([await next_event(on_b)]) == [("a", "state_lost", 50)]
         async with pubsubd.connect(a.socket) as client:
             await publish(client, range(200, 210))
         for reader in (on_b, on_c):

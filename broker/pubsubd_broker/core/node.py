@@ -23,6 +23,7 @@ from pubsubd_broker.core.health import Health
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.keeping import Keeper, Kept, restore
 from pubsubd_broker.core.lag import LagWarning
+from pubsubd_broker.core.life import Life, LifeRecord, MemoryRecord
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.notices import Notices
 from pubsubd_broker.core.objections import objection_to
@@ -60,12 +61,14 @@ class Node:
         peers: list[Address],
         now: Now,
         kept: Kept | None = None,
+        record: LifeRecord | None = None,
     ) -> None:
-        """`kept`: what is kept of it on disk, and what was."""
+        """`kept`: what is kept of it on disk, and what was. `record`: what later lives find of this one."""
         recovered = kept.recovered if kept is not None else None
         self.config = config
         self.name = config.node
         self.life = epoch
+        self.own_life = Life(epoch, record or MemoryRecord(config.node), recovered)
         self.pace = Pace(config.pace_ns)
         self.stream = self._begin_stream(epoch, recovered)
         self.publishers = Publishers(config.limits.publishers, PUBLISH_WINDOW)
@@ -224,12 +227,15 @@ class Node:
         assert self.recall is not None
         ends, self.recall = self.recall.ends, None
         if recovered is not None:
+            self.own_life.recalled(recovered)
             self.stream = self._begin_stream(self.life, recovered)
             restore(self, recovered, now)
             self._keep_stream()
+        self.own_life.begin()
         self.notices.info(
             "stream.recalled",
             epoch=recovered.state.epoch.hex() if recovered is not None else None,
+            lost=recovered.lost if recovered is not None else None,
             oldest=self.stream.view.oldest,
             next=self.stream.next,
         )
@@ -380,6 +386,7 @@ class Node:
         return self._make_stream(epoch, recovered.lineage, recovered.first, recovered.losses)
 
     def _keep_stream(self) -> None:
+        self.stream.accepted = self.own_life.record.accepted
         if self.keeper is not None and self.keeper.writes:
             self.stream.keeper = self.keeper
 

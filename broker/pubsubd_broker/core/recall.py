@@ -17,7 +17,7 @@ from pubsubd_protocol.attach import At, Earliest, Resume
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry, open_entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, Fetch, Fetched, Frame, Heartbeat
-from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.connection import Connection
@@ -61,7 +61,8 @@ class Recall:
         if self._source is None and (answered or over):
             held = [end for end in self._ends.values() if end.view is not None and end.view.next]
             if held:
-                self._source = max(held, key=lambda end: _reach(end, held))
+                latest = self._node.own_life.latest_known
+                self._source = max(held, key=lambda end: _reach(end, held, latest))
                 self._source.read()
             else:
                 self._node.recalled(None, now)
@@ -211,9 +212,12 @@ class RecallEnd:
             self.read()
 
 
-def _reach(end: RecallEnd, others: list[RecallEnd]) -> tuple[int, int, int]:
+def _reach(
+    end: RecallEnd, others: list[RecallEnd], latest: Epoch | None = None
+) -> tuple[bool, int, int, int]:
     """Orders what peers hold: the later history first, then who comes further, then who has more.
 
+    `latest`: the last life that is known of here. A history that holds it is later than any that does not.
     A life that placed nothing is in no lineage: what counts is the epoch that placed the last message a peer holds.
     """
     view = end.view
@@ -224,4 +228,5 @@ def _reach(end: RecallEnd, others: list[RecallEnd]) -> tuple[int, int, int]:
         for other in others
         if other is not end
     )
-    return continues, view.next, -view.oldest
+    knows = latest is not None and view.reach(latest) is not None
+    return knows, continues, view.next, -view.oldest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.config import Now
@@ -20,6 +20,10 @@ from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Losses, Posit
 
 if TYPE_CHECKING:
     from pubsubd_broker.core.keeping import Keeper
+
+
+def _unnoted(following: int) -> None:
+    """Nothing is to be known of this stream after its life."""
 
 
 class _Placed:
@@ -39,6 +43,7 @@ class Stream:
 
     __slots__ = (
         "_placed",
+        "accepted",
         "bytes_published",
         "keeper",
         "log",
@@ -67,6 +72,8 @@ class Stream:
         self.pacing = Pacing(self.log, pace)
         self.keeper: Keeper | None = None
         """Who writes down what is accepted; None: nobody does."""
+        self.accepted: Callable[[int], None] = _unnoted
+        """Notes up to which offset everything is accepted, before anybody is told."""
         # What has its place, and has to be on disk before anybody knows of it.
         self._placed: deque[_Placed] = deque()
         self.messages_published = 0
@@ -225,6 +232,7 @@ class Stream:
         return answer
 
     def _accept(self, entry: Entry, size: int) -> None:
+        self.accepted(entry.next)
         self.log.append(entry)
         self.messages_published += entry.count
         self.bytes_published += size

@@ -13,6 +13,7 @@ offset is missing or comes twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from tests.unit.core.journal.disk import Disk
@@ -22,6 +23,9 @@ from pubsubd_broker.core.caller import Caller, Channel
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.journal.whole_end import Evidence, Found, judge
+from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.life import MemoryRecord
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.notices import Notice
 from pubsubd_protocol.codec import decode, encode
@@ -99,6 +103,8 @@ class Net:
         """(from, to): a dial that fails."""
         self.mute: set[str] = set()
         """Nodes that accept connections and never speak."""
+        self.witnessed = False
+        """Whether a node's next life finds how far the one before it had accepted, as where only the process died."""
         self.crash_on: Callable[[Connection], bool] = lambda connection: False
         self._mono_ns = 1_000 * SECOND_NS
         self._wall_us = 1_700_000_000_000_000
@@ -109,6 +115,7 @@ class Net:
         self._peers: dict[str, list[str]] = {}
         self._options: dict[str, dict[str, Any]] = {}
         self._disks: dict[str, Disk] = {}
+        self._records: dict[str, MemoryRecord] = {}
 
     @property
     def now(self) -> Now:
@@ -138,11 +145,29 @@ class Net:
         if disk is not None:
             self._disks[name] = disk
             kept = disk.kept(config.node)
-        node = self.nodes[name] = Node(config, self.new_epoch(), addresses, self.now, kept)
+        record = self._record(name, config.node, kept)
+        node = self.nodes[name] = Node(config, self.new_epoch(), addresses, self.now, kept, record)
+        if node.recall is None:
+            node.own_life.begin()
         if disk is not None and node.keeper is not None:
             disk.perform(node.keeper.begin())
         self.notices.setdefault(name, [])
         return node
+
+    def _record(self, name: str, node: str, kept: Kept | None) -> MemoryRecord:
+        """With what the life before it left, if anything."""
+        former = self._records.get(name) if self.witnessed else None
+        evidence = Evidence(boot=b"b" * 16)
+        if former is not None and former.left is not None:
+            left = Found(former.left, bound=True)
+            evidence = replace(evidence, folder=left if kept is not None else None, beside=left)
+        elif former is not None:
+            # It never began: what was there before it still is.
+            evidence = former.evidence
+        if self.witnessed and kept is not None and kept.recovered is not None:
+            judge(kept.recovered, evidence)
+        record = self._records[name] = MemoryRecord(node, evidence)
+        return record
 
     def stop(self, name: str, *, silently: bool = False) -> None:
         """Crashes a node: nothing of it is left. `silently`: nobody notices, as when the machine is gone."""

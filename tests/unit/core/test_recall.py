@@ -31,7 +31,9 @@ def mesh(*names: str) -> Net:
 def test_a_first_start_asks_and_finds_nothing() -> None:
     net = mesh("a", "b")
     assert all(node.recall is None for node in net.nodes.values())
-    assert net.said("a", "stream.recalled") == [{"epoch": None, "oldest": 0, "next": 0}]
+    assert net.said("a", "stream.recalled") == [
+        {"epoch": None, "lost": None, "oldest": 0, "next": 0}
+    ]
     assert net.linked("a", "b")
     assert net.linked("b", "a")
 
@@ -292,3 +294,44 @@ def test_the_later_history_counts_though_a_life_that_placed_nothing_is_in_no_lin
     older, later = ends = [cast(RecallEnd, SimpleNamespace(view=each)) for each in views]
     assert max(ends, key=lambda end: _reach(end, ends)) is later
     assert older.view is not None
+
+
+def test_a_history_that_holds_the_last_known_life_counts_more_than_any_other() -> None:
+    """E3 is the last life that left a witness here: who knows it has met it, however little came of it."""
+    views = view(0, 50, E2, (E1, 10)), view(0, 9, E3)
+    _, knowing = ends = [cast(RecallEnd, SimpleNamespace(view=each)) for each in views]
+    assert max(ends, key=lambda end: _reach(end, ends)) is not knowing
+    assert max(ends, key=lambda end: _reach(end, ends, E3)) is knowing
+
+
+def test_what_is_missing_behind_a_recalled_end_is_what_the_last_life_had_accepted() -> None:
+    net = mesh("a", "b")
+    net.witnessed = True
+    Publisher(net, "a").fill(5)
+    net.advance(1)
+    net.part("a", "b")
+    Publisher(net, "a").fill(3)
+    net.advance(1)
+    net.restart("a")
+    net.heal("a", "b")
+    net.advance(20)
+    assert net.said("a", "stream.recalled")[-1]["lost"] == 3
+    # It is counted from there on: what was lost once is not lost again.
+    net.restart("a")
+    net.advance(20)
+    assert net.said("a", "stream.recalled")[-1]["lost"] == 0
+
+
+def test_a_life_that_ends_while_it_asks_forgets_nothing_of_the_one_before() -> None:
+    net = mesh("a", "b")
+    net.witnessed = True
+    Publisher(net, "a").fill(5)
+    net.advance(1)
+    net.part("a", "b")
+    Publisher(net, "a").fill(3)
+    net.restart("a")
+    assert net.nodes["a"].recall is not None
+    net.restart("a")
+    net.heal("a", "b")
+    net.advance(20)
+    assert net.said("a", "stream.recalled")[-1]["lost"] == 3

@@ -1,0 +1,252 @@
+"""The proof that a recovered history ends where the accepted messages end.
+
+Each life leaves a witness: a small file that says which life it was and how far it had accepted. The count is
+rewritten in place for each accepted batch, so it outlives the process, though not always the machine. The next life
+compares it with what it has recovered. `lost` is that comparison: 0, a number, or None where the proof is missing.
+
+A witness lies in two places. The one in the journal's folder proves that the folder holds the newest history: it is
+*bound*, that is, it stands in the very file it was written to, so a copied folder proves nothing. The one beside the
+clients' socket names the last life that was served there, with a journal or without, so that a life in between is known of.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import google_crc32c
+
+from pubsubd_broker.core.journal.records import FORMAT
+from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch, Lineage
+
+WITNESS_BYTES: Final = 4096
+"""A page and a block: the file is written as a whole once, so a later store into it needs no room on the disk."""
+
+COUNT_AT: Final = WITNESS_BYTES - 8
+"""Where the count of accepted messages stands, as an aligned uint64."""
+
+FIRST_WITNESSED_FORMAT: Final = 3
+"""Journals of earlier formats come from versions that wrote no witness. Their own bytes are the only proof."""
+
+NO_LIFE: Final = Epoch(bytes(EPOCH_BYTES))
+SEVERAL_LIVES: Final = Epoch(b"\xff" * EPOCH_BYTES)
+
+_MAGIC: Final = b"pubsubd life\n"
+_VERSION: Final = 1
+_HEAD: Final = struct.Struct("<13sHI")
+_BODY: Final = struct.Struct("<64s16s16s16s16sQQQq")
+_COUNT: Final = struct.Struct("=Q")
+_UNKNOWN: Final = -1
+
+CHECK_PRIME: Final = 2039
+CHECK_SHIFT: Final = 53
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a file from a copy of it: inode number and birth time, 0 where the system does not tell that."""
+
+    inode: int
+    born_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What a life says of itself. All but `accepted` is constant.
+
+    `begin`: where its stream went on. `previous`: the epoch whose end was there, and `lost` what was lost of that one.
+    `owed`: an earlier life that may have accepted messages which are not in this life's history, `NO_LIFE` for none.
+    `boot`: the machine's boot, empty where that is not known. `file`: the file that this was written to.
+    `accepted`: the offset after the last message that was accepted.
+    """
+
+    node: str
+    life: Epoch
+    boot: bytes
+    begin: int
+    previous: Epoch
+    lost: int | None
+    owed: Epoch
+    file: Identity
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A witness's file. `witness` None: it can't be read. `bound`: it is the file that the witness was written to."""
+
+    witness: Witness | None
+    bound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a start finds of witnesses. None: no file is there. `boot`: the present one."""
+
+    folder: Found | None = None
+    beside: Found | None = None
+    boot: bytes = b""
+
+    def trusts(self, found: Found) -> bool:
+        """Whether its count is the last one: the same file, and the machine has not gone down since."""
+        witness = found.witness
+        return witness is not None and found.bound and self.boot == witness.boot != b""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a recovered history ends.
+
+    `promised`: its own bytes say that nothing is missing, by a clean end or as everything was durable before it was accepted.
+    """
+
+    node: str
+    epoch: Epoch
+    lineage: Lineage
+    next: int
+    promised: bool = False
+    format: int = FORMAT
+
+    @property
+    def lives(self) -> frozenset[Epoch]:
+        return frozenset({self.epoch, *(epoch for epoch, _ in self.lineage)})
+
+
+def end_of(recovered: Recovered) -> End:
+    """As the recovered bytes alone tell it."""
+    state, promised = recovered.state, recovered.ended
+    return End(state.node, state.epoch, state.lineage, recovered.next, promised, recovered.format)
+
+
+def judge(recovered: Recovered, evidence: Evidence) -> None:
+    """Sets how many accepted messages are missing behind `recovered`. Until then only its bytes have been heard."""
+    recovered.judge(lost(end_of(recovered), evidence))
+
+
+def lost(end: End, evidence: Evidence) -> int | None:
+    """How many accepted messages are missing behind `end`; None where that is not known. Pure.
+
+    Both places are heard. One that shows that the number can't be known counts more than any proof; of two numbers the
+    larger one counts.
+    """
+    proofs = []
+    for found, in_folder in ((evidence.folder, True), (evidence.beside, False)):
+        if found is None:
+            continue
+        heard, proof = _hear(end, found, evidence, in_folder=in_folder)
+        if heard and proof is None:
+            return None
+        if proof is not None:
+            proofs.append(proof)
+    if proofs:
+        return max(proofs)
+    return 0 if end.promised and end.format < FIRST_WITNESSED_FORMAT else None
+
+
+def _hear(
+    end: End, found: Found, evidence: Evidence, *, in_folder: bool
+) -> tuple[bool, int | None]:
+    """Whether this witness has something to say about `end`, and how many are lost by that."""
+    witness = found.witness
+    if witness is None:
+        return True, None
+    if witness.node != end.node:
+        # A wrong --node was served at this socket. It may have taken the place of the witness that matters.
+        return witness.owed not in {NO_LIFE, *end.lives}, None
+    trusted = evidence.trusts(found)
+    if witness.life == end.epoch:
+        if trusted:
+            return True, max(0, witness.accepted - end.next)
+        if witness.accepted > end.next:
+            return True, None
+        return (True, 0) if found.bound and in_folder and end.promised else (False, None)
+    idle = trusted and witness.accepted == witness.begin
+    if witness.previous == end.epoch and idle and witness.begin >= end.next:
+        # A start that went no further than its witness. It had judged the same end.
+        missing = None if witness.lost is None else witness.begin - end.next + witness.lost
+        return True, missing
+    if witness.life in end.lives:
+        return False, None
+    # Another life of this node was served since. Its readers and publishers know what is not in this history.
+    harmless = idle and witness.owed in {NO_LIFE, *end.lives}
+    return not harmless, None
+
+
+def owed(node: str, history: frozenset[Epoch], evidence: Evidence) -> Epoch:
+    """The life that a new one's witness has to name, because it takes the place of the witness of that life. Pure.
+
+    `history`: the lives that the new one continues.
+    """
+    found = evidence.beside
+    if found is None:
+        return NO_LIFE
+    if found.witness is None:
+        return SEVERAL_LIVES
+    witness = found.witness
+    idle = evidence.trusts(found) and witness.accepted == witness.begin
+    lives = {witness.owed} | (set() if idle else {witness.life})
+    lives -= {NO_LIFE, *history}
+    return SEVERAL_LIVES if len(lives) > 1 else next(iter(lives), NO_LIFE)
+
+
+def begun(
+    node: str, life: Epoch, end: End | None, missing: int | None, evidence: Evidence
+) -> Witness:
+    """The witness of a life that goes on behind `end`, with nothing accepted yet. Its file is still to be named."""
+    begin, previous = (0, NO_LIFE) if end is None else (end.next, end.epoch)
+    history = frozenset({life}) if end is None else end.lives
+    not_ours = owed(node, history, evidence)
+    nowhere = Identity(0, 0)
+    return Witness(
+        node, life, evidence.boot, begin, previous, missing, not_ours, nowhere, accepted=begin
+    )
+
+
+def encode(witness: Witness) -> bytes:
+    """The whole file."""
+    body = _BODY.pack(
+        witness.node.encode(),
+        witness.life,
+        witness.boot,
+        witness.previous,
+        witness.owed,
+        witness.file.inode,
+        witness.file.born_ns,
+        witness.begin,
+        _UNKNOWN if witness.lost is None else witness.lost,
+    )
+    head = _HEAD.pack(_MAGIC, _VERSION, google_crc32c.value(body))
+    return (head + body).ljust(COUNT_AT, b"\0") + _COUNT.pack(checked(witness.accepted))
+
+
+def decode(data: bytes) -> Witness | None:
+    """None for what is no witness, is damaged, or was written by a version that writes another form."""
+    if len(data) != WITNESS_BYTES:
+        return None
+    magic, version, crc = _HEAD.unpack_from(data)
+    body = data[_HEAD.size : _HEAD.size + _BODY.size]
+    if (magic, version, crc) != (_MAGIC, _VERSION, google_crc32c.value(body)):
+        return None
+    name, life, boot, previous, not_ours, inode, born_ns, begin, missing = _BODY.unpack(body)
+    (count,) = _COUNT.unpack_from(data, COUNT_AT)
+    accepted = count & MAX_OFFSET
+    if checked(accepted) != count or accepted < begin:
+        return None
+    return Witness(
+        name.rstrip(b"\0").decode(),
+        Epoch(life),
+        boot.rstrip(b"\0") and boot,
+        begin,
+        Epoch(previous),
+        None if missing == _UNKNOWN else missing,
+        Epoch(not_ours),
+        Identity(inode, born_ns),
+        accepted,
+    )
+
+
+def checked(accepted: int) -> int:
+    """An offset with a checksum in the 11 bits that no offset uses: both are stored at once. No offset makes it 0."""
+    return accepted | (accepted % CHECK_PRIME + 1) << CHECK_SHIFT

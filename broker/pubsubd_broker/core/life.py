@@ -1,0 +1,73 @@
+"""This life of a node, as later ones will find it: what it goes on with, and how far it has accepted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.journal.whole_end import End, Evidence, Witness, begun, end_of, judge
+from pubsubd_protocol.positions import Epoch
+
+
+class LifeRecord(Protocol):
+    """Where a node notes what no later life may forget. A shell brings one that outlives the process."""
+
+    evidence: Evidence
+    """What was found of earlier lives."""
+
+    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+        """A life begins behind `end`, of which `missing` are lost. Nothing has been accepted under it yet. May block."""
+
+    def accepted(self, following: int) -> None:
+        """Everything before the offset `following` is accepted. Called before any receipt says so; cheap."""
+
+
+class MemoryRecord:
+    """A `LifeRecord` that ends with its object: its `witness` may be what a later one finds."""
+
+    def __init__(self, node: str, evidence: Evidence | None = None) -> None:
+        self.evidence = evidence or Evidence()
+        self.witness: Witness | None = None
+        self._node = node
+        self._accepted = 0
+
+    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+        self.witness = begun(self._node, life, end, missing, self.evidence)
+        self._accepted = self.witness.begin
+
+    def accepted(self, following: int) -> None:
+        self._accepted = following
+
+    @property
+    def left(self) -> Witness | None:
+        """What the life leaves if it dies now."""
+        return None if self.witness is None else replace(self.witness, accepted=self._accepted)
+
+
+class Life:
+    """The life that has the epoch `epoch`. `begin` comes before the node says a word to anybody."""
+
+    __slots__ = ("_behind", "epoch", "record")
+
+    def __init__(self, epoch: Epoch, record: LifeRecord, recovered: Recovered | None) -> None:
+        self.epoch = epoch
+        self.record = record
+        self._behind: tuple[End, int | None] | None = None
+        if recovered is not None:
+            self._behind = end_of(recovered), recovered.lost
+
+    def recalled(self, recovered: Recovered) -> None:
+        """Peers have given this. How much is lost behind it is judged by what an earlier life left here."""
+        judge(recovered, self.record.evidence)
+        self._behind = end_of(recovered), recovered.lost
+
+    def begin(self) -> None:
+        """Notes this life where the next one looks. May block for a disk."""
+        self.record.begin(self.epoch, *(self._behind or (None, None)))
+
+    @property
+    def latest_known(self) -> Epoch | None:
+        """The last life of this node that is known of here."""
+        beside = self.record.evidence.beside
+        return None if beside is None or beside.witness is None else beside.witness.life

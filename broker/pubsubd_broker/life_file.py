@@ -1,0 +1,204 @@
+"""The file that a witness lies in: made anew by each life, and then only its count of accepted messages is rewritten.
+
+Where the file system writes in place, the count is a word of a shared mapping: a store costs no system call, and what was
+stored outlives the process. The file is written as a whole and synced before it is mapped, so that a store needs no
+block. On a copy-on-write file system even a block that is there needs room to be written again, and a store that
+finds none ends the process (SIGBUS). There, and where nothing is known of the file system, the count is written by `pwrite`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import mmap
+import os
+import stat
+import struct
+import sys
+from dataclasses import replace
+from typing import Final
+
+from pubsubd_broker.core.journal.whole_end import (
+    COUNT_AT,
+    WITNESS_BYTES,
+    Found,
+    Identity,
+    Witness,
+    decode,
+    encode,
+)
+from pubsubd_broker.safe_path import Trust, UnsafePath
+
+_UNFINISHED: Final = ".unfinished"
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+
+_EXT: Final = 0xEF53
+_XFS: Final = 0x58465342
+_TMPFS: Final = 0x01021994
+_RAMFS: Final = 0x858458F6
+IN_PLACE: Final = frozenset({_EXT, _XFS, _TMPFS, _RAMFS})
+"""File systems (`f_type` of statfs) that write a block where it is. Not overlayfs: what lies below it can't be seen."""
+
+_AT_EMPTY_PATH: Final = 0x1000
+_STATX_BTIME: Final = 0x800
+_STATX_BYTES: Final = 256
+_STATFS_BYTES: Final = 256
+_MASK = struct.Struct("=I")
+_BIRTH: Final = struct.Struct("=qI")
+_BIRTH_AT: Final = 80
+_F_TYPE: Final = struct.Struct("=L" if struct.calcsize("P") == 4 else "=Q")
+
+
+class LifeFile:
+    """The witness of this life at `name`. Takes the place of an earlier life's, and never writes into that file."""
+
+    def __init__(self, folder: int | None, name: str, witness: Witness) -> None:
+        """`folder`: descriptor of the folder that `name` is in; None for a path. Blocks for the disk.
+
+        Raises `OSError`; then the one of an earlier life is still there, which must not speak for this one: see `remove_life`.
+        """
+        unfinished = name + _UNFINISHED
+        _unlink(folder, unfinished)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        self._file = os.open(unfinished, flags, 0o600, dir_fd=folder)
+        try:
+            self._fill(witness)
+            self._word = self._map()
+            os.rename(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
+            _sync_folder(folder, name)
+        except BaseException:
+            os.close(self._file)
+            _unlink(folder, unfinished)
+            raise
+        if self._word is not None:
+            os.close(self._file)
+
+    @property
+    def word(self) -> memoryview | None:
+        """The mapped count: its only item is an aligned uint64, as `checked` makes it. None where it has to be written."""
+        return self._word
+
+    def write(self, count: int) -> None:
+        """Rewrites the count where it is not mapped. Raises `OSError`; then nothing is told by this file any more."""
+        try:
+            if os.pwrite(self._file, count.to_bytes(8, sys.byteorder), COUNT_AT) != 8:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(self._file, 0)
+            raise
+
+    def _fill(self, witness: Witness) -> None:
+        data = encode(replace(witness, file=identity_of(self._file)))
+        if os.pwrite(self._file, data, 0) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        # Blocks are given out late: from here on this one is the file's.
+        os.fsync(self._file)
+
+    def _map(self) -> memoryview | None:
+        if file_system_of(self._file) not in IN_PLACE:
+            return None
+        try:
+            mapped = mmap.mmap(self._file, WITNESS_BYTES, mmap.MAP_SHARED)
+        except (OSError, ValueError):
+            return None
+        return memoryview(mapped)[COUNT_AT:].cast("Q")
+
+
+def read_life(folder: int | None, name: str) -> Found | None:
+    """What an earlier life left at `name`; None if there is nothing. Raises `UnsafePath` for what is another user's."""
+    try:
+        # Another user may have put a pipe there: it must not be waited for.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.open(name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnsafePath(name, "is a symbolic link: remove it") from None
+        return Found(None, bound=False)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnsafePath(name, "is no file: remove it")
+        Trust.of_this_process().check_owner(name, status)
+        witness = decode(os.read(file, WITNESS_BYTES + 1))
+        return Found(witness, witness is not None and witness.file == identity_of(file))
+    except OSError:
+        return Found(None, bound=False)
+    finally:
+        os.close(file)
+
+
+def remove_life(folder: int | None, name: str) -> None:
+    """Removes a witness, or empties it where nothing can be removed from the folder."""
+    try:
+        _unlink(folder, name)
+    except OSError:
+        # Where that fails too, it is another user's file, and is never believed.
+        with contextlib.suppress(OSError):
+            flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            os.close(os.open(name, flags, dir_fd=folder))
+
+
+def boot_id() -> bytes:
+    """Names the machine's present boot; empty where the system has no name for it."""
+    try:
+        with open(_BOOT_ID, encoding="ascii") as file:
+            return bytes.fromhex(file.read().strip().replace("-", ""))
+    except (OSError, ValueError):
+        return b""
+
+
+def identity_of(file: int) -> Identity:
+    """Of an open file. Not its device: that number may change with every boot."""
+    status = os.fstat(file)
+    born_s = getattr(status, "st_birthtime", None)
+    born_ns = _born_ns(file) if born_s is None else int(born_s * 10**9)
+    return Identity(status.st_ino, born_ns)
+
+
+def file_system_of(file: int) -> int:
+    """Its `f_type`, 0 where that can't be had."""
+    answer = ctypes.create_string_buffer(_STATFS_BYTES)
+    try:
+        if not sys.platform.startswith("linux") or _libc().fstatfs(file, answer):
+            return 0
+    except AttributeError:
+        return 0
+    (kind,) = _F_TYPE.unpack_from(answer)
+    return int(kind) & 0xFFFFFFFF
+
+
+def _born_ns(file: int) -> int:
+    """0 where the file system, the kernel, the C library or a sandbox does not tell it."""
+    answer = ctypes.create_string_buffer(_STATX_BYTES)
+    try:
+        failed = _libc().statx(file, b"", _AT_EMPTY_PATH, _STATX_BTIME, answer)
+    except AttributeError:
+        return 0
+    (mask,) = _MASK.unpack_from(answer)
+    if failed or not mask & _STATX_BTIME:
+        return 0
+    seconds, nanoseconds = _BIRTH.unpack_from(answer, _BIRTH_AT)
+    return max(0, int(seconds * 10**9 + nanoseconds))
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _sync_folder(folder: int | None, name: str) -> None:
+    if folder is not None:
+        os.fsync(folder)
+        return
+    opened = os.open(os.path.dirname(name) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _unlink(folder: int | None, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)

@@ -1,0 +1,135 @@
+"""A broker's record of its lives: one witness beside the clients' socket, and one in the journal's folder.
+
+/run/user/1000/pubsubd/pubsubd.sock
+/run/user/1000/pubsubd/pubsubd.sock.life     the last life that was served there, with a journal or without
+/var/lib/pubsubd/life                        in the journal's folder
+
+Nothing that goes wrong here keeps a broker from starting. What can't be proved after it is told as unknown.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Witness, begun, checked
+from pubsubd_broker.journal_folder import JournalFolder
+from pubsubd_broker.life_file import LifeFile, boot_id, read_life, remove_life
+from pubsubd_broker.safe_path import UnsafePath
+from pubsubd_protocol.positions import Epoch
+
+IN_FOLDER: Final = "life"
+
+log = structlog.get_logger("pubsubd")
+
+_UNPROVED: Final = {
+    "consequence": "after a crash readers may be told state_lost, though nothing is missing"
+}
+
+
+def life_beside(socket: str) -> str:
+    return f"{socket}.life"
+
+
+class DiskRecord:
+    """See `LifeRecord`. It is made and begun in any thread; `accepted` is called by the loop's."""
+
+    def __init__(self, socket: str, node: str) -> None:
+        """Reads what lies beside `socket`, whose lock keeps other brokers off that file, too."""
+        self._node = node
+        self._path = life_beside(socket)
+        self._folder: JournalFolder | None = None
+        self._at_once = False
+        self._witness: Witness | None = None
+        self._words: list[memoryview] = []
+        self._files: list[tuple[str, LifeFile]] = []
+        """Those that are not mapped, with their paths."""
+        self._stale: list[tuple[JournalFolder | None, str]] = []
+        self._settled = False
+        self.evidence = Evidence(None, _read(None, self._path), boot_id())
+        if not self.evidence.boot:
+            log.warning("life.no_boot_id", **_UNPROVED)
+
+    def look_into(self, folder: JournalFolder, *, at_once: bool) -> None:
+        """Reads what lies in the journal's folder. `at_once`: this life leaves its witness there as it begins.
+
+        Otherwise `leave` does it at the clean end: before that the folder holds nothing that it could speak for.
+        """
+        self._folder, self._at_once = folder, at_once
+        self.evidence = replace(self.evidence, folder=_read(folder, IN_FOLDER))
+
+    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+        self._witness = begun(self._node, life, end, missing, self.evidence)
+        self._make(None, self._path, self._witness)
+        if self._folder is not None and self._at_once:
+            self._make(self._folder, IN_FOLDER, self._witness)
+
+    def settle(self) -> None:
+        """This life has really begun. Removes the witness of an earlier one where none could be made for this one.
+
+        Not before: a start that fails, as on a full disk, leaves the proof as it was, and takes no room that it had.
+        """
+        self._settled = True
+        for folder, name in self._stale:
+            remove_life(None if folder is None else folder.descriptor, name)
+        self._stale.clear()
+
+    def leave(self, folder: JournalFolder, accepted: int) -> None:
+        """This life ends cleanly, and all that it keeps is about to be written into `folder`."""
+        if self._witness is not None:
+            self._make(folder, IN_FOLDER, replace(self._witness, accepted=accepted))
+
+    def accepted(self, following: int) -> None:
+        count = checked(following)
+        for word in self._words:
+            word[0] = count
+        if self._files:
+            self._write(count)
+
+    def _make(self, folder: JournalFolder | None, name: str, witness: Witness) -> None:
+        path = _path(folder, name)
+        try:
+            file = LifeFile(None if folder is None else folder.descriptor, name, witness)
+        except OSError as error:
+            self._stale.append((folder, name))
+            _say_unrecorded(path, error)
+            if self._settled:
+                self.settle()
+            return
+        if file.word is not None:
+            self._words.append(file.word)
+        else:
+            self._files.append((path, file))
+
+    def _write(self, count: int) -> None:
+        for each in list(self._files):
+            path, file = each
+            try:
+                file.write(count)
+            except OSError as error:
+                self._files.remove(each)
+                _say_unrecorded(path, error)
+
+
+def _path(folder: JournalFolder | None, name: str) -> str:
+    return name if folder is None else os.path.join(folder.path, name)
+
+
+def _read(folder: JournalFolder | None, name: str) -> Found | None:
+    path = _path(folder, name)
+    try:
+        found = read_life(None if folder is None else folder.descriptor, name)
+    except UnsafePath as error:
+        # It was never ours, so it says nothing of us. Nor can it be replaced where it is another user's.
+        log.warning("life.foreign", path=path, reason=str(error), **_UNPROVED)
+        return None
+    if found is not None and found.witness is None:
+        log.warning("life.unreadable", path=path, consequence="readers are told state_lost")
+    return found
+
+
+def _say_unrecorded(path: str, error: OSError) -> None:
+    log.warning("life.unrecorded", path=path, reason=error.strerror or str(error), **_UNPROVED)

@@ -1,0 +1,259 @@
+"""A broker that comes back says whether it has all that it had accepted. Real processes, real files."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.integration.asynchronous import async_test
+from tests.integration.cluster import Broker
+from tests.integration.steps import (
+    StartBroker,
+    StartCluster,
+    attached,
+    cut,
+    in_thread,
+    level,
+    publish,
+)
+
+import pubsubd
+from pubsubd_broker.life_record import IN_FOLDER, life_beside
+
+ALL_MODES: Final = ["off", "interval", "always"]
+
+
+def recovered(broker: Broker, event: str = "journal.recovered") -> tuple[Any, Any, Any]:
+    line = broker.wait_log(event)
+    return line["next"], line.get("end"), line["lost"]
+
+
+async def published(broker: Broker, count: int) -> None:
+    async with pubsubd.connect(broker.socket) as client:
+        await publish(client, range(count))
+
+
+@pytest.mark.parametrize("fsync", ALL_MODES)
+@async_test
+async def test_a_killed_process_knows_what_it_has_lost(
+    start_broker: StartBroker, tmp_path: Path, fsync: str
+) -> None:
+    broker = start_broker("a", journal=tmp_path / "journal", fsync=fsync)
+    accepted = 0
+    for _ in range(3):
+        await published(broker, 200)
+        await in_thread(broker.restart, signal.SIGKILL)
+        following, end, lost = recovered(broker)
+        accepted += 200
+        assert lost == accepted - following
+        assert end == ("short" if lost else "whole")
+        assert fsync != "always" or not lost
+        accepted = following
+
+
+@pytest.mark.parametrize("fsync", [*ALL_MODES, "snapshot"])
+@async_test
+async def test_a_clean_stop_is_whole(start_broker: StartBroker, tmp_path: Path, fsync: str) -> None:
+    broker = start_broker("a", journal=tmp_path / "journal", fsync=fsync)
+    for life in range(1, 4):
+        await published(broker, 20)
+        await in_thread(broker.restart)
+        assert recovered(broker) == (20 * life, "whole", 0)
+
+
+@async_test
+async def test_a_clean_stop_without_any_setting_is_whole(start_broker: StartBroker) -> None:
+    broker = start_broker("a")
+    for life in range(1, 4):
+        await published(broker, 20)
+        await in_thread(broker.restart)
+        assert recovered(broker) == (20 * life, "whole", 0)
+
+
+@async_test
+async def test_a_start_that_is_killed_at_any_moment_forgets_no_proof(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
+    await published(broker, 20)
+    for _ in range(3):
+        broker.kill()
+        await in_thread(lambda: broker.start(wait=False).wait_log("journal.recovered"))
+    broker.kill()
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "whole", 0)
+
+
+def copy(folder: Path, kept: Path) -> None:
+    shutil.copytree(folder, kept, copy_function=shutil.copy2)
+
+
+def swap(folder: Path, kept: Path) -> None:
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder, copy_function=shutil.copy2)
+
+
+def overwrite(folder: Path, kept: Path) -> None:
+    for path in folder.iterdir():
+        if not (kept / path.name).exists():
+            path.unlink()
+    shutil.copytree(kept, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
+
+
+@pytest.mark.parametrize("put_back", [swap, overwrite])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@async_test
+async def test_an_older_copy_of_the_folder_proves_nothing(
+    start_broker: StartBroker,
+    tmp_path: Path,
+    put_back: Callable[[Path, Path], None],
+    how: signal.Signals,
+) -> None:
+    folder = tmp_path / "journal"
+    broker = start_broker("a", journal=folder, fsync="always")
+    await published(broker, 20)
+    broker.stop()
+    copy(folder, tmp_path / "kept")
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "whole", 0)
+    await published(broker, 30)
+    broker.kill() if how is signal.SIGKILL else broker.stop()
+    put_back(folder, tmp_path / "kept")
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "unknown", None)
+
+
+@async_test
+async def test_the_same_copy_of_a_folder_is_not_the_folder(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "journal"
+    broker = start_broker("a", journal=folder, fsync="always")
+    await published(broker, 20)
+    broker.stop()
+    copy(folder, tmp_path / "kept")
+    swap(folder, tmp_path / "kept")
+    Path(life_beside(broker.socket)).unlink()
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "unknown", None)
+
+
+@async_test
+async def test_an_older_copy_of_a_running_life_is_short_by_what_came_after_it(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "journal"
+    broker = start_broker("a", journal=folder, fsync="always")
+    await published(broker, 20)
+    copy(folder, tmp_path / "kept")
+    await published(broker, 30)
+    broker.kill()
+    swap(folder, tmp_path / "kept")
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "short", 30)
+
+
+@async_test
+async def test_a_folder_that_was_moved_proves_as_much(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
+    await published(broker, 20)
+    broker.kill()
+    (tmp_path / "journal").rename(tmp_path / "moved")
+    Path(life_beside(broker.socket)).unlink()
+    broker.options["journal"] = tmp_path / "moved"
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "whole", 0)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@async_test
+async def test_a_life_without_the_journal_in_between_is_not_forgotten(
+    start_broker: StartBroker, tmp_path: Path, how: signal.Signals
+) -> None:
+    journal = {"journal": tmp_path / "journal", "fsync": "always"}
+    broker = start_broker("a", **journal)
+    await published(broker, 20)
+    broker.stop()
+    for name in journal:
+        del broker.options[name]
+    broker.options["no_journal"] = True
+    await in_thread(broker.start)
+    await published(broker, 5)
+    # A further one that accepts nothing takes its place.
+    await in_thread(broker.restart, how)
+    broker.stop()
+    del broker.options["no_journal"]
+    broker.options |= journal
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "unknown", None)
+    # It has been told: the next end is judged by itself.
+    await in_thread(broker.restart, signal.SIGKILL)
+    assert recovered(broker) == (20, "whole", 0)
+
+
+@async_test
+async def test_a_life_in_between_that_accepted_nothing_is_no_loss(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
+    await published(broker, 20)
+    broker.stop()
+    journal = broker.options.pop("journal"), broker.options.pop("fsync")
+    broker.options["no_journal"] = True
+    await in_thread(broker.start)
+    broker.stop()
+    del broker.options["no_journal"]
+    broker.options["journal"], broker.options["fsync"] = journal
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "whole", 0)
+
+
+@async_test
+async def test_without_both_files_a_crash_is_unknown_and_the_broker_starts(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    broker = start_broker("a", journal=tmp_path / "journal", fsync="interval")
+    await published(broker, 20)
+    Path(life_beside(broker.socket)).unlink()
+    (tmp_path / "journal" / IN_FOLDER).unlink()
+    # Into files that are gone it is stored as before.
+    await published(broker, 20)
+    await in_thread(broker.restart, signal.SIGKILL)
+    assert recovered(broker)[1:] == ("unknown", None)
+
+
+@async_test
+async def test_what_peers_gave_is_whole_or_short_by_what_the_killed_life_had_accepted(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(2, recover_from_peers=True)
+    a = cluster["a"]
+    await published(a, 100)
+    await level(cluster, "b", "a")
+    await in_thread(a.restart, signal.SIGKILL)
+    assert recovered(a, "stream.recalled") == (100, None, 0)
+    await attached(cluster, "b", "a")
+    await cut(cluster, "b", "a")
+    await published(a, 50)
+    await in_thread(a.restart, signal.SIGKILL)
+    assert recovered(a, "stream.recalled") == (100, None, 50)
+
+
+@async_test
+async def test_what_peers_gave_to_a_machine_without_memory_is_unknown(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(2, recover_from_peers=True)
+    a = cluster["a"]
+    await published(a, 100)
+    await level(cluster, "b", "a")
+    a.kill()
+    Path(life_beside(a.socket)).unlink()
+    await in_thread(a.start)
+    assert recovered(a, "stream.recalled") == (100, None, None)

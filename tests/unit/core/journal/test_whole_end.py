@@ -1,0 +1,378 @@
+"""A recovered end is called whole only where that is proved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from tests.unit.core.builders import E1, E2, E3, E4
+
+from pubsubd_broker.core.journal.whole_end import (
+    COUNT_AT,
+    NO_LIFE,
+    SEVERAL_LIVES,
+    WITNESS_BYTES,
+    End,
+    Evidence,
+    Found,
+    Identity,
+    Witness,
+    begun,
+    checked,
+    decode,
+    encode,
+    lost,
+    owed,
+)
+from pubsubd_broker.core.life import MemoryRecord
+from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch
+
+BOOT: Final = b"\x01" * 16
+OTHER_BOOT: Final = b"\x02" * 16
+FILE: Final = Identity(12, 34)
+
+END: Final = End("a", E2, ((E1, 40),), 100, format=3)
+CLEAN: Final = replace(END, promised=True)
+OLD: Final = replace(CLEAN, format=2)
+
+
+def witness(life: Epoch = E2, accepted: int = 100, **other: object) -> Witness:
+    usual = Witness("a", life, BOOT, 0, NO_LIFE, None, NO_LIFE, FILE, accepted)
+    return replace(usual, **other)  # type: ignore[arg-type]
+
+
+def idle(life: Epoch, begin: int, **other: object) -> Witness:
+    return witness(life, begin, begin=begin, **other)
+
+
+def bound(found: Witness) -> Found:
+    return Found(found, bound=True)
+
+
+def copied(found: Witness) -> Found:
+    return Found(found, bound=False)
+
+
+UNREADABLE: Final = Found(None, bound=False)
+UNKNOWN: Final = None
+
+CASES: Final[dict[str, tuple[End, Found | None, Found | None, bytes, int | None]]] = {
+    # The process died.
+    "a crash that lost nothing": (END, bound(witness()), bound(witness()), BOOT, 0),
+    "a crash that lost something": (END, bound(witness(accepted=130)), None, BOOT, 30),
+    "only the one beside the socket": (END, None, bound(witness(accepted=130)), BOOT, 30),
+    "placed, and never accepted": (END, bound(witness(accepted=90)), None, BOOT, 0),
+    "the larger count, in the folder": (
+        END,
+        bound(witness(accepted=130)),
+        bound(witness(accepted=120)),
+        BOOT,
+        30,
+    ),
+    "the larger count, beside": (
+        END,
+        bound(witness(accepted=110)),
+        bound(witness(accepted=120)),
+        BOOT,
+        20,
+    ),
+    # The machine died.
+    "another boot": (END, bound(witness()), bound(witness()), OTHER_BOOT, UNKNOWN),
+    "no boot is known": (END, bound(witness(boot=b"")), None, b"", UNKNOWN),
+    "another boot, a clean end": (CLEAN, bound(witness()), None, OTHER_BOOT, 0),
+    "another boot, a clean end, a stale count": (
+        CLEAN,
+        bound(witness(accepted=80)),
+        None,
+        OTHER_BOOT,
+        0,
+    ),
+    "another boot, more was accepted than a clean end has": (
+        CLEAN,
+        bound(witness(accepted=130)),
+        None,
+        OTHER_BOOT,
+        UNKNOWN,
+    ),
+    "another boot, and only the one beside the socket": (
+        CLEAN,
+        None,
+        bound(witness()),
+        OTHER_BOOT,
+        UNKNOWN,
+    ),
+    # The folder is another one.
+    "a copy": (END, copied(witness()), None, BOOT, UNKNOWN),
+    "a copy with a clean end": (CLEAN, copied(witness()), None, BOOT, UNKNOWN),
+    "a copy, and the last life is known beside the socket": (
+        END,
+        copied(witness()),
+        bound(witness(accepted=130)),
+        BOOT,
+        30,
+    ),
+    "a copy that knows more than the one beside the socket": (
+        END,
+        copied(witness(accepted=140)),
+        bound(witness(accepted=130)),
+        BOOT,
+        UNKNOWN,
+    ),
+    "no witness": (CLEAN, None, None, BOOT, UNKNOWN),
+    "an unreadable one": (CLEAN, UNREADABLE, bound(witness()), BOOT, UNKNOWN),
+    "an unreadable one beside": (CLEAN, bound(witness()), UNREADABLE, BOOT, UNKNOWN),
+    "segments of an older life under a newer witness": (
+        CLEAN,
+        bound(witness(E3, 130)),
+        None,
+        BOOT,
+        UNKNOWN,
+    ),
+    "segments of the same life, but older": (CLEAN, bound(witness(accepted=101)), None, BOOT, 1),
+    # A life in between.
+    "a life in between": (CLEAN, bound(witness()), bound(witness(E3, 1)), BOOT, UNKNOWN),
+    "a life in between that accepted nothing": (
+        CLEAN,
+        bound(witness()),
+        bound(idle(E3, 0)),
+        BOOT,
+        0,
+    ),
+    "a life in between that had accepted nothing when the machine died": (
+        CLEAN,
+        bound(witness()),
+        bound(idle(E3, 0)),
+        OTHER_BOOT,
+        UNKNOWN,
+    ),
+    "one that accepted nothing, behind one that did": (
+        CLEAN,
+        bound(witness()),
+        bound(idle(E3, 0, owed=E4)),
+        BOOT,
+        UNKNOWN,
+    ),
+    "one that accepted nothing, behind this one": (
+        CLEAN,
+        bound(witness()),
+        bound(idle(E3, 0, owed=E2)),
+        BOOT,
+        0,
+    ),
+    "an earlier life of this history": (CLEAN, bound(witness()), bound(witness(E1, 40)), BOOT, 0),
+    "another node": (CLEAN, bound(witness()), bound(witness(E3, 9, node="b")), BOOT, 0),
+    "another node, behind a life in between": (
+        CLEAN,
+        bound(witness()),
+        bound(witness(E3, 9, node="b", owed=E4)),
+        BOOT,
+        UNKNOWN,
+    ),
+    # A start that ended before its checkpoint was written.
+    "a start that went no further": (
+        END,
+        bound(idle(E3, 100, previous=E2, lost=0)),
+        bound(idle(E3, 100, previous=E2, lost=0)),
+        BOOT,
+        0,
+    ),
+    "one that had found something lost": (
+        END,
+        bound(witness(accepted=107)),
+        bound(idle(E3, 100, previous=E2, lost=7)),
+        BOOT,
+        7,
+    ),
+    "one that did not know": (
+        CLEAN,
+        bound(witness()),
+        bound(idle(E3, 100, previous=E2, lost=None)),
+        BOOT,
+        UNKNOWN,
+    ),
+    "one that had found more": (
+        END,
+        None,
+        bound(idle(E3, 110, previous=E2, lost=7)),
+        BOOT,
+        17,
+    ),
+    "one that had found less": (
+        END,
+        None,
+        bound(idle(E3, 90, previous=E2, lost=0)),
+        BOOT,
+        UNKNOWN,
+    ),
+    # Journals of versions that wrote no witness.
+    "an old format with a clean end": (OLD, None, None, BOOT, 0),
+    "an old format after a crash": (replace(OLD, promised=False), None, None, BOOT, UNKNOWN),
+    "an old format, and a life in between": (OLD, None, bound(witness(E3, 1)), BOOT, UNKNOWN),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_found_says_how_many_are_lost(name: str) -> None:
+    end, folder, beside, boot, expected = CASES[name]
+    assert lost(end, Evidence(folder, beside, boot)) == expected
+
+
+# Laws, over everything that may be found.
+
+LIVES: Final = st.sampled_from([E1, E2, E3, E4])
+BOOTS: Final = st.sampled_from([b"", BOOT, OTHER_BOOT])
+OFFSETS: Final = st.integers(0, 120)
+
+
+@st.composite
+def witnesses(draw: st.DrawFn) -> Witness:
+    begin = draw(OFFSETS)
+    return Witness(
+        draw(st.sampled_from(["a", "a", "a", "b"])),
+        draw(LIVES),
+        draw(BOOTS),
+        begin,
+        draw(st.sampled_from([NO_LIFE, E1, E2])),
+        draw(st.none() | st.integers(0, 20)),
+        draw(st.sampled_from([NO_LIFE, NO_LIFE, E1, E2, E4, SEVERAL_LIVES])),
+        FILE,
+        draw(st.just(begin) | st.integers(begin, 130)),
+    )
+
+
+FOUND: Final = st.none() | st.builds(Found, witnesses(), st.booleans()) | st.just(UNREADABLE)
+EVIDENCE: Final = st.builds(Evidence, FOUND, FOUND, BOOTS)
+ENDS: Final = st.builds(
+    End, st.just("a"), st.just(E2), st.just(((E1, 40),)), OFFSETS, st.booleans(), st.just(3)
+)
+
+
+@given(ENDS, EVIDENCE)
+def test_no_end_is_known_without_a_bound_witness(end: End, evidence: Evidence) -> None:
+    found = [each for each in (evidence.folder, evidence.beside) if each is not None]
+    assume(not any(each.bound for each in found))
+    assert lost(end, evidence) is None
+
+
+@given(ENDS, EVIDENCE)
+def test_never_fewer_are_lost_than_any_witness_of_that_life_says(
+    end: End, evidence: Evidence
+) -> None:
+    known = lost(end, evidence)
+    for found in (evidence.folder, evidence.beside):
+        if found is not None and found.witness is not None and known is not None:
+            told = found.witness
+            if (told.node, told.life) == ("a", E2):
+                assert known >= told.accepted - end.next
+
+
+@given(ENDS, EVIDENCE)
+def test_a_life_in_between_is_never_forgotten(end: End, evidence: Evidence) -> None:
+    for found in (evidence.folder, evidence.beside):
+        told = None if found is None else found.witness
+        if told is None or told.node != "a" or told.life in end.lives:
+            continue
+        if told.accepted > told.begin or told.owed not in {NO_LIFE, *end.lives}:
+            known = lost(end, evidence)
+            # Unless it began behind this very end: then it has judged all that was before it.
+            assert known is None or (told.previous == E2 and told.accepted == told.begin)
+
+
+@given(ENDS, EVIDENCE)
+def test_a_number_needs_a_count_of_this_boot_or_the_word_of_the_folder(
+    end: End, evidence: Evidence
+) -> None:
+    known = lost(end, evidence)
+    trusted = [
+        each
+        for each in (evidence.folder, evidence.beside)
+        if each is not None and evidence.trusts(each)
+    ]
+    if known is not None and not trusted:
+        assert known == 0
+        assert end.promised
+        assert evidence.folder is not None
+        assert evidence.folder.bound
+
+
+Left = tuple[Epoch, int]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3)), max_size=6))
+def test_lives_without_the_journal_are_known_however_many_follow(
+    lives: list[tuple[bool, int]],
+) -> None:
+    """Of each: whether it served another node, and how many messages it accepted."""
+    beside: Found | None = bound(witness())
+    for number, (other, accepted) in enumerate(lives):
+        node = "b" if other else "a"
+        record = MemoryRecord(node, Evidence(None, beside, BOOT))
+        record.begin(Epoch(bytes([100 + number]) * EPOCH_BYTES), None, None)
+        record.accepted(accepted)
+        assert record.left is not None
+        beside = bound(record.left)
+    known = lost(CLEAN, Evidence(bound(witness()), beside, BOOT))
+    accepted = sum(count for other, count in lives if not other)
+    if accepted:
+        assert known is None
+    elif not any(count for _, count in lives):
+        assert known == 0
+
+
+def test_a_life_that_goes_on_with_a_history_owes_it_nothing() -> None:
+    found = Evidence(None, bound(witness(E2, owed=E4)), BOOT)
+    assert owed("a", frozenset({E2, E4}), found) == NO_LIFE
+    assert owed("a", frozenset({E2}), found) == E4
+    assert owed("a", frozenset({E4}), found) == E2
+    assert owed("a", frozenset(), found) == SEVERAL_LIVES
+    assert owed("a", frozenset({E2}), Evidence()) == NO_LIFE
+    assert owed("a", frozenset({E2}), Evidence(None, UNREADABLE)) == SEVERAL_LIVES
+
+
+# The form on disk.
+
+
+@given(witnesses(), st.integers(0, MAX_OFFSET))
+def test_a_witness_is_read_as_it_was_written(written: Witness, accepted: int) -> None:
+    written = replace(written, accepted=max(accepted, written.begin))
+    assert decode(encode(written)) == written
+    assert len(encode(written)) == WITNESS_BYTES
+
+
+@given(witnesses(), st.integers(0, MAX_OFFSET))
+def test_the_count_is_rewritten_in_place(written: Witness, accepted: int) -> None:
+    accepted = max(accepted, written.begin)
+    data = bytearray(encode(written))
+    memoryview(data)[COUNT_AT:].cast("Q")[0] = checked(accepted)
+    assert decode(bytes(data)) == replace(written, accepted=accepted)
+
+
+def test_a_wrong_bit_makes_it_unreadable() -> None:
+    data = bytearray(encode(witness(begin=7)))
+    constant = len(data[:COUNT_AT].rstrip(b"\0"))
+    for bit in [*range(8 * constant), *range(8 * COUNT_AT, 8 * WITNESS_BYTES)]:
+        data[bit // 8] ^= 1 << bit % 8
+        assert decode(bytes(data)) is None, bit
+        data[bit // 8] ^= 1 << bit % 8
+    assert decode(bytes(data)) is not None
+
+
+@pytest.mark.parametrize("length", [0, 1, 200, WITNESS_BYTES - 1, WITNESS_BYTES + 1])
+def test_a_file_of_another_size_is_none(length: int) -> None:
+    assert decode(encode(witness()).ljust(length, b"\0")[:length]) is None
+
+
+def test_a_zeroed_count_is_not_taken_for_nothing_accepted() -> None:
+    data = encode(witness(accepted=0))[:COUNT_AT] + bytes(8)
+    assert decode(data) is None
+
+
+def test_a_life_begins_where_the_recovered_end_is() -> None:
+    found = Evidence(None, None, BOOT)
+    began = begun("a", E3, END, 4, found)
+    assert (began.begin, began.accepted, began.previous, began.lost) == (100, 100, E2, 4)
+    assert began.boot == BOOT
+    assert begun("a", E3, None, None, found).begin == 0

@@ -1,7 +1,11 @@
-"""Kills a broker that syncs before it answers, again and again under load, and looks for what it had accepted.
+"""Kills a broker with a journal, again and again under load, and looks for what it had accepted.
 
 python -m tests.faults.journal_kills --rounds 200           # make journal-kills ROUNDS=200
 python -m tests.faults.journal_kills --rounds 200 --seed 17 # drawn like that one, though no two runs are alike
+python -m tests.faults.journal_kills --rounds 200 --fsync interval
+
+With `always` nothing may be lost. With `interval` and `off` what was not written yet is: then every reader is told so, at
+that place and with the right number, and where nothing is lost nobody is told anything.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from tests.integration.steps import DEADLINE_S, attached, in_thread, subscribed,
 from tests.simulation.violation import Violation
 
 import pubsubd
-from pubsubd import Client, CursorExpired, Subscription
+from pubsubd import Client, CursorExpired, Reason, Receipt, Subscription
 
 PUBLISHERS: Final = 3
 LANES: Final = 2
@@ -39,25 +43,62 @@ LOOK_EVERY: Final = 10
 """After so many rounds somebody new reads all that is held."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A life of the broker, as the next one found it: `next` is what it had recovered, `lost` how many are missing there."""
+
+    epoch: str
+    next: int
+    lost: int | None
+
+
+def lives_of(broker: Broker) -> list[Ended]:
+    """In order. One that was recovered again, because the next one was killed as it began, is in it once."""
+    lines = [line for line in list(broker.logs) if line["event"] == "journal.recovered"]
+    ended = {line["epoch"]: Ended(line["epoch"], line["next"], line["lost"]) for line in lines}
+    return list(ended.values())
+
+
 @dataclass(slots=True)
 class Accepted:
-    """What publishers were told: the payload at each offset."""
+    """What publishers were told: the payload at each offset. `lost`: by the epoch that it was lost with."""
 
     at: dict[int, str] = field(default_factory=dict)
+    lost: dict[str, list[str]] = field(default_factory=dict)
+    placed_by: dict[int, str] = field(default_factory=dict)
+    """The epoch of each offset's receipt."""
+    ended: set[str] = field(default_factory=set)
     enough: int = 0
     """So many in all are wanted of this life; publishers that see them wait for the next one."""
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def add(self, offset: int, payload: str) -> None:
+    def add(self, receipt: Receipt, payload: str, lives: list[Ended]) -> None:
+        offset, epoch = receipt.offset, receipt.epoch
+        self.learn(lives)
+        if any(epoch == life.epoch and offset >= life.next for life in lives):
+            # It was on its way as the broker died, and is lost by now.
+            self.lost.setdefault(epoch, []).append(payload)
+            return
         if offset in self.at:
             raise Violation(
                 f"offset {offset} was told of two: {payload[:20]}, {self.at[offset][:20]}"
             )
         self.at[offset] = payload
+        self.placed_by[offset] = epoch
         if len(self.at) >= self.enough:
             self.reached.set()
             self.wanted.clear()
+
+    def learn(self, lives: list[Ended]) -> None:
+        """What these had accepted beyond their ends is lost."""
+        for ended in lives:
+            if ended.epoch in self.ended:
+                continue
+            self.ended.add(ended.epoch)
+            for offset in [offset for offset in self.at if offset >= ended.next]:
+                epoch = self.placed_by.pop(offset)
+                self.lost.setdefault(epoch, []).append(self.at.pop(offset))
 
     async def more(self, count: int) -> None:
         """Waits for `count` further receipts."""
@@ -72,9 +113,15 @@ class Publisher:
     """Publishes numbered messages and wants a receipt for each, however often its broker dies."""
 
     def __init__(
-        self, name: str, client: Client, accepted: Accepted, chance: random.Random
+        self,
+        name: str,
+        client: Client,
+        accepted: Accepted,
+        chance: random.Random,
+        broker: Broker,
     ) -> None:
         self.stopping = False
+        self._broker = broker
         self._name = name
         self._client = client
         self._accepted = accepted
@@ -96,35 +143,63 @@ class Publisher:
                 for number in range(first, self._published)
             ]
             receipts = await asyncio.gather(*(self._client.publish("x", p) for p in payloads))
+            lives = lives_of(self._broker)
             for payload, receipt in zip(payloads, receipts, strict=True):
-                self._accepted.add(receipt.offset, payload)
+                self._accepted.add(receipt, payload, lives)
 
 
 class Reader:
-    """Reads a stream that may not have a gap, and remembers what stands where."""
+    """Reads a stream, and remembers what stands where. It is told of a gap where something was lost, and nowhere else."""
 
-    def __init__(self, name: str, subscription: Subscription) -> None:
-        self.came: list[str] = []
+    def __init__(self, name: str, subscription: Subscription, broker: Broker) -> None:
+        self.came: dict[int, str] = {}
         self.first = 0
+        self.next = 0
+        self.told: list[CursorExpired] = []
+        self.skipped: set[int] = set()
+        """Offsets that it was not given, as it had read others there that are lost."""
         self._name = name
         self._subscription = subscription
-
-    @property
-    def next(self) -> int:
-        return self.first + len(self.came)
+        self._broker = broker
 
     async def run(self, until: int | None = None) -> None:
         """`until`: ends with what stands at this offset."""
         async for event in self._subscription.events():
             if isinstance(event, CursorExpired):
-                raise Violation(f"{self._name}, at {self.next}: {event} ({event.reason})")
+                self._pass(event)
+                continue
             if not self.came and until is not None:
-                self.first = event.offset
+                self.first = self.next = event.offset
             if event.offset != self.next:
                 raise Violation(f"{self._name} got offset {event.offset}, {self.next} comes next")
-            self.came.append(str(event.payload))
+            self.came[event.offset] = str(event.payload)
+            self.next += 1
             if until is not None and event.offset >= until:
                 return
+
+    def _pass(self, notice: CursorExpired) -> None:
+        """Raises `Violation` for a notice that says something else than what was lost here."""
+        self.told.append(notice)
+        lives = lives_of(self._broker)
+        if notice.reason is Reason.AHEAD:
+            ends = [life.next for life in lives if life.next < self.next and life.lost != 0]
+            if ends:
+                for offset in range(ends[-1], self.next):
+                    self.came.pop(offset, None)
+                self.skipped.update(range(ends[-1], notice.next))
+                self.next = notice.next
+                return
+        here = [life.lost for life in lives if life.next == self.next]
+        runs = [here[first:last] for last in range(len(here) + 1) for first in range(last)]
+        sums = [None if None in run else sum(filter(None, run)) for run in runs]
+        if (
+            notice.reason is not Reason.STATE_LOST
+            or notice.next != self.next
+            or notice.missed not in {each for each in sums if each != 0}
+        ):
+            raise Violation(
+                f"{self._name}, at {self.next}: {notice} ({notice.reason}); lost there: {here}"
+            )
 
     async def reached(self, end: int) -> None:
         await wait_until_async(lambda: self.next >= end, DEADLINE_S, f"{end} at {self._name}")
@@ -132,27 +207,37 @@ class Reader:
     def check(self, accepted: Accepted) -> None:
         """Everything accepted is where its receipt says, nothing is there twice, and each publisher's is in order."""
         for offset, payload in accepted.at.items():
-            if offset >= self.first and (
-                offset >= self.next or self.came[offset - self.first] != payload
-            ):
-                found = self.came[offset - self.first] if offset < self.next else "nothing"
-                raise Violation(
-                    f"{self._name}: {found[:20]} at {offset}, where {payload[:20]} was accepted"
-                )
+            if offset >= self.first and offset not in self.skipped:
+                found = self.came.get(offset, "nothing")
+                if found != payload:
+                    raise Violation(
+                        f"{self._name}: {found[:20]} at {offset}, where {payload[:20]} was accepted"
+                    )
+        lost = {payload.rpartition(":")[0] for each in accepted.lost.values() for payload in each}
         last: dict[str, int] = {}
-        for payload in self.came:
+        for _, payload in sorted(self.came.items()):
             publisher, number, _ = payload.split(":")
-            if publisher in last and int(number) != last[publisher] + 1:
-                raise Violation(f"{self._name}: {payload[:20]} behind number {last[publisher]}")
-            if self.first == 0 and publisher not in last and int(number):
-                raise Violation(f"{self._name}: {payload[:20]} is the first one of its publisher")
+            before = last.get(publisher, -1 if self.first == 0 else int(number) - 1)
+            passed = [f"{publisher}:{each}" for each in range(before + 1, int(number))]
+            if int(number) <= before or not (self.skipped or lost.issuperset(passed)):
+                raise Violation(f"{self._name}: {payload[:20]} behind number {before}")
             last[publisher] = int(number)
 
 
-async def kill_rounds(folder: Path, rounds: int, seed: int) -> int:
-    """Kills node a `rounds` times. Returns how many messages were accepted. Raises `Violation`."""
+@dataclass(slots=True)
+class Played:
+    """`lossy`: so many lives lost something at their end. `told`: notices, of all readers."""
+
+    accepted: int
+    lossy: int = 0
+    lost: int = 0
+    told: int = 0
+
+
+async def kill_rounds(folder: Path, rounds: int, seed: int, fsync: str = "always") -> Played:
+    """Kills node a `rounds` times. Raises `Violation`."""
     chance = random.Random(seed)
-    journal = {"journal": folder / "journal", "fsync": "always"}
+    journal = {"journal": folder / "journal", "fsync": fsync}
     cluster = Cluster(folder, 2, command=PUBSUBD, per_node={"a": journal}, ring_bytes=RING)
     try:
         await in_thread(cluster.start)
@@ -161,13 +246,13 @@ async def kill_rounds(folder: Path, rounds: int, seed: int) -> int:
             readers = []
             for broker in cluster:
                 subscription = await open_.enter_async_context(subscribed(broker, start="earliest"))
-                readers.append(Reader(f"the reader at {broker.node}", subscription))
+                readers.append(Reader(f"the reader at {broker.node}", subscription, cluster["a"]))
             reading = [tasks.create_task(reader.run()) for reader in readers]
             publishers = []
             for number in range(PUBLISHERS):
                 client = pubsubd.connect(cluster["a"].socket, publish_timeout_s=DEADLINE_S)
                 await open_.enter_async_context(client)
-                publishers.append(Publisher(f"p{number}", client, accepted, chance))
+                publishers.append(Publisher(f"p{number}", client, accepted, chance, cluster["a"]))
             publishing = [tasks.create_task(publisher.run()) for publisher in publishers]
             for played in range(1, rounds + 1):
                 await _live_and_die(cluster, accepted, chance)
@@ -183,9 +268,28 @@ async def kill_rounds(folder: Path, rounds: int, seed: int) -> int:
                 reader.check(accepted)
             for task in reading:
                 task.cancel()
-        return len(accepted.at)
+        lives = lives_of(cluster["a"])
+        _check_lives(lives, accepted, readers, fsync)
+        lossy = [life.lost or 0 for life in lives if life.lost != 0]
+        told = sum(len(reader.told) for reader in readers)
+        return Played(len(accepted.at), len(lossy), sum(lossy), told)
     finally:
         cluster.close()
+
+
+def _check_lives(lives: list[Ended], accepted: Accepted, readers: list[Reader], fsync: str) -> None:
+    """What each life says that it lost is what publishers had been told, and at most what was on its way besides."""
+    on_the_way = PUBLISHERS * LANES * BATCH
+    for life in lives:
+        missing = len(accepted.lost.get(life.epoch, ()))
+        if life.lost is None or not missing <= life.lost <= missing + on_the_way:
+            raise Violation(f"{life}, and {missing} that were accepted under it are missing")
+        if fsync == "always" and life.lost:
+            raise Violation(f"{life}, though everything was on disk before it was accepted")
+    lossy = sum(life.lost != 0 for life in lives)
+    for reader in readers:
+        if len(reader.told) > lossy or (lossy and not reader.told):
+            raise Violation(f"{len(reader.told)} notices, {lossy} lives that lost something")
 
 
 async def _live_and_die(cluster: Cluster, accepted: Accepted, chance: random.Random) -> None:
@@ -200,6 +304,7 @@ async def _live_and_die(cluster: Cluster, accepted: Accepted, chance: random.Ran
         await in_thread(lambda: broker.start(wait=False).wait_log("journal.recovered"))
         broker.kill()
     await in_thread(broker.start)
+    accepted.learn(lives_of(broker))
     failed = [line for line in broker.logs if line["event"] == "journal.failed"]
     if failed:
         raise Violation(f"the journal failed: {failed}")
@@ -207,9 +312,9 @@ async def _live_and_die(cluster: Cluster, accepted: Accepted, chance: random.Ran
 
 async def _look(broker: Broker, accepted: Accepted) -> None:
     """Somebody who has never read before finds all that is held, and nothing else."""
-    known = Accepted(dict(accepted.at))
+    known = Accepted(dict(accepted.at), accepted.lost)
     async with subscribed(broker, start="earliest") as subscription:
-        reader = Reader("a new reader", subscription)
+        reader = Reader("a new reader", subscription, broker)
         await within(reader.run(until=max(known.at)), "the end of what was accepted")
     reader.check(known)
 
@@ -217,12 +322,13 @@ async def _look(broker: Broker, accepted: Accepted) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--fsync", choices=["off", "interval", "always"], default="always")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="pubsubd-kills-"))
     began = time.monotonic()
     try:
-        accepted = asyncio.run(kill_rounds(folder, options.rounds, options.seed))
+        played = asyncio.run(kill_rounds(folder, options.rounds, options.seed, options.fsync))
     except Exception as error:
         print(f"seed {options.seed}: violated; the journal is in {folder}")
         for each in error.exceptions if isinstance(error, ExceptionGroup) else [error]:
@@ -231,7 +337,9 @@ def main() -> int:
     shutil.rmtree(folder)
     seconds = time.monotonic() - began
     print(
-        f"seed {options.seed}: {options.rounds} rounds, {accepted} accepted, {seconds:.0f} seconds, nothing violated"
+        f"seed {options.seed}, fsync {options.fsync}: {options.rounds} rounds, "
+        f"{played.accepted} accepted, {seconds:.0f} seconds, nothing violated; "
+        f"{played.lossy} lives lost {played.lost} messages, {played.told} notices"
     )
     return 0
 

@@ -13,4 +13,4 @@ SEED = 1
 
 @async_test
 async def test_what_was_accepted_survives_every_kill_once_and_in_order(tmp_path: Path) -> None:
-    assert await kill_rounds(tmp_path, ROUNDS, SEED) > 0
+    assert (await kill_rounds(tmp_path, ROUNDS, SEED)).accepted > 0

@@ -30,6 +30,11 @@ MANY_NODES = re.escape(
     "a node that is missing counts as never seen"
 )
 
+FOREIGN = re.escape(
+    "message 0 of node a was not handed out by this subscription since it was opened: acknowledge the messages that it "
+    "yields. What an earlier one of its name had and did not acknowledge comes again"
+)
+
 
 def session(**positions: Position) -> Session:
     opened = Session(("t",), "latest", None, None, True)
@@ -577,6 +582,22 @@ def test_the_first_of_ten_lives_can_be_acknowledged_after_all_of_them() -> None:
     assert acks.due(settled, settled, None) == [Ack("a", settled["a"])]
 
 
+def test_as_many_epochs_as_are_remembered_can_be_acknowledged_and_the_one_before_them_not() -> None:
+    acks = Acks(manual=True)
+    lives = [of_epoch(number) for number in range(1, REMEMBERED_EPOCHS + 2)]
+    for message in lives[:-1]:
+        acks.handed(message)
+    settled = {"a": Position(Epoch(len(lives).to_bytes(16)), 1)}
+    acks.acknowledge(lives[0])
+    assert acks.resumes(settled) == {"a": Position(Epoch((1).to_bytes(16)), 1)}
+    acks.handed(lives[-1])
+    acks.acknowledge(lives[0])
+    assert acks.resumes(settled) == {"a": Position(Epoch((1).to_bytes(16)), 1)}
+    # Behind a place in an epoch that is forgotten lies all that is remembered.
+    acks.acknowledge(lives[1])
+    assert acks.resumes(settled) == {"a": Position(Epoch((2).to_bytes(16)), 1)}
+
+
 def test_a_message_of_an_epoch_that_is_not_remembered_changes_nothing_and_is_no_error() -> None:
     acks = Acks(manual=True)
     lives = [of_epoch(number) for number in range(1, 3 * REMEMBERED_EPOCHS)]
@@ -642,7 +663,7 @@ def test_a_message_that_another_subscription_was_handed_and_this_one_was_not_is_
 
 
 def test_a_message_from_elsewhere_is_not_acknowledged() -> None:
-    with pytest.raises(InvalidPosition):
+    with pytest.raises(InvalidPosition, match=FOREIGN):
         Acks(manual=True).acknowledge(messages(0, 1)[0])
 
 

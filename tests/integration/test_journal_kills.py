@@ -1,9 +1,10 @@
-"""A broker that syncs before it answers keeps its word, however often it is killed."""
+"""A broker with a journal keeps its word, however often it is killed, or says how much of it is lost."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from tests.faults.journal_kills import kill_rounds
 from tests.integration.asynchronous import async_test
 
@@ -14,3 +15,13 @@ SEED = 1
 @async_test
 async def test_what_was_accepted_survives_every_kill_once_and_in_order(tmp_path: Path) -> None:
     assert (await kill_rounds(tmp_path, ROUNDS, SEED)).accepted > 0
+
+
+@pytest.mark.parametrize("fsync", ["off", "interval"])
+@async_test
+async def test_readers_are_told_of_what_a_kill_took_and_of_nothing_else(
+    tmp_path: Path, fsync: str
+) -> None:
+    played = await kill_rounds(tmp_path, ROUNDS, SEED, fsync)
+    assert played.accepted > 0
+    assert (played.told > 0) == (played.lost > 0)

@@ -16,9 +16,14 @@ from tests.integration.steps import (
     StartCluster,
     attached,
     cut,
+    events_to,
+    heal,
     in_thread,
     level,
+    payloads_to,
     publish,
+    subscribed,
+    told,
 )
 
 import pubsubd
@@ -257,3 +262,87 @@ async def test_what_peers_gave_to_a_machine_without_memory_is_unknown(
     Path(life_beside(a.socket)).unlink()
     await in_thread(a.start)
     assert recovered(a, "stream.recalled") == (100, None, None)
+
+
+# What readers make of it.
+
+
+@async_test
+async def test_a_producer_that_went_on_alone_and_died_says_how_much_its_peers_never_had(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(2, recover_from_peers=True)
+    a, b = cluster["a"], cluster["b"]
+    async with subscribed(b) as reader:
+        await published(a, 100)
+        assert await payloads_to(reader, 99) == [*range(100)]
+        await cut(cluster, "b", "a")
+        await published(a, 50)
+        await in_thread(a.restart, signal.SIGKILL)
+        await heal(cluster, "b", "a")
+        # Once, over restarts that lose nothing.
+        await in_thread(a.restart, signal.SIGKILL)
+        await attached(cluster, "b", "a")
+        async with pubsubd.connect(a.socket) as client:
+            assert (await client.publish("numbers", "new")).offset == 100
+        assert told(await events_to(reader, "new")) == [("a", "state_lost", 50), "new"]
+
+
+@pytest.mark.parametrize(("missing", "between"), [(None, True), (0, False)])
+@async_test
+async def test_readers_of_a_journal_are_told_of_lives_without_it_that_accepted_something(
+    start_cluster: StartCluster, tmp_path: Path, missing: int | None, between: bool
+) -> None:
+    journal = {"journal": tmp_path / "journal", "fsync": "always"}
+    cluster = start_cluster(2, per_node={"a": journal})
+    a, b = cluster["a"], cluster["b"]
+    async with subscribed(b) as reader:
+        await published(a, 20)
+        assert await payloads_to(reader, 19) == [*range(20)]
+        position = reader.position
+    await cut(cluster, "b", "a")
+    a.stop()
+    for name in journal:
+        del a.options[name]
+    a.options["no_journal"] = True
+    await in_thread(a.start)
+    if between:
+        await published(a, 5)
+    a.stop()
+    del a.options["no_journal"]
+    a.options |= journal
+    await in_thread(a.start)
+    await heal(cluster, "b", "a")
+    async with subscribed(b, position=position) as reader:
+        async with pubsubd.connect(a.socket) as client:
+            await client.publish("numbers", "new")
+        notices = [] if missing == 0 else [("a", "state_lost", missing)]
+        assert told(await events_to(reader, "new")) == [*notices, "new"]
+
+
+@async_test
+async def test_readers_of_an_older_copy_are_told_at_its_end(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    folder = tmp_path / "journal"
+    broker = start_broker("a", journal=folder, fsync="always")
+    await published(broker, 20)
+    async with subscribed(broker, start="earliest") as reader:
+        assert await payloads_to(reader, 19) == [*range(20)]
+        position = reader.position
+    broker.stop()
+    copy(folder, tmp_path / "kept")
+    await in_thread(broker.start)
+    await published(broker, 30)
+    broker.stop()
+    swap(folder, tmp_path / "kept")
+    await in_thread(broker.start)
+    async with (
+        subscribed(broker, position=position) as reader,
+        subscribed(broker, start="earliest") as new,
+        pubsubd.connect(broker.socket) as client,
+    ):
+        await client.publish("numbers", "new")
+        gap = ("a", "state_lost", None)
+        assert told(await events_to(reader, "new")) == [gap, "new"]
+        assert told(await events_to(new, "new")) == [*range(20), gap, "new"]

@@ -115,6 +115,8 @@ class RecallEnd:
         self.target = target
         self.view: StreamView | None = None
         """What the peer holds of this node's stream without a hole."""
+        self.lives: frozenset[Epoch] = frozenset()
+        """Lives of this node that the peer knows to be earlier than that."""
         self.names: dict[str, dict[str, Position]] = {}
         """Where this node's named sessions stood in every stream, as the peer remembers."""
         self._log: Log | None = None
@@ -176,7 +178,8 @@ class RecallEnd:
     def _fetched(self, fetched: Fetched, now: Now) -> None:
         if self._log is None or self.view is None:
             view, config = fetched.view, self._node.config
-            self.view = view
+            self.view = _checked(view)
+            self.lives = frozenset((*fetched.lives, *(epoch for epoch, _ in view.lineage)))
             # As large as the ring, whatever the peer says that it has.
             limits = config.ring_messages, config.ring_bytes
             self._log = Log(*limits, view.epoch, view.lineage, view.oldest, view.losses)
@@ -222,11 +225,19 @@ def _reach(
     """
     view = end.view
     assert view is not None
-    earlier = {epoch for epoch, _ in view.lineage}
     continues = sum(
-        other.view is not None and other.view.place(other.view.next).epoch in earlier
+        other.view is not None and other.view.place(other.view.next).epoch in end.lives
         for other in others
         if other is not end
     )
     knows = latest is not None and view.reach(latest) is not None
     return knows, continues, view.next, -view.oldest
+
+
+def _checked(view: StreamView) -> StreamView:
+    """Raises `ProtocolError` for lives that no node can have had: what is gone on with is told to every reader."""
+    epochs = [view.epoch, *(epoch for epoch, _ in view.lineage)]
+    ends = [end for _, end in view.lineage]
+    if len(set(epochs)) < len(epochs) or ends != sorted(ends, reverse=True):
+        raise ProtocolError("epoch", f"lives that end at {ends[:8]}, of {len(set(epochs))} epochs")
+    return view

@@ -9,13 +9,13 @@ import pytest
 from tests.unit.core.builders import E1, E2, E3, E4, entry, view
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.recall import RecallEnd, _reach
+from pubsubd_broker.core.recall import RecallEnd, _checked, _reach
 from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Earliest, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import CursorExpired, Fetch, Fetched, Frame, Receipt
-from pubsubd_protocol.positions import Position, StreamView
+from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 
 def mesh(*names: str) -> Net:
@@ -288,10 +288,57 @@ def test_a_node_that_would_not_ask_its_peers_does_not_tell_them_either() -> None
     assert registered.elsewhere == {}
 
 
+def holds(held: StreamView, *before: Epoch) -> RecallEnd:
+    """A peer that holds so much, and met these lives before, whose history that does not continue."""
+    lives = frozenset((*before, *(epoch for epoch, _ in held.lineage)))
+    return cast(RecallEnd, SimpleNamespace(view=held, lives=lives))
+
+
+def test_a_peer_that_met_a_later_life_counts_more_than_one_that_holds_more_of_an_earlier_one() -> (
+    None
+):
+    more, later = ends = [holds(view(0, 50, E1)), holds(view(0, 9, E2), E1)]
+    assert max(ends, key=lambda end: _reach(end, ends)) is later
+    ends = [more, holds(view(0, 9, E2))]
+    assert max(ends, key=lambda end: _reach(end, ends)) is more
+
+
+def test_peers_tell_which_lives_they_met_before() -> None:
+    net = mesh("a", "b", "c")
+    Publisher(net, "a").fill(5)
+    net.advance(1)
+    # A life that finds nobody to ask begins anew; `b` and `c` hear of it one after the other.
+    net.part("a", "b")
+    net.part("a", "c")
+    net.restart("a")
+    net.advance(60)
+    assert net.nodes["a"].stream.next == 0
+    net.heal("a", "c")
+    net.advance(10)
+    Publisher(net, "a").fill(2)
+    net.advance(1)
+    second = net.nodes["a"].life
+    net.heal("a", "b")
+    net.restart("a", recover_from_peers=True)
+    net.advance(60)
+    assert net.nodes["a"].stream.view.reach(second) == 2
+    assert not net.said("a", "protocol.violated")
+
+
+@pytest.mark.parametrize(
+    "lives", [((E2, 5), (E1, 6)), ((E2, 5), (E2, 5)), ((E3, 5),)], ids=["back", "twice", "itself"]
+)
+def test_lives_that_no_node_can_have_had_are_a_violation(
+    lives: tuple[tuple[Epoch, int], ...],
+) -> None:
+    with pytest.raises(ProtocolError, match="lives"):
+        _checked(view(0, 9, E3, *lives))
+
+
 def test_the_later_history_counts_though_a_life_that_placed_nothing_is_in_no_lineage() -> None:
     """A peer that came further met an idle life; what the other one holds continues the same history."""
     views = view(0, 10, E2, (E1, 10)), view(0, 9, E4, (E3, 8), (E1, 8))
-    older, later = ends = [cast(RecallEnd, SimpleNamespace(view=each)) for each in views]
+    older, later = ends = [holds(each) for each in views]
     assert max(ends, key=lambda end: _reach(end, ends)) is later
     assert older.view is not None
 
@@ -299,7 +346,7 @@ def test_the_later_history_counts_though_a_life_that_placed_nothing_is_in_no_lin
 def test_a_history_that_holds_the_last_known_life_counts_more_than_any_other() -> None:
     """E3 is the last life that left a witness here: who knows it has met it, however little came of it."""
     views = view(0, 50, E2, (E1, 10)), view(0, 9, E3)
-    _, knowing = ends = [cast(RecallEnd, SimpleNamespace(view=each)) for each in views]
+    _, knowing = ends = [holds(each) for each in views]
     assert max(ends, key=lambda end: _reach(end, ends)) is not knowing
     assert max(ends, key=lambda end: _reach(end, ends, E3)) is knowing
 

@@ -305,6 +305,7 @@ def test_a_peer_that_met_a_later_life_counts_more_than_one_that_holds_more_of_an
 
 def test_peers_tell_which_lives_they_met_before() -> None:
     net = mesh("a", "b", "c")
+    first = net.nodes["a"].life
     Publisher(net, "a").fill(5)
     net.advance(1)
     # A life that finds nobody to ask begins anew; `b` and `c` hear of it one after the other.
@@ -318,6 +319,7 @@ def test_peers_tell_which_lives_they_met_before() -> None:
     Publisher(net, "a").fill(2)
     net.advance(1)
     second = net.nodes["a"].life
+    assert net.nodes["c"].replicas["a"].lives == (first,)
     net.heal("a", "b")
     net.restart("a", recover_from_peers=True)
     net.advance(60)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.history import Lost
-from tests.simulation.truth import Place, StreamTruth
+from tests.simulation.truth import End, Place, StreamTruth
 from tests.simulation.violation import refuse
 from tests.simulation.walk import Walk
 
@@ -15,7 +15,7 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     at, place, oldest = walk.at.get(node), lost.place, lost.oldest
     held = lost.recalled is not None and (oldest is None or lost.recalled[1] >= oldest)
-    if lost.reason is Reason.STATE_LOST and held:
+    if lost.reason is Reason.STATE_LOST and held and not _comes_to_an_end(walk, lost, at):
         refuse("G4", history, node, f"{lost}, though its stream was recovered with that place")
     if lost.own and _own_loss(stream, lost, at):
         return
@@ -31,12 +31,15 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     elif at[0] != place[0] and at[0] not in stream.lineages[place[0]]:
         if lost.reason is not Reason.STATE_LOST or lost.missed is not None:
             refuse("G4", history, node, f"{lost} across epochs, it stood at {at}")
-    elif _joined_what_was_lost(stream, lost, at):
-        if lost.missed is not None:
-            refuse("G4", history, node, f"{lost}, it can't be known how many those are")
+    elif _joined_what_was_lost(stream, lost, at) and lost.missed is None:
+        pass  # It can't be known how many those are.
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
-        if lost.reason is not Reason.AHEAD or lost.missed is not None:
+        # It may have read on behind that without a message for it, up to an end that it is told of as well.
+        merged = lost.reason is Reason.STATE_LOST and _ends_behind(stream, at, place)
+        if not (lost.reason is Reason.AHEAD or merged) or lost.missed is not None:
             refuse("G4", history, node, f"{lost}, it stood at {at}, further than that history")
+    elif lost.reason is Reason.STATE_LOST:
+        _true_end(walk, lost, at)
     else:
         _true_overrun(walk, lost, at)
 
@@ -45,9 +48,45 @@ def _was_held(walk: Walk, lost: Lost, at: Place | None) -> bool:
     """Whether the ring was ever what the notice says. A reader that asked for the earliest goes on at the oldest."""
     views = walk.truth[lost.node].views or set()
     epoch, begin = lost.place
+    stream = walk.truth[lost.node]
+    if any(_cut_at(stream, lost, view) for view in views):
+        return True
     if walk.history.earliest and at is None and lost.oldest == begin:
         return any((epoch, begin) == (held, oldest) for held, oldest, _ in views)
     return (epoch, lost.oldest, begin) in views
+
+
+def _cut_at(stream: StreamTruth, lost: Lost, view: tuple[str, int, int]) -> bool:
+    """Whether the notice shows what the ring held up to an end at which its history goes on."""
+    (epoch, begin), (held, oldest, following) = lost.place, view
+    ends = {held, *stream.lineages[held]}
+    at_end = begin in {stream.starts[each] for each in ends} and following >= begin
+    return at_end and epoch in ends and lost.oldest == min(oldest, begin)
+
+
+def _ends(stream: StreamTruth, at: Place | None, to: Place) -> list[End]:
+    """The ends between two places of which a reader may be told."""
+    if at is None or not stream.connects(at, to[0]):
+        return []
+    return [end for end in stream.ends_between(at, to) if end.may_be_told]
+
+
+def _comes_to_an_end(walk: Walk, lost: Lost, at: Place | None) -> bool:
+    """Whether only an end lies between where the reader or, by what peers remember, its name stood, and where it goes on."""
+    stream, place = walk.truth[lost.node], lost.place
+    for stood in (at, lost.recalled):
+        if stood is None or not _ends(stream, stood, place):
+            continue
+        if not walk.wanted(lost.node, place[0], stood[1], place[1]):
+            return True
+    return False
+
+
+def _ends_behind(stream: StreamTruth, at: Place, to: Place) -> bool:
+    """Whether there is an end later than the history of `at`."""
+    age = stream.age(at[0])
+    later = (stream.ends[e] for e in (to[0], *stream.lineages[to[0]]) if e in stream.ends)
+    return any(end.may_be_told and stream.age(end.place[0]) > age for end in later)
 
 
 def _own_loss(stream: StreamTruth, lost: Lost, at: Place | None) -> bool:
@@ -95,16 +134,39 @@ def _joined_what_was_lost(stream: StreamTruth, lost: Lost, at: Place) -> bool:
     if lost.reason is not Reason.STATE_LOST or stream.views is None:
         return False
     return any(
-        stream.age(epoch) > stream.age(at[0])
-        and epoch != lost.place[0]
+        stream.age(at[0]) < stream.age(epoch) < stream.age(lost.place[0])
         and epoch not in stream.lineages[lost.place[0]]
         for epoch in stream.epochs
     )
 
 
+def _true_end(walk: Walk, lost: Lost, at: Place) -> None:
+    """A reader is told of an end that it came to: what was accepted beyond that is lost, or may be."""
+    history, stream, node = walk.history, walk.truth[lost.node], lost.node
+    ends = _ends(stream, at, lost.place)
+    if not ends:
+        refuse("G4", history, node, f"{lost}, it stood at {at}, and nothing that follows is lost")
+    branch = max(at[0], lost.place[0], key=stream.age)
+    wanted = walk.wanted(node, branch, at[1], lost.place[1])
+    if wanted and lost.oldest is not None and at[1] >= lost.oldest:
+        what = f"{lost}, it stood at {at}, and {wanted[0]} was held"
+        refuse("G4", history, node, what)
+    jump, beyond = lost.place[1] - at[1], sum(len(end.lost) for end in ends)
+    if lost.missed is None:
+        # Told of two ends at once, it may have gone on behind the first one, further than the second one is.
+        if len(ends) == 1 and ends[0].proven:
+            what = f"{lost}, it stood at {at}, and it can be known that {beyond} are lost"
+            refuse("G4", history, node, what)
+    elif not len(wanted) + beyond <= lost.missed <= jump + beyond:
+        refuse("G4", history, node, f"{lost}, it stood at {at}, lost are {beyond} beyond its end")
+
+
 def _true_overrun(walk: Walk, lost: Lost, at: Place) -> None:
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     jump = lost.place[1] - at[1]
+    if lost.reason is Reason.OVERWRITTEN and stream.loses(at, lost.place):
+        what = f"{lost}, it stood at {at}, and more than that is lost on the way"
+        refuse("G1", history, node, what)
     if lost.oldest is not None and at[1] >= lost.oldest:
         what = f"{lost}, though the ring held {lost.oldest} on and it stood at {at[1]}"
         refuse("G4", history, node, what)

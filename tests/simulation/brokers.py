@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.checkers import (
@@ -16,7 +16,10 @@ from tests.simulation.checkers import (
     told_in_time,
 )
 from tests.simulation.clockwork import MS
+from tests.simulation.disk import Disk
 from tests.simulation.journals import SimJournal
+from tests.simulation.life_record import SimRecord, forget_the_last
+from tests.simulation.machine import Machine, Trace
 from tests.simulation.ring import Ring
 from tests.simulation.tally import Tally
 from tests.simulation.truth import Place, Published, StreamTruth
@@ -30,6 +33,7 @@ from pubsubd_broker.core.consumer_end import ConsumerEnd
 from pubsubd_broker.core.dialling import Address, Target
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.life import LifeRecord
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.producer_end import ProducerEnd
 from pubsubd_broker.core.replica import Replica
@@ -64,21 +68,35 @@ class WatchedStream(Stream):
     __slots__ = ("_ring", "_truth", "_world")
 
     def watch(
-        self, world: World, truth: StreamTruth, entries: Sequence[Entry], end: Place | None
+        self,
+        world: World,
+        truth: StreamTruth,
+        entries: Sequence[Entry],
+        end: Place | None,
+        *,
+        proven: bool = True,
     ) -> None:
-        """Begins: with nothing, or with what an earlier life left, up to `end`."""
+        """Begins: with nothing, or with what an earlier life left, up to `end`. `proven`: see `truth.End`."""
         self._world = world
         self._truth = truth
         self._ring = Ring(self.log.max_messages, self.log.max_bytes, self.next)
+        begins = entries[0].first if entries else self.next
+        gaps = {end for end, _ in self.view.gaps(self.view.start.epoch) if end > begins}
         for entry in entries:
+            for gap in sorted(gap for gap in gaps if gap <= entry.first):
+                self._ring.enter_gap(gap)
+                gaps.remove(gap)
             self._ring.enter(entry.first, entry.count, entry.size)
             self._pass_over_lost(entry.epoch.hex(), entry.first)
             if entry.first >= len(truth.messages[entry.epoch.hex()]):
                 # Its life ended before it could say so to anybody.
                 self._publish(entry)
+        for gap in sorted(gaps):
+            self._ring.enter_gap(gap)
         if end is not None:
             self._pass_over_lost(*end)
-        truth.begin(self.epoch.hex(), end)
+        forgotten = world.brokers[self.node].machine.forgotten
+        truth.begin(self.epoch.hex(), end, proven=proven, forgotten=forgotten)
         truth.held(self._ring.oldest)
 
     def _pass_over_lost(self, epoch: str, end: int) -> None:
@@ -119,6 +137,7 @@ class Memory:
     end: Place
     lineage: Lineage
     losses: Losses = ()
+    proven: bool = True
 
 
 class WatchedNode(Node):
@@ -139,19 +158,27 @@ class WatchedNode(Node):
         now: Now,
         kept: Kept | None,
         memory: Memory | None,
+        record: LifeRecord,
     ) -> None:
         self._world = world
         self._memory = memory
         self._begun = not config.recover_from_peers
-        super().__init__(config, epoch, peers, now, kept)
+        super().__init__(config, epoch, peers, now, kept, record)
         self.tally = world.tally
 
     def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
         memory = self._memory
+        broker = self._world.brokers[self.name]
         if recovered is not None:
             end = (recovered.state.epoch.hex(), recovered.next)
-            entries = tuple(recovered.entries)
-            memory = Memory(entries, recovered.first, end, recovered.lineage, recovered.losses)
+            memory = Memory(
+                tuple(recovered.entries),
+                recovered.first,
+                end,
+                recovered.lineage,
+                recovered.losses,
+                proven=broker.proves(end[0]),
+            )
         if memory is None:
             stream = self._make_stream(epoch, (), 0)
         else:
@@ -163,19 +190,43 @@ class WatchedNode(Node):
         entries = memory.entries if memory is not None else ()
         if recovered is None:
             stream.begin(entries)
-        truth = self._world.truth[self.name]
-        stream.watch(self._world, truth, entries, memory.end if memory is not None else None)
+        self._watch(stream, entries, memory)
         return stream
+
+    def _watch(
+        self, stream: WatchedStream, entries: Sequence[Entry] = (), memory: Memory | None = None
+    ) -> None:
+        world = self._world
+        end, proven = (None, True) if memory is None else (memory.end, memory.proven)
+        stream.watch(world, world.truth[self.name], entries, end, proven=proven)
+        world.brokers[self.name].begins(stream.epoch.hex())
 
     def recalled(self, recovered: Recovered | None, now: Now) -> None:
         self._begun = True
         if recovered is None:
             assert isinstance(self.stream, WatchedStream)
-            self.stream.watch(self._world, self._world.truth[self.name], (), None)
+            self._watch(self.stream)
         else:
             self._world.counts["recalled"] += 1
+            self._recalls_the_newest(recovered)
             self._world.recalled_names[self.life] = self._recalled_names()
         super().recalled(recovered, now)
+
+    def _recalls_the_newest(self, recovered: Recovered) -> None:
+        """Raises `Violation` if a peer that was asked held a later life than the one whose history goes on."""
+        assert self.recall is not None
+        truth = self._world.truth[self.name]
+
+        def age(view: StreamView) -> int:
+            return truth.age(view.place(view.next).epoch.hex())
+
+        views = [end.view for end in self.recall.ends if end.view is not None and end.view.next]
+        latest = max(views, key=age, default=recovered.view)
+        if age(latest) > age(recovered.view):
+            raise Violation(
+                f"G1: {self.name} goes on with {recovered.view.place(recovered.next)}, a peer held "
+                f"{latest.place(latest.next)}, of a later life"
+            )
 
     def _recalled_names(self) -> dict[str, list[Place]]:
         """Where the peers that were asked remember that this node's named sessions stood in its stream."""
@@ -328,7 +379,12 @@ class SimBroker:
         self.life = 0
         """How often it has been started."""
         self._chance = world.chance("broker", name, 0)
-        self.journal = SimJournal(self) if world.plan.fsync is not None else None
+        self.disk = SimJournal(self) if world.plan.fsync is not None else None
+        self.journal = self.disk
+        """What its present life writes; None: that goes without."""
+        self.bare = False
+        """Whether its next life goes without."""
+        self.machine = Machine(world.chance("machine", name))
 
     @property
     def recovered_names(self) -> Mapping[str, Collection[str]]:
@@ -345,6 +401,7 @@ class SimBroker:
 
     def start(self) -> None:
         plan, memory = self.world.plan, self.memory
+        self.journal, self.bare = None if self.bare else self.disk, False
         self.life += 1
         self._chance = self.world.chance("broker", self.name, self.life)
         config = Config(
@@ -367,9 +424,14 @@ class SimBroker:
         epoch = new_epoch(self._chance.randbytes(16))
         self.paused = False
         self.sockets = {}
-        kept = self.journal.kept() if self.journal is not None else None
+        self.record = SimRecord(self.name, self.machine, looks_into_folder=self.journal is not None)
+        kept = self.journal.kept(self.record.evidence) if self.journal is not None else None
         peers = [(peer, 1) for peer in self._peers]
-        self.node = WatchedNode(self.world, config, epoch, peers, self.now, kept, memory)
+        self.node = WatchedNode(
+            self.world, config, epoch, peers, self.now, kept, memory, self.record
+        )
+        if self.node.recall is None:
+            self.node.own_life.begin()
         self.node.at_contact, self.doomed = self.doomed, None
         if self.journal is not None:
             self.journal.begin(self.node)
@@ -383,8 +445,16 @@ class SimBroker:
 
         `machine`: whether its machine may have lost its power with it.
         """
-        if self.journal is not None and self.node is not None:
-            self.journal.crash(self._chance, machine=machine)
+        if self.node is not None:
+            power_lost = machine and self.machine.chance.random() < 0.5
+            if self.journal is not None:
+                power_lost = self.journal.crash(self._chance, machine=machine)
+            if power_lost:
+                for trace in self.machine.lose_power():
+                    forget_the_last(trace, self.machine.chance)
+        self._end(silent=silent)
+
+    def _end(self, *, silent: bool = False) -> None:
         self.node = None
         self.paused = False
         for socket in list(self.sockets.values()):
@@ -401,12 +471,43 @@ class SimBroker:
                 if socket.wire.local and not socket.wire.broken:
                     socket.part()
                     del self.sockets[connection]
-        if self.journal is not None and self.node is not None:
-            self.journal.stop(rots=rots)
-        self.crash()
+        if self.node is not None:
+            snapshot = self.journal is not None and not self.journal.keeps_running
+            if self.journal is not None:
+                self.journal.stop(rots=rots)
+            if self.node.recall is None:
+                self.machine.stops(in_folder=snapshot)
+                self.record.leave(self.node.stream.next)
+        self._end()
 
-    def remember(self, less: int) -> None:
-        """Its next life begins with its ring as it is now, without the last `less` entries."""
+    def put_back(self, copy: tuple[Disk, Trace | None]) -> None:
+        """Its journal's folder is an older copy of itself."""
+        assert self.disk is not None
+        disk, witness = copy
+        self.disk.put_back(disk)
+        self.machine.put_back(witness)
+
+    def copy(self) -> tuple[Disk, Trace | None]:
+        """A copy of its journal's folder as that is now."""
+        assert self.disk is not None
+        folder = self.machine.folder
+        kept = None if folder is None else replace(folder, data=bytearray(folder.data))
+        return self.disk.copy(), kept
+
+    def begins(self, life: str) -> None:
+        """Its stream begins to accept messages under this epoch."""
+        self.machine.begins(life, in_folder=self.journal is not None and self.journal.keeps_running)
+
+    def proves(self, epoch: str) -> bool:
+        """Whether it can be known what is missing of that epoch in what was recovered."""
+        promised = self.journal is not None and self.journal.promises
+        return self.machine.proves(epoch, promised=promised)
+
+    def remember(self, less: int, *, proven: bool = True) -> None:
+        """Its next life begins with its ring as it is now, without the last `less` entries.
+
+        `proven`: it knows how many messages those had.
+        """
         assert self.node is not None
         if self.node.recall is not None:
             return  # There is nothing of it yet.
@@ -417,8 +518,9 @@ class SimBroker:
         end = kept[-1].next if kept else offset
         older = tuple((epoch, min(reach, end)) for epoch, reach in stream.view.lineage)
         ended = StreamView(stream.epoch, older, offset, end, stream.view.losses)
-        lineage, losses = succeed(ended, lost=stream.next - end)
-        self.memory = Memory(kept, offset, (stream.epoch.hex(), end), lineage, losses)
+        lineage, losses = succeed(ended, lost=stream.next - end if proven else None)
+        place = stream.epoch.hex(), end
+        self.memory = Memory(kept, offset, place, lineage, losses, proven)
 
     def pause(self) -> None:
         self.paused = True

@@ -211,6 +211,8 @@ def _only_passed(walk: Walk, node: str, at: Place, passed: Place) -> bool:
     """Whether `at` lies before `passed` in one history, and nothing between them is for the reader."""
     stream = walk.truth[node]
     before = at != NOWHERE and stream.connects(at, passed[0]) and at[1] < passed[1]
+    if before and stream.loses(at, passed):
+        return False
     return before and not walk.wanted(node, passed[0], at[1], passed[1])
 
 
@@ -362,7 +364,7 @@ def _in_order(node: str, epoch: str, placed: Iterable[Message], order: Mapping[b
 
 
 def _begins_in_place(walk: Walk, node: str, place: Place) -> None:
-    stood = walk.at.get(node)
+    stood = walk.stood(node)
     if stood is None:
         _owed_nothing_before(walk, node, place)
     elif walk.truth[node].further(place, stood) and not _passed_only(walk, node, stood, place):
@@ -371,10 +373,14 @@ def _begins_in_place(walk: Walk, node: str, place: Place) -> None:
 
 
 def _passed_only(walk: Walk, node: str, begin: Place, end: Place) -> bool:
-    """Whether all between two places of one history is not for the reader: it may have gone on past that."""
-    return walk.truth[node].connects(begin, end[0]) and not walk.wanted(
-        node, end[0], begin[1], end[1]
-    )
+    """Whether all between two places of one history is not for the reader: it may have gone on past that.
+
+    It can't be known what a lost message was about: a loss is never passed in silence.
+    """
+    stream = walk.truth[node]
+    if not stream.connects(begin, end[0]) or stream.loses(begin, end):
+        return False
+    return not walk.wanted(node, end[0], begin[1], end[1])
 
 
 def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
@@ -404,6 +410,20 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
         if messages[offset].time_ns > walk.born_ns:
             what = f"begins at {place}, was owed {offset}, published after it subscribed"
             refuse("G1", history, node, what)
+    _owed_no_loss_before(walk, node, place)
+
+
+def _owed_no_loss_before(walk: Walk, node: str, place: Place) -> None:
+    """A reader that was there when a message was published, and begins behind the place where it was lost, is told."""
+    stream = walk.truth[node]
+    if place == NOWHERE:
+        return
+    for end in stream.loses((stream.epochs[0], -1), place):
+        for epoch, offset in end.lost:
+            late = stream.messages[epoch][offset].time_ns > walk.born_ns
+            if late and walk.wants(node, (epoch, offset)):
+                what = f"begins at {place}, was owed {offset} of {epoch}, which was lost at {end.place} after it subscribed"
+                refuse("G1", walk.history, node, what)
 
 
 def _not_beyond(walk: Walk, node: str, place: Place, before: Place) -> None:
@@ -413,6 +433,9 @@ def _not_beyond(walk: Walk, node: str, place: Place, before: Place) -> None:
         missing = walk.wanted(node, place[0], min(before[1], ends[before[0]]), place[1])
         if missing:
             what = f"begins at {place}, it stood at {before}, and {missing[0]} is missing"
+            refuse("G1", walk.history, node, what)
+        if before[1] <= ends[before[0]] and walk.truth[node].loses(before, place):
+            what = f"begins at {place}, it stood at {before}, and was not told of the loss between"
             refuse("G1", walk.history, node, what)
 
 
@@ -439,6 +462,8 @@ def _rightly_forgotten(walk: Walk, opened: Opened) -> None:
             return
         if not walk.truth[node].connects(place, held[0]) or place[1] < held[1]:
             return
+        if _is_an_end(walk, node, place):
+            return
     what = f"forgotten, though all that follows on {opened.acknowledged} is held"
     refuse("G4", walk.history, "every node", what)
 
@@ -450,9 +475,21 @@ def _will_rightly_be_told(walk: Walk, opened: Opened, told: set[str]) -> None:
         # Of its own node's earlier history it may learn late, and by whatever its producers still know.
         if place != NOWHERE or at is None or held is None or node in told | {walk.history.node}:
             continue
+        if _is_an_end(walk, node, at):
+            continue
         if walk.truth[node].connects(at, held[0]) and at[1] >= held[1]:
             what = f"begins nowhere, it stood at {at}, and {held} is held"
             refuse("G4", walk.history, node, what)
+
+
+def _is_an_end(walk: Walk, node: str, at: Place) -> bool:
+    """Whether a later history goes on right there, behind a loss, or behind what may be one as far as can be known."""
+    stream = walk.truth[node]
+    return any(
+        stream.connects(at, epoch)
+        and any(end.may_be_told for end in stream.ends_between(at, (epoch, at[1])))
+        for epoch in stream.epochs
+    )
 
 
 def _nothing_missing(walk: Walk, node: str, to: Place) -> None:
@@ -472,3 +509,8 @@ def _nothing_missing(walk: Walk, node: str, to: Place) -> None:
     if missing:
         message = stream.messages[branch][missing[0]]
         refuse("G1", history, node, f"{missing[0]} of {branch} is missing: {message}")
+    untold = stream.loses(at, to)
+    if untold:
+        (epoch, offset), *more = untold[0].lost
+        what = f"{to} without a word, it stood at {at}: {offset} of {epoch} was lost at {untold[0].place}"
+        refuse("G1", history, node, f"{what}, and {len(more)} more" if more else what)

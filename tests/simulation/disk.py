@@ -72,6 +72,12 @@ class Disk:
             file.data[begin:] = unsure
             file.synced, file.named = len(file.data), True
 
+    @property
+    def has_unsure(self) -> bool:
+        """Whether a power loss now may change something."""
+        files = self._files.values()
+        return bool(self._removed) or any(f.synced < len(f.data) or not f.named for f in files)
+
     def rot(self, chance: random.Random) -> None:
         """A bit of what was durable is another one."""
         whole = [file for file in self._files.values() if file.data]

@@ -6,6 +6,7 @@ What its mode promises is kept count of here, apart from the code that keeps it,
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.clockwork import MS
@@ -14,6 +15,7 @@ from tests.simulation.violation import Violation
 
 from pubsubd_broker.core.journal.journal import Fsync, Work
 from pubsubd_broker.core.journal.recovery import recover
+from pubsubd_broker.core.journal.whole_end import Evidence, judge
 from pubsubd_broker.core.keeping import Kept
 
 if TYPE_CHECKING:
@@ -44,21 +46,26 @@ class SimJournal:
         self._oldest = 0
         self._promised = 0
         self._used_up = False
+        self._unsure = False
+        """Whether something on disk may be another thing than was written there."""
         # What was accepted as the work under way was begun; and what is written, though the machine may lose it.
         self._begun = 0
         self._written = 0
 
-    def kept(self) -> Kept:
-        """What the next life begins with. Raises `Violation` if that is less than was promised."""
+    def kept(self, evidence: Evidence) -> Kept:
+        """What the next life begins with, judged by what was found of earlier ones. Raises `Violation` if that is less than was promised."""
         recovered = recover(self._broker.name, self._disk.read())
         held = (recovered.first, recovered.next) if recovered is not None else (0, 0)
         if self._used_up and recovered is not None:
             raise Violation(f"journal: {self._broker.name} begins with a snapshot a second time")
         if recovered is not None:
+            judge(recovered, evidence)
             self._world.counts["recovered"] += 1
             for damage in recovered.damage:
                 self._world.say(f"{self._broker.name} recovers {damage}")
-            self._world.say(f"{self._broker.name} recovers {held[0]}..{held[1]}")
+            self._world.say(
+                f"{self._broker.name} recovers {held[0]}..{held[1]}, lost are {recovered.lost}"
+            )
         if held[1] < self._promised or held[0] > self._oldest:
             raise Violation(
                 f"journal: {self._broker.name} with fsync={self._fsync} recovers {held[0]}..{held[1]}, promised were "
@@ -74,14 +81,24 @@ class SimJournal:
             self._disk.numbers(),
         )
 
+    def copy(self) -> Disk:
+        """The folder as it is now."""
+        return deepcopy(self._disk)
+
+    def put_back(self, disk: Disk) -> None:
+        """The folder is another one while the broker is down: an older copy, which holds what it holds."""
+        self._disk = deepcopy(disk)
+        self._used_up, self._unsure = False, True
+        self._promised, self._oldest = 0, NOTHING
+
     def begin(self, node: WatchedNode) -> None:
         self._node = node
         self._under_way = None
         assert node.keeper is not None
         self._disk.perform(node.keeper.begin())
-        self._used_up = not self._keeps_running
-        self._promised = self._written = node.stream.next if self._keeps_running else 0
-        self._oldest = node.stream.view.oldest if self._keeps_running else NOTHING
+        self._used_up = not self.keeps_running
+        self._promised = self._written = node.stream.next if self.keeps_running else 0
+        self._oldest = node.stream.view.oldest if self.keeps_running else NOTHING
 
     def go_on(self) -> None:
         node = self._node
@@ -121,15 +138,23 @@ class SimJournal:
         if rots:
             self._may_rot()
 
-    def crash(self, chance: random.Random, *, machine: bool = True) -> None:
-        """The process ends at once, or with `machine` the machine may, and its disk go wrong."""
+    @property
+    def promises(self) -> bool:
+        """Whether what is on disk is known to be whole by itself."""
+        clean = self._broker.machine.stopped or self._fsync is Fsync.ALWAYS
+        return clean and not self._unsure
+
+    def crash(self, chance: random.Random, *, machine: bool = True) -> bool:
+        """The process ends at once, or with `machine` the machine may, and its disk go wrong. Returns whether power was lost."""
         node, self._node = self._node, None
         if node is None:
-            return
-        self._oldest = node.stream.view.oldest if self._keeps_running else NOTHING
+            return False
+        self._oldest = node.stream.view.oldest if self.keeps_running else NOTHING
         if self._under_way is not None:
             self._disk.begin_to_perform(self._under_way, self._chance)
-        if machine and self._chance.random() < 0.5:
+        power_lost = machine and self._chance.random() < 0.5
+        if power_lost:
+            self._unsure = self._unsure or self._disk.has_unsure
             self._world.say(f"{self._broker.name} loses its power")
             self._world.counts["power loss"] += 1
             self._disk.lose_power(self._chance)
@@ -143,16 +168,18 @@ class SimJournal:
             )
         if machine:
             self._may_rot()
+        return power_lost
 
     def _may_rot(self) -> None:
         if self._chance.random() < 0.1:
             self._world.say(f"{self._broker.name} has a wrong bit on its disk")
             self._world.counts["wrong bit"] += 1
             self._disk.rot(self._chance)
+            self._unsure = True
             self._promised, self._oldest = 0, NOTHING
 
     @property
-    def _keeps_running(self) -> bool:
+    def keeps_running(self) -> bool:
         return self._fsync is not Fsync.SNAPSHOT
 
     def _done(self, node: WatchedNode, work: Work, *, quiet: bool = False) -> None:

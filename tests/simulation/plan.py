@@ -170,6 +170,7 @@ def _planned(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
         _with_closes,
         _with_copies,
         _with_lives,
+        _with_lost_ends,
     ):
         steps = more(steps, seed)
     return _with_untold(steps, seed)
@@ -207,6 +208,16 @@ def _with_lives(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     chance = random.Random(f"{seed} lives")
     count = chance.choice([0, 0, 0, 0, 1])
     return _with_more(steps, "forty_lives", count, range(500_000, 600_000), chance)
+
+
+def _with_lost_ends(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
+    """In some seeds the proof is missing that a recovered history is whole."""
+    chance = random.Random(f"{seed} ends")
+    draws = iter(range(n, n + 100_000) for n in (700_000, 800_000, 900_000))
+    for what in ("put_back", "life_between", "lose_witness"):
+        count = chance.choice([0, 0, 0, 0, 1, 3])
+        steps = _with_more(steps, what, count, next(draws), chance)
+    return steps
 
 
 def _with_untold(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:

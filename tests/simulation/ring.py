@@ -23,6 +23,10 @@ class Ring:
     def oldest(self) -> int:
         return self._entries[0][0] if self._entries else self._next
 
+    def enter_gap(self, offset: int) -> None:
+        """Room is taken by what says that messages are lost before this offset."""
+        self.enter(offset, 0, 0)
+
     def enter(self, first: int, count: int, frame_bytes: int) -> None:
         """An entry comes in; what does not fit beside it any more goes."""
         self._entries.append((first, count, frame_bytes + ITEM_BYTES))

@@ -352,7 +352,9 @@ def _restart(world: World, chance: random.Random, draw: int) -> bool:
         _lose(world, broker)
         broker.stop()
     else:
-        broker.remember(chance.choice([0, 0, 1, 3, 1000]))
+        less = chance.choice([0, 0, 1, 3, 1000])
+        proven = world.chance("end", broker.name, broker.life).random() < 0.7
+        broker.remember(less, proven=proven)
         world.say(
             f"{broker.name} restarts with its ring, up to {broker.memory and broker.memory.end}"
         )
@@ -420,6 +422,160 @@ def _power_cut(world: World, chance: random.Random, draw: int) -> bool:
     world.clockwork.after(boots_ms * MS, boot)
     world.clockwork.after(online_ms * MS, lambda: world.cuts.difference_update(offline))
     return True
+
+
+def _put_back(world: World, chance: random.Random, draw: int) -> bool:
+    """An older copy of a journal's folder stands in its place: it was restored from a backup."""
+    broker = _pick(chance, (b for b in world.brokers.values() if b.node and b.journal))
+    if broker is None:
+        return False
+    copy = broker.copy()
+    world.say(f"the folder of {broker.name} is copied")
+    stays_ms, away_ms, stops = (
+        chance.randint(1, 1500),
+        chance.randint(1, 500),
+        chance.random() < 0.3,
+    )
+    world.restless += 1
+
+    def put_back() -> None:
+        world.restless -= 1
+        _leave(world, broker, stops=stops)
+        broker.put_back(copy)
+        world.say(f"the folder of {broker.name} is put back")
+        world.clockwork.after(away_ms * MS, lambda: world.start(broker))
+
+    world.clockwork.after(stays_ms * MS, put_back)
+    return True
+
+
+def _life_between(world: World, chance: random.Random, draw: int) -> bool:
+    """A broker is started without its journal once, and then with it again."""
+    broker = _pick(chance, (b for b in world.brokers.values() if b.node and b.journal))
+    if broker is None:
+        return False
+    away_ms, stays_ms = chance.randint(1, 300), chance.randint(1, 1500)
+    _leave(world, broker, stops=chance.random() < 0.3)
+    stops, publishes = chance.random() < 0.5, chance.random() < 0.7
+    world.restless += 1
+
+    def begin() -> None:
+        broker.bare = broker.node is None
+        world.say(f"{broker.name} is started without its journal")
+        world.start(broker)
+        for wait_ms in (stays_ms // 2, stays_ms * 3 // 4) if publishes else ():
+            world.clockwork.after(wait_ms * MS, publish)
+        world.clockwork.after(stays_ms * MS, end)
+
+    def publish() -> None:
+        for publisher in world.publishers:
+            if publisher.broker is broker:
+                publisher.publish(chance.choice(TOPICS), None, 1)
+
+    def end() -> None:
+        world.restless -= 1
+        _leave(world, broker, stops=stops)
+        world.clockwork.after(away_ms * MS, lambda: world.start(broker))
+
+    world.clockwork.after(away_ms * MS, begin)
+    return True
+
+
+def _lose_witness(world: World, chance: random.Random, draw: int) -> bool:
+    """A broker crashes, its machine does not, and what the broker had noted there is gone or spoilt."""
+    broker = _running(world, chance)
+    if broker is None:
+        return False
+    _lose(world, broker)
+    broker.crash(machine=False)
+    world.say(f"{broker.name} crashes, its witnesses are {broker.machine.lose_witness(chance)}")
+    world.clockwork.after(chance.randint(1, 500) * MS, lambda: world.start(broker))
+    return True
+
+
+def _lose_unheard(world: World, chance: random.Random, draw: int) -> bool:
+    """A producer loses what it accepted while a consumer without memory, which has a new reader, could not reach it."""
+    brokers = list(world.brokers.values())
+    broker = _pick(chance, (b for b in brokers if b.node and b.journal and b.journal.keeps_running))
+    # One whose readers all know where they stand would ask for that.
+    reads = {subscriber.broker for subscriber in world.subscribers}
+    other = _pick(chance, (b for b in brokers if b.node and b is not broker and b not in reads))
+    if broker is None or other is None or len(world.subscribers) >= MOST_SUBSCRIBERS:
+        return False
+    offline = {(other.name, broker.name)} - world.cuts
+    world.cuts |= offline
+    # As it is now, `other` has acknowledged nearly all that it holds.
+    copy = broker.copy()
+    _leave(world, other, stops=False)
+    world.start(other)
+    _subscribe_on(world, chance, other, draw, ((">",),), ("latest",))
+    world.restless += 1
+
+    def publish() -> None:
+        for publisher in world.publishers:
+            if publisher.broker is broker:
+                publisher.publish(chance.choice(TOPICS), None, 2)
+        world.clockwork.after(100 * MS, lose)
+
+    def lose() -> None:
+        world.restless -= 1
+        _leave(world, broker, stops=False)
+        broker.put_back(copy)
+        world.say(f"the folder of {broker.name} is put back")
+        world.start(broker)
+        world.cuts.difference_update(offline)
+
+    world.clockwork.after(chance.randint(50, 400) * MS, publish)
+    return True
+
+
+def _recall_apart(world: World, chance: random.Random, draw: int) -> bool:
+    """A broker lives twice while one of its peers can't reach it: that one knows only what was before."""
+    broker = _running(world, chance)
+    if broker is None or not world.plan.recall or world.plan.fsync or len(world.brokers) < 3:
+        return False
+    apart = chance.choice([name for name in world.brokers if name != broker.name])
+    offline = {(apart, broker.name)} - world.cuts
+    world.cuts |= offline
+    for wire in world.wires:
+        if wire.ends == (apart, broker.name):
+            wire.cut(silent=False)
+    world.restless += 1
+
+    def live(left: int) -> None:
+        _leave(world, broker, stops=False)
+        world.say(f"{apart} can't reach {broker.name}, which has {left} lives left")
+        world.start(broker)
+        if left:
+            for wait_ms in (300, 400, 500):
+                world.clockwork.after(wait_ms * MS, publish)
+            world.clockwork.after(chance.randint(600, 1000) * MS, lambda: live(left - 1))
+        else:
+            world.clockwork.after(300 * MS, heal)
+
+    def publish() -> None:
+        for publisher in world.publishers:
+            if publisher.broker is broker:
+                publisher.publish(chance.choice(TOPICS), None, 1)
+
+    def heal() -> None:
+        world.restless -= 1
+        world.cuts.difference_update(offline)
+
+    live(2)
+    return True
+
+
+def _leave(world: World, broker: SimBroker, *, stops: bool) -> None:
+    """The broker's life ends, if it is in one."""
+    if broker.node is None:
+        return
+    world.say(f"{broker.name} {'stops' if stops else 'crashes'}")
+    _lose(world, broker)
+    if stops and not broker.paused:
+        broker.stop()
+    else:
+        broker.crash()
 
 
 def _end(world: World, broker: SimBroker, *, silent: bool = False) -> None:
@@ -530,6 +686,11 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "power_cut": _power_cut,
     "forget_together": _forget_together,
     "forty_lives": _forty_lives,
+    "put_back": _put_back,
+    "life_between": _life_between,
+    "lose_witness": _lose_witness,
+    "lose_unheard": _lose_unheard,
+    "recall_apart": _recall_apart,
     "restart": _restart,
     "pause": _pause,
     "client_cut": _client_cut,

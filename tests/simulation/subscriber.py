@@ -117,6 +117,8 @@ class Subscriber:
         self._memory_lost = False
         # Whether its name has been in its broker's journal ever since.
         self._survived = False
+        # The same, and what others remembered, as of the last life of its broker.
+        self._before = self._memory_lost, self._survived, self._remembered, self._third
         # Acknowledgements on their way, and what its broker has heard of them, in this life of it.
         self._acks_sent: deque[tuple[int, dict[str, Place]]] = deque()
         self._heard: dict[str, Place] = {}
@@ -268,7 +270,7 @@ class Subscriber:
                     self._die_behind(socket)
             case Subscribed():
                 self._known = set(frame.positions)
-                self._subscribed(frame)
+                self._answered(socket, frame)
             case Told():
                 self._known.add(frame.node)
                 self._put(session.told(frame))
@@ -313,6 +315,7 @@ class Subscriber:
         self._forgotten = None
         self._heard.clear()
         self._acks_sent.clear()
+        self._before = self._memory_lost, self._survived, self._remembered, self._third
         self._survived = not self._memory_lost or self._survived
         self._memory_lost = True
         self._remembered = self.remembered()
@@ -404,6 +407,17 @@ class Subscriber:
         self._filters.clear()
         hello = Hello(MAGIC, VERSION, VERSION, "session", "", self.id)
         self._socket = ClientSocket(self.world, self.broker, self, hello)
+
+    def _answered(self, socket: ClientSocket, answer: Subscribed) -> None:
+        """A broker that stops may have answered before: its next life knows what that one wrote down."""
+        if not (self._memory_lost and socket.other.deaf):
+            self._subscribed(answer)
+            return
+        now = self._memory_lost, self._remembered, self._third
+        self._memory_lost, self._survived, self._remembered, self._third = self._before
+        self._subscribed(answer)
+        self._memory_lost, self._remembered, self._third = now
+        self._survived = self.broker.node is None or self.name in self.broker.recovered_names
 
     def _subscribed(self, answer: Subscribed) -> None:
         first = not self._session.stood

@@ -194,8 +194,8 @@ def test_no_gap_refuses_a_life_that_begins_behind_what_its_producer_remembered()
 
 
 def test_no_gap_goes_from_an_epoch_to_the_one_that_continues_it() -> None:
-    events = [opened(), *got(*range(8)), *got(8, 9, epoch=E2)]
-    no_gap(history(events), {"a": continued()})
+    events = [opened(), *got(*range(10)), *got(10, 11, epoch=E2)]
+    no_gap(history(events), {"a": continued(cut_short=10)})
     # Entries keep the epoch under which they were placed: an older name may come again.
     events = [opened(at=(E2, 0)), *got(0, 1), Moved("a", (E2, 2)), *got(2)]
     no_gap(history(events, earliest=True), {"a": continued()})

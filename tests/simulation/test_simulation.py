@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.simulation.liars.telling import LIES
 from tests.simulation.outages import OUTAGES, run_outages
+from tests.simulation.recoveries import run_recoveries
 from tests.simulation.run import run_forgetful, run_seed
 from tests.simulation.tally import ROWS
 
@@ -18,6 +19,7 @@ SEEDS = 10
 """Of one chunk: 240 in all. `make sim` plays more than 500."""
 
 FORGETFUL_SEEDS = 8
+RECOVERY_SEEDS = 8
 OUTAGE_SEEDS = 2
 
 LEAST_EVENTS = 200
@@ -76,6 +78,16 @@ def test_a_session_is_told_of_each_producer_that_is_away_for_long() -> None:
         total += run_outages(seed)
     assert total["outage"] == OUTAGE_SEEDS * OUTAGES
     assert total["lost producers told"]
+
+
+def test_what_was_accepted_and_lost_with_a_life_is_told_at_its_end() -> None:
+    total: Counter[str] = Counter()
+    for seed in range(RECOVERY_SEEDS):
+        total += run_recoveries(seed)
+    for what in ("put_back", "life_between", "lose_witness", "recovered", "power loss"):
+        assert total[what], f"{what} never happened"
+    assert total["told of a lost end"]
+    assert total["told how many"]
 
 
 def _leave(folder: Path, chunk: int, total: Counter[str]) -> None:

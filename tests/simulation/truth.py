@@ -6,6 +6,7 @@ from what publishers were told, and then knows less: not every message, and no v
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,24 @@ from pubsubd_protocol.positions import UNTOLD
 
 Place = tuple[str, int]
 """Epoch in hex, and next offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The recovered end of an earlier history: a later epoch goes on there.
+
+    `place`: the epoch that is continued, and up to where. `lost`: where accepted messages were placed that are not part
+    of the history that goes on. `proven`: whether the facts let the producer know how many those are.
+    """
+
+    place: Place
+    lost: tuple[Place, ...] = ()
+    proven: bool = True
+
+    @property
+    def may_be_told(self) -> bool:
+        return bool(self.lost) or not self.proven
+
 
 NOWHERE: Final[Place] = (UNTOLD.epoch.hex(), UNTOLD.offset)
 """Where a reader stands that is to be told of a loss, whatever else there is."""
@@ -40,6 +59,8 @@ class StreamTruth:
         """Of every branch: what an epoch took over from those before it, and its own."""
         self.lineages: dict[str, dict[str, int]] = {}
         """Of every epoch: the earlier ones that it continues, each up to an offset."""
+        self.ends: dict[str, End] = {}
+        """Of every epoch that continues another: where it goes on, and what was lost there."""
         self.starts: dict[str, int] = {}
         """The first offset that was placed under an epoch itself."""
         self.capacity = capacity
@@ -59,8 +80,22 @@ class StreamTruth:
     def next(self) -> int:
         return len(self.messages[self.epochs[-1]])
 
-    def begin(self, epoch: str, after: Place | None = None) -> None:
-        """A new epoch. `after`: it goes on with all that another one held before this place."""
+    def end_of(self, epoch: str) -> int:
+        """The next offset under an epoch, after all that was accepted under it."""
+        return len(self.messages[epoch])
+
+    def begin(
+        self,
+        epoch: str,
+        after: Place | None = None,
+        *,
+        proven: bool = True,
+        forgotten: Collection[str] = (),
+    ) -> None:
+        """A new epoch. `after`: it goes on with all that another one held before this place. `proven`: see `End`.
+
+        `forgotten`: lives of which the producer can't know. What they accepted is not told as lost.
+        """
         if epoch in self.messages:
             return
         self.epochs.append(epoch)
@@ -74,6 +109,18 @@ class StreamTruth:
             self.starts[epoch] = end
             self.lineages[epoch] = {e: min(n, end) for e, n in self.lineages[earlier].items()}
             self.lineages[epoch][earlier] = end
+            self.ends[epoch] = End(after, tuple(self._not_in(epoch, earlier, forgotten)), proven)
+
+    def _not_in(self, epoch: str, earlier: str, forgotten: Collection[str]) -> Iterator[Place]:
+        """What was accepted under `earlier`, or by lives between that one and `epoch`, and is not part of `epoch`."""
+        for offset in sorted(self.messages[earlier]):
+            if offset >= self.starts[epoch]:
+                yield earlier, offset
+        between = self.epochs[self.age(earlier) + 1 : self.age(epoch)]
+        for life in (life for life in between if life not in forgotten):
+            for offset in sorted(self.messages[life]):
+                if offset >= self.starts[life]:
+                    yield life, offset
 
     def publish(self, epoch: str, offset: int, message: Published) -> None:
         self.begin(epoch)
@@ -90,10 +137,35 @@ class StreamTruth:
         """Whether the history of `branch` contains everything before `place`."""
         return place[0] == branch or place[1] <= self.lineages[branch].get(place[0], -1)
 
+    def ends_between(self, at: Place, to: Place) -> list[End]:
+        """The ends that a reader passes on its way, the latest first. Both places are of one history.
+
+        Where an end is, there are two places: before it under the earlier epoch, behind it under the later one.
+        """
+        passed: list[End] = []
+        epoch = max(at[0], to[0], key=self.age)
+        reach = self.starts.get(epoch, 0)
+        if epoch == at[0] and at[1] >= reach:
+            return passed
+        while epoch in self.ends and reach >= at[1]:
+            end = self.ends[epoch]
+            epoch, offset = end.place
+            reach = min(reach, offset)
+            if self._before(at, (epoch, reach)) and not self._before(to, (epoch, reach)):
+                passed.append(end)
+        return passed
+
+    def loses(self, at: Place, to: Place) -> list[End]:
+        """Those of them at which something was lost."""
+        return [end for end in self.ends_between(at, to) if end.lost]
+
+    def _before(self, place: Place, end: Place) -> bool:
+        return place[1] < end[1] or (place[1] == end[1] and self.age(place[0]) <= self.age(end[0]))
+
     def latest(self, place: Place) -> Place:
-        """The same place, under the latest epoch whose history contains it."""
+        """The same place, under the latest epoch whose history contains it, with no loss between."""
         for epoch in reversed(self.epochs):
-            if self.connects(place, epoch):
+            if self.connects(place, epoch) and not self.loses(place, (epoch, place[1])):
                 return epoch, place[1]
         return place
 
@@ -106,7 +178,8 @@ class StreamTruth:
         if self.age(place[0]) < self.age(than[0]):
             # On a branch that was given up nobody comes further than on the later one.
             return self.connects(place, than[0]) and place[1] > than[1]
-        return not self.connects(than, place[0]) or place[1] > than[1]
+        connected = self.connects(than, place[0])
+        return not connected or place[1] > than[1] or bool(self.loses(than, place))
 
 
 Truth = dict[str, StreamTruth]

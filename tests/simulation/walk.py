@@ -34,6 +34,8 @@ class Walk:
         self.third: dict[str, dict[str, tuple[Place, str]]] = {}
         """Where third nodes remember that its name stood, by stream."""
         self._stood: dict[str, Place] = {}
+        self._told: dict[str, str] = {}
+        """Of a stream in which it lost something: the history that goes on, as it was told last."""
         self._changes: list[Filtered] = [Filtered({}, history.wants)]
 
     def begins(self, opened: Opened) -> None:
@@ -68,11 +70,22 @@ class Walk:
                 self.at.update(places)
             case Filtered():
                 self._changes.append(event)
-            case Stands(node, place) | Moved(node, place) | Lost(node=node, place=place):
+            case Lost(node, place=place):
+                self.at[node], self._told[node] = place, place[0]
+            case Stands(node, place) | Moved(node, place):
                 self.at[node] = place
             case Got(node, epoch, offset):
                 self.at[node] = (epoch, offset + 1)
         self._stood.update(self.at)
+
+    def stood(self, node: str) -> Place | None:
+        """Where it stands, under the latest name of its history that it was told of: an older one may have come since."""
+        at, told = self.at.get(node), self._told.get(node)
+        if at is None or told is None:
+            return at
+        stream = self.truth[node]
+        later = stream.age(told) > stream.age(at[0]) and stream.connects(at, told)
+        return (told, at[1]) if later and not stream.loses(at, (told, at[1])) else at
 
     def wanted(self, node: str, branch: str, begin: int, end: int) -> list[int]:
         """The offsets in `begin..end` of `branch` whose messages are for the reader."""

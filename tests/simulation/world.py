@@ -35,6 +35,7 @@ from tests.simulation.truth import Place, StreamTruth, Truth
 from tests.simulation.wires import Wire
 
 from pubsubd_broker.core.notices import Level, Notice
+from pubsubd_protocol.attach import Reason
 
 CONVERGES_MS = 60_000
 """Virtual time that the healed cluster has to bring every session to every stream's end."""
@@ -116,6 +117,10 @@ class World:
             for event in history.events:
                 if isinstance(event, Lost):
                     self.counts[f"expired {event.reason}"] += 1
+                    if event.reason is Reason.STATE_LOST:
+                        goes_on = event.place[0] in self.truth[event.node].ends
+                        self.counts["told of a lost end"] += goes_on
+                        self.counts["told how many"] += event.missed is not None
         self.counts["accepted"] += sum(len(p.payloads) for p in publishes if p.first is not None)
 
     def _longest_turn_ms(self) -> int:

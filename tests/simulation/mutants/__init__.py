@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.mutants.attaching import ATTACHING
+from tests.simulation.mutants.ends import ENDS
 from tests.simulation.mutants.health import HEALTH
 from tests.simulation.mutants.journal import JOURNAL
 from tests.simulation.mutants.lying import LYING
@@ -27,6 +28,7 @@ MUTANTS: dict[str, Mutant] = {
         *HEALTH,
         *PASSED,
         *RECREATED,
+        *ENDS,
     )
 }
 

@@ -1,0 +1,165 @@
+"""Bugs at the end of a recovered history: what was accepted beyond it is told wrongly, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import tests.simulation.brokers as brokers
+from tests.simulation.mutants.attaching import _everywhere
+from tests.simulation.mutants.mutant import Mutant, Patch
+from tests.simulation.recoveries import run_recoveries
+
+import pubsubd_broker.core.journal.recovery as recovery
+import pubsubd_broker.core.journal.whole_end as whole_end
+import pubsubd_broker.core.recall as recall
+import pubsubd_protocol.attach as attach
+from pubsubd_broker.core.journal.whole_end import End, Evidence, Found
+from pubsubd_broker.core.stream import Stream
+from pubsubd_protocol.attach import Answer, Claim, Remembered
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.positions import Lineage, Losses, Position, StreamView, place
+
+Succeed = Callable[..., tuple[Lineage, Losses]]
+
+
+def _succeed(instead: Succeed) -> list[Patch]:
+    return [(recovery, "succeed", instead), (brokers, "succeed", instead)]
+
+
+def _gap_left_out() -> list[Patch]:
+    """The ring holds what earlier lives left as one run."""
+
+    def begin(self: Stream, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.log.append(entry)
+
+    return [(Stream, "begin", begin)]
+
+
+def _loss_not_said() -> list[Patch]:
+    original: Succeed = vars(recovery)["succeed"]
+
+    def succeed(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
+        return original(view, lost=lost)[0], view.losses
+
+    return _succeed(succeed)
+
+
+def _loss_of_the_wrong_life() -> list[Patch]:
+    """It is said of the life before the one that ended."""
+    original: Succeed = vars(recovery)["succeed"]
+
+    def succeed(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
+        lineage, losses = original(view, lost=lost)
+        if lost == 0 or not view.lineage or view.lineage[0][0] in dict(view.losses):
+            return lineage, losses
+        return lineage, ((view.lineage[0][0], lost), *view.losses)
+
+    return _succeed(succeed)
+
+
+def _one_too_few() -> list[Patch]:
+    original: Succeed = vars(recovery)["succeed"]
+
+    def succeed(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
+        return original(view, lost=lost - 1 if lost else lost)
+
+    return _succeed(succeed)
+
+
+def _unknown_is_whole() -> list[Patch]:
+    original: Succeed = vars(recovery)["succeed"]
+
+    def succeed(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
+        return original(view, lost=lost or 0)
+
+    return _succeed(succeed)
+
+
+def _nothing_is_proven() -> list[Patch]:
+    def lost(end: End, evidence: Evidence) -> int | None:
+        return None
+
+    return [(whole_end, "lost", lost)]
+
+
+def _hear(change: Callable[[End, Found], Found | None]) -> list[Patch]:
+    original: Callable[..., Any] = vars(whole_end)["_hear"]
+
+    def hear(end: End, found: Found, evidence: Evidence, *, in_folder: bool) -> Any:
+        changed = change(end, found)
+        if changed is None:
+            return False, None
+        return original(end, changed, evidence, in_folder=in_folder)
+
+    return [(whole_end, "_hear", hear)]
+
+
+def _copy_believed() -> list[Patch]:
+    return _hear(lambda end, found: replace(found, bound=True))
+
+
+def _life_between_forgotten() -> list[Patch]:
+    def of_this_history(end: End, found: Found) -> Found | None:
+        witness = found.witness
+        return found if witness is None or witness.life in end.lives else None
+
+    return _hear(of_this_history)
+
+
+def _other_boot_believed() -> list[Patch]:
+    def trusts(self: Evidence, found: Found) -> bool:
+        return found.witness is not None and found.bound
+
+    return [(Evidence, "trusts", trusts)]
+
+
+def _oldest_life_recalled() -> list[Patch]:
+    original: Callable[..., tuple[int, ...]] = vars(recall)["_reach"]
+
+    def reach(*arguments: Any) -> tuple[int, ...]:
+        return tuple(-each for each in original(*arguments))
+
+    return [(recall, "_reach", reach)]
+
+
+def _registered_is_behind() -> list[Patch]:
+    """A cursor that is kept for a consumer is read as an offset alone."""
+    original = attach.resolve
+
+    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
+        if isinstance(claim, Remembered) and registered is not None:
+            registered = view.place(registered.offset)
+        return original(claim, view, registered)
+
+    return _everywhere(resolve)
+
+
+def _place_is_before() -> list[Patch]:
+    """A reader that was told of a loss is told again wherever its place is named anew."""
+
+    def named(self: StreamView, offset: int) -> Position:
+        return place(self.epoch, self.lineage, offset)
+
+    return [(StreamView, "place", named)]
+
+
+_mutant = partial(Mutant, within=60, run=run_recoveries)
+
+ENDS = (
+    _mutant("gap left out of the ring", patches=_gap_left_out),
+    _mutant("loss not said", patches=_loss_not_said),
+    _mutant("loss of the wrong life", patches=_loss_of_the_wrong_life),
+    _mutant("lost count one too few", patches=_one_too_few),
+    _mutant("unknown end is whole", patches=_unknown_is_whole),
+    _mutant("no end is proven", patches=_nothing_is_proven),
+    _mutant("proof in a copied folder believed", patches=_copy_believed),
+    _mutant("life in between forgotten", patches=_life_between_forgotten),
+    _mutant("count of another boot believed", patches=_other_boot_believed),
+    _mutant("oldest life recalled", patches=_oldest_life_recalled),
+    _mutant("registered cursor is behind the gap", patches=_registered_is_behind),
+    _mutant("place behind a gap named before it", patches=_place_is_before),
+)

@@ -1,0 +1,73 @@
+"""Lives that go on with what earlier ones left, from a seed: a broker is ended again and again, in every way.
+
+In the plans of `plan.py` most readers are told of so much else that an end is seldom seen alone. Here little else goes
+wrong, and rings are large as often as small.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from tests.simulation.plan import Plan, Step
+from tests.simulation.run import run_plan
+
+FAULTS = {
+    "crash": 3.0,
+    "restart": 1.0,
+    "power_cut": 1.0,
+    "put_back": 1.0,
+    "life_between": 1.0,
+    "lose_witness": 1.0,
+    "lose_unheard": 2.0,
+    "recall_apart": 1.0,
+    "app_restart": 1.0,
+    "cut": 1.0,
+    "hold": 2.0,
+    "partition": 2.0,
+}
+
+LASTS_MS = 8000
+
+
+def recoveries(seed: int) -> Plan:
+    """A plan of a few publishers and sessions, and one end of a broker after the other."""
+    chance = random.Random(f"{seed} recoveries")
+    nodes = chance.choice([2, 3, 4, 4])
+    planned = [(0, "start")] * nodes
+    planned += [(500, "publisher")] * 3 + [(500, "subscribe")] * 3
+    planned += [(at_ms, "publish") for at_ms in range(600, LASTS_MS, 40)]
+    at_ms = 700
+    while at_ms < LASTS_MS:
+        what = chance.choices(list(FAULTS), list(FAULTS.values()))[0]
+        planned.append((at_ms, what))
+        if what == "partition":
+            planned.append((at_ms + 300, "heal"))
+        at_ms += chance.randint(50, 600)
+    draws = [*range(nodes), *chance.sample(range(1_000_000, 1_100_000), len(planned) - nodes)]
+    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, draws, strict=True)]
+    ring = chance.choice([10, 100, 1000])
+    return Plan(
+        seed=seed,
+        nodes=nodes,
+        ring_messages=ring,
+        ring_bytes=chance.choice([5000, 10**6]),
+        replica_messages=chance.choice([10, ring]),
+        replica_bytes=10**6,
+        quantum_bytes=chance.choice([300, 100_000]),
+        capacity_bytes=100_000,
+        slowest_ms=chance.choice([0, 1, 5, 30]),
+        tick_jitter_ms=0,
+        batch_messages=4,
+        cursor_ttl_ms=86_400_000,
+        steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
+        fsync=chance.choice([None, None, "off", "interval", "interval", "snapshot", "always"]),
+        segment_bytes=chance.choice([300, 2000, 20_000]),
+        slowest_disk_ms=chance.choice([0, 5, 30]),
+        recall=True,
+    )
+
+
+def run_recoveries(seed: int) -> Counter[str]:
+    """Runs a seed's plan."""
+    return run_plan(recoveries(seed))

@@ -1,0 +1,284 @@
+"""The checkers judge by what was accepted: hand-made histories around the end at which a later life goes on."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from tests.simulation.checkers import no_false_alarm, no_gap, passed_is_not_read_again
+from tests.simulation.history import Closed, Event, History, Kept, Lost, Moved, Stands
+from tests.simulation.machine import Machine
+from tests.simulation.test_checkers import (
+    E1,
+    E2,
+    E3,
+    LONG_AGO,
+    fill,
+    got,
+    history,
+    lost,
+    opened,
+    refuses,
+    stream,
+)
+from tests.simulation.truth import Place, StreamTruth, Truth
+
+from pubsubd_protocol.attach import Reason
+
+BEFORE, BEHIND = (E1, 8), (E2, 8)
+"""The two places at the end of E1, of which E2 continues eight messages of ten."""
+
+
+def cut(*, lost_there: int = 2, proven: bool = True, oldest: int = 0) -> StreamTruth:
+    """E2 goes on where eight messages of E1 end, and has four of its own. `lost_there`: how many E1 had beyond that."""
+    truth = stream(8 + lost_there)
+    truth.begin(E2, BEFORE, proven=proven)
+    truth.held(0)
+    fill(truth, E2, 8, 12)
+    truth.held(oldest)
+    return truth
+
+
+def told(missed: int | None = 2, place: Place = BEHIND, **more: object) -> Lost:
+    return replace(lost(Reason.STATE_LOST, place, oldest=0, missed=missed), **more)  # type: ignore[arg-type]
+
+
+def passes(seen: History, truth: StreamTruth) -> None:
+    no_gap(seen, {"a": truth})
+    no_false_alarm(seen, {"a": truth})
+
+
+# G1: what was lost is told, at its place.
+
+
+def test_g1_a_reader_that_comes_to_a_lost_end_is_told_there() -> None:
+    passes(history(opened(), got(*range(8)), told(), got(8, 9, epoch=E2)), cut())
+    passes(history(opened(), got(*range(8)), told(None), got(8, epoch=E2)), cut(proven=False))
+
+
+def test_g1_a_reader_that_goes_on_behind_a_lost_end_in_silence_is_refused() -> None:
+    seen = history(opened(), got(*range(8)), got(8, epoch=E2))
+    refuses(partial(no_gap, seen, {"a": cut()}), "G1", "8 of e1 was lost at ('e1', 8), and 1 more")
+    moved = history(opened(), got(*range(8)), Moved("a", BEHIND))
+    refuses(partial(no_gap, moved, {"a": cut(lost_there=1)}), "G1", "8 of e1 was lost at ('e1', 8)")
+
+
+def test_g1_a_reader_that_comes_to_an_end_where_nothing_was_lost_needs_no_word() -> None:
+    seen = history(opened(), got(*range(8)), got(8, epoch=E2))
+    passes(seen, cut(lost_there=0))
+    passes(seen, cut(lost_there=0, proven=False))
+
+
+def test_g1_a_reader_that_stands_before_a_lost_end_may_be_told_its_place_again() -> None:
+    passes(history(opened(), got(*range(8)), Moved("a", BEFORE), told()), cut())
+
+
+def test_g1_a_reader_that_asked_for_other_topics_is_told_all_the_same() -> None:
+    truth = stream(8, topic="t")
+    fill(truth, E1, 8, 10, topic="other")
+    truth.begin(E2, BEFORE)
+    truth.held(0)
+    fill(truth, E2, 8, 12)
+    truth.held(0)
+    passes(history(opened(), got(*range(8)), told(), got(8, epoch=E2)), truth)
+
+
+def test_g1_a_reader_that_had_read_further_is_told_that_it_is_ahead() -> None:
+    ahead = lost(Reason.AHEAD, (E2, 12), oldest=0)
+    passes(history(opened(), got(*range(9)), ahead), cut())
+
+
+@pytest.mark.parametrize("kept", [Kept.BROKER, Kept.STORED])
+def test_g1_the_next_life_of_an_application_begins_before_a_lost_end_that_it_was_not_told_of(
+    kept: Kept,
+) -> None:
+    seen = history(opened(), got(*range(8)), opened(kept, BEHIND))
+    refuses(partial(no_gap, seen, {"a": cut()}), "G1", "its next life begins at ('e2', 8)")
+    passes(history(opened(), got(*range(8)), opened(kept, BEFORE), told()), cut())
+
+
+def test_g1_a_reader_that_stores_its_place_behind_a_lost_end_is_not_told_again() -> None:
+    again = history(opened(), got(*range(8)), told(), opened(Kept.STORED, BEHIND), told())
+    refuses(partial(no_false_alarm, again, {"a": cut()}), "G4", "nothing that follows is lost")
+
+
+def test_g1_a_reader_that_subscribed_before_what_was_lost_does_not_begin_behind_it() -> None:
+    seen = history(opened(at=None), Stands("a", BEHIND))
+    truth = stream(8, at=LONG_AGO)
+    fill(truth, E1, 8, 10)
+    truth.begin(E2, BEFORE)
+    refuses(partial(no_gap, seen, {"a": truth}), "G1", "was lost at ('e1', 8) after it subscribed")
+    no_gap(history(opened(at=None), Stands("a", BEFORE)), {"a": truth})
+    old = stream(10, at=LONG_AGO)
+    old.begin(E2, BEFORE)
+    no_gap(seen, {"a": old})
+
+
+def test_g1_a_reader_that_was_overrun_is_told_of_what_was_lost_on_the_way() -> None:
+    truth = cut(oldest=10)
+    over = partial(lost, place=(E2, 12), oldest=10)
+    passes(history(opened(), got(0, 1, 2), over(Reason.STATE_LOST, missed=9 + 2)), truth)
+    for reason, missed in ((Reason.OVERWRITTEN, 9), (Reason.STATE_LOST, 9)):
+        seen = history(opened(), got(0, 1, 2), over(reason, missed=missed))
+        refuses(partial(no_false_alarm, seen, {"a": truth}), "lost")
+
+
+def test_g1_what_a_life_in_between_accepted_is_lost_at_the_end_of_the_one_before_it() -> None:
+    truth = stream(8)
+    truth.begin(E2)
+    truth.held(0)
+    fill(truth, E2, 0, 3)
+    truth.begin(E3, BEFORE, proven=False)
+    truth.held(0)
+    fill(truth, E3, 8, 10)
+    truth.held(0)
+    assert truth.ends[E3].lost == ((E2, 0), (E2, 1), (E2, 2))
+    seen = history(opened(), got(*range(8)), got(8, epoch=E3))
+    refuses(partial(no_gap, seen, {"a": truth}), "G1", "0 of e2 was lost at ('e1', 8)")
+    passes(history(opened(), got(*range(8)), told(None, (E3, 8)), got(8, epoch=E3)), truth)
+    # A reader of the life in between knows only that one.
+    of_that = history(
+        opened(at=(E2, 0)), got(0, epoch=E2), lost(Reason.STATE_LOST, (E3, 10), oldest=0)
+    )
+    no_false_alarm(of_that, {"a": truth})
+
+
+def twice(*, second: bool = True) -> StreamTruth:
+    """Two lives lost something at one place: E2 goes on at 8 of E1, and E3 at 8 of E2."""
+    truth = cut()
+    truth.begin(E3, BEHIND, proven=second)
+    truth.held(0)
+    fill(truth, E3, 8, 9)
+    truth.held(0)
+    return truth
+
+
+def test_g1_two_lost_ends_at_one_offset_are_two() -> None:
+    first, other = told(), told(4, (E3, 8))
+    passes(history(opened(), got(*range(8)), first, other, got(8, epoch=E3)), twice())
+    passes(history(opened(), got(*range(8)), told(6, (E3, 8)), got(8, epoch=E3)), twice())
+    seen = history(opened(), got(*range(8)), first, got(8, epoch=E3))
+    refuses(partial(no_gap, seen, {"a": twice()}), "G1", "was lost at ('e2', 8)")
+    wrong = history(opened(), got(*range(8)), told(4, (E3, 8)))
+    refuses(partial(no_false_alarm, wrong, {"a": twice()}), "G4", "lost are 6")
+
+
+def test_g1_a_reader_at_a_lost_end_of_an_idle_stream_has_not_come_to_the_end_of_it() -> None:
+    truth = stream(10)
+    truth.begin(E2, BEFORE)
+    assert truth.latest(BEFORE) == BEFORE != truth.end
+    assert truth.latest(BEHIND) == truth.end
+    assert truth.further(BEHIND, BEFORE)
+    assert not truth.further(BEFORE, BEHIND)
+
+
+# G4: nothing else is.
+
+
+@pytest.mark.parametrize("missed", [0, 1, None])
+def test_g4_an_alarm_at_an_end_that_is_proven_to_be_whole_is_refused(missed: int | None) -> None:
+    seen = history(opened(), got(*range(8)), told(missed))
+    truth: Truth = {"a": cut(lost_there=0)}
+    refuses(partial(no_false_alarm, seen, truth), "G4", "nothing that follows is lost")
+
+
+def test_g4_an_alarm_at_an_end_that_could_not_be_proven_is_right_though_nothing_was_lost() -> None:
+    passes(history(opened(), got(*range(8)), told(None)), cut(lost_there=0, proven=False))
+    counted = history(opened(), got(*range(8)), told(1))
+    truth: Truth = {"a": cut(lost_there=0, proven=False)}
+    refuses(partial(no_false_alarm, counted, truth), "G4", "lost are 0")
+
+
+@pytest.mark.parametrize("missed", [1, 3, None])
+def test_g4_what_can_be_counted_is_counted(missed: int | None) -> None:
+    seen = history(opened(), got(*range(8)), told(missed))
+    refuses(partial(no_false_alarm, seen, {"a": cut()}), "G4", "lost")
+
+
+@pytest.mark.parametrize("missed", [1, 3])
+def test_g4_a_count_is_exact_or_not_given(missed: int) -> None:
+    seen = history(opened(), got(*range(8)), told(missed))
+    refuses(partial(no_false_alarm, seen, {"a": cut(proven=False)}), "G4", "lost are 2")
+
+
+def test_g4_a_lost_end_takes_nothing_that_was_held() -> None:
+    early = history(opened(), got(*range(5)), told())
+    refuses(partial(no_false_alarm, early, {"a": cut()}), "G4", "5 was held")
+    far = history(opened(), got(*range(8)), told(place=(E2, 12)))
+    refuses(partial(no_false_alarm, far, {"a": cut()}), "G4", "8 was held")
+
+
+def test_g4_a_notice_of_a_lost_end_shows_a_ring_that_was() -> None:
+    passes(history(opened(), got(*range(8)), told(oldest=3)), held_from(3))
+    seen = history(opened(), got(*range(8)), told(oldest=5))
+    refuses(partial(no_false_alarm, seen, {"a": held_from(3)}), "G4", "never was")
+
+
+def held_from(oldest: int) -> StreamTruth:
+    truth = cut()
+    truth.held(oldest)
+    return truth
+
+
+def test_g4_another_reason_at_a_lost_end_is_refused() -> None:
+    for reason in (Reason.OVERWRITTEN, Reason.AHEAD, Reason.UNSEEN):
+        seen = history(opened(), got(*range(8)), replace(told(), reason=reason))
+        refuses(partial(no_false_alarm, seen, {"a": cut()}), str(reason))
+
+
+def test_g4_a_named_reader_of_its_own_node_is_told_of_a_lost_end_that_peers_knew_it_before() -> (
+    None
+):
+    seen = history(opened(), got(*range(8)), told(own=True, recalled=BEFORE))
+    no_false_alarm(seen, {"a": cut()})
+    refuses(partial(no_false_alarm, seen, {"a": cut(lost_there=0)}), "G4", "recovered with that")
+
+
+def test_g4_a_reader_that_closed_at_a_lost_end_need_not_stand_behind_it() -> None:
+    events: list[Event] = [opened(), *got(*range(8)), Closed({"a": BEHIND}, 1)]
+    passed_is_not_read_again(history(events), {"a": cut()})
+
+
+def test_g4_a_name_may_be_dropped_that_stands_at_a_lost_end() -> None:
+    def dropped(place: Place) -> History:
+        begins = opened(Kept.FORGOTTEN, None, acknowledged={"a": place}, held={"a": (E2, 3)})
+        return history(opened(), got(*range(8)), begins)
+
+    no_false_alarm(dropped(BEFORE), {"a": cut()})
+    refuses(partial(no_false_alarm, dropped((E1, 7)), {"a": cut()}), "G4", "forgotten")
+    refuses(partial(no_false_alarm, dropped(BEHIND), {"a": cut()}), "G4", "forgotten")
+
+
+# What can be known.
+
+
+def machine(life: str = E1) -> Machine:
+    found = Machine(random.Random(0))
+    found.begins(life, in_folder=True)
+    return found
+
+
+def test_a_crash_of_the_process_alone_leaves_the_proof() -> None:
+    assert machine().proves(E1, promised=False)
+
+
+def test_a_machine_that_lost_its_power_proves_only_what_its_journal_promises() -> None:
+    found = machine()
+    found.boot += 1
+    assert not found.proves(E1, promised=False)
+    assert found.proves(E1, promised=True)
+
+
+def test_a_life_in_between_a_copied_folder_and_a_missing_witness_prove_nothing() -> None:
+    found = machine()
+    found.begins(E2, in_folder=False)
+    assert not found.proves(E1, promised=True)
+    found = machine()
+    assert found.folder is not None
+    found.folder.good = False
+    assert not found.proves(E1, promised=True)
+    found = machine()
+    found.folder = found.beside = None
+    assert not found.proves(E1, promised=True)

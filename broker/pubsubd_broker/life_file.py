@@ -37,7 +37,8 @@ _EXT: Final = 0xEF53
 _XFS: Final = 0x58465342
 _TMPFS: Final = 0x01021994
 _RAMFS: Final = 0x858458F6
-IN_PLACE: Final = frozenset({_EXT, _XFS, _TMPFS, _RAMFS})
+IN_MEMORY: Final = frozenset({_TMPFS, _RAMFS})
+IN_PLACE: Final = frozenset({_EXT, _XFS, *IN_MEMORY})
 """File systems (`f_type` of statfs) that write a block where it is. Not overlayfs: what lies below it can't be seen."""
 
 _AT_EMPTY_PATH: Final = 0x1000
@@ -64,6 +65,8 @@ class LifeFile:
         self._file = os.open(unfinished, flags, 0o600, dir_fd=folder)
         try:
             self._fill(witness)
+            self.in_memory = file_system_of(self._file) in IN_MEMORY
+            """Whether no store into it ever waits for a disk."""
             self._word = self._map()
             os.rename(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
             _sync_folder(folder, name)
@@ -87,6 +90,12 @@ class LifeFile:
         except OSError:
             os.ftruncate(self._file, 0)
             raise
+
+    def close(self) -> None:
+        """Nothing is stored any more. What was stored stays."""
+        if self._word is None:
+            os.close(self._file)
+        self._word = None
 
     def _fill(self, witness: Witness) -> None:
         data = encode(replace(witness, file=identity_of(self._file)))

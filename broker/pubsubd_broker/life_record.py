@@ -5,6 +5,10 @@
 /var/lib/pubsubd/life                        in the journal's folder
 
 Nothing that goes wrong here keeps a broker from starting. What can't be proved after it is told as unknown.
+
+A store into a mapped file waits for the disk now and then: when its page was just written back, or the file system is frozen.
+(JVMs stood still for seconds that way: their statistics were mapped from /tmp.) A socket mostly lies on a tmpfs, as /run is,
+where that never happens. Then the count is kept there alone, and the witness in the journal's folder does not count.
 """
 
 from __future__ import annotations
@@ -17,7 +21,14 @@ import structlog
 
 from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Witness, begun, checked
 from pubsubd_broker.journal_folder import JournalFolder
-from pubsubd_broker.life_file import LifeFile, boot_id, read_life, remove_life
+from pubsubd_broker.life_file import (
+    IN_MEMORY,
+    LifeFile,
+    boot_id,
+    file_system_of,
+    read_life,
+    remove_life,
+)
 from pubsubd_broker.safe_path import UnsafePath
 from pubsubd_protocol.positions import Epoch
 
@@ -63,9 +74,11 @@ class DiskRecord:
 
     def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
         self._witness = begun(self._node, life, end, missing, self.evidence)
-        self._make(None, self._path, self._witness)
+        beside = self._make(None, self._path, self._witness)
         if self._folder is not None and self._at_once:
-            self._make(self._folder, IN_FOLDER, self._witness)
+            elsewhere = beside is not None and beside.in_memory
+            counting = not elsewhere or file_system_of(self._folder.descriptor) in IN_MEMORY
+            self._make(self._folder, IN_FOLDER, replace(self._witness, counting=counting))
 
     def settle(self) -> None:
         """This life has really begun. Removes the witness of an earlier one where none could be made for this one.
@@ -89,7 +102,7 @@ class DiskRecord:
         if self._files:
             self._write(count)
 
-    def _make(self, folder: JournalFolder | None, name: str, witness: Witness) -> None:
+    def _make(self, folder: JournalFolder | None, name: str, witness: Witness) -> LifeFile | None:
         path = _path(folder, name)
         try:
             file = LifeFile(None if folder is None else folder.descriptor, name, witness)
@@ -98,11 +111,14 @@ class DiskRecord:
             _say_unrecorded(path, error)
             if self._settled:
                 self.settle()
-            return
-        if file.word is not None:
+            return None
+        if not witness.counting:
+            file.close()
+        elif file.word is not None:
             self._words.append(file.word)
         else:
             self._files.append((path, file))
+        return file
 
     def _write(self, count: int) -> None:
         for each in list(self._files):

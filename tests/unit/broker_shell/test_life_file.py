@@ -319,6 +319,30 @@ def test_one_that_accepted_nothing_changes_nothing(folder: Path) -> None:
     assert lost(END, evidence(folder)) == 0
 
 
+def test_where_the_socket_is_in_memory_no_disk_is_waited_for_and_the_count_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = {tmp_path / "journal": 0xEF53}
+
+    def kind_of(file: int) -> int:
+        path = Path(os.readlink(f"/proc/self/fd/{file}"))
+        return kinds.get(path, kinds.get(path.parent, 0x01021994))
+
+    monkeypatch.setattr(life_file, "file_system_of", kind_of)
+    monkeypatch.setattr(life_record, "file_system_of", kind_of)
+    live(tmp_path, 107)
+    left = evidence(tmp_path)
+    assert left.folder is not None
+    assert left.folder.witness is not None
+    assert not left.folder.witness.counting
+    assert left.folder.witness.accepted == 0
+    assert lost(END, left) == 7
+    Path(life_beside(str(tmp_path / "sock"))).unlink()
+    assert lost(END, evidence(tmp_path)) is None
+    clean = End("a", E1, (), 100, promised=True, format=3)
+    assert lost(clean, evidence(tmp_path)) == 0
+
+
 def test_a_snapshots_witness_comes_with_it(folder: Path) -> None:
     made = DiskRecord(str(folder / "sock"), "a")
     opened = JournalFolder(str(folder / "journal"))
@@ -403,7 +427,7 @@ def test_what_another_user_put_beside_the_socket_is_told_and_says_nothing(folder
 def test_no_system_call_is_made_for_a_publish_where_the_file_is_mapped(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(life_file, "file_system_of", lambda file: 0x01021994)
+    monkeypatch.setattr(life_file, "file_system_of", lambda file: 0x58465342)
     made, opened = record(folder)
     made.begin(E1, None, None)
     monkeypatch.setattr(os, "pwrite", None)

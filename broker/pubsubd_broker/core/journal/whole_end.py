@@ -12,7 +12,7 @@ clients' socket names the last life that was served there, with a journal or wit
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import google_crc32c
@@ -36,7 +36,7 @@ SEVERAL_LIVES: Final = Epoch(b"\xff" * EPOCH_BYTES)
 _MAGIC: Final = b"pubsubd life\n"
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("<13sHI")
-_BODY: Final = struct.Struct("<64s16s16s16s16sQQQq")
+_BODY: Final = struct.Struct("<64s16s16s16s16sQQQq?")
 _COUNT: Final = struct.Struct("=Q")
 _UNKNOWN: Final = -1
 
@@ -59,7 +59,8 @@ class Witness:
     `begin`: where its stream went on. `previous`: the epoch whose end was there, and `lost` what was lost of that one.
     `owed`: an earlier life that may have accepted messages which are not in this life's history, `NO_LIFE` for none.
     `boot`: the machine's boot, empty where that is not known. `file`: the file that this was written to.
-    `accepted`: the offset after the last message that was accepted.
+    `accepted`: the offset after the last message that was accepted. `counting`: that is kept up to date; else it is as it was
+    at the beginning, and the witness beside the socket has the count.
     """
 
     node: str
@@ -71,6 +72,7 @@ class Witness:
     owed: Epoch
     file: Identity
     accepted: int
+    counting: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,24 @@ class Evidence:
     def trusts(self, found: Found) -> bool:
         """Whether its count is the last one: the same file, and the machine has not gone down since."""
         witness = found.witness
-        return witness is not None and found.bound and self.boot == witness.boot != b""
+        return (
+            witness is not None
+            and witness.counting
+            and found.bound
+            and self.boot == witness.boot != b""
+        )
+
+    @property
+    def with_one_count(self) -> Evidence:
+        """A witness in the folder that does not count has the count of the one beside the socket, if both are of one life."""
+        folder, beside = self.folder, self.beside
+        if folder is None or beside is None or not self.trusts(beside):
+            return self
+        ours, other = folder.witness, beside.witness
+        if ours is None or other is None or ours.counting or ours.life != other.life:
+            return self
+        counted = replace(ours, accepted=other.accepted, counting=True)
+        return replace(self, folder=replace(folder, witness=counted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +150,7 @@ def lost(end: End, evidence: Evidence) -> int | None:
     Both places are heard. One that shows that the number can't be known counts more than any proof; of two numbers the
     larger one counts.
     """
+    evidence = evidence.with_one_count
     proofs = []
     for found, in_folder in ((evidence.folder, True), (evidence.beside, False)):
         if found is None:
@@ -216,6 +236,7 @@ def encode(witness: Witness) -> bytes:
         witness.file.born_ns,
         witness.begin,
         _UNKNOWN if witness.lost is None else witness.lost,
+        witness.counting,
     )
     head = _HEAD.pack(_MAGIC, _VERSION, google_crc32c.value(body))
     return (head + body).ljust(COUNT_AT, b"\0") + _COUNT.pack(checked(witness.accepted))
@@ -229,7 +250,8 @@ def decode(data: bytes) -> Witness | None:
     body = data[_HEAD.size : _HEAD.size + _BODY.size]
     if (magic, version, crc) != (_MAGIC, _VERSION, google_crc32c.value(body)):
         return None
-    name, life, boot, previous, not_ours, inode, born_ns, begin, missing = _BODY.unpack(body)
+    *names, inode, born_ns, begin, missing, counting = _BODY.unpack(body)
+    name, life, boot, previous, not_ours = names
     (count,) = _COUNT.unpack_from(data, COUNT_AT)
     accepted = count & MAX_OFFSET
     if checked(accepted) != count or accepted < begin:
@@ -244,6 +266,7 @@ def decode(data: bytes) -> Witness | None:
         Epoch(not_ours),
         Identity(inode, born_ns),
         accepted,
+        counting,
     )
 
 

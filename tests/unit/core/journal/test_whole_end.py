@@ -132,6 +132,43 @@ CASES: Final[dict[str, tuple[End, Found | None, Found | None, bytes, int | None]
         UNKNOWN,
     ),
     "segments of the same life, but older": (CLEAN, bound(witness(accepted=101)), None, BOOT, 1),
+    # The count is kept beside the socket alone.
+    "a count that is kept elsewhere": (
+        END,
+        bound(witness(accepted=0, counting=False)),
+        bound(witness(accepted=130)),
+        BOOT,
+        30,
+    ),
+    "and is gone": (END, bound(witness(accepted=0, counting=False)), None, BOOT, UNKNOWN),
+    "and is gone, after a clean end": (
+        CLEAN,
+        bound(witness(accepted=0, counting=False)),
+        None,
+        OTHER_BOOT,
+        0,
+    ),
+    "and was of another life": (
+        END,
+        bound(witness(accepted=0, counting=False)),
+        bound(idle(E3, 0)),
+        BOOT,
+        UNKNOWN,
+    ),
+    "a start that went no further, and counts elsewhere": (
+        END,
+        bound(idle(E3, 100, previous=E2, lost=7, counting=False)),
+        bound(idle(E3, 100, previous=E2, lost=7)),
+        BOOT,
+        7,
+    ),
+    "a later life that counted elsewhere": (
+        CLEAN,
+        bound(idle(E3, 0, counting=False)),
+        None,
+        BOOT,
+        UNKNOWN,
+    ),
     # A life in between.
     "a life in between": (CLEAN, bound(witness()), bound(witness(E3, 1)), BOOT, UNKNOWN),
     "a life in between that accepted nothing": (
@@ -240,6 +277,7 @@ def witnesses(draw: st.DrawFn) -> Witness:
         draw(st.sampled_from([NO_LIFE, NO_LIFE, E1, E2, E4, SEVERAL_LIVES])),
         FILE,
         draw(st.just(begin) | st.integers(begin, 130)),
+        draw(st.sampled_from([True, True, False])),
     )
 
 
@@ -262,6 +300,7 @@ def test_never_fewer_are_lost_than_any_witness_of_that_life_says(
     end: End, evidence: Evidence
 ) -> None:
     known = lost(end, evidence)
+    evidence = evidence.with_one_count
     for found in (evidence.folder, evidence.beside):
         if found is not None and found.witness is not None and known is not None:
             told = found.witness
@@ -286,6 +325,7 @@ def test_a_number_needs_a_count_of_this_boot_or_the_word_of_the_folder(
     end: End, evidence: Evidence
 ) -> None:
     known = lost(end, evidence)
+    evidence = evidence.with_one_count
     trusted = [
         each
         for each in (evidence.folder, evidence.beside)

@@ -51,7 +51,13 @@ SUBJECTS: Final = {
     "resume": Subject("pubsubd/resume.py", ("client/test_resume",)),
     "session": Subject(
         "pubsubd_broker/core/session.py",
-        ("core/test_session", "core/test_reading", "core/test_clients"),
+        (
+            "core/test_session",
+            "core/test_reading",
+            "core/test_clients",
+            "core/test_departed",
+            "core/test_third_nodes",
+        ),
     ),
     "stream": Subject(
         "pubsubd_broker/core/stream.py",

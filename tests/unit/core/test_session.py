@@ -370,8 +370,9 @@ def test_an_acknowledgement_beyond_what_was_sent_is_a_violation() -> None:
 
 
 def test_an_acknowledgement_of_an_unknown_stream_is_a_violation() -> None:
-    with pytest.raises(ProtocolError, match="has read nothing"):
+    with pytest.raises(ProtocolError, match="has read nothing") as caught:
         reading_five().acknowledge(Ack("zzz", at(0)))
+    assert caught.value.kind == "ack"
 
 
 def test_an_acknowledgement_of_a_stream_without_a_place_yet_is_a_violation() -> None:
@@ -412,6 +413,36 @@ def test_a_position_that_the_application_presents_counts_more() -> None:
     session.leave(now_ns=7)
     session.rejoin(Subscribe((">",), "latest", {"a": at(1)}, None, "s", True), CLIENT)
     assert pull(session)[0] == "entry 1..2"
+
+
+def test_a_session_that_is_back_is_connected_and_goes_by_the_client_that_came() -> None:
+    session = reading_five()
+    session.leave(now_ns=7)
+    session.rejoin(Subscribe((">",), "latest", None, None, "s", False), PUBLISHER)
+    assert session.connected
+    session.leave(now_ns=8)
+    session.rejoin(Subscribe((">",), "latest", {"a": at(0)}, None, "s", False), PUBLISHER)
+    assert pull(session) == [], "all of it is of its own client"
+
+
+def test_of_the_places_that_peers_remember_the_one_in_the_latest_history_counts_once() -> None:
+    session = a_session()
+    for place in (at(9, E2), at(5), at(3)):
+        session.lived_before("a", place)
+    stream = view(0, 20, E1, (E2, 10))
+    assert session.remembered("b", stream) is None
+    assert session.remembered("a", stream) == at(5)
+    assert session.remembered("a", stream) is None
+
+
+def test_what_is_kept_of_a_stream_is_0_until_something_is_known_of_it() -> None:
+    session = a_session(name="s")
+    assert session.kept_in("a") == 0
+    session.add(FakeSource(log_of(), reachable=False), FromStart())
+    assert session.kept_in("a") == 0
+    session = reading_five()
+    session.acknowledge(Ack("a", at(3)))
+    assert session.kept_in("a") == 3
 
 
 def test_an_absent_session_is_woken_for_nothing() -> None:

@@ -49,9 +49,11 @@ class Opened:
     held: dict[str, Place] = field(default_factory=dict)
     surely: bool = True
     broker_life: int = 0
+    """The life of its broker that answered."""
     third: dict[str, dict[str, tuple[Place, str]]] = field(default_factory=dict)
     """By stream: where third nodes remember that it stood there, each in the epoch of that node's own stream."""
-    """The life of its broker that answered."""
+    continuous: bool = True
+    """Whether its broker never went on with less than it had known: peers may know better than an older copy."""
 
 
 @dataclass(frozen=True, slots=True)

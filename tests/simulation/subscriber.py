@@ -473,6 +473,7 @@ class Subscriber:
                 surely,
                 self.broker.life,
                 {n: t for n, t in self._third.items() if n not in remembered},
+                not self.broker.went_back,
             )
         )
         if kept is not Kept.BROKER:

@@ -71,3 +71,36 @@ def recoveries(seed: int) -> Plan:
 def run_recoveries(seed: int) -> Counter[str]:
     """Runs a seed's plan."""
     return run_plan(recoveries(seed))
+
+
+def unheard(seed: int) -> Plan:
+    """A calm plan of two brokers: one loses what it accepted while the other, which comes back without memory, is away."""
+    chance = random.Random(f"{seed} unheard")
+    planned = [(0, "start")] * 2
+    planned += [(500, "publisher")] * 4
+    planned += [(at_ms, "publish") for at_ms in range(600, 1500, 50)]
+    planned += [(2000, "lose_unheard"), (4000, "publish"), (4100, "publish")]
+    draws = [0, 1, *chance.sample(range(1_100_000, 1_200_000), len(planned) - 2)]
+    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, draws, strict=True)]
+    return Plan(
+        seed=seed,
+        nodes=2,
+        ring_messages=1000,
+        ring_bytes=10**6,
+        replica_messages=1000,
+        replica_bytes=10**6,
+        quantum_bytes=100_000,
+        capacity_bytes=100_000,
+        slowest_ms=chance.choice([0, 1, 5]),
+        tick_jitter_ms=0,
+        batch_messages=4,
+        cursor_ttl_ms=86_400_000,
+        steps=tuple(steps),
+        fsync=chance.choice(["off", "interval", "always"]),
+        slowest_disk_ms=chance.choice([0, 5]),
+    )
+
+
+def run_unheard(seed: int) -> Counter[str]:
+    """Runs a seed's plan."""
+    return run_plan(unheard(seed))

@@ -495,11 +495,15 @@ def _lose_witness(world: World, chance: random.Random, draw: int) -> bool:
 
 def _lose_unheard(world: World, chance: random.Random, draw: int) -> bool:
     """A producer loses what it accepted while a consumer without memory, which has a new reader, could not reach it."""
-    brokers = list(world.brokers.values())
-    broker = _pick(chance, (b for b in brokers if b.node and b.journal and b.journal.keeps_running))
+    brokers = [broker for broker in world.brokers.values() if broker.node]
+    published = {publisher.broker for publisher in world.publishers}
+    broker = _pick(
+        chance,
+        (b for b in brokers if b in published and b.journal and b.journal.keeps_running),
+    )
     # One whose readers all know where they stand would ask for that.
     reads = {subscriber.broker for subscriber in world.subscribers}
-    other = _pick(chance, (b for b in brokers if b.node and b is not broker and b not in reads))
+    other = _pick(chance, (b for b in brokers if b is not broker and b not in reads))
     if broker is None or other is None or len(world.subscribers) >= MOST_SUBSCRIBERS:
         return False
     offline = {(other.name, broker.name)} - world.cuts

@@ -10,8 +10,9 @@ from typing import Any
 import tests.simulation.brokers as brokers
 from tests.simulation.mutants.attaching import _everywhere
 from tests.simulation.mutants.mutant import Mutant, Patch
-from tests.simulation.recoveries import run_recoveries
+from tests.simulation.recoveries import run_recoveries, run_unheard
 
+import pubsubd_broker.core.bookmark as bookmark
 import pubsubd_broker.core.journal.recovery as recovery
 import pubsubd_broker.core.journal.whole_end as whole_end
 import pubsubd_broker.core.recall as recall
@@ -135,7 +136,7 @@ def _registered_is_behind() -> list[Patch]:
             registered = view.place(registered.offset)
         return original(claim, view, registered)
 
-    return _everywhere(resolve)
+    return [*_everywhere(resolve), (bookmark, "resolve", resolve)]
 
 
 def _place_is_before() -> list[Patch]:
@@ -160,6 +161,6 @@ ENDS = (
     _mutant("life in between forgotten", patches=_life_between_forgotten),
     _mutant("count of another boot believed", patches=_other_boot_believed),
     _mutant("oldest life recalled", patches=_oldest_life_recalled),
-    _mutant("registered cursor is behind the gap", patches=_registered_is_behind),
+    Mutant("registered cursor is behind the gap", 40, _registered_is_behind, run_unheard),
     _mutant("place behind a gap named before it", patches=_place_is_before),
 )

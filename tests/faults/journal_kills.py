@@ -158,6 +158,7 @@ class Reader:
         self.told: list[CursorExpired] = []
         self.skipped: set[int] = set()
         """Offsets that it was not given, as it had read others there that are lost."""
+        self._epoch = ""
         self._name = name
         self._subscription = subscription
         self._broker = broker
@@ -173,6 +174,7 @@ class Reader:
             if event.offset != self.next:
                 raise Violation(f"{self._name} got offset {event.offset}, {self.next} comes next")
             self.came[event.offset] = str(event.payload)
+            self._epoch = event.epoch
             self.next += 1
             if until is not None and event.offset >= until:
                 return
@@ -182,11 +184,12 @@ class Reader:
         self.told.append(notice)
         lives = lives_of(self._broker)
         if notice.reason is Reason.AHEAD:
-            ends = [life.next for life in lives if life.next < self.next and life.lost != 0]
-            if ends:
-                for offset in range(ends[-1], self.next):
+            # The life whose message it had last ended before that message.
+            ends = [life.next for life in lives if life.epoch == self._epoch and life.lost != 0]
+            if ends and ends[0] < self.next:
+                for offset in range(ends[0], self.next):
                     self.came.pop(offset, None)
-                self.skipped.update(range(ends[-1], notice.next))
+                self.skipped.update(range(ends[0], notice.next))
                 self.next = notice.next
                 return
         here = [life.lost for life in lives if life.next == self.next]

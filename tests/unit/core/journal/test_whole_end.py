@@ -405,6 +405,11 @@ def test_a_file_of_another_size_is_none(length: int) -> None:
     assert decode(encode(witness()).ljust(length, b"\0")[:length]) is None
 
 
+def test_a_count_below_the_beginning_is_refused() -> None:
+    assert decode(encode(witness(begin=7, accepted=6))) is None
+    assert decode(encode(witness(begin=7, accepted=7))) is not None
+
+
 def test_a_zeroed_count_is_not_taken_for_nothing_accepted() -> None:
     data = encode(witness(accepted=0))[:COUNT_AT] + bytes(8)
     assert decode(data) is None

@@ -107,7 +107,10 @@ def _remembered_loss(walk: Walk, lost: Lost, at: Place | None) -> bool:
         stood.append(before)
     # It may also have been placed, as if it were new, beyond where it stood in this very history.
     misses = any(
-        not stream.connects(place, lost.place[0]) or place[1] < lost.place[1] for place in stood
+        not stream.connects(place, lost.place[0])
+        or place[1] < lost.place[1]
+        or _ends(stream, place, lost.place)
+        for place in stood
     )
     return misses and _own_loss(stream, lost, at)
 

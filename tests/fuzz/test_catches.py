@@ -205,7 +205,7 @@ def test_what_takes_much_memory_is_told_by_how_much(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(codec, "unpack_limited", lambda packed, longest_map=32: bytes(2**24))
+    monkeypatch.setattr(codec, "unpack_limited", lambda packed, *longest: bytes(2**24))
     with pytest.raises(play.Finding, match=r"TooMuch: 167\d{5} bytes of memory for an input of 6"):
         play.play(TARGETS["codec"], [b"\0\0\0\2\x91\x22"], measure_every=1)
 

@@ -65,7 +65,8 @@ def _lineage_not_read() -> list[Patch]:
 
 
 def _resume_at_next() -> list[Patch]:
-    def within(offset: int, view: StreamView) -> Answer:
+    def within(position: Position, view: StreamView) -> Answer:
+        offset = position.offset
         if offset < view.oldest:
             return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
         return Resume(view.next)
@@ -74,7 +75,8 @@ def _resume_at_next() -> list[Patch]:
 
 
 def _oldest_refused() -> list[Patch]:
-    def within(offset: int, view: StreamView) -> Answer:
+    def within(position: Position, view: StreamView) -> Answer:
+        offset = position.offset
         if offset <= view.oldest < view.next:
             return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
         return Resume(offset)
@@ -83,7 +85,8 @@ def _oldest_refused() -> list[Patch]:
 
 
 def _one_before_oldest_resumed() -> list[Patch]:
-    def within(offset: int, view: StreamView) -> Answer:
+    def within(position: Position, view: StreamView) -> Answer:
+        offset = position.offset
         if offset < view.oldest - 1:
             return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
         return Resume(max(offset, view.oldest))
@@ -92,7 +95,8 @@ def _one_before_oldest_resumed() -> list[Patch]:
 
 
 def _missed_counted_one_short() -> list[Patch]:
-    def within(offset: int, view: StreamView) -> Answer:
+    def within(position: Position, view: StreamView) -> Answer:
+        offset = position.offset
         if offset < view.oldest:
             return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset - 1)
         return Resume(offset)

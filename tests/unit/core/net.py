@@ -145,7 +145,7 @@ class Net:
         if disk is not None:
             self._disks[name] = disk
             kept = disk.kept(config.node)
-        record = self._record(name, config.node, kept)
+        record = self._record(config.node, kept)
         node = self.nodes[name] = Node(config, self.new_epoch(), addresses, self.now, kept, record)
         if node.recall is None:
             node.own_life.begin()
@@ -154,9 +154,9 @@ class Net:
         self.notices.setdefault(name, [])
         return node
 
-    def _record(self, name: str, node: str, kept: Kept | None) -> MemoryRecord:
+    def _record(self, node: str, kept: Kept | None) -> MemoryRecord:
         """With what the life before it left, if anything."""
-        former = self._records.get(name) if self.witnessed else None
+        former = self._records.get(node) if self.witnessed else None
         evidence = Evidence(boot=b"b" * 16)
         if former is not None and former.left is not None:
             left = Found(former.left, bound=True)
@@ -166,7 +166,7 @@ class Net:
             evidence = former.evidence
         if self.witnessed and kept is not None and kept.recovered is not None:
             judge(kept.recovered, evidence)
-        record = self._records[name] = MemoryRecord(node, evidence)
+        record = self._records[node] = MemoryRecord(node, evidence)
         return record
 
     def stop(self, name: str, *, silently: bool = False) -> None:

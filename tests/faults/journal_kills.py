@@ -81,9 +81,12 @@ class Accepted:
             self.lost.setdefault(epoch, []).append(payload)
             return
         if offset in self.at:
-            raise Violation(
-                f"offset {offset} was told of two: {payload[:20]}, {self.at[offset][:20]}"
-            )
+            if self.placed_by[offset] == epoch:
+                raise Violation(
+                    f"offset {offset} was told of two: {payload[:20]}, {self.at[offset][:20]}"
+                )
+            # The life that had told it first has lost it, and the next one's log line is still to come.
+            self._lose(offset)
         self.at[offset] = payload
         self.placed_by[offset] = epoch
         if len(self.at) >= self.enough:
@@ -91,14 +94,17 @@ class Accepted:
             self.wanted.clear()
 
     def learn(self, lives: list[Ended]) -> None:
-        """What these had accepted beyond their ends is lost."""
+        """What these had accepted beyond their ends is lost. A later life's receipts may be here before their log line."""
         for ended in lives:
             if ended.epoch in self.ended:
                 continue
             self.ended.add(ended.epoch)
             for offset in [offset for offset in self.at if offset >= ended.next]:
-                epoch = self.placed_by.pop(offset)
-                self.lost.setdefault(epoch, []).append(self.at.pop(offset))
+                if self.placed_by[offset] in self.ended:
+                    self._lose(offset)
+
+    def _lose(self, offset: int) -> None:
+        self.lost.setdefault(self.placed_by.pop(offset), []).append(self.at.pop(offset))
 
     async def more(self, count: int) -> None:
         """Waits for `count` further receipts."""

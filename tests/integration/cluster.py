@@ -16,8 +16,10 @@ import contextlib
 import importlib.util
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -49,9 +51,11 @@ PUBSUBD: Final = (
     else (str(Path(sys.executable).with_name("pubsubd")),)
 )
 
+ANY_PORT: Final = "127.0.0.1:0"
+
 DEFAULTS: Final[Mapping[str, Any]] = {
-    "listen": "127.0.0.1:0",
-    "http": "127.0.0.1:0",
+    "listen": ANY_PORT,
+    "http": ANY_PORT,
     "heartbeat": "200ms",
     "peer_timeout": "1s",
     "log_format": "json",
@@ -102,6 +106,16 @@ def _attempts(
         pause_s = min(1.2 * pause_s, longest_s)
         if time.monotonic() > deadline:
             raise NotReached(f"{what} was not reached in {timeout_s} s; last: {last!r}"[:2000])
+
+
+def lasting_port() -> int:
+    """A free port below those that the system hands out: nobody else is given it while its broker is between two lives."""
+    first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    while True:
+        port = random.SystemRandom().randrange(10_000, int(first))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Broker:
@@ -188,6 +202,8 @@ class Broker:
         options: dict[str, Any] = {"node": self.node, "socket": self.socket, **self.options}
         if self._same_port and self.listen and options.get("listen"):
             options["listen"] = self.listen
+        elif self._same_port and options.get("listen") == ANY_PORT:
+            options["listen"] = f"127.0.0.1:{lasting_port()}"
         return [*_flags(options), *_flags({"peer": self.peers})]
 
     def kill(self) -> None:

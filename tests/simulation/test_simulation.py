@@ -14,9 +14,9 @@ from tests.simulation.recoveries import run_recoveries
 from tests.simulation.run import run_forgetful, run_seed
 from tests.simulation.tally import ROWS
 
-CHUNKS = 24
+CHUNKS = 20
 SEEDS = 10
-"""Of one chunk: 240 in all. `make sim` plays more than 500."""
+"""Of one chunk: 200 in all. `make sim` plays more than 500."""
 
 FORGETFUL_SEEDS = 8
 RECOVERY_SEEDS = 8
@@ -30,7 +30,7 @@ TOTALS = {
     "resumes": 100,
     "cut": 100,
     "crash": 100,
-    "power_cut": 100,
+    "power_cut": 80,
     "restart": 50,
     "pause": 50,
     "filters": 50,

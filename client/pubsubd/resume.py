@@ -15,7 +15,7 @@ from pubsubd_protocol.errors import InvalidPosition, InvalidTopic, ProtocolError
 from pubsubd_protocol.fields import MAX_SESSION_NAME, MAX_STREAMS, Wrong, check_session_name
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import Skip, Subscribe, Subscribed, Told
-from pubsubd_protocol.positions import Epoch, Position
+from pubsubd_protocol.positions import UNTOLD, Epoch, Position
 from pubsubd_protocol.topics import Filter, check_asked
 
 
@@ -104,7 +104,8 @@ class Session:
     def subscribed(self, answer: Subscribed) -> list[Moved]:
         """The session stands. Returns the positions that are new to it."""
         if self._born is None:
-            self._born = answer.born
+            # Where it goes on from a stored position it was born before: also a stream that is missing there is owed whole.
+            self._born = answer.born if self._fresh else UNTOLD.epoch
             self.resumed = answer.resumed
         self._fresh = False
         self.life = answer.born

@@ -21,7 +21,7 @@ from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_SESSION_NAME
 from pubsubd_protocol.frames import Ack, Skip, Subscribed, Told
 from pubsubd_protocol.frames import CursorExpired as Expired
-from pubsubd_protocol.positions import Epoch, Position, StreamView
+from pubsubd_protocol.positions import UNTOLD, Epoch, Position, StreamView
 
 BORN = b"b" * 16
 
@@ -124,6 +124,18 @@ def test_the_first_birth_is_kept_over_all_lives_of_the_broker() -> None:
     opened.subscribed(Subscribed({}, b"c" * 16, True))
     assert opened.subscribe().born == BORN
     assert not opened.resumed
+
+
+def test_a_session_that_began_at_a_stored_position_never_says_that_the_broker_it_met_is_of_its_birth() -> (
+    None
+):
+    """A stream that is missing in the position is owed from its first message, also over a second connection."""
+    opened = Session(("t",), "latest", {"a": at(3)}, None, True)
+    opened.subscribed(Subscribed({}, BORN, False))
+    assert opened.subscribe().born == UNTOLD.epoch
+    opened.subscribed(Subscribed({}, BORN, False))
+    assert opened.subscribe().born == UNTOLD.epoch
+    assert opened.life == BORN
 
 
 def test_a_given_position_is_presented_without_a_birth_and_stands() -> None:

@@ -53,7 +53,7 @@ async def publish_until_refused(client: Client) -> list[str]:
 
 async def is_refused(broker: Broker) -> None:
     """Whoever publishes now is sent away, and told why."""
-    async with pubsubd.connect(broker.socket, publish_timeout_s=GIVE_UP_S) as client:
+    async with pubsubd.connect(broker.socket, publish_timeout_s=5 * GIVE_UP_S) as client:
         with pytest.raises((PublishUnknown, BrokerUnavailable), match="journal failed"):
             await client.publish("x", "too late")
 

@@ -60,7 +60,7 @@ class JournalFolder:
 
     @property
     def descriptor(self) -> int:
-        """Of the folder that was opened."""
+        """The descriptor of the open folder."""
         return self._folder
 
     def numbers(self) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ class LifeRecord(Protocol):
     """Where a node notes what no later life may forget. A shell brings one that outlives the process."""
 
     evidence: Evidence
-    """What was found of earlier lives."""
+    """The witnesses of earlier lives."""
 
     def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
         """A life begins behind `end`, of which `missing` are lost. Nothing has been accepted under it yet. May block."""
@@ -41,7 +41,7 @@ class MemoryRecord:
 
     @property
     def left(self) -> Witness | None:
-        """What the life leaves if it dies now."""
+        """The witness that stays if the life ends now."""
         return None if self.witness is None else replace(self.witness, accepted=self._accepted)
 
 

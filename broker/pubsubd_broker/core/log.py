@@ -144,7 +144,7 @@ class Log:
 
     @property
     def view(self) -> StreamView:
-        """What is held without a missing offset, in the history of the newest segment."""
+        """The newest run of messages without a missing offset, in the history of the newest segment."""
         newest = self.segments[-1]
         return StreamView(newest.epoch, newest.lineage, self.oldest, newest.next, newest.losses)
 

@@ -117,7 +117,7 @@ class Stream:
             log.append(entry)
         for end in gaps:
             log.append_gap(whole.until(end))
-        # What is held is known only now: the ring may have let go of the oldest.
+        # Only now it is known from where on the ring holds: it may have let go of the oldest.
         held = self.view
         for item in (log[index] for index in range(log.begin, log.end)):
             if isinstance(item, Gap):

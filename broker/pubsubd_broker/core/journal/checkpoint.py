@@ -68,7 +68,7 @@ class Checkpoint:
 
     @property
     def view(self) -> StreamView:
-        """What is known of the stream, of which nothing need be held."""
+        """The history that this state belongs to. No message of it need be held."""
         return StreamView(self.epoch, self.lineage, self.next, self.next, self.losses)
 
 

@@ -19,8 +19,8 @@ from typing import Final
 import google_crc32c
 
 FORMAT: Final = 3
-"""What is written. 2 knows of no losses at the ends of earlier lives, and of a cursor its offset alone. 1 has no `END`
-either, and does not say in its checkpoint whether its life was durable.
+"""The format that this version writes. Format 2 has no losses of earlier lives, and keeps a cursor as an offset. Format 1
+also has no `END`, and its checkpoint does not say whether its life was durable.
 """
 
 OLDEST_FORMAT: Final = 1

@@ -46,7 +46,7 @@ CHECK_SHIFT: Final = 53
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells a file from a copy of it: inode number and birth time, 0 where the system does not tell that."""
+    """Tells a file from its copies: inode number and birth time. A birth time of 0: the system does not tell it."""
 
     inode: int
     born_ns: int
@@ -54,7 +54,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What a life says of itself. All but `accepted` is constant.
+    """A life's word about itself. All but `accepted` is constant.
 
     `begin`: where its stream went on. `previous`: the epoch whose end was there, and `lost` what was lost of that one.
     `owed`: an earlier life that may have accepted messages which are not in this life's history, `NO_LIFE` for none.
@@ -243,7 +243,7 @@ def encode(witness: Witness) -> bytes:
 
 
 def decode(data: bytes) -> Witness | None:
-    """None for what is no witness, is damaged, or was written by a version that writes another form."""
+    """The witness in these bytes. None if they are damaged, or of another version's form."""
     if len(data) != WITNESS_BYTES:
         return None
     magic, version, crc = _HEAD.unpack_from(data)

@@ -3,7 +3,7 @@
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
 # make soak    three brokers at full speed with faults and noise: nothing grows, nothing is lost (MINUTES=30)
 # make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
-# make sim     run simulated clusters (SEED=17 replays and shrinks one, SEEDS=0..500)
+# make sim     run simulated clusters, plain ones and recoveries (SEEDS=0..500; SEED=17 or SEED=recoveries:17 replays and shrinks one)
 # make mutants put deliberate bugs in, one after the other: the simulator has to catch each
 # make mutation  small changes in the modules that hold the rules: unit tests have to see each (MODULES="attach log")
 # make fuzz    any bytes for all that reads from outside (MINUTES=10, TARGET=codec)
@@ -108,7 +108,7 @@ journal-kills: $(STAMP)
 	$(BIN)/python -m tests.faults.journal_kills --rounds $(ROUNDS) $(if $(SEED),--seed $(SEED))
 
 sim: $(STAMP)
-	$(BIN)/python -m tests.simulation.run $(if $(SEED),$(SEED),$(SEEDS))
+	$(BIN)/python -m tests.simulation.run $(if $(SEED),$(SEED),$(SEEDS) recoveries:$(SEEDS))
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.simulation.mutants

@@ -6,10 +6,8 @@ The plans of `plan.py` heal or disturb nearly everything sooner than sessions ha
 from __future__ import annotations
 
 import random
-from collections import Counter
 
 from tests.simulation.plan import Plan, Step
-from tests.simulation.run import run_plan
 
 EVERY_MS = 5000
 """Between the beginnings of two outages: longer than one of them."""
@@ -42,9 +40,5 @@ def outages(seed: int) -> Plan:
         batch_messages=4,
         cursor_ttl_ms=86_400_000,
         steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
+        kind="outages",
     )
-
-
-def run_outages(seed: int) -> Counter[str]:
-    """Runs a seed's plan. Raises `Violation`."""
-    return run_plan(outages(seed))

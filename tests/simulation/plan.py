@@ -52,6 +52,13 @@ class Plan:
     """Whether the brokers ask each other for a secret."""
     fetched_bytes: int = 10**6
     """What sessions may keep of what was fetched for them, all together."""
+    kind: str = ""
+    """The kind of plans that it is one of, by its name in `seeds.py`; empty for those that `draw` makes."""
+
+    @property
+    def seed_name(self) -> str:
+        """As `make sim SEED=…` takes it."""
+        return f"{self.kind}:{self.seed}" if self.kind else str(self.seed)
 
     def names(self) -> list[str]:
         return [f"n{i}" for i in range(self.nodes)]
@@ -118,6 +125,7 @@ def forgetful(seed: int) -> Plan:
         cursor_ttl_ms=86_400_000,
         steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
         recall=chance.random() < 0.6,
+        kind="forgetful",
     )
 
 

@@ -7,10 +7,8 @@ wrong, and rings are large as often as small.
 from __future__ import annotations
 
 import random
-from collections import Counter
 
 from tests.simulation.plan import Plan, Step
-from tests.simulation.run import run_plan
 
 FAULTS = {
     "crash": 3.0,
@@ -65,12 +63,8 @@ def recoveries(seed: int) -> Plan:
         segment_bytes=chance.choice([300, 2000, 20_000]),
         slowest_disk_ms=chance.choice([0, 5, 30]),
         recall=True,
+        kind="recoveries",
     )
-
-
-def run_recoveries(seed: int) -> Counter[str]:
-    """Runs a seed's plan."""
-    return run_plan(recoveries(seed))
 
 
 def unheard(seed: int) -> Plan:
@@ -98,9 +92,5 @@ def unheard(seed: int) -> Plan:
         steps=tuple(steps),
         fsync=chance.choice(["off", "interval", "always"]),
         slowest_disk_ms=chance.choice([0, 5]),
+        kind="unheard",
     )
-
-
-def run_unheard(seed: int) -> Counter[str]:
-    """Runs a seed's plan."""
-    return run_plan(unheard(seed))

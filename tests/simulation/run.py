@@ -1,7 +1,7 @@
-"""Runs seeds: `python -m tests.simulation.run 17`, or `… 0 500` (also `0..500`) for a range.
+"""Runs seeds: `python -m tests.simulation.run 17`, `… 0..500` for a range, `… recoveries:17` for another kind of plans.
 
-One seed that fails is shrunk, and its plan printed as a literal for `test_regressions.py`. With
-`--digests` every seed's trace is printed as one number.
+One seed that fails is shrunk, and its plan printed as a literal for `test_regressions.py`. Several seeds and
+ranges run one after the other. With `--digests` the trace of every seed is printed as one number.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import re
 import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
 from tests.simulation.liars.telling import LIES
-from tests.simulation.plan import Plan, draw, forgetful
+from tests.simulation.plan import Plan
+from tests.simulation.seeds import KINDS, Seeds
 from tests.simulation.shrink import shrink
 from tests.simulation.tally import ROWS
 from tests.simulation.violation import Violation
@@ -33,20 +35,15 @@ def run_plan(plan: Plan) -> Counter[str]:
     except Exception as error:
         trace = "\n".join(world.trace[-TRACE_LINES:])
         raise Violation(
-            f"seed {plan.seed}: {type(error).__name__}: {error}\n{plan}\n{trace}\n"
-            f"replay: make sim SEED={plan.seed}"
+            f"seed {plan.seed_name}: {type(error).__name__}: {error}\n{plan}\n{trace}\n"
+            f"replay: make sim SEED={plan.seed_name}"
         ) from error
     return world.counts
 
 
-def run_seed(seed: int) -> Counter[str]:
-    """Runs one seed."""
-    return run_plan(draw(seed))
-
-
-def run_forgetful(seed: int) -> Counter[str]:
-    """Runs a seed's calm plan, in which a name is forgotten by its broker and a producer together."""
-    return run_plan(forgetful(seed))
+def run_seed(seed: int, kind: str = "") -> Counter[str]:
+    """Runs a seed's plan, of the plain plans or of another kind in `seeds.py`."""
+    return run_plan(KINDS[kind](seed))
 
 
 def wrong(plan: Plan) -> str | None:
@@ -66,44 +63,47 @@ def _kind(violation: Violation) -> str:
 
 def main(arguments: list[str]) -> int:
     digests = "--digests" in arguments
-    asked = [argument for argument in arguments if argument != "--digests"]
-    first, _, last = asked[0].partition("..")
-    if len(asked) > 1:
-        last = asked[1]
-    if digests:
-        return _digests(int(first), int(last))
-    if not last:
-        return _one(int(first))
-    return _range(int(first), int(last))
+    try:
+        asked = [Seeds.named(argument) for argument in arguments if argument != "--digests"]
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    results = []
+    for seeds in asked:
+        run = _digests if digests else _range if seeds.ranged else _one
+        results.append(run(seeds))
+    return max(results, default=0)
 
 
-def _digests(first: int, stop: int) -> int:
+def _digests(seeds: Seeds) -> int:
     """A line for each seed: two processes that print the same saw the same."""
-    for seed in range(first, stop):
-        world = World(draw(seed))
+    for seed in range(seeds.first, seeds.stop):
+        plan = KINDS[seeds.kind](seed)
+        world = World(plan)
         world.run()
-        print(seed, world.digest)
+        print(plan.seed_name, world.digest)
     return 0
 
 
-def _one(seed: int) -> int:
+def _one(seeds: Seeds) -> int:
+    plan = KINDS[seeds.kind](seeds.first)
     try:
-        counts = run_seed(seed)
+        counts = run_plan(plan)
     except Violation as violation:
         print(violation)
-        plan = shrink(draw(seed), wrong)
+        plan = shrink(plan, wrong)
         print(f"\nshrunk to {len(plan.steps)} steps, still {wrong(plan)}:\n{plan}")
         return 1
-    print(f"seed {seed} passed: {dict(sorted(counts.items()))}")
+    print(f"seed {seeds} passed: {dict(sorted(counts.items()))}")
     return 0
 
 
-def _chunk(first: int, stop: int) -> tuple[Counter[str], list[str]]:
+def _chunk(kind: str, first: int, stop: int) -> tuple[Counter[str], list[str]]:
     total: Counter[str] = Counter()
     failed = []
     for seed in range(first, stop):
         try:
-            counts = run_seed(seed)
+            counts = run_seed(seed, kind)
             total += counts
             total["fewest events"] = min(total["fewest events"] or 10**9, counts["events"])
         except Violation as violation:
@@ -111,25 +111,27 @@ def _chunk(first: int, stop: int) -> tuple[Counter[str], list[str]]:
     return total, failed
 
 
-def _range(first: int, stop: int) -> int:
+def _range(seeds: Seeds) -> int:
     total: Counter[str] = Counter()
     failed: list[str] = []
     fewest = 10**9
+    kind, first, stop, _ = seeds
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         starts = range(first, stop, CHUNK)
         ends = [min(start + CHUNK, stop) for start in starts]
-        for counts, failures in pool.map(_chunk, starts, ends):
+        for counts, failures in pool.map(_chunk, repeat(kind), starts, ends):
             fewest = min(fewest, counts.pop("fewest events", fewest))
             total += counts
             failed += failures
             for failure in failures:
                 print(failure, flush=True)
-    print(f"{stop - first - len(failed)} seeds passed, {len(failed)} failed")
+    print(f"{seeds}: {stop - first - len(failed)} seeds passed, {len(failed)} failed")
     print(f"fewest events of a seed: {fewest}")
     for what, count in sorted(total.items()):
         print(f"{what:45} {count}")
-    noticed = [f"noticed: {name}" for name in LIES]
-    never = [row for row in (*ROWS, *noticed) if not total[row]]
+    # The other kinds are made for a few of the rows.
+    expected = () if kind else (*ROWS, *(f"noticed: {name}" for name in LIES))
+    never = [row for row in expected if not total[row]]
     if never:
         print(f"never taken: {never}")
     return 1 if failed else 0

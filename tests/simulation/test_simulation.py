@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from tests.simulation.liars.telling import LIES
-from tests.simulation.outages import OUTAGES, run_outages
-from tests.simulation.recoveries import run_recoveries
-from tests.simulation.run import run_forgetful, run_seed
+from tests.simulation.outages import OUTAGES
+from tests.simulation.run import run_seed
 from tests.simulation.tally import ROWS
 
 CHUNKS = 20
@@ -66,7 +65,7 @@ def test_no_seed_breaks_the_guarantee(chunk: int, tallies: Path) -> None:
 def test_a_name_that_its_broker_and_a_producer_forget_is_told_what_a_third_node_knows() -> None:
     total: Counter[str] = Counter()
     for seed in range(FORGETFUL_SEEDS):
-        total += run_forgetful(seed)
+        total += run_seed(seed, "forgetful")
     assert total["forget_together"] >= FORGETFUL_SEEDS
     assert total["recalled"]
     assert total["expired state_lost"]
@@ -75,7 +74,7 @@ def test_a_name_that_its_broker_and_a_producer_forget_is_told_what_a_third_node_
 def test_a_session_is_told_of_each_producer_that_is_away_for_long() -> None:
     total: Counter[str] = Counter()
     for seed in range(OUTAGE_SEEDS):
-        total += run_outages(seed)
+        total += run_seed(seed, "outages")
     assert total["outage"] == OUTAGE_SEEDS * OUTAGES
     assert total["lost producers told"]
 
@@ -83,7 +82,7 @@ def test_a_session_is_told_of_each_producer_that_is_away_for_long() -> None:
 def test_what_was_accepted_and_lost_with_a_life_is_told_at_its_end() -> None:
     total: Counter[str] = Counter()
     for seed in range(RECOVERY_SEEDS):
-        total += run_recoveries(seed)
+        total += run_seed(seed, "recoveries")
     for what in ("put_back", "life_between", "lose_witness", "recovered", "power loss"):
         assert total[what], f"{what} never happened"
     assert total["told of a lost end"]

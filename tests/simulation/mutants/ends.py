@@ -9,8 +9,7 @@ from typing import Any
 
 import tests.simulation.brokers as brokers
 from tests.simulation.mutants.attaching import _everywhere
-from tests.simulation.mutants.mutant import Mutant, Patch
-from tests.simulation.recoveries import run_recoveries, run_unheard
+from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
 import pubsubd_broker.core.bookmark as bookmark
 import pubsubd_broker.core.journal.recovery as recovery
@@ -148,7 +147,7 @@ def _place_is_before() -> list[Patch]:
     return [(StreamView, "place", named)]
 
 
-_mutant = partial(Mutant, within=60, run=run_recoveries)
+_mutant = partial(Mutant, within=60, run=of_kind("recoveries"))
 
 ENDS = (
     _mutant("gap left out of the ring", patches=_gap_left_out),
@@ -161,6 +160,6 @@ ENDS = (
     _mutant("life in between forgotten", patches=_life_between_forgotten),
     _mutant("count of another boot believed", patches=_other_boot_believed),
     _mutant("oldest life recalled", patches=_oldest_life_recalled),
-    Mutant("registered cursor is behind the gap", 40, _registered_is_behind, run_unheard),
+    Mutant("registered cursor is behind the gap", 40, _registered_is_behind, of_kind("unheard")),
     _mutant("place behind a gap named before it", patches=_place_is_before),
 )

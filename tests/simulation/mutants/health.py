@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.mutants.mutant import Mutant, Patch
-from tests.simulation.outages import run_outages
+from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
 from pubsubd_broker.core.health import Health
 
@@ -23,6 +22,6 @@ def _return_not_noted() -> list[Patch]:
 
 
 HEALTH = [
-    Mutant("health: a lost producer is not noted", 10, _loss_not_noted, run_outages),
+    Mutant("health: a lost producer is not noted", 10, _loss_not_noted, of_kind("outages")),
     Mutant("health: a producer that is back stays lost", 60, _return_not_noted),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tests.simulation.run import run_seed
@@ -21,7 +22,7 @@ Patch = tuple[object, str, Any]
 class Mutant:
     """One bug. `within`: it is caught by one of so many seeds, from 0 on. `patches` are made anew each time.
 
-    `run` runs one seed.
+    `run` runs one seed: of the plain plans, unless `of_kind` says more.
     """
 
     name: str
@@ -53,6 +54,11 @@ class Mutant:
                         raise
                     return seed, _how(violation)
         return None
+
+
+def of_kind(kind: str) -> Callable[[int], object]:
+    """Runs a seed of a kind of plans in `seeds.py`."""
+    return partial(run_seed, kind=kind)
 
 
 def _how(violation: Violation) -> str:

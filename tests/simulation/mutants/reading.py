@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.simulation.mutants.mutant import Mutant, Patch
-from tests.simulation.run import run_forgetful
+from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
 from pubsubd_broker.core.bookmark import Bookmark
 from pubsubd_broker.core.client_ends import SessionEnd
@@ -276,8 +275,8 @@ READING = (
     Mutant("directed message for everybody", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
     Mutant("own loss never told", 400, _own_loss_never_told),
-    Mutant("own places are not recalled", 40, _own_places_not_recalled, run_forgetful),
-    Mutant("third nodes are not believed", 40, _third_nodes_not_believed, run_forgetful),
+    Mutant("own places are not recalled", 40, _own_places_not_recalled, of_kind("forgetful")),
+    Mutant("third nodes are not believed", 40, _third_nodes_not_believed, of_kind("forgetful")),
     Mutant("interest outlives the filter", 400, _interest_outlives_filter),
     Mutant("whoever rests stands still", 100, _resting_stands_still),
     Mutant("only the first topic wakes", 400, _wakes_the_first_topic_only),

@@ -11,7 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tests.simulation.alarms import true_alarm
-from tests.simulation.history import Closed, Got, History, Kept, Lost, Moved, Opened, Stands
+from tests.simulation.history import (
+    Closed,
+    Forgotten,
+    Got,
+    History,
+    Kept,
+    Lost,
+    Moved,
+    Opened,
+    Stands,
+)
 from tests.simulation.truth import NOWHERE, Place, Truth
 from tests.simulation.truth import Published as Message
 from tests.simulation.violation import Violation, refuse
@@ -93,6 +103,9 @@ def own_loss_is_told(history: History, truth: Truth) -> None:
 def third_loss_is_told(history: History, truth: Truth) -> None:
     """G1, where broker and producer have both forgotten a name: if its broker meets a third node that remembers where it
     stood, in a history that is lost, it is told of that, in that life of the application or in a later one.
+
+    What its broker has found out so is lost with the memory of that life, too: in the next one the producer's word counts,
+    which knows the name again.
     """
     third: dict[str, dict[str, tuple[Place, str]]] = {}
     owed: dict[str, Place] = {}
@@ -106,6 +119,8 @@ def third_loss_is_told(history: History, truth: Truth) -> None:
                     third, owed = (event.third if sure else {}), {}
             case Stands(node, place):
                 met = {node: place}
+            case Forgotten():
+                third, owed = {}, {}
             case Lost(node=node):
                 third = {n: tellers for n, tellers in third.items() if n != node}
                 owed.pop(node, None)

@@ -68,6 +68,11 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Its broker has lost its memory, while the application lives on and comes back to it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Filtered:
     """From these places on it is to get what it `wants` now; in a stream not named from its first message."""
 
@@ -122,7 +127,7 @@ class Lost:
     """In its own node's stream: where the peers that took part in the recovery of that stream remembered its name."""
 
 
-Event = Opened | Closed | Filtered | Stands | Got | Moved | Lost
+Event = Opened | Closed | Forgotten | Filtered | Stands | Got | Moved | Lost
 
 
 @dataclass(slots=True)
@@ -151,7 +156,7 @@ class History:
                 self.at[node] = place
             case Got(node, epoch, offset):
                 self.at[node] = (epoch, offset + 1)
-            case Filtered() | Closed():
+            case Filtered() | Closed() | Forgotten():
                 pass
 
     def count(self, kind: type) -> int:

@@ -14,6 +14,7 @@ from tests.simulation.clockwork import MS
 from tests.simulation.history import (
     Closed,
     Filtered,
+    Forgotten,
     Got,
     History,
     Kept,
@@ -320,6 +321,8 @@ class Subscriber:
         self._memory_lost = True
         self._remembered = self.remembered()
         self._third = self.remembered_elsewhere()
+        if self._stood:
+            self._sees(Forgotten())
 
     def remembered_elsewhere(self) -> dict[str, dict[str, tuple[Place, str]]]:
         """By stream: where third nodes remember that it stood there, each in the epoch of that node's own stream."""

@@ -30,6 +30,7 @@ from tests.simulation.history import (
     Closed,
     Event,
     Filtered,
+    Forgotten,
     Got,
     History,
     Kept,
@@ -728,6 +729,9 @@ def test_a_loss_that_a_third_node_knows_of_has_to_be_told() -> None:
     meets, told = Stands("b", (E1, 3)), Lost("a", Reason.STATE_LOST, None, (E2, 5), 0)
     third_loss_is_told(history(opened(), forgot, told, meets), truth)
     third_loss_is_told(history(opened(), forgot, meets, opened(Kept.BROKER), told), truth)
+    # Its broker has forgotten that as well, before or after it met the third node.
+    third_loss_is_told(history(opened(), forgot, meets, Forgotten()), truth)
+    third_loss_is_told(history(opened(), forgot, Forgotten(), meets), truth)
     # The third node was not met, or has begun anew; the history goes on; or the broker knows the name itself.
     third_loss_is_told(history(opened(), forgot), truth)
     third_loss_is_told(history(opened(), forgot, Stands("b", (E2, 0))), truth)

@@ -80,6 +80,8 @@ class Broker:
         # When those who wait for readers are to ask again, and the timer for that.
         self._paced_until_ns: int | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
+        self._beginning: asyncio.Task[None] | None = None
+        """Notes a life that peers gave its history."""
         self._hosts = Hosts()
         self._dials: set[asyncio.Task[None]] = set()
         self.drained = True
@@ -89,7 +91,7 @@ class Broker:
         """This life begins: the next one will know of it. No peer and no client may have heard of it before.
 
         All that is accepted is written into `folder` from now on. Raises `JournalError`. Uses up a snapshot that an
-        earlier life left.
+        earlier life left. A life that asks its peers for its history begins when they have given it, see `flush`.
         """
         if self.node.recall is None:
             await off_loop("pubsubd-life", self.node.own_life.begin)
@@ -97,6 +99,17 @@ class Broker:
             await self._keep(folder)
         if self._record is not None:
             await off_loop("pubsubd-life", self._record.settle)
+
+    async def _begin_recalled(self) -> None:
+        """Serves everybody as soon as the next life will know of this one, however long the disk takes."""
+        try:
+            await off_loop("pubsubd-life", self.node.own_life.begin)
+        except Exception:
+            # A fault. This broker stays one that asks its peers: what it would accept could be lost without a word.
+            log.exception("life.failed")
+            return
+        self.node.life_begun()
+        self.flush_soon()
 
     async def _keep(self, folder: JournalFolder) -> None:
         self.node.surroundings.journal = folder.path
@@ -170,7 +183,12 @@ class Broker:
             self._pace_timer.cancel()
 
     async def close_journal(self) -> None:
-        """Write all that was accepted, or let `node.failure` say why that is not possible."""
+        """Write all that was accepted, or let `node.failure` say why that is not possible.
+
+        A life that is being begun has its file then: nothing may be made beside the socket that another broker has.
+        """
+        if self._beginning is not None:
+            await asyncio.shield(self._beginning)
         if self._writer is not None:
             await self._writer.close()
 
@@ -232,6 +250,9 @@ class Broker:
         self.node.pulled(now)
         if self._writer is not None:
             self._writer.go_on(now)
+        recall = self.node.recall
+        if recall is not None and recall.decided and self._beginning is None:
+            self._beginning = self._loop.create_task(self._begin_recalled())
         if self.node.turns:
             self.flush_soon()
         if self.node.pace.due_ns != self._paced_until_ns:

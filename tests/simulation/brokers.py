@@ -564,6 +564,9 @@ class SimBroker:
         node = self.node
         if node is None or self.paused:
             return
+        if node.recall is not None and node.recall.decided:
+            node.own_life.begin()
+            node.life_begun()
         rounds = 0
         while node.turns:
             rounds += 1

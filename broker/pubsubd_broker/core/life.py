@@ -46,7 +46,7 @@ class MemoryRecord:
 
 
 class Life:
-    """The life that has the epoch `epoch`. `begin` comes before the node says a word to anybody."""
+    """The life that has the epoch `epoch`. `begin` comes before the node serves anybody."""
 
     __slots__ = ("_behind", "epoch", "record")
 

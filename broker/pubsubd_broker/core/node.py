@@ -223,15 +223,23 @@ class Node:
         )
 
     def recalled(self, recovered: Recovered | None, now: Now) -> None:
-        """Peers have given what they hold of this node's stream, or nobody has anything. Nobody has been served yet."""
+        """Peers have given what they hold of this node's stream, or nobody has anything.
+
+        The node still serves nobody: the shell begins its life first, and then calls `life_begun`.
+        """
         assert self.recall is not None
-        ends, self.recall = self.recall.ends, None
+        self.recall.decided, self.recall.recovered = True, recovered
         if recovered is not None:
             self.own_life.recalled(recovered)
             self.stream = self._begin_stream(self.life, recovered)
             restore(self, recovered, now)
             self._keep_stream()
-        self.own_life.begin()
+
+    def life_begun(self) -> None:
+        """The next life will find this one, whose recall was decided: from now on everybody is served."""
+        assert self.recall is not None
+        recall, self.recall = self.recall, None
+        recovered = recall.recovered
         self.notices.info(
             "stream.recalled",
             epoch=recovered.state.epoch.hex() if recovered is not None else None,
@@ -239,7 +247,7 @@ class Node:
             oldest=self.stream.view.oldest,
             next=self.stream.next,
         )
-        for end in ends:
+        for end in recall.ends:
             end.close()
 
     def journal_failed(self, reason: str) -> None:

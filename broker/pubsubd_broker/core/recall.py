@@ -1,7 +1,8 @@
 """A producer that has lost its memory asks its peers what they still hold of its own stream, before it serves anybody.
 
 Every peer that it is to dial is asked how far its replica reaches. When all have answered, or time is over, the stream
-goes on with the longest one, under a new epoch whose lineage ends where that does.
+goes on with the longest one, under a new epoch whose lineage ends where that does. The recall is over when the shell has
+also noted that life on its disk: nobody may be told "accepted" by a life that the next one can't find.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Recall:
         self._silent: set[Target] = set()
         """Those that have nothing, and said so."""
         self._source: RecallEnd | None = None
+        self.decided = False
+        """Whether it is known what the stream goes on with. The life is to be begun then."""
+        self.recovered: Recovered | None = None
+        """What it goes on with; None for nothing."""
 
     def has_nothing(self, target: Target) -> None:
         """The peer there is in the same state, or is this node itself."""
@@ -52,6 +57,8 @@ class Recall:
 
     def tick(self, now: Now) -> None:
         """Goes on if everybody has answered, or if it has been waiting for long enough."""
+        if self.decided:
+            return
         targets = [target for target in self._node.targets if not target.is_self]
         answered = all(
             target in self._silent or (target in self._ends and self._ends[target].view is not None)
@@ -72,6 +79,8 @@ class Recall:
 
     def complete(self, log: Log, now: Now) -> None:
         """All that a peer held has come, as far as the ring takes it."""
+        if self.decided:
+            return
         view = log.view
         name = self._node.name
         sessions = {n: {name: place} for n, place in self._names(view).items()}

@@ -105,6 +105,8 @@ class Net:
         """Nodes that accept connections and never speak."""
         self.witnessed = False
         """Whether a node's next life finds how far the one before it had accepted, as where only the process died."""
+        self.lives_wait = False
+        """Whether the disk takes its time to note a life that peers gave its history: until `begin_lives`."""
         self.crash_on: Callable[[Connection], bool] = lambda connection: False
         self._mono_ns = 1_000 * SECOND_NS
         self._wall_us = 1_700_000_000_000_000
@@ -233,6 +235,8 @@ class Net:
         """Until nobody has anything more to say at this moment."""
         for _ in range(10_000):
             self._dial()
+            if not self.lives_wait:
+                self.begin_lives()
             if not any(node.turns for node in self.nodes.values()):
                 self._collect()
                 return
@@ -241,6 +245,13 @@ class Net:
                     self._pump(node, connection)
                 node.pulled(self.now)
         raise AssertionError("they talk without end")
+
+    def begin_lives(self) -> None:
+        """Notes the lives for which it is known what they go on with."""
+        for node in self.nodes.values():
+            if node.recall is not None and node.recall.decided:
+                node.own_life.begin()
+                node.life_begun()
 
     def advance(self, seconds: float) -> None:
         """Lets time pass, tick by tick."""

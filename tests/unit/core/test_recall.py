@@ -121,6 +121,28 @@ def test_nobody_is_served_before_all_have_answered_or_time_is_over() -> None:
     assert RawClient(net, "a", "publisher").refusal is None
 
 
+@pytest.mark.parametrize("peer_holds", [3, 0])
+def test_nobody_is_served_before_the_life_is_noted(peer_holds: int) -> None:
+    net = mesh("a", "b")
+    Publisher(net, "a").fill(peer_holds)
+    net.advance(1)
+    net.lives_wait = True
+    net.restart("a")
+    net.advance(60)
+    a = net.nodes["a"]
+    assert a.recall is not None
+    assert a.recall.decided
+    assert a.stream.next == peer_holds
+    assert RawClient(net, "a", "publisher").refusal == "recovering"
+    assert not net.linked("b", "a")
+    net.begin_lives()
+    net.advance(5)
+    assert net.said("a", "stream.recalled")[-1]["next"] == peer_holds
+    Publisher(net, "a").fill(1)
+    assert a.stream.next == peer_holds + 1
+    assert net.linked("b", "a")
+
+
 def test_the_peer_that_is_being_read_may_go_away() -> None:
     net = mesh("a", "b", "c")
     Publisher(net, "a").fill(100, bytes(20_000))

@@ -1,0 +1,92 @@
+"""A life that peers gave its history is noted on a disk that takes its time: meanwhile the loop goes on, and nobody is served."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pubsubd_broker.broker import Broker
+from pubsubd_broker.core.journal.whole_end import End
+from pubsubd_broker.core.recall import Recall
+from pubsubd_broker.life_file import read_life
+from pubsubd_broker.life_record import DiskRecord, life_beside
+from pubsubd_broker.peer_trust import PeerTrust
+from pubsubd_broker.settings import Settings
+from pubsubd_protocol.positions import Epoch
+
+NO_PEER = ("127.0.0.1", 1)
+
+
+class SlowRecord(DiskRecord):
+    """Its disk answers when `gate` is open."""
+
+    def __init__(self, socket: str, node: str) -> None:
+        super().__init__(socket, node)
+        self.gate = threading.Event()
+        self.asked = threading.Event()
+
+    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+        self.asked.set()
+        if not self.gate.wait(10):
+            raise TimeoutError("the loop waits for the disk, and nothing opens the gate")
+        super().begin(life, end, missing)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        node="a", socket=str(tmp_path / "socket"), peers=(NO_PEER,), recover_from_peers=True
+    )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def recalled(settings: Settings) -> tuple[Broker, SlowRecord]:
+    """A broker that knows what it goes on with, while its disk does not answer."""
+    record = await asyncio.to_thread(SlowRecord, settings.socket, settings.node)
+    broker = Broker(settings, PeerTrust(None, None), record=record)
+    await broker.begin(None)
+    assert isinstance(broker.node.recall, Recall)
+    broker.node.recall.has_nothing(broker.node.targets[0])
+    broker.tick()
+    await until(record.asked.is_set)
+    return broker, record
+
+
+def test_a_broker_that_waits_for_the_disk_goes_on_and_serves_nobody_yet(settings: Settings) -> None:
+    async def run() -> None:
+        broker, record = await recalled(settings)
+        broker.tick()
+        assert broker.node.recall is not None
+        assert read_life(None, life_beside(settings.socket)) is None
+        record.gate.set()
+        await until(lambda: broker.node.recall is None)
+        found = read_life(None, life_beside(settings.socket))
+        assert found is not None
+        assert found.witness is not None
+        assert found.witness.life == broker.node.life
+
+    asyncio.run(run())
+
+
+def test_a_stop_waits_for_the_file_that_is_being_made(settings: Settings) -> None:
+    """Else it would be made beside a socket that another broker may have by then."""
+
+    async def run() -> None:
+        broker, record = await recalled(settings)
+        stopping = asyncio.create_task(broker.close_journal())
+        await asyncio.sleep(0)
+        assert not stopping.done()
+        record.gate.set()
+        await stopping
+        assert read_life(None, life_beside(settings.socket)) is not None
+
+    asyncio.run(run())

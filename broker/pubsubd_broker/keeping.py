@@ -12,6 +12,7 @@ from typing import Final, ParamSpec, TypeVar
 import structlog
 
 from pubsubd_broker.core.config import SECOND_NS, Now
+from pubsubd_broker.core.journal import whole_end
 from pubsubd_broker.core.journal.journal import Fsync, Work
 from pubsubd_broker.core.journal.records import FORMAT
 from pubsubd_broker.core.journal.recovery import (
@@ -22,7 +23,7 @@ from pubsubd_broker.core.journal.recovery import (
     recover,
     unreadable,
 )
-from pubsubd_broker.core.journal.whole_end import Evidence, judge
+from pubsubd_broker.core.journal.whole_end import Evidence
 from pubsubd_broker.core.keeping import Keeper, Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, unusable
@@ -92,7 +93,8 @@ def _recover(
 ) -> Recovered | None:
     """What is in the folder. Raises `JournalError` for what can't be used, if the settings promise that it is."""
     try:
-        recovered = recover(settings.node, folder.read())
+        judge = partial(whole_end.lost, evidence=evidence)
+        recovered = recover(settings.node, folder.read(), judge)
     except (JournalError, OSError) as error:
         if promised:
             raise unusable(folder.path, error) from error
@@ -101,7 +103,6 @@ def _recover(
         return None
     _log_damage(recovered.damage if recovered is not None else map(unreadable, folder.numbers()))
     if recovered is not None:
-        judge(recovered, evidence)
         _log_recovered(folder.path, recovered)
     return recovered
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import random
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.clockwork import MS
 from tests.simulation.disk import Disk
 from tests.simulation.violation import Violation
 
+from pubsubd_broker.core.journal import whole_end
 from pubsubd_broker.core.journal.journal import Fsync, Work
 from pubsubd_broker.core.journal.recovery import recover
-from pubsubd_broker.core.journal.whole_end import Evidence, judge
+from pubsubd_broker.core.journal.whole_end import Evidence
 from pubsubd_broker.core.keeping import Kept
 
 if TYPE_CHECKING:
@@ -54,12 +56,12 @@ class SimJournal:
 
     def kept(self, evidence: Evidence) -> Kept:
         """What the next life begins with, judged by what was found of earlier ones. Raises `Violation` if that is less than was promised."""
-        recovered = recover(self._broker.name, self._disk.read())
+        judge = partial(whole_end.lost, evidence=evidence)
+        recovered = recover(self._broker.name, self._disk.read(), judge)
         held = (recovered.first, recovered.next) if recovered is not None else (0, 0)
         if self._used_up and recovered is not None:
             raise Violation(f"journal: {self._broker.name} begins with a snapshot a second time")
         if recovered is not None:
-            judge(recovered, evidence)
             self._world.counts["recovered"] += 1
             for damage in recovered.damage:
                 self._world.say(f"{self._broker.name} recovers {damage}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Protocol
 
+from pubsubd_broker.core.journal import whole_end
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.journal.whole_end import End, Evidence, Witness, begun, end_of, judge
+from pubsubd_broker.core.journal.whole_end import End, Evidence, Witness, begun
 from pubsubd_protocol.positions import Epoch
 
 
@@ -55,12 +56,12 @@ class Life:
         self.record = record
         self._behind: tuple[End, int | None] | None = None
         if recovered is not None:
-            self._behind = end_of(recovered), recovered.lost
+            self._behind = recovered.end, recovered.lost
 
     def recalled(self, recovered: Recovered) -> None:
         """Peers have given this. How much is lost behind it is judged by what an earlier life left here."""
-        judge(recovered, self.record.evidence)
-        self._behind = end_of(recovered), recovered.lost
+        recovered.judge(whole_end.lost(recovered.end, self.record.evidence))
+        self._behind = recovered.end, recovered.lost
 
     def begin(self) -> None:
         """Notes this life where the next one looks. May block for a disk."""

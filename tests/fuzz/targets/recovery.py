@@ -11,6 +11,7 @@ from tests.fuzz.folders import SEALED, parse, sealed
 from tests.fuzz.scripts import Flag
 from tests.fuzz.targets.rules import keeps_the_rules
 from tests.fuzz.targets.site import EPOCH, NAME, Site
+from tests.unit.core.journal.disk import by_its_own_word
 
 from pubsubd_broker.core.journal.recovery import JournalError, Recovered, recover
 from pubsubd_protocol.positions import MAX_LINEAGE, MAX_OFFSET, UNTOLD, StreamView
@@ -22,7 +23,7 @@ def check(data: bytes) -> None:
     if flags & SEALED:
         segments = {number: sealed(segment) for number, segment in segments.items()}
     try:
-        found = recover(NAME, sorted(segments.items()))
+        found = recover(NAME, sorted(segments.items()), by_its_own_word)
     except JournalError:
         return
     if found is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.unit.core.builders import E1, PUBLISHER, Impatient
+from tests.unit.core.journal.disk import by_its_own_word
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.config import Config, Now
@@ -47,7 +48,7 @@ def publish(node: Node, publisher: Publisher, sequence: int) -> None:
 
 def left(path: Path) -> Recovered:
     folder = JournalFolder(str(path))
-    recovered = recover("a", folder.read())
+    recovered = recover("a", folder.read(), by_its_own_word)
     folder.close()
     assert recovered is not None
     return recovered

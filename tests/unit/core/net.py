@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 from tests.unit.core.journal.disk import Disk
@@ -23,8 +24,7 @@ from pubsubd_broker.core.caller import Caller, Channel
 from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
 from pubsubd_broker.core.connection import Connection
 from pubsubd_broker.core.dialling import Target
-from pubsubd_broker.core.journal.whole_end import Evidence, Found, judge
-from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.journal.whole_end import Evidence, Found, lost
 from pubsubd_broker.core.life import MemoryRecord
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.notices import Notice
@@ -143,11 +143,12 @@ class Net:
         self._peers[name], self._options[name] = list(peers), options
         config = Config(node=options.pop("called", name), **options)
         addresses = [(peer, 1) for peer in peers]
+        record = self._record(config.node, in_folder=disk is not None)
         kept = None
         if disk is not None:
             self._disks[name] = disk
-            kept = disk.kept(config.node)
-        record = self._record(config.node, kept)
+            judge = partial(lost, evidence=record.evidence) if self.witnessed else None
+            kept = disk.kept(config.node, judge)
         node = self.nodes[name] = Node(config, self.new_epoch(), addresses, self.now, kept, record)
         if node.recall is None:
             node.own_life.begin()
@@ -156,18 +157,16 @@ class Net:
         self.notices.setdefault(name, [])
         return node
 
-    def _record(self, node: str, kept: Kept | None) -> MemoryRecord:
+    def _record(self, node: str, *, in_folder: bool) -> MemoryRecord:
         """With what the life before it left, if anything."""
         former = self._records.get(node) if self.witnessed else None
         evidence = Evidence(boot=b"b" * 16)
         if former is not None and former.left is not None:
             left = Found(former.left, bound=True)
-            evidence = replace(evidence, folder=left if kept is not None else None, beside=left)
+            evidence = replace(evidence, folder=left if in_folder else None, beside=left)
         elif former is not None:
             # It never began: what was there before it still is.
             evidence = former.evidence
-        if self.witnessed and kept is not None and kept.recovered is not None:
-            judge(kept.recovered, evidence)
         record = self._records[node] = MemoryRecord(node, evidence)
         return record
 

@@ -15,7 +15,7 @@ from tests.unit.protocol.strategies import batch_of
 import pubsubd_protocol.positions as positions
 from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES, Fsync
-from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.journal.whole_end import End
 from pubsubd_broker.core.keeping import Keeper
 from pubsubd_broker.core.notices import Level
 from pubsubd_broker.core.status import not_ready
@@ -29,11 +29,8 @@ MIB = 2**20
 class ProvenDisk(Disk):
     """Its folder is proven to be the one that `always` wrote: a record cut short was of nothing that was accepted."""
 
-    def recover(self, node: str = "a") -> Recovered | None:
-        found = super().recover(node)
-        if found is not None:
-            found.judge(0)
-        return found
+    def judge(self, end: End) -> int | None:
+        return 0
 
 
 def kept(fsync: Fsync = Fsync.ALWAYS, *, disk: Disk | None = None, **options: Any) -> Net:

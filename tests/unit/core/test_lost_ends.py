@@ -11,8 +11,7 @@ from tests.unit.core.net import Net, Publisher, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.journal.journal import Fsync
-from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.journal.whole_end import End
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.frames import CursorExpired
 from pubsubd_protocol.positions import Position
@@ -23,11 +22,8 @@ class Ends(Disk):
 
     missing: int | None = None
 
-    def kept(self, node: str) -> Kept:
-        kept = super().kept(node)
-        if isinstance(kept.recovered, Recovered) and not kept.recovered.ended:
-            kept.recovered.lost = self.missing
-        return kept
+    def judge(self, end: End) -> int | None:
+        return 0 if end.promised else self.missing
 
 
 def kept(*, missing: int | None = None, **options: Any) -> Net:

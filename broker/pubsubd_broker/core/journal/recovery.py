@@ -8,7 +8,7 @@ begins, and only what follows is kept: the ring has to be unbroken, and its newe
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -26,12 +26,16 @@ from pubsubd_broker.core.journal.records import (
     format_of,
     scan,
 )
+from pubsubd_broker.core.journal.whole_end import End
 from pubsubd_protocol.entries import Entry, read_entry
 from pubsubd_protocol.errors import ProtocolError, PubSubError
 from pubsubd_protocol.positions import UNTOLD, Lineage, Losses, StreamView, succeed
 
 SEQUENCE: Final = struct.Struct("<Q")
 """In front of an entry's frame: the number that its publisher gave it."""
+
+Judge = Callable[[End], int | None]
+"""How many accepted messages are missing behind an end; None where that is not known. See `whole_end.lost`."""
 
 
 class JournalError(PubSubError):
@@ -88,6 +92,12 @@ class Recovered:
         return self.entries[0].first if self.entries else self.next
 
     @property
+    def end(self) -> End:
+        """As the bytes alone tell it."""
+        state = self.state
+        return End(state.node, state.epoch, state.lineage, self.next, self.ended, self.format)
+
+    @property
     def lineage(self) -> Lineage:
         """What a new epoch continues, and up to where: no further than the data that is left."""
         return self._succession[0]
@@ -108,8 +118,8 @@ class Recovered:
         return succeed(self.view, lost=self.lost)
 
     def judge(self, lost: int | None) -> None:
-        """Says how many are lost at the end. Lets go of entries before a loss for which the lineage has no room any more:
-        a reader that began with them would come over that place and not be told.
+        """Says how many are lost at the end, once. Lets go of entries before a loss for which the lineage has no room any
+        more: a reader that began with them would come over that place and not be told.
         """
         self.lost = lost
         lineage = [epoch for epoch, _ in self.lineage]
@@ -127,8 +137,10 @@ class Recovered:
         return tuple(each for each in self.state.lineage if each[0] not in kept)
 
 
-def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | None:
+def recover(node: str, segments: Iterable[tuple[int, bytes]], judge: Judge) -> Recovered | None:
     """What the journal of `node` still holds; None if no segment is readable. `segments`: number and bytes, oldest first.
+
+    `judge`: says what is missing at the end that is found. What is kept before that depends on it.
 
     Raises `JournalError` for the journal of another node, `UnknownFormat` for one that this version does not read.
     """
@@ -160,9 +172,9 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]]) -> Recovered | Non
             # Another one may have taken a name in the last moments: to send that one away would be wrong.
             found.state.holders.clear()
         _clamp(found)
+        found.judge(judge(found.end))
         _forget_contradicted(found)
         _pass_over_empty(found)
-        found.judge(0 if found.ended else None)
     return found
 
 

@@ -18,7 +18,6 @@ from typing import Final
 import google_crc32c
 
 from pubsubd_broker.core.journal.records import FORMAT
-from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch, Lineage
 
 WITNESS_BYTES: Final = 4096
@@ -131,17 +130,6 @@ class End:
     @property
     def lives(self) -> frozenset[Epoch]:
         return frozenset({self.epoch, *(epoch for epoch, _ in self.lineage)})
-
-
-def end_of(recovered: Recovered) -> End:
-    """As the recovered bytes alone tell it."""
-    state, promised = recovered.state, recovered.ended
-    return End(state.node, state.epoch, state.lineage, recovered.next, promised, recovered.format)
-
-
-def judge(recovered: Recovered, evidence: Evidence) -> None:
-    """Sets how many accepted messages are missing behind `recovered`. Until then only its bytes have been heard."""
-    recovered.judge(lost(end_of(recovered), evidence))
 
 
 def lost(end: End, evidence: Evidence) -> int | None:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pubsubd_broker.core.config import SECOND_NS
 from pubsubd_broker.core.journal.journal import Append, Create, Fsync, Remove, Work
-from pubsubd_broker.core.journal.recovery import Recovered, recover
+from pubsubd_broker.core.journal.recovery import Judge, Recovered, recover
+from pubsubd_broker.core.journal.whole_end import End
 from pubsubd_broker.core.keeping import Kept
+
+
+def by_its_own_word(end: End) -> int | None:
+    """A `Judge` that has found no witness, and believes the bytes: of a whole end nothing is lost."""
+    return 0 if end.promised else None
 
 
 class Disk:
@@ -48,10 +54,14 @@ class Disk:
     def read(self) -> list[tuple[int, bytes]]:
         return sorted(self.segments.items())
 
-    def recover(self, node: str = "a") -> Recovered | None:
-        return recover(node, self.read())
+    def judge(self, end: End) -> int | None:
+        """How many are missing behind what is on it."""
+        return by_its_own_word(end)
 
-    def kept(self, node: str) -> Kept:
-        """What a life of `node` begins with that starts now."""
+    def recover(self, node: str = "a", judge: Judge | None = None) -> Recovered | None:
+        return recover(node, self.read(), judge or self.judge)
+
+    def kept(self, node: str, judge: Judge | None = None) -> Kept:
+        """What a life of `node` begins with that starts now. `judge`: knows better than this disk what is missing."""
         numbers = tuple(sorted(self.segments))
-        return Kept(self.fsync, self.interval_ns, 64 * 1024, self.recover(node), numbers)
+        return Kept(self.fsync, self.interval_ns, 64 * 1024, self.recover(node, judge), numbers)

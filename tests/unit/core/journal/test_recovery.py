@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.core.builders import E1, E2, E3, E4, PUBLISHER, at, entry
-from tests.unit.core.journal.disk import Disk
+from tests.unit.core.journal.disk import Disk, by_its_own_word
 
 import pubsubd_protocol.positions as positions
 from pubsubd_broker.core.journal.checkpoint import (
@@ -30,6 +30,7 @@ from pubsubd_broker.core.journal.recovery import (
     UnknownFormat,
     recover,
 )
+from pubsubd_broker.core.journal.whole_end import End
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, Losses, Position
 
@@ -80,7 +81,7 @@ def ends() -> bytes:
 
 def found(*segments: bytes) -> Recovered:
     """What is recovered of segments 1, 2, 3 …"""
-    recovered = recover("a", enumerate(segments, 1))
+    recovered = recover("a", enumerate(segments, 1), by_its_own_word)
     assert recovered is not None
     return recovered
 
@@ -103,7 +104,7 @@ def lost(recovered: Recovered) -> list[tuple[int, list[int]]]:
 
 
 def test_of_no_segments_there_is_nothing() -> None:
-    assert recover("a", []) is None
+    assert recover("a", [], by_its_own_word) is None
 
 
 def test_a_journal_of_nothing_but_its_beginning_stands_where_that_says() -> None:
@@ -253,7 +254,7 @@ def test_one_flipped_bit_anywhere_costs_what_its_place_says_and_no_more() -> Non
 
 def test_a_missing_segment_leaves_only_what_follows_it() -> None:
     segments = [begins(0) + run(0, 3), begins(3) + run(3, 5), begins(5) + run(5, 6)]
-    recovered = recover("a", [(1, segments[0]), (3, segments[2])])
+    recovered = recover("a", [(1, segments[0]), (3, segments[2])], by_its_own_word)
     assert recovered is not None
     assert offsets(recovered) == [5]
     assert recovered.segments == [(3, 6)]
@@ -262,14 +263,16 @@ def test_a_missing_segment_leaves_only_what_follows_it() -> None:
 
 def test_a_missing_segment_that_held_no_entry_costs_none() -> None:
     segments = [begins(0) + run(0, 3), begins(3), begins(3) + run(3, 5)]
-    recovered = recover("a", [(1, segments[0]), (3, segments[2])])
+    recovered = recover("a", [(1, segments[0]), (3, segments[2])], by_its_own_word)
     assert recovered is not None
     assert offsets(recovered) == [0, 1, 2, 3, 4]
     assert recovered.damage == []
 
 
 def test_without_the_oldest_segment_the_rest_is_kept() -> None:
-    recovered = recover("a", [(8, begins(20) + run(20, 22)), (9, begins(22) + run(22, 23))])
+    recovered = recover(
+        "a", [(8, begins(20) + run(20, 22)), (9, begins(22) + run(22, 23))], by_its_own_word
+    )
     assert recovered is not None
     assert offsets(recovered) == [20, 21, 22]
     assert recovered.segments == [(8, 22), (9, 23)]
@@ -302,7 +305,7 @@ def test_a_segment_without_a_readable_beginning_is_like_a_missing_one(unreadable
     first = found(unreadable, newer)
     assert offsets(first) == [5]
     assert first.segments == [(2, 6)]
-    assert recover("a", [(1, unreadable)]) is None
+    assert recover("a", [(1, unreadable)], by_its_own_word) is None
 
 
 def test_an_abandoned_tail_is_not_kept() -> None:
@@ -523,6 +526,39 @@ def test_a_lineage_holds_the_newest_lives_and_no_more_than_a_frame_takes() -> No
     assert recovered.forgotten == (before[-1],)
 
 
+def test_the_end_is_judged_once_and_by_all_that_its_bytes_tell() -> None:
+    judged: list[End] = []
+
+    def judge(end: End) -> int | None:
+        judged.append(end)
+        return 7
+
+    segments = [begins(0, E1) + run(0, 3), begins(3, E2, (E1, 3)) + run(3, 5, E2) + ends()]
+    recovered = recover("a", enumerate(segments), judge)
+    assert recovered is not None
+    assert judged == [End("a", E2, ((E1, 3),), 5, promised=True)]
+    assert (recovered.lost, recovered.losses) == (7, ((E2, 7),))
+
+
+@pytest.mark.parametrize("missing", [0, None, 2])
+@pytest.mark.parametrize(("lossy", "kept_from"), [((0,), 0), ((MAX_LINEAGE - 1, 0), 1)])
+def test_where_the_lineage_is_full_a_loss_at_the_end_costs_no_entries(
+    missing: int | None, lossy: tuple[int, ...], kept_from: int
+) -> None:
+    """The last life placed nothing and did not end. Only a loss at the very end before it needs room for its place, too."""
+    before = lives(0, MAX_LINEAGE - 1)
+    segments = [
+        begins(n, a_life(n), *before[MAX_LINEAGE - n :]) + run(n, n + 1, a_life(n))
+        for n in range(MAX_LINEAGE)
+    ]
+    losses = tuple((a_life(n), 1) for n in lossy)
+    segments.append(begins(MAX_LINEAGE, a_life(MAX_LINEAGE), *before, losses=losses))
+    recovered = recover("a", enumerate(segments), lambda end: missing)
+    assert recovered is not None
+    assert offsets(recovered) == [*range(kept_from, MAX_LINEAGE)]
+    assert recovered.lost == missing
+
+
 def test_a_life_that_surely_placed_nothing_takes_no_place_in_the_lineage() -> None:
     older = begins(0, E1) + run(0, 3)
     idle = begins(3, E2, (E1, 3))
@@ -648,7 +684,7 @@ def check(recovered: Recovered | None) -> None:
 
 def test_the_segments_that_are_damaged_below_are_real_ones() -> None:
     assert len(SEGMENTS) > 5
-    recovered = recover("a", SEGMENTS)
+    recovered = recover("a", SEGMENTS, by_its_own_word)
     check(recovered)
     assert recovered is not None
     assert [epoch for epoch, _ in recovered.lineage] == [E3, E2, E1]
@@ -684,12 +720,12 @@ def test_of_damaged_segments_an_unbroken_run_of_what_was_appended_is_left(
     left = [(number, bytes(data[n])) for n, (number, _) in enumerate(SEGMENTS) if n not in missing]
     # One changed byte can make this format a later one.
     with contextlib.suppress(JournalError):
-        check(recover("a", left))
+        check(recover("a", left, by_its_own_word))
 
 
 @given(st.lists(st.binary(max_size=60).map(lambda tail: FIRST_BYTES + tail) | st.binary()))
 def test_of_any_bytes_nothing_is_recovered(segments: list[bytes]) -> None:
-    assert recover("a", enumerate(segments, 1)) is None
+    assert recover("a", enumerate(segments, 1), by_its_own_word) is None
 
 
 @given(

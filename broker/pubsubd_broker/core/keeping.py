@@ -222,8 +222,10 @@ def restore(node: Node, recovered: Recovered, now: Now) -> None:
     node.publishers.restore(state.publishers, placed)
     for name, consumer in state.consumers.items():
         node.registry.restore(name, consumer.cursor, consumer.named, now.mono_ns)
+    # Another session may have taken a name since: to send that one away would be wrong.
+    holders = state.holders if node.own_life.continues(recovered) else {}
     for name, positions in state.sessions.items():
-        node.sessions.restore(name, positions, state.holders.get(name))
+        node.sessions.restore(name, positions, holders.get(name))
 
 
 def _say_what_is_left(node: Node, recovered: Recovered) -> None:

@@ -63,6 +63,14 @@ class Life:
         recovered.judge(whole_end.lost(recovered.end, self.record.evidence))
         self._behind = recovered.end, recovered.lost
 
+    def continues(self, recovered: Recovered) -> bool:
+        """Whether it is proved that no other life came since, and that `recovered` is the last state of its own life.
+
+        What a later state would contradict, as who holds a name, may be believed only then.
+        """
+        evidence = self.record.evidence
+        return recovered.lost == 0 and whole_end.is_last(recovered.end.epoch, evidence)
+
     def begin(self) -> None:
         """Notes this life where the next one looks. May block for a disk."""
         self.record.begin(self.epoch, *(self._behind or (None, None)))

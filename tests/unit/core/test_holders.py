@@ -29,6 +29,15 @@ def held_since(net: Net, other_id: bytes | None = OTHERS) -> tuple[Subscriber, S
     return first, other
 
 
+def stop_cleanly(net: Net, disk: Disk) -> None:
+    """`a` writes what its next life needs, and ends."""
+    keeper = net.nodes["a"].keeper
+    work = keeper.end(net.now) if keeper is not None else None
+    assert work is not None
+    disk.perform(work)
+    net.stop("a")
+
+
 def test_a_session_that_is_back_takes_its_name_from_its_own_older_connection() -> None:
     net = Net()
     net.start("a")
@@ -87,6 +96,7 @@ def test_a_session_is_told_that_another_has_held_its_name_since(other_id: bytes 
 @pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.SNAPSHOT])
 def test_it_is_told_so_by_the_next_life_of_its_broker(fsync: Fsync) -> None:
     net = Net()
+    net.witnessed = True
     disk = Disk(fsync)
     net.start("a", disk=disk)
     net.run()
@@ -96,10 +106,7 @@ def test_it_is_told_so_by_the_next_life_of_its_broker(fsync: Fsync) -> None:
     net.advance(1)
     if fsync is Fsync.ALWAYS:
         net.write("a")
-    keeper = net.nodes["a"].keeper
-    work = keeper.end(net.now) if keeper is not None else None
-    assert work is not None
-    disk.perform(work)
+    stop_cleanly(net, disk)
     net.restart("a")
     assert first.again().refusal == "name_lost"
     assert other.again().refusal is None
@@ -115,6 +122,45 @@ def test_who_took_the_name_in_the_last_moments_before_a_crash_has_it_in_the_next
     first.cut()
     other = Subscriber(net, "a", session="s", session_id=OTHERS)
     assert other.refusal is None
+    net.restart("a")
+    assert other.again().refusal is None
+
+
+def held_once(net: Net) -> tuple[Subscriber, Disk]:
+    """A session that had the name when `a` ended cleanly."""
+    disk = Disk(Fsync.ALWAYS)
+    net.witnessed = True
+    net.start("a", disk=disk)
+    net.run()
+    first = Subscriber(net, "a", session="s", session_id=MINE)
+    net.advance(1)
+    net.write("a")
+    first.cut()
+    stop_cleanly(net, disk)
+    return first, disk
+
+
+def test_who_took_the_name_in_a_life_without_the_journal_has_it_when_the_journal_is_back() -> None:
+    """What the journal says of the name is older, though its end is clean and nothing was published since."""
+    net = Net()
+    _, disk = held_once(net)
+    net.start("a")
+    other = Subscriber(net, "a", session="s", session_id=OTHERS)
+    net.stop("a")
+    net.start("a", disk=disk)
+    assert other.again().refusal is None
+
+
+def test_who_took_the_name_has_it_when_an_older_copy_of_the_journal_is_put_back() -> None:
+    net = Net()
+    _, disk = held_once(net)
+    copy = dict(disk.segments)
+    net.restart("a")
+    other = Subscriber(net, "a", session="s", session_id=OTHERS)
+    net.advance(1)
+    net.write("a")
+    stop_cleanly(net, disk)
+    disk.segments = copy
     net.restart("a")
     assert other.again().refusal is None
 

@@ -132,6 +132,17 @@ class End:
         return frozenset({self.epoch, *(epoch for epoch, _ in self.lineage)})
 
 
+def is_last(life: Epoch, evidence: Evidence) -> bool:
+    """Whether no life came after `life`. Both places have to say so: a folder that was put back names its own life."""
+    return all(
+        found is not None
+        and found.bound
+        and found.witness is not None
+        and found.witness.life == life
+        for found in (evidence.folder, evidence.beside)
+    )
+
+
 def lost(end: End, evidence: Evidence) -> int | None:
     """How many accepted messages are missing behind `end`; None where that is not known. Pure.
 

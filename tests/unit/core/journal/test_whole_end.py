@@ -24,6 +24,7 @@ from pubsubd_broker.core.journal.whole_end import (
     checked,
     decode,
     encode,
+    is_last,
     lost,
     owed,
 )
@@ -370,6 +371,27 @@ def test_a_life_that_goes_on_with_a_history_owes_it_nothing() -> None:
     assert owed("a", frozenset(), found) == SEVERAL_LIVES
     assert owed("a", frozenset({E2}), Evidence()) == NO_LIFE
     assert owed("a", frozenset({E2}), Evidence(None, UNREADABLE)) == SEVERAL_LIVES
+
+
+@pytest.mark.parametrize(
+    ("folder", "beside", "last"),
+    [
+        (bound(witness()), bound(witness()), True),
+        (bound(witness()), bound(idle(E3, 100)), False),
+        (bound(idle(E3, 100)), bound(witness()), False),
+        (copied(witness()), bound(witness()), False),
+        (bound(witness()), copied(witness()), False),
+        (bound(witness()), UNREADABLE, False),
+        (bound(witness()), None, False),
+        (None, bound(witness()), False),
+        (None, None, False),
+    ],
+)
+def test_a_life_is_the_last_one_where_both_places_name_it(
+    folder: Found | None, beside: Found | None, last: bool
+) -> None:
+    """A later life counts although it accepted nothing: it may have served sessions."""
+    assert is_last(E2, Evidence(folder, beside, BOOT)) is last
 
 
 # The form on disk.

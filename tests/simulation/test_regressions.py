@@ -169,8 +169,56 @@ PLANS = {
 }
 
 
+# A producer came back with all that it had accepted, which was nothing. A consumer stood there under the earlier epoch, and lied
+# under that: of what was read beyond the end of an earlier epoch a producer cannot judge.
+LIED_UNDER_AN_EARLIER_EPOCH = Plan(
+    seed=1469,
+    nodes=7,
+    ring_messages=5,
+    ring_bytes=20000,
+    replica_messages=10,
+    replica_bytes=10000,
+    quantum_bytes=1,
+    capacity_bytes=1000,
+    slowest_ms=1,
+    tick_jitter_ms=0,
+    batch_messages=4,
+    cursor_ttl_ms=86400000,
+    steps=(
+        Step(0, "start", 1),
+        Step(0, "start", 2),
+        Step(0, "start", 5),
+        Step(0, "start", 6),
+        Step(8, "lie", 107150),
+        Step(81, "life_between", 872777),
+        Step(161, "lose_witness", 910818),
+        Step(165, "lie", 153166),
+        Step(167, "lie", 151651),
+        Step(191, "lie", 155373),
+        Step(235, "lie", 133147),
+        Step(262, "lie", 148324),
+        Step(283, "lie", 171492),
+        Step(303, "lie", 179619),
+        Step(313, "lie", 173009),
+        Step(368, "lie", 183361),
+    ),
+    pace_ms=0,
+    fsync="always",
+    segment_bytes=300,
+    slowest_disk_ms=5,
+    recall=True,
+    secret=False,
+    fetched_bytes=2000,
+)
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_what_once_went_wrong_goes_right(name: str) -> None:
     counts = run_plan(PLANS[name])
     assert counts["accepted"] > 0
     assert counts["delivered"] > 0
+
+
+def test_a_lie_of_what_was_not_sent_is_noticed_where_the_producer_has_a_new_epoch() -> None:
+    counts = run_plan(LIED_UNDER_AN_EARLIER_EPOCH)
+    assert counts["noticed: consumer: its session has what was not sent"] == 1

@@ -52,6 +52,8 @@ class Consuming:
         assert end.replica is not None
         self.at = end.replica.registration
         self.acknowledged = end._acknowledged
+        self.epoch = end.replica.log.view.epoch
+        """The producer's present epoch. Where nothing has come under it yet, `at` still names an earlier one."""
 
     def ack(self, offset: int, named: dict[str, Position | None] | None = None) -> Ack:
         return Ack(self.producer, Position(self.at.epoch, offset), named or {})
@@ -72,8 +74,9 @@ _LIES: Final[Mapping[str, Callable[[Consuming], Falsehood | None]]] = {
         "ack", (Ack(at.producer, Position(_OTHER, at.at.offset)),)
     ),
     "has another stream": lambda at: Falsehood("ack", (Ack(at.node, at.at),)),
+    # An honest session may stand beyond the end of an earlier epoch: it has read what the producer lost.
     "its session has what was not sent": lambda at: Falsehood(
-        "ack", (_named(at, "liar", Position(at.at.epoch, at.at.offset + 10**9)),)
+        "ack", (_named(at, "liar", Position(at.epoch, at.at.offset + 10**9)),)
     ),
     "a session without a name": lambda at: Falsehood("malformed", (_named(at, "", at.at),)),
     "more sessions than there may be": lambda at: Falsehood(

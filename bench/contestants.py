@@ -24,6 +24,7 @@ NOT_DURABLE: Final = "pubsubd-memory"
 """With what the same with a journal is compared."""
 
 _ALL: Final[frozenset[Kind]] = frozenset({"throughput", "catchup", "pause", "latency", "memory"})
+_OURS_ALONE: Final[frozenset[Kind]] = frozenset({"witness"})
 _RETAINING: Final = _ALL - {"pause"}
 _FLEETING: Final = _RETAINING - {"catchup"}
 
@@ -106,6 +107,7 @@ CONTESTANTS: Final = (
         about="two brokers; `send` and `flush`, read with `batches()`",
         client="pubsubd",
         servers=PubsubdServers,
+        kinds=_ALL | _OURS_ALONE,
     ),
     Contestant(
         name="pubsubd-bulk",

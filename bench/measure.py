@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from bench import witness
 from bench.contestants import Contestant
 from bench.processes import Broken
 from bench.stage import STALL_S, WINDOW_TIMEOUT_S, Passed, Stage, verdict
@@ -47,6 +48,8 @@ def measure(contestant: Contestant, workload: Workload, pace: Pace) -> Sample:
                 return read_on_after_pause(contestant, workload)
             case "memory":
                 return memory(contestant, workload)
+            case "witness":
+                return Sample(witness.measure(workload.payload_bytes, pace.window_s))
     except Broken as broken:
         return Sample(void=str(broken))
 

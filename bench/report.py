@@ -69,6 +69,8 @@ def fragment(result: Result, plots: str) -> str:
         parts += ["### CPU µs a message, in each process", tables.cpu_table(result)]
     if measured(result, "memory"):
         parts += ["### Resident memory of the servers", tables.memory_table(result)]
+    if measured(result, "witness"):
+        parts += ["### The witness of a life, in CPU of a publish", tables.witness_table(result)]
     return "\n\n".join([*parts, *_footnotes(result)])
 
 
@@ -94,7 +96,7 @@ def in_short(sample: Sample) -> str:
     shown = {
         name: value
         for name, value in sample.figures.items()
-        if name in heads or name.startswith("full_mib")
+        if name in heads or name.startswith(("full_mib", "witness"))
     }
     return "  ".join(f"{heads.get(name, name)}: {compact(v)}" for name, v in shown.items())
 

@@ -59,6 +59,7 @@ HEADLINES: Final[Mapping[Kind, tuple[Figure, ...]]] = {
         Figure("p99_9_us", "p99.9, µs", "lower"),
     ),
     "memory": (),
+    "witness": (),
 }
 
 

@@ -143,6 +143,26 @@ def memory_table(result: Result) -> str:
     return table(["", *columns.values()], rows)
 
 
+def witness_table(result: Result) -> str:
+    """What noting how far was accepted adds to a publish."""
+    columns = {
+        "publish_us.without": "without, µs",
+        "publish_us.witnessed": "with it, µs",
+        "witness_us": "more, µs",
+        "witness_ratio": "ratio",
+    }
+    rows = []
+    for workload in measured(result, "witness"):
+        for contestant in order(result.samples[workload.name]):
+            found = [result.spread(workload.name, contestant, column) for column in columns]
+            cells = [
+                f"{each.median:.2f}{_between(each, '{:.2f}'.format)}" if each else "–"
+                for each in found
+            ]
+            rows.append([f"{contestant}: {workload.title}", *cells])
+    return table(["", *columns.values()], rows)
+
+
 def compact(figure: float) -> str:
     """Three digits that say something: 836k, 2.93M, 152, 0.34."""
     for limit, unit in ((1e6, "M"), (1e4, "k")):

@@ -8,7 +8,7 @@ from typing import Final, Literal
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-Kind = Literal["throughput", "catchup", "pause", "latency", "memory"]
+Kind = Literal["throughput", "catchup", "pause", "latency", "memory", "witness"]
 
 Group = Literal[
     "throughput",
@@ -19,6 +19,7 @@ Group = Literal[
     "idle sessions",
     "durability",
     "memory",
+    "witness",
 ]
 """Workloads that share a table and a plot of the report."""
 
@@ -158,6 +159,7 @@ WORKLOADS: Final = (
         fill_messages=100_000,
         keep_bytes=64 * MIB,
     ),
+    Workload(name="witness", title="100 B a publish", group="witness", kind="witness", quick=True),
 )
 
 BY_NAME: Final = {workload.name: workload for workload in WORKLOADS}

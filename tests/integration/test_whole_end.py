@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,6 +92,18 @@ async def test_a_start_that_is_killed_at_any_moment_forgets_no_proof(
     broker.kill()
     await in_thread(broker.start)
     assert recovered(broker) == (20, "whole", 0)
+
+
+@contextlib.contextmanager
+def without_journal(broker: Broker) -> Iterator[None]:
+    """Inside, it lives without the journal that it has before and behind. It is down at both ends."""
+    broker.stop()
+    journal = {name: broker.options.pop(name) for name in ("journal", "fsync")}
+    broker.options["no_journal"] = True
+    yield
+    broker.stop()
+    del broker.options["no_journal"]
+    broker.options |= journal
 
 
 def copy(folder: Path, kept: Path) -> None:
@@ -181,20 +194,13 @@ async def test_a_folder_that_was_moved_proves_as_much(
 async def test_a_life_without_the_journal_in_between_is_not_forgotten(
     start_broker: StartBroker, tmp_path: Path, how: signal.Signals
 ) -> None:
-    journal = {"journal": tmp_path / "journal", "fsync": "always"}
-    broker = start_broker("a", **journal)
+    broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
     await published(broker, 20)
-    broker.stop()
-    for name in journal:
-        del broker.options[name]
-    broker.options["no_journal"] = True
-    await in_thread(broker.start)
-    await published(broker, 5)
-    # A further one that accepts nothing takes its place.
-    await in_thread(broker.restart, how)
-    broker.stop()
-    del broker.options["no_journal"]
-    broker.options |= journal
+    with without_journal(broker):
+        await in_thread(broker.start)
+        await published(broker, 5)
+        # A further one that accepts nothing takes its place.
+        await in_thread(broker.restart, how)
     await in_thread(broker.start)
     assert recovered(broker) == (20, "unknown", None)
     # It has been told: the next end is judged by itself.
@@ -208,13 +214,8 @@ async def test_a_life_in_between_that_accepted_nothing_is_no_loss(
 ) -> None:
     broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
     await published(broker, 20)
-    broker.stop()
-    journal = broker.options.pop("journal"), broker.options.pop("fsync")
-    broker.options["no_journal"] = True
-    await in_thread(broker.start)
-    broker.stop()
-    del broker.options["no_journal"]
-    broker.options["journal"], broker.options["fsync"] = journal
+    with without_journal(broker):
+        await in_thread(broker.start)
     await in_thread(broker.start)
     assert recovered(broker) == (20, "whole", 0)
 
@@ -301,16 +302,10 @@ async def test_readers_of_a_journal_are_told_of_lives_without_it_that_accepted_s
         assert await payloads_to(reader, 19) == [*range(20)]
         position = reader.position
     await cut(cluster, "b", "a")
-    a.stop()
-    for name in journal:
-        del a.options[name]
-    a.options["no_journal"] = True
-    await in_thread(a.start)
-    if between:
-        await published(a, 5)
-    a.stop()
-    del a.options["no_journal"]
-    a.options |= journal
+    with without_journal(a):
+        await in_thread(a.start)
+        if between:
+            await published(a, 5)
     await in_thread(a.start)
     await heal(cluster, "b", "a")
     async with subscribed(b, position=position) as reader:

@@ -14,16 +14,14 @@ from typing import Final
 import pytest
 from structlog.testing import capture_logs
 from tests.unit.core.builders import E1, E2, E3
+from tests.unit.core.journal.witnesses import UNREADABLE, witness
 
 from pubsubd_broker import life_file, life_record
 from pubsubd_broker.core.journal.whole_end import (
-    NO_LIFE,
     WITNESS_BYTES,
     End,
     Evidence,
     Found,
-    Identity,
-    Witness,
     checked,
     lost,
 )
@@ -32,8 +30,7 @@ from pubsubd_broker.life_file import LifeFile, boot_id, file_system_of, identity
 from pubsubd_broker.life_record import DiskRecord, life_beside
 from pubsubd_broker.safe_path import UnsafePath
 
-BOOT: Final = b"\x01" * 16
-WITNESS: Final = Witness("a", E1, BOOT, 0, NO_LIFE, None, NO_LIFE, Identity(0, 0), 0)
+WITNESS: Final = witness(E1, 0)
 
 PLACES: Final = ["/tmp", "/dev/shm"]
 """An ext4 or overlay file system, and a tmpfs, on most machines."""
@@ -224,13 +221,13 @@ def test_a_count_that_cannot_be_written_says_nothing_any_more(
     monkeypatch.setattr(os, "pwrite", lambda *arguments: 0)
     with pytest.raises(OSError, match="No space left"):
         file.write(checked(6))
-    assert found(folder / "life") == Found(None, bound=False)
+    assert found(folder / "life") == UNREADABLE
 
 
 @pytest.mark.parametrize("size", [0, 1, WITNESS_BYTES, WITNESS_BYTES + 1])
 def test_what_is_no_witness_is_unreadable(folder: Path, size: int) -> None:
     (folder / "life").write_bytes(b"x" * size)
-    assert found(folder / "life") == Found(None, bound=False)
+    assert found(folder / "life") == UNREADABLE
 
 
 def test_a_link_or_a_pipe_in_its_place_is_never_opened(folder: Path) -> None:

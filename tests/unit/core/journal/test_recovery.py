@@ -513,11 +513,6 @@ def lives(first: int, last: int) -> Lineage:
     return tuple((a_life(number), number + 1) for number in range(last, first - 1, -1))
 
 
-def ended() -> bytes:
-    """A life ended cleanly."""
-    return b"".join(record(Kind.END))
-
-
 def test_a_lineage_holds_the_newest_lives_and_no_more_than_a_frame_takes() -> None:
     before = lives(0, MAX_LINEAGE - 1)
     recovered = found(begins(MAX_LINEAGE, a_life(MAX_LINEAGE), *before))
@@ -562,9 +557,9 @@ def test_where_the_lineage_is_full_a_loss_at_the_end_costs_no_entries(
 def test_a_life_that_surely_placed_nothing_takes_no_place_in_the_lineage() -> None:
     older = begins(0, E1) + run(0, 3)
     idle = begins(3, E2, (E1, 3))
-    assert found(older, idle + ended()).lineage == ((E1, 3),)
+    assert found(older, idle + ends()).lineage == ((E1, 3),)
     assert found(older, begins(3, E2, (E1, 3), durable=True)).lineage == ((E1, 3),)
-    used = begins(3, E2, (E1, 3)) + run(3, 4, E2) + ended()
+    used = begins(3, E2, (E1, 3)) + run(3, 4, E2) + ends()
     assert found(older, used).lineage == ((E2, 4), (E1, 3))
 
 
@@ -573,13 +568,13 @@ def test_a_life_that_may_have_placed_what_was_lost_keeps_its_place() -> None:
     older = begins(0, E1) + run(0, 3)
     idle = begins(3, E2, (E1, 3))
     torn = begins(3, E2, (E1, 3), durable=True) + run(3, 4, E2)[:-1]
-    for last in (idle, idle + ended() + cursor("d", 3), idle + ended()[:-1], torn):
+    for last in (idle, idle + ends() + cursor("d", 3), idle + ends()[:-1], torn):
         assert found(older, last).lineage == ((E2, 3), (E1, 3))
-    assert found(older, idle + ended(), b"unreadable").lineage == ((E2, 3), (E1, 3))
+    assert found(older, idle + ends(), b"unreadable").lineage == ((E2, 3), (E1, 3))
 
 
 def test_the_first_life_of_all_keeps_its_place_whatever_it_placed() -> None:
-    assert found(begins(0, E1) + ended()).lineage == ((E1, 0),)
+    assert found(begins(0, E1) + ends()).lineage == ((E1, 0),)
 
 
 def test_entries_of_a_life_for_which_the_lineage_has_no_room_are_kept(

@@ -9,6 +9,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.unit.core.builders import E1, E2, E3, E4
+from tests.unit.core.journal.witnesses import (
+    BOOT,
+    FILE,
+    OTHER_BOOT,
+    UNREADABLE,
+    bound,
+    copied,
+    idle,
+    witness,
+)
 
 from pubsubd_broker.core.journal.whole_end import (
     COUNT_AT,
@@ -18,7 +28,6 @@ from pubsubd_broker.core.journal.whole_end import (
     End,
     Evidence,
     Found,
-    Identity,
     Witness,
     begun,
     checked,
@@ -31,33 +40,10 @@ from pubsubd_broker.core.journal.whole_end import (
 from pubsubd_broker.core.life import MemoryRecord
 from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch
 
-BOOT: Final = b"\x01" * 16
-OTHER_BOOT: Final = b"\x02" * 16
-FILE: Final = Identity(12, 34)
-
 END: Final = End("a", E2, ((E1, 40),), 100, format=3)
 CLEAN: Final = replace(END, promised=True)
 OLD: Final = replace(CLEAN, format=2)
 
-
-def witness(life: Epoch = E2, accepted: int = 100, **other: object) -> Witness:
-    usual = Witness("a", life, BOOT, 0, NO_LIFE, None, NO_LIFE, FILE, accepted)
-    return replace(usual, **other)  # type: ignore[arg-type]
-
-
-def idle(life: Epoch, begin: int, **other: object) -> Witness:
-    return witness(life, begin, begin=begin, **other)
-
-
-def bound(found: Witness) -> Found:
-    return Found(found, bound=True)
-
-
-def copied(found: Witness) -> Found:
-    return Found(found, bound=False)
-
-
-UNREADABLE: Final = Found(None, bound=False)
 UNKNOWN: Final = None
 
 CASES: Final[dict[str, tuple[End, Found | None, Found | None, bytes, int | None]]] = {

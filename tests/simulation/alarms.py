@@ -17,7 +17,8 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     held = lost.recalled is not None and (oldest is None or lost.recalled[1] >= oldest)
     if lost.reason is Reason.STATE_LOST and held and not _comes_to_an_end(walk, lost, at):
         refuse("G4", history, node, f"{lost}, though its stream was recovered with that place")
-    if lost.own and _own_loss(stream, lost, at):
+    unplaced = lost.own and not walk.known
+    if unplaced and _own_loss(stream, lost, at):
         return
     if _remembered_loss(walk, lost, at):
         return
@@ -34,8 +35,10 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     elif _joined_what_was_lost(stream, lost, at) and lost.missed is None:
         pass  # It can't be known how many those are.
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
-        # It may have read on behind that without a message for it, up to an end that it is told of as well.
-        merged = lost.reason is Reason.STATE_LOST and _ends_behind(stream, at, place)
+        # It may have read on behind that without a message for it, up to an end that it is told of as well; or it is
+        # still to be told that it was placed as if it were new.
+        graver = unplaced or _ends_behind(stream, at, place)
+        merged = lost.reason is Reason.STATE_LOST and graver
         if not (lost.reason is Reason.AHEAD or merged) or lost.missed is not None:
             refuse("G4", history, node, f"{lost}, it stood at {at}, further than that history")
     elif lost.reason is Reason.STATE_LOST:

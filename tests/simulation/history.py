@@ -69,7 +69,12 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Its broker has lost its memory, while the application lives on and comes back to it."""
+    """Its broker is in a new life, while the application lives on and comes back to it.
+
+    `knows`: where the reader stands is known: the application presents it, or the broker has kept its name.
+    """
+
+    knows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,8 +321,6 @@ class Subscriber:
         self._memory_lost = True
         self._remembered = self.remembered()
         self._third = self.remembered_elsewhere()
-        if self._stood:
-            self._sees(Forgotten())
 
     def remembered_elsewhere(self) -> dict[str, dict[str, tuple[Place, str]]]:
         """By stream: where third nodes remember that it stood there, each in the epoch of that node's own stream."""
@@ -341,6 +339,8 @@ class Subscriber:
     def broker_started(self) -> None:
         """Its broker is in a new life: what it knows of a name it knows from its journal, if it has been there all the time."""
         self._survived = self._survived and self.name in self.broker.recovered_names
+        if self._stood:
+            self._sees(Forgotten(knows=self.keeps != "name" or self._survived))
 
     def remembered(self) -> dict[str, tuple[Place, bytes]]:
         """Where it stands in the streams of those producers that know its name, and the lives in which they do."""

@@ -491,7 +491,10 @@ def test_a_ring_that_never_was_is_refused() -> None:
 
 def test_a_session_older_than_its_broker_is_told_so_once_of_its_own_node() -> None:
     told = lost(Reason.STATE_LOST, (E1, 5), oldest=0, own=True)
-    no_false_alarm(history(opened(), got(0, 1), told), {"a": stream(10)})
+    no_false_alarm(history(opened(), got(0, 1), Forgotten(), told), {"a": stream(10)})
+    # Its broker has kept its name, or the application knows where it stands.
+    knows = history(opened(), got(0, 1), Forgotten(knows=True), told)
+    refuses(lambda: no_false_alarm(knows, {"a": stream(10)}), "G4")
     told = lost(Reason.STATE_LOST, (E1, 5), oldest=0)
     refuses(lambda: no_false_alarm(history(opened(), got(0, 1), told), {"a": stream(10)}), "G4")
 

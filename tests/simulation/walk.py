@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.simulation.history import (
     Event,
     Filtered,
+    Forgotten,
     Got,
     History,
     Kept,
@@ -31,6 +32,8 @@ class Walk:
         self.strictly: frozenset[str] | set[str] = frozenset()
         """In which of these it can't have come further meanwhile: its broker has its name, and not that place."""
         self.surely = True
+        self.known = True
+        """Whether its broker knows where it stands in its own node's stream, by itself or from the application."""
         self.third: dict[str, dict[str, tuple[Place, str]]] = {}
         """Where third nodes remember that its name stood, by stream."""
         self._stood: dict[str, Place] = {}
@@ -41,6 +44,7 @@ class Walk:
     def begins(self, opened: Opened) -> None:
         """What counts from this life on; its places are taken one by one."""
         self.third = opened.third
+        self.known = opened.kept in (Kept.NOTHING, Kept.BROKER, Kept.STORED)
         if opened.kept in (Kept.NOTHING, Kept.PRODUCERS, Kept.FORGOTTEN):
             self.surely = opened.surely and opened.kept is not Kept.FORGOTTEN
             # Producers that have not heard that a name was dropped may bring it back where they remember it.
@@ -68,6 +72,8 @@ class Walk:
             case Opened(places=places):
                 self.begins(event)
                 self.at.update(places)
+            case Forgotten(knows):
+                self.known = self.known and knows
             case Filtered():
                 self._changes.append(event)
             case Lost(node, place=place):

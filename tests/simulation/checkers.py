@@ -189,7 +189,7 @@ def no_false_alarm(history: History, truth: Truth) -> None:
                 again = {node for node, epoch in told.items() if heard.get(node) != epoch}
                 # Of a forgotten name's loss nobody was told: a producer may still remember that.
                 if event.continuous:
-                    _will_rightly_be_told(walk, event, again | forgotten)
+                    _will_rightly_be_told(walk, event, again | forgotten | event.untaken)
         walk.take(event)
 
 

@@ -110,6 +110,8 @@ class Subscriber:
         # Where a named session stood, as far as producers know it, when its own broker forgot it.
         self._remembered: dict[str, tuple[Place, bytes]] = {}
         self._third: dict[str, dict[str, tuple[Place, str]]] = {}
+        # Streams of which its earlier lives were told a loss that they were never handed.
+        self._untaken: set[str] = set()
         # A resume that is on its way, and where it ends: it has to arrive whole, as it does from a process that
         # dies behind it.
         self._resuming: tuple[ClientSocket, int] | None = None
@@ -158,6 +160,7 @@ class Subscriber:
         if self.keeps == "nothing" or not self._stood or self._is_resuming():
             return False
         self._hear()
+        self._untaken |= self._told_and_not_taken_in()
         self._paused = False
         self._life += 1
         self.lives += 1
@@ -174,6 +177,12 @@ class Subscriber:
         life = self._life
         self.world.clockwork.after(self._chance.randint(1, 500) * MS, lambda: self._connect(life))
         return True
+
+    def _told_and_not_taken_in(self) -> set[str]:
+        """Streams of which a loss lies here that the application has not been handed."""
+        events, notice = self._inbox._events, self._inbox.notice
+        waiting = {e.node for e in events if not isinstance(e, Arrived | InboxMoved)}
+        return waiting if notice is None else waiting | {notice.node}
 
     def close(self) -> None:
         """The application closes and comes back with what it kept, as soon as its broker has said goodbye."""
@@ -198,12 +207,7 @@ class Subscriber:
         broker = socket.other
         if socket.wire.back.ended and broker.passed:
             self._look()
-            waiting = self._inbox._closed or set()
-            waiting |= {
-                e.node for e in self._inbox._events if not isinstance(e, Arrived | InboxMoved)
-            }
-            if self._inbox.notice is not None:
-                waiting.add(self._inbox.notice.node)
+            waiting = (self._inbox._closed or set()) | self._told_and_not_taken_in()
             passed = {n: p for n, p in self._places(broker.passed).items() if n not in waiting}
             self._sees(Closed(passed, self.broker.life))
             if self.keeps == "position":
@@ -477,6 +481,7 @@ class Subscriber:
                 self.broker.life,
                 {n: t for n, t in self._third.items() if n not in remembered},
                 not self.broker.went_back,
+                frozenset(self._untaken),
             )
         )
         if kept is not Kept.BROKER:
@@ -575,6 +580,7 @@ class Subscriber:
         oldest = self._oldest[notice.node, *place]
         own = notice.node == self.broker.name and self.broker.life != self._first_life
         self._unhanded -= 1
+        self._untaken.discard(notice.node)
         reborn = self.broker.life != self._born_in
         recalled = self._recalled(place) if notice.node == self.broker.name else None
         figures = notice.node, notice.reason, notice.missed

@@ -405,7 +405,7 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     if before is not None and node in walk.strictly and place != NOWHERE:
         _not_beyond(walk, node, place, before)
     # Its broker may have learned from a producer where that was, before the producer lost its memory.
-    if before is not None and before[0] == place[0] and not walk.wanted(node, *before, place[1]):
+    if before is not None and _went_no_further(walk, node, before, place):
         return
     kept = walk.remembered.get(node)
     # Under a later epoch the producer may have lost what it knew of its consumers. What was not for the reader, it
@@ -427,6 +427,14 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
             what = f"begins at {place}, was owed {offset}, published after it subscribed"
             refuse("G1", history, node, what)
     _owed_no_loss_before(walk, node, place)
+
+
+def _went_no_further(walk: Walk, node: str, before: Place, place: Place) -> bool:
+    """Whether a reader at `place` has passed nothing that it had not passed when it stood at `before`."""
+    stream = walk.truth[node]
+    if before[0] == place[0]:
+        return not walk.wanted(node, *before, place[1])
+    return stream.connects(place, before[0]) and not stream.further(place, before)
 
 
 def _owed_no_loss_before(walk: Walk, node: str, place: Place) -> None:

@@ -655,6 +655,20 @@ def test_g1_a_life_may_begin_where_the_last_one_stood_though_its_producer_has_fo
     refuses(partial(no_gap, new, truth), "G1", "the ring held 4")
 
 
+@pytest.mark.parametrize(("begin", "true"), [((E1, 4), True), ((E2, 7), True), ((E2, 9), False)])
+def test_g1_a_life_may_begin_at_an_earlier_place_of_the_history_in_which_the_last_one_stood(
+    begin: Place, true: bool
+) -> None:
+    first = [opened(), *got(*range(7)), Moved("a", (E2, 7))]
+    seen = history(first, opened(Kept.PRODUCERS, None), Stands("a", begin), earliest=True)
+    truth = {"a": continued()}
+    truth["a"].held(3)
+    if true:
+        no_gap(seen, truth)
+    else:
+        refuses(partial(no_gap, seen, truth), "G1", "the ring held")
+
+
 def unseen_at(begin: int, oldest: int | None = None) -> Lost:
     """What a reader in its first life is told that asked for the earliest."""
     held = begin if oldest is None else oldest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -18,6 +19,7 @@ from pubsubd_protocol.attach import (
     At,
     Claim,
     Earliest,
+    Expired,
     FromStart,
     Reason,
     Remembered,
@@ -28,7 +30,7 @@ from pubsubd_protocol.attach import (
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
-from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView, place
+from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamView, place
 
 NEVER_DRAWN = Epoch(b"?" * 16)
 
@@ -44,6 +46,17 @@ BATCHES = st.lists(
 )
 """How many messages, for whom, how large."""
 
+MISSING = st.sampled_from([0, 0, 1, 7, None])
+"""How many messages a life had accepted beyond what its successor has; None: nobody knows."""
+
+
+class _Loss(NamedTuple):
+    """Beyond `end`, where `life` ended, `missing` messages of it are lost."""
+
+    life: Epoch
+    end: int
+    missing: int | None
+
 
 class _Producer:
     """Node "a". Every epoch has the whole history that it stands for, from its first message on."""
@@ -52,16 +65,20 @@ class _Producer:
         self.histories: dict[Epoch, list[Entry]] = {}
         """For each offset the entry that stands there: entries of several messages stand there repeatedly."""
         self.continues: dict[Epoch, tuple[Epoch, int]] = {}
+        self.missing: dict[Epoch, int | None] = {}
+        """How many messages were accepted under an epoch and are lost beyond its end, of those with such a loss."""
         self.restart(None)
 
-    def restart(self, kept: int | None) -> None:
-        """A new epoch; it continues what the last one had before `kept`, or nothing."""
+    def restart(self, kept: int | None, missing: int | None = 0) -> None:
+        """A new epoch; it continues what the last one had before `kept`, or nothing. `missing`: lost beyond that."""
         earlier = list(self.histories)[-1:]
         epoch = Epoch(len(self.histories).to_bytes(16, "big"))
         self.histories[epoch] = []
         if kept is not None:
             self.histories[epoch] = self.histories[earlier[0]][:kept]
             self.continues[epoch] = (earlier[0], kept)
+            if missing != 0:
+                self.missing[earlier[0]] = missing
         self.epoch = epoch
         self.oldest = 0
 
@@ -71,7 +88,10 @@ class _Producer:
 
     @property
     def view(self) -> StreamView:
-        return StreamView(self.epoch, self.lineage(self.epoch), self.oldest, len(self.history))
+        epoch = self.epoch
+        return StreamView(
+            epoch, self.lineage(epoch), self.oldest, len(self.history), self.losses(epoch)
+        )
 
     def lineage(self, epoch: Epoch) -> Lineage:
         lineage: list[tuple[Epoch, int]] = []
@@ -79,6 +99,21 @@ class _Producer:
             epoch, end = self.continues[epoch]
             lineage.append((epoch, min(end, lineage[-1][1]) if lineage else end))
         return tuple(lineage)
+
+    def losses(self, epoch: Epoch) -> Losses:
+        earlier = (each for each, _ in self.lineage(epoch))
+        return tuple((each, self.missing[each]) for each in earlier if each in self.missing)
+
+    def ahead(self, epoch: Epoch, read: Epoch) -> list[_Loss]:
+        """The losses in the history of `epoch` that a reader has before it whose last message was placed under `read`."""
+        found: list[_Loss] = []
+        if read != epoch:
+            for life, end in self.lineage(epoch):
+                if life in self.missing:
+                    found.insert(0, _Loss(life, end, self.missing[life]))
+                if life == read:
+                    break
+        return found
 
     def contains(self, epoch: Epoch, position: Position) -> bool:
         """Whether who has read up to `position` has read a beginning of `epoch`'s history, and knows it."""
@@ -99,11 +134,11 @@ class _Producer:
         new = entry(len(self.history), count, epoch=self.epoch, to=to, payload=payload)
         self.history.extend([new] * count)
 
-    def sent(self, begin: int, entries: int) -> Iterator[Entry | Skip]:
-        """The next `entries` from `begin`, as node "b" gets them: those for others are skipped in one."""
+    def sent(self, begin: int, entries: int, end: int) -> Iterator[Entry | Skip]:
+        """The next `entries` from `begin` to `end`, as node "b" gets them: those for others are skipped in one."""
         told = now = begin
         for _ in range(entries):
-            if now < len(self.history):
+            if now < end:
                 item = self.history[now]
                 now = item.next
                 if item.to in (None, "b"):
@@ -118,9 +153,11 @@ class _Producer:
 class _Segment:
     """What the replica took without a gap: `items` on the branch of `epoch`, from `start` to `next`."""
 
-    def __init__(self, epoch: Epoch, start: int) -> None:
-        self.epoch = epoch
+    def __init__(self, view: StreamView, start: int) -> None:
+        self.epoch = view.epoch
         self.next = start
+        self.last = view.place(start).epoch
+        """Under which the last message before `next` was placed; behind all that is lost there."""
         self.items: list[Entry | Skip] = []
         self.gap: StreamView | None = None
         """How it ended."""
@@ -142,6 +179,8 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.taken: list[_Segment] = []
         self.cursor = 0
         self.woken = 0
+        self.told: set[Epoch] = set()
+        """Lives of whose lost end the replica was told."""
 
     @initialize(
         count=st.integers(0, 9),
@@ -149,6 +188,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         behind=st.integers(-1, 8),
         claim=st.none() | st.sampled_from(CLAIMS),
         restarted=st.booleans(),
+        missing=MISSING,
         registered=st.none() | st.integers(0, 9),
         max_messages=st.integers(1, 12),
         max_bytes=st.integers(ITEM_OVERHEAD, 8 * (ITEM_OVERHEAD + 120)),
@@ -160,6 +200,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         behind: int,
         claim: Claim | None,
         restarted: bool,
+        missing: int | None,
         registered: int | None,
         max_messages: int,
         max_bytes: int,
@@ -172,7 +213,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         presented = claim or At(Position(self.producer.epoch, claimed))
         if restarted:
             oldest = self.producer.oldest
-            self.producer.restart(kept=len(self.producer.history))
+            self.producer.restart(len(self.producer.history), missing)
             self.producer.oldest = oldest
         view = self.producer.view
         cursor = view.place(registered) if registered is not None else None
@@ -180,9 +221,10 @@ class ReplicaMachine(RuleBasedStateMachine):
         attached = Attached(view, short(answer), cursor, {"s": Position(view.epoch, 3)})
         self.replica = Replica("a", "b", attached, answer, max_messages, max_bytes, Pace(0))
         self.cursor = answer.offset if isinstance(answer, Resume) else answer.next
-        self.taken = [_Segment(view.epoch, self.cursor)]
+        self.taken = [_Segment(view, self.cursor)]
         self.linked = True
-        assert self.replica.origin == view.place(registered or 0)
+        from_start = Position(next(iter(self.producer.histories)), 0)
+        assert self.replica.origin == (cursor or from_start)
         assert self.replica.named == {"s": Position(view.epoch, 3)}
 
     # What the producer does.
@@ -210,6 +252,14 @@ class ReplicaMachine(RuleBasedStateMachine):
             self.producer.restart(None if lost is None else self.producer.boundary(lost))
             self.producer.oldest = min(floor, len(self.producer.history))
 
+    @rule(lost=st.integers(0, 2), missing=MISSING.filter(lambda missing: missing != 0))
+    def the_producer_comes_back_with_a_lost_end(self, lost: int, missing: int | None) -> None:
+        """It has all but the last entries, and more than that had been accepted."""
+        self.linked = False
+        floor = self.producer.oldest
+        self.producer.restart(self.producer.boundary(lost), missing)
+        self.producer.oldest = min(floor, len(self.producer.history))
+
     # What it sends.
 
     @precondition(lambda self: not self.linked)
@@ -217,8 +267,9 @@ class ReplicaMachine(RuleBasedStateMachine):
     def attach_again(self) -> None:
         presented, view = self.replica.registration, self.producer.view
         answer = resolve(At(presented), view)
-        resumes = self.producer.contains(view.epoch, presented) and presented.offset >= view.oldest
-        assert isinstance(answer, Resume) == resumes, (
+        held = self.producer.contains(view.epoch, presented) and presented.offset >= view.oldest
+        here = self._lost_here(presented) if held else []
+        assert isinstance(answer, Resume) == (held and not here), (
             "nothing is given up that is there, nor made up"
         )
         self._is_taken(Attached(view, short(answer), presented))
@@ -226,28 +277,51 @@ class ReplicaMachine(RuleBasedStateMachine):
         if isinstance(answer, Resume):
             self.taken[-1].epoch = view.epoch
             self.cursor = presented.offset
-        else:
-            self._gap(view)
+            return
+        if here:
+            assert answer == Expired(Reason.STATE_LOST, presented.offset, _in_all(here))
+        elif self.producer.contains(view.epoch, presented):
+            here = self.producer.ahead(view.epoch, presented.epoch)
+        self._gap(view.until(answer.next), here)
 
     @rule(entries=st.integers(1, 6))
     def send(self, entries: int) -> None:
         """What comes next; or, to a consumer that the ring has overtaken, that it has."""
         if not self.linked:
             self.attach_again()
-        if self.cursor >= self.producer.oldest:
-            for item in self.producer.sent(self.cursor, entries):
-                self._is_taken(item)
-                self.taken[-1].items.append(item)
-                self.taken[-1].next = self.cursor = item.next
+        view, newest = self.producer.view, self.taken[-1]
+        ahead = self.producer.ahead(view.epoch, newest.last)
+        missing = _in_all(ahead)
+        if self.cursor < self.producer.oldest:
+            reason = Reason.STATE_LOST if ahead else Reason.OVERWRITTEN
+            missed = None if missing is None else view.next - self.cursor + missing
+            self._is_taken(CursorExpired("a", reason, missed, view))
+            self._gap(view, ahead)
             return
-        view = self.producer.view
-        notice = CursorExpired("a", Reason.OVERWRITTEN, view.next - self.cursor, view)
-        self._is_taken(notice)
-        self._gap(view)
+        here = self._lost_here(Position(newest.last, self.cursor))
+        if here:
+            cut = view.until(self.cursor)
+            self._is_taken(CursorExpired("a", Reason.STATE_LOST, _in_all(here), cut))
+            self._gap(cut, here)
+            return
+        end = min((loss.end for loss in ahead), default=view.next)
+        for item in self.producer.sent(self.cursor, entries, end):
+            self._is_taken(item)
+            newest.items.append(item)
+            newest.next = self.cursor = item.next
+            newest.last = item.epoch
 
-    def _gap(self, view: StreamView) -> None:
+    def _lost_here(self, position: Position) -> list[_Loss]:
+        """What is lost between a reader at `position` and the next message of the producer's present history."""
+        ahead = self.producer.ahead(self.producer.epoch, position.epoch)
+        return [loss for loss in ahead if loss.end == position.offset]
+
+    def _gap(self, view: StreamView, lost: list[_Loss]) -> None:
+        lives = {loss.life for loss in lost}
+        assert not lives & self.told, "nobody is told twice of one loss"
+        self.told |= lives
         self.taken[-1].gap = view
-        self.taken.append(_Segment(view.epoch, view.next))
+        self.taken.append(_Segment(view, view.next))
         self.cursor = view.next
 
     def _is_taken(self, sent: _Sent) -> None:
@@ -259,7 +333,9 @@ class ReplicaMachine(RuleBasedStateMachine):
     # What it must not send.
 
     @rule(
-        wrong=st.sampled_from(["jump", "overlap", "history", "stream", "addressee", "part"]),
+        wrong=st.sampled_from(
+            ["jump", "overlap", "history", "stream", "addressee", "part", "loss"]
+        ),
         off=st.integers(1, 6),
         count=st.integers(1, 8),
         skipped=st.booleans(),
@@ -287,6 +363,9 @@ class ReplicaMachine(RuleBasedStateMachine):
                 node = "c"
             case "addressee":
                 to, skipped = "c", False
+            case "loss":
+                if not self.producer.ahead(epoch, newest.last):
+                    return  # nothing is lost before what comes next under this epoch
         if wrong == "part":
             part = part_of(entry(first, topics=["t", "u"], epoch=epoch), lambda t: t == "t")
             assert part is not None
@@ -354,9 +433,18 @@ class ReplicaMachine(RuleBasedStateMachine):
     def its_registration_is_all_that_it_took(self) -> None:
         if self.taken:
             newest = self.taken[-1]
-            lineage = self.producer.lineage(newest.epoch)
-            assert self.replica.registration == place(newest.epoch, lineage, newest.next)
-            assert self.replica.log.newest.lineage == lineage
+            lineage, losses = (
+                self.producer.lineage(newest.epoch),
+                self.producer.losses(newest.epoch),
+            )
+            assert self.replica.registration == Position(newest.last, newest.next)
+            ahead = self.producer.ahead(newest.epoch, newest.last)
+            if not any(loss.end == newest.next for loss in ahead):
+                assert newest.last == place(newest.epoch, lineage, newest.next, losses).epoch
+            assert (self.replica.log.newest.lineage, self.replica.log.newest.losses) == (
+                lineage,
+                losses,
+            )
 
     @invariant()
     def it_holds_the_newest_that_fit_and_the_markers_in_their_places(self) -> None:
@@ -427,9 +515,17 @@ class ReplicaMachine(RuleBasedStateMachine):
                 return None
             first = next((i.first for i in held if not isinstance(i, StreamView)), segment.next)
             within = first <= position.offset <= segment.next
-            if within and self.producer.contains(segment.epoch, position):
+            ahead, here = (
+                self.producer.ahead(segment.epoch, read) for read in (position.epoch, segment.last)
+            )
+            if within and ahead == here and self.producer.contains(segment.epoch, position):
                 return segment
         return None
+
+
+def _in_all(losses: list[_Loss]) -> int | None:
+    known = [loss.missing for loss in losses if loss.missing is not None]
+    return sum(known) if len(known) == len(losses) else None
 
 
 ReplicaMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

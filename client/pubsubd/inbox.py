@@ -13,7 +13,7 @@ from pubsubd.codecs import Codec
 from pubsubd.errors import CursorExpired
 from pubsubd.messages import Message, read_messages
 from pubsubd.resume import Arrived, Event, Moved
-from pubsubd_protocol.attach import LOSES_HISTORY, merge
+from pubsubd_protocol.attach import LOSES_HISTORY, At, merge, resolve
 from pubsubd_protocol.attach import Expired as Answer
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.positions import Position
@@ -31,6 +31,7 @@ class Inbox:
         "_closed",
         "_codec",
         "_events",
+        "_gap",
         "_handed",
         "messages",
         "notice",
@@ -51,6 +52,8 @@ class Inbox:
         self._closed: set[str] | None = None
         self._handed: dict[str, Position] = {}
         self._at: tuple[str, Position] | None = None
+        # The frame of which `notice` is made.
+        self._gap: Expired | None = None
 
     @property
     def full(self) -> bool:
@@ -115,12 +118,13 @@ class Inbox:
                     self._handed[node] = position
                 case Expired(node=node, reason=reason, missed=missed, view=view):
                     self.notice = CursorExpired(node, reason, missed, view.next, view.epoch.hex())
+                    self._gap = event
                     self._at = (node, view.place(view.next))
         return bool(self.messages) or self.notice is not None
 
     def pass_gap(self) -> None:
         """The application has dealt with the gap in hand."""
-        self.notice = None
+        self.notice = self._gap = None
         self.told = False
         self._finish()
 
@@ -159,6 +163,28 @@ class Inbox:
         """
         return self._without_losses(self.settled(offset))
 
+    def kept(self, offset: int | None) -> dict[str, Position]:
+        """Where the next life of the session may begin, if this one ends now: what is `settled`, except where a lost history
+        that waits to be told would not be told again from there.
+
+        It is told again behind the messages that wait before it, unless it was told in the place where the session stood.
+        """
+        positions = self.settled(offset)
+        stood = dict(self._handed)
+        if self._at is not None and self._gap is None:
+            stood[self._at[0]] = self._at[1]
+        for event in self._events if self._gap is None else (self._gap, *self._events):
+            match event:
+                case Arrived(entry=entry):
+                    stood[entry.node] = Position(entry.epoch, entry.next)
+                case Moved(node=node, position=position):
+                    stood[node] = position
+                case Expired(node=node, view=view):
+                    if event.reason in LOSES_HISTORY and not _comes_again(event, stood.get(node)):
+                        positions.pop(node, None)
+                    stood[node] = view.place(view.next)
+        return positions
+
     def _without_losses(self, positions: dict[str, Position]) -> dict[str, Position]:
         if self.notice is not None and self.notice.reason in LOSES_HISTORY:
             positions.pop(self.notice.node, None)
@@ -189,6 +215,11 @@ class Inbox:
                 self._events.extend(rest)
                 return True
         return False
+
+
+def _comes_again(expired: Expired, place: Position | None) -> bool:
+    """Whether a reader that comes to `place` is told this very thing by the attach rule."""
+    return place is not None and resolve(At(place), expired.view) == _answer(expired)
 
 
 def _answer(expired: Expired) -> Answer:

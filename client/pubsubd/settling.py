@@ -62,7 +62,7 @@ class Settling:
 
     def resumes(self) -> dict[str, Position]:
         """The positions that a new connection presents as done with."""
-        return self._acks.resumes(self._inbox.done(self._from()))
+        return self._acks.resumes(self._inbox.kept(self._from()))
 
     def soon(self) -> None:
         """Tells the broker when the loop turn is over."""

@@ -37,8 +37,8 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
         # It may have read on behind that without a message for it, up to an end that it is told of as well; or it is
         # still to be told that it was placed as if it were new.
-        graver = unplaced or _ends_behind(stream, at, place)
-        merged = lost.reason is Reason.STATE_LOST and graver
+        untold = _ends_behind(stream, at, place) or (unplaced and _own_loss_before(walk, lost, at))
+        merged = lost.reason is Reason.STATE_LOST and untold
         if not (lost.reason is Reason.AHEAD or merged) or lost.missed is not None:
             refuse("G4", history, node, f"{lost}, it stood at {at}, further than that history")
     elif lost.reason is Reason.STATE_LOST:
@@ -108,14 +108,27 @@ def _remembered_loss(walk: Walk, lost: Lost, at: Place | None) -> bool:
     stood = [place for place, _ in walk.third.get(lost.node, {}).values()]
     if before is not None:
         stood.append(before)
-    # It may also have been placed, as if it were new, beyond where it stood in this very history.
-    misses = any(
-        not stream.connects(place, lost.place[0])
-        or place[1] < lost.place[1]
-        or _ends(stream, place, lost.place)
-        for place in stood
-    )
+    misses = any(_misses(stream, place, lost.place) for place in stood)
     return misses and _own_loss(stream, lost, at)
+
+
+def _own_loss_before(walk: Walk, lost: Lost, at: Place) -> bool:
+    """Whether a named session may have been told of its own node's earlier history where it stood, as one notice with this.
+
+    Its name stood in that in an earlier life, and it has not been told of it since.
+    """
+    before = walk.stood_before.get(lost.node)
+    if before is None or lost.node in walk.told:
+        return False
+    return _misses(walk.truth[lost.node], before, at)
+
+
+def _misses(stream: StreamTruth, stood: Place, at: Place) -> bool:
+    """Whether a name that stood at `stood` has lost something where it is at `at`.
+
+    It may also have been placed, as if it were new, beyond where it stood in this very history.
+    """
+    return not stream.connects(stood, at[0]) or stood[1] < at[1] or bool(_ends(stream, stood, at))
 
 
 def _went_too_far(stream: StreamTruth, lost: Lost, at: Place) -> bool:

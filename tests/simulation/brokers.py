@@ -384,8 +384,6 @@ class SimBroker:
         """What its present life writes; None: that goes without."""
         self.bare = False
         """Whether its next life goes without."""
-        self.went_back = False
-        """Whether some life of it knew less of others than the one before it."""
         self.machine = Machine(world.chance("machine", name))
 
     @property
@@ -403,7 +401,6 @@ class SimBroker:
 
     def start(self) -> None:
         plan, memory = self.world.plan, self.memory
-        self.went_back = self.went_back or self.bare
         self.journal, self.bare = None if self.bare else self.disk, False
         self.life += 1
         self._chance = self.world.chance("broker", self.name, self.life)
@@ -487,7 +484,6 @@ class SimBroker:
         """Its journal's folder is an older copy of itself."""
         assert self.disk is not None
         disk, witness = copy
-        self.went_back = True
         self.disk.put_back(disk)
         self.machine.put_back(witness)
 

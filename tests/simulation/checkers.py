@@ -188,8 +188,7 @@ def no_false_alarm(history: History, truth: Truth) -> None:
                 heard = {node: place[0] for node, place in event.acknowledged.items()}
                 again = {node for node, epoch in told.items() if heard.get(node) != epoch}
                 # Of a forgotten name's loss nobody was told: a producer may still remember that.
-                if event.continuous:
-                    _will_rightly_be_told(walk, event, again | forgotten | event.untaken)
+                _will_rightly_be_told(walk, event, again | forgotten)
         walk.take(event)
 
 

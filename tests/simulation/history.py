@@ -52,10 +52,6 @@ class Opened:
     """The life of its broker that answered."""
     third: dict[str, dict[str, tuple[Place, str]]] = field(default_factory=dict)
     """By stream: where third nodes remember that it stood there, each in the epoch of that node's own stream."""
-    continuous: bool = True
-    """Whether its broker never went on with less than it had known: peers may know better than an older copy."""
-    untaken: frozenset[str] = frozenset()
-    """Streams in which an earlier life was led into a history that it was never handed a notice of."""
 
 
 @dataclass(frozen=True, slots=True)

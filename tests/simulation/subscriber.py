@@ -110,8 +110,6 @@ class Subscriber:
         # Where a named session stood, as far as producers know it, when its own broker forgot it.
         self._remembered: dict[str, tuple[Place, bytes]] = {}
         self._third: dict[str, dict[str, tuple[Place, str]]] = {}
-        # Streams of which its earlier lives were told a loss that they were never handed.
-        self._untaken: set[str] = set()
         # A resume that is on its way, and where it ends: it has to arrive whole, as it does from a process that
         # dies behind it.
         self._resuming: tuple[ClientSocket, int] | None = None
@@ -160,7 +158,6 @@ class Subscriber:
         if self.keeps == "nothing" or not self._stood or self._is_resuming():
             return False
         self._hear()
-        self._untaken |= self._told_and_not_taken_in()
         self._paused = False
         self._life += 1
         self.lives += 1
@@ -265,7 +262,7 @@ class Subscriber:
                 self._asked = session.patterns
                 acknowledged = None
                 if session.stood and self.keeps == "name":
-                    acknowledged = self._acks.resumes(self._inbox.done(self._unread()))
+                    acknowledged = self._acks.resumes(self._inbox.kept(self._unread()))
                 socket.send(session.subscribe(acknowledged))
                 if session.stood:
                     self.resumes += 1
@@ -480,8 +477,6 @@ class Subscriber:
                 surely,
                 self.broker.life,
                 {n: t for n, t in self._third.items() if n not in remembered},
-                not self.broker.went_back,
-                frozenset(self._untaken),
             )
         )
         if kept is not Kept.BROKER:
@@ -580,7 +575,6 @@ class Subscriber:
         oldest = self._oldest[notice.node, *place]
         own = notice.node == self.broker.name and self.broker.life != self._first_life
         self._unhanded -= 1
-        self._untaken.discard(notice.node)
         reborn = self.broker.life != self._born_in
         recalled = self._recalled(place) if notice.node == self.broker.name else None
         figures = notice.node, notice.reason, notice.missed

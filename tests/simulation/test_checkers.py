@@ -499,6 +499,22 @@ def test_a_session_older_than_its_broker_is_told_so_once_of_its_own_node() -> No
     refuses(lambda: no_false_alarm(history(opened(), got(0, 1), told), {"a": stream(10)}), "G4")
 
 
+def test_the_loss_of_an_earlier_life_of_a_name_may_be_one_notice_with_that_it_is_ahead() -> None:
+    truth = restarted()
+    truth.begin(E3, (E2, 2))
+    truth.held(0)
+    # The name stood in E1, began anew in E2, and read more of that than E3 goes on with.
+    begun = [opened(), *got(0, 1), opened(Kept.PRODUCERS, (E2, 0)), *got(0, 1, 2, epoch=E2)]
+    told = lost(Reason.STATE_LOST, (E3, 2), oldest=0, own=True)
+    no_false_alarm(history(*begun, told), {"a": truth})
+    # Not of another node, nor of a name without an earlier life, nor of one that has taken the loss in.
+    of_another = lost(Reason.STATE_LOST, (E3, 2), oldest=0)
+    first_life = [opened(at=(E2, 0)), *got(0, 1, 2, epoch=E2)]
+    heard = [*begun, lost(Reason.STATE_LOST, (E2, 3), oldest=0, own=True)]
+    for bad in ([*begun, of_another], [*first_life, told], [*heard, told]):
+        refuses(partial(no_false_alarm, history(*bad), {"a": truth}), "further than that history")
+
+
 # G5
 
 
@@ -576,6 +592,18 @@ def test_g4_a_name_is_dropped_only_if_something_was_lost(
 def test_g4_of_a_name_that_its_broker_never_heard_of_in_a_stream_nothing_is_claimed() -> None:
     seen = history(opened(), got(0), opened(Kept.FORGOTTEN, None, held={"a": (E1, 0)}))
     no_false_alarm(seen, {"a": stream(10)})
+
+
+def test_g4_no_life_begins_nowhere_before_messages_that_are_held_up_to_a_lost_end() -> None:
+    """Its broker has gone back to an older state, and may be told by producers of a later one: that changes nothing."""
+    truth = stream(10)
+    truth.begin(E2, (E1, 10), proven=False)
+    truth.held(0)
+    nowhere = opened(Kept.BROKER, NOWHERE, held={"a": (E2, 0)})
+    seen = history(opened(), got(*range(9)), nowhere)
+    refuses(partial(no_false_alarm, seen, {"a": truth}), "begins nowhere")
+    # One that stands at the end has nothing but the loss before it.
+    no_false_alarm(history(opened(), got(*range(10)), nowhere), {"a": truth})
 
 
 def test_g4_no_life_begins_nowhere_that_has_lost_nothing() -> None:

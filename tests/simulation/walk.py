@@ -31,6 +31,8 @@ class Walk:
         """Where its name stood in earlier lives, whoever may remember that."""
         self.strictly: frozenset[str] | set[str] = frozenset()
         """In which of these it can't have come further meanwhile: its broker has its name, and not that place."""
+        self.told: set[str] = set()
+        """Streams in which it was told of a loss since only producers could know of it."""
         self.surely = True
         self.known = True
         """Whether its broker knows where it stands in its own node's stream, by itself or from the application."""
@@ -53,6 +55,7 @@ class Walk:
             self.stood_before = {} if opened.kept is Kept.NOTHING else dict(self._stood)
             self.at = {}
             self.strictly = frozenset()
+            self.told.clear()
             self.born_ns = opened.time_ns
         else:
             # What its broker does not know of it, a producer may remember.
@@ -78,6 +81,7 @@ class Walk:
                 self._changes.append(event)
             case Lost(node, place=place):
                 self.at[node], self._told[node] = place, place[0]
+                self.told.add(node)
             case Stands(node, place) | Moved(node, place):
                 self.at[node] = place
             case Got(node, epoch, offset):

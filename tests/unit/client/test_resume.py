@@ -475,6 +475,59 @@ def test_nothing_is_done_with_of_a_stream_that_begins_with_a_lost_history() -> N
     assert filled.done(None) == {"b": at(3)}
 
 
+def lost_end(end: int, missing: int | None = None, *, next_life: Epoch = OTHER_EPOCH) -> Expired:
+    """The end of a life, behind which accepted messages are lost; a later one goes on there."""
+    view = StreamView(next_life, ((EPOCH, end),), 0, end, ((EPOCH, missing),))
+    return Expired("a", Reason.STATE_LOST, missing, view)
+
+
+@pytest.mark.parametrize("missing", [None, 7])
+def test_a_session_that_resumes_with_a_lost_end_unread_keeps_its_place_before_that(
+    missing: int | None,
+) -> None:
+    """Its next life gets the messages that wait before the loss, which the producer holds, and then the notice again."""
+    filled = inbox(arrived(entry(0, 0, 1)), lost_end(2, missing), Moved("a", at(2)), a=at(0))
+    assert filled.kept(None) == {"a": at(0)}
+    filled.advance()
+    filled.messages.pop()
+    assert filled.kept(1) == {"a": at(1)}
+    filled.messages.pop()
+    filled.advance()
+    assert filled.notice is not None
+    assert filled.kept(None) == {"a": at(2)}
+    filled.told = True
+    assert filled.kept(None) == {"a": at(2)}
+    filled.pass_gap()
+    assert filled.kept(None) == {"a": at(2)}
+
+
+def test_a_session_that_resumes_with_a_lost_history_unread_keeps_its_place_in_that() -> None:
+    lost = expired(5, None, epoch=OTHER_EPOCH, reason=Reason.STATE_LOST)
+    filled = inbox(arrived(entry(0, 0, 1)), lost, a=at(0))
+    assert filled.kept(None) == {"a": at(0)}
+    # A second loss, of the history that went on there, is told with the first.
+    filled.put(expired(9, None, epoch=Epoch(b"third epoch 16by"), reason=Reason.STATE_LOST))
+    assert filled.kept(None) == {"a": at(0)}
+
+
+def test_a_session_that_resumes_keeps_no_place_from_which_its_loss_is_not_told_again() -> None:
+    in_place = expired(2, None, reason=Reason.STATE_LOST)
+    filled = inbox(arrived(entry(0, 0, 1)), in_place, a=at(0), b=at(3))
+    assert filled.kept(None) == {"b": at(3)}
+    # Of the two that became one, the later one alone would be told as less.
+    filled.put(lost_end(2, 7))
+    assert filled.kept(None) == {"b": at(3)}
+    hand_out(filled)
+    assert filled.kept(None) == {"a": at(2, OTHER_EPOCH), "b": at(3)}
+    # A stream of which it knew no place, until it was told that its beginning is lost.
+    assert inbox(expired(2, None, reason=Reason.UNSEEN)).kept(None) == {}
+
+
+def test_what_was_overwritten_leaves_a_session_that_resumes_its_place() -> None:
+    filled = inbox(arrived(entry(0, 0, 1)), expired(9, 7), a=at(0))
+    assert filled.kept(None) == {"a": at(0)}
+
+
 def test_the_application_is_done_with_all_before_the_start_of_a_stream_not_read_yet() -> None:
     filled = inbox(Moved("b", at(7)), arrived(entry(7, 0, node="b")), a=at(0))
     assert filled.done(None) == {"a": at(0), "b": at(7)}

@@ -179,6 +179,30 @@ def test_a_session_that_is_told_and_dies_before_it_acknowledges_is_told_again() 
     assert third.of_node("a") == [10]
 
 
+def test_the_next_life_of_a_name_gets_what_waited_before_the_gap_then_the_gap() -> None:
+    """The application resumed with messages and the notice unread, said so, and died."""
+    net = kept()
+    there = Subscriber(net, "b", session="s")
+    publish(net, 10)
+    net.advance(1)
+    read = Position(net.nodes["a"].life, 4)
+    dies(net, missing=4)
+    assert there.of_node("a") == [*range(10), "state_lost"]
+    there.cut()
+    done = {**there.positions, "a": read}
+    resumed = Subscriber(
+        *(net, "b"), positions=there.positions, born=there.born, session="s", acknowledged=done
+    )
+    assert resumed.of_node("a") == []
+    resumed.cut()
+    publish(net, 2)
+    net.advance(1)
+    following = Subscriber(net, "b", session="s")
+    net.advance(2)
+    assert following.of_node("a") == [*range(4, 10), "state_lost", 10, 11]
+    assert notices(following) == [(Reason.STATE_LOST, 4, 10)]
+
+
 def test_a_named_session_of_the_producers_own_node_is_told_once() -> None:
     net = kept()
     first = Subscriber(net, "a", session="n")

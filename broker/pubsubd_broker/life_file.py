@@ -31,7 +31,7 @@ from pubsubd_broker.core.journal.whole_end import (
 from pubsubd_broker.safe_path import Trust, UnsafePath
 
 _UNFINISHED: Final = ".unfinished"
-_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 _EXT: Final = 0xEF53
 _XFS: Final = 0x58465342
@@ -153,7 +153,7 @@ def remove_life(folder: int | None, name: str) -> None:
 def boot_id() -> bytes:
     """Names the machine's present boot; empty where the system has no name for it."""
     try:
-        with open(_BOOT_ID, encoding="ascii") as file:
+        with open(BOOT_ID, encoding="ascii") as file:
             return bytes.fromhex(file.read().strip().replace("-", ""))
     except (OSError, ValueError):
         return b""

@@ -22,6 +22,7 @@ import structlog
 from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Witness, begun, checked
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.life_file import (
+    BOOT_ID,
     IN_MEMORY,
     LifeFile,
     boot_id,
@@ -39,6 +40,8 @@ log = structlog.get_logger("pubsubd")
 _UNPROVED: Final = {
     "consequence": "after a crash readers may be told state_lost, though nothing is missing"
 }
+
+_SHOW_BOOT_ID: Final = "on Linux, something hides /proc/sys from the broker, as ProcSubset=pid of a systemd unit does: leave that out"
 
 
 def life_beside(socket: str) -> str:
@@ -62,7 +65,7 @@ class DiskRecord:
         self._settled = False
         self.evidence = Evidence(None, _read(None, self._path), boot_id())
         if not self.evidence.boot:
-            log.warning("life.no_boot_id", **_UNPROVED)
+            log.warning("life.no_boot_id", path=BOOT_ID, **_UNPROVED, remedy=_SHOW_BOOT_ID)
 
     def look_into(self, folder: JournalFolder, *, at_once: bool) -> None:
         """Reads what lies in the journal's folder. `at_once`: this life leaves its witness there as it begins.

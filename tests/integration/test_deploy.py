@@ -15,7 +15,7 @@ from tests.integration import cage
 from tests.integration.asynchronous import async_test
 from tests.integration.cage import UID, Cage
 from tests.integration.cluster import PUBSUBD, Broker, wait_until_async
-from tests.integration.steps import in_thread, payloads_to, publish, subscribed
+from tests.integration.steps import StartBroker, in_thread, payloads_to, publish, subscribed
 from tests.other_users import acting_as
 
 import pubsubd
@@ -153,3 +153,13 @@ def test_nothing_else_can_be_written_to_in_there(caged: Caged) -> None:
     assert tried.stdout.splitlines() == [*denied, f"{caged.run} written"]
     assert (caged.run / "written").stat().st_uid == UID
     assert not any((caged.cage.root).iterdir())
+
+
+def test_a_unit_that_hides_the_boot_is_told_at_the_start(start_broker: StartBroker) -> None:
+    """As ProcSubset=pid does it."""
+    hide = 'mount -t proc -o subset=pid none /proc && exec "$@"'
+    private = ("unshare", "--mount", "--propagation", "private", "sh", "-c", hide, "sh")
+    broker = start_broker("a", command=(*private, *PUBSUBD))
+    told = broker.wait_log("life.no_boot_id")
+    assert told["path"] == "/proc/sys/kernel/random/boot_id"
+    assert "ProcSubset=pid" in told["remedy"]

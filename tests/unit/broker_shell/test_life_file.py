@@ -394,6 +394,7 @@ def test_without_a_boot_id_it_is_told_once_and_a_crash_is_unknown(
     with capture_logs() as logs:
         live(folder, 100)
     assert [line["event"] for line in logs] == ["life.no_boot_id"]
+    assert "hides /proc/sys" in logs[0]["remedy"]
     assert lost(END, evidence(folder)) is None
     clean = End("a", E1, (), 100, promised=True, format=3)
     assert lost(clean, evidence(folder)) == 0

@@ -255,3 +255,10 @@ def test_the_unit_takes_away_what_a_broker_does_not_need(line: str) -> None:
 
 def test_the_unit_leaves_users_apart_by_whom_a_broker_tells_its_applications() -> None:
     assert not re.search("^PrivateUsers=", UNIT, re.MULTILINE)
+
+
+def test_the_unit_lets_a_broker_read_the_name_of_the_boot() -> None:
+    """Hidden, every kill would be an alarm for all readers. ProtectKernelTunables= makes it read-only, no more."""
+    assert not re.search("^ProcSubset=(?!all$)", UNIT, re.MULTILINE)
+    hidden = [*re.findall("^(?:InaccessiblePaths|TemporaryFileSystem)=(.*)$", UNIT, re.MULTILINE)]
+    assert not any("/proc" in paths for paths in hidden)

@@ -23,6 +23,11 @@ _LOCK: Final = "lock"
 _ANEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _MOST_BUFFERS: Final = 512
 """Buffers in one write; Linux takes 1,024."""
+_MAKE_ROOM: Final = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there, or raise the quota",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f, LimitFSIZE=)",
+}
 
 
 class JournalFolder:
@@ -219,13 +224,33 @@ def unusable(path: str, error: OSError | PubSubError) -> JournalError:
     """Names the path in front of what is wrong there."""
     if isinstance(error, PubSubError):
         return JournalError(f"the journal {path} can't be used: {error}")
-    reason = os.strerror(error.errno) if error.errno else str(error)
     advice = {
-        errno.ENOSPC: "make room there",
         errno.EROFS: "choose a folder that can be written to",
         errno.EACCES: "choose a folder that can be written to",
-    }.get(error.errno or 0, "choose another folder")
-    return JournalError(f"the journal {path} can't be used: {reason}: {advice}")
+    } | _MAKE_ROOM
+    remedy = advice.get(error.errno or 0, "choose another folder")
+    return JournalError(f"the journal {path} can't be used: {_said(error)}: {remedy}")
+
+
+def unwritten(path: str, error: BaseException) -> str:
+    """Why a write below `path` failed, and what helps against that."""
+    if not isinstance(error, OSError):
+        return str(error) or repr(error)
+    advice = {errno.EROFS: "mount it writable"} | _MAKE_ROOM
+    remedy = advice.get(error.errno or 0, "look at its disk")
+    return f"{path} can't be written: {_said(error)}: {remedy}"
+
+
+def failed_for_good(path: str, error: BaseException) -> str:
+    """The same, of a journal that accepts nothing any more."""
+    reason = unwritten(path, error)
+    if not isinstance(error, OSError):
+        return reason
+    return f"{reason}, then restart the broker; until then what was accepted stays readable"
+
+
+def _said(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _write(file: int, buffers: Sequence[bytes]) -> None:

@@ -26,7 +26,7 @@ from pubsubd_broker.core.journal.recovery import (
 from pubsubd_broker.core.journal.whole_end import Evidence
 from pubsubd_broker.core.keeping import Keeper, Kept
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.journal_folder import JournalFolder, unusable
+from pubsubd_broker.journal_folder import JournalFolder, failed_for_good, unusable, unwritten
 from pubsubd_broker.life_record import DiskRecord
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.snapshot_place import folder_beside
@@ -167,8 +167,8 @@ class Writer:
             return await asyncio.shield(looking)
         except (JournalError, OSError) as error:
             if not self._keeper.writes:
-                return str(error)
-            self._keeper.failed(str(error))
+                return unwritten(self._folder.path, error)
+            self._keeper.failed(failed_for_good(self._folder.path, error))
             self._changed()
             return None
 
@@ -206,7 +206,7 @@ class Writer:
                 await self._in_thread(self._write_last, work)
         except Exception as error:
             # Not only what a disk says: it is the last moment at which it can be told.
-            self._not_kept(str(error) or repr(error))
+            self._not_kept(unwritten(self._folder.path, error))
         finally:
             self._thread.shutdown(wait=False)
             self._folder.close()
@@ -256,7 +256,7 @@ class Writer:
         self._under_way = None
         error = done.exception()
         if error is not None:
-            self._keeper.failed(str(error))
+            self._keeper.failed(failed_for_good(self._folder.path, error))
         elif self._keeper.journal.failed is None:
             self._observe(done.result())
             self._keeper.done(self._clocks())

@@ -51,11 +51,12 @@ async def publish_until_refused(client: Client) -> list[str]:
     raise AssertionError(f"{MOST} were accepted, and the disk has not failed")
 
 
-async def is_refused(broker: Broker) -> None:
-    """Whoever publishes now is sent away, and told why."""
+async def is_refused(broker: Broker, reason: str) -> None:
+    """A publisher that comes now is sent away, and told why."""
     async with pubsubd.connect(broker.socket, publish_timeout_s=5 * GIVE_UP_S) as client:
-        with pytest.raises((PublishUnknown, BrokerUnavailable), match="journal failed"):
+        with pytest.raises((PublishUnknown, BrokerUnavailable)) as refused:
             await client.publish("x", "too late")
+    assert f"the journal failed: {reason}" in str(refused.value)
 
 
 def why_not_ready(broker: Broker) -> str:
@@ -66,15 +67,16 @@ def why_not_ready(broker: Broker) -> str:
         return answer.read().decode()
 
 
-async def accepts_until_the_disk_fails(broker: Broker, reason: str) -> list[str]:
+async def accepts_until_the_disk_fails(broker: Broker, problem: str, remedy: str) -> list[str]:
     """Publishes until the journal fails, and looks at all that is to be seen of it. What was accepted."""
+    reason = f"{broker.options['journal']} can't be written: {problem}: {remedy}, then restart"
     async with subscribed(broker) as reader:
         async with pubsubd.connect(broker.socket) as client:
             accepted = await publish_until_refused(client)
         assert reason in broker.wait_log("journal.failed")["reason"]
         assert reason in why_not_ready(broker)
         assert reason in broker.status()["journal"]["failed"]
-        await is_refused(broker)
+        await is_refused(broker, reason)
         assert await payloads_to(reader, accepted[-1]) == accepted
     async with subscribed(broker, start="earliest") as late:
         assert await payloads_to(late, accepted[-1]) == accepted
@@ -113,7 +115,9 @@ async def test_a_full_disk_ends_publishing_and_nothing_else_until_there_is_room_
     small_disk: Path, start_broker: StartBroker
 ) -> None:
     broker = start_broker("a", journal=small_disk / "journal", fsync="always")
-    accepted = await accepts_until_the_disk_fails(broker, "No space left")
+    accepted = await accepts_until_the_disk_fails(
+        broker, "No space left on device", "make room there"
+    )
     assert len(accepted) > 10
     assert await in_thread(broker.stop) == 1
     broker.start(wait=False)
@@ -135,7 +139,23 @@ async def test_a_snapshot_for_which_there_is_no_room_is_no_clean_stop(
             await client.send("x", payload_of(number))
         await client.flush()
     assert await in_thread(broker.stop) == 1
-    assert "No space left" in broker.wait_log("journal.failed")["reason"]
+    reason = broker.wait_log("journal.failed")["reason"]
+    assert (
+        reason == f"{small_disk}/journal can't be written: No space left on device: make room there"
+    )
+
+
+@async_test
+async def test_a_limit_on_the_size_of_files_is_named_with_its_remedy(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    limited = ("sh", "-c", 'ulimit -f 128; exec "$@"', "sh")
+    journal = {"journal": tmp_path / "journal", "fsync": "always"}
+    broker = start_broker("a", **journal, command=(*limited, *PUBSUBD))
+    accepted = await accepts_until_the_disk_fails(
+        broker, "File too large", "raise the limit on the size of files (ulimit -f, LimitFSIZE=)"
+    )
+    assert len(accepted) > 10
 
 
 def remount_larger(folder: Path) -> None:
@@ -160,7 +180,7 @@ async def test_one_failed_sync_is_final_though_the_disk_works_again(
     strace = ["strace", "-D", "-f", "-qq", "-o", str(tmp_path / "calls")]
     strace += ["-e", "trace=fdatasync", "-e", f"inject={failing}"]
     traced = start_broker("a", journal=folder, fsync="always", command=(*strace, *PUBSUBD))
-    accepted = await accepts_until_the_disk_fails(traced, "Input/output error")
+    accepted = await accepts_until_the_disk_fails(traced, "Input/output error", "look at its disk")
     assert len(accepted) == 9
     traced.kill()
     await holds_all(await in_thread(lambda: start_broker("a", journal=folder)), accepted)

@@ -493,10 +493,13 @@ def _rightly_forgotten(walk: Walk, opened: Opened) -> None:
 
 def _will_rightly_be_told(walk: Walk, opened: Opened, told: set[str]) -> None:
     """A life that begins nowhere will be told of a loss: there has to be one, or one that was told last and not taken in."""
+    # Where its broker has not kept its name, it may learn late of its own node's earlier history, and by whatever its
+    # producers still know.
+    known = opened.kept is Kept.BROKER and walk.known
+    excepted = told if known else told | {walk.history.node}
     for node, place in opened.places.items():
         at, held = walk.at.get(node), opened.held.get(node)
-        # Of its own node's earlier history it may learn late, and by whatever its producers still know.
-        if place != NOWHERE or at is None or held is None or node in told | {walk.history.node}:
+        if place != NOWHERE or at is None or held is None or node in excepted:
             continue
         if _is_an_end(walk, node, at):
             continue

@@ -633,6 +633,19 @@ def test_g4_no_life_begins_nowhere_that_has_lost_nothing() -> None:
     no_false_alarm(history(opened(), got(0, 1), moved_on), {"a": stream(10)})
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_g4_a_name_that_its_broker_has_kept_begins_nowhere_in_its_own_stream_only_for_a_loss(
+    knows: bool,
+) -> None:
+    nowhere = opened(Kept.BROKER, NOWHERE, held={"a": (E1, 0)})
+    seen = history(opened(), got(0, 1), Forgotten(knows), nowhere)
+    seen.node = "a"
+    if knows:
+        refuses(partial(no_false_alarm, seen, {"a": stream(10)}), "begins nowhere")
+    else:
+        no_false_alarm(seen, {"a": stream(10)})
+
+
 @pytest.mark.parametrize(
     ("begin", "true"),
     [(NOWHERE, True), ((E1, 3), True), ((E1, 5), True), ((E1, 7), False), ((E2, 12), False)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from tests.integration.cluster import wait_until_async
+from tests.integration.cluster import wait_until, wait_until_async
 from tests.integration.hostile import RawConnection, hello
 from tests.integration.steps import (
     DEADLINE_S,
@@ -22,7 +22,7 @@ from tests.integration.steps import (
 
 import pubsubd
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.frames import Subscribe, Subscribed, Welcome
+from pubsubd_protocol.frames import Refused, Subscribe, Subscribed, Welcome
 from pubsubd_protocol.positions import Position, load_positions
 
 
@@ -61,6 +61,38 @@ def test_what_was_received_and_not_handed_out_comes_again_after_both_have_crashe
         assert events == [*range(8, 100), "end"]
 
     asyncio.run(scenario())
+
+
+def test_a_session_whose_name_was_taken_is_told_so_by_the_next_life_of_its_broker(
+    start_cluster: StartCluster,
+) -> None:
+    """After a clean stop the broker's own witnesses prove that it still knows who holds the name; after a crash it does not."""
+    a = start_cluster(1)["a"]
+
+    def opens(session_id: bytes, born: bytes | None = None) -> Subscribed | Refused:
+        positions = None if born is None else dict[str, Position]()
+        asks = Subscribe(
+            (">",), "latest", positions, born, "projector", True, positions, session_id
+        )
+        with RawConnection(a.socket) as raw:
+            raw.send(hello("session"))
+            assert isinstance(raw.frame(), Welcome)
+            raw.send(encode(asks))
+            answer = raw.frame()
+        assert isinstance(answer, Subscribed | Refused)
+        wait_until(lambda: not any(s["connected"] for s in a.status()["sessions"]), DEADLINE_S)
+        return answer
+
+    first, other = opens(b"m" * 16), opens(b"o" * 16)
+    assert isinstance(first, Subscribed)
+    assert isinstance(other, Subscribed)
+    a.restart()
+    lost = opens(b"m" * 16, first.born)
+    assert isinstance(lost, Refused)
+    assert lost.code == "name_lost"
+    assert isinstance(opens(b"o" * 16, other.born), Subscribed)
+    a.restart(signal.SIGKILL)
+    assert isinstance(opens(b"m" * 16, first.born), Subscribed)
 
 
 def test_the_first_of_ten_lives_of_a_producer_can_be_acknowledged_after_all_of_them(

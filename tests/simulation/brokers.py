@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 TICK_NS = 50 * MS
 
+HEARTBEAT_MS: Final = 200
+
 NOBODY: Final = "nobody"
 
 SECRET: Final = b"what all brokers of the cluster know"
@@ -410,7 +412,7 @@ class SimBroker:
             ring_bytes=plan.ring_bytes,
             replica_messages=plan.replica_messages,
             replica_bytes=plan.replica_bytes,
-            heartbeat_ns=200 * MS,
+            heartbeat_ns=HEARTBEAT_MS * MS,
             peer_timeout_ns=1000 * MS,
             cursor_ttl_ns=plan.cursor_ttl_ms * MS,
             pace_ns=plan.pace_ms * MS,

@@ -8,10 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.simulation.brokers import HEARTBEAT_MS
 from tests.simulation.liars.telling import LIES
 from tests.simulation.outages import OUTAGES
 from tests.simulation.run import run_seed
 from tests.simulation.tally import ROWS
+from tests.simulation.world import LOOKS_EVERY_MS
 
 CHUNKS = 20
 SEEDS = 10
@@ -106,3 +108,9 @@ def _all_was_exercised(found: list[Path]) -> None:
     assert not believed, f"{CHUNKS * SEEDS} seeds never told {believed}"
     less = {what: total[what] for what, least in TOTALS.items() if total[what] < least}
     assert not less, f"{CHUNKS * SEEDS} seeds did too little: {less}, expected are {TOTALS}"
+
+
+def test_a_healed_cluster_is_looked_at_at_all_moments_between_two_heartbeats() -> None:
+    """Else a heartbeat that is on its way at one look is on its way at each, and the cluster never seems to be at rest."""
+    moments = {look * LOOKS_EVERY_MS % HEARTBEAT_MS for look in range(HEARTBEAT_MS)}
+    assert moments == set(range(0, HEARTBEAT_MS, 10))

@@ -40,6 +40,11 @@ from pubsubd_protocol.attach import Reason
 CONVERGES_MS = 60_000
 """Virtual time that the healed cluster has to bring every session to every stream's end."""
 
+LOOKS_EVERY_MS = 170
+"""Virtual time between two looks at the healed cluster. Not in step with the heartbeats: else one that is on its way at
+one look may be on its way at each.
+"""
+
 LONGEST_WAIT_MS = 1000
 """Virtual time within which an undisturbed publisher has its answer."""
 
@@ -86,7 +91,7 @@ class World:
         while not self._converged():
             if self.clockwork.now_ns >= limit:
                 raise Violation(f"liveness: after {CONVERGES_MS} ms of peace: {self._laggards()}")
-            self._advance_to(self.clockwork.now_ns + 200 * MS)
+            self._advance_to(self.clockwork.now_ns + LOOKS_EVERY_MS * MS)
         self.check()
         self.tally.finish()
         self.counts["events"] += self.clockwork.events + len(self.plan.steps)

@@ -510,6 +510,7 @@ class SimBroker:
 
         `proven`: it knows how many messages those had.
         """
+        assert self.disk is None, "a journal has to begin where its stream does"
         assert self.node is not None
         if self.node.recall is not None:
             return  # There is nothing of it yet.

@@ -413,7 +413,7 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
         return
     # Or it learned that from a third node, before or after the producer had forgotten it.
     third = [stood for stood, _ in walk.third.get(node, {}).values()]
-    if any(s[0] == place[0] and not walk.wanted(node, *s, place[1]) for s in third):
+    if any(_went_no_further(walk, node, stood, place) for stood in third):
         return
     if kept is not None and walk.surely:
         what = f"begins at {place}, its producer knew that it ended at {kept}"
@@ -431,9 +431,11 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
 def _went_no_further(walk: Walk, node: str, before: Place, place: Place) -> bool:
     """Whether a reader at `place` has passed nothing that it had not passed when it stood at `before`."""
     stream = walk.truth[node]
-    if before[0] == place[0]:
-        return not walk.wanted(node, *before, place[1])
-    return stream.connects(place, before[0]) and not stream.further(place, before)
+    if not {before[0], place[0]} <= set(stream.epochs):
+        return False
+    back = stream.connects(place, before[0]) and not stream.further(place, before)
+    # A history that went on whole has a later name at the same place.
+    return back or _passed_only(walk, node, before, place)
 
 
 def _owed_no_loss_before(walk: Walk, node: str, place: Place) -> None:

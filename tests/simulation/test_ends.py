@@ -75,6 +75,22 @@ def test_g1_a_reader_that_stands_before_a_lost_end_may_be_told_its_place_again()
     passes(history(opened(), got(*range(8)), Moved("a", BEFORE), told()), cut())
 
 
+@pytest.mark.parametrize("third", [{}, {"a": {"b": (BEFORE, E1)}}])
+@pytest.mark.parametrize("lost_there", [0, 2])
+def test_g1_a_life_may_begin_under_a_later_name_of_a_place_where_it_stood_and_nothing_was_lost(
+    third: dict[str, dict[str, tuple[Place, str]]], lost_there: int
+) -> None:
+    """Its broker has that place from its producer, or from the third node, and finds the history whole behind it."""
+    first = [opened(at=None)] if third else [opened(), *got(*range(8))]
+    again = opened(Kept.PRODUCERS, None, third=third)
+    seen = history(*first, again, Stands("a", BEHIND), earliest=True)
+    check = partial(no_gap, seen, {"a": cut(lost_there=lost_there)})
+    if lost_there:
+        refuses(check, "G1", "the ring held 0")
+    else:
+        check()
+
+
 def test_g1_a_reader_that_asked_for_other_topics_is_told_all_the_same() -> None:
     truth = stream(8, topic="t")
     fill(truth, E1, 8, 10, topic="other")

@@ -235,6 +235,8 @@ class World:
 
     def _laggards(self) -> str:
         lines = [f"{p.name} waits for receipts" for p in self.publishers if not p.idle]
+        if not self.lies.settled:
+            lines.append("a lie is not settled")
         for subscriber in self.subscribers:
             for node, stream in self.truth.items():
                 at = subscriber.history.at.get(node)
@@ -244,4 +246,5 @@ class World:
                     lines.append(
                         f"{subscriber.name} on {subscriber.broker.name} at {at} of {node}, {stream.end}"
                     )
-        return "; ".join(lines[:6])
+        unheard = [s.name for s in self.subscribers if not s.has_all]
+        return "; ".join(lines[:6]) or f"{unheard} have not taken in all that they were told"

@@ -76,11 +76,14 @@ def outage(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def restart(world: World, chance: random.Random, draw: int) -> bool:
-    """The broker comes back with its ring, or with less of it than it had accepted."""
+    """The broker comes back with its ring, or with less of it than it had accepted. One with a disk has only that.
+
+    A life without its journal takes nothing over into a later one that has it.
+    """
     broker = running(world, chance)
     if broker is None:
         return False
-    if broker.journal is not None:
+    if broker.disk is not None:
         world.say(f"{broker.name} stops")
         lose_memory(world, broker)
         broker.stop()
@@ -116,9 +119,9 @@ def forty_lives(world: World, chance: random.Random, draw: int) -> bool:
             world.counts["one of many lives"] += 1
             world.say(f"{broker.name} ends, {left} lives are left")
             lose_memory(world, broker)
-            if broker.journal is None:
+            if broker.disk is None:
                 broker.remember(0)
-            if kills or broker.journal is None:
+            if kills or broker.disk is None:
                 broker.crash(machine=False)
             else:
                 broker.stop(rots=False)

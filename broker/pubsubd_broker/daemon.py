@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 import uvloop
@@ -18,7 +19,8 @@ from pubsubd_broker.doors import ClientDoor, PeerDoor
 from pubsubd_broker.ending import Ending
 from pubsubd_broker.host_names import bind
 from pubsubd_broker.keeping import open_journal
-from pubsubd_broker.life_record import DiskRecord
+from pubsubd_broker.life_place import mend
+from pubsubd_broker.life_record import DiskRecord, life_beside
 from pubsubd_broker.listener import Listener
 from pubsubd_broker.logs import configure_logging
 from pubsubd_broker.off_loop import off_loop
@@ -30,6 +32,8 @@ from pubsubd_broker.systemd import Systemd
 from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
 from pubsubd_protocol import __version__
 from pubsubd_protocol.errors import PubSubError
+
+T = TypeVar("T")
 
 DRAIN_S: Final = 5.0
 """How long a stopping broker waits for connected readers to take what was accepted."""
@@ -148,6 +152,7 @@ async def _start(settings: Settings, stop: StopRequest, ending: Ending) -> Broke
     # However long the disk takes: a third signal ends the process if that is too long.
     ending.add("journal", broker.close_journal, limit_s=None)
     ending.add("links", broker.close_links)
+    _watch_life(broker, clients, record)
     listeners = await _listen(settings, stop, ending, broker, clients, trust)
     # Last of all that may fail: a broker that can't start leaves the journal as it is. From here on nothing comes
     # between a snapshot that is used up and the life that uses it, and a stop writes a new one.
@@ -155,6 +160,19 @@ async def _start(settings: Settings, stop: StopRequest, ending: Ending) -> Broke
     await off_loop("pubsubd-tidy", tidy_snapshots, settings)
     _go(settings, stop, ending, broker, listeners)
     return broker
+
+
+def _watch_life(broker: Broker, clients: ClientSocket, record: DiskRecord) -> None:
+    """Has the witness beside the socket looked at, as long as no other broker has that place."""
+
+    def held(step: Callable[[], T], /) -> Awaitable[T | None]:
+        return off_loop("pubsubd-life", clients.while_held, step)
+
+    async def look() -> None:
+        if record.beside is not None:
+            await mend(record.beside, held)
+
+    broker.places.add("life", life_beside(clients.path), look)
 
 
 async def _listen(

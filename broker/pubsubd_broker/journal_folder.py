@@ -147,6 +147,11 @@ class JournalFolder:
         if self._open is not None and not _stands(_name(self._number), self._folder, self._open):
             raise self._gone(f"its newest file {_name(self._number)} was removed or replaced")
 
+    @property
+    def held(self) -> bool:
+        """Whether the lock that keeps other brokers out is this one's."""
+        return not self._closed and _stands(_LOCK, self._folder, self._lock)
+
     def missing(self, numbers: Iterable[int]) -> list[str]:
         """Names of those segments that are not there any more."""
         left = set(self.numbers())

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 import structlog
 
@@ -27,6 +27,7 @@ from pubsubd_broker.core.journal.whole_end import Evidence
 from pubsubd_broker.core.keeping import Keeper, Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, failed_for_good, unusable, unwritten
+from pubsubd_broker.life_place import mend
 from pubsubd_broker.life_record import DiskRecord
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.snapshot_place import folder_beside
@@ -129,7 +130,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "pubsubd-journal")
         self._under_way: asyncio.Future[float | None] | None = None
-        self._looks: set[asyncio.Future[str | None]] = set()
+        self._looks: set[asyncio.Future[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -159,18 +160,29 @@ class Writer:
         journal = self._keeper.journal
         if self._closing is not None or journal.failed is not None:
             return None
-        looking = self._loop.run_in_executor(self._thread, self._look, journal.numbers)
-        self._looks.add(looking)
-        looking.add_done_callback(self._looks.discard)
         try:
-            # Cancelled or not, the thread looks on: a stop waits for it before it lets go of the folder.
-            return await asyncio.shield(looking)
+            trouble = await self._looking(self._look, journal.numbers)
         except (JournalError, OSError) as error:
             if not self._keeper.writes:
                 return unwritten(self._folder.path, error)
             self._keeper.failed(failed_for_good(self._folder.path, error))
             self._changed()
             return None
+        if self._record is not None and self._record.within is not None:
+            await mend(self._record.within, self._looking_if_held)
+        return trouble
+
+    async def _looking(self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Cancelled or not, the thread looks on: a stop waits for it before it lets go of the folder."""
+        looking = self._loop.run_in_executor(self._thread, partial(step, *args, **kwargs))
+        self._looks.add(looking)
+        looking.add_done_callback(self._looks.discard)
+        return await asyncio.shield(looking)
+
+    async def _looking_if_held(self, step: Callable[[], T], /) -> T | None:
+        if self._closing is not None:
+            return None
+        return await self._looking(lambda: step() if self._folder.held else None)
 
     def _look(self, numbers: Sequence[int]) -> str | None:
         if not self._keeper.writes:

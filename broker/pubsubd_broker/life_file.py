@@ -25,10 +25,15 @@ from pubsubd_broker.core.journal.whole_end import (
     Found,
     Identity,
     Witness,
+    checked,
     decode,
     encode,
 )
 from pubsubd_broker.safe_path import Trust, UnsafePath
+from pubsubd_protocol.positions import MAX_OFFSET
+
+MODE: Final = 0o400
+"""Of the file. It is written to by the descriptor that made it alone: a restore into it, or `: >`, is refused (but to root)."""
 
 _UNFINISHED: Final = ".unfinished"
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -52,35 +57,44 @@ _F_TYPE: Final = struct.Struct("=L" if struct.calcsize("P") == 4 else "=Q")
 
 
 class LifeFile:
-    """The witness of this life at `name`. Takes the place of an earlier life's, and never writes into that file."""
+    """The witness of this life for `name`. Takes the place of an earlier one's, and never writes into that file."""
 
     def __init__(self, folder: int | None, name: str, witness: Witness) -> None:
-        """`folder`: descriptor of the folder that `name` is in; None for a path. Blocks for the disk.
+        """Prepared, and not in place yet. `folder`: descriptor of the folder that `name` is in; None for a path.
 
-        Raises `OSError`; then the one of an earlier life is still there, which must not speak for this one: see `remove_life`.
+        Blocks for the disk. Raises `OSError`; then the one of an earlier life is still there, which must not speak for this
+        one: see `remove_life`.
         """
-        unfinished = name + _UNFINISHED
-        _unlink(folder, unfinished)
+        self._folder = folder
+        self._name = name
+        self._unfinished = name + _UNFINISHED
+        _unlink(folder, self._unfinished)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(unfinished, flags, 0o600, dir_fd=folder)
+        self._file = os.open(self._unfinished, flags, MODE, dir_fd=folder)
         try:
-            self._fill(witness)
+            self._head = self._fill(witness)
             self.in_memory = file_system_of(self._file) in IN_MEMORY
             """Whether no store into it ever waits for a disk."""
             self._word = self._map()
-            os.rename(unfinished, name, src_dir_fd=folder, dst_dir_fd=folder)
-            _sync_folder(folder, name)
         except BaseException:
-            os.close(self._file)
-            _unlink(folder, unfinished)
+            self._give_up()
             raise
-        if self._word is not None:
-            os.close(self._file)
 
     @property
     def word(self) -> memoryview | None:
         """The mapped count: its only item is an aligned uint64, as `checked` makes it. None where it has to be written."""
         return self._word
+
+    def put_in_place(self) -> None:
+        """Takes the name. Raises `OSError`; then it is of no use any more, nor is what lies under that name."""
+        try:
+            os.rename(
+                self._unfinished, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder
+            )
+            _sync_folder(self._folder, self._name)
+        except BaseException:
+            _unlink(self._folder, self._unfinished)
+            raise
 
     def write(self, count: int) -> None:
         """Rewrites the count where it is not mapped. Raises `OSError`; then nothing is told by this file any more."""
@@ -91,18 +105,42 @@ class LifeFile:
             os.ftruncate(self._file, 0)
             raise
 
+    def problem(self, least: int | None) -> str | None:
+        """Why this is not the file under its name any more, or no good one: never looks through the mapping.
+
+        `least`: its count says at least that, None if it does not count. Where the disk gives no answer nothing is known, and
+        None returned: a count that may be good is not thrown away.
+        """
+        try:
+            there = os.stat(self._name, dir_fd=self._folder, follow_symlinks=False)
+            ours = os.fstat(self._file)
+            data = os.pread(self._file, WITNESS_BYTES, 0)
+        except (FileNotFoundError, NotADirectoryError):
+            return "was removed"
+        except OSError:
+            return None
+        if not os.path.samestat(there, ours):
+            return "was replaced"
+        if ours.st_size != WITNESS_BYTES or len(data) != WITNESS_BYTES:
+            return f"had {ours.st_size} bytes instead of {WITNESS_BYTES}"
+        if data[:COUNT_AT] != self._head:
+            return "was overwritten"
+        if least is not None and not told(data, least):
+            return "was overwritten: its count was not this life's"
+        return None
+
     def close(self) -> None:
         """Nothing is stored any more. What was stored stays."""
-        if self._word is None:
-            os.close(self._file)
+        os.close(self._file)
         self._word = None
 
-    def _fill(self, witness: Witness) -> None:
+    def _fill(self, witness: Witness) -> bytes:
         data = encode(replace(witness, file=identity_of(self._file)))
         if os.pwrite(self._file, data, 0) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         # Blocks are given out late: from here on this one is the file's.
         os.fsync(self._file)
+        return data[:COUNT_AT]
 
     def _map(self) -> memoryview | None:
         if file_system_of(self._file) not in IN_PLACE:
@@ -112,6 +150,17 @@ class LifeFile:
         except (OSError, ValueError):
             return None
         return memoryview(mapped)[COUNT_AT:].cast("Q")
+
+    def _give_up(self) -> None:
+        os.close(self._file)
+        _unlink(self._folder, self._unfinished)
+
+
+def told(data: bytes, least: int) -> bool:
+    """Whether the count in these bytes of a whole file is one, and at least `least`."""
+    count = int.from_bytes(data[COUNT_AT:], sys.byteorder)
+    accepted = count & MAX_OFFSET
+    return checked(accepted) == count and accepted >= least
 
 
 def read_life(folder: int | None, name: str) -> Found | None:
@@ -146,6 +195,7 @@ def remove_life(folder: int | None, name: str) -> None:
     except OSError:
         # Where that fails too, it is another user's file, and is never believed.
         with contextlib.suppress(OSError):
+            _make_writable(folder, name)
             flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
             os.close(os.open(name, flags, dir_fd=folder))
 
@@ -191,6 +241,15 @@ def _born_ns(file: int) -> int:
         return 0
     seconds, nanoseconds = _BIRTH.unpack_from(answer, _BIRTH_AT)
     return max(0, int(seconds * 10**9 + nanoseconds))
+
+
+def _make_writable(folder: int | None, name: str) -> None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.open(name, flags, dir_fd=folder)
+    try:
+        os.fchmod(file, 0o600)
+    finally:
+        os.close(file)
 
 
 def _libc() -> ctypes.CDLL:

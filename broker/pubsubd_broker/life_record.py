@@ -19,17 +19,16 @@ from typing import Final
 
 import structlog
 
-from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Witness, begun, checked
+from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Witness, begun
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.life_file import (
     BOOT_ID,
     IN_MEMORY,
-    LifeFile,
     boot_id,
     file_system_of,
     read_life,
-    remove_life,
 )
+from pubsubd_broker.life_place import Counter, LifePlace
 from pubsubd_broker.safe_path import UnsafePath
 from pubsubd_protocol.positions import Epoch
 
@@ -58,10 +57,11 @@ class DiskRecord:
         self._folder: JournalFolder | None = None
         self._at_once = False
         self._witness: Witness | None = None
-        self._words: list[memoryview] = []
-        self._files: list[tuple[str, LifeFile]] = []
-        """Those that are not mapped, with their paths."""
-        self._stale: list[tuple[JournalFolder | None, str]] = []
+        self._counter = Counter()
+        self.beside: LifePlace | None = None
+        """The place beside the socket, once this life has begun."""
+        self.within: LifePlace | None = None
+        """The place in the journal's folder, if this life has left a witness there as it began."""
         self._settled = False
         self.evidence = Evidence(None, _read(None, self._path), boot_id())
         if not self.evidence.boot:
@@ -77,11 +77,13 @@ class DiskRecord:
 
     def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
         self._witness = begun(self._node, life, end, missing, self.evidence)
-        beside = self._make(None, self._path, self._witness)
+        self._counter.accepted = self._witness.accepted
+        self.beside = self._make(None, self._path, self._witness)
         if self._folder is not None and self._at_once:
-            elsewhere = beside is not None and beside.in_memory
+            elsewhere = self.beside.in_memory
             counting = not elsewhere or file_system_of(self._folder.descriptor) in IN_MEMORY
-            self._make(self._folder, IN_FOLDER, replace(self._witness, counting=counting))
+            witness = replace(self._witness, counting=counting)
+            self.within = self._make(self._folder, IN_FOLDER, witness)
 
     def settle(self) -> None:
         """This life has really begun. Removes the witness of an earlier one where none could be made for this one.
@@ -89,9 +91,9 @@ class DiskRecord:
         Not before: a start that fails, as on a full disk, leaves the proof as it was, and takes no room that it had.
         """
         self._settled = True
-        for folder, name in self._stale:
-            remove_life(None if folder is None else folder.descriptor, name)
-        self._stale.clear()
+        for place in (self.beside, self.within):
+            if place is not None:
+                place.remove_stale()
 
     def leave(self, folder: JournalFolder, accepted: int) -> None:
         """This life ends cleanly, and all that it keeps is about to be written into `folder`."""
@@ -99,38 +101,14 @@ class DiskRecord:
             self._make(folder, IN_FOLDER, replace(self._witness, accepted=accepted))
 
     def accepted(self, following: int) -> None:
-        count = checked(following)
-        for word in self._words:
-            word[0] = count
-        if self._files:
-            self._write(count)
+        self._counter.store(following)
 
-    def _make(self, folder: JournalFolder | None, name: str, witness: Witness) -> LifeFile | None:
-        path = _path(folder, name)
-        try:
-            file = LifeFile(None if folder is None else folder.descriptor, name, witness)
-        except OSError as error:
-            self._stale.append((folder, name))
-            _say_unrecorded(path, error)
-            if self._settled:
-                self.settle()
-            return None
-        if not witness.counting:
-            file.close()
-        elif file.word is not None:
-            self._words.append(file.word)
-        else:
-            self._files.append((path, file))
-        return file
-
-    def _write(self, count: int) -> None:
-        for each in list(self._files):
-            path, file = each
-            try:
-                file.write(count)
-            except OSError as error:
-                self._files.remove(each)
-                _say_unrecorded(path, error)
+    def _make(self, folder: JournalFolder | None, name: str, witness: Witness) -> LifePlace:
+        place = LifePlace(folder, name, witness, self._counter, _say_unrecorded)
+        place.make()
+        if self._settled:
+            place.remove_stale()
+        return place
 
 
 def _path(folder: JournalFolder | None, name: str) -> str:
@@ -150,5 +128,6 @@ def _read(folder: JournalFolder | None, name: str) -> Found | None:
     return found
 
 
-def _say_unrecorded(path: str, error: OSError) -> None:
-    log.warning("life.unrecorded", path=path, reason=error.strerror or str(error), **_UNPROVED)
+def _say_unrecorded(place: LifePlace, error: OSError) -> None:
+    reason = error.strerror or str(error)
+    log.warning("life.unrecorded", path=place.path, reason=reason, **_UNPROVED)

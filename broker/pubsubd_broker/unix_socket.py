@@ -9,13 +9,16 @@ import os
 import socket
 import stat
 import threading
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import structlog
 
 from pubsubd_broker.safe_path import Trust, UnsafePath, prepare_folder
 from pubsubd_broker.setting_forms import MAX_SOCKET_PATH_BYTES
 from pubsubd_protocol.errors import PubSubError
+
+T = TypeVar("T")
 
 SOCKET_MODE: Final = 0o600
 BACKLOG: Final = 1024
@@ -69,6 +72,11 @@ class ClientSocket:
                 return f"no client can come in (tried again every second): {error}"
         log.warning("place.put_back", what="socket", path=self.path)
         return None
+
+    def while_held(self, step: Callable[[], T]) -> T | None:
+        """The outcome of `step`, which no other broker at this path comes between; None if this one may not."""
+        with self._turn:
+            return None if self._released or not self._holds_lock() else step()
 
     def release(self) -> None:
         """Close the socket and remove its file, if it is still ours. A second call does nothing.

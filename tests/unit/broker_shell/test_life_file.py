@@ -48,6 +48,7 @@ def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 def written(path: Path, accepted: int = 0) -> LifeFile:
     file = LifeFile(None, str(path), WITNESS)
+    file.put_in_place()
     store(file, accepted)
     return file
 
@@ -79,7 +80,7 @@ def test_what_was_stored_is_found(folder: Path) -> None:
         store(file, accepted)
         assert accepted_at(folder / "life") == accepted
     assert found(folder / "life").bound
-    assert (folder / "life").stat().st_mode & 0o777 == 0o600
+    assert (folder / "life").stat().st_mode & 0o777 == 0o400
     assert os.listdir(folder) == ["life"]
 
 

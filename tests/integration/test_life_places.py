@@ -1,0 +1,169 @@
+"""The files that prove a whole end are damaged while the broker runs: it makes them anew, and the proof holds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.integration.asynchronous import async_test
+from tests.integration.cluster import Broker, wait_until_async
+from tests.integration.steps import StartBroker, in_thread, payloads_to, subscribed
+
+import pubsubd
+from pubsubd_broker.core.journal.whole_end import Found
+from pubsubd_broker.life_file import read_life
+from pubsubd_broker.life_record import IN_FOLDER, life_beside
+
+Harm = Callable[[Path, Path], None]
+"""Does harm to the first path, a file of this life. At the second one lies a copy of it, or of an earlier life's."""
+
+
+def truncate(path: Path, _: Path) -> None:
+    """`: > path`. Only root may."""
+    os.truncate(path, 0)
+
+
+def remove(path: Path, _: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path, copy: Path) -> None:
+    shutil.copy2(copy, copy.with_name("again"))
+    copy.with_name("again").rename(path)
+
+
+def overwrite(path: Path, copy: Path) -> None:
+    """`cp -a copy path`, in the same file. Not emptied before, as that may end the broker."""
+    with open(path, "r+b") as file:
+        file.write(copy.read_bytes())
+
+
+def lengthen(path: Path, _: Path) -> None:
+    os.truncate(path, 8192)
+
+
+THIS, EARLIER = "this life", "an earlier life"
+HARMS: Final[list[tuple[Harm, str]]] = [
+    *((harm, THIS) for harm in (truncate, remove, replace, overwrite, lengthen)),
+    *((harm, EARLIER) for harm in (replace, overwrite)),
+]
+"""And of which life the copy is."""
+
+
+def place_of(broker: Broker, where: str) -> Path:
+    if where == "beside":
+        return Path(life_beside(broker.socket))
+    return Path(broker.options["journal"]) / IN_FOLDER
+
+
+def proof_at(path: Path) -> Found:
+    found = read_life(None, str(path))
+    assert found is not None
+    return found
+
+
+async def published(broker: Broker, first: int, count: int) -> None:
+    async with pubsubd.connect(broker.socket) as client:
+        for number in range(first, first + count):
+            assert (await client.publish("t", number)).offset == number
+
+
+@pytest.mark.parametrize("where", ["beside", "in the journal"])
+@pytest.mark.parametrize(("harm", "copied"), HARMS)
+@async_test
+async def test_a_damaged_proof_is_made_anew_and_readers_hear_of_no_loss(
+    start_broker: StartBroker, tmp_path: Path, where: str, harm: Harm, copied: str
+) -> None:
+    a = await in_thread(lambda: start_broker("a", journal=tmp_path / "j", fsync="always"))
+    path, copy = place_of(a, where), tmp_path / "copy"
+    shutil.copy2(path, copy)
+    if copied == EARLIER:
+        await in_thread(a.restart)
+    await published(a, 0, 10)
+    async with subscribed(a, start="earliest") as reader:
+        assert await payloads_to(reader, 9) == [*range(10)]
+        mark = a.mark()
+        harm(path, copy)
+        lost = await in_thread(
+            lambda: a.wait_log("place.lost", what="life", path=str(path), since=mark)
+        )
+        assert lost["reason"].startswith(f"{path} ")
+        assert "a new one was made" in lost["done"]
+        assert a.ready()
+        assert proof_at(path).bound
+        await published(a, 10, 10)
+        for each in ("beside", "in the journal"):
+            found = proof_at(place_of(a, each))
+            assert found.bound
+            assert found.witness is not None
+            assert found.witness.accepted == 20
+        # The one that was made anew is proof enough.
+        place_of(a, "beside" if where != "beside" else "in the journal").unlink()
+        a.kill()
+        await in_thread(a.start)
+        assert a.wait_log("journal.recovered")["lost"] == 0
+        await published(a, 20, 1)
+        assert await payloads_to(reader, 20) == [*range(10, 21)]
+    lines = [line for line in a.logs if line["event"] == "place.lost" and line["what"] == "life"]
+    assert [line["path"] for line in lines].count(str(path)) == 1
+
+
+@async_test
+async def test_no_message_goes_uncounted_while_a_proof_is_made_anew(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    a = await in_thread(lambda: start_broker("a", journal=tmp_path / "j", fsync="off"))
+    accepted = 0
+
+    async def publish_on() -> None:
+        nonlocal accepted
+        async with pubsubd.connect(a.socket) as client:
+            while True:
+                accepted = (await client.publish("t", "x")).offset + 1
+
+    publishing = asyncio.create_task(publish_on())
+    await wait_until_async(lambda: accepted > 0)
+    for _ in range(3):
+        for where in ("beside", "in the journal"):
+            mark = a.mark()
+            place_of(a, where).unlink()
+            while not place_of(a, where).exists():
+                await asyncio.sleep(0)
+            # Read before what its publisher was told by then, with the broker still at work.
+            told = accepted
+            found = proof_at(place_of(a, where))
+            assert found.bound
+            assert found.witness is not None
+            assert found.witness.accepted >= told
+            await in_thread(lambda mark=mark: a.wait_log("place.lost", what="life", since=mark))
+    a.kill()
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
+    for where in ("beside", "in the journal"):
+        witness = proof_at(place_of(a, where)).witness
+        assert witness is not None
+        assert witness.accepted >= accepted
+
+
+def test_a_place_that_is_taken_is_told_once_and_taken_back(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    a = start_broker("a", journal=tmp_path / "j", fsync="always")
+    path = place_of(a, "beside")
+    mark = a.mark()
+    path.unlink()
+    path.mkdir()
+    assert a.wait_log("life.unrecorded", path=str(path), since=mark)["reason"] == "Is a directory"
+    asyncio.run(published(a, 0, 3))
+    path.rmdir()
+    a.wait_log("place.lost", what="life", path=str(path), since=mark)
+    lines = [line for line in a.logs if line["event"] == "life.unrecorded"]
+    assert len(lines) == 1
+    witness = proof_at(path).witness
+    assert witness is not None
+    assert witness.accepted == 3

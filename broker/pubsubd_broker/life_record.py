@@ -27,6 +27,7 @@ from pubsubd_broker.life_file import (
     boot_id,
     file_system_of,
     read_life,
+    remove_life,
 )
 from pubsubd_broker.life_place import Counter, LifePlace
 from pubsubd_broker.safe_path import UnsafePath
@@ -70,7 +71,8 @@ class DiskRecord:
     def look_into(self, folder: JournalFolder, *, at_once: bool) -> None:
         """Reads what lies in the journal's folder. `at_once`: this life leaves its witness there as it begins.
 
-        Otherwise `leave` does it at the clean end: before that the folder holds nothing that it could speak for.
+        Otherwise `leave` does it at the clean end: before that the folder holds nothing that it could speak for. Nor may
+        the witness of an earlier life stay: it would still vouch for a copy of that life's snapshot.
         """
         self._folder, self._at_once = folder, at_once
         self.evidence = replace(self.evidence, folder=_read(folder, IN_FOLDER))
@@ -84,9 +86,11 @@ class DiskRecord:
             counting = not elsewhere or file_system_of(self._folder.descriptor) in IN_MEMORY
             witness = replace(self._witness, counting=counting)
             self.within = self._make(self._folder, IN_FOLDER, witness)
+        elif self._settled:
+            self._remove_used_up()
 
     def settle(self) -> None:
-        """This life has really begun. Removes the witness of an earlier one where none could be made for this one.
+        """This life has really begun. Removes the witness of an earlier one where there is none of this one.
 
         Not before: a start that fails, as on a full disk, leaves the proof as it was, and takes no room that it had.
         """
@@ -94,6 +98,12 @@ class DiskRecord:
         for place in (self.beside, self.within):
             if place is not None:
                 place.remove_stale()
+        if self._witness is not None:
+            self._remove_used_up()
+
+    def _remove_used_up(self) -> None:
+        if self._folder is not None and not self._at_once:
+            remove_life(self._folder.descriptor, IN_FOLDER)
 
     def leave(self, folder: JournalFolder, accepted: int) -> None:
         """This life ends cleanly, and all that it keeps is about to be written into `folder`."""

@@ -43,8 +43,7 @@ class Machine:
         """A life begins to accept messages, and leaves its witnesses for that."""
         self.life, self.stopped = life, False
         self.beside = self._file(life)
-        if in_folder:
-            self.folder = self._file(life)
+        self.folder = self._file(life) if in_folder else None
 
     def stops(self, *, in_folder: bool) -> None:
         """The last life ends cleanly. `in_folder`: it leaves its witness in its folder only now."""

@@ -16,7 +16,7 @@ import pubsubd_broker.core.journal.recovery as recovery
 import pubsubd_broker.core.journal.whole_end as whole_end
 import pubsubd_broker.core.recall as recall
 import pubsubd_protocol.attach as attach
-from pubsubd_broker.core.journal.whole_end import End, Evidence, Found
+from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Proof
 from pubsubd_broker.core.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Remembered
 from pubsubd_protocol.entries import Entry
@@ -80,10 +80,10 @@ def _unknown_is_whole() -> list[Patch]:
 
 
 def _nothing_is_proven() -> list[Patch]:
-    def lost(end: End, evidence: Evidence) -> int | None:
-        return None
+    def prove(end: End, evidence: Evidence) -> Proof:
+        return Proof(None, "a mutant")
 
-    return [(whole_end, "lost", lost)]
+    return [(whole_end, "prove", prove)]
 
 
 def _hear(change: Callable[[End, Found], Found | None]) -> list[Patch]:
@@ -92,7 +92,7 @@ def _hear(change: Callable[[End, Found], Found | None]) -> list[Patch]:
     def hear(end: End, found: Found, evidence: Evidence, *, in_folder: bool) -> Any:
         changed = change(end, found)
         if changed is None:
-            return False, None
+            return False, Proof(None, "not heard")
         return original(end, changed, evidence, in_folder=in_folder)
 
     return [(whole_end, "_hear", hear)]

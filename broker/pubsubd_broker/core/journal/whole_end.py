@@ -109,6 +109,9 @@ class Evidence:
         ours, other = folder.witness, beside.witness
         if ours is None or other is None or ours.counting or ours.life != other.life:
             return self
+        if not folder.bound:
+            # Of a copy nothing counts, and the one beside the socket is heard all the same.
+            return self
         counted = replace(ours, accepted=other.accepted, counting=True)
         return replace(self, folder=replace(folder, witness=counted))
 
@@ -143,60 +146,92 @@ def is_last(life: Epoch, evidence: Evidence) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """`lost`: how many accepted messages are missing; None where that is not known. `because`: what shows it, for people."""
+
+    lost: int | None
+    because: str
+
+
 def lost(end: End, evidence: Evidence) -> int | None:
-    """How many accepted messages are missing behind `end`; None where that is not known. Pure.
+    """How many accepted messages are missing behind `end`; None where that is not known. Pure."""
+    return prove(end, evidence).lost
+
+
+def prove(end: End, evidence: Evidence) -> Proof:
+    """What is missing behind `end`, and what shows it. Pure.
 
     Both places are heard. One that shows that the number can't be known counts more than any proof; of two numbers the
     larger one counts.
     """
     evidence = evidence.with_one_count
-    proofs = []
+    proofs, doubts = [], []
     for found, in_folder in ((evidence.folder, True), (evidence.beside, False)):
         if found is None:
             continue
         heard, proof = _hear(end, found, evidence, in_folder=in_folder)
-        if heard and proof is None:
-            return None
-        if proof is not None:
-            proofs.append(proof)
+        if heard and proof.lost is None:
+            return proof
+        (doubts if proof.lost is None else proofs).append(proof)
     if proofs:
-        return max(proofs)
-    return 0 if end.promised and end.format < FIRST_WITNESSED_FORMAT else None
+        return max(proofs, key=lambda proof: proof.lost or 0)
+    if end.promised and end.format < FIRST_WITNESSED_FORMAT:
+        return Proof(0, "a version that wrote no witness ended the journal whole")
+    return doubts[0] if doubts else Proof(None, "no witness of its last life is left")
 
 
-def _hear(
-    end: End, found: Found, evidence: Evidence, *, in_folder: bool
-) -> tuple[bool, int | None]:
+def _hear(end: End, found: Found, evidence: Evidence, *, in_folder: bool) -> tuple[bool, Proof]:
     """Whether this witness has something to say about `end`, and how many are lost by that."""
     witness = found.witness
+    place = "in the folder" if in_folder else "beside the socket"
     if witness is None:
-        return True, None
+        return True, Proof(None, f"the witness {place} is not readable")
     if witness.node != end.node:
         # A wrong --node was served at this socket. It may have taken the place of the witness that matters.
-        return witness.owed not in {NO_LIFE, *end.lives}, None
+        harmless = witness.owed in {NO_LIFE, *end.lives}
+        return not harmless, Proof(None, f"node {witness.node!r} was served since, {place}")
     trusted = evidence.trusts(found)
     if witness.life == end.epoch:
-        if trusted:
-            return True, max(0, witness.accepted - end.next)
-        if witness.accepted > end.next:
-            return True, None
-        return (True, 0) if found.bound and in_folder and end.promised else (False, None)
-    idle = trusted and witness.accepted == witness.begin
-    if witness.previous == end.epoch and idle and witness.begin >= end.next:
-        # A start that went no further than its witness. It had judged the same end.
-        missing = None if witness.lost is None else witness.begin - end.next + witness.lost
-        return True, missing
+        return _hear_its_own(end, found, place, trusted=trusted, in_folder=in_folder)
+    if witness.previous == end.epoch and trusted and witness.begin >= end.next:
+        # It had judged the same end. What it accepted itself is missing, too.
+        since = f"the witness {place} counted {witness.accepted} accepted in the life after it"
+        if witness.lost is None:
+            return True, Proof(None, "its next life could not know what was lost before it")
+        return True, Proof(witness.accepted - end.next + witness.lost, since)
     if witness.life in end.lives:
-        return False, None
+        return False, Proof(None, f"the witness {place} is of an earlier life")
     # Another life of this node was served since. Its readers and publishers know what is not in this history.
+    idle = trusted and witness.accepted == witness.begin
     harmless = idle and witness.owed in {NO_LIFE, *end.lives}
-    return not harmless, None
+    return not harmless, Proof(None, f"life {witness.life.hex()} was served since, {place}")
+
+
+def _hear_its_own(
+    end: End, found: Found, place: str, *, trusted: bool, in_folder: bool
+) -> tuple[bool, Proof]:
+    """The same, of a witness of the life that ended there."""
+    witness = found.witness
+    assert witness is not None
+    if trusted:
+        counted = f"the witness {place} counted {witness.accepted} accepted"
+        return True, Proof(max(0, witness.accepted - end.next), counted)
+    doubt = (
+        "the machine was restarted since" if found.bound else "the folder was copied or put back"
+    )
+    if witness.accepted > end.next:
+        return True, Proof(None, doubt)
+    if found.bound and in_folder and end.promised:
+        return True, Proof(0, "it ended cleanly, or wrote before it accepted")
+    return False, Proof(None, doubt)
 
 
 def owed(node: str, history: frozenset[Epoch], evidence: Evidence) -> Epoch:
     """The life that a new one's witness has to name, because it takes the place of the witness of that life. Pure.
 
-    `history`: the lives that the new one continues.
+    `history`: the lives that the new one continues. A life tells its readers of all that was lost before it. So an
+    earlier life is settled in every history that holds a later one.
     """
     found = evidence.beside
     if found is None:
@@ -204,10 +239,13 @@ def owed(node: str, history: frozenset[Epoch], evidence: Evidence) -> Epoch:
     if found.witness is None:
         return SEVERAL_LIVES
     witness = found.witness
+    if witness.life in history:
+        return NO_LIFE
     idle = evidence.trusts(found) and witness.accepted == witness.begin
-    lives = {witness.owed} | (set() if idle else {witness.life})
-    lives -= {NO_LIFE, *history}
-    return SEVERAL_LIVES if len(lives) > 1 else next(iter(lives), NO_LIFE)
+    tells = witness.node == node and witness.previous != NO_LIFE and witness.owed != NO_LIFE
+    if tells or not idle:
+        return witness.life
+    return NO_LIFE if witness.owed in history else witness.owed
 
 
 def begun(

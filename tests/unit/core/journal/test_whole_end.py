@@ -127,6 +127,13 @@ CASES: Final[dict[str, tuple[End, Found | None, Found | None, bytes, int | None]
         BOOT,
         30,
     ),
+    "and the folder is an older copy of that life": (
+        END,
+        copied(witness(accepted=0, counting=False)),
+        bound(witness(accepted=130)),
+        BOOT,
+        30,
+    ),
     "and is gone": (END, bound(witness(accepted=0, counting=False)), None, BOOT, UNKNOWN),
     "and is gone, after a clean end": (
         CLEAN,
@@ -223,6 +230,20 @@ CASES: Final[dict[str, tuple[End, Found | None, Found | None, bytes, int | None]
         bound(idle(E3, 110, previous=E2, lost=7)),
         BOOT,
         17,
+    ),
+    "one that went on, and accepted more itself": (
+        END,
+        None,
+        bound(witness(E3, 107, begin=100, previous=E2, lost=50)),
+        BOOT,
+        57,
+    ),
+    "one that went on, before the machine died": (
+        END,
+        None,
+        bound(witness(E3, 107, begin=100, previous=E2, lost=50)),
+        OTHER_BOOT,
+        UNKNOWN,
     ),
     "one that had found less": (
         END,
@@ -349,14 +370,45 @@ def test_lives_without_the_journal_are_known_however_many_follow(
         assert known == 0
 
 
-def test_a_life_that_goes_on_with_a_history_owes_it_nothing() -> None:
-    found = Evidence(None, bound(witness(E2, owed=E4)), BOOT)
-    assert owed("a", frozenset({E2, E4}), found) == NO_LIFE
-    assert owed("a", frozenset({E2}), found) == E4
-    assert owed("a", frozenset({E4}), found) == E2
-    assert owed("a", frozenset(), found) == SEVERAL_LIVES
+def test_a_life_owes_what_the_witness_that_it_replaces_stands_for() -> None:
+    """One name is enough: who lost what came before a life is told by that life, in every history that holds it."""
+    busy = Evidence(None, bound(witness(E2, owed=E4)), BOOT)
+    assert owed("a", frozenset({E2}), busy) == NO_LIFE
+    assert owed("a", frozenset({E4}), busy) == E2
+    assert owed("a", frozenset(), busy) == E2
+    idle = witness(E2, begin=20, accepted=20, owed=E4)
+    from_nothing = Evidence(None, bound(replace(idle, previous=NO_LIFE)), BOOT)
+    assert owed("a", frozenset(), from_nothing) == E4
+    assert owed("a", frozenset({E4}), from_nothing) == NO_LIFE
+    has_told = Evidence(None, bound(replace(idle, previous=E1)), BOOT)
+    assert owed("a", frozenset(), has_told) == E2
+    assert owed("a", frozenset({E2}), has_told) == NO_LIFE
+    assert owed("b", frozenset(), has_told) == E4
     assert owed("a", frozenset({E2}), Evidence()) == NO_LIFE
     assert owed("a", frozenset({E2}), Evidence(None, UNREADABLE)) == SEVERAL_LIVES
+
+
+def test_a_life_without_the_journal_is_told_of_once() -> None:
+    """Later lives that go on with the journal, and an idle one without it, bring no second alarm."""
+    without = MemoryRecord("a", Evidence(None, bound(witness()), BOOT))
+    without.begin(E4, None, None)
+    without.accepted(5)
+    end, in_folder, beside = CLEAN, witness(), without.left
+    found = []
+    for life in (E3, Epoch(bytes([8]) * EPOCH_BYTES)):
+        assert beside is not None
+        evidence = Evidence(bound(in_folder), bound(beside), BOOT)
+        found.append(lost(end, evidence))
+        record = MemoryRecord("a", evidence)
+        record.begin(life, end, found[-1])
+        assert record.left is not None
+        in_folder = beside = record.left
+        end = replace(end, epoch=life, lineage=((end.epoch, end.next), *end.lineage))
+    idle_one = MemoryRecord("a", Evidence(None, bound(in_folder), BOOT))
+    idle_one.begin(Epoch(bytes([9]) * EPOCH_BYTES), None, None)
+    assert idle_one.left is not None
+    found.append(lost(end, Evidence(bound(in_folder), bound(idle_one.left), BOOT)))
+    assert found == [UNKNOWN, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,27 @@ async def test_an_older_copy_of_the_folder_proves_nothing(
     assert recovered(broker) == (20, "unknown", None)
 
 
+@pytest.mark.parametrize("put_back", [swap, overwrite])
+@async_test
+async def test_a_snapshot_that_was_used_up_proves_nothing_when_it_is_put_back(
+    start_broker: StartBroker, tmp_path: Path, put_back: Callable[[Path, Path], None]
+) -> None:
+    """What lay beside the socket is gone, as after a machine's restart."""
+    folder = tmp_path / "journal"
+    broker = start_broker("a", journal=folder, fsync="snapshot")
+    await published(broker, 20)
+    broker.stop()
+    copy(folder, tmp_path / "kept")
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "whole", 0)
+    await published(broker, 30)
+    broker.kill()
+    put_back(folder, tmp_path / "kept")
+    Path(life_beside(broker.socket)).unlink()
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "unknown", None)
+
+
 @async_test
 async def test_the_same_copy_of_a_folder_is_not_the_folder(
     start_broker: StartBroker, tmp_path: Path

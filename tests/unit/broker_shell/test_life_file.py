@@ -354,6 +354,13 @@ def test_a_snapshots_witness_comes_with_it(folder: Path) -> None:
     assert left.bound
     assert left.witness is not None
     assert left.witness.accepted == 100
+    after = DiskRecord(str(folder / "sock"), "a")
+    after.look_into(opened, at_once=False)
+    after.begin(E2, None, None)
+    # A start that fails now leaves the snapshot, and so the proof of it.
+    assert evidence_in(opened) == left
+    after.settle()
+    assert evidence_in(opened) is None
     opened.close()
 
 

@@ -23,7 +23,7 @@ from pubsubd_broker.core.journal.recovery import (
     recover,
     unreadable,
 )
-from pubsubd_broker.core.journal.whole_end import Evidence
+from pubsubd_broker.core.journal.whole_end import Evidence, Proof
 from pubsubd_broker.core.keeping import Keeper, Kept
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, failed_for_good, unusable, unwritten
@@ -104,7 +104,7 @@ def _recover(
         return None
     _log_damage(recovered.damage if recovered is not None else map(unreadable, folder.numbers()))
     if recovered is not None:
-        _log_recovered(folder.path, recovered)
+        _log_recovered(folder.path, recovered, whole_end.prove(recovered.end, evidence))
     return recovered
 
 
@@ -299,8 +299,9 @@ def _log_damage(found: Iterable[Damage]) -> None:
         )
 
 
-def _log_recovered(path: str, recovered: Recovered) -> None:
-    log.info(
+def _log_recovered(path: str, recovered: Recovered, proof: Proof) -> None:
+    say = log.info if recovered.lost == 0 else log.warning
+    say(
         "journal.recovered",
         journal=path,
         epoch=recovered.state.epoch.hex(),
@@ -311,6 +312,7 @@ def _log_recovered(path: str, recovered: Recovered) -> None:
         sessions=len(recovered.state.sessions),
         end=_END.get(recovered.lost, "short"),
         lost=recovered.lost,
+        **proof.told,
     )
     if recovered.format != FORMAT:
         log.info(

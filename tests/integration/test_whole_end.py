@@ -124,13 +124,17 @@ def overwrite(folder: Path, kept: Path) -> None:
 
 @pytest.mark.parametrize("put_back", [swap, overwrite])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("beside_is_left", [True, False])
 @async_test
-async def test_an_older_copy_of_the_folder_proves_nothing(
+async def test_an_older_copy_of_the_folder_is_short_by_what_its_next_life_accepted(
     start_broker: StartBroker,
     tmp_path: Path,
     put_back: Callable[[Path, Path], None],
     how: signal.Signals,
+    *,
+    beside_is_left: bool,
 ) -> None:
+    """The witness beside the socket says so. Without it the copy proves nothing."""
     folder = tmp_path / "journal"
     broker = start_broker("a", journal=folder, fsync="always")
     await published(broker, 20)
@@ -140,9 +144,15 @@ async def test_an_older_copy_of_the_folder_proves_nothing(
     assert recovered(broker) == (20, "whole", 0)
     await published(broker, 30)
     broker.kill() if how is signal.SIGKILL else broker.stop()
+    if not beside_is_left:
+        Path(life_beside(broker.socket)).unlink()
     put_back(folder, tmp_path / "kept")
     await in_thread(broker.start)
-    assert recovered(broker) == (20, "unknown", None)
+    assert recovered(broker) == ((20, "short", 30) if beside_is_left else (20, "unknown", None))
+    line = broker.wait_log("journal.recovered")
+    assert line["level"] == "warning"
+    assert "counted 50 accepted" in line["because"] or "copied or put back" in line["because"]
+    assert "state_lost" in line["consequence"]
 
 
 @pytest.mark.parametrize("put_back", [swap, overwrite])
@@ -359,6 +369,6 @@ async def test_readers_of_an_older_copy_are_told_at_its_end(
         pubsubd.connect(broker.socket) as client,
     ):
         await client.publish("numbers", "new")
-        gap = ("a", "state_lost", None)
+        gap = ("a", "state_lost", 30)
         assert told(await events_to(reader, "new")) == [gap, "new"]
         assert told(await events_to(new, "new")) == [*range(20), gap, "new"]

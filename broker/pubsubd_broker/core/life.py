@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pubsubd_broker.core.journal import whole_end
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.journal.whole_end import End, Evidence, Witness, begun
+from pubsubd_broker.core.journal.whole_end import End, Evidence, Proof, Witness, begun
 from pubsubd_protocol.positions import Epoch
 
 
@@ -49,18 +49,21 @@ class MemoryRecord:
 class Life:
     """The life that has the epoch `epoch`. `begin` comes before the node serves anybody."""
 
-    __slots__ = ("_behind", "epoch", "record")
+    __slots__ = ("_behind", "epoch", "proof", "record")
 
     def __init__(self, epoch: Epoch, record: LifeRecord, recovered: Recovered | None) -> None:
         self.epoch = epoch
         self.record = record
         self._behind: tuple[End, int | None] | None = None
+        self.proof: Proof | None = None
+        """Of the end of what peers gave."""
         if recovered is not None:
             self._behind = recovered.end, recovered.lost
 
     def recalled(self, recovered: Recovered) -> None:
         """Peers have given this. How much is lost behind it is judged by what an earlier life left here."""
-        recovered.judge(whole_end.lost(recovered.end, self.record.evidence))
+        self.proof = whole_end.prove(recovered.end, self.record.evidence)
+        recovered.judge(self.proof.lost)
         self._behind = recovered.end, recovered.lost
 
     def continues(self, recovered: Recovered) -> bool:

@@ -239,13 +239,15 @@ class Node:
         """The next life will find this one, whose recall was decided: from now on everybody is served."""
         assert self.recall is not None
         recall, self.recall = self.recall, None
-        recovered = recall.recovered
-        self.notices.info(
+        recovered, proof = recall.recovered, self.own_life.proof
+        say = self.notices.info if proof is None or proof.lost == 0 else self.notices.warning
+        say(
             "stream.recalled",
             epoch=recovered.state.epoch.hex() if recovered is not None else None,
             lost=recovered.lost if recovered is not None else None,
             oldest=self.stream.view.oldest,
             next=self.stream.next,
+            **(proof.told if proof is not None else {}),
         )
         for end in recall.ends:
             end.close()

@@ -153,6 +153,16 @@ class Proof:
     lost: int | None
     because: str
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What a log says of it."""
+        said = {"because": self.because}
+        if self.lost != 0:
+            said["consequence"] = (
+                "readers are told state_lost at that offset, and reload their state"
+            )
+        return said
+
 
 def lost(end: End, evidence: Evidence) -> int | None:
     """How many accepted messages are missing behind `end`; None where that is not known. Pure."""
@@ -166,7 +176,8 @@ def prove(end: End, evidence: Evidence) -> Proof:
     larger one counts.
     """
     evidence = evidence.with_one_count
-    proofs, doubts = [], []
+    proofs: list[Proof] = []
+    doubts: list[Proof] = []
     for found, in_folder in ((evidence.folder, True), (evidence.beside, False)):
         if found is None:
             continue

@@ -498,7 +498,8 @@ class SimBroker:
 
     def begins(self, life: str) -> None:
         """Its stream begins to accept messages under this epoch."""
-        self.machine.begins(life, in_folder=self.journal is not None and self.journal.keeps_running)
+        in_folder = self.journal.keeps_running if self.journal is not None else None
+        self.machine.begins(life, in_folder=in_folder)
 
     def proves(self, epoch: str) -> bool:
         """Whether it can be known what is missing of that epoch in what was recovered."""

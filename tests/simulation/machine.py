@@ -39,11 +39,15 @@ class Machine:
         """Lives of which no trace is left: nobody can know of them."""
         self._inode = 0
 
-    def begins(self, life: str, *, in_folder: bool) -> None:
-        """A life begins to accept messages, and leaves its witnesses for that."""
+    def begins(self, life: str, *, in_folder: bool | None) -> None:
+        """A life begins to accept messages, and leaves its witnesses for that.
+
+        `in_folder`: also in its folder; False if it leaves nothing there before it stops. None: it has no folder.
+        """
         self.life, self.stopped = life, False
         self.beside = self._file(life)
-        self.folder = self._file(life) if in_folder else None
+        if in_folder is not None:
+            self.folder = self._file(life) if in_folder else None
 
     def stops(self, *, in_folder: bool) -> None:
         """The last life ends cleanly. `in_folder`: it leaves its witness in its folder only now."""

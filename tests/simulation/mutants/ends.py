@@ -110,6 +110,18 @@ def _life_between_forgotten() -> list[Patch]:
     return _hear(of_this_history)
 
 
+def _life_after_it_not_counted() -> list[Patch]:
+    """What a life accepted that went on from the same end is not counted as lost with it."""
+
+    def of_the_same_end(end: End, found: Found) -> Found:
+        witness = found.witness
+        if witness is None or witness.previous != end.epoch or witness.life == end.epoch:
+            return found
+        return replace(found, witness=replace(witness, accepted=witness.begin))
+
+    return _hear(of_the_same_end)
+
+
 def _other_boot_believed() -> list[Patch]:
     def trusts(self: Evidence, found: Found) -> bool:
         return found.witness is not None and found.bound
@@ -158,6 +170,7 @@ ENDS = (
     _mutant("no end is proven", patches=_nothing_is_proven),
     _mutant("proof in a copied folder believed", patches=_copy_believed),
     _mutant("life in between forgotten", patches=_life_between_forgotten),
+    _mutant("life behind the same end not counted", patches=_life_after_it_not_counted),
     _mutant("count of another boot believed", patches=_other_boot_believed),
     _mutant("oldest life recalled", patches=_oldest_life_recalled),
     Mutant("registered cursor is behind the gap", 40, _registered_is_behind, of_kind("unheard")),

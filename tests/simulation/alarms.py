@@ -15,6 +15,8 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     at, place, oldest = walk.at.get(node), lost.place, lost.oldest
     held = lost.recalled is not None and (oldest is None or lost.recalled[1] >= oldest)
+    # A later place, in a life that nobody else has heard of, counts more than what peers remember.
+    held = held and (at is None or stream.connects(at, place[0]))
     if lost.reason is Reason.STATE_LOST and held and not _comes_to_an_end(walk, lost, at):
         refuse("G4", history, node, f"{lost}, though its stream was recovered with that place")
     unplaced = lost.own and not walk.known

@@ -164,7 +164,8 @@ class WatchedNode(Node):
     ) -> None:
         self._world = world
         self._memory = memory
-        self._begun = not config.recover_from_peers
+        goes_on = kept is not None and kept.recovered is not None
+        self._begun = goes_on or not config.recover_from_peers
         super().__init__(config, epoch, peers, now, kept, record)
         self.tally = world.tally
 
@@ -419,7 +420,7 @@ class SimBroker:
             secret=SECRET if plan.secret else None,
             limits=Limits(fetched_bytes=plan.fetched_bytes),
             recover_from_peers=plan.recall
-            and plan.fsync is None
+            and plan.fsync in (None, "snapshot")
             and memory is None
             and bool(self._peers),
         )

@@ -252,6 +252,20 @@ def test_g4_a_named_reader_of_its_own_node_is_told_of_a_lost_end_that_peers_knew
     refuses(partial(no_false_alarm, seen, {"a": cut(lost_there=0)}), "G4", "recovered with that")
 
 
+def test_g4_a_reader_of_a_life_that_is_not_continued_is_told_so_whatever_peers_remember() -> None:
+    truth = stream(10)
+    for life in (E2, E3):
+        truth.begin(life, BEFORE)
+        truth.held(0)
+    fill(truth, E3, 8, 12)
+    truth.held(0)
+    told_there = told(None, (E3, 12), own=True, recalled=(E1, 5))
+    stood_behind = history(opened(), got(*range(8)), Moved("a", BEHIND), told_there)
+    no_false_alarm(stood_behind, {"a": truth})
+    stood_before = history(opened(), got(*range(8)), told_there)
+    refuses(partial(no_false_alarm, stood_before, {"a": truth}), "G4", "recovered with that")
+
+
 def test_g4_a_reader_that_closed_at_a_lost_end_need_not_stand_behind_it() -> None:
     events: list[Event] = [opened(), *got(*range(8)), Closed({"a": BEHIND}, 1)]
     passed_is_not_read_again(history(events), {"a": cut()})

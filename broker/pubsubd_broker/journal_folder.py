@@ -23,11 +23,12 @@ _LOCK: Final = "lock"
 _ANEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _MOST_BUFFERS: Final = 512
 """Buffers in one write; Linux takes 1,024."""
-_MAKE_ROOM: Final = {
+MAKE_ROOM: Final = {
     errno.ENOSPC: "make room there",
     errno.EDQUOT: "make room there, or raise the quota",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f, LimitFSIZE=)",
 }
+"""What helps against a write that finds none."""
 
 
 class JournalFolder:
@@ -232,7 +233,7 @@ def unusable(path: str, error: OSError | PubSubError) -> JournalError:
     advice = {
         errno.EROFS: "choose a folder that can be written to",
         errno.EACCES: "choose a folder that can be written to",
-    } | _MAKE_ROOM
+    } | MAKE_ROOM
     remedy = advice.get(error.errno or 0, "choose another folder")
     return JournalError(f"the journal {path} can't be used: {_said(error)}: {remedy}")
 
@@ -241,7 +242,7 @@ def unwritten(path: str, error: BaseException) -> str:
     """Why a write below `path` failed, and what helps against that."""
     if not isinstance(error, OSError):
         return str(error) or repr(error)
-    advice = {errno.EROFS: "mount it writable"} | _MAKE_ROOM
+    advice = {errno.EROFS: "mount it writable"} | MAKE_ROOM
     remedy = advice.get(error.errno or 0, "look at its disk")
     return f"{path} can't be written: {_said(error)}: {remedy}"
 

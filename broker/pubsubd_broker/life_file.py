@@ -136,8 +136,13 @@ class LifeFile:
 
     def _fill(self, witness: Witness) -> bytes:
         data = encode(replace(witness, file=identity_of(self._file)))
-        if os.pwrite(self._file, data, 0) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done = 0
+        while done < len(data):
+            # What a limit or a full disk cuts off has its reason in the next call.
+            written = os.pwrite(self._file, data[done:], done)
+            if not written:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            done += written
         # Blocks are given out late: from here on this one is the file's.
         os.fsync(self._file)
         return data[:COUNT_AT]
@@ -194,10 +199,28 @@ def remove_life(folder: int | None, name: str) -> None:
         _unlink(folder, name)
     except OSError:
         # Where that fails too, it is another user's file, and is never believed.
-        with contextlib.suppress(OSError):
-            _make_writable(folder, name)
-            flags = os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            os.close(os.open(name, flags, dir_fd=folder))
+        empty_life(folder, name, os.O_WRONLY)
+
+
+def empty_life(folder: int | None, name: str, flags: int = os.O_WRONLY | os.O_CREAT) -> bool:
+    """Leaves a file there that says nothing: the next life takes what came before it for unknown. Whether that worked.
+
+    An empty file takes no block: it can be made on most disks that are full.
+    """
+    flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        _make_writable(folder, name)
+        file = os.open(name, flags, 0o600, dir_fd=folder)
+        try:
+            if not _is_ours(file):
+                return False
+            os.ftruncate(file, 0)
+            os.fchmod(file, MODE)
+        finally:
+            os.close(file)
+    except OSError:
+        return False
+    return True
 
 
 def boot_id() -> bytes:
@@ -245,11 +268,21 @@ def _born_ns(file: int) -> int:
 
 def _make_writable(folder: int | None, name: str) -> None:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    file = os.open(name, flags, dir_fd=folder)
     try:
-        os.fchmod(file, 0o600)
+        file = os.open(name, flags, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    try:
+        if _is_ours(file):
+            os.fchmod(file, 0o600)
     finally:
         os.close(file)
+
+
+def _is_ours(file: int) -> bool:
+    """A file of this user, and no second name of another one."""
+    status = os.fstat(file)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_nlink == 1
 
 
 def _libc() -> ctypes.CDLL:

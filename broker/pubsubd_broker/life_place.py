@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from pubsubd_broker.core.journal.whole_end import Witness, checked
-from pubsubd_broker.life_file import LifeFile, remove_life
+from pubsubd_broker.life_file import LifeFile, empty_life, remove_life
 
 T = TypeVar("T")
 
@@ -85,14 +85,24 @@ class LifePlace:
         witness: Witness,
         counter: Counter,
         unrecorded: Callable[[LifePlace, OSError], None],
+        *,
+        alone: bool = False,
     ) -> None:
-        """`folder` None: `name` is a path. `unrecorded` says what a missing file means."""
+        """`folder` None: `name` is a path. `unrecorded` says what a missing file means.
+
+        `alone`: no other file will speak for this life. Where this one can't be made, an empty one keeps its place: later lives
+        then know that there was something that they can't know.
+        """
         self.path = name if folder is None else os.path.join(folder.path, name)
         self._folder = None if folder is None else folder.descriptor
         self._name = name
         self._witness = witness
         self._counter = counter
         self._say_unrecorded = unrecorded
+        self._alone = alone
+        self.marked = False
+        """Whether an empty file stands there in the place of one that could not be made."""
+        self._error: OSError | None = None
         self._file: LifeFile | None = None
         self._problem: str | None = None
         self._said: str | None = None
@@ -109,19 +119,19 @@ class LifePlace:
         return self._file is not None and self._witness.counting
 
     def make(self) -> None:
-        """The first file. Nothing has been accepted since the witness was made."""
+        """The first file. Nothing has been accepted since the witness was made. See `settle`."""
         try:
             file = LifeFile(self._folder, self._name, self._witness)
             file.put_in_place()
         except OSError as error:
-            self._failed(error)
+            self._error = error
         else:
             self._use(file)
 
-    def remove_stale(self) -> None:
-        """Removes what lies there, if it is not this life's."""
-        if self._file is None:
-            remove_life(self._folder, self._name)
+    def settle(self) -> None:
+        """This life has really begun. If it has no file here, what lies here must not speak for it, and that is told."""
+        if self._error is not None:
+            self._failed(self._error)
 
     def write(self, count: int) -> None:
         """On the event loop. For a file that is not mapped."""
@@ -130,8 +140,10 @@ class LifePlace:
         try:
             self._file.write(count)
         except OSError as error:
+            # It was emptied.
+            self.marked = True
             self._retire()
-            self._failed(error)
+            self._say(error)
 
     # A look, in three steps: see `mend`.
 
@@ -151,7 +163,6 @@ class LifePlace:
             return LifeFile(self._folder, self._name, witness)
         except OSError as error:
             self._failed(error)
-            self.remove_stale()
             return None
 
     def adopt(self, file: LifeFile | None) -> None:
@@ -172,7 +183,6 @@ class LifePlace:
         except OSError as error:
             self._retire()
             self._failed(error)
-            self.remove_stale()
             return
         problem, self._problem, self._said = self._problem or "was missing", None, None
         log.warning(
@@ -196,6 +206,14 @@ class LifePlace:
             self._file = None
 
     def _failed(self, error: OSError) -> None:
+        self._error = None
+        if self._alone:
+            self.marked = empty_life(self._folder, self._name)
+        else:
+            remove_life(self._folder, self._name)
+        self._say(error)
+
+    def _say(self, error: OSError) -> None:
         """Each error is told once in a row: it is tried again every second."""
         said = str(error)
         if said != self._said:

@@ -13,6 +13,7 @@ where that never happens. Then the count is kept there alone, and the witness in
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from typing import Final
@@ -20,7 +21,7 @@ from typing import Final
 import structlog
 
 from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Witness, begun
-from pubsubd_broker.journal_folder import JournalFolder
+from pubsubd_broker.journal_folder import MAKE_ROOM, JournalFolder
 from pubsubd_broker.life_file import (
     BOOT_ID,
     IN_MEMORY,
@@ -37,9 +38,18 @@ IN_FOLDER: Final = "life"
 
 log = structlog.get_logger("pubsubd")
 
-_UNPROVED: Final = {
-    "consequence": "after a crash readers may be told state_lost, though nothing is missing"
+_MAY_BE_TOLD: Final = "readers may be told state_lost, though nothing is missing"
+_UNPROVED: Final = {"consequence": f"after a crash {_MAY_BE_TOLD}"}
+_OTHERS_UNKNOWN: Final = {
+    "consequence": "readers are not told of messages that lives at this socket without the journal have accepted; "
+    f"after a crash {_MAY_BE_TOLD}"
 }
+_REMEDIES: Final = {
+    errno.EISDIR: "remove the directory there",
+    errno.EROFS: "mount it writable",
+    errno.EACCES: "let the broker's user write into that folder",
+    errno.EPERM: "let the broker's user write into that folder",
+} | MAKE_ROOM
 
 _SHOW_BOOT_ID: Final = "on Linux, something hides /proc/sys from the broker, as ProcSubset=pid of a systemd unit does: leave that out"
 
@@ -59,14 +69,23 @@ class DiskRecord:
         self._at_once = False
         self._witness: Witness | None = None
         self._counter = Counter()
-        self.beside: LifePlace | None = None
-        """The place beside the socket, once this life has begun."""
-        self.within: LifePlace | None = None
-        """The place in the journal's folder, if this life has left a witness there as it began."""
+        self._beside: LifePlace | None = None
+        self._within: LifePlace | None = None
         self._settled = False
+        self._begun = False
         self.evidence = Evidence(None, _read(None, self._path), boot_id())
         if not self.evidence.boot:
             log.warning("life.no_boot_id", path=BOOT_ID, **_UNPROVED, remedy=_SHOW_BOOT_ID)
+
+    @property
+    def beside(self) -> LifePlace | None:
+        """The place beside the socket, to be looked at as soon as this life has begun."""
+        return self._beside if self._begun else None
+
+    @property
+    def within(self) -> LifePlace | None:
+        """The place in the journal's folder, if this life has left a witness there as it began."""
+        return self._within if self._begun else None
 
     def look_into(self, folder: JournalFolder, *, at_once: bool) -> None:
         """Reads what lies in the journal's folder. `at_once`: this life leaves its witness there as it begins.
@@ -80,45 +99,75 @@ class DiskRecord:
     def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
         self._witness = begun(self._node, life, end, missing, self.evidence)
         self._counter.accepted = self._witness.accepted
-        self.beside = self._make(None, self._path, self._witness)
+        alone = self._folder is None or not self._at_once
+        self._beside = self._make(None, self._path, self._witness, alone=alone)
         if self._folder is not None and self._at_once:
-            elsewhere = self.beside.in_memory
+            elsewhere = self._beside.in_memory
             counting = not elsewhere or file_system_of(self._folder.descriptor) in IN_MEMORY
             witness = replace(self._witness, counting=counting)
-            self.within = self._make(self._folder, IN_FOLDER, witness)
-        elif self._settled:
-            self._remove_used_up()
+            self._within = self._make(self._folder, IN_FOLDER, witness)
+        if self._settled:
+            self.settle()
 
     def settle(self) -> None:
-        """This life has really begun. Removes the witness of an earlier one where there is none of this one.
+        """This life has really begun. No witness of an earlier one stays where none could be made for this one.
 
         Not before: a start that fails, as on a full disk, leaves the proof as it was, and takes no room that it had.
         """
         self._settled = True
-        for place in (self.beside, self.within):
+        for place in (self._beside, self._within):
             if place is not None:
-                place.remove_stale()
-        if self._witness is not None:
-            self._remove_used_up()
-
-    def _remove_used_up(self) -> None:
-        if self._folder is not None and not self._at_once:
+                place.settle()
+        if self._witness is not None and self._folder is not None and not self._at_once:
+            # What was in it is used up.
             remove_life(self._folder.descriptor, IN_FOLDER)
+        self._begun = self._witness is not None
 
     def leave(self, folder: JournalFolder, accepted: int) -> None:
         """This life ends cleanly, and all that it keeps is about to be written into `folder`."""
         if self._witness is not None:
-            self._make(folder, IN_FOLDER, replace(self._witness, accepted=accepted))
+            self._make(folder, IN_FOLDER, replace(self._witness, accepted=accepted)).settle()
 
     def accepted(self, following: int) -> None:
         self._counter.store(following)
 
-    def _make(self, folder: JournalFolder | None, name: str, witness: Witness) -> LifePlace:
-        place = LifePlace(folder, name, witness, self._counter, _say_unrecorded)
+    def _make(
+        self, folder: JournalFolder | None, name: str, witness: Witness, *, alone: bool = False
+    ) -> LifePlace:
+        place = LifePlace(folder, name, witness, self._counter, self._unrecorded, alone=alone)
         place.make()
-        if self._settled:
-            place.remove_stale()
         return place
+
+    def _unrecorded(self, place: LifePlace, error: OSError) -> None:
+        remedy = _REMEDIES.get(error.errno or 0, "look at its disk")
+        if place in (self._beside, self._within):
+            remedy += ": the broker tries again every second"
+        log.warning(
+            "life.unrecorded",
+            path=place.path,
+            reason=error.strerror or str(error),
+            consequence=self._without(place),
+            remedy=remedy,
+        )
+
+    def _without(self, place: LifePlace) -> str:
+        """What it means that there is no witness at this place. Each file makes up for the other where it can."""
+        if place is not self._beside:
+            if self._beside is not None and self._beside.counts:
+                return f"after the machine has gone down {_MAY_BE_TOLD}"
+            return f"after this life {_MAY_BE_TOLD}"
+        if self._folder is not None and self._at_once:
+            if self._within is not None and self._within.counts:
+                return f"if the journal's folder is lost, or copied, {_MAY_BE_TOLD}"
+            return f"after a crash {_MAY_BE_TOLD}"
+        if place.marked and self._folder is not None:
+            return f"after this life {_MAY_BE_TOLD}"
+        if place.marked:
+            return f"in a later life that goes on with an older journal {_MAY_BE_TOLD}"
+        return (
+            "a later life that goes on with an older journal knows nothing of this one: its readers are not told "
+            "that what is accepted now is missing there"
+        )
 
 
 def _path(folder: JournalFolder | None, name: str) -> str:
@@ -131,13 +180,9 @@ def _read(folder: JournalFolder | None, name: str) -> Found | None:
         found = read_life(None if folder is None else folder.descriptor, name)
     except UnsafePath as error:
         # It was never ours, so it says nothing of us. Nor can it be replaced where it is another user's.
-        log.warning("life.foreign", path=path, reason=str(error), **_UNPROVED)
+        meaning = _OTHERS_UNKNOWN if folder is None else _UNPROVED
+        log.warning("life.foreign", path=path, reason=str(error), **meaning)
         return None
     if found is not None and found.witness is None:
         log.warning("life.unreadable", path=path, consequence="readers are told state_lost")
     return found
-
-
-def _say_unrecorded(place: LifePlace, error: OSError) -> None:
-    reason = error.strerror or str(error)
-    log.warning("life.unrecorded", path=place.path, reason=reason, **_UNPROVED)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from tests.integration.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until_async
+from tests.integration.cluster import PUBSUBD, Broker, wait_until_async
 from tests.integration.steps import StartBroker, in_thread, payloads_to, subscribed
 
 import pubsubd
@@ -167,3 +168,64 @@ def test_a_place_that_is_taken_is_told_once_and_taken_back(
     witness = proof_at(path).witness
     assert witness is not None
     assert witness.accepted == 3
+
+
+TOLD: Final = "readers may be told state_lost, though nothing is missing"
+UNKNOWN_LATER: Final = (
+    "a later life that goes on with an older journal knows nothing of this one: its readers are not told that what is "
+    "accepted now is missing there"
+)
+
+
+@pytest.mark.parametrize(
+    ("mode", "consequences"),
+    [
+        ("always", {"s.life": f"if the journal's folder is lost, or copied, {TOLD}"}),
+        ("always", {"j/life": f"after the machine has gone down {TOLD}"}),
+        ("always", {"s.life": f"after a crash {TOLD}", "j/life": f"after this life {TOLD}"}),
+        ("snapshot", {"s.life": UNKNOWN_LATER}),
+        ("no journal", {"s.life": UNKNOWN_LATER}),
+    ],
+)
+def test_the_log_says_what_a_missing_proof_means(
+    start_broker: StartBroker, mode: str, consequences: dict[str, str]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="psd-") as temporary:
+        folder = Path(temporary)
+        journal: dict[str, Any] = {"journal": folder / "j", "fsync": mode}
+        kept = {"no_journal": True} if mode == "no journal" else journal
+        for name in consequences:
+            (folder / name).mkdir(parents=True)
+        for path in folder.rglob("*"):
+            path.chmod(0o700)
+        a = start_broker("a", socket=folder / "s", **kept)
+        told = [line for line in a.logs if line["event"] == "life.unrecorded"]
+        assert {line["path"]: line["consequence"] for line in told} == {
+            str(folder / name): consequence for name, consequence in consequences.items()
+        }
+        for line in told:
+            assert (
+                line["remedy"] == "remove the directory there: the broker tries again every second"
+            )
+        a.stop()
+
+
+@async_test
+async def test_a_life_without_the_journal_that_finds_no_room_for_its_proof_is_not_forgotten(
+    start_broker: StartBroker, tmp_path: Path
+) -> None:
+    a = await in_thread(lambda: start_broker("a", journal=tmp_path / "j", fsync="always"))
+    await published(a, 0, 5)
+    assert await in_thread(a.stop) == 0
+    limited = ("sh", "-c", 'ulimit -f 2; exec "$@"', "sh", *PUBSUBD)
+    between = await in_thread(
+        lambda: start_broker("a", socket=a.socket, no_journal=True, command=limited)
+    )
+    told = between.wait_log("life.unrecorded", path=life_beside(a.socket))
+    assert told["reason"] == "File too large"
+    assert told["consequence"] == f"in a later life that goes on with an older journal {TOLD}"
+    assert told["remedy"].startswith("raise the limit on the size of files")
+    await published(between, 0, 5)
+    between.kill()
+    await in_thread(a.start)
+    assert a.wait_log("journal.recovered")["end"] == "unknown"

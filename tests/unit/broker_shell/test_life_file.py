@@ -380,12 +380,12 @@ def test_a_file_that_cannot_be_made_is_told_once_and_the_older_one_goes_once_thi
     monkeypatch.setattr(os, "pwrite", full)
     with capture_logs() as logs:
         made.begin(E3, END, 0)
+        # A start that fails now leaves the proof as it was.
+        assert (folder / "journal" / "life").exists()
+        made.settle()
         made.accepted(200)
         made.accepted(300)
     monkeypatch.undo()
-    # A start that fails now leaves the proof as it was.
-    assert (folder / "journal" / "life").exists()
-    made.settle()
     told = [(line["event"], Path(line["path"]).name) for line in logs]
     assert told == [("life.unrecorded", "sock.life"), ("life.unrecorded", "life")]
     assert all("No space left" in line["reason"] for line in logs)

@@ -45,6 +45,8 @@ class Run(Protocol):
 class Counter:
     """How far was accepted, stored into every file that is in use."""
 
+    __slots__ = ("_in_use", "_turn", "_words", "_written", "accepted")
+
     def __init__(self) -> None:
         self.accepted = 0
         self._in_use: dict[LifePlace, LifeFile] = {}

@@ -69,6 +69,8 @@ class DiskRecord:
         self._at_once = False
         self._witness: Witness | None = None
         self._counter = Counter()
+        # No call in between: it is called for each batch.
+        self.accepted = self._counter.store
         self._beside: LifePlace | None = None
         self._within: LifePlace | None = None
         self._settled = False
@@ -127,9 +129,6 @@ class DiskRecord:
         """This life ends cleanly, and all that it keeps is about to be written into `folder`."""
         if self._witness is not None:
             self._make(folder, IN_FOLDER, replace(self._witness, accepted=accepted)).settle()
-
-    def accepted(self, following: int) -> None:
-        self._counter.store(following)
 
     def _make(
         self, folder: JournalFolder | None, name: str, witness: Witness, *, alone: bool = False

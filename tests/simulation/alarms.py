@@ -34,7 +34,7 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     elif at[0] != place[0] and at[0] not in stream.lineages[place[0]]:
         if lost.reason is not Reason.STATE_LOST or lost.missed is not None:
             refuse("G4", history, node, f"{lost} across epochs, it stood at {at}")
-    elif _joined_what_was_lost(stream, lost, at) and lost.missed is None:
+    elif _joined_what_was_lost(walk, lost, at) and lost.missed is None:
         pass  # It can't be known how many those are.
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
         # It may have read on behind that without a message for it, up to an end that it is told of as well; or it is
@@ -146,19 +146,32 @@ def _went_too_far(stream: StreamTruth, lost: Lost, at: Place) -> bool:
     )
 
 
-def _joined_what_was_lost(stream: StreamTruth, lost: Lost, at: Place) -> bool:
-    """Whether it may have come into a later history that was then lost as a whole, with what it had not read of it.
+def _joined_what_was_lost(walk: Walk, lost: Lost, at: Place) -> bool:
+    """Whether it may have come into a later history that was then lost, as a whole or in part, with what it had not read of it.
 
     It learns of a new name for its history only with what comes in that; and a notice that it has not read merges with
     the next. So where it stands is told by an older name, which a third history may continue as well.
     """
+    stream = walk.truth[lost.node]
     if lost.reason is not Reason.STATE_LOST or stream.views is None:
         return False
     return any(
         stream.age(at[0]) < stream.age(epoch) < stream.age(lost.place[0])
-        and epoch not in stream.lineages[lost.place[0]]
+        and _came_too_far(walk, lost, at, epoch)
         for epoch in stream.epochs
     )
+
+
+def _came_too_far(walk: Walk, lost: Lost, at: Place, epoch: str) -> bool:
+    """Whether it may have passed more of `epoch` than the history of `lost` has of that, without a message for it."""
+    stream = walk.truth[lost.node]
+    reach = stream.lineages[lost.place[0]].get(epoch, -1)
+    if stream.end_of(epoch) <= reach:
+        return False
+    if not stream.connects(at, epoch):
+        return True
+    overrun = any(held == epoch and at[1] < oldest for held, oldest, _ in stream.views or ())
+    return overrun or not walk.wanted(lost.node, epoch, at[1], reach + 1)
 
 
 def _true_end(walk: Walk, lost: Lost, at: Place) -> None:

@@ -266,6 +266,28 @@ def test_g4_a_reader_of_a_life_that_is_not_continued_is_told_so_whatever_peers_r
     refuses(partial(no_false_alarm, stood_before, {"a": truth}), "G4", "recovered with that")
 
 
+@pytest.mark.parametrize(
+    ("topic", "kept", "held"), [("other", 8, None), ("t", 8, "8 was held"), ("other", 10, "10 was")]
+)
+def test_g4_a_reader_that_passed_what_a_later_life_lost_is_told_of_both_ends_at_once(
+    topic: str, kept: int, held: str | None
+) -> None:
+    """It goes on where the third life was when its broker, which had come further in the second one, met it."""
+    truth = stream(10)
+    truth.begin(E2, BEFORE)
+    fill(truth, E2, 8, 10, topic=topic)
+    truth.held(0)
+    truth.begin(E3, (E2, kept))
+    fill(truth, E3, kept, 12)
+    truth.held(0)
+    seen = history(opened(), got(*range(8)), told(None, (E3, 12)))
+    check = partial(no_false_alarm, seen, {"a": truth})
+    if held is None:
+        check()
+    else:
+        refuses(check, "G4", held)
+
+
 def test_g4_a_reader_that_closed_at_a_lost_end_need_not_stand_behind_it() -> None:
     events: list[Event] = [opened(), *got(*range(8)), Closed({"a": BEHIND}, 1)]
     passed_is_not_read_again(history(events), {"a": cut()})

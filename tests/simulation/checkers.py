@@ -407,15 +407,15 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     if before is not None and _went_no_further(walk, node, before, place):
         return
     kept = walk.remembered.get(node)
-    # Under a later epoch the producer may have lost what it knew of its consumers. What was not for the reader, it
-    # may have passed before it was told a place.
-    if kept is not None and (kept[0] != place[0] or not walk.wanted(node, *kept, place[1])):
+    # What was not for the reader, it may have passed before it was told a place.
+    if kept is not None and (kept == NOWHERE or _went_no_further(walk, node, kept, place)):
         return
     # Or it learned that from a third node, before or after the producer had forgotten it.
     third = [stood for stood, _ in walk.third.get(node, {}).values()]
     if any(_went_no_further(walk, node, stood, place) for stood in third):
         return
-    if kept is not None and walk.surely:
+    # Under a later epoch the producer may have lost what it knew of its consumers: then it is owed what a new one is.
+    if kept is not None and kept[0] == place[0] and walk.surely:
         what = f"begins at {place}, its producer knew that it ended at {kept}"
         refuse("G1", history, node, what)
     if history.earliest:

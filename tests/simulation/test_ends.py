@@ -91,6 +91,17 @@ def test_g1_a_life_may_begin_under_a_later_name_of_a_place_where_it_stood_and_no
         check()
 
 
+@pytest.mark.parametrize("begin", [BEHIND, (E2, 10)])
+def test_g1_a_name_that_its_producer_knew_begins_behind_no_lost_end_in_silence(
+    begin: Place,
+) -> None:
+    again = opened(Kept.PRODUCERS, None, remembered={"a": (E1, 5)})
+    seen = history(opened(), got(*range(5)), again, Stands("a", begin))
+    refuses(partial(no_gap, seen, {"a": cut()}), "G1", "was owed")
+    before = history(opened(), got(*range(5)), again, Stands("a", (E1, 5)), got(5, 6, 7), told())
+    no_gap(before, {"a": cut()})
+
+
 def test_g1_a_reader_that_asked_for_other_topics_is_told_all_the_same() -> None:
     truth = stream(8, topic="t")
     fill(truth, E1, 8, 10, topic="other")

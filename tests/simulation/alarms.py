@@ -39,7 +39,7 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
         # It may have read on behind that without a message for it, up to an end that it is told of as well; or it is
         # still to be told that it was placed as if it were new.
-        untold = _ends_behind(stream, at, place) or (unplaced and _own_loss_before(walk, lost, at))
+        untold = _ends_behind(stream, at, place) or (unplaced and own_loss_before(walk, node, at))
         merged = lost.reason is Reason.STATE_LOST and untold
         if not (lost.reason is Reason.AHEAD or merged) or lost.missed is not None:
             refuse("G4", history, node, f"{lost}, it stood at {at}, further than that history")
@@ -114,15 +114,15 @@ def _remembered_loss(walk: Walk, lost: Lost, at: Place | None) -> bool:
     return misses and _own_loss(stream, lost, at)
 
 
-def _own_loss_before(walk: Walk, lost: Lost, at: Place) -> bool:
+def own_loss_before(walk: Walk, node: str, at: Place) -> bool:
     """Whether a named session may have been told of its own node's earlier history where it stood, as one notice with this.
 
     Its name stood in that in an earlier life, and it has not been told of it since.
     """
-    before = walk.stood_before.get(lost.node)
-    if before is None or lost.node in walk.told:
+    before = walk.stood_before.get(node)
+    if before is None or node in walk.told:
         return False
-    return _misses(walk.truth[lost.node], before, at)
+    return _misses(walk.truth[node], before, at)
 
 
 def _misses(stream: StreamTruth, stood: Place, at: Place) -> bool:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tests.simulation.alarms import true_alarm
+from tests.simulation.alarms import own_loss_before, true_alarm
 from tests.simulation.history import (
     Closed,
     Forgotten,
@@ -504,6 +504,9 @@ def _will_rightly_be_told(walk: Walk, opened: Opened, told: set[str]) -> None:
         if place != NOWHERE or at is None or held is None or node in excepted:
             continue
         if _is_an_end(walk, node, at):
+            continue
+        # Its broker has met it as a new one, and heard later from a producer that it had lived before.
+        if node == walk.history.node and own_loss_before(walk, node, at):
             continue
         if walk.truth[node].connects(at, held[0]) and at[1] >= held[1]:
             what = f"begins nowhere, it stood at {at}, and {held} is held"

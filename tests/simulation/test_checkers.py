@@ -646,6 +646,25 @@ def test_g4_a_name_that_its_broker_has_kept_begins_nowhere_in_its_own_stream_onl
         no_false_alarm(seen, {"a": stream(10)})
 
 
+@pytest.mark.parametrize("heard", [False, True])
+def test_g4_a_name_that_its_broker_met_as_a_new_one_begins_nowhere_for_what_it_had_lost_before(
+    heard: bool,
+) -> None:
+    again = [opened(Kept.PRODUCERS, (E2, 0)), opened(Kept.BROKER, (E2, 0))]
+    told_of_it: list[Event] = (
+        [lost(Reason.STATE_LOST, (E2, 0), oldest=0, own=True)] if heard else []
+    )
+    held: dict[str, object] = {"held": {"a": (E2, 0)}, "acknowledged": {"a": (E2, 0)}}
+    nowhere = opened(Kept.BROKER, NOWHERE, **held)
+    seen = history(opened(), got(0, 1), again[0], told_of_it, again[1], nowhere)
+    seen.node = "a"
+    check = partial(no_false_alarm, seen, {"a": restarted()})
+    if heard:
+        refuses(check, "begins nowhere")
+    else:
+        check()
+
+
 @pytest.mark.parametrize(
     ("begin", "true"),
     [(NOWHERE, True), ((E1, 3), True), ((E1, 5), True), ((E1, 7), False), ((E2, 12), False)],

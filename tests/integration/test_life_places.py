@@ -49,11 +49,13 @@ def lengthen(path: Path, _: Path) -> None:
 
 
 THIS, EARLIER = "this life", "an earlier life"
-HARMS: Final[list[tuple[Harm, str]]] = [
-    *((harm, THIS) for harm in (truncate, remove, replace, overwrite, lengthen)),
-    *((harm, EARLIER) for harm in (replace, overwrite)),
+BESIDE, WITHIN = "beside", "in the journal"
+HARMS: Final[list[tuple[Harm, str, str]]] = [
+    *((harm, THIS, BESIDE) for harm in (truncate, remove, replace, overwrite, lengthen)),
+    *((harm, EARLIER, BESIDE) for harm in (replace, overwrite)),
+    *((harm, THIS, WITHIN) for harm in (remove, overwrite)),
 ]
-"""And of which life the copy is."""
+"""And of which life the copy is, and where."""
 
 
 def place_of(broker: Broker, where: str) -> Path:
@@ -74,8 +76,7 @@ async def published(broker: Broker, first: int, count: int) -> None:
             assert (await client.publish("t", number)).offset == number
 
 
-@pytest.mark.parametrize("where", ["beside", "in the journal"])
-@pytest.mark.parametrize(("harm", "copied"), HARMS)
+@pytest.mark.parametrize(("harm", "copied", "where"), HARMS)
 @async_test
 async def test_a_damaged_proof_is_made_anew_and_readers_hear_of_no_loss(
     start_broker: StartBroker, tmp_path: Path, where: str, harm: Harm, copied: str

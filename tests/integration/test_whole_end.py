@@ -122,9 +122,15 @@ def overwrite(folder: Path, kept: Path) -> None:
     shutil.copytree(kept, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
 
 
-@pytest.mark.parametrize("put_back", [swap, overwrite])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("beside_is_left", [True, False])
+@pytest.mark.parametrize(
+    ("put_back", "how", "beside_is_left"),
+    [
+        (swap, signal.SIGKILL, True),
+        (overwrite, signal.SIGTERM, True),
+        (swap, signal.SIGTERM, False),
+        (overwrite, signal.SIGKILL, False),
+    ],
+)
 @async_test
 async def test_an_older_copy_of_the_folder_is_short_by_what_its_next_life_accepted(
     start_broker: StartBroker,

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("seeds", ["0..3", "100..103", "200..203", "recoveries:0..3"])
+@pytest.mark.parametrize("seeds", ["0..3", "200..203", "recoveries:0..3"])
 def test_a_seed_has_one_trace_of_its_own_whatever_the_hash_seed(seeds: str) -> None:
     first, second = (_digests(seeds, hash_seed) for hash_seed in ("1", "4711"))
     assert len(first) == 3

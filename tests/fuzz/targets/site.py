@@ -269,6 +269,9 @@ class Site:
                     if connection.closing:
                         self.lose_quietly(wire)
             self.node.pulled(self.now)
+            if self.node.recall is not None and self.node.recall.decided:
+                self.node.own_life.begin()
+                self.node.life_begun()
             self._write()
             if not self.node.turns:
                 break

@@ -528,5 +528,5 @@ def _in_all(losses: list[_Loss]) -> int | None:
     return sum(known) if len(known) == len(losses) else None
 
 
-ReplicaMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+ReplicaMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 test_the_replica_agrees_with_what_its_producer_published = ReplicaMachine.TestCase

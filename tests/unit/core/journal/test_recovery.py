@@ -535,8 +535,10 @@ def test_the_end_is_judged_once_and_by_all_that_its_bytes_tell() -> None:
     assert (recovered.lost, recovered.losses) == (7, ((E2, 7),))
 
 
-@pytest.mark.parametrize("missing", [0, None, 2])
-@pytest.mark.parametrize(("lossy", "kept_from"), [((0,), 0), ((MAX_LINEAGE - 1, 0), 1)])
+@pytest.mark.parametrize(
+    ("lossy", "kept_from", "missing"),
+    [((0,), 0, 0), ((0,), 0, 2), ((MAX_LINEAGE - 1, 0), 1, None)],
+)
 def test_where_the_lineage_is_full_a_loss_at_the_end_costs_no_entries(
     missing: int | None, lossy: tuple[int, ...], kept_from: int
 ) -> None:

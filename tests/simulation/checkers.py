@@ -503,6 +503,9 @@ def _will_rightly_be_told(walk: Walk, opened: Opened, told: set[str]) -> None:
         at, held = walk.at.get(node), opened.held.get(node)
         if place != NOWHERE or at is None or held is None or node in excepted:
             continue
+        # The last life began nowhere, and ended before it was told.
+        if at == NOWHERE:
+            continue
         if _is_an_end(walk, node, at):
             continue
         # Its broker has met it as a new one, and heard later from a producer that it had lived before.

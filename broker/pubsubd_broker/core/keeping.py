@@ -57,6 +57,8 @@ class Keeper:
         )
         self.promised = kept.promised
         self._waiting: dict[Appender, None] = {}
+        # Those that were let go on, since the last work was done.
+        self._served: set[Appender] = set()
         self._sessions: dict[str, None] = {}
         # Where named sessions stand in the node's stream, by what was noted last; and the least of these places that the
         # ring still holds.
@@ -80,6 +82,7 @@ class Keeper:
         if self.journal.full or not fits:
             self.hold(appender)
             return False
+        self._served.add(appender)
         return True
 
     def hold(self, appender: Appender) -> None:
@@ -96,6 +99,7 @@ class Keeper:
     def forget(self, appender: Appender) -> None:
         """It waits no longer."""
         self._waiting.pop(appender, None)
+        self._served.discard(appender)
 
     def session_moved(self, name: str) -> None:
         if self.writes:
@@ -127,8 +131,13 @@ class Keeper:
         self.journal.done(now.mono_ns)
         self._node.stream.commit(self.journal.durable)
         waiting, self._waiting = self._waiting, {}
+        self._served.clear()
         for appender in waiting:
             appender.retry(now)
+        # One that brought much would be the first again, and leave no room to those behind it.
+        again = [appender for appender in self._waiting if appender in self._served]
+        for appender in again:
+            self._waiting[appender] = self._waiting.pop(appender)
 
     def failed(self, reason: str) -> None:
         """Something could not be written. Where keeping is promised, no more is accepted, whatever the disk says later."""

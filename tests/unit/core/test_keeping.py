@@ -134,6 +134,22 @@ def test_what_came_while_others_are_being_written_waits_for_its_own_turn() -> No
     assert answers(publisher) == [(1, 0), (2, 1), (3, 2)]
 
 
+def test_a_publisher_with_much_to_say_leaves_room_to_the_others() -> None:
+    """The ring takes four messages at a time: what has to be on disk first comes into it at once."""
+    net = kept(ring_messages=4)
+    busy, calm, other = (Publisher(net, "a") for _ in range(3))
+    send(busy, *range(1, 41))
+    send(calm, 1)
+    send(other, 1, 2)
+    for _ in range(3):
+        keeper(net).take(net.now)
+        keeper(net).done(net.now)
+        net.run()
+    assert [sequence for sequence, _ in answers(calm)] == [1]
+    assert [sequence for sequence, _ in answers(other)] == [1, 2]
+    assert len(answers(busy)) >= 4
+
+
 @pytest.mark.parametrize("fsync", [Fsync.OFF, Fsync.SNAPSHOT, Fsync.INTERVAL])
 def test_where_the_disk_is_not_waited_for_a_message_is_there_at_once(fsync: Fsync) -> None:
     net = kept(fsync)

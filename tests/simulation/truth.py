@@ -162,6 +162,12 @@ class StreamTruth:
     def _before(self, place: Place, end: Place) -> bool:
         return place[1] < end[1] or (place[1] == end[1] and self.age(place[0]) <= self.age(end[0]))
 
+    def named(self, place: Place) -> Place:
+        """The same place, under the earliest epoch that reaches beyond it: so positions name it, a notice names the latest."""
+        epoch, offset = place
+        beyond = [earlier for earlier, end in self.lineages.get(epoch, {}).items() if end > offset]
+        return min(beyond, key=self.age, default=epoch), offset
+
     def latest(self, place: Place) -> Place:
         """The same place, under the latest epoch whose history contains it, with no loss between."""
         for epoch in reversed(self.epochs):

@@ -80,7 +80,8 @@ class Walk:
             case Filtered():
                 self._changes.append(event)
             case Lost(node, place=place):
-                self.at[node], self._told[node] = place, place[0]
+                # A life that it was told of, and has read nothing of, may be lost without a loss to it.
+                self.at[node], self._told[node] = self.truth[node].named(place), place[0]
                 self.told.add(node)
             case Stands(node, place) | Moved(node, place):
                 self.at[node] = place

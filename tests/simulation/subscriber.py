@@ -314,7 +314,6 @@ class Subscriber:
     def broker_lost_memory(self) -> None:
         """Its broker crashed: of a named session only the producers know now, if they do."""
         self._is_resuming()
-        self._forgotten = None
         self._heard.clear()
         self._acks_sent.clear()
         self._before = self._memory_lost, self._survived, self._remembered, self._third
@@ -462,7 +461,9 @@ class Subscriber:
         # What it acknowledged in the last moments may not have been written down.
         unknown |= frozenset(self.history.at) - set(recovered)
         now_ns = self.world.clockwork.now_ns
-        heard, held = self._forgotten or self._at_hand()
+        # What its broker once dropped it may have met anew since, and told nobody yet.
+        dropped = self._forgotten if kept is Kept.FORGOTTEN else None
+        heard, held = dropped or self._at_hand()
         surely = self.world.plan.cursor_ttl_ms > 1000
         self._sees(
             Opened(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tests.simulation.checkers import (
@@ -20,35 +20,23 @@ from tests.simulation.disk import Disk
 from tests.simulation.journals import SimJournal
 from tests.simulation.life_record import SimRecord, forget_the_last
 from tests.simulation.machine import Machine, Trace
-from tests.simulation.ring import Ring
-from tests.simulation.tally import Tally
-from tests.simulation.truth import Place, Published, StreamTruth
+from tests.simulation.watch import Watch
 from tests.simulation.wires import Pipe, Wire
 
 from pubsubd_broker.core.caller import Caller
 from pubsubd_broker.core.client_ends import SessionEnd
 from pubsubd_broker.core.config import Config, Limits, Now
 from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.dialling import Address, Target
+from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.journal.checkpoint import Checkpoint
+from pubsubd_broker.core.journal.journal import Fsync
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.keeping import Kept
-from pubsubd_broker.core.life import LifeRecord
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.producer_end import ProducerEnd
-from pubsubd_broker.core.replica import Replica
-from pubsubd_broker.core.stream import Stream
-from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry, open_entry
-from pubsubd_protocol.frames import Attached, CursorExpired
 from pubsubd_protocol.positions import (
-    Epoch,
-    Lineage,
-    Losses,
     Position,
-    StreamView,
     new_epoch,
-    succeed,
 )
 from pubsubd_protocol.proof import NONCE_BYTES
 
@@ -59,216 +47,7 @@ TICK_NS = 50 * MS
 
 HEARTBEAT_MS: Final = 200
 
-NOBODY: Final = "nobody"
-
 SECRET: Final = b"what all brokers of the cluster know"
-
-
-class WatchedStream(Stream):
-    """A node's own stream that writes what it accepts into the truth."""
-
-    __slots__ = ("_ring", "_truth", "_world")
-
-    def watch(
-        self,
-        world: World,
-        truth: StreamTruth,
-        entries: Sequence[Entry],
-        end: Place | None,
-        *,
-        proven: bool = True,
-    ) -> None:
-        """Begins: with nothing, or with what an earlier life left, up to `end`. `proven`: see `truth.End`."""
-        self._world = world
-        self._truth = truth
-        self._ring = Ring(self.log.max_messages, self.log.max_bytes, self.next)
-        begins = entries[0].first if entries else self.next
-        gaps = {end for end, _ in self.view.gaps(self.view.start.epoch) if end > begins}
-        for entry in entries:
-            for gap in sorted(gap for gap in gaps if gap <= entry.first):
-                self._ring.enter_gap(gap)
-                gaps.remove(gap)
-            self._ring.enter(entry.first, entry.count, entry.size)
-            self._pass_over_lost(entry.epoch.hex(), entry.first)
-            if entry.first >= len(truth.messages[entry.epoch.hex()]):
-                # Its life ended before it could say so to anybody.
-                self._publish(entry)
-        for gap in sorted(gaps):
-            self._ring.enter_gap(gap)
-        if end is not None:
-            self._pass_over_lost(*end)
-        forgotten = world.brokers[self.node].machine.forgotten
-        truth.begin(self.epoch.hex(), end, proven=proven, forgotten=forgotten)
-        truth.held(self._ring.oldest)
-
-    def _pass_over_lost(self, epoch: str, end: int) -> None:
-        """What was placed and not accepted before its life ended, and can't be read any more, was for nobody."""
-        for offset in range(len(self._truth.messages[epoch]), end):
-            self._truth.publish(
-                epoch, offset, Published("lost", f"lost {offset}".encode(), b"", NOBODY, 0)
-            )
-
-    def _accept(self, entry: Entry, size: int) -> None:
-        super()._accept(entry, size)
-        self._publish(entry)
-        self._ring.enter(entry.first, entry.count, entry.size)
-        oldest = self._ring.oldest
-        if self.view.oldest != oldest:
-            raise Violation(
-                f"G4: the ring of {self.node} holds {self.view.oldest}..{self.next}, by its bounds "
-                f"it has to hold from {oldest} on"
-            )
-        self._truth.held(oldest)
-
-    def _publish(self, entry: Entry) -> None:
-        columns = open_entry(entry)
-        now_ns = self._world.clockwork.now_ns
-        for i, offset in enumerate(columns.offsets):
-            topic = columns.topics[columns.index[i]]
-            payload = columns.frame[columns.starts[i] : columns.starts[i + 1]]
-            message = Published(topic, payload, entry.publisher, entry.to, now_ns)
-            self._truth.publish(entry.epoch.hex(), offset, message)
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a broker's next life begins with: the newest entries, up to `end`, which continues `lineage`."""
-
-    entries: tuple[Entry, ...]
-    offset: int
-    end: Place
-    lineage: Lineage
-    losses: Losses = ()
-    proven: bool = True
-
-
-class WatchedNode(Node):
-    """A node that counts which rows of the attach rule were taken."""
-
-    stream_type = WatchedStream
-    tally: Tally
-    at_contact: Callable[[], None] | None = None
-    """Called once, when it has met a producer for the first time in this life."""
-    _attaching = False
-
-    def __init__(
-        self,
-        world: World,
-        config: Config,
-        epoch: Epoch,
-        peers: list[Address],
-        now: Now,
-        kept: Kept | None,
-        memory: Memory | None,
-        record: LifeRecord,
-    ) -> None:
-        self._world = world
-        self._memory = memory
-        goes_on = kept is not None and kept.recovered is not None
-        self._begun = goes_on or not config.recover_from_peers
-        super().__init__(config, epoch, peers, now, kept, record)
-        self.tally = world.tally
-
-    def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
-        memory = self._memory
-        broker = self._world.brokers[self.name]
-        if recovered is not None:
-            end = (recovered.state.epoch.hex(), recovered.next)
-            memory = Memory(
-                tuple(recovered.entries),
-                recovered.first,
-                end,
-                recovered.lineage,
-                recovered.losses,
-                proven=broker.proves(end[0]),
-            )
-        if memory is None:
-            stream = self._make_stream(epoch, (), 0)
-        else:
-            stream = self._make_stream(epoch, memory.lineage, memory.offset, memory.losses)
-        assert isinstance(stream, WatchedStream)
-        if not self._begun:
-            # Nobody will hear of it before it has been recalled.
-            return stream
-        entries = memory.entries if memory is not None else ()
-        if recovered is None:
-            stream.begin(entries)
-        self._watch(stream, entries, memory)
-        return stream
-
-    def _watch(
-        self, stream: WatchedStream, entries: Sequence[Entry] = (), memory: Memory | None = None
-    ) -> None:
-        world = self._world
-        end, proven = (None, True) if memory is None else (memory.end, memory.proven)
-        stream.watch(world, world.truth[self.name], entries, end, proven=proven)
-        world.brokers[self.name].begins(stream.epoch.hex())
-
-    def recalled(self, recovered: Recovered | None, now: Now) -> None:
-        self._begun = True
-        if recovered is None:
-            assert isinstance(self.stream, WatchedStream)
-            self._watch(self.stream)
-        else:
-            self._world.counts["recalled"] += 1
-            self._recalls_the_newest(recovered)
-            self._world.recalled_names[self.life] = self._recalled_names()
-        super().recalled(recovered, now)
-
-    def _recalls_the_newest(self, recovered: Recovered) -> None:
-        """Raises `Violation` if a peer that was asked held a later life than the one whose history goes on."""
-        assert self.recall is not None
-        truth = self._world.truth[self.name]
-
-        def age(view: StreamView) -> int:
-            return truth.age(view.place(view.next).epoch.hex())
-
-        views = [end.view for end in self.recall.ends if end.view is not None and end.view.next]
-        latest = max(views, key=age, default=recovered.view)
-        if age(latest) > age(recovered.view):
-            raise Violation(
-                f"G1: {self.name} goes on with {recovered.view.place(recovered.next)}, a peer held "
-                f"{latest.place(latest.next)}, of a later life"
-            )
-
-    def _recalled_names(self) -> dict[str, list[Place]]:
-        """Where the peers that were asked remember that this node's named sessions stood in its stream."""
-        assert self.recall is not None
-        names: dict[str, list[Place]] = {}
-        for end in self.recall.ends:
-            for name, positions in end.names.items():
-                if self.name in positions:
-                    own = positions[self.name]
-                    names.setdefault(name, []).append((own.epoch.hex(), own.offset))
-        return names
-
-    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
-        registered = self.registry.get(end.consumer)
-        self.tally.attached(
-            claim, registered.cursor.offset if registered is not None else None, answer
-        )
-        self._attaching = True
-        super().consumer_attached(end, claim, answer, now)
-        self._attaching = False
-
-    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Answer) -> Replica:
-        if end.producer in self.replicas and isinstance(answer, Expired):
-            self.tally.marked(self, end.producer, attached.view)
-        first = end.producer not in self.replicas
-        replica = super().producer_attached(end, attached, answer)
-        if first and self.at_contact is not None:
-            self.at_contact()
-            self.at_contact = None
-        return replica
-
-    def registration_expired(self, producer: str, expired: CursorExpired) -> None:
-        self.tally.marked(self, producer, expired.view)
-        super().registration_expired(producer, expired)
-
-    def consumer_expired(self, consumer: str, expired: Expired) -> None:
-        if not self._attaching:
-            self.tally.overrun(expired)
-        super().consumer_expired(consumer, expired)
 
 
 class BrokerSocket:
@@ -371,9 +150,9 @@ class SimBroker:
     def __init__(self, world: World, name: str, peers: list[str]) -> None:
         self.world = world
         self.name = name
-        self.node: WatchedNode | None = None
-        self.memory: Memory | None = None
-        """What its next life begins with, if it is to have anything."""
+        self.node: Node | None = None
+        self.memory: Recovered | None = None
+        """What its next life begins with, if it is to have anything, and has no journal."""
         self.paused = False
         self.doomed: Callable[[], None] | None = None
         """What becomes of its next life at the first contact."""
@@ -428,14 +207,16 @@ class SimBroker:
         self.paused = False
         self.sockets = {}
         self.record = SimRecord(self.name, self.machine, looks_into_folder=self.journal is not None)
-        kept = self.journal.kept(self.record.evidence) if self.journal is not None else None
+        kept = None
+        if self.journal is not None:
+            kept = self.journal.kept(self.record.evidence)
+        elif memory is not None:
+            kept = Kept(Fsync.SNAPSHOT, recovered=memory, promised=False)
         peers = [(peer, 1) for peer in self._peers]
-        self.node = WatchedNode(
-            self.world, config, epoch, peers, self.now, kept, memory, self.record
-        )
+        watch = Watch(self, epoch)
+        self.node = Node(config, epoch, peers, self.now, kept, self.record, watch)
         if self.node.recall is None:
             self.node.own_life.begin()
-        self.node.at_contact, self.doomed = self.doomed, None
         if self.journal is not None:
             self.journal.begin(self.node)
         self.memory = None
@@ -518,14 +299,16 @@ class SimBroker:
             return  # There is nothing of it yet.
         stream = self.node.stream
         entries = [stream.log[i] for i in range(stream.log.begin, stream.log.end)]
-        kept = tuple(entry for entry in entries if isinstance(entry, Entry))[: -less or None]
+        kept = [entry for entry in entries if isinstance(entry, Entry)][: -less or None]
         offset = kept[0].first if kept else stream.view.oldest
         end = kept[-1].next if kept else offset
-        older = tuple((epoch, min(reach, end)) for epoch, reach in stream.view.lineage)
-        ended = StreamView(stream.epoch, older, offset, end, stream.view.losses)
-        lineage, losses = succeed(ended, lost=stream.next - end if proven else None)
-        place = stream.epoch.hex(), end
-        self.memory = Memory(kept, offset, place, lineage, losses, proven)
+        lineage = tuple((epoch, min(reach, end)) for epoch, reach in stream.view.lineage)
+        state = Checkpoint(
+            *(self.name, stream.epoch, lineage, offset, {}, {}, {}), losses=stream.view.losses
+        )
+        sequences = [open_entry(entry).sequence for entry in kept]
+        self.memory = Recovered(state, end, kept, sequences)
+        self.memory.judge(stream.next - end if proven else None)
 
     def pause(self) -> None:
         self.paused = True

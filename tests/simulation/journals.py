@@ -19,9 +19,10 @@ from pubsubd_broker.core.journal.journal import Fsync, Work
 from pubsubd_broker.core.journal.recovery import recover
 from pubsubd_broker.core.journal.whole_end import Evidence
 from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.node import Node
 
 if TYPE_CHECKING:
-    from tests.simulation.brokers import SimBroker, WatchedNode
+    from tests.simulation.brokers import SimBroker
 
 
 NOTHING: Final = 2**53
@@ -40,7 +41,7 @@ class SimJournal:
         self._interval_ns = 50 * MS
         self._chance = broker.world.chance("disk", broker.name)
         self._disk = Disk()
-        self._node: WatchedNode | None = None
+        self._node: Node | None = None
         self._under_way: Work | None = None
         self.names: dict[str, frozenset[str]] = {}
         """Of the sessions that were recovered, with the streams in which their places are known."""
@@ -93,7 +94,7 @@ class SimJournal:
         self._used_up, self._unsure = False, True
         self._promised, self._oldest = 0, NOTHING
 
-    def begin(self, node: WatchedNode) -> None:
+    def begin(self, node: Node) -> None:
         self._node = node
         self._under_way = None
         assert node.keeper is not None
@@ -184,7 +185,7 @@ class SimJournal:
     def keeps_running(self) -> bool:
         return self._fsync is not Fsync.SNAPSHOT
 
-    def _done(self, node: WatchedNode, work: Work, *, quiet: bool = False) -> None:
+    def _done(self, node: Node, work: Work, *, quiet: bool = False) -> None:
         assert node.keeper is not None
         self._under_way = None
         self._disk.perform(work)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import ClassVar
 
 from pubsubd_broker.core.admission import Admission, Standing
 from pubsubd_broker.core.caller import Caller
@@ -27,6 +26,7 @@ from pubsubd_broker.core.life import Life, LifeRecord, MemoryRecord
 from pubsubd_broker.core.naming import conflict
 from pubsubd_broker.core.notices import Notices
 from pubsubd_broker.core.objections import objection_to
+from pubsubd_broker.core.observer import Observer
 from pubsubd_broker.core.pacing import Pace
 from pubsubd_broker.core.pool import Pool
 from pubsubd_broker.core.producer_end import ProducerEnd
@@ -46,13 +46,11 @@ from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.frames import Attached, CursorExpired, Refused
-from pubsubd_protocol.positions import Epoch, Lineage, Losses
+from pubsubd_protocol.positions import Epoch, Lineage, Losses, StreamView
 
 
 class Node:
     """`epoch` is this life's: drawn by the shell from the system's entropy, never twice."""
-
-    stream_type: ClassVar[type[Stream]] = Stream
 
     def __init__(
         self,
@@ -62,11 +60,13 @@ class Node:
         now: Now,
         kept: Kept | None = None,
         record: LifeRecord | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """`kept`: what is kept of it on disk, and what was. `record`: what later lives find of this one."""
         recovered = kept.recovered if kept is not None else None
         self.config = config
         self.name = config.node
+        self.observer = observer
         self.life = epoch
         self.own_life = Life(epoch, record or MemoryRecord(config.node), recovered)
         self.pace = Pace(config.pace_ns)
@@ -116,6 +116,8 @@ class Node:
         """As long as this node asks its peers for its own stream, and serves nobody."""
         if config.recover_from_peers and recovered is None and self.targets:
             self.recall = Recall(self, now.mono_ns + 2 * config.peer_timeout_ns)
+        elif observer is not None:
+            observer.stream_began(self.stream, recovered)
 
     # The shell's side.
 
@@ -229,11 +231,15 @@ class Node:
         """
         assert self.recall is not None
         self.recall.decided, self.recall.recovered = True, recovered
+        if self.observer is not None:
+            self.observer.peers_answered(recovered, self.recall.ends)
         if recovered is not None:
             self.own_life.recalled(recovered)
             self.stream = self._begin_stream(self.life, recovered)
             restore(self, recovered, now)
             self._keep_stream()
+        if self.observer is not None:
+            self.observer.stream_began(self.stream, recovered)
 
     def life_begun(self) -> None:
         """The next life will find this one, whose recall was decided: from now on everybody is served."""
@@ -276,6 +282,7 @@ class Node:
         """A producer answered the attach; `answer` is its verdict with figures."""
         producer = end.producer
         replica = self.replicas.get(producer)
+        first = replica is None
         if replica is None:
             limits = self.config.replica_messages, self.config.replica_bytes
             replica = Replica(producer, self.name, attached, answer, *limits, self.pace)
@@ -283,9 +290,7 @@ class Node:
             self.sessions.first_contact(replica, attached)
         else:
             if isinstance(answer, Expired):
-                self.reports.expired(
-                    "registration", producer, answer.reason, answer.missed, answer.next
-                )
+                self._registration_expired(producer, answer, attached.view)
             replica.attached(attached)
         end.target.attached(producer)
         replica.fetcher = end.fetch
@@ -295,6 +300,8 @@ class Node:
         self.notices.info(
             "peer.attached", peer=producer, offset=position.offset, epoch=position.epoch.hex()
         )
+        if first and self.observer is not None:
+            self.observer.producer_met(producer)
         return replica
 
     def producer_lost(self, end: ConsumerEnd, now: Now) -> None:
@@ -330,14 +337,23 @@ class Node:
         return True
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Verdict, now: Now) -> None:
+        if self.observer is not None:
+            registered = self.registry.get(end.consumer)
+            cursor = registered.cursor if registered is not None else None
+            self.observer.consumer_attached(claim, cursor, answer)
         self.registry.connected(end.consumer, True, now.mono_ns)
         self.notices.info("consumer.attached", consumer=end.consumer, offset=end.acknowledged)
         known = isinstance(claim, At) or end.consumer in self.registry
         if isinstance(answer, Expired) and known:
-            self.consumer_expired(end.consumer, answer)
+            self._consumer_expired(end.consumer, answer)
 
-    def consumer_expired(self, consumer: str, expired: Expired) -> None:
-        """A consumer's cursor expired, and it is being told."""
+    def consumer_overrun(self, consumer: str, expired: Expired) -> None:
+        """A consumer's cursor expired on a live link, and it is being told."""
+        if self.observer is not None:
+            self.observer.consumer_overrun(expired)
+        self._consumer_expired(consumer, expired)
+
+    def _consumer_expired(self, consumer: str, expired: Expired) -> None:
         self.counters.expired_at_peers[expired.reason] += 1
         self.reports.expired("peer", consumer, expired.reason, expired.missed, expired.next)
 
@@ -350,9 +366,14 @@ class Node:
 
     def registration_expired(self, producer: str, expired: CursorExpired) -> None:
         """A producer told this node, on a live link, that its ring went past."""
-        self.reports.expired(
-            "registration", producer, expired.reason, expired.missed, expired.view.next
-        )
+        view = expired.view
+        answer = Expired(expired.reason, view.next, expired.missed)
+        self._registration_expired(producer, answer, view)
+
+    def _registration_expired(self, producer: str, answer: Expired, view: StreamView) -> None:
+        if self.observer is not None:
+            self.observer.registration_expired(producer, view)
+        self.reports.expired("registration", producer, answer.reason, answer.missed, answer.next)
 
     def refused_by(self, connection: Connection, refused: Refused) -> None:
         """Somebody turns this node away."""
@@ -404,7 +425,7 @@ class Node:
         self, epoch: Epoch, lineage: Lineage, offset: int, losses: Losses = ()
     ) -> Stream:
         config = self.config
-        return self.stream_type(
+        return Stream(
             config.node,
             epoch,
             lineage,
@@ -414,4 +435,5 @@ class Node:
             pace=self.pace,
             offset=offset,
             losses=losses,
+            published=self.observer.published if self.observer is not None else None,
         )

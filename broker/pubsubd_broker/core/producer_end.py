@@ -197,7 +197,7 @@ class ProducerEnd:
             CursorExpired(self._stream.node, answer.reason, answer.missed, view.until(answer.next))
         )
         cursor.jump(view.place(answer.next))
-        self._node.consumer_expired(self.consumer, answer)
+        self._node.consumer_overrun(self.consumer, answer)
 
     def _answer(self, fetch: Fetch, out: Outgoing) -> None:
         if fetch.stream is not None:

@@ -43,6 +43,7 @@ class Stream:
 
     __slots__ = (
         "_placed",
+        "_published",
         "accepted",
         "bytes_published",
         "keeper",
@@ -65,8 +66,11 @@ class Stream:
         pace: Pace,
         offset: int = 0,
         losses: Losses = (),
+        published: Callable[[Entry], None] | None = None,
     ) -> None:
+        """`published`: is called with every entry that is accepted, behind its append."""
         self.node = node
+        self._published = published
         self.max_message = max_message
         self.log = Log(ring_messages, ring_bytes, epoch, lineage, offset, losses)
         self.pacing = Pacing(self.log, pace)
@@ -236,6 +240,8 @@ class Stream:
         self.log.append(entry)
         self.messages_published += entry.count
         self.bytes_published += size
+        if self._published is not None:
+            self._published(entry)
 
     def _too_large(self, entry: Entry) -> tuple[str, str, int, int]:
         if entry.count > self.log.max_messages:

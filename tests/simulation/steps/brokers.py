@@ -92,7 +92,7 @@ def restart(world: World, chance: random.Random, draw: int) -> bool:
         proven = world.chance("end", broker.name, broker.life).random() < 0.7
         broker.remember(less, proven=proven)
         world.say(
-            f"{broker.name} restarts with its ring, up to {broker.memory and broker.memory.end}"
+            f"{broker.name} restarts with its ring, up to {broker.memory and broker.memory.next}"
         )
         end_life(world, broker)
     world.clockwork.after(chance.randint(1, 2000) * MS, lambda: world.start(broker))

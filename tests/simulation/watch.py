@@ -1,0 +1,137 @@
+"""What the simulation hears of a node: every message that it accepts is written into the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Final
+
+from tests.simulation.ring import Ring
+from tests.simulation.truth import Place, Published
+from tests.simulation.violation import Violation
+
+from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.observer import Observer
+from pubsubd_broker.core.recall import RecallEnd
+from pubsubd_broker.core.stream import Stream
+from pubsubd_protocol.attach import Answer, Claim, Expired
+from pubsubd_protocol.entries import Entry, open_entry
+from pubsubd_protocol.positions import Epoch, Position, StreamView
+
+if TYPE_CHECKING:
+    from tests.simulation.brokers import SimBroker
+
+NOBODY: Final = "nobody"
+
+
+class Watch(Observer):
+    """Watches one life of a broker."""
+
+    def __init__(self, broker: SimBroker, life: Epoch) -> None:
+        self._broker = broker
+        self._life = life
+        self._world = broker.world
+        self._truth = broker.world.truth[broker.name]
+        self._at_contact, broker.doomed = broker.doomed, None
+
+    def stream_began(self, stream: Stream, recovered: Recovered | None) -> None:
+        first = stream.next if recovered is None else recovered.first
+        self._stream = stream
+        self._ring = Ring(stream.log.max_messages, stream.log.max_bytes, first)
+        end, proven = None, True
+        if recovered is not None:
+            self._goes_on_with(recovered)
+            end = recovered.state.epoch.hex(), recovered.next
+            of_memory = recovered is self._broker.memory
+            proven = recovered.lost is not None if of_memory else self._broker.proves(end[0])
+        life, forgotten = stream.epoch.hex(), self._broker.machine.forgotten
+        self._truth.begin(life, end, proven=proven, forgotten=forgotten)
+        self._truth.held(self._ring.oldest)
+        self._broker.begins(life)
+
+    def _goes_on_with(self, recovered: Recovered) -> None:
+        gaps = sorted({end for end, _ in self._stream.view.gaps(self._stream.view.start.epoch)})
+        gaps = [gap for gap in gaps if gap > recovered.first]
+        for entry in recovered.entries:
+            while gaps and gaps[0] <= entry.first:
+                self._ring.enter_gap(gaps.pop(0))
+            self._ring.enter(entry.first, entry.count, entry.size)
+            self._pass_over_lost(entry.epoch.hex(), entry.first)
+            if entry.first >= len(self._truth.messages[entry.epoch.hex()]):
+                # Its life ended before it could say so to anybody.
+                self._publish(entry)
+        for gap in gaps:
+            self._ring.enter_gap(gap)
+        self._pass_over_lost(recovered.state.epoch.hex(), recovered.next)
+
+    def _pass_over_lost(self, epoch: str, end: int) -> None:
+        """What was placed and not accepted before its life ended, and can't be read any more, was for nobody."""
+        for offset in range(len(self._truth.messages[epoch]), end):
+            self._truth.publish(
+                epoch, offset, Published("lost", f"lost {offset}".encode(), b"", NOBODY, 0)
+            )
+
+    def published(self, entry: Entry) -> None:
+        self._publish(entry)
+        self._ring.enter(entry.first, entry.count, entry.size)
+        oldest, view = self._ring.oldest, self._stream.view
+        if view.oldest != oldest:
+            raise Violation(
+                f"G4: the ring of {self._broker.name} holds {view.oldest}..{view.next}, by its bounds "
+                f"it has to hold from {oldest} on"
+            )
+        self._truth.held(oldest)
+
+    def _publish(self, entry: Entry) -> None:
+        columns = open_entry(entry)
+        now_ns = self._world.clockwork.now_ns
+        for i, offset in enumerate(columns.offsets):
+            topic = columns.topics[columns.index[i]]
+            payload = columns.frame[columns.starts[i] : columns.starts[i + 1]]
+            message = Published(topic, payload, entry.publisher, entry.to, now_ns)
+            self._truth.publish(entry.epoch.hex(), offset, message)
+
+    def peers_answered(self, recovered: Recovered | None, ends: Collection[RecallEnd]) -> None:
+        if recovered is not None:
+            self._world.counts["recalled"] += 1
+            self._recalls_the_newest(recovered, ends)
+            self._world.recalled_names[self._life] = self._recalled_names(ends)
+
+    def _recalls_the_newest(self, recovered: Recovered, ends: Collection[RecallEnd]) -> None:
+        """Raises `Violation` if a peer that was asked held a later life than the one whose history goes on."""
+
+        def age(view: StreamView) -> int:
+            return self._truth.age(view.place(view.next).epoch.hex())
+
+        views = [end.view for end in ends if end.view is not None and end.view.next]
+        latest = max(views, key=age, default=recovered.view)
+        if age(latest) > age(recovered.view):
+            raise Violation(
+                f"G1: {self._broker.name} goes on with {recovered.view.place(recovered.next)}, a peer held "
+                f"{latest.place(latest.next)}, of a later life"
+            )
+
+    def _recalled_names(self, ends: Collection[RecallEnd]) -> dict[str, list[Place]]:
+        """Where the peers that were asked remember that this node's named sessions stood in its stream."""
+        names: dict[str, list[Place]] = {}
+        for end in ends:
+            for name, positions in end.names.items():
+                if self._broker.name in positions:
+                    own = positions[self._broker.name]
+                    names.setdefault(name, []).append((own.epoch.hex(), own.offset))
+        return names
+
+    def consumer_attached(self, claim: Claim, registered: Position | None, answer: Answer) -> None:
+        cursor = registered.offset if registered is not None else None
+        self._world.tally.attached(claim, cursor, answer)
+
+    def consumer_overrun(self, expired: Expired) -> None:
+        self._world.tally.overrun(expired)
+
+    def registration_expired(self, producer: str, view: StreamView) -> None:
+        assert self._broker.node is not None
+        self._world.tally.marked(self._broker.node, producer, view)
+
+    def producer_met(self, producer: str) -> None:
+        if self._at_contact is not None:
+            self._at_contact()
+            self._at_contact = None

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.simulation.mutants import MUTANTS
+from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.recreated import run_recreated
+
+from pubsubd_broker.core.log import Log
 
 QUICK = (
     "epoch not compared",
@@ -55,6 +57,11 @@ def test_a_mutant_can_stand_where_it_is_put(name: str) -> None:
         before = vars(owner)[attribute]
         if inspect.isfunction(before) and inspect.isfunction(instead):
             assert _positional(instead) in (_positional(before), _ANY), f"{owner} {attribute}"
+
+
+def test_a_mutant_of_something_that_does_not_exist_is_refused_as_it_is_loaded() -> None:
+    with pytest.raises(AttributeError, match=r"'typing error'.*has no 'appendd'"):
+        Mutant("typing error", 1, lambda: [(Log, "appendd", None)])
 
 
 def test_a_mutant_leaves_nothing_behind() -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import tests.simulation.brokers as brokers
 from tests.simulation.mutants.attaching import _everywhere
 from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
@@ -26,7 +25,7 @@ Succeed = Callable[..., tuple[Lineage, Losses]]
 
 
 def _succeed(instead: Succeed) -> list[Patch]:
-    return [(recovery, "succeed", instead), (brokers, "succeed", instead)]
+    return [(recovery, "succeed", instead)]
 
 
 def _gap_left_out() -> list[Patch]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import tests.simulation.brokers as brokers
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 import pubsubd_broker.core.journal.recovery as recovery
@@ -119,7 +118,7 @@ def _every_life_takes_a_place() -> list[Patch]:
         losses = view.losses if lost == 0 else ((view.epoch, lost), *view.losses)
         return ((view.epoch, view.next), *view.lineage)[:31], losses
 
-    return [(recovery, "succeed", succeeds), (brokers, "succeed", succeeds)]
+    return [(recovery, "succeed", succeeds)]
 
 
 def _named_by_the_present_epoch() -> list[Patch]:

@@ -22,13 +22,19 @@ Patch = tuple[object, str, Any]
 class Mutant:
     """One bug. `within`: it is caught by one of so many seeds, from 0 on. `patches` are made anew each time.
 
-    `run` runs one seed: of the plain plans, unless `of_kind` says more.
+    `run` runs one seed: of the plain plans, unless `of_kind` says more. Raises AttributeError if a patch names something that
+    does not exist.
     """
 
     name: str
     within: int
     patches: Callable[[], list[Patch]]
     run: Callable[[int], object] = run_seed
+
+    def __post_init__(self) -> None:
+        for owner, attribute, _ in self.patches():
+            if attribute not in vars(owner):
+                raise AttributeError(f"mutant {self.name!r}: {owner} has no {attribute!r}")
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:

@@ -28,6 +28,7 @@ from pubsubd_broker.core.journal.whole_end import Evidence, Found, lost
 from pubsubd_broker.core.life import MemoryRecord
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.notices import Notice
+from pubsubd_broker.core.observer import Observer
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import (
@@ -101,6 +102,8 @@ class Net:
         self.notices: dict[str, list[Notice]] = {}
         self.unreachable: set[tuple[str, str]] = set()
         """(from, to): a dial that fails."""
+        self.observers: dict[str, Observer] = {}
+        """What watches the nodes of these names."""
         self.mute: set[str] = set()
         """Nodes that accept connections and never speak."""
         self.witnessed = False
@@ -149,7 +152,9 @@ class Net:
             self._disks[name] = disk
             judge = partial(lost, evidence=record.evidence) if self.witnessed else None
             kept = disk.kept(config.node, judge)
-        node = self.nodes[name] = Node(config, self.new_epoch(), addresses, self.now, kept, record)
+        observer = self.observers.get(name)
+        node = Node(config, self.new_epoch(), addresses, self.now, kept, record, observer)
+        self.nodes[name] = node
         if node.recall is None:
             node.own_life.begin()
         if disk is not None and node.keeper is not None:

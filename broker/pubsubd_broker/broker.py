@@ -297,7 +297,7 @@ class Broker:
 
     def _crashed(self, connection: Connection, error: Exception) -> None:
         log.error("connection.crashed", connection=connection.label, exc_info=error)
-        self.node.reports.failed(connection, error)
+        connection.failed(error)
 
     @property
     def user_timeout_ms(self) -> int:

@@ -160,7 +160,8 @@ class PublisherEnd:
 
     def _send(self, outcome: Outcome, came_ns: int) -> None:
         if isinstance(outcome, Rejected):
-            self._node.reports.rejected(self._connection, outcome)
+            connection = self._connection
+            self._node.reports.rejected(connection.label, connection.caller.origin, outcome)
         self._connection.send(outcome)
         self._unanswered_ns.append(came_ns)
 
@@ -212,7 +213,7 @@ class SessionEnd:
             if before != self._lost:
                 out.frame(Health(lost))
         more = self.session.pull(out)
-        self._node.reports.delivered(self.session, out)
+        self._node.reports.delivered(self.session.name, out)
         if out.settled:
             self._keep(self.session, out, now)
         return more
@@ -301,7 +302,7 @@ class SessionEnd:
     def _settle(self, session: Session, now: Now) -> None:
         out = Outgoing(0)
         session.settle(out)
-        self._node.reports.delivered(session, out)
+        self._node.reports.delivered(session.name, out)
         self._keep(session, out, now)
         self._connection.send_all(out)
 

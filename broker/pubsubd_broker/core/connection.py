@@ -12,7 +12,6 @@ from pubsubd_broker.core.end import End
 from pubsubd_broker.core.greeting import AcceptedGreeting, DialledGreeting, Greeting
 from pubsubd_broker.core.liveness import is_silent
 from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_broker.core.turns import Lane
 from pubsubd_broker.core.unsent import LARGE_BYTES
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
@@ -120,7 +119,7 @@ class Connection:
         )
 
     @property
-    def lane(self) -> Lane:
+    def lane(self) -> tuple[object, bool]:
         """With whom it shares its turns, where there are more than can be served at once."""
         return self.claimant, self.end is not None and self.end.role == "session"
 
@@ -219,14 +218,16 @@ class Connection:
     def refuse(self, code: str, detail: str) -> None:
         """Says why, and ends the connection."""
         if not self.closing:
-            self._node.reports.refused(self, code, detail)
+            self._failed_there(detail)
+            self._node.reports.refused(self.label, self.caller.origin, code, detail)
             self.send(Refused(code, detail))
             self.closing = True
 
     def violated(self, error: ProtocolError) -> None:
         """The other end broke the protocol: it is told, counted, logged, and cut off."""
         if not self.closing:
-            self._node.reports.violated(self, error)
+            self._failed_there(str(error))
+            self._node.reports.violated(self.label, self.caller.origin, error)
             self.send(Refused("protocol", str(error)[:1000]))
             self.closing = True
 
@@ -253,7 +254,8 @@ class Connection:
                 # Whoever is not read from can't be heard.
                 self._heard_ns = now.mono_ns
             if self.end.beats and is_silent(self._heard_ns, now.mono_ns, self._timeout_ns):
-                self._node.reports.silent(self, (now.mono_ns - self._heard_ns) // 1_000_000)
+                silent_ms = (now.mono_ns - self._heard_ns) // 1_000_000
+                self._node.reports.silent(self.label, silent_ms)
                 self.close()
                 return
             due_ns = self._node.config.heartbeat_ns
@@ -263,8 +265,8 @@ class Connection:
 
     def lost(self, now: Now, chance: float) -> None:
         """The connection is gone, whoever ended it."""
-        if self.target is not None and self.end is None and not self.closing:
-            self._node.reports.target_failed(self.target, self.why_lost)
+        if self.end is None and not self.closing:
+            self._failed_there(self.why_lost)
         self.closing = True
         # Whoever still knows of it must not keep what was on its way.
         self.reader.release()
@@ -275,6 +277,16 @@ class Connection:
         if self.end is not None:
             self.end.lost(now)
         self._node.connection_lost(self, now, chance)
+
+    def failed(self, error: Exception) -> None:
+        """A bug in handling it: it ends, the broker lives."""
+        self._node.reports.failed(self.label, error)
+        self.close()
+
+    def _failed_there(self, error: str) -> None:
+        """If this node has dialled: why it has no link to that address."""
+        if self.target is not None:
+            self._node.reports.target_failed(self.target, error)
 
     @property
     def _timeout_ns(self) -> int:

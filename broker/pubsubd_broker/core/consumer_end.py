@@ -132,7 +132,8 @@ class ConsumerEnd:
         self._waiting.append(_Fetching(reading, claim, budget))
         if budget and not reading.lags:
             reading.lags = True
-            self._node.reports.session_lagged(reading)
+            source = reading.source
+            self._node.reports.session_lagged(source.node, reading.position, source.log.view)
         self._send_fetches()
         return True
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pubsubd_broker.core.config import SECOND_NS
 from pubsubd_broker.core.liveness import backoff_ns
-
-if TYPE_CHECKING:
-    from pubsubd_broker.core.connection import Connection
 
 SELF_AGAIN_NS: Final = 60 * SECOND_NS
 """How soon an address is dialled again at which this node itself has answered."""
@@ -29,11 +26,11 @@ class Target:
     __slots__ = (
         "address",
         "attempts",
-        "connection",
         "dialling",
         "due_ns",
         "error",
         "is_self",
+        "linked",
         "node",
         "reached",
         "reconnects",
@@ -43,7 +40,8 @@ class Target:
         self.address = address
         self.node: str | None = None
         """Who answered there last."""
-        self.connection: Connection | None = None
+        self.linked = False
+        """Whether a connection to it is open."""
         self.dialling = False
         self.attempts = 0
         self.due_ns = 0
@@ -60,11 +58,11 @@ class Target:
         return format_address(self.address)
 
     def is_due(self, now_ns: int) -> bool:
-        return self.connection is None and not self.dialling and now_ns >= self.due_ns
+        return not self.linked and not self.dialling and now_ns >= self.due_ns
 
-    def opened(self, connection: Connection) -> None:
+    def opened(self) -> None:
         self.dialling = False
-        self.connection = connection
+        self.linked = True
 
     def attached(self, node: str) -> None:
         """A stream is being pulled from there: the next failure is a first one again."""
@@ -79,7 +77,7 @@ class Target:
     def failed(self, now_ns: int, chance: float) -> None:
         """No connection there, or no more; `error` says why."""
         self.dialling = False
-        self.connection = None
+        self.linked = False
         self.due_ns = now_ns + (
             SELF_AGAIN_NS if self.is_self else backoff_ns(self.attempts, chance)
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import attrgetter
 
 from pubsubd_broker.core.admission import Admission, Standing
 from pubsubd_broker.core.caller import Caller
@@ -92,7 +93,7 @@ class Node:
         """
         self.fetched = FetchedShare(config.limits.fetched_bytes)
         self.unsent = Unsent[Connection](config.limits.unsent_bytes)
-        self.turns = Turns()
+        self.turns = Turns[Connection](attrgetter("lane"))
         self.counters = Counters()
         self.notices = Notices(config.log_repeat_ns)
         linked, ttl_ns = self.consumers.keys(), config.cursor_ttl_ns
@@ -127,7 +128,8 @@ class Node:
         connection = Connection(self, caller, now, peers=peers, admittance=admittance)
         self.connections[connection] = None
         if admittance is Standing.CLOSED:
-            self.reports.closed_unheard(connection)
+            self.reports.closed_unheard()
+            connection.close()
         return connection
 
     def due(self, now: Now) -> list[Target]:
@@ -141,7 +143,7 @@ class Node:
         """The dial succeeded."""
         connection = Connection(self, caller, now, peers=True, target=target)
         self.connections[connection] = None
-        target.opened(connection)
+        target.opened()
         return connection
 
     def dial_failed(self, target: Target, error: str, now: Now, chance: float) -> None:
@@ -379,7 +381,8 @@ class Node:
         """Somebody turns this node away."""
         target = connection.target
         if target is None:
-            self.reports.refused_by(connection, refused.code, refused.detail)
+            told = refused.code, refused.detail
+            self.reports.refused_by(connection.label, connection.caller.origin, *told)
             return
         if connection.trusted:
             # Anybody could say so who stands at that address.
@@ -389,14 +392,15 @@ class Node:
         self.reports.target_failed(target, f"{refused.detail} ({refused.code})")
 
     def connection_lost(self, connection: Connection, now: Now, chance: float) -> None:
-        if connection in self.connections:
-            del self.connections[connection]
-            if connection.admittance is not None:
-                entered = connection.caller, connection.claimant, connection.admittance
-                self.admission.leave(*entered, peers=connection.peers)
+        if connection not in self.connections:
+            return
+        del self.connections[connection]
+        if connection.admittance is not None:
+            entered = connection.caller, connection.claimant, connection.admittance
+            self.admission.leave(*entered, peers=connection.peers)
         self.turns.forget(connection)
         target = connection.target
-        if target is not None and target.connection is connection:
+        if target is not None:
             target.error = target.error or connection.why_lost
             target.failed(now.mono_ns, chance)
 

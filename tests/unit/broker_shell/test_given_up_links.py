@@ -126,7 +126,7 @@ async def test_a_dial_that_is_cancelled_as_it_succeeds_is_a_link_that_is_lost(
     await until(lambda: bool(links))
     await broker.close_links()
     assert not broker.node.connections
-    assert broker.node.targets[0].connection is None
+    assert not broker.node.targets[0].linked
     await asyncio.wait_for(ended.wait(), 10)
     server.close()
 
@@ -143,7 +143,7 @@ async def test_one_bad_link_ends_no_flush(tmp_path: Path) -> None:
         def pull(self, *_: object) -> list[bytes]:
             return [b"x"]
 
-        def close(self) -> None:
+        def failed(self, error: Exception) -> None:
             pass
 
     served: list[str] = []

@@ -289,7 +289,7 @@ class Net:
             except Exception as error:
                 if not isinstance(error, RuntimeError):
                     raise
-                node.reports.failed(end, error)
+                end.failed(error)
             rest = rest[count:]
 
     def lose(self, end: Connection | RawClient) -> None:

@@ -873,7 +873,7 @@ def test_a_broker_that_dials_itself_recognises_it_and_dials_again_once_a_minute(
     net.advance(150)
     (target,) = node.targets
     assert target.is_self
-    assert target.connection is None
+    assert not target.linked
     assert not_ready(node) == []
     assert len(node.connections) == 0
     assert node.counters.connections_refused["self"] == 3
@@ -887,7 +887,7 @@ def test_two_addresses_of_one_node_make_one_link_and_the_other_takes_over_when_i
     net.notices["alias"] = []
     b = net.start("b", peers=["a", "alias"])
     net.advance(5)
-    assert sum(target.connection is not None for target in b.targets) == 1
+    assert sum(target.linked for target in b.targets) == 1
     assert not_ready(b) == []
     subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
     publisher.publish()

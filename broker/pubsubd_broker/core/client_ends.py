@@ -69,10 +69,10 @@ class PublisherEnd:
         # Answers in the order of their batches, from the first on that is not known yet; and when those came.
         self._answers: deque[tuple[Answer, int]] = deque()
 
-    def received(self, frame: Frame, now: Now) -> None:
+    def received(self, frame: Frame, now: Now) -> bool:
         if isinstance(frame, Heartbeat):
             self.beats = True
-            return
+            return True
         if not isinstance(frame, Batch):
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a publisher")
         if frame.sequence <= self.sequence:
@@ -82,30 +82,30 @@ class PublisherEnd:
             )
         if self._node.draining and self._answers and self._hold(now):
             # The refusal says that nothing unanswered was accepted: what waits for the disk is answered before it.
-            return
+            return False
         if self._node.draining:
             # Not accepted, and not rejected for good: the publisher tries it again with the next life.
             self._connection.refuse("draining", f"{self._node.name} is stopping")
-            return
+            return True
         if self._node.failure is not None:
             self._connection.refuse("journal_failed", self._node.failure)
-            return
+            return True
         came_ns = self._held_ns if self._held_ns is not None else now.mono_ns
         answer = self._answer(frame, now)
         if answer is None:
             self._held_ns = came_ns
-            self._connection.decline()
-            return
+            return False
         # Not before: one that is held comes again.
         self.sequence = frame.sequence
         self._held_ns = None
         if not self._answers and not isinstance(answer, Promise):
             self._send(answer, came_ns)
-            return
+            return True
         self._answers.append((answer, came_ns))
         if isinstance(answer, Promise):
             answer.wake.append(self._settle)
         self._settle()
+        return True
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         for came_ns in self._unanswered_ns:
@@ -136,7 +136,6 @@ class PublisherEnd:
         if self._held_ns is None:
             self._held_ns = now.mono_ns
         keeper.hold(self._connection)
-        self._connection.decline()
         return True
 
     def _answer(self, batch: Batch, now: Now) -> Answer | None:
@@ -190,7 +189,7 @@ class SessionEnd:
     def settled(self) -> bool:
         return self.session is not None
 
-    def received(self, frame: Frame, now: Now) -> None:
+    def received(self, frame: Frame, now: Now) -> bool:
         match frame:
             case Subscribe() if self.session is None:
                 self._subscribe(frame, now)
@@ -203,6 +202,7 @@ class SessionEnd:
                 self.beats = True
             case _:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a session")
+        return True
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         if self.session is None:
@@ -325,7 +325,7 @@ class ControlEnd:
         self._node = node
         self._connection = connection
 
-    def received(self, frame: Frame, now: Now) -> None:
+    def received(self, frame: Frame, now: Now) -> bool:
         if not isinstance(frame, Query):
             raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a command")
         if frame.what == "drop_cursor" and not self._node.config.is_operator(
@@ -334,8 +334,9 @@ class ControlEnd:
             self._connection.refuse(
                 "not_allowed", "only the broker's own user and root may drop a cursor"
             )
-            return
+            return True
         self._connection.send(Report(report(self._node, frame, now)))
+        return True
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         return False

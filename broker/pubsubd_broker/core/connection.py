@@ -81,7 +81,6 @@ class Connection:
         """How many more of its frames are taken before it is others' turn."""
         # The declined frame's own bytes: the buffer that it came in is written to again.
         self._declined: bytes | None = None
-        self._declines = False
         # What of its large frames counts for all connections together.
         self._large_bytes = 0
         self._keeps_large = False
@@ -153,10 +152,6 @@ class Connection:
     def wants_more(self) -> bool:
         """Whether to read on: not while the other end leaves its answers unread, or what it sent has to wait."""
         return not self._stalled
-
-    def decline(self) -> None:
-        """The frame that has just come can't be taken yet; nothing behind it is before `retry` has brought it again."""
-        self._declines = True
 
     def retry(self, now: Now) -> None:
         """Brings what was declined."""
@@ -359,21 +354,21 @@ class Connection:
     def _takes(self, frame: memoryview, now: Now) -> bool:
         decoded = decode(frame)
         self._turn -= FRAMES_AT_ONCE if isinstance(decoded, _COSTLY) else 1
-        self._frame(decoded, now)
-        if self._declines:
-            self._declines = False
-            self._declined = bytes(frame)
-        return self._declined is None
+        if self._frame(decoded, now):
+            return True
+        self._declined = bytes(frame)
+        return False
 
-    def _frame(self, frame: Frame, now: Now) -> None:
+    def _frame(self, frame: Frame, now: Now) -> bool:
         if isinstance(frame, Refused):
             self._node.refused_by(self, frame)
             self.closing = True
             self.wake()
         elif self.end is not None:
-            self.end.received(frame, now)
+            return self.end.received(frame, now)
         else:
             self._greet(frame)
+        return True
 
     def _greet(self, frame: Frame) -> None:
         try:

@@ -91,7 +91,7 @@ class ConsumerEnd:
         self._claim = asked(node.attach_claim(producer))
         connection.send(Attach(self._claim))
 
-    def received(self, frame: Frame, now: Now) -> None:
+    def received(self, frame: Frame, now: Now) -> bool:
         if self.replica is None:
             if isinstance(frame, Attached):
                 self._attached(frame, now)
@@ -99,7 +99,7 @@ class ConsumerEnd:
                 raise ProtocolError(
                     "unexpected_frame", f"{type(frame).__name__} before the attach is answered"
                 )
-            return
+            return True
         match frame:
             case Entry() | Skip() if self._incoming is not None:
                 self._fetched_item(self.replica, *self._incoming, frame)
@@ -109,8 +109,7 @@ class ConsumerEnd:
                 )
             case Entry() | Skip():
                 if not self.replica.pacing.admits(self._connection, frame, now.mono_ns):
-                    self._connection.decline()
-                    return
+                    return False
                 self.replica.append(frame)
                 self._node.counters.received(self.producer, frame)
                 self._owe_ack(now)
@@ -124,6 +123,7 @@ class ConsumerEnd:
                 self._heartbeat(self.replica, following)
             case _:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a producer")
+        return True
 
     def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
         """Asks the producer on behalf of one session; further ones than a few wait their turn."""

@@ -23,8 +23,11 @@ class End(Protocol):
     def longest_frame(self) -> int:
         """Bytes of the longest frame that may come in, without its prefix."""
 
-    def received(self, frame: Frame, now: Now) -> None:
-        """Takes one frame. Raises `ProtocolError` if it may not come now."""
+    def received(self, frame: Frame, now: Now) -> bool:
+        """Takes one frame. False if it has to wait: then it is brought again when `Connection.retry` is called.
+
+        Raises `ProtocolError` if it may not come now.
+        """
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         """Writes what there is, up to the budget. Returns whether there is more."""

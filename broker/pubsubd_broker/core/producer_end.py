@@ -57,7 +57,7 @@ class ProducerEnd:
         self._recalls = False
         self.acknowledged = 0
 
-    def received(self, frame: Frame, now: Now) -> None:
+    def received(self, frame: Frame, now: Now) -> bool:
         match frame:
             case Attach() if self._cursor is None:
                 self._attach(frame, now)
@@ -79,6 +79,7 @@ class ProducerEnd:
                 pass
             case _:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a consumer")
+        return True
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         if self._cursor is None and not self._fetches:

@@ -150,7 +150,7 @@ class RecallEnd:
         at = At(self._log.front)
         self._connection.send(Fetch(self._id, at, FETCH_BYTES, self._node.name))
 
-    def received(self, frame: Frame, now: Now) -> None:
+    def received(self, frame: Frame, now: Now) -> bool:
         match frame:
             case Fetched(id=number) if number == self._id and not self._left:
                 self._fetched(frame, now)
@@ -165,6 +165,7 @@ class RecallEnd:
             case _:
                 name = type(frame).__name__
                 raise ProtocolError("unexpected_frame", f"{name} from a peer that is asked")
+        return True
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         return False

@@ -115,9 +115,9 @@ def _fetches_without_end() -> list[Patch]:
 def _any_sequence() -> list[Patch]:
     original = PublisherEnd.received
 
-    def received(self: PublisherEnd, frame: Frame, now: Now) -> None:
+    def received(self: PublisherEnd, frame: Frame, now: Now) -> bool:
         self.sequence = -1
-        original(self, frame, now)
+        return original(self, frame, now)
 
     # Two further rules would notice it: only a retry is looked up, and it has to repeat what was accepted.
     recalls = Publisher.recall

@@ -96,13 +96,12 @@ def _publisher_waits() -> list[Patch]:
     answers: dict[PublisherEnd, list[Frame]] = {}
     tick = PublisherEnd.tick
 
-    def hold(self: PublisherEnd, frame: Frame, now: Now) -> None:
+    def hold(self: PublisherEnd, frame: Frame, now: Now) -> bool:
         assert isinstance(frame, Batch)
         answer = self._node.publish(frame, self._publisher, self._id, now, self._connection)
-        if answer is None:
-            self._connection.decline()
-        elif not isinstance(answer, Promise):
+        if answer is not None and not isinstance(answer, Promise):
             answers.setdefault(self, []).append(answer)
+        return answer is not None
 
     def release(self: PublisherEnd, now: Now) -> None:
         if all(end.drained for end, _ in self._node.consumers.values()):

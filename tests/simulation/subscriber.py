@@ -149,6 +149,8 @@ class Subscriber:
         # What the session's filter was as it was opened, and those that are not answered yet.
         self._asked = self._patterns
         self._filters: deque[tuple[str, ...]] = deque()
+        # The filter that is known to judge, and those that its broker may have put in its place since.
+        self._judges = [self._patterns]
         self._unhanded = 0
         self._oldest: dict[tuple[str, str, int], int] = {}
         self._plan_consume(self._life)
@@ -158,6 +160,12 @@ class Subscriber:
         if self.keeps == "nothing" or not self._stood or self._is_resuming():
             return False
         self._hear()
+        if self._changing:
+            # Nobody knows which of them has judged what came behind that.
+            asked = {*self._judges, self._asked, self._session.patterns}
+            judges = [self._wanting(patterns) for patterns in asked]
+            places = dict(self.history.at)
+            self._sees(Filtered(places, lambda message: all(wants(message) for wants in judges)))
         self._paused = False
         self._life += 1
         self.lives += 1
@@ -435,6 +443,7 @@ class Subscriber:
             if self._changing:
                 # A change that was under way counts from what was presented, if it was presented too.
                 self._sees(Filtered(presented, self._wanting(self._asked)))
+                self._judges = [self._asked]
             self._settle_filter()
             return
         self._stood = True
@@ -504,10 +513,13 @@ class Subscriber:
     def _send_filter(self) -> None:
         assert self._socket is not None
         self._filters.append(self._session.patterns)
+        self._judges.append(self._session.patterns)
         self._socket.send(SetFilter(self._session.patterns))
 
     def _filter_set(self, frame: FilterSet) -> None:
-        self._sees(Filtered(self._places(frame.positions), self._wanting(self._filters.popleft())))
+        judge = self._filters.popleft()
+        self._sees(Filtered(self._places(frame.positions), self._wanting(judge)))
+        self._judges = [judge, *self._filters]
         self._changing = bool(self._filters)
 
     def _places(self, positions: Mapping[str, Position]) -> dict[str, Place]:

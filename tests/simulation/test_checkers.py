@@ -767,6 +767,28 @@ def test_g4_only_whoever_asks_for_the_earliest_goes_on_there() -> None:
     refuses(check, "G4", "which never was")
 
 
+def test_g1_a_life_of_which_nothing_was_read_may_be_lost_without_a_word() -> None:
+    """The notice names it. What the reader gets is of an earlier life, which a third one goes on with."""
+    truth = continued()
+    truth.begin(E3, (E1, 10))
+    truth.held(0)
+    told = lost(Reason.UNSEEN, (E2, 4), oldest=4)
+    no_gap(history(opened(at=None), told, got(*range(4, 10))), {"a": truth})
+    behind = lost(Reason.UNSEEN, (E2, 9), oldest=9)
+    refuses(partial(no_gap, history(opened(at=None), behind, got(9)), {"a": truth}), "G1")
+
+
+def test_g1_an_idle_life_that_ended_whole_may_be_lost_without_a_word() -> None:
+    truth = stream(10)
+    truth.begin(E2, (E1, 10))
+    truth.held(4)
+    truth.begin(E3, (E1, 10))
+    truth.held(4)
+    fill(truth, E3, 10, 12)
+    told = lost(Reason.UNSEEN, (E2, 10), oldest=10)
+    no_gap(history(opened(at=None), told, got(10, 11, epoch=E3)), {"a": truth})
+
+
 def test_g1_a_later_life_may_begin_behind_what_was_not_for_it() -> None:
     stream_a = stream(3)
     fill(stream_a, E1, 3, 5, topic="not for it")

@@ -163,10 +163,18 @@ class StreamTruth:
         return place[1] < end[1] or (place[1] == end[1] and self.age(place[0]) <= self.age(end[0]))
 
     def named(self, place: Place) -> Place:
-        """The same place, under the earliest epoch that reaches beyond it: so positions name it, a notice names the latest."""
+        """The same place, under the earliest epoch that reaches it, with no end between of which a reader may be told: so
+        positions name it. A notice names the latest.
+        """
         epoch, offset = place
-        beyond = [earlier for earlier, end in self.lineages.get(epoch, {}).items() if end > offset]
-        return min(beyond, key=self.age, default=epoch), offset
+        reach = self.lineages.get(epoch, {})
+        same = [earlier for earlier, end in reach.items() if self._goes_on(earlier, end, place)]
+        return min(same, key=self.age, default=epoch), offset
+
+    def _goes_on(self, earlier: str, end: int, place: Place) -> bool:
+        if end != place[1]:
+            return end > place[1]
+        return not any(each.may_be_told for each in self.ends_between((earlier, end), place))
 
     def latest(self, place: Place) -> Place:
         """The same place, under the latest epoch whose history contains it, with no loss between."""

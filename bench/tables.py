@@ -144,7 +144,7 @@ def memory_table(result: Result) -> str:
 
 
 def witness_table(result: Result) -> str:
-    """What noting how far was accepted adds to a publish."""
+    """CPU time of a publish, with the life file and without."""
     columns = {
         "publish_us.without": "without, µs",
         "publish_us.witnessed": "with it, µs",

@@ -1,4 +1,4 @@
-"""What a life's witness costs a publish: `python -m bench.witness BYTES SECONDS` prints the figures as one JSON object.
+"""CPU cost of the life file for a publish. `python -m bench.witness BYTES SECONDS` prints the figures as one JSON object.
 
 Two streams in one process take the same batches by turns, a short block each. One notes in a mapped file how far it has
 accepted, as a broker does; the other notes nothing. What slows the process for a while slows both, so the ratio of two

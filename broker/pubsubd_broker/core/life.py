@@ -56,7 +56,7 @@ class Life:
         self.record = record
         self._behind: tuple[End, int | None] | None = None
         self.proof: Proof | None = None
-        """Of the end of what peers gave."""
+        """The proof for the history that peers gave; None if this life did not ask peers."""
         if recovered is not None:
             self._behind = recovered.end, recovered.lost
 

@@ -227,9 +227,9 @@ class Node:
         )
 
     def recalled(self, recovered: Recovered | None, now: Now) -> None:
-        """Peers have given what they hold of this node's stream, or nobody has anything.
+        """The peers have answered. `recovered`: what they hold of this node's stream; None if they hold nothing.
 
-        The node still serves nobody: the shell begins its life first, and then calls `life_begun`.
+        The node serves no client yet. The shell writes the life file first, and then calls `life_begun`.
         """
         assert self.recall is not None
         self.recall.decided, self.recall.recovered = True, recovered

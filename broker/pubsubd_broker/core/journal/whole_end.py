@@ -110,7 +110,7 @@ class Evidence:
         if ours is None or other is None or ours.counting or ours.life != other.life:
             return self
         if not folder.bound:
-            # Of a copy nothing counts, and the one beside the socket is heard all the same.
+            # A copy proves nothing. The witness beside the socket is heard without it.
             return self
         counted = replace(ours, accepted=other.accepted, counting=True)
         return replace(self, folder=replace(folder, witness=counted))
@@ -155,7 +155,7 @@ class Proof:
 
     @property
     def told(self) -> dict[str, str]:
-        """What a log says of it."""
+        """Fields of the log line: the evidence, and the consequence if messages are missing."""
         said = {"because": self.because}
         if self.lost != 0:
             said["consequence"] = (
@@ -170,7 +170,7 @@ def lost(end: End, evidence: Evidence) -> int | None:
 
 
 def prove(end: End, evidence: Evidence) -> Proof:
-    """What is missing behind `end`, and what shows it. Pure.
+    """Counts the accepted messages that are missing behind `end`, and names the evidence. Pure.
 
     Both places are heard. One that shows that the number can't be known counts more than any proof; of two numbers the
     larger one counts.

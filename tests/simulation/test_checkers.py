@@ -683,6 +683,18 @@ def test_g1_a_name_whose_place_its_broker_lacks_begins_where_it_stood_or_before(
         refuses(lambda: no_gap(seen, {"a": continued()}), "G1", "it stood at")
 
 
+@pytest.mark.parametrize(("begin", "true"), [((E1, 2), True), ((E1, 3), False)])
+def test_g1_a_life_that_began_nowhere_and_ended_untold_moves_nothing(
+    begin: Place, true: bool
+) -> None:
+    again = opened(Kept.BROKER, begin)
+    seen = history(opened(), got(0, 1), opened(Kept.BROKER, NOWHERE), again)
+    if true:
+        no_gap(seen, {"a": stream(10)})
+    else:
+        refuses(lambda: no_gap(seen, {"a": stream(10)}), "G1", "the last one ended at")
+
+
 def test_g1_whoever_asks_for_the_earliest_begins_with_what_a_ring_held_from() -> None:
     truth = {"a": stream(10, oldest=4, at=LONG_AGO)}
     for begin in (0, 4):

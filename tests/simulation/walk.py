@@ -14,7 +14,7 @@ from tests.simulation.history import (
     Opened,
     Stands,
 )
-from tests.simulation.truth import Place, Truth
+from tests.simulation.truth import NOWHERE, Place, Truth
 
 
 class Walk:
@@ -39,6 +39,8 @@ class Walk:
         self.third: dict[str, dict[str, tuple[Place, str]]] = {}
         """Where third nodes remember that its name stood, by stream."""
         self._stood: dict[str, Place] = {}
+        self._somewhere: dict[str, Place] = {}
+        """Where it stood last, without the lives that began nowhere."""
         self._told: dict[str, str] = {}
         """Of a stream in which it lost something: the history that goes on, as it was told last."""
         self._changes: list[Filtered] = [Filtered({}, history.wants)]
@@ -88,10 +90,16 @@ class Walk:
             case Got(node, epoch, offset):
                 self.at[node] = (epoch, offset + 1)
         self._stood.update(self.at)
+        self._somewhere.update({n: place for n, place in self.at.items() if place != NOWHERE})
 
     def stood(self, node: str) -> Place | None:
-        """Where it stands, under the latest name of its history that it was told of: an older one may have come since."""
+        """Where it stands, under the latest name of its history that it was told of: an older one may have come since.
+
+        A life that began nowhere and ended untold has moved nothing: what counts is where it stood before.
+        """
         at, told = self.at.get(node), self._told.get(node)
+        if at == NOWHERE:
+            at = self._somewhere.get(node, at)
         if at is None or told is None:
             return at
         stream = self.truth[node]

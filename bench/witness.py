@@ -19,10 +19,10 @@ import time
 from typing import Final
 
 from bench.processes import ROOT, Broken
-from pubsubd_broker.core.config import PUBLISH_WINDOW, Now
-from pubsubd_broker.core.pacing import Pace
-from pubsubd_broker.core.publishers import Publisher
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.limits import PUBLISH_WINDOW, Now
+from pubsubd_broker.core.log.pacing import Pace
+from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_broker.life_record import DiskRecord
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.positions import EPOCH_BYTES, Epoch

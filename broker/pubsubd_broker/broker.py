@@ -11,11 +11,11 @@ from typing import Final
 
 import structlog
 
-from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Now
-from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.dialling import Target
-from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.journal.keeper import Kept
+from pubsubd_broker.core.limits import FETCH_BYTES, SECOND_NS, Now
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.status import Status, status
 from pubsubd_broker.doors import channel_of

@@ -14,7 +14,7 @@ import uvloop
 
 from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
-from pubsubd_broker.core.dialling import format_address
+from pubsubd_broker.core.links.dial_targets import format_address
 from pubsubd_broker.doors import ClientDoor, PeerDoor
 from pubsubd_broker.ending import Ending
 from pubsubd_broker.host_names import bind

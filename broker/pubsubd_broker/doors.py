@@ -9,8 +9,8 @@ import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from pubsubd_broker.core.caller import Caller, Channel
-from pubsubd_broker.core.dialling import format_address
+from pubsubd_broker.core.access.remote import Caller, Channel
+from pubsubd_broker.core.links.dial_targets import format_address
 from pubsubd_broker.credentials import credentials_of
 from pubsubd_broker.listener import Address
 from pubsubd_broker.tls import NoBinding, Tls, binding_of, names_of
@@ -19,7 +19,7 @@ from pubsubd_protocol.proof import NONCE_BYTES
 
 if TYPE_CHECKING:
     from pubsubd_broker.broker import Broker
-    from pubsubd_broker.core.connection import Connection
+    from pubsubd_broker.core.links.connection import Connection
 
 NOBODY: Final = 2**32 - 1
 """The id that is nobody's."""

@@ -11,9 +11,9 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import structlog
 
-from pubsubd_broker.core.config import SECOND_NS, Now
 from pubsubd_broker.core.journal import whole_end
 from pubsubd_broker.core.journal.journal import Fsync, Work
+from pubsubd_broker.core.journal.keeper import Keeper, Kept
 from pubsubd_broker.core.journal.records import FORMAT
 from pubsubd_broker.core.journal.recovery import (
     Damage,
@@ -24,7 +24,7 @@ from pubsubd_broker.core.journal.recovery import (
     unreadable,
 )
 from pubsubd_broker.core.journal.whole_end import Evidence, Proof
-from pubsubd_broker.core.keeping import Keeper, Kept
+from pubsubd_broker.core.limits import SECOND_NS, Now
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.journal_folder import JournalFolder, failed_for_good, unusable, unwritten
 from pubsubd_broker.life_place import mend

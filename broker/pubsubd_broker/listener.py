@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 import structlog
 
-from pubsubd_broker.core.caller import network_of
-from pubsubd_broker.core.pool import Claimant, Pool
+from pubsubd_broker.core.access.quota import Claimant, Pool
+from pubsubd_broker.core.access.remote import network_of
 from pubsubd_broker.tls import explain
 
 TAKEN_AT_ONCE: Final = 64

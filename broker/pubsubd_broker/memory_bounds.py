@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from pubsubd_broker.admin_http import MAX_TURNED_AWAY as HTTP_TURNED_AWAY
-from pubsubd_broker.core.config import (
+from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES
+from pubsubd_broker.core.limits import (
     FETCH_BYTES,
     HANDSHAKE_BYTES,
     MAX_FETCHES,
@@ -19,11 +20,10 @@ from pubsubd_broker.core.config import (
     MAX_TURNED_AWAY,
     PUBLISH_WINDOW,
 )
-from pubsubd_broker.core.interest import MOST_PATTERNS, REMEMBERED_TOPICS
-from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES
-from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES
+from pubsubd_broker.core.links.send_budget import LARGE_BYTES
+from pubsubd_broker.core.log.interest import MOST_PATTERNS, REMEMBERED_TOPICS
+from pubsubd_broker.core.observe.notices import MAX_CAUSES, MAX_NOTICES
 from pubsubd_broker.core.status import SHOWN_PATTERNS
-from pubsubd_broker.core.unsent import LARGE_BYTES
 from pubsubd_broker.listener import MAX_OPENING
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.transport import HIGH_WATER_BYTES

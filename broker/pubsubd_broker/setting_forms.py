@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from pubsubd_broker.core.allowed import TopicRule, TopicRules
-from pubsubd_broker.core.dialling import Address, format_address
+from pubsubd_broker.core.access.permissions import TopicRule, TopicRules
+from pubsubd_broker.core.links.dial_targets import Address, format_address
 from pubsubd_broker.sizes import format_duration, format_size, parse_duration, parse_size
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
 

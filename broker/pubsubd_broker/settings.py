@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from pubsubd_broker.core.allowed import TopicRule
-from pubsubd_broker.core.config import SECOND_NS, Limits
-from pubsubd_broker.core.dialling import Address
+from pubsubd_broker.core.access.permissions import TopicRule
+from pubsubd_broker.core.limits import SECOND_NS, Limits
+from pubsubd_broker.core.links.dial_targets import Address
 from pubsubd_broker.setting_forms import (
     COUNT,
     FILE,

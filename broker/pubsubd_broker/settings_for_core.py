@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pubsubd_broker.core.allowed import Allowed, TopicRules
-from pubsubd_broker.core.config import SECOND_NS, Config, Limits
+from pubsubd_broker.core.access.permissions import Allowed, TopicRules
+from pubsubd_broker.core.config import Config
+from pubsubd_broker.core.limits import SECOND_NS, Limits
 from pubsubd_broker.settings import Settings
 
 

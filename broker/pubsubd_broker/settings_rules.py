@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from pubsubd_broker.core.dialling import format_address
+from pubsubd_broker.core.links.dial_targets import format_address
 from pubsubd_broker.setting_forms import is_loopback
 from pubsubd_broker.sizes import format_duration, format_size
 from pubsubd_protocol.framing import BUFFER_BYTES

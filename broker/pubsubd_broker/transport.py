@@ -7,8 +7,8 @@ import contextlib
 import socket
 from typing import Final, Protocol, cast
 
-from pubsubd_broker.core.config import FETCH_BYTES
-from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.limits import FETCH_BYTES
+from pubsubd_broker.core.links.connection import Connection
 
 HIGH_WATER_BYTES: Final = FETCH_BYTES
 """Unsent bytes in user space at which a connection is not pulled from any more."""

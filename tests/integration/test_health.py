@@ -26,7 +26,7 @@ from tests.integration.steps import (
 )
 
 import pubsubd
-from pubsubd_broker.core.config import CLIENT_PATIENCE
+from pubsubd_broker.core.limits import CLIENT_PATIENCE
 
 
 @async_test

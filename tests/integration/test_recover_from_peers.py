@@ -26,7 +26,7 @@ from tests.integration.steps import (
 
 import pubsubd
 from pubsubd import CursorExpired, Message
-from pubsubd_broker.core.config import ACK_DELAY_NS, PLACES_NS
+from pubsubd_broker.core.limits import ACK_DELAY_NS, PLACES_NS
 
 
 def has_acknowledged(producer: Broker, node: str, offset: int) -> bool:

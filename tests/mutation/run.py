@@ -36,21 +36,21 @@ SUBJECTS: Final = {
         ("protocol/test_attach", "protocol/test_positions", "core/test_stream"),
     ),
     "bookmark": Subject(
-        "pubsubd_broker/core/bookmark.py",
+        "pubsubd_broker/core/sessions/bookmark.py",
         ("core/test_bookmark", "core/test_reading", "core/test_session"),
     ),
-    "cursor": Subject("pubsubd_broker/core/cursor.py", ("core/test_cursor",)),
+    "cursor": Subject("pubsubd_broker/core/log/cursor.py", ("core/test_cursor",)),
     "inbox": Subject("pubsubd/inbox.py", ("client/test_resume",)),
-    "log": Subject("pubsubd_broker/core/log.py", ("core/test_log",)),
+    "log": Subject("pubsubd_broker/core/log/log.py", ("core/test_log",)),
     "reading": Subject(
-        "pubsubd_broker/core/reading.py",
+        "pubsubd_broker/core/sessions/reading.py",
         ("core/test_reading", "core/test_session", "core/test_earliest"),
     ),
-    "registry": Subject("pubsubd_broker/core/registry.py", ("core/test_registry",)),
-    "replica": Subject("pubsubd_broker/core/replica.py", ("core/test_replica",)),
+    "registry": Subject("pubsubd_broker/core/streams/registry.py", ("core/test_registry",)),
+    "replica": Subject("pubsubd_broker/core/streams/replica.py", ("core/test_replica",)),
     "resume": Subject("pubsubd/resume.py", ("client/test_resume",)),
     "session": Subject(
-        "pubsubd_broker/core/session.py",
+        "pubsubd_broker/core/sessions/session.py",
         (
             "core/test_session",
             "core/test_reading",
@@ -60,7 +60,7 @@ SUBJECTS: Final = {
         ),
     ),
     "stream": Subject(
-        "pubsubd_broker/core/stream.py",
+        "pubsubd_broker/core/streams/stream.py",
         ("core/test_stream", "core/test_publishers", "core/test_keeping"),
     ),
 }

@@ -23,15 +23,16 @@ from tests.simulation.machine import Machine, Trace
 from tests.simulation.watch import Watch
 from tests.simulation.wires import Pipe, Wire
 
-from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.client_ends import SessionEnd
-from pubsubd_broker.core.config import Config, Limits, Now
-from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.journal.checkpoint import Checkpoint
 from pubsubd_broker.core.journal.journal import Fsync
+from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.limits import Limits, Now
+from pubsubd_broker.core.links.client_ends import SessionEnd
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.positions import (

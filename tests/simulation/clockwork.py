@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
-from pubsubd_broker.core.config import Now
+from pubsubd_broker.core.limits import Now
 
 MS: Final = 1_000_000
 """One millisecond, in nanoseconds."""

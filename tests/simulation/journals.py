@@ -16,9 +16,9 @@ from tests.simulation.violation import Violation
 
 from pubsubd_broker.core.journal import whole_end
 from pubsubd_broker.core.journal.journal import Fsync, Work
+from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import recover
 from pubsubd_broker.core.journal.whole_end import Evidence
-from pubsubd_broker.core.keeping import Kept
 from pubsubd_broker.core.node import Node
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from tests.simulation.violation import Violation
 from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, Subscriber
 
-from pubsubd_broker.core.config import SECOND_NS, Limits
 from pubsubd_broker.core.journal.journal import Fsync
+from pubsubd_broker.core.limits import SECOND_NS, Limits
 
 TTL_S: Final = 20
 REDIALLED_S: Final = 6

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.recreated import run_recreated
 
-from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.log.log import Log
 
 QUICK = (
     "epoch not compared",

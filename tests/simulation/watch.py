@@ -10,9 +10,9 @@ from tests.simulation.truth import Place, Published
 from tests.simulation.violation import Violation
 
 from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.links.peer_recovery import RecallEnd
 from pubsubd_broker.core.observer import Observer
-from pubsubd_broker.core.recall import RecallEnd
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.positions import Epoch, Position, StreamView

@@ -34,7 +34,7 @@ from tests.simulation.tally import Tally
 from tests.simulation.truth import Place, StreamTruth, Truth
 from tests.simulation.wires import Wire
 
-from pubsubd_broker.core.notices import Level, Notice
+from pubsubd_broker.core.observe.notices import Level, Notice
 from pubsubd_protocol.attach import Reason
 
 CONVERGES_MS = 60_000

@@ -10,38 +10,39 @@ from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
 
-from pubsubd_broker.core.admission import Admission, Standing
-from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.config import PUBLISH_WINDOW, TICK_NS, Config, Now
-from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.counters import Counters
-from pubsubd_broker.core.departed import Departures
-from pubsubd_broker.core.dialling import Address, Target
-from pubsubd_broker.core.fetched import FetchedShare
-from pubsubd_broker.core.health import Health
+from pubsubd_broker.core.access.admission import Admission, Standing
+from pubsubd_broker.core.access.quota import Pool
+from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.access.validation import objection_to
+from pubsubd_broker.core.config import Config
+from pubsubd_broker.core.journal.keeper import Keeper, Kept, restore
+from pubsubd_broker.core.journal.life import Life, LifeRecord, MemoryRecord
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.keeping import Keeper, Kept, restore
-from pubsubd_broker.core.lag import LagWarning
-from pubsubd_broker.core.life import Life, LifeRecord, MemoryRecord
-from pubsubd_broker.core.naming import conflict
-from pubsubd_broker.core.notices import Notices
-from pubsubd_broker.core.objections import objection_to
+from pubsubd_broker.core.limits import PUBLISH_WINDOW, TICK_NS, Now
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.consumer_end import ConsumerEnd
+from pubsubd_broker.core.links.departed import Departures
+from pubsubd_broker.core.links.dial_targets import Address, Target
+from pubsubd_broker.core.links.fetch_budget import FetchedShare
+from pubsubd_broker.core.links.health import Health
+from pubsubd_broker.core.links.naming import conflict
+from pubsubd_broker.core.links.peer_recovery import Recall
+from pubsubd_broker.core.links.producer_end import ProducerEnd
+from pubsubd_broker.core.links.room import RoomForConsumers, RoomForProducers
+from pubsubd_broker.core.links.round_robin import Turns
+from pubsubd_broker.core.links.send_budget import Unsent
+from pubsubd_broker.core.log.pacing import Pace
+from pubsubd_broker.core.observe.counters import Counters
+from pubsubd_broker.core.observe.events import Reports
+from pubsubd_broker.core.observe.notices import Notices
 from pubsubd_broker.core.observer import Observer
-from pubsubd_broker.core.pacing import Pace
-from pubsubd_broker.core.pool import Pool
-from pubsubd_broker.core.producer_end import ProducerEnd
-from pubsubd_broker.core.publishers import Answer, Publisher, Publishers
-from pubsubd_broker.core.recall import Recall
-from pubsubd_broker.core.registry import CursorRegistry
-from pubsubd_broker.core.replica import Replica
-from pubsubd_broker.core.reports import Reports
-from pubsubd_broker.core.room import RoomForConsumers, RoomForProducers
-from pubsubd_broker.core.sessions import Sessions
+from pubsubd_broker.core.sessions.sessions import Sessions
 from pubsubd_broker.core.status import Surroundings
-from pubsubd_broker.core.stream import Stream
-from pubsubd_broker.core.turns import Turns
-from pubsubd_broker.core.unsent import Unsent
+from pubsubd_broker.core.streams.lag import LagWarning
+from pubsubd_broker.core.streams.publishers import Answer, Publisher, Publishers
+from pubsubd_broker.core.streams.registry import CursorRegistry
+from pubsubd_broker.core.streams.replica import Replica
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch

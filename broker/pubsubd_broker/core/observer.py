@@ -11,8 +11,8 @@ from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Position, StreamView
 
 if TYPE_CHECKING:
-    from pubsubd_broker.core.recall import RecallEnd
-    from pubsubd_broker.core.stream import Stream
+    from pubsubd_broker.core.links.peer_recovery import RecallEnd
+    from pubsubd_broker.core.streams.stream import Stream
 
 
 class Observer:

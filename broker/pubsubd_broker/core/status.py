@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from pubsubd_broker.core.config import SECOND_NS, Now
-from pubsubd_broker.core.dialling import Target
-from pubsubd_broker.core.histogram import Histogram
-from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.limits import SECOND_NS, Now
+from pubsubd_broker.core.links.dial_targets import Target
+from pubsubd_broker.core.observe.histogram import Histogram
+from pubsubd_broker.core.sessions.session import Session
 from pubsubd_protocol import __version__
 from pubsubd_protocol.frames import VERSION, Query
 from pubsubd_protocol.positions import dump_positions

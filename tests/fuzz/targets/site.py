@@ -11,14 +11,15 @@ from tests.fuzz.scripts import Flag, Op, Step
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
-from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.config import Config
+from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.keeping import Kept
-from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.limits import FETCH_BYTES, SECOND_NS, Now
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.notices import Level
+from pubsubd_broker.core.observe.notices import Level
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import (

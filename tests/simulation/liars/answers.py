@@ -10,8 +10,8 @@ from tests.simulation.brokers import BrokerSocket
 from tests.simulation.liars.lies import FALSE, Forge
 from tests.simulation.liars.producers import TOO_FAR, false_entry
 
-from pubsubd_broker.core.config import FETCH_BYTES
-from pubsubd_broker.core.consumer_end import ConsumerEnd
+from pubsubd_broker.core.limits import FETCH_BYTES
+from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_protocol.attach import Reason, Resume
 from pubsubd_protocol.codec import KINDS, decode, encode
 from pubsubd_protocol.entries import Batch, Entry, open_entry, pack_numbers, place

@@ -11,8 +11,8 @@ from tests.simulation.liars.lies import Falsehood
 from tests.simulation.liars.producers import TOO_FAR, TOO_LONG, UNKNOWN, false_entry
 from tests.simulation.wires import Wire
 
-from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.producer_end import ProducerEnd
+from pubsubd_broker.core.links.consumer_end import ConsumerEnd
+from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_protocol.attach import At, Earliest
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.frames import MAGIC, VERSION, Ack, Attach, Fetch, Hello, Subscribe

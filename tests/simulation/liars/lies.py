@@ -12,7 +12,7 @@ from tests.simulation.truth import Truth
 from tests.simulation.violation import Violation
 from tests.simulation.wires import Pipe
 
-from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.links.connection import Connection
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.frames import Frame
 

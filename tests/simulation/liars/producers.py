@@ -10,9 +10,9 @@ from tests.simulation.brokers import BrokerSocket
 from tests.simulation.liars.lies import FALSE, Falsehood
 from tests.simulation.wires import Wire
 
-from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.producer_end import ProducerEnd
-from pubsubd_broker.core.replica import Replica
+from pubsubd_broker.core.links.consumer_end import ConsumerEnd
+from pubsubd_broker.core.links.producer_end import ProducerEnd
+from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol.attach import Reason, Resume
 from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place
 from pubsubd_protocol.frames import (

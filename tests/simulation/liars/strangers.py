@@ -12,7 +12,7 @@ from tests.simulation.liars.lies import Falsehood
 from tests.simulation.liars.producers import TOO_FAR, TOO_LONG, false_entry
 from tests.simulation.violation import Violation
 
-from pubsubd_broker.core.producer_end import ProducerEnd
+from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import (

@@ -7,16 +7,18 @@ from typing import Any
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
-from pubsubd_broker.core import consumer_end, reading, sessions, stream
-from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_broker.core.producer_end import ProducerEnd
-from pubsubd_broker.core.registry import CursorRegistry
-from pubsubd_broker.core.replica import Replica
-from pubsubd_broker.core.session import Session
-from pubsubd_broker.core.sessions import Sessions
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.links import consumer_end
+from pubsubd_broker.core.links.consumer_end import ConsumerEnd
+from pubsubd_broker.core.links.producer_end import ProducerEnd
+from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.sessions import reading, sessions
+from pubsubd_broker.core.sessions.session import Session
+from pubsubd_broker.core.sessions.sessions import Sessions
+from pubsubd_broker.core.streams import stream
+from pubsubd_broker.core.streams.registry import CursorRegistry
+from pubsubd_broker.core.streams.replica import Replica
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol import attach
 from pubsubd_protocol.attach import (
     Answer,

@@ -10,13 +10,13 @@ from typing import Any
 from tests.simulation.mutants.attaching import _everywhere
 from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
-import pubsubd_broker.core.bookmark as bookmark
 import pubsubd_broker.core.journal.recovery as recovery
 import pubsubd_broker.core.journal.whole_end as whole_end
-import pubsubd_broker.core.recall as recall
+import pubsubd_broker.core.links.peer_recovery as recall
+import pubsubd_broker.core.sessions.bookmark as bookmark
 import pubsubd_protocol.attach as attach
 from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Proof
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Remembered
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Lineage, Losses, Position, StreamView, place

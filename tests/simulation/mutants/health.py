@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
-from pubsubd_broker.core.health import Health
+from pubsubd_broker.core.links.health import Health
 
 
 def _loss_not_noted() -> list[Patch]:

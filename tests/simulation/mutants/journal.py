@@ -8,11 +8,11 @@ from tests.simulation.mutants.mutant import Mutant, Patch
 
 import pubsubd_broker.core.journal.recovery as recovery
 from pubsubd_broker.core.journal.journal import Create, Fsync, Journal, Work
+from pubsubd_broker.core.journal.keeper import Keeper
 from pubsubd_broker.core.journal.records import _HEAD, FIRST_BYTES, HEADER_BYTES
 from pubsubd_broker.core.journal.recovery import Damage, Recovered
-from pubsubd_broker.core.keeping import Keeper
-from pubsubd_broker.core.log import Segment
-from pubsubd_broker.core.publishers import Publishers
+from pubsubd_broker.core.log.log import Segment
+from pubsubd_broker.core.streams.publishers import Publishers
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Lineage, Losses, Position, StreamView
 

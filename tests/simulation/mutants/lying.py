@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
-from pubsubd_broker.core import consumer_end, greeting, node, producer_end, replica
-from pubsubd_broker.core.client_ends import PublisherEnd
-from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.producer_end import ProducerEnd
-from pubsubd_broker.core.publishers import Answer as Answered
-from pubsubd_broker.core.publishers import Publisher
-from pubsubd_broker.core.replica import Replica, check_origin
-from pubsubd_broker.core.session import Session
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core import node
+from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.links import consumer_end, producer_end
+from pubsubd_broker.core.links import handshake as greeting
+from pubsubd_broker.core.links.client_ends import PublisherEnd
+from pubsubd_broker.core.links.consumer_end import ConsumerEnd
+from pubsubd_broker.core.links.producer_end import ProducerEnd
+from pubsubd_broker.core.sessions.session import Session
+from pubsubd_broker.core.streams import replica
+from pubsubd_broker.core.streams.publishers import Answer as Answered
+from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.replica import Replica, check_origin
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Reason, Resume, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
-from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.log import Log
-from pubsubd_broker.core.pacing import Pace, Pacing
+from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.pacing import Pace, Pacing
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 

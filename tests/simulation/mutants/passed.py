@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
-from pubsubd_broker.core.client_ends import SessionEnd
-from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.links.client_ends import SessionEnd
+from pubsubd_broker.core.links.consumer_end import ConsumerEnd
+from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_protocol.positions import Position
 
 

@@ -6,21 +6,21 @@ from typing import Any
 
 from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
-from pubsubd_broker.core.bookmark import Bookmark
-from pubsubd_broker.core.client_ends import SessionEnd
-from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.consumer_end import ConsumerEnd
-from pubsubd_broker.core.cursor import Choose, Cursor
-from pubsubd_broker.core.interest import Interest
-from pubsubd_broker.core.log import Log
+from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.links.client_ends import SessionEnd
+from pubsubd_broker.core.links.consumer_end import ConsumerEnd
+from pubsubd_broker.core.links.peer_recovery import Recall
+from pubsubd_broker.core.log.cursor import Choose, Cursor
+from pubsubd_broker.core.log.interest import Interest
+from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_broker.core.pending import Pending
-from pubsubd_broker.core.reading import Reading
-from pubsubd_broker.core.recall import Recall
-from pubsubd_broker.core.replica import Replica
-from pubsubd_broker.core.session import Session
-from pubsubd_broker.core.sessions import Sessions
+from pubsubd_broker.core.sessions.bookmark import Bookmark
+from pubsubd_broker.core.sessions.pending import Pending
+from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.sessions.session import Session
+from pubsubd_broker.core.sessions.sessions import Sessions
+from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Attached, CursorExpired, FilterSet, SetFilter, Skip

@@ -8,11 +8,11 @@ from functools import partial
 from tests.simulation.mutants.mutant import Mutant, Patch
 from tests.simulation.recreated import run_recreated
 
-from pubsubd_broker.core import departed
-from pubsubd_broker.core.departed import Departed, Departures
-from pubsubd_broker.core.reading import Reading
-from pubsubd_broker.core.registry import CursorRegistry
-from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.links import departed
+from pubsubd_broker.core.links.departed import Departed, Departures
+from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.sessions.session import Session
+from pubsubd_broker.core.streams.registry import CursorRegistry
 
 
 def _needed_goes_at_once() -> list[Patch]:

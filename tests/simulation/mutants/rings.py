@@ -6,13 +6,13 @@ from typing import Any
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
-from pubsubd_broker.core import connection
-from pubsubd_broker.core.client_ends import PublisherEnd, SessionEnd
-from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.interest import Interest
-from pubsubd_broker.core.log import Gap, Log
-from pubsubd_broker.core.publishers import Outcome, Promise, Publisher, Publishers
-from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.links import connection
+from pubsubd_broker.core.links.client_ends import PublisherEnd, SessionEnd
+from pubsubd_broker.core.log.interest import Interest
+from pubsubd_broker.core.log.log import Gap, Log
+from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.streams.publishers import Outcome, Promise, Publisher, Publishers
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import Frame
 

@@ -13,9 +13,9 @@ from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
 from pubsubd.outbox import Outbox
 from pubsubd.resume import Arrived, Event, Moved, Session
-from pubsubd_broker.core.publishers import Answer
-from pubsubd_broker.core.publishers import Publisher as Answered
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.streams.publishers import Answer
+from pubsubd_broker.core.streams.publishers import Publisher as Answered
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import Subscribe

@@ -14,7 +14,7 @@ from tests.certificates import Authority
 from tests.unit.broker_shell.test_tls_transport import End, on_uvloop, until
 
 from pubsubd_broker.broker import Broker
-from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.listener import Address, Listener
 from pubsubd_broker.peer_trust import PeerTrust
 from pubsubd_broker.settings import Settings

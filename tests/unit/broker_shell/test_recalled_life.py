@@ -11,7 +11,7 @@ import pytest
 
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.journal.whole_end import End
-from pubsubd_broker.core.recall import Recall
+from pubsubd_broker.core.links.peer_recovery import Recall
 from pubsubd_broker.life_file import read_life
 from pubsubd_broker.life_record import DiskRecord, life_beside
 from pubsubd_broker.peer_trust import PeerTrust

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubd_broker.core.dialling import format_address
+from pubsubd_broker.core.links.dial_targets import format_address
 from pubsubd_broker.setting_forms import node_name_of, parse_address
 from pubsubd_broker.settings import SETTINGS, Settings
 from pubsubd_broker.settings_sources import (

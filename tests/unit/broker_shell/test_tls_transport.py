@@ -16,7 +16,7 @@ import pytest
 import uvloop
 from tests.certificates import Authority
 
-from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.tls import Tls, binding_of, explain, names_of
 from pubsubd_broker.transport import HIGH_WATER_BYTES, Link
 from pubsubd_protocol.codec import encode

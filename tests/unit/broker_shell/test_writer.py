@@ -13,12 +13,13 @@ from tests.unit.core.builders import E1, PUBLISHER, Impatient
 from tests.unit.core.journal.disk import by_its_own_word
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import Config, Now
+from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.journal.journal import Fsync, Work
+from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import JournalError, Recovered, recover
-from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.publishers import Publisher
+from pubsubd_broker.core.streams.publishers import Publisher
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
 from pubsubd_protocol.positions import Position

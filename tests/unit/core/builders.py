@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import Now
-from pubsubd_broker.core.log import Log
-from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_protocol.codec import decode
 from pubsubd_protocol.entries import Entry, open_entry, place
 from pubsubd_protocol.frames import CursorExpired, Frame, Skip, Told

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pubsubd_broker.core.log import Log
-from pubsubd_broker.core.pacing import Pace, Pacing
-from pubsubd_broker.core.reading import Reading
+from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.pacing import Pace, Pacing
+from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_protocol.attach import Answer, Claim, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip

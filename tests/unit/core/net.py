@@ -20,14 +20,15 @@ from typing import Any, TypeVar
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.caller import Caller, Channel
-from pubsubd_broker.core.config import FETCH_BYTES, SECOND_NS, Config, Now
-from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.dialling import Target
+from pubsubd_broker.core.access.remote import Caller, Channel
+from pubsubd_broker.core.config import Config
+from pubsubd_broker.core.journal.life import MemoryRecord
 from pubsubd_broker.core.journal.whole_end import Evidence, Found, lost
-from pubsubd_broker.core.life import MemoryRecord
+from pubsubd_broker.core.limits import FETCH_BYTES, SECOND_NS, Now
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.notices import Notice
+from pubsubd_broker.core.observe.notices import Notice
 from pubsubd_broker.core.observer import Observer
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.entries import Entry, open_entry

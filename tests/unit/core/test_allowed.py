@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from pubsubd_broker.core.allowed import EVERYTHING, Allowed, Rights, TopicRule, TopicRules
+from pubsubd_broker.core.access.permissions import (
+    EVERYTHING,
+    Allowed,
+    Rights,
+    TopicRule,
+    TopicRules,
+)
 from pubsubd_protocol.errors import InvalidTopic
 from pubsubd_protocol.topics import MAX_PATTERNS
 

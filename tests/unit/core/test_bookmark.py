@@ -8,8 +8,8 @@ import pytest
 from tests.unit.core.builders import E1, E2, MANY, at, entry, frames_in, log_of, told, view
 from tests.unit.core.fake_source import FakeSource
 
-from pubsubd_broker.core.bookmark import Bookmark
-from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.sessions.bookmark import Bookmark
 from pubsubd_protocol.attach import (
     At,
     Claim,

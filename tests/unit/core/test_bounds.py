@@ -9,18 +9,18 @@ import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.admission import Standing, TurnedAway
-from pubsubd_broker.core.caller import network_of
-from pubsubd_broker.core.config import (
+from pubsubd_broker.core.access.admission import Standing, TurnedAway
+from pubsubd_broker.core.access.remote import network_of
+from pubsubd_broker.core.limits import (
     FETCH_BYTES,
     MAX_TURNED_AWAY,
     PUBLISH_WINDOW,
     SECOND_NS,
     Limits,
 )
-from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, Notices
+from pubsubd_broker.core.observe.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, Notices
 from pubsubd_broker.core.status import SHOWN_PATTERNS, status
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode

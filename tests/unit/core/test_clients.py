@@ -9,19 +9,19 @@ import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.caller import Caller
-from pubsubd_broker.core.client_ends import SessionEnd
-from pubsubd_broker.core.config import (
+from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.limits import (
     FETCH_BYTES,
     FRAMES_AT_ONCE,
     MAX_OUTBOX_BYTES,
     PUBLISH_WINDOW,
     SECOND_NS,
 )
-from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_broker.core.session import Session
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.links.client_ends import SessionEnd
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.sessions.session import Session
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import At, Reason, Resume, resolve
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch

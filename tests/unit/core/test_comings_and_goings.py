@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.config import SECOND_NS
 from pubsubd_broker.core.journal.checkpoint import encode_checkpoint
 from pubsubd_broker.core.journal.journal import Fsync
-from pubsubd_broker.core.keeping import Keeper, Kept
+from pubsubd_broker.core.journal.keeper import Keeper, Kept
+from pubsubd_broker.core.limits import SECOND_NS
 from pubsubd_broker.core.status import status
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.frames import Ack, Attach

@@ -12,8 +12,8 @@ from tests.unit.core.net import Net, Publisher, Subscriber
 from tests.unit.counting import calls_of
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import FETCH_BYTES
-from pubsubd_broker.core.connection import Connection
+from pubsubd_broker.core.limits import FETCH_BYTES
+from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.node import Node
 from pubsubd_protocol.codec import encode
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.core.builders import E1, E2, MANY, at, entry, frames_in, log_of, skip, told, view
 
-from pubsubd_broker.core.cursor import Choose, Cursor, Stop, read
-from pubsubd_broker.core.log import Log
-from pubsubd_broker.core.outgoing import Outgoing
+from pubsubd_broker.core.log.cursor import Choose, Cursor, Stop, read
+from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 

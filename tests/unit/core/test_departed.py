@@ -7,9 +7,9 @@ from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import SECOND_NS, Limits
-from pubsubd_broker.core.departed import Departed, least_needed
 from pubsubd_broker.core.journal.journal import Fsync
+from pubsubd_broker.core.limits import SECOND_NS, Limits
+from pubsubd_broker.core.links.departed import Departed, least_needed
 from pubsubd_broker.core.node import Node
 from pubsubd_protocol.frames import Health
 from pubsubd_protocol.positions import Position

@@ -7,7 +7,7 @@ import itertools
 import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.config import FRAMES_AT_ONCE, SETTLE_NS
+from pubsubd_broker.core.limits import FRAMES_AT_ONCE, SETTLE_NS
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.frames import Ack, Skip
 from pubsubd_protocol.positions import Position

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.caller import Caller, Channel
+from pubsubd_broker.core.access.remote import Caller, Channel
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Remembered

@@ -6,9 +6,9 @@ import pytest
 from tests.unit.core.builders import at
 from tests.unit.counting import calls_of
 
-from pubsubd_broker.core import interest
-from pubsubd_broker.core.interest import Interest
-from pubsubd_broker.core.pattern_index import PatternIndex
+from pubsubd_broker.core.log import interest
+from pubsubd_broker.core.log.interest import Interest
+from pubsubd_broker.core.log.pattern_index import PatternIndex
 from pubsubd_protocol.positions import Position
 from pubsubd_protocol.topics import Filter
 

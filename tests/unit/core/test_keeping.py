@@ -13,11 +13,11 @@ from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
 import pubsubd_protocol.positions as positions
-from pubsubd_broker.core.config import PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES, Fsync
+from pubsubd_broker.core.journal.keeper import Keeper
 from pubsubd_broker.core.journal.whole_end import End
-from pubsubd_broker.core.keeping import Keeper
-from pubsubd_broker.core.notices import Level
+from pubsubd_broker.core.limits import PUBLISH_WINDOW, SECOND_NS
+from pubsubd_broker.core.observe.notices import Level
 from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import CursorExpired, Receipt, Rejected, Subscribe

@@ -8,10 +8,11 @@ import pytest
 from tests.unit.core.builders import entry, skip
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.config import ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES, Config
+from pubsubd_broker.core.config import Config
+from pubsubd_broker.core.limits import ACK_MESSAGES, FETCH_BYTES, MAX_FETCHES
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.replica import Replica
 from pubsubd_broker.core.status import not_ready
+from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol.attach import At, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Entry

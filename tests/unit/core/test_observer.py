@@ -7,9 +7,9 @@ from collections.abc import Collection
 from tests.unit.core.net import Net, Publisher
 
 from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.links.peer_recovery import RecallEnd
 from pubsubd_broker.core.observer import Observer
-from pubsubd_broker.core.recall import RecallEnd
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer, At, Claim, Expired, Reason, Remembered, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Position, StreamView

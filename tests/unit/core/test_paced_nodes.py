@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.core.net import Net, RawClient, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import SECOND_NS
+from pubsubd_broker.core.limits import SECOND_NS
 from pubsubd_protocol.frames import CursorExpired, Receipt, Rejected
 
 PACE_S = 0.25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubd_broker.core.pattern_index import PatternIndex
+from pubsubd_broker.core.log.pattern_index import PatternIndex
 from pubsubd_protocol.topics import Filter
 
 WORDS = st.sampled_from(["a", "b", "*"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubd_broker.core.pool import Claimant, Pool
+from pubsubd_broker.core.access.quota import Claimant, Pool
 
 A, B = Claimant("a"), Claimant("b")
 ROOT = Claimant("root", first=True)

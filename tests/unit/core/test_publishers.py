@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.core.builders import E1
 
-from pubsubd_broker.core.publishers import Answer, Publishers, Refuse
+from pubsubd_broker.core.streams.publishers import Answer, Publishers, Refuse
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Receipt, Rejected
 

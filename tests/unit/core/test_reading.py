@@ -23,15 +23,15 @@ from tests.unit.core.builders import (
 from tests.unit.core.fake_source import FakeSource
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import FETCH_BYTES, Now
-from pubsubd_broker.core.cursor import Choose
-from pubsubd_broker.core.log import Log
-from pubsubd_broker.core.outgoing import Outgoing
-from pubsubd_broker.core.pacing import Pace, Pacing
-from pubsubd_broker.core.publishers import Publisher
-from pubsubd_broker.core.reading import Reading
-from pubsubd_broker.core.source import Source
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.limits import FETCH_BYTES, Now
+from pubsubd_broker.core.log.cursor import Choose
+from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.log.pacing import Pace, Pacing
+from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.sessions.source import Source
+from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Reason, Remembered
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Ack, CursorExpired, Frame

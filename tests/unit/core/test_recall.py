@@ -9,7 +9,7 @@ import pytest
 from tests.unit.core.builders import E1, E2, E3, E4, entry, view
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.recall import RecallEnd, _checked, _reach
+from pubsubd_broker.core.links.peer_recovery import RecallEnd, _checked, _reach
 from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Earliest, Resume
 from pubsubd_protocol.entries import Entry

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.core.builders import E1, at, view
 
-from pubsubd_broker.core.registry import CursorRegistry
+from pubsubd_broker.core.streams.registry import CursorRegistry
 from pubsubd_protocol.attach import At, Expired, Reason, Remembered, Resume, resolve
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.builders import at, view
 
-from pubsubd_broker.core.registry import CursorRegistry
+from pubsubd_broker.core.streams.registry import CursorRegistry
 from pubsubd_protocol.attach import Expired, Remembered, resolve
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS

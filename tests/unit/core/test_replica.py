@@ -7,10 +7,10 @@ from tests.unit.core.builders import E1, E2, E3, MANY, Impatient, at, entry, ski
 from tests.unit.core.test_interest import Rester
 from tests.unit.core.test_pacing import Reader
 
-from pubsubd_broker.core.log import Gap
-from pubsubd_broker.core.pacing import Pace
-from pubsubd_broker.core.reading import Reading
-from pubsubd_broker.core.replica import Replica
+from pubsubd_broker.core.log.log import Gap
+from pubsubd_broker.core.log.pacing import Pace
+from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol.attach import At, Claim, Expired, Reason, Resume
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError

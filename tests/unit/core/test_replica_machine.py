@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.builders import entry, skip
 
-from pubsubd_broker.core.config import ITEM_OVERHEAD
-from pubsubd_broker.core.log import Gap
-from pubsubd_broker.core.pacing import Pace
-from pubsubd_broker.core.replica import Replica
+from pubsubd_broker.core.limits import ITEM_OVERHEAD
+from pubsubd_broker.core.log.log import Gap
+from pubsubd_broker.core.log.pacing import Pace
+from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol.attach import (
     At,
     Claim,

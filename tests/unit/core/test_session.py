@@ -17,8 +17,8 @@ from tests.unit.core.builders import (
 )
 from tests.unit.core.fake_source import FakeSource
 
-from pubsubd_broker.core.outgoing import LOOKS_AT_ONCE, Outgoing
-from pubsubd_broker.core.session import Session
+from pubsubd_broker.core.log.outgoing import LOOKS_AT_ONCE, Outgoing
+from pubsubd_broker.core.sessions.session import Session
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import InvalidTopic, ProtocolError

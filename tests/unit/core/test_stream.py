@@ -6,10 +6,10 @@ import pytest
 from tests.unit.core.builders import E1, E2, MANY, PUBLISHER, Impatient, at, view
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import ITEM_OVERHEAD, Now
-from pubsubd_broker.core.pacing import Pace
-from pubsubd_broker.core.publishers import Publisher
-from pubsubd_broker.core.stream import Stream
+from pubsubd_broker.core.limits import ITEM_OVERHEAD, Now
+from pubsubd_broker.core.log.pacing import Pace
+from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import At, Expired, Reason, Resume
 from pubsubd_protocol.entries import Batch, Entry, open_entry
 from pubsubd_protocol.errors import ProtocolError

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.core.builders import at, entry, log_of
 
-from pubsubd_broker.core.config import LAG_WARNING_EVERY_NS, LAG_WARNING_SHARE
-from pubsubd_broker.core.histogram import BOUNDS_S, Histogram
-from pubsubd_broker.core.lag import LagWarning, lag_share
-from pubsubd_broker.core.liveness import (
+from pubsubd_broker.core.limits import LAG_WARNING_EVERY_NS, LAG_WARNING_SHARE
+from pubsubd_broker.core.links.liveness import (
     BACKOFF_FIRST_NS,
     BACKOFF_LONGEST_NS,
     backoff_ns,
     is_silent,
 )
-from pubsubd_broker.core.naming import conflict
-from pubsubd_broker.core.notices import MAX_NOTICES, Level, Notice, Notices
-from pubsubd_broker.core.registry import CursorRegistry
+from pubsubd_broker.core.links.naming import conflict
+from pubsubd_broker.core.observe.histogram import BOUNDS_S, Histogram
+from pubsubd_broker.core.observe.notices import MAX_NOTICES, Level, Notice, Notices
+from pubsubd_broker.core.streams.lag import LagWarning, lag_share
+from pubsubd_broker.core.streams.registry import CursorRegistry
 
 # Liveness.
 

@@ -8,9 +8,9 @@ from itertools import chain
 from tests.unit.core.net import Net, Publisher, RawClient
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import FETCH_BYTES
-from pubsubd_broker.core.connection import Connection
-from pubsubd_broker.core.outgoing import LOOKS_AT_ONCE
+from pubsubd_broker.core.limits import FETCH_BYTES
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.log.outgoing import LOOKS_AT_ONCE
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.frames import Receipt, Skip, Subscribe
 from pubsubd_protocol.topics import MAX_SHAPES

@@ -9,7 +9,7 @@ from itertools import takewhile
 from tests.unit.core.net import Net, RawClient
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.config import Limits
+from pubsubd_broker.core.limits import Limits
 from pubsubd_broker.core.node import Node
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, Entry

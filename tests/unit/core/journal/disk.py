@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pubsubd_broker.core.config import SECOND_NS
 from pubsubd_broker.core.journal.journal import Append, Create, Fsync, Remove, Work
+from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import Judge, Recovered, recover
 from pubsubd_broker.core.journal.whole_end import End
-from pubsubd_broker.core.keeping import Kept
+from pubsubd_broker.core.limits import SECOND_NS
 
 
 def by_its_own_word(end: End) -> int | None:

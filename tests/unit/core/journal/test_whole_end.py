@@ -20,6 +20,7 @@ from tests.unit.core.journal.witnesses import (
     witness,
 )
 
+from pubsubd_broker.core.journal.life import MemoryRecord
 from pubsubd_broker.core.journal.whole_end import (
     COUNT_AT,
     NO_LIFE,
@@ -37,7 +38,6 @@ from pubsubd_broker.core.journal.whole_end import (
     lost,
     owed,
 )
-from pubsubd_broker.core.life import MemoryRecord
 from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch
 
 END: Final = End("a", E2, ((E1, 40),), 100, format=3)

@@ -1,0 +1,1 @@
+"""Admission, permissions, quotas, validation, and who is at the other end."""

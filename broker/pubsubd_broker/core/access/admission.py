@@ -1,0 +1,116 @@
+"""Who may come in at all: how many connections there are, in all and of one origin, and whom the settings allow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from pubsubd_broker.core.access.permissions import Allowed
+from pubsubd_broker.core.access.quota import Claimant, Pool
+from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.limits import MAX_TURNED_AWAY, Limits
+
+
+class Standing(Enum):
+    """How a connection came in, unless it was turned away."""
+
+    ADMITTED = auto()
+    CLOSED = auto()
+    """There are too many even to tell this one why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """It is heard, so that it can be told why it is refused."""
+
+    code: str
+    detail: str
+
+
+Admittance = Standing | TurnedAway
+
+
+class Admission:
+    """Those that came in and are still open. Cost of one: a look at three numbers."""
+
+    __slots__ = (
+        "_allowed",
+        "_limits",
+        "_of_origin",
+        "_of_peers",
+        "_turned_away",
+        "admitted",
+        "commands",
+        "sessions",
+    )
+
+    def __init__(self, limits: Limits, allowed: Allowed) -> None:
+        self._limits = limits
+        self._allowed = allowed
+        self._of_origin: Counter[str] = Counter()
+        self._of_peers = 0
+        # Never more than are let in: where there are few descriptors they are few, too.
+        self._turned_away = Pool(min(MAX_TURNED_AWAY, limits.connections))
+        self.admitted = 0
+        self.commands = Pool(limits.commands)
+        """Of all that are open, those that ask on behalf of a command: each may hold an answer as large as the node."""
+        self.sessions = Pool(limits.sessions)
+        """Of all that are open, those that read."""
+
+    def enter(self, caller: Caller, claimant: Claimant, *, peers: bool) -> Admittance:
+        """What becomes of one that has come, where peers come or where clients do. To be handed to `leave` at its end."""
+        refusal = (None if peers else self._stranger(caller)) or self._crowd(caller, peers)
+        if refusal is None:
+            self.admitted += 1
+            self._of_peers += peers
+            self._of_origin[caller.origin] += 1
+            return Standing.ADMITTED
+        return refusal if self._turned_away.change(claimant, 0, 1) else Standing.CLOSED
+
+    def leave(
+        self, caller: Caller, claimant: Claimant, admittance: Admittance, *, peers: bool
+    ) -> None:
+        match admittance:
+            case Standing.ADMITTED:
+                self.admitted -= 1
+                self._of_peers -= peers
+                self._of_origin[caller.origin] -= 1
+                if not self._of_origin[caller.origin]:
+                    del self._of_origin[caller.origin]
+            case TurnedAway():
+                self._turned_away.change(claimant, 1, 0)
+            case Standing.CLOSED:
+                pass
+
+    def _stranger(self, caller: Caller) -> TurnedAway | None:
+        allowed, uid, gid = self._allowed, caller.uid, caller.gid
+        if uid is None or gid is None:
+            if not allowed.uids and not allowed.gids:
+                return None
+            detail = (
+                "the system does not say who this is, and --allow-uid or --allow-gid asks for it"
+            )
+            return TurnedAway("not_allowed", detail)
+        if allowed.admits(uid, gid, caller.groups):
+            return None
+        detail = f"uid {uid} (gid {gid}) may not connect: --allow-uid {uid} would let it in"
+        return TurnedAway("not_allowed", detail)
+
+    def _crowd(self, caller: Caller, peers: bool) -> TurnedAway | None:
+        limits, origin = self._limits, caller.origin
+        if self.admitted >= limits.connections:
+            detail = f"{limits.connections} connections are open, that is the limit"
+            return TurnedAway("too_many_connections", detail)
+        # So that strangers on the network never keep local applications out.
+        most_peers = limits.connections - limits.connections // 2
+        if peers and self._of_peers >= most_peers:
+            detail = f"{most_peers} connections of peers are open, half of what there may be"
+            return TurnedAway("too_many_connections", detail)
+        of_one = (
+            limits.connections_per_uid if caller.host is None else limits.connections_per_address
+        )
+        if self._of_origin[origin] >= of_one:
+            detail = f"{of_one} connections of {origin} are open, that is the limit for one"
+            return TurnedAway("too_many_of_one", detail)
+        return None

@@ -1,0 +1,352 @@
+"""The consumer's end of a peer link: pulls a peer's stream into the replica, and fetches for those behind."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from pubsubd_broker.core.limits import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, PLACES_NS, Now
+from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.sessions.source import Source
+from pubsubd_broker.core.streams.replica import Replica, check_origin, check_view
+from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, asked, resolve, short
+from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES
+from pubsubd_protocol.frames import (
+    Ack,
+    Attach,
+    Attached,
+    CursorExpired,
+    Fetch,
+    Fetched,
+    Frame,
+    Heartbeat,
+    Skip,
+)
+from pubsubd_protocol.positions import MAX_OFFSET, Position, StreamView
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.links.connection import Connection
+    from pubsubd_broker.core.links.dial_targets import Target
+    from pubsubd_broker.core.node import Node
+
+
+LEAST_SKIP_BYTES: Final = 28
+"""No encoded skip is shorter."""
+
+
+class _Fetching:
+    """A fetch under way: for whom, and what has come of it."""
+
+    __slots__ = ("budget", "bytes", "claim", "items", "left", "reading")
+
+    def __init__(self, reading: Reading, claim: Claim, budget: int) -> None:
+        self.reading = reading
+        self.claim = claim
+        self.budget = budget
+        self.items: list[Entry | Skip] = []
+        self.bytes = 0
+        self.left = 0
+
+
+class ConsumerEnd:
+    """Attaches once; a reconnect is a new link with a new one of these."""
+
+    role = "producer"
+    has_last_words = False
+    beats = True
+
+    def __init__(
+        self, node: Node, connection: Connection, target: Target, producer: str, life: bytes
+    ) -> None:
+        self.producer = producer
+        self.target = target
+        self.life = life
+        self.replica: Replica | None = None
+        """Set once the producer has answered the attach."""
+        self.producer_next: int | None = None
+        self.longest_frame = node.config.max_frame + MAX_ENTRY_OVERHEAD
+        self._node = node
+        self._connection = connection
+        self._acknowledged = -1
+        self._ack_due_ns: int | None = None
+        self._named_told: dict[str, Position] = {}
+        self._elsewhere_told: dict[str, dict[str, Position]] = {}
+        # Whether named sessions moved in other streams since these were told, and when they may be told again.
+        self._places_moved = False
+        self._places_due_ns = 0
+        self._fetch_id = 0
+        self._fetching: dict[int, _Fetching] = {}
+        self._waiting: deque[_Fetching] = deque()
+        # The fetch whose entries are coming in, between its answer and its last frame.
+        self._incoming: tuple[_Fetching, Fetched] | None = None
+        self._claim = asked(node.attach_claim(producer))
+        connection.send(Attach(self._claim))
+
+    def received(self, frame: Frame, now: Now) -> bool:
+        if self.replica is None:
+            if isinstance(frame, Attached):
+                self._attached(frame, now)
+            elif not isinstance(frame, Heartbeat):
+                raise ProtocolError(
+                    "unexpected_frame", f"{type(frame).__name__} before the attach is answered"
+                )
+            return True
+        match frame:
+            case Entry() | Skip() if self._incoming is not None:
+                self._fetched_item(self.replica, *self._incoming, frame)
+            case _ if self._incoming is not None:
+                raise ProtocolError(
+                    "unexpected_frame", f"{type(frame).__name__} among what was fetched"
+                )
+            case Entry() | Skip():
+                if not self.replica.pacing.admits(self._connection, frame, now.mono_ns):
+                    return False
+                self.replica.append(frame)
+                self._node.counters.received(self.producer, frame)
+                self._owe_ack(now)
+            case CursorExpired():
+                self.replica.expired(frame)
+                self._node.registration_expired(self.producer, frame)
+                self._owe_ack(now)
+            case Fetched():
+                self._fetched(frame)
+            case Heartbeat(following):
+                self._heartbeat(self.replica, following)
+            case _:
+                raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a producer")
+        return True
+
+    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
+        """Asks the producer on behalf of one session; further ones than a few wait their turn."""
+        if self.replica is None:
+            return False
+        self._waiting.append(_Fetching(reading, claim, budget))
+        if budget and not reading.lags:
+            reading.lags = True
+            source = reading.source
+            self._node.reports.session_lagged(source.node, reading.position, source.log.view)
+        self._send_fetches()
+        return True
+
+    def named_moved(self, now: Now) -> None:
+        """A named session acknowledged something: the producer is to know, soon."""
+        if self._ack_due_ns is None and self.replica is not None:
+            self._ack_due_ns = now.mono_ns + ACK_DELAY_NS
+
+    def places_moved(self) -> None:
+        """A named session moved in some stream: the producer is to know, in its time."""
+        self._places_moved = True
+
+    def pull(self, out: Outgoing, now: Now) -> bool:
+        return False
+
+    def heartbeat(self) -> Heartbeat:
+        return Heartbeat()
+
+    @property
+    def settled(self) -> bool:
+        return self.replica is not None
+
+    @property
+    def lag(self) -> int | None:
+        """Messages that the producer is known to have beyond the replica."""
+        if self.replica is None or self.producer_next is None:
+            return None
+        return max(0, self.producer_next - self.replica.log.newest.next)
+
+    def tick(self, now: Now) -> None:
+        acks = self._ack_due_ns is not None and now.mono_ns >= self._ack_due_ns
+        places = self._places_moved and now.mono_ns >= self._places_due_ns
+        if self.replica is not None and (acks or places):
+            self._acknowledge(now)
+
+    def farewell(self, now: Now) -> None:
+        """It says no more than `acknowledge`, behind the last words to sessions."""
+
+    def acknowledge(self, now: Now) -> None:
+        """Tells the producer all that is acknowledged, now: this node is about to go."""
+        self._places_due_ns = 0
+        if self.replica is not None:
+            self._acknowledge(now)
+
+    def lost(self, now: Now) -> None:
+        unanswered = [*self._fetching.values(), *self._waiting]
+        self._fetching.clear()
+        self._waiting.clear()
+        self._incoming = None
+        if self.replica is not None:
+            self.replica.pacing.forget(self._connection)
+        for fetching in unanswered:
+            fetching.reading.link_lost()
+        self._node.producer_lost(self, now)
+
+    def _attached(self, attached: Attached, now: Now) -> None:
+        self.producer_next = attached.view.next
+        answer = self._judged(self._claim, attached.view, attached.answer, attached.registered)
+        self.replica = self._node.producer_attached(self, attached, answer)
+        self._named_told = dict(attached.named)
+        self._places_moved = True
+        self._acknowledge(now)
+
+    def _heartbeat(self, replica: Replica, following: int | None) -> None:
+        if following is None:
+            return
+        least = max(self.producer_next or 0, replica.log.newest.next)
+        if not least <= following <= MAX_OFFSET:
+            raise ProtocolError(
+                "offset", f"{self.producer} says that it is at {following}, it was at {least}"
+            )
+        self.producer_next = following
+
+    def _owe_ack(self, now: Now) -> None:
+        assert self.replica is not None
+        if self.replica.log.newest.next - self._acknowledged >= ACK_MESSAGES:
+            self._acknowledge(now)
+        elif self._ack_due_ns is None:
+            self._ack_due_ns = now.mono_ns + ACK_DELAY_NS
+
+    def _acknowledge(self, now: Now) -> None:
+        assert self.replica is not None
+        self._ack_due_ns = None
+        registration = self.replica.registration
+        self._acknowledged = registration.offset
+        moves = self._named_moves(self.replica, self._named_told)
+        elsewhere = self._moves_elsewhere(moves, now)
+        self._connection.send(Ack(self.producer, registration, moves, elsewhere=elsewhere))
+
+    def _moves_elsewhere(
+        self, moves: dict[str, Position | None], now: Now
+    ) -> dict[str, dict[str, Position]]:
+        """Places of this node's named sessions in other streams than the producer's, as far as the producer lacks them.
+
+        Names that are gone are added to `moves`.
+        Those in this node's own stream go at once, as no other node remembers them; but only if a next life asks for it: without
+        its stream it could not go on at these places. Of the others now and then: their producers know it exactly.
+        """
+        node = self._node
+        told, elsewhere = self._elsewhere_told, dict[str, dict[str, Position]]()
+        sources: list[Source] = [node.stream] if node.config.recover_from_peers else []
+        if self._places_moved and now.mono_ns >= self._places_due_ns:
+            self._places_moved = False
+            self._places_due_ns = now.mono_ns + PLACES_NS
+            sources += (r for name, r in node.replicas.items() if name != self.producer)
+            names = {name for name, _ in node.sessions.all_named()}
+            for stream, known in list(told.items()):
+                moves.update(dict.fromkeys(known.keys() - names))
+                told[stream] = {name: place for name, place in known.items() if name in names}
+                if stream not in node.replicas and stream != node.name:
+                    del told[stream]
+        room = MAX_PLACES - sum(map(len, told.values()))
+        for source in sources:
+            known = told.setdefault(source.node, {})
+            for name, place in node.sessions.named_cursors(source)[1].items():
+                if known.get(name) == place or (name not in known and room <= 0):
+                    continue
+                room -= name not in known
+                known[name] = place
+                elsewhere.setdefault(name, {})[source.node] = place
+        return elsewhere
+
+    def _named_moves(self, source: Source, told: dict[str, Position]) -> dict[str, Position | None]:
+        """Places of this node's named sessions in `source` that the producer lacks, as many as one frame takes.
+
+        Those that are gone come first: it keeps no more than there can be at once.
+        """
+        names, stand = self._node.sessions.named_cursors(source)
+        moves: dict[str, Position | None] = {n: None for n in told if n not in names}
+        moves.update((n, c) for n, c in stand.items() if told.get(n) != c)
+        for name, cursor in list(moves.items())[:MAX_NAMED_SESSIONS]:
+            if cursor is None:
+                del told[name]
+            else:
+                told[name] = cursor
+        return dict(list(moves.items())[:MAX_NAMED_SESSIONS])
+
+    def _send_fetches(self) -> None:
+        while self._waiting and len(self._fetching) < MAX_FETCHES:
+            fetching = self._waiting.popleft()
+            if fetching.budget and not fetching.reading.awaits(fetching.claim):
+                continue
+            self._fetch_id += 1
+            self._fetching[self._fetch_id] = fetching
+            self._connection.send(Fetch(self._fetch_id, fetching.claim, fetching.budget))
+
+    def _fetched(self, fetched: Fetched) -> None:
+        fetching = self._fetching.pop(fetched.id, None)
+        if fetching is None:
+            raise ProtocolError(
+                "fetch", f"{self.producer} answered fetch {fetched.id}, which was not asked"
+            )
+        fetching.left = fetched.count
+        if fetched.count:
+            self._incoming = (fetching, fetched)
+        else:
+            self._finish(fetching, fetched)
+
+    def _fetched_item(
+        self, replica: Replica, fetching: _Fetching, fetched: Fetched, item: Entry | Skip
+    ) -> None:
+        check_origin(item, self.producer, self._node.name)
+        if not isinstance(fetched.answer, Resume):
+            raise ProtocolError("fetch", f"{self.producer} sent messages to an expired cursor")
+        expected = fetching.items[-1].next if fetching.items else fetched.answer.offset
+        if item.first != expected and (fetching.items or not item.first < expected < item.next):
+            raise ProtocolError(
+                "offset",
+                f"{self.producer} sent {item.first}..{item.next} where {expected} comes next",
+            )
+        # Whoever reaches the budget stops there, and can only add what was skipped at the end.
+        last_skip = isinstance(item, Skip) and fetching.left == 1
+        if fetching.bytes >= fetching.budget and not last_skip:
+            raise ProtocolError(
+                "fetch",
+                f"{self.producer} sent more than the {fetching.budget} bytes that were asked",
+            )
+        if not fetched.view.covers(item.epoch, item.next):
+            raise ProtocolError(
+                "epoch",
+                f"{self.producer} sent {item.first}..{item.next} of {item.epoch.hex()}, by its own view "
+                f"that ends at {fetched.view.reach(item.epoch)}",
+            )
+        if isinstance(item, Entry) and replica.contradicts(item):
+            raise ProtocolError(
+                "content",
+                f"{self.producer} sent other bytes for {item.first}..{item.next} than before",
+            )
+        fetching.items.append(item)
+        fetching.bytes += item.size if isinstance(item, Entry) else LEAST_SKIP_BYTES
+        fetching.left -= 1
+        if fetching.left == 0:
+            self._incoming = None
+            self._finish(fetching, fetched)
+
+    def _finish(self, fetching: _Fetching, fetched: Fetched) -> None:
+        answer = self._judged(fetching.claim, fetched.view, fetched.answer)
+        reading, items = fetching.reading, fetching.items
+        wanted = reading.awaits(fetching.claim)
+        reading.fetched(fetching.claim, fetched.view, answer, items)
+        if items and wanted:
+            self._node.fetched.given(reading)
+        elif items:
+            # Whoever asked is gone; the producer need not keep what would have come next.
+            self.fetch(reading, At(Position(items[-1].epoch, items[-1].next)), 0)
+        self._send_fetches()
+
+    def _judged(
+        self,
+        claim: Claim,
+        view: StreamView,
+        said: Resume | Reason,
+        registered: Position | None = None,
+    ) -> Answer:
+        """The producer's answer with its figures; both ends go by one rule, so what it said has to agree."""
+        check_view(view, self.producer)
+        answer = resolve(asked(claim), view, registered)
+        if short(answer) != said:
+            raise ProtocolError(
+                "attach", f"{self.producer} answered {said}, by its own view it is {answer}"
+            )
+        return resolve(claim, view, registered)

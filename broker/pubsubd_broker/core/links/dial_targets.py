@@ -1,0 +1,84 @@
+"""The addresses of peers, and when to dial each again."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pubsubd_broker.core.limits import SECOND_NS
+from pubsubd_broker.core.links.liveness import backoff_ns
+
+SELF_AGAIN_NS: Final = 60 * SECOND_NS
+"""How soon an address is dialled again at which this node itself has answered."""
+
+Address = tuple[str, int]
+"""Host and port. An IPv6 host is without its brackets."""
+
+
+def format_address(address: Address) -> str:
+    """`host:port`, an IPv6 host in brackets."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Target:
+    """One address at which a peer is said to be."""
+
+    __slots__ = (
+        "address",
+        "attempts",
+        "dialling",
+        "due_ns",
+        "error",
+        "is_self",
+        "linked",
+        "node",
+        "reached",
+        "reconnects",
+    )
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.node: str | None = None
+        """Who answered there last."""
+        self.linked = False
+        """Whether a connection to it is open."""
+        self.dialling = False
+        self.attempts = 0
+        self.due_ns = 0
+        self.reached = False
+        """Whether a node was met there, ever."""
+        self.is_self = False
+        """Whether this node itself answered there: dialled again once in a while, for it may have been one in between."""
+        self.reconnects = 0
+        self.error: str | None = None
+        """Why there is no connection; None while there is one."""
+
+    @property
+    def label(self) -> str:
+        return format_address(self.address)
+
+    def is_due(self, now_ns: int) -> bool:
+        return not self.linked and not self.dialling and now_ns >= self.due_ns
+
+    def opened(self) -> None:
+        self.dialling = False
+        self.linked = True
+
+    def attached(self, node: str) -> None:
+        """A stream is being pulled from there: the next failure is a first one again."""
+        if self.reached:
+            self.reconnects += 1
+        self.node = node
+        self.reached = True
+        self.is_self = False
+        self.attempts = 0
+        self.error = None
+
+    def failed(self, now_ns: int, chance: float) -> None:
+        """No connection there, or no more; `error` says why."""
+        self.dialling = False
+        self.linked = False
+        self.due_ns = now_ns + (
+            SELF_AGAIN_NS if self.is_self else backoff_ns(self.attempts, chance)
+        )
+        self.attempts += 1

@@ -1,0 +1,115 @@
+"""What a node counts and says of what happens to it: for metrics and logs, never for a rule."""
+
+from __future__ import annotations
+
+from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.links.dial_targets import Target
+from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.observe.counters import Counters
+from pubsubd_broker.core.observe.notices import Level, Notice, Notices
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.frames import Rejected
+from pubsubd_protocol.positions import Position, StreamView
+
+
+class Reports:
+    """One function for each kind of thing that can happen.
+
+    `label` names a connection in the log, and `origin` where it comes from: what comes from there again is told once a minute.
+    """
+
+    def __init__(self, counters: Counters, notices: Notices) -> None:
+        self.counters = counters
+        self.notices = notices
+        self._met_itself = False
+
+    def session_lagged(self, node: str, position: Position | None, replica: StreamView) -> None:
+        """A session needs what its broker's replica does not hold: the producer is asked, until the two meet."""
+        self.notices.info(
+            "session.lagged",
+            node=node,
+            offset=None if position is None else position.offset,
+            replica_oldest=replica.oldest,
+            replica_next=replica.next,
+        )
+
+    def delivered(self, session: str | None, out: Outgoing) -> None:
+        """What one pull of a session wrote. `session`: its name."""
+        self.counters.messages_delivered += out.messages
+        self.counters.bytes_delivered += out.entries_bytes
+        for expired in out.expired:
+            self.counters.expired_at_sessions[expired.reason] += 1
+            self.expired(
+                "session",
+                expired.node,
+                expired.reason,
+                expired.missed,
+                expired.view.next,
+                session=session,
+            )
+
+    def refused(self, label: str, origin: str, code: str, detail: str) -> None:
+        """This node turns a connection away."""
+        self.counters.connections_refused[code] += 1
+        if code == "self" and self._met_itself:
+            return  # It comes again every minute, and is nobody's fault.
+        self._met_itself = self._met_itself or code == "self"
+        fields = {"connection": label, "code": code, "detail": detail}
+        self._repeatable("connection.refused", origin, code, fields)
+
+    def rejected(self, label: str, origin: str, answer: Rejected) -> None:
+        """This node does not take a batch; the connection goes on."""
+        self.counters.publishes_rejected[answer.code] += 1
+        fields = {"connection": label, "code": answer.code, "detail": answer.detail}
+        self._repeatable("publish.rejected", origin, answer.code, fields)
+
+    def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
+        """Somebody has come, and never had a connection."""
+        self.counters.connections_refused[reason] += 1
+        fields = {"connection": caller.label, "code": reason, "detail": detail}
+        self._repeatable("connection.refused", caller.origin, reason, fields)
+
+    def closed_unheard(self) -> None:
+        """There are too many connections to hear what a further one wants."""
+        self.counters.connections_refused["too_many_unheard"] += 1
+
+    def violated(self, label: str, origin: str, error: ProtocolError) -> None:
+        self.counters.protocol_errors[error.kind] += 1
+        fields = {"connection": label, "kind": error.kind, "detail": error.detail}
+        self._repeatable("protocol.violated", origin, error.kind, fields)
+
+    def silent(self, label: str, silent_ms: int) -> None:
+        self.notices.warning("peer.silent", connection=label, silent_ms=silent_ms)
+
+    def failed(self, label: str, error: Exception) -> None:
+        """A bug in handling one connection: it ends, the broker lives."""
+        self.counters.protocol_errors["internal"] += 1
+        self.notices.error("connection.failed", connection=label, error=repr(error)[:1000])
+
+    def refused_by(self, label: str, origin: str, code: str, detail: str) -> None:
+        """The other end of a connection that it opened turns this node away, in its own words: they tell no causes apart."""
+        fields = {"connection": label, "code": code, "detail": detail, "by": "them"}
+        self._repeatable("connection.refused", origin, "by_the_other_end", fields)
+
+    def target_failed(self, target: Target, error: str) -> None:
+        """Says it once, not at every attempt."""
+        if target.error != error:
+            target.error = error
+            self.notices.warning("peer.unreachable", address=target.label, error=error)
+
+    def expired(
+        self, hop: str, node: str, reason: str, missed: int | None, following: int, **fields: object
+    ) -> None:
+        self.notices.warning(
+            "cursor.expired",
+            hop=hop,
+            node=node,
+            reason=str(reason),
+            missed=missed,
+            next=following,
+            **fields,
+        )
+
+    def _repeatable(self, event: str, origin: str, why: str, fields: dict[str, str]) -> None:
+        notice = Notice(event, Level.WARNING, {**fields, "origin": origin})
+        self.notices.repeatable(notice, why, origin)

@@ -1,0 +1,1 @@
+"""The node's own stream, replicas of others, publishers' answers, the cursor registry, catch-up."""

@@ -1,0 +1,185 @@
+"""A consumer's copy of a peer's newest messages, in the same offsets, and its registration in that stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.pacing import Pace, Pacing
+from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve, short
+from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.errors import ProtocolError
+from pubsubd_protocol.fields import MAX_LIVES
+from pubsubd_protocol.frames import Attached, CursorExpired, Skip
+from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Position, StreamView
+
+
+class Replica:
+    """Made at first contact. Checks that what arrives follows on what is held; never guesses.
+
+    `origin`: where a session stands that was open in this life of the broker before first contact: at the
+    cursor that the producer had registered for this node, else at 0. `named`: the same for the named
+    sessions of this node's earlier lives.
+    """
+
+    __slots__ = (
+        "_given_up",
+        "fetcher",
+        "lives",
+        "log",
+        "named",
+        "node",
+        "origin",
+        "pacing",
+        "reader",
+    )
+
+    def __init__(
+        self,
+        node: str,
+        reader: str,
+        attached: Attached,
+        answer: Answer,
+        max_messages: int,
+        max_bytes: int,
+        pace: Pace,
+    ) -> None:
+        """`answer`: what is said in `attached`, with its figures."""
+        self.node = node
+        self.reader = reader
+        """The node that holds this replica."""
+        view = attached.view
+        offset = answer.offset if isinstance(answer, Resume) else answer.next
+        self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset, view.losses)
+        # One that is slow reads from the producer; the others of this node need not wait for it.
+        self.pacing = Pacing(self.log, pace, yields=True)
+        self.origin = attached.registered or view.start
+        self.named: Mapping[str, Position] = attached.named
+        self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
+        """How to ask the producer on behalf of a session; None while the link is down."""
+        self._given_up = False
+        self.lives: tuple[Epoch, ...] = ()
+        """Epochs of the producer that its later history does not continue, the newest first; not all of them."""
+
+    def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
+        """Only the producer can say, and it is elsewhere. Of one that was given up nothing is left to wait for."""
+        if not self._given_up:
+            return None
+        view = self.log.view
+        return view, resolve(claim, view)
+
+    def give_up(self) -> None:
+        """Drops what is held: sessions that have not read it are told so, and go on at its end."""
+        self._given_up = True
+        self.log.empty()
+
+    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
+        return self.fetcher is not None and self.fetcher(reading, claim, budget)
+
+    def caught_up(self, reading: Reading, claim: Claim) -> None:
+        if self.fetcher is not None:
+            self.fetcher(reading, claim, 0)
+
+    @property
+    def registration(self) -> Position:
+        """What this node presents when it attaches: it holds everything before this."""
+        return self.log.front
+
+    @property
+    def unbroken(self) -> StreamView:
+        """What of the newest run of offsets stands here without a hole. Cost: a look at each item."""
+        log, newest = self.log, self.log.newest
+        oldest = newest.first
+        for index in range(max(newest.begin, log.begin), log.end):
+            item = log[index]
+            if isinstance(item, Skip):
+                oldest = item.next
+        return StreamView(newest.epoch, newest.lineage, oldest, newest.next, newest.losses)
+
+    def attached(self, attached: Attached) -> None:
+        """The producer's answer to the registration: go on, or a gap at this place."""
+        view, said = attached.view, attached.answer
+        answer = resolve(At(self.registration), view)
+        if short(answer) != said:
+            raise ProtocolError(
+                "attach", f"{self.node} answered {said} to {self.registration}, it is {answer}"
+            )
+        if isinstance(answer, Expired):
+            last = self.registration.epoch
+            if view.reach(last) is None:
+                self.lives = (last, *self.lives)[:MAX_LIVES]
+            self.log.append_gap(view.until(answer.next))
+            return
+        self.log.continue_as(view)
+        self.log.wake()
+
+    def expired(self, expired: CursorExpired) -> None:
+        """The ring overtook this node while it was connected, or a gap in the stream comes next."""
+        newest = self.log.newest
+        view = expired.view
+        if expired.node != self.node or view.epoch != newest.epoch or view.next < newest.next:
+            raise ProtocolError(
+                "offset", f"{self.node} expired at {newest.next}, to go on at {view.next}"
+            )
+        check_view(view, self.node)
+        answer = resolve(At(self.registration), view)
+        said = Expired(expired.reason, view.next, expired.missed)
+        if answer != said:
+            raise ProtocolError(
+                "attach", f"{self.node} said {expired.reason}, by its own view it is {answer}"
+            )
+        self.log.append_gap(view)
+
+    def append(self, item: Entry | Skip) -> None:
+        """An entry or a skipped range of the stream. Raises `ProtocolError` unless it comes next."""
+        check_origin(item, self.node, self.reader)
+        newest = self.log.newest
+        if item.first != newest.next and not (self._empty and item.first < newest.next < item.next):
+            raise ProtocolError(
+                "offset",
+                f"{self.node} sent {item.first}..{item.next}, what comes next is {newest.next}",
+            )
+        if (newest.epoch != item.epoch or newest.losses) and not self._goes_on(item):
+            raise ProtocolError(
+                "epoch", f"{self.node} sent epoch {item.epoch.hex()} at {item.first}"
+            )
+        self.log.append(item)
+
+    def _goes_on(self, item: Entry | Skip) -> bool:
+        """Whether an item of its epoch can come next: in this history, and on this side of its gaps."""
+        newest, view = self.log.newest, self.log.view
+        if newest.epoch != item.epoch and not view.covers(item.epoch, item.next):
+            return False
+        return len(view.gaps(item.epoch)) == len(view.gaps(newest.last))
+
+    def contradicts(self, entry: Entry) -> bool:
+        """Whether another one stands here in its place, on the same branch."""
+        held = self.log.entry_at(Position(entry.epoch, entry.first))
+        return held is not None and held.wire != entry.wire
+
+    @property
+    def _empty(self) -> bool:
+        newest = self.log.newest
+        return newest.first == newest.next and self.log.end == newest.begin
+
+
+def check_origin(item: Entry | Skip, node: str, reader: str) -> None:
+    """Raises `ProtocolError` unless `item` is whole, of `node`'s stream, and meant for `reader` too."""
+    if item.node != node:
+        raise ProtocolError("stream", f"{node} sent a message of {item.node}'s stream")
+    if item.next > MAX_OFFSET:
+        raise ProtocolError("offset", f"{node} sent {item.first}..{item.next}, beyond {MAX_OFFSET}")
+    if isinstance(item, Entry):
+        if item.count != item.next - item.first:
+            raise ProtocolError(
+                "offset", f"{node} sent {item.count} messages for {item.first}..{item.next}"
+            )
+        if item.to is not None and item.to != reader:
+            raise ProtocolError("stream", f"{node} sent a message for {item.to}")
+
+
+def check_view(view: StreamView, node: str) -> None:
+    """Raises `ProtocolError` if it goes beyond the last offset: no position could be stored there."""
+    if view.next > MAX_OFFSET:
+        raise ProtocolError("offset", f"{node} says that it is at {view.next}, beyond {MAX_OFFSET}")

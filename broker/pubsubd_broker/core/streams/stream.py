@@ -1,0 +1,257 @@
+"""A node's own stream: where publishes take their place."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from pubsubd_broker.core.access.validation import Objection
+from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.log.log import Gap, Log
+from pubsubd_broker.core.log.pacing import Appender, Pace, Pacing
+from pubsubd_broker.core.streams.publishers import Answer, Promise, Publisher
+from pubsubd_protocol.attach import Answer as Verdict
+from pubsubd_protocol.attach import Claim, resolve
+from pubsubd_protocol.entries import Batch, Entry, is_of, place
+from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
+from pubsubd_protocol.frames import Receipt, Rejected
+from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Losses, Position, StreamView
+
+if TYPE_CHECKING:
+    from pubsubd_broker.core.journal.keeper import Keeper
+
+
+def _unnoted(following: int) -> None:
+    """Nothing is to be known of this stream after its life."""
+
+
+class _Placed:
+    """A batch that waits for the disk."""
+
+    __slots__ = ("answer", "entry", "receipt", "size")
+
+    def __init__(self, entry: Entry, size: int, receipt: Receipt, answer: Promise) -> None:
+        self.entry = entry
+        self.size = size
+        self.receipt = receipt
+        self.answer = answer
+
+
+class Stream:
+    """The ring of one node's messages, under one epoch; the authority on what it still holds."""
+
+    __slots__ = (
+        "_placed",
+        "_published",
+        "accepted",
+        "bytes_published",
+        "keeper",
+        "log",
+        "max_message",
+        "messages_published",
+        "node",
+        "pacing",
+    )
+
+    def __init__(
+        self,
+        node: str,
+        epoch: Epoch,
+        lineage: Lineage = (),
+        *,
+        ring_messages: int,
+        ring_bytes: int,
+        max_message: int,
+        pace: Pace,
+        offset: int = 0,
+        losses: Losses = (),
+        published: Callable[[Entry], None] | None = None,
+    ) -> None:
+        """`published`: is called with every entry that is accepted, behind its append."""
+        self.node = node
+        self._published = published
+        self.max_message = max_message
+        self.log = Log(ring_messages, ring_bytes, epoch, lineage, offset, losses)
+        self.pacing = Pacing(self.log, pace)
+        self.keeper: Keeper | None = None
+        """Who writes down what is accepted; None: nobody does."""
+        self.accepted: Callable[[int], None] = _unnoted
+        """Notes up to which offset everything is accepted, before anybody is told."""
+        # What has its place, and has to be on disk before anybody knows of it.
+        self._placed: deque[_Placed] = deque()
+        self.messages_published = 0
+        self.bytes_published = 0
+
+    @property
+    def view(self) -> StreamView:
+        return self.log.view
+
+    @property
+    def epoch(self) -> Epoch:
+        return self.log.newest.epoch
+
+    @property
+    def next(self) -> int:
+        return self.log.newest.next
+
+    @property
+    def placed(self) -> int:
+        """The offset at which the next batch is placed."""
+        return self._placed[-1].entry.next if self._placed else self.next
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that has its place is there for everybody."""
+        return not self._placed
+
+    @property
+    def origin(self) -> Position:
+        """Where a session of this life stands that has no position here."""
+        return self.view.start
+
+    def begin(self, entries: Iterable[Entry]) -> None:
+        """Goes on with what earlier lives left: `entries`, with a gap where one of them lost the end of what it accepted."""
+        log, whole = self.log, self.view
+        ends = dict.fromkeys(end for end, _ in whole.gaps(whole.start.epoch))
+        gaps = [end for end in ends if end > log.newest.next]
+        for entry in entries:
+            while gaps and gaps[0] <= entry.first:
+                log.append_gap(whole.until(gaps.pop(0)))
+            log.append(entry)
+        for end in gaps:
+            log.append_gap(whole.until(end))
+        # Only now it is known from where on the ring holds: it may have let go of the oldest.
+        held = self.view
+        for item in (log[index] for index in range(log.begin, log.end)):
+            if isinstance(item, Gap):
+                item.view = held.until(item.next)
+
+    def answer(
+        self, claim: Claim, registered: Position | None = None
+    ) -> tuple[StreamView, Verdict]:
+        """What this producer says to a reader's claim, and what it held when it said so."""
+        view = self.view
+        return view, resolve(claim, view, registered)
+
+    def fetch(self, reading: object, claim: Claim, budget: int) -> bool:
+        """Never needed: this node answers for its own stream here and now."""
+        return False
+
+    def caught_up(self, reading: object, claim: Claim) -> None:
+        """Never needed either."""
+
+    def publish(
+        self,
+        batch: Batch,
+        publisher: Publisher,
+        publisher_id: bytes,
+        now: Now,
+        appender: Appender,
+        *,
+        objection: Objection | None = None,
+    ) -> Answer | None:
+        """Places `batch`, or says why not; a retry gets its first answer again. None: it has to wait for readers.
+
+        `objection`: why it is refused although it is well formed, if it is.
+        Raises `ProtocolError` for a batch that contradicts itself, or what its publisher id was answered.
+        """
+        outcome = publisher.recall(batch.sequence, batch.retry)
+        if outcome is not None:
+            self._check_same(batch, outcome)
+        else:
+            outcome = self._judge(batch, publisher, publisher_id, now, appender, objection)
+            if outcome is not None:
+                publisher.remember(batch.sequence, outcome)
+        return outcome
+
+    def forget(self, appender: Appender) -> None:
+        """It waits no longer."""
+        self.pacing.forget(appender)
+        if self.keeper is not None:
+            self.keeper.forget(appender)
+
+    def commit(self, durable: int) -> None:
+        """What was placed before the offset `durable` is on disk: it is accepted, and there for everybody."""
+        while self._placed and self._placed[0].entry.next <= durable:
+            placed = self._placed.popleft()
+            self.log.reserve(placed.entry, -1)
+            self._accept(placed.entry, placed.size)
+            placed.answer.settle(placed.receipt)
+
+    def _check_same(self, batch: Batch, answer: Answer) -> None:
+        """A retry repeats what was accepted under its sequence. Raises `ProtocolError` if the stream holds other bytes there."""
+        entry = self._placed_as(answer)
+        if entry is not None and not is_of(entry, batch):
+            raise ProtocolError(
+                "sequence",
+                f"the retry of batch {batch.sequence} is not what was accepted under that sequence: two publishers have "
+                "one id",
+            )
+
+    def _placed_as(self, answer: Answer) -> Entry | None:
+        """The entry whose receipt `answer` is, as long as it is held."""
+        if isinstance(answer, Promise):
+            return next((p.entry for p in self._placed if p.answer is answer), None)
+        if isinstance(answer, Rejected):
+            return None
+        return self.log.entry_at(Position(answer.epoch, answer.first))
+
+    def _judge(
+        self,
+        batch: Batch,
+        publisher: Publisher,
+        publisher_id: bytes,
+        now: Now,
+        appender: Appender,
+        objection: Objection | None,
+    ) -> Answer | None:
+        try:
+            batch.check(self.max_message)
+        except InvalidTopic as error:
+            return publisher.refuse(batch, "invalid_topic", str(error))
+        except MessageTooLarge as error:
+            return publisher.refuse(batch, "too_large", str(error), error.size, error.limit)
+        if objection is not None:
+            return publisher.refuse(batch, *objection)
+        first = self.placed
+        if first + batch.count > MAX_OFFSET:
+            detail = f"the stream is at offset {first}, its last is {MAX_OFFSET}"
+            return publisher.refuse(batch, "stream_full", detail)
+        entry = place(batch, self.node, self.epoch, first, now.wall_us, publisher_id)
+        if not self.log.fits(entry.count, entry.size):
+            return publisher.refuse(batch, *self._too_large(entry))
+        keeper = self.keeper
+        if keeper is not None and not keeper.admits(appender, entry):
+            return None
+        if not self.pacing.admits(appender, entry, now.mono_ns):
+            return None
+        receipt = Receipt(batch.sequence, self.epoch, first)
+        if keeper is None or keeper.keeps(entry, batch.sequence):
+            self._accept(entry, len(batch.payloads))
+            return receipt
+        answer = Promise()
+        self.log.reserve(entry)
+        self._placed.append(_Placed(entry, len(batch.payloads), receipt, answer))
+        return answer
+
+    def _accept(self, entry: Entry, size: int) -> None:
+        self.accepted(entry.next)
+        self.log.append(entry)
+        self.messages_published += entry.count
+        self.bytes_published += size
+        if self._published is not None:
+            self._published(entry)
+
+    def _too_large(self, entry: Entry) -> tuple[str, str, int, int]:
+        if entry.count > self.log.max_messages:
+            code, size, limit, unit = (
+                "too_many_messages",
+                entry.count,
+                self.log.max_messages,
+                "messages",
+            )
+        else:
+            code, size, limit, unit = "too_large", entry.size, self.log.max_bytes, "bytes"
+        detail = f"a batch of {size} {unit} does not fit into the ring, which holds {limit}: publish it in smaller ones"
+        return code, detail, size, limit

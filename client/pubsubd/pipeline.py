@@ -6,16 +6,22 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pubsubd.batching import Failed, Outgoing, Placed
 from pubsubd.errors import PublishUnknown
+from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipts
 from pubsubd_protocol.errors import PubSubError
 
-if TYPE_CHECKING:
-    from pubsubd.client import Client
-    from pubsubd.publisher import Publisher
+
+class OpenClient(Protocol):
+    """A client, as a pipeline needs it."""
+
+    _publish_timeout_s: float
+
+    @property
+    def _publisher(self) -> Publisher: ...
 
 
 class Fate(Enum):
@@ -51,7 +57,7 @@ class Pipeline:
         self._last: _Part | None = None
 
     @classmethod
-    def of(cls, client: Client) -> Pipeline:
+    def of(cls, client: OpenClient) -> Pipeline:
         """One over the connection of an opened client, with its time-out."""
         return cls(client._publisher, client._publish_timeout_s)
 

@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import time
+from functools import partial
 from typing import Final
 
 import structlog
@@ -18,7 +19,6 @@ from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.status import Status, status
-from pubsubd_broker.doors import channel_of
 from pubsubd_broker.host_names import Hosts
 from pubsubd_broker.journal_folder import JournalFolder
 from pubsubd_broker.keeping import Writer
@@ -31,6 +31,7 @@ from pubsubd_broker.secret_files import SecretError
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.settings_for_core import config_of
 from pubsubd_broker.tls import Failed, Reloaded, Unchanged, explain
+from pubsubd_broker.tls_channel import channel_of
 from pubsubd_broker.transport import Link
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
@@ -200,7 +201,7 @@ class Broker:
         return connection
 
     def dialled(self, link: Link, target: Target) -> Connection:
-        nonce, channel = os.urandom(NONCE_BYTES), channel_of(link)
+        nonce, channel = os.urandom(NONCE_BYTES), channel_of(link.transport)
         caller = Caller(target.label, host=target.address[0], nonce=nonce, channel=channel)
         connection = self.node.dialled(target, caller, read_clocks())
         self._links[connection] = link
@@ -327,7 +328,7 @@ class Broker:
         return None
 
     async def _dial(self, target: Target) -> None:
-        link = Link(_Dialled(self, target), self.user_timeout_ms)
+        link = Link(self, partial(self.dialled, target=target), self.user_timeout_ms)
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
                 sock = await self._hosts.connect(*target.address)
@@ -353,17 +354,3 @@ class Broker:
         except BaseException:
             sock.close()
             raise
-
-
-class _Dialled:
-    """The host of the link to one target."""
-
-    def __init__(self, broker: Broker, target: Target) -> None:
-        self._broker = broker
-        self._target = target
-        self.received = broker.received
-        self.lost = broker.lost
-        self.flush_soon = broker.flush_soon
-
-    def opened(self, link: Link) -> Connection:
-        return self._broker.dialled(link, self._target)

@@ -12,10 +12,10 @@ from typing import Final, TypeVar
 import structlog
 import uvloop
 
+from pubsubd_broker.acceptors import ClientAcceptor, PeerAcceptor
 from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.links.dial_targets import format_address
-from pubsubd_broker.doors import ClientDoor, PeerDoor
 from pubsubd_broker.ending import Ending
 from pubsubd_broker.host_names import bind
 from pubsubd_broker.keeping import open_journal
@@ -188,7 +188,8 @@ async def _listen(
     around.socket = settings.socket
     pauses = around.accept_pauses
     handshake_s, most = settings.handshake_timeout_s, settings.max_connections
-    listeners = [Listener("socket", clients.socket, ClientDoor(broker), pauses, handshake_s, most)]
+    local = ClientAcceptor(broker)
+    listeners = [Listener("socket", clients.socket, local, pauses, handshake_s, most)]
     ending.add("clients' listener", listeners[0].close)
 
     async def look_at_socket() -> str | None:
@@ -218,9 +219,9 @@ async def _listen(
             peers = await stop.unless_asked(off_loop("pubsubd-bind", bind, *settings.listen))
         except OSError as error:
             raise ListenError("--listen", *settings.listen, error) from error
-        door = PeerDoor(broker, trust.tls)
+        remote = PeerAcceptor(broker, trust.tls, broker.user_timeout_ms)
         for each in peers:
-            listeners.append(Listener("peers", each, door, pauses, handshake_s, most))
+            listeners.append(Listener("peers", each, remote, pauses, handshake_s, most))
             ending.add("peers' listener", listeners[-1].close)
         around.listen = format_address(peers[0].getsockname()[:2])
         stop.check()

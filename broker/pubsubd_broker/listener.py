@@ -35,8 +35,8 @@ Address = tuple[str, int]
 """Host and port. Those who come over a Unix socket have none: an empty host."""
 
 
-class Door(Protocol):
-    """What those who come to a listening socket come for."""
+class Acceptor(Protocol):
+    """Gives each connection that a listener takes its protocol."""
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -56,19 +56,19 @@ class Listener:
         self,
         name: str,
         sock: socket.socket,
-        door: Door,
+        acceptor: Acceptor,
         pauses: Counter[str],
         handshake_s: float = 5.0,
         max_connections: int = 4096,
     ) -> None:
         """`pauses`: counts by `name` how often the system had nothing left. `handshake_s`: what TLS may take for it.
 
-        `max_connections`: how many the other side of the door lets stay.
+        `max_connections`: how many the acceptor lets stay.
         """
         self.name = name
         self._sock = sock
         self._sock.setblocking(False)
-        self._door = door
+        self._acceptor = acceptor
         self._pauses = pauses
         self._handshake_s = handshake_s
         # Those who are turned away are gone in the next turn; few descriptors bear only few of them beside the rest.
@@ -133,12 +133,12 @@ class Listener:
 
     def _open(self, taken: socket.socket, address: Address) -> None:
         taken.setblocking(False)
-        tls, claimant = self._door.tls, Claimant(network_of(address[0]))
+        tls, claimant = self._acceptor.tls, Claimant(network_of(address[0]))
         if tls is not None and not self._handshakes.change(claimant, 0, 1):
             detail = (
                 f"of the TLS handshakes that may be under way {self._handshakes.taken(claimant)}"
             )
-            self._door.turned_away(address, "too_many_handshakes", detail)
+            self._acceptor.turned_away(address, "too_many_handshakes", detail)
             taken.close()
             return
         task = self._loop.create_task(self._connect(taken, address, tls))
@@ -148,7 +148,7 @@ class Listener:
     async def _connect(
         self, taken: socket.socket, address: Address, tls: ssl.SSLContext | None
     ) -> None:
-        protocol = self._door.welcome(taken, address)
+        protocol = self._acceptor.welcome(taken, address)
         handshake_s = self._handshake_s if tls is not None else None
         try:
             await self._loop.connect_accepted_socket(
@@ -156,7 +156,7 @@ class Listener:
             )
         except OSError as error:
             if tls is not None:
-                self._door.turned_away(address, "tls", explain(error))
+                self._acceptor.turned_away(address, "tls", explain(error))
             protocol.connection_lost(error)
             taken.close()
         except BaseException:

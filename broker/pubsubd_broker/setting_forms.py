@@ -20,6 +20,9 @@ MAX_SOCKET_PATH_BYTES = 107
 MAX_FRAME_BYTES = 2**32 - 1
 """The length prefix of a frame has four bytes."""
 
+FRAME_OVERHEAD_BYTES = 1024
+"""Bytes of a frame besides one message's payload: header and topic, rounded up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Form:

@@ -12,6 +12,7 @@ from pubsubd_broker.setting_forms import (
     COUNT,
     FILE,
     FOLDER,
+    FRAME_OVERHEAD_BYTES,
     ID,
     LISTEN,
     MAX_FRAME_BYTES,
@@ -27,7 +28,6 @@ from pubsubd_broker.setting_forms import (
     duration,
     size,
 )
-from pubsubd_broker.settings_rules import FRAME_OVERHEAD_BYTES
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
 from pubsubd_protocol.frames import DEFAULT_CLUSTER

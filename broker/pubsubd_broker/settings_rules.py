@@ -1,22 +1,16 @@
-"""What each setting allows on its own and two together don't."""
+"""Rules for pairs of settings: values that are allowed alone and contradict each other."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 from pubsubd_broker.core.links.dial_targets import format_address
-from pubsubd_broker.setting_forms import is_loopback
+from pubsubd_broker.setting_forms import FRAME_OVERHEAD_BYTES, is_loopback
+from pubsubd_broker.settings import Settings
+from pubsubd_broker.settings_origin import Origin
 from pubsubd_broker.sizes import format_duration, format_size
 from pubsubd_protocol.framing import BUFFER_BYTES
-
-if TYPE_CHECKING:
-    from pubsubd_broker.settings import Settings
-    from pubsubd_broker.settings_sources import Origin
-
-
-FRAME_OVERHEAD_BYTES = 1024
-"""What a frame needs besides one message's payload: header and topic, rounded up."""
 
 
 class Refuse(Protocol):

@@ -6,18 +6,17 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, NoReturn
 
 from pubsubd_broker.likely_names import likely_name
 from pubsubd_broker.setting_forms import NO, YES, expanded_path, node_name_of
 from pubsubd_broker.settings import ENVIRONMENT_PREFIX, SETTINGS, Setting, Settings
 from pubsubd_broker.settings_file import read_table
+from pubsubd_broker.settings_origin import Origin
 from pubsubd_broker.settings_rules import Refuse, check_together
 from pubsubd_broker.snapshot_place import folder_beside
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.socket_path import default_socket_path
-
-Source = Literal["flag", "environment", "file", "default"]
 
 
 class SettingsError(PubSubError, ValueError):
@@ -27,17 +26,6 @@ class SettingsError(PubSubError, ValueError):
         super().__init__(f"{setting} (from {origin}): {problem}")
         self.setting = setting
         self.origin = origin
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a value came from: which kind of place, and its name there."""
-
-    source: Source
-    name: str
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from pubsubd_broker.core.journal.journal import Remove, Work
 from pubsubd_broker.core.journal.recovery import JournalError
 from pubsubd_broker.journal_folder import JournalFolder
+from pubsubd_broker.settings import Settings
 from pubsubd_broker.snapshot_place import folder_beside, snapshots_of
-
-if TYPE_CHECKING:
-    from pubsubd_broker.settings import Settings
 
 MOST_OTHERS: Final = 1
 """Snapshots of other nodes that stay beside a socket: a wrong `--node` is forgiven once, renamed nodes fill no disk."""

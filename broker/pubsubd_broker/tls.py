@@ -10,16 +10,12 @@ import contextlib
 import os
 import ssl
 import stat
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pubsubd_broker.secret_files import exposure
+from pubsubd_broker.tls_channel import ALPN, names_of
 from pubsubd_protocol.errors import PubSubError
-
-ALPN: Final = "pubsubd/1"
-BINDING_BYTES: Final = 32
-"""The least that a channel binding has: SHA-256's Finished. With SHA-384 it is 48."""
 
 MAX_FILE_BYTES: Final = 1024 * 1024
 """Of a file, where the mark is looked for that tells what it is. All of the system's authorities are a quarter of that."""
@@ -109,46 +105,6 @@ class Tls:
         self._seen = seen
         self.error = None
         return Reloaded(self._held.not_after)
-
-
-def names_of(ssl_object: ssl.SSLObject) -> frozenset[str]:
-    """The node names that the other end's certificate, which has been verified, speaks for.
-
-    The DNS names of its subjectAltName; only if it has none of any kind, its common name (RFC 6125, 6.4.4).
-    A name is taken as it stands: one with a wildcard speaks for nobody.
-    """
-    certificate: Mapping[str, Any] = ssl_object.getpeercert() or {}
-    if "subjectAltName" in certificate:
-        names = [value for kind, value in certificate["subjectAltName"] if kind == "DNS"]
-    else:
-        subject = certificate.get("subject", ())
-        names = [value for part in subject for kind, value in part if kind == "commonName"]
-    return frozenset(name for name in names if "*" not in name)
-
-
-class NoBinding(Exception):
-    """Over this connection nothing can be proved, and why."""
-
-
-def binding_of(ssl_object: ssl.SSLObject) -> bytes:
-    """Bytes that only the two ends of this very connection have in common. Raises `NoBinding`.
-
-    Who sits in between, with one connection to each end, has other bytes on either: a proof that includes
-    them can't be passed on. It is the client's Finished message: a MAC, keyed by this handshake's secret,
-    over the whole handshake up to there, fresh randoms and both certificates included (RFC 8446, 4.4.4).
-    `ssl` calls it "tls-unique" (RFC 5929). What made that unsafe before 1.3 were resumed and
-    renegotiated connections; there are none here. Its successor, the exporter of RFC 9266, is out of
-    `ssl`'s reach.
-    """
-    if ssl_object.version() != "TLSv1.3" or ssl_object.session_reused:
-        raise NoBinding("the connection is no fresh one of TLS 1.3: it has no binding")
-    # A handshake in which no protocol is agreed on succeeds all the same.
-    if ssl_object.selected_alpn_protocol() != ALPN:
-        raise NoBinding(f"the other end did not agree to speak {ALPN}")
-    binding = ssl_object.get_channel_binding("tls-unique")
-    if binding is None or len(binding) < BINDING_BYTES:
-        raise NoBinding("the connection has no binding")
-    return binding
 
 
 def explain(error: BaseException) -> str:

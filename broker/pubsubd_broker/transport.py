@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 from pubsubd_broker.core.limits import FETCH_BYTES
@@ -18,9 +19,8 @@ LINGER_S: Final = 1.0
 
 
 class Host(Protocol):
-    """What a link belongs to."""
+    """The owner of a link, as the link needs it."""
 
-    def opened(self, link: Link) -> Connection: ...
     def received(self, link: Link, count: int) -> None: ...
     def lost(self, link: Link) -> None: ...
     def flush_soon(self) -> None: ...
@@ -37,8 +37,15 @@ class Link(asyncio.BufferedProtocol):
     connection: Connection
     transport: asyncio.Transport
 
-    def __init__(self, host: Host, user_timeout_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        opened: Callable[[Link], Connection],
+        user_timeout_ms: int | None = None,
+    ) -> None:
+        """`opened`: gives the core's connection, once, when the transport has opened."""
         self._host = host
+        self._opened = opened
         self._user_timeout_ms = user_timeout_ms
         self._reading = True
         self._ending = False
@@ -54,7 +61,7 @@ class Link(asyncio.BufferedProtocol):
             return
         self.transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self._set_user_timeout()
-        self.connection = self._host.opened(self)
+        self.connection = self._opened(self)
         self._made = True
         self._host.flush_soon()
 

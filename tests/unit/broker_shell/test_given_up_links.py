@@ -49,7 +49,7 @@ class Broken(asyncio.Transport):
 class Counting(End):
     def __init__(self) -> None:
         super().__init__()
-        self.link = Link(self)
+        self.link = Link(self, self.opened)
         self.losses = 0
 
     def lost(self, link: Link) -> None:
@@ -172,7 +172,7 @@ async def test_one_bad_link_ends_no_flush(tmp_path: Path) -> None:
 
 
 class Gate:
-    """A door whose comers are links that count their ends."""
+    """An acceptor whose callers get links that count their ends."""
 
     tls: ssl.SSLContext | None = None
 

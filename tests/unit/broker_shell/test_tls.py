@@ -16,15 +16,13 @@ from tests.certificates import CLIENT, DAY, HOUR, SERVER, Authority, Files, writ
 
 from pubsubd_broker.tls import (
     Failed,
-    NoBinding,
     Reloaded,
     Tls,
     TlsError,
     Unchanged,
-    binding_of,
     explain,
-    names_of,
 )
+from pubsubd_broker.tls_channel import NoBinding, binding_of, names_of
 
 
 @pytest.fixture
@@ -495,5 +493,5 @@ def test_an_older_tls_has_no_binding_that_counts(authority: Authority) -> None:
         except ssl.SSLWantReadError:
             continue
     assert accepting.version() == "TLSv1.2"
-    with pytest.raises(NoBinding, match=r"no fresh one of TLS 1\.3"):
+    with pytest.raises(NoBinding, match=r"not a fresh one of TLS 1\.3"):
         binding_of(accepting)

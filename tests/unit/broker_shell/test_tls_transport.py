@@ -17,7 +17,8 @@ import uvloop
 from tests.certificates import Authority
 
 from pubsubd_broker.core.links.connection import Connection
-from pubsubd_broker.tls import Tls, binding_of, explain, names_of
+from pubsubd_broker.tls import Tls, explain
+from pubsubd_broker.tls_channel import binding_of, names_of
 from pubsubd_broker.transport import HIGH_WATER_BYTES, Link
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.frames import MAGIC, VERSION, Hello, Refused
@@ -60,7 +61,7 @@ class End:
     """A link's host, and in the place of its connection: bytes as they come, and as many as are wanted."""
 
     def __init__(self) -> None:
-        self.link = Link(self, user_timeout_ms=6000)
+        self.link = Link(self, self.opened, 6000)
         self.made = False
         self.gone = False
         self.came = bytearray()

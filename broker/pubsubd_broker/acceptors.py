@@ -1,0 +1,97 @@
+"""Acceptors: one for the clients' Unix socket, one for the peers' TCP port. Each says which caller has come."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final, Protocol
+
+from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.dial_targets import format_address
+from pubsubd_broker.credentials import credentials_of
+from pubsubd_broker.listener import Address
+from pubsubd_broker.tls import Tls
+from pubsubd_broker.tls_channel import channel_of
+from pubsubd_broker.transport import Host, Link
+from pubsubd_protocol.proof import NONCE_BYTES
+
+UNKNOWN_ID: Final = 2**32 - 1
+"""User and group id that the system gives to no user."""
+
+
+class Admission(Host, Protocol):
+    """The broker, as an acceptor needs it."""
+
+    def accepted(self, link: Link, caller: Caller, *, peers: bool) -> Connection:
+        """The connection of a caller whose link has just opened."""
+
+    def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
+        """Counts a caller that has ended before it had a connection."""
+
+
+class ClientAcceptor:
+    """Takes local applications."""
+
+    tls: ssl.SSLContext | None = None
+
+    def __init__(self, broker: Admission) -> None:
+        self._broker = broker
+        self._numbers = itertools.count(1)
+
+    def welcome(self, taken: socket.socket, address: Address) -> Link:
+        return Link(self._broker, _admitted(self._broker, self._caller(taken), peers=False))
+
+    def turned_away(self, address: Address, reason: str, detail: str) -> None:
+        self._broker.turned_away(Caller("client"), reason, detail)
+
+    def _caller(self, taken: socket.socket) -> Caller:
+        label = f"client-{next(self._numbers)}"
+        try:
+            known = credentials_of(taken)
+        except OSError:
+            # The kernel could tell and does not: a user that stands in no list.
+            return Caller(label, uid=UNKNOWN_ID, gid=UNKNOWN_ID)
+        if known is None:
+            return Caller(label)
+        label += f" (pid {known.pid})"
+        return Caller(label, uid=known.uid, gid=known.gid, groups=frozenset(known.groups))
+
+
+class PeerAcceptor:
+    """Takes other brokers."""
+
+    def __init__(self, broker: Admission, tls: Tls | None, user_timeout_ms: int) -> None:
+        """`user_timeout_ms`: how long the kernel keeps on trying for a peer that acknowledges nothing."""
+        self._broker = broker
+        self._tls = tls
+        self._user_timeout_ms = user_timeout_ms
+
+    @property
+    def tls(self) -> ssl.SSLContext | None:
+        return self._tls.server if self._tls is not None else None
+
+    def welcome(self, taken: socket.socket, address: Address) -> Link:
+        caller = replace(_caller_at(address), nonce=os.urandom(NONCE_BYTES))
+        opened = _admitted(self._broker, caller, peers=True)
+        return Link(self._broker, opened, self._user_timeout_ms)
+
+    def turned_away(self, address: Address, reason: str, detail: str) -> None:
+        self._broker.turned_away(_caller_at(address), reason, detail)
+
+
+def _caller_at(address: Address) -> Caller:
+    host, port = address[:2]
+    return Caller(format_address((host, port)), host=host)
+
+
+def _admitted(broker: Admission, caller: Caller, *, peers: bool) -> Callable[[Link], Connection]:
+    def opened(link: Link) -> Connection:
+        known = replace(caller, channel=channel_of(link.transport))
+        return broker.accepted(link, known, peers=peers)
+
+    return opened

@@ -14,9 +14,9 @@ import pytest
 from tests.integration.cluster import PUBSUBD, Broker, wait_until
 from tests.integration.hostile import RawConnection, publish
 from tests.integration.proc import memory_kib
+from tests.memory_bounds import memory_at_bounds
 
 from pubsubd_broker.core.limits import PUBLISH_WINDOW
-from pubsubd_broker.memory_bounds import memory_at_bounds
 from pubsubd_broker.settings import Settings
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode

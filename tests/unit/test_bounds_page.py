@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.memory_bounds import memory_at_bounds
 
-from pubsubd_broker.memory_bounds import memory_at_bounds
 from pubsubd_broker.metrics import METRICS, PREFIX
 from pubsubd_broker.settings import SETTINGS, Settings
 

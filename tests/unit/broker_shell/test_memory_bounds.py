@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.memory_bounds import memory_at_bounds
 
-from pubsubd_broker.memory_bounds import memory_at_bounds
 from pubsubd_broker.settings import SETTINGS, Settings
 
 PLAIN = Settings(node="a", socket="/run/s", peers=(("b", 1),), journal="/var/j")

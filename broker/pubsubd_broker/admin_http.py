@@ -144,11 +144,6 @@ class AdminServer:
         for server in servers:
             await server.wait_closed()
 
-    async def wait_idle(self) -> None:
-        """Until no connection is open."""
-        while self._connections:
-            await asyncio.wait(list(self._connections))
-
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

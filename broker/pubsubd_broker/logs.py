@@ -83,10 +83,10 @@ def dropped_lines() -> int:
     return _writer.dropped if _writer is not None else 0
 
 
-def flush_log(seconds: float = FLUSH_S) -> None:
-    """The last lines leave, if that takes no longer than `seconds`."""
+def flush_log() -> None:
+    """Waits until the last lines are written, at most `FLUSH_S`."""
     if _writer is not None:
-        _writer.wait_written(seconds)
+        _writer.wait_written(FLUSH_S)
 
 
 def _process_log() -> LogWriter:

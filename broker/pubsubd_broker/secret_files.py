@@ -22,8 +22,8 @@ class SecretError(PubSubError):
         self.problem = problem
 
 
-def read_secret(path: str, least: int = LEAST_SECRET_BYTES) -> bytes:
-    """The bytes of a secret of at least `least` bytes, without one line feed at its end. Raises `SecretError`.
+def read_secret(path: str) -> bytes:
+    """The bytes of a secret of at least `LEAST_SECRET_BYTES`, without one line feed at its end. Raises `SecretError`.
 
     Links are followed: what is mounted into a container often is one. What counts is the file they lead to.
     """
@@ -39,10 +39,11 @@ def read_secret(path: str, least: int = LEAST_SECRET_BYTES) -> bytes:
         raise _unreadable(path, error) from error
     finally:
         os.close(file)
-    if len(secret) < least:
+    if len(secret) < LEAST_SECRET_BYTES:
         raise SecretError(
             path,
-            f"{len(secret)} bytes are too easily guessed: write at least {least} random ones into it",
+            f"{len(secret)} bytes are too easily guessed: "
+            f"write at least {LEAST_SECRET_BYTES} random ones into it",
         )
     if len(secret) > MAX_SECRET_BYTES:
         raise SecretError(

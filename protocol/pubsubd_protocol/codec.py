@@ -384,8 +384,3 @@ def _forward(skip: Skip) -> Skip:
 
 _ENCODERS: Final = {cls: (kind, pack) for cls, kind, pack, _ in _TABLE}
 _DECODERS: Final = {kind: take for _, kind, _, take in _TABLE}
-KINDS: Final = {cls.__name__: kind for cls, kind, _, _ in _TABLE} | {
-    "Batch": PUBLISH_KIND,
-    "Entry": ENTRY_KIND,
-}
-"""Every frame's kind, by the name of its class."""

@@ -32,7 +32,7 @@ _FOREIGN = {
 
 
 class FrameReader:
-    """`space()` → write there → `received(n)` → `frames()`. Or `feed(data)` in one step."""
+    """`space()` → write there → `received(n)` → `frames()`."""
 
     __slots__ = ("_buffer", "_end", "_filled", "_start", "_view", "awaited", "limit")
 
@@ -84,17 +84,6 @@ class FrameReader:
             frame = self._view[self._start : stop]
             self._start = stop
             yield frame
-
-    def feed(self, data: bytes | memoryview) -> Iterator[memoryview]:
-        """`frames()` of `data`, however it is split. Take each frame before the next."""
-        rest = memoryview(data)
-        while rest:
-            space = self.space()
-            count = min(len(space), len(rest))
-            space[:count] = rest[:count]
-            self.received(count)
-            rest = rest[count:]
-            yield from self.frames()
 
     def shrink(self) -> None:
         """Lets go of what a large frame took, once it has been taken out. Views of it stay valid."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Final, Self
 
+from tests.feeding import feed
 from tests.integration.relay import Direction
 
 from pubsubd_protocol.codec import decode, encode
@@ -131,7 +132,7 @@ def unchanged(way: Direction, frame: Frame) -> Frame:
 def _frames(source: socket.socket) -> Iterator[Frame]:
     reader = FrameReader(MAX_FRAME)
     while data := source.recv(_READ_BYTES):
-        for view in reader.feed(data):
+        for view in feed(reader, data):
             yield decode(view)
 
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import msgpack
+from tests.feeding import feed
 from tests.integration.relay import Address
 
 from pubsubd_protocol.codec import decode, encode
@@ -211,7 +212,7 @@ class RawConnection:
             data = self.socket.recv(_READ_BYTES)
         except ConnectionResetError:
             return False
-        for frame in map(decode, self._reader.feed(data)):
+        for frame in map(decode, feed(self._reader, data)):
             if isinstance(frame, Heartbeat):
                 self._beats += 1
             else:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.feeding import feed
 from tests.integration.between import Between, Change, unchanged
 from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until
 from tests.integration.commands import error_of, ok
@@ -95,7 +96,7 @@ def assert_apart(*brokers: Broker) -> None:
 
 
 def frames(data: bytes) -> list[Frame]:
-    return [decode(view) for view in FrameReader(2**26).feed(data)]
+    return [decode(view) for view in feed(FrameReader(2**26), data)]
 
 
 def disguises(secret: bytes) -> list[bytes]:

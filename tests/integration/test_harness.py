@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.feeding import feed
 from tests.integration import hostile
 from tests.integration.cluster import Broker, Cluster, NotReached, wait_until
 
@@ -277,7 +278,7 @@ def test_a_cluster_of_real_brokers_connects_and_heals(
 
 
 def _frames(data: bytes) -> list[object]:
-    return [decode(frame) for frame in FrameReader(hostile.MAX_FRAME).feed(data)]
+    return [decode(frame) for frame in feed(FrameReader(hostile.MAX_FRAME), data)]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from tests.feeding import feed
 from tests.simulation.brokers import SimBroker
 from tests.simulation.wires import Pipe, Wire
 
@@ -60,7 +61,7 @@ class ClientSocket:
 
     def bytes_in(self, data: bytes) -> None:
         self._world.came(self._owner.name, data)
-        for view in self._reader.feed(data):
+        for view in feed(self._reader, data):
             if self.alive:
                 self._owner.received(self, decode(view))
 

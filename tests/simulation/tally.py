@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tests.unit.protocol.samples import KINDS
+
 from pubsubd_broker.core.node import Node
 from pubsubd_protocol.attach import Answer, At, Claim, Expired, Remembered, Resume
-from pubsubd_protocol.codec import KINDS, decode
+from pubsubd_protocol.codec import decode
 from pubsubd_protocol.frames import CursorExpired, Fetched
 from pubsubd_protocol.positions import StreamView
 

@@ -36,7 +36,6 @@ class Config:
     peer_timeout_ns: int = 6 * SECOND_NS
     cursor_ttl_ns: int = 24 * 3600 * SECOND_NS
     pace_ns: int = SECOND_NS // 4
-    listens: bool = True
     recover_from_peers: bool = False
     cluster: str = DEFAULT_CLUSTER
     secret: bytes | None = field(default=None, repr=False)

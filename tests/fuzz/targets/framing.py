@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from tests.feeding import feed
+
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.framing import (
     BUFFER_BYTES,
@@ -36,7 +38,7 @@ def check(data: bytes) -> None:
     reader = FrameReader(limit)
     fed: list[bytes] = []
     try:
-        for frame in reader.feed(stream):
+        for frame in feed(reader, stream):
             fed.append(bytes(frame))  # noqa: PERF401
     except ProtocolError:
         assert refused

@@ -7,6 +7,7 @@ from functools import partial
 from operator import contains
 from typing import Final, TypeVar
 
+from tests.feeding import feed
 from tests.fuzz.scripts import Flag, Op, Step
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
@@ -64,7 +65,7 @@ class Wire:
         self._reader = FrameReader(2**26)
 
     def took(self, data: bytes) -> None:
-        for frame in self._reader.feed(data):
+        for frame in feed(self._reader, data):
             self.said(decode(frame))
 
     def said(self, frame: Frame) -> None:

@@ -9,11 +9,12 @@ from typing import Final
 from tests.simulation.brokers import BrokerSocket
 from tests.simulation.liars.lies import FALSE, Forge
 from tests.simulation.liars.producers import TOO_FAR, false_entry
+from tests.unit.protocol.samples import KINDS
 
 from pubsubd_broker.core.limits import FETCH_BYTES
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_protocol.attach import Reason, Resume
-from pubsubd_protocol.codec import KINDS, decode, encode
+from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.entries import Batch, Entry, open_entry, pack_numbers, place
 from pubsubd_protocol.frames import Attached, Fetched, Frame, Heartbeat, Skip
 from pubsubd_protocol.positions import Epoch, Position

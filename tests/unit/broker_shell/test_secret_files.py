@@ -63,12 +63,6 @@ def test_too_short_or_too_long_is_none(tmp_path: Path, content: bytes, problem: 
     assert "xxx" not in str(caught.value)
 
 
-def test_how_short_it_may_be_is_the_callers_choice(tmp_path: Path) -> None:
-    assert read_secret(written(tmp_path / "s", b"abc\n"), least=3) == b"abc"
-    with pytest.raises(SecretError, match="at least 4"):
-        read_secret(str(tmp_path / "s"), least=4)
-
-
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o640, 0o440, 0o700])
 def test_the_owner_and_a_group_may_read(tmp_path: Path, mode: int) -> None:
     path = written(tmp_path / "s", mode=mode)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import msgpack
+from tests.feeding import feed
 
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place
@@ -169,7 +170,7 @@ class FakeBroker:
         peer: Peer | None = None
         try:
             while data := await reader.read(64 * 1024):
-                for view in frames.feed(data):
+                for view in feed(frames, data):
                     frame = codec.decode(view)
                     if peer is None:
                         assert isinstance(frame, Hello)

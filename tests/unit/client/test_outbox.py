@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 import pytest
+from tests.feeding import feed
 
 from pubsubd.batching import BATCH_BYTES, Failed, Outgoing, Placed
 from pubsubd.errors import BrokerUnavailable, InvalidTopic, MessageTooLarge, PublishUnknown
@@ -41,7 +42,7 @@ def written(outbox: Outbox) -> list[Batch]:
     """What goes over the wire now, as its reader sees it."""
     reader = FrameReader(2**24)
     batches = []
-    for view in reader.feed(b"".join(outbox.writable())):
+    for view in feed(reader, b"".join(outbox.writable())):
         batch = codec.decode(view)
         assert isinstance(batch, Batch)
         batch.payloads = bytes(batch.payloads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.feeding import feed
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.limits import Now
@@ -68,7 +69,7 @@ def log_of(
 def frames_of(buffers: list[bytes]) -> list[Frame]:
     """What was written, as frames."""
     reader = FrameReader(2**30)
-    frames = [decode(frame) for buffer in buffers for frame in reader.feed(buffer)]
+    frames = [decode(frame) for buffer in buffers for frame in feed(reader, buffer)]
     assert reader.unfinished == 0, "what is written ends with a whole frame"
     return frames
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from tests.feeding import feed
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
@@ -405,7 +406,7 @@ class RawClient:
         self.net.run()
 
     def took(self, data: bytes) -> None:
-        for frame in self._reader.feed(data):
+        for frame in feed(self._reader, data):
             self.frames.append(decode(frame))
 
     def cut(self) -> None:

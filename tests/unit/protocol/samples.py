@@ -6,6 +6,7 @@ from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_protocol import frames
 from pubsubd_protocol.attach import At, Reason, Remembered, Resume
+from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Entry, part_of, place
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
@@ -98,3 +99,6 @@ SAMPLES: dict[str, frames.Frame] = {
     "Query": frames.Query("drop_cursor", "node-c"),
     "Report": frames.Report('{"dropped":true}'),
 }
+
+KINDS = {name: encode(frame)[5] for name, frame in SAMPLES.items()}
+"""Every frame's kind: the first element of its array, behind the length and the array's own byte."""

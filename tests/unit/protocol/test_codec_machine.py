@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.feeding import feed
 from tests.unit.protocol import strategies
 from tests.unit.protocol.samples import DIRECTED, ONE_TOPIC, SAMPLES, part
 from tests.unit.protocol.strategies import same
@@ -48,10 +49,10 @@ def _comes_through_at_every_split_point(frame: Frame) -> None:
     wire = encode(frame)
     for cut in range(len(wire) + 1):
         reader = FrameReader(len(wire) - PREFIX_BYTES)
-        early = [decode(got) for got in reader.feed(wire[:cut])]
+        early = [decode(got) for got in feed(reader, wire[:cut])]
         assert len(early) == (cut == len(wire)), "a frame is there with its last byte, not before"
         assert reader.unfinished == (cut if cut < len(wire) else 0)
-        got = early + [decode(rest) for rest in reader.feed(wire[cut:])]
+        got = early + [decode(rest) for rest in feed(reader, wire[cut:])]
         assert len(got) == 1
         assert _equal(got[0], frame)
         assert reader.unfinished == 0
@@ -78,7 +79,7 @@ def test_a_frame_comes_through_between_two_others_byte_by_byte(name: str) -> Non
     reader = FrameReader(LIMIT)
     got: list[Frame] = []
     for byte in b"".join(map(encode, (beat, frame, beat))):
-        got += map(decode, reader.feed(bytes((byte,))))
+        got += map(decode, feed(reader, bytes((byte,))))
     assert all(map(_equal, got, (beat, frame, beat)))
     assert len(got) == 3
 
@@ -158,7 +159,7 @@ class PipeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.refusal is None and self.arrived < len(self.pipe))
     @rule(size=SIZES)
     def a_piece_is_fed(self, size: int) -> None:
-        self._take(self.reader.feed(self._piece(size)))
+        self._take(feed(self.reader, self._piece(size)))
 
     @precondition(lambda self: self.refusal is None and self.arrived < len(self.pipe))
     @rule(size=SIZES)

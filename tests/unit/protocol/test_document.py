@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.unit.protocol.samples import SAMPLES, part, placed
+from tests.unit.protocol.samples import KINDS, SAMPLES, part, placed
 
 from pubsubd_protocol import codec, entries, frames, topics
 from pubsubd_protocol import fields as limits
 from pubsubd_protocol.attach import Reason
-from pubsubd_protocol.codec import KINDS, encode
+from pubsubd_protocol.codec import encode
 from pubsubd_protocol.errors import ConnectionRefused
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "protocol.md").read_text()

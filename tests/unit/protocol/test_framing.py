@@ -9,6 +9,7 @@ import tracemalloc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.feeding import feed
 
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.framing import BUFFER_BYTES, SMALL_BUFFER_BYTES, FrameReader
@@ -44,17 +45,17 @@ def test_a_frame_comes_out_whole_at_every_split_point() -> None:
     stream = framed(b"first") + framed(b"x") + framed(b"the third")
     for cut in range(len(stream) + 1):
         reader = FrameReader(LIMIT)
-        got = [bytes(f) for f in reader.feed(stream[:cut])]
-        got += [bytes(f) for f in reader.feed(stream[cut:])]
+        got = [bytes(f) for f in feed(reader, stream[:cut])]
+        got += [bytes(f) for f in feed(reader, stream[cut:])]
         assert got == [framed(b"first"), framed(b"x"), framed(b"the third")]
         assert reader.unfinished == 0
 
 
 def test_an_unfinished_frame_is_counted_and_kept() -> None:
     reader = FrameReader(LIMIT)
-    assert list(reader.feed(framed(b"hello")[:-1])) == []
+    assert list(feed(reader, framed(b"hello")[:-1])) == []
     assert reader.unfinished == 8
-    assert [bytes(f) for f in reader.feed(b"o")] == [framed(b"hello")]
+    assert [bytes(f) for f in feed(reader, b"o")] == [framed(b"hello")]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_who_speaks_another_protocol_is_told_from_who_breaks_ours(
     begin: bytes, protocol: str
 ) -> None:
     with pytest.raises(ProtocolError, match=f"it begins like {protocol}, which is not") as caught:
-        list(FrameReader(LIMIT).feed(begin))
+        list(feed(FrameReader(LIMIT), begin))
     assert caught.value.kind == "frame_length"
 
 
@@ -82,7 +83,7 @@ def test_feeding_pieces_of_any_size_yields_the_same_frames(
     bodies: list[bytes], sizes: list[int]
 ) -> None:
     stream = b"".join(map(framed, bodies))
-    whole = [bytes(f) for f in FrameReader(LIMIT).feed(stream)]
+    whole = [bytes(f) for f in feed(FrameReader(LIMIT), stream)]
     reader = FrameReader(LIMIT)
     pieces: list[bytes] = []
     turn = 0
@@ -90,7 +91,7 @@ def test_feeding_pieces_of_any_size_yields_the_same_frames(
     while rest:
         size = sizes[turn % len(sizes)]
         turn += 1
-        pieces += [bytes(f) for f in reader.feed(rest[:size])]
+        pieces += [bytes(f) for f in feed(reader, rest[:size])]
         rest = rest[size:]
     assert whole == pieces == [framed(body) for body in bodies]
 
@@ -99,14 +100,14 @@ def test_feeding_pieces_of_any_size_yields_the_same_frames(
 def test_feed_does_what_space_and_received_do(bodies: list[bytes], step: int) -> None:
     stream = b"".join(map(framed, bodies))
     assert receive(FrameReader(LIMIT), stream, step) == [
-        bytes(f) for f in FrameReader(LIMIT).feed(stream)
+        bytes(f) for f in feed(FrameReader(LIMIT), stream)
     ]
 
 
 def test_many_small_frames_come_out_of_one_read() -> None:
     bodies = [str(i).encode() for i in range(20_000)]
     reader = FrameReader(LIMIT)
-    assert [bytes(f)[4:] for f in reader.feed(b"".join(map(framed, bodies)))] == bodies
+    assert [bytes(f)[4:] for f in feed(reader, b"".join(map(framed, bodies)))] == bodies
 
 
 @pytest.mark.parametrize(
@@ -138,21 +139,21 @@ def test_the_buffer_never_grows_beyond_twice_what_arrived() -> None:
     for start in range(0, len(body), 3000):
         piece = (struct.pack(">I", len(body)) if start == 0 else b"") + body[start : start + 3000]
         arrived += len(piece)
-        for frame in reader.feed(piece):
+        for frame in feed(reader, piece):
             assert len(frame) == len(body) + 4
         assert held_bytes(reader) <= max(SMALL_BUFFER_BYTES, 2 * arrived)
 
 
 def test_the_buffer_of_a_large_frame_is_given_back() -> None:
     reader = FrameReader(LIMIT)
-    assert len(list(reader.feed(framed(bytes(5_000_000))))) == 1
+    assert len(list(feed(reader, framed(bytes(5_000_000))))) == 1
     assert held_bytes(reader) == BUFFER_BYTES
 
 
 def test_an_idle_connection_costs_the_small_buffer_only() -> None:
     reader = FrameReader(LIMIT)
     for _ in range(1000):
-        assert len(list(reader.feed(framed(b"beat")))) == 1
+        assert len(list(feed(reader, framed(b"beat")))) == 1
     assert held_bytes(reader) == SMALL_BUFFER_BYTES
 
 
@@ -162,7 +163,7 @@ def test_a_length_outside_the_limit_is_refused_before_memory_is_taken(length: in
     tracemalloc.start()
     try:
         with pytest.raises(ProtocolError, match=f"a frame of {length} bytes") as caught:
-            list(reader.feed(struct.pack(">I", length) + b"rest"))
+            list(feed(reader, struct.pack(">I", length) + b"rest"))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -174,7 +175,7 @@ def test_an_announced_length_within_the_limit_takes_no_memory_until_bytes_arrive
     reader = FrameReader(LIMIT)
     tracemalloc.start()
     try:
-        assert list(reader.feed(struct.pack(">I", LIMIT) + b"a few")) == []
+        assert list(feed(reader, struct.pack(">I", LIMIT) + b"a few")) == []
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -182,14 +183,14 @@ def test_an_announced_length_within_the_limit_takes_no_memory_until_bytes_arrive
 
 
 def test_the_longest_allowed_frame_passes_and_one_byte_more_does_not() -> None:
-    assert len(list(FrameReader(100).feed(framed(bytes(100))))) == 1
+    assert len(list(feed(FrameReader(100), framed(bytes(100))))) == 1
     with pytest.raises(ProtocolError):
-        list(FrameReader(100).feed(framed(bytes(101))))
+        list(feed(FrameReader(100), framed(bytes(101))))
 
 
 def test_frames_before_a_broken_length_still_come_out() -> None:
     reader = FrameReader(LIMIT)
-    frames = reader.feed(framed(b"good") + bytes(4))
+    frames = feed(reader, framed(b"good") + bytes(4))
     assert bytes(next(frames)) == framed(b"good")
     with pytest.raises(ProtocolError):
         next(frames)

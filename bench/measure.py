@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from bench import witness
+from bench import witness, witness_brokers
 from bench.contestants import Contestant
 from bench.processes import Broken
 from bench.stage import STALL_S, WINDOW_TIMEOUT_S, Passed, Stage, verdict
@@ -49,7 +49,10 @@ def measure(contestant: Contestant, workload: Workload, pace: Pace) -> Sample:
             case "memory":
                 return memory(contestant, workload)
             case "witness":
-                return Sample(witness.measure(workload.payload_bytes, pace.window_s))
+                return Sample(
+                    witness.measure(workload.payload_bytes, pace.window_s)
+                    | witness_brokers.measure(workload.payload_bytes, pace.window_s)
+                )
     except Broken as broken:
         return Sample(void=str(broken))
 

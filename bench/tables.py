@@ -150,6 +150,9 @@ def witness_table(result: Result) -> str:
         "publish_us.witnessed": "with it, µs",
         "witness_us": "more, µs",
         "witness_ratio": "ratio",
+        "broker_us.without": "whole broker without, µs",
+        "broker_us.witnessed": "whole broker with it, µs",
+        "witness_broker_ratio": "ratio of brokers",
     }
     rows = []
     for workload in measured(result, "witness"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import report, tables, witness
+from bench import report, tables, witness, witness_brokers
 from bench.measure import Sample
 from bench.results import Result
 from tests.unit.bench.made_up import result
@@ -26,6 +26,13 @@ def test_both_sides_are_measured_in_a_process_of_their_own() -> None:
     }
 
 
+def test_both_brokers_are_measured_and_ended() -> None:
+    figures = witness_brokers.measure(100, 0.01)
+    assert figures["broker_us.without"] > 0
+    assert figures["broker_us.witnessed"] > 0
+    assert figures["witness_broker_ratio"] > 0
+
+
 def test_the_report_says_what_it_adds_and_the_ratio() -> None:
     one, other = (
         Sample(
@@ -47,5 +54,5 @@ def test_the_report_says_what_it_adds_and_the_ratio() -> None:
 
 def test_a_round_that_broke_counts_nothing() -> None:
     assert tables.witness_table(sampled(Sample(void="bench.witness: it broke"))).endswith(
-        "| – | – | – | – |"
+        "| – | – | – | – | – | – | – |"
     )

@@ -7,6 +7,7 @@ CPU time of the broker's process, user and system.
 from __future__ import annotations
 
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from typing import Final
 import pubsubd
 from bench.processes import Child
 from bench.procfs import cpu_seconds
+from bench.witness import IN_MEMORY
 
 BLOCK: Final = 2000
 """Publishes of one turn: some hundred milliseconds, as the kernel counts in ticks of 10."""
@@ -80,5 +82,5 @@ async def _measured(payload: bytes, window_s: float, folder: Path) -> dict[str, 
 
 def measure(payload_bytes: int, window_s: float) -> dict[str, float]:
     """Raises `Broken`."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None) as folder:
         return asyncio.run(_measured(bytes(payload_bytes), window_s, Path(folder)))

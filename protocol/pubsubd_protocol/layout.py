@@ -6,7 +6,7 @@ So the numbers can be read without touching a payload, and payloads pass without
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgpack
 
@@ -16,6 +16,9 @@ from pubsubd_protocol.framing import PREFIX
 Container = TypeVar("Container", list[object], dict[object, object])
 
 _BIN32 = 0xC6
+
+FRONT_BYTES: Final = 16
+"""Bytes of a batch's frame beside its packed head and its payloads."""
 
 
 def front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, bytes]:

@@ -8,8 +8,6 @@ from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import Pace, Pacing
-from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.frames import Skip
 
 
 def _nobody_goes_on() -> list[Patch]:
@@ -42,8 +40,8 @@ def _evicts_while_it_waits() -> list[Patch]:
     """Room is made for what has to wait, as if it were in already."""
     original = Pacing.admits
 
-    def admits(self: Pacing, appender: Connection, item: Entry | Skip, now_ns: int) -> bool:
-        admitted = original(self, appender, item, now_ns)
+    def admits(self: Pacing, appender: Connection, cost: tuple[int, int], now_ns: int) -> bool:
+        admitted = original(self, appender, cost, now_ns)
         log: Log = self._log
         if not admitted and log.messages == log.max_messages:
             log._evict()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from tests.unit.core.net import Net, RawClient, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.limits import SECOND_NS
+from pubsubd_broker.core.streams import stream
+from pubsubd_protocol.entries import Batch, Entry, place
 from pubsubd_protocol.frames import CursorExpired, Receipt, Rejected
 
 PACE_S = 0.25
@@ -99,6 +104,27 @@ def test_a_session_that_stops_reading_holds_a_publisher_once_and_not_for_longer_
     reader.read_on()
     (told,) = reader.of(CursorExpired)
     assert told.view.next == 125
+
+
+def test_publishers_that_wait_cost_one_encoding_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often each of them asks, a batch is encoded when it is placed."""
+    encoded: list[int] = []
+
+    def counted(batch: Batch, *more: Any) -> Entry:
+        encoded.append(batch.sequence)
+        return place(batch, *more)
+
+    net = single()
+    reader = Subscriber(net, "a")
+    Burst(net, "a", 10)
+    reader.stop_reading()
+    Burst(net, "a", 10)
+    monkeypatch.setattr(stream, "place", counted)
+    waiting = [Burst(net, "a", 1) for _ in range(20)]
+    assert (sum(burst.placed for burst in waiting), len(encoded)) == (0, 0)
+    net.advance(2 * PACE_S)
+    assert sum(burst.placed for burst in waiting) == 20
+    assert len(encoded) == 20
 
 
 def test_the_answers_come_in_the_order_of_the_batches_and_a_retry_is_placed_once() -> None:

@@ -6,7 +6,7 @@ from tests.unit.core.builders import E1, MANY, entry, skip
 from tests.unit.core.test_interest import Rester
 
 from pubsubd_broker.core.limits import Now
-from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.log import Log, cost_of
 from pubsubd_broker.core.log.pacing import MAX_LABELS, Pace, Pacing
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
@@ -60,7 +60,7 @@ class Appender:
     def retry(self, now: Now) -> None:
         while self.left:
             item = self.ring.next()
-            if not self.ring.pacing.admits(self, item, now.mono_ns):
+            if not self.ring.pacing.admits(self, cost_of(item), now.mono_ns):
                 return
             self.ring.log.append(item)
             self.ring.appended.append(self.name)
@@ -260,7 +260,7 @@ def test_nobody_overtakes_those_who_wait_not_even_with_what_would_fit() -> None:
     ring = Ring()
     reader = ring.reader(0)
     Appender(ring, "p")
-    assert not ring.pacing.admits(Appender(ring, "nobody", items=0), skip(4, 5), ring.now)
+    assert not ring.pacing.admits(Appender(ring, "nobody", items=0), cost_of(skip(4, 5)), ring.now)
     reader.index = 2
     ring.pass_time(0)
     assert ring.appended == ["p"]
@@ -290,8 +290,8 @@ def test_what_the_log_can_not_hold_waits_until_all_has_been_read() -> None:
     reader = ring.reader(0)
     large: Entry | Skip = entry(4, 8)
     waits = Appender(ring, "nobody", items=0)
-    assert not ring.pacing.admits(waits, large, ring.now)
+    assert not ring.pacing.admits(waits, cost_of(large), ring.now)
     reader.index = 3
-    assert not ring.pacing.admits(waits, large, ring.now)
+    assert not ring.pacing.admits(waits, cost_of(large), ring.now)
     reader.index = 4
-    assert ring.pacing.admits(waits, large, ring.now)
+    assert ring.pacing.admits(waits, cost_of(large), ring.now)

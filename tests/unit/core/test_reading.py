@@ -25,7 +25,7 @@ from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.limits import FETCH_BYTES, Now
 from pubsubd_broker.core.log.cursor import Choose
-from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.log import Log, cost_of
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.log.pacing import Pace, Pacing
 from pubsubd_broker.core.sessions.reading import Reading
@@ -307,7 +307,7 @@ def test_a_reader_that_stopped_is_not_waited_for_nor_kept() -> None:
     reader.reading.stop()
     assert reader.reading not in source.pacing._readers
     for item in messages(2, 4):
-        assert source.pacing.admits(Impatient(), item, 0)
+        assert source.pacing.admits(Impatient(), cost_of(item), 0)
         log.append(item)
 
 
@@ -864,13 +864,13 @@ def test_a_reader_that_has_risen_is_waited_for_and_one_that_rests_is_not() -> No
     reader.reading.refilter(Filter(("never",)))
     reader.pull()
     for item in messages(2, 8):
-        assert source.pacing.admits(Impatient(), item, 0)
+        assert source.pacing.admits(Impatient(), cost_of(item), 0)
         log.append(item)
     reader.reading.refilter(Filter(("t",)))
     for item in messages(8, 10):
-        assert source.pacing.admits(Impatient(), item, 0)
+        assert source.pacing.admits(Impatient(), cost_of(item), 0)
         log.append(item)
-    assert not source.pacing.admits(Impatient(), entry(10), 0)
+    assert not source.pacing.admits(Impatient(), cost_of(entry(10)), 0)
 
 
 def test_a_reader_that_was_told_in_place_is_not_woken_once_more_by_what_comes() -> None:
@@ -962,9 +962,9 @@ def test_a_reader_that_finds_its_place_is_waited_for_and_ends_its_catch_up() -> 
     reader.pull(budget=1)
     assert (reader.reading.lags, source.caught) == (False, [At(at(8))])
     assert reader.reading.told == reader.reading.index == 9
-    assert source.pacing.admits(Impatient(), entry(10), 0)
+    assert source.pacing.admits(Impatient(), cost_of(entry(10)), 0)
     log.append(entry(10))
-    assert not source.pacing.admits(Impatient(), entry(11), 0)
+    assert not source.pacing.admits(Impatient(), cost_of(entry(11)), 0)
 
 
 def test_a_reader_that_passed_offsets_elsewhere_is_told_so_as_soon_as_it_rests() -> None:

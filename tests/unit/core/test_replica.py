@@ -7,7 +7,7 @@ from tests.unit.core.builders import E1, E2, E3, MANY, Impatient, at, entry, ski
 from tests.unit.core.test_interest import Rester
 from tests.unit.core.test_pacing import Reader
 
-from pubsubd_broker.core.log.log import Gap
+from pubsubd_broker.core.log.log import Gap, cost_of
 from pubsubd_broker.core.log.pacing import Pace
 from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_broker.core.streams.replica import Replica
@@ -187,7 +187,7 @@ def test_a_full_replica_waits_for_a_session_unless_another_one_has_read_all_of_i
         replica.pacing.enter(Reader(0))
         if level:
             replica.log.interest.rest(Rester(">"), 2)
-        assert replica.pacing.admits(Impatient(), entry(2), 0) is level
+        assert replica.pacing.admits(Impatient(), cost_of(entry(2)), 0) is level
         assert list(pace.holding) == ([] if level else [replica.pacing])
 
 

@@ -21,6 +21,7 @@ from pubsubd_protocol.entries import (
     Batch,
     Entry,
     encode_batch,
+    entry_size,
     open_entry,
     pack_numbers,
     part_of,
@@ -389,3 +390,26 @@ def test_an_entry_keeps_sequence_and_addressee_of_its_batch(batch: Batch, epoch:
     entry = over_the_wire(place(batch, "a", epoch, 0, 0, LIFE))
     assert entry.to == batch.to
     assert open_entry(entry).sequence == batch.sequence
+
+
+@given(
+    st.sampled_from((0, 1, 31, 32, 127, 128, 255, 256, 65_535, 65_536)),
+    st.sampled_from((0, 4, 252, 256, 65_532, 65_536)),
+    strategies.unsigned,
+    strategies.unsigned,
+    st.none() | strategies.node_names,
+    strategies.node_names,
+    strategies.topics,
+)
+def test_the_size_of_an_entry_is_known_before_it_is_encoded(
+    index: int,
+    lengths: int,
+    first: int,
+    time_us: int,
+    to: str | None,
+    node: str,
+    topics: str,
+) -> None:
+    batch = Batch(first // 3, False, to, topics, bytes(index), bytes(lengths), bytes(index))
+    placing = batch, node, EPOCH, first, time_us, LIFE
+    assert entry_size(*placing) == place(*placing).size

@@ -74,11 +74,11 @@ class Keeper:
 
     # The stream's side.
 
-    def admits(self, appender: Appender, entry: Entry) -> bool:
-        """Whether `entry` may be placed now. If not, `appender` is asked to retry."""
+    def admits(self, appender: Appender, count: int, size: int) -> bool:
+        """Whether an entry of `count` messages and `size` bytes may be placed now. If not, `appender` is asked to retry."""
         log = self._node.stream.log
         # All that waits for the disk comes into the ring at once: it has to fit, or it would overrun every reader.
-        fits = log.fits(log.reserved_messages + entry.count, log.reserved_bytes + entry.size)
+        fits = log.fits(log.reserved_messages + count, log.reserved_bytes + size)
         if self.journal.full or not fits:
             self.hold(appender)
             return False

@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from pubsubd_broker.core.limits import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, PLACES_NS, Now
+from pubsubd_broker.core.log.log import cost_of
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_broker.core.sessions.source import Source
@@ -102,7 +103,7 @@ class ConsumerEnd:
                     "unexpected_frame", f"{type(frame).__name__} among what was fetched"
                 )
             case Entry() | Skip():
-                if not self.replica.pacing.admits(self._connection, frame, now.mono_ns):
+                if not self.replica.pacing.admits(self._connection, cost_of(frame), now.mono_ns):
                     return False
                 self.replica.append(frame)
                 self._node.counters.received(self.producer, frame)

@@ -12,9 +12,7 @@ from collections import Counter
 from typing import Final, Protocol
 
 from pubsubd_broker.core.limits import Now
-from pubsubd_broker.core.log.log import Log, cost_of
-from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.frames import Skip
+from pubsubd_broker.core.log.log import Log
 
 
 class Follower(Protocol):
@@ -121,9 +119,8 @@ class Pacing:
         """It has read everything, or is gone."""
         self._readers.pop(reader, None)
 
-    def admits(self, appender: Appender, item: Entry | Skip, now_ns: int) -> bool:
-        """Whether `item` may be appended now. If not, `appender` is asked to retry, in its turn."""
-        cost = cost_of(item)
+    def admits(self, appender: Appender, cost: tuple[int, int], now_ns: int) -> bool:
+        """Whether an item of this cost, see `cost_of`, may be appended now. If not, `appender` is asked to retry, in its turn."""
         in_turn = not self._waiting or next(iter(self._waiting)) is appender
         if not in_turn or not self._may_evict_for(cost, now_ns):
             self._waiting[appender] = cost

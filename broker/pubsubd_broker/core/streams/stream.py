@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.access.validation import Objection
-from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.limits import ITEM_OVERHEAD, Now
 from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.log.pacing import Appender, Pace, Pacing
 from pubsubd_broker.core.streams.publishers import Answer, Promise, Publisher
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import Claim, resolve
-from pubsubd_protocol.entries import Batch, Entry, is_of, place
+from pubsubd_protocol.entries import Batch, Entry, entry_size, is_of, place
 from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
 from pubsubd_protocol.frames import Receipt, Rejected
 from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Losses, Position, StreamView
@@ -218,14 +218,17 @@ class Stream:
         if first + batch.count > MAX_OFFSET:
             detail = f"the stream is at offset {first}, its last is {MAX_OFFSET}"
             return publisher.refuse(batch, "stream_full", detail)
-        entry = place(batch, self.node, self.epoch, first, now.wall_us, publisher_id)
-        if not self.log.fits(entry.count, entry.size):
-            return publisher.refuse(batch, *self._too_large(entry))
+        placing = batch, self.node, self.epoch, first, now.wall_us, publisher_id
+        # Asked before anything is encoded: a publisher that waits asks again and again.
+        size = entry_size(*placing)
+        if not self.log.fits(batch.count, size):
+            return publisher.refuse(batch, *self._too_large(batch.count, size))
         keeper = self.keeper
-        if keeper is not None and not keeper.admits(appender, entry):
+        if keeper is not None and not keeper.admits(appender, batch.count, size):
             return None
-        if not self.pacing.admits(appender, entry, now.mono_ns):
+        if not self.pacing.admits(appender, (batch.count, size + ITEM_OVERHEAD), now.mono_ns):
             return None
+        entry = place(*placing)
         receipt = Receipt(batch.sequence, self.epoch, first)
         if keeper is None or keeper.keeps(entry, batch.sequence):
             self._accept(entry, len(batch.payloads))
@@ -243,15 +246,10 @@ class Stream:
         if self._published is not None:
             self._published(entry)
 
-    def _too_large(self, entry: Entry) -> tuple[str, str, int, int]:
-        if entry.count > self.log.max_messages:
-            code, size, limit, unit = (
-                "too_many_messages",
-                entry.count,
-                self.log.max_messages,
-                "messages",
-            )
+    def _too_large(self, count: int, size: int) -> tuple[str, str, int, int]:
+        if count > self.log.max_messages:
+            code, size, limit, unit = "too_many_messages", count, self.log.max_messages, "messages"
         else:
-            code, size, limit, unit = "too_large", entry.size, self.log.max_bytes, "bytes"
+            code, limit, unit = "too_large", self.log.max_bytes, "bytes"
         detail = f"a batch of {size} {unit} does not fit into the ring, which holds {limit}: publish it in smaller ones"
         return code, detail, size, limit

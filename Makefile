@@ -136,6 +136,7 @@ check: lint types imports test
 lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/python -m style
 
 format: $(STAMP)
 	$(BIN)/ruff format .

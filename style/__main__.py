@@ -1,0 +1,46 @@
+"""`python -m style [PATH ...]`: one line for each finding. Exit code 1 if there are findings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from style.words import Finding, first_words, phrases
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+CHECKED: Final = ("style/__main__.py",)
+"""Files and folders whose words are checked."""
+
+
+def findings(file: Path) -> Iterator[Finding]:
+    text = file.read_text()
+    if file.suffix == ".py":
+        yield from first_words(text)
+    yield from phrases(text)
+
+
+def files(paths: Sequence[str]) -> list[Path]:
+    """Python files and documents below `paths` that git knows."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", "--", *paths]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [
+        ROOT / name for name in sorted(set(listed.splitlines())) if name.endswith((".py", ".md"))
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    count = 0
+    for file in files(arguments or CHECKED):
+        for finding in sorted(findings(file), key=lambda each: each.line):
+            count += 1
+            print(f"{file.relative_to(ROOT)}:{finding.line}: {finding.text}")
+    if count:
+        print(f"{count} findings: CONTRIBUTING.md has the rules", file=sys.stderr)
+    return 1 if count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -12,12 +12,11 @@ from typing import Final, Protocol
 
 from pubsubd_broker.core.access.remote import Caller
 from pubsubd_broker.core.links.connection import Connection
-from pubsubd_broker.core.links.dial_targets import format_address
 from pubsubd_broker.credentials import credentials_of
-from pubsubd_broker.listener import Address
 from pubsubd_broker.tls import Tls
 from pubsubd_broker.tls_channel import channel_of
 from pubsubd_broker.transport import Host, Link
+from pubsubd_protocol.addresses import Address, format_address
 from pubsubd_protocol.proof import NONCE_BYTES
 
 UNKNOWN_ID: Final = 2**32 - 1

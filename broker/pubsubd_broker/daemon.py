@@ -15,7 +15,6 @@ import uvloop
 from pubsubd_broker.acceptors import ClientAcceptor, PeerAcceptor
 from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
-from pubsubd_broker.core.links.dial_targets import format_address
 from pubsubd_broker.ending import Ending
 from pubsubd_broker.host_names import bind
 from pubsubd_broker.keeping import open_journal
@@ -31,6 +30,7 @@ from pubsubd_broker.stop_request import StopAsked, StopRequest
 from pubsubd_broker.systemd import Systemd
 from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
 from pubsubd_protocol import __version__
+from pubsubd_protocol.addresses import format_address
 from pubsubd_protocol.errors import PubSubError
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class ListenError(PubSubError):
 
     def __init__(self, what: str, host: str, port: int, error: OSError) -> None:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        super().__init__(f"{what} {host}:{port}: {reason}: choose another address")
+        super().__init__(f"{what} {format_address((host, port))}: {reason}: choose another address")
 
 
 def run(settings: Settings) -> int:

@@ -14,6 +14,7 @@ import structlog
 from pubsubd_broker.core.access.quota import Claimant, Pool
 from pubsubd_broker.core.access.remote import network_of
 from pubsubd_broker.tls import explain
+from pubsubd_protocol.addresses import Address
 
 TAKEN_AT_ONCE: Final = 64
 """Connections that one loop turn takes; the next ones wait for the next turn."""
@@ -31,12 +32,8 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 log = structlog.get_logger("pubsubd")
 
 
-Address = tuple[str, int]
-"""Host and port. Those who come over a Unix socket have none: an empty host."""
-
-
 class Acceptor(Protocol):
-    """Gives each connection that a listener takes its protocol."""
+    """Gives each connection that a listener takes its protocol. Over a Unix socket the host of an address is empty."""
 
     @property
     def tls(self) -> ssl.SSLContext | None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pubsubd_broker.core.access.permissions import TopicRule, TopicRules
-from pubsubd_broker.core.links.dial_targets import Address, format_address
 from pubsubd_broker.sizes import format_duration, format_size, parse_duration, parse_size
+from pubsubd_protocol.addresses import Address, format_address, parse_address
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
 
 MAX_SOCKET_PATH_BYTES = 107
@@ -37,23 +37,6 @@ class Form:
     """Whether a value is a path: a relative one stands in the folder in which the broker was started."""
 
 
-def parse_address(text: str, lowest_port: int = 0) -> Address:
-    """`HOST:PORT`, an IPv6 host in brackets. Raises `ValueError`."""
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\s\[\]:/@,]+)):([0-9]{1,5})", text)
-    if match is None:
-        if re.search(r"[\s,]", text.strip()):
-            raise ValueError(f"{text!r} is more than one address: give each by itself")
-        if text.count(":") > 1 and "[" not in text:
-            raise ValueError(f"{text!r} is no address: an IPv6 host stands in brackets")
-        raise ValueError(f"{text!r} is no address")
-    host, port = match[1] or match[2], int(match[3])
-    if match[1] and not _is_ipv6(match[1]):
-        raise ValueError(f"{match[1]!r} is not an IPv6 address")
-    if not lowest_port <= port <= 65535:
-        raise ValueError(f"port {port} is out of range")
-    return host, port
-
-
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens there. Of another name than `localhost` nobody can know."""
     try:
@@ -66,14 +49,6 @@ def node_name_of(host: str) -> str:
     """The host's name, cut to what a node may be called; `node` if nothing is left of it."""
     cut = re.sub(r"[^A-Za-z0-9._-]", "-", host)[:MAX_NODE_NAME].strip("._-")
     return cut if is_node_name(cut) else "node"
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        ipaddress.IPv6Address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_node(text: str) -> str:

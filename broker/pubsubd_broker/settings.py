@@ -7,7 +7,6 @@ from typing import Any, Final, Literal
 
 from pubsubd_broker.core.access.permissions import TopicRule
 from pubsubd_broker.core.limits import SECOND_NS, Limits
-from pubsubd_broker.core.links.dial_targets import Address
 from pubsubd_broker.setting_forms import (
     COUNT,
     FILE,
@@ -28,6 +27,7 @@ from pubsubd_broker.setting_forms import (
     duration,
     size,
 )
+from pubsubd_protocol.addresses import Address
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
 from pubsubd_protocol.frames import DEFAULT_CLUSTER

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pubsubd.backoff import backoff_s
 from pubsubd.chance import chance
+from pubsubd_protocol.backoff import backoff
 from pubsubd_protocol.errors import PubSubError
 
 T = TypeVar("T")
 
+FIRST_S = 0.05
+LONGEST_S = 2.0
 STEADY_S = 1.0
 """A connection that stood so long ends a row of failures."""
 
@@ -35,7 +37,7 @@ class Redial:
         if self._stood_since is not None and loop.time() - self._stood_since >= STEADY_S:
             self._attempt = 0
         while True:
-            await asyncio.sleep(backoff_s(self._attempt, chance()))
+            await asyncio.sleep(backoff(FIRST_S, LONGEST_S, self._attempt, chance()))
             self._attempt += 1
             try:
                 result = await dial()

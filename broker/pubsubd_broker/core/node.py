@@ -22,7 +22,7 @@ from pubsubd_broker.core.limits import PUBLISH_WINDOW, TICK_NS, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.departed import Departures
-from pubsubd_broker.core.links.dial_targets import Address, Target
+from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.links.fetch_budget import FetchedShare
 from pubsubd_broker.core.links.health import Health
 from pubsubd_broker.core.links.naming import conflict
@@ -43,6 +43,7 @@ from pubsubd_broker.core.streams.publishers import Answer, Publisher, Publishers
 from pubsubd_broker.core.streams.registry import CursorRegistry
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_broker.core.streams.stream import Stream
+from pubsubd_protocol.addresses import Address
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch

@@ -15,11 +15,12 @@ from tests.unit.broker_shell.test_tls_transport import End, on_uvloop, until
 
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.links.connection import Connection
-from pubsubd_broker.listener import Address, Listener
+from pubsubd_broker.listener import Listener
 from pubsubd_broker.peer_trust import PeerTrust
 from pubsubd_broker.settings import Settings
 from pubsubd_broker.tls import Tls
 from pubsubd_broker.transport import Link
+from pubsubd_protocol.addresses import Address
 
 
 class Broken(asyncio.Transport):

@@ -9,7 +9,6 @@ import pytest
 from tests.unit.client.fake_broker import async_test
 
 import pubsubd
-from pubsubd.backoff import FIRST_S, LONGEST_S, backoff_s
 from pubsubd_protocol.attach import Reason
 
 EXPIRED = pubsubd.CursorExpired("a", Reason.OVERWRITTEN, 1, 2, "e" * 32)
@@ -56,13 +55,6 @@ def test_receipts_are_a_sequence_over_runs() -> None:
     for outside in (5, -6):
         with pytest.raises(IndexError):
             receipts[outside]
-
-
-def test_backoff_grows_to_its_bound_and_chance_takes_at_most_half() -> None:
-    assert backoff_s(0, 1.0) == FIRST_S
-    assert backoff_s(0, 0.0) == FIRST_S / 2
-    assert [backoff_s(n, 1.0) for n in range(4)] == [FIRST_S * 2**n for n in range(4)]
-    assert backoff_s(1000, 1.0) == LONGEST_S
 
 
 class Reload:

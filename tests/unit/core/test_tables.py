@@ -8,12 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.core.builders import at, entry, log_of
 
 from pubsubd_broker.core.limits import LAG_WARNING_EVERY_NS, LAG_WARNING_SHARE
-from pubsubd_broker.core.links.liveness import (
-    BACKOFF_FIRST_NS,
-    BACKOFF_LONGEST_NS,
-    backoff_ns,
-    is_silent,
-)
+from pubsubd_broker.core.links.liveness import is_silent
 from pubsubd_broker.core.links.naming import conflict
 from pubsubd_broker.core.observe.histogram import BOUNDS_S, Histogram
 from pubsubd_broker.core.observe.notices import MAX_NOTICES, Level, Notice, Notices
@@ -21,30 +16,6 @@ from pubsubd_broker.core.streams.lag import LagWarning, lag_share
 from pubsubd_broker.core.streams.registry import CursorRegistry
 
 # Liveness.
-
-
-@pytest.mark.parametrize(
-    ("attempts", "chance", "expected_ms"),
-    [
-        (0, 0.0, 50),
-        (0, 1.0, 100),
-        (1, 0.0, 100),
-        (1, 1.0, 200),
-        (3, 0.5, 600),
-        (5, 1.0, 3200),
-        (6, 0.0, 2500),
-        (6, 1.0, 5000),
-        (10**6, 1.0, 5000),
-    ],
-)
-def test_back_off_doubles_up_to_a_limit(attempts: int, chance: float, expected_ms: int) -> None:
-    assert backoff_ns(attempts, chance) == expected_ms * 1_000_000
-
-
-@given(st.integers(0, 100), st.floats(0, 1))
-def test_back_off_is_never_short_of_half_and_never_over_the_limit(n: int, chance: float) -> None:
-    full = min(BACKOFF_LONGEST_NS, BACKOFF_FIRST_NS * 2 ** min(n, 16))
-    assert full // 2 <= backoff_ns(n, chance) <= full
 
 
 @pytest.mark.parametrize(

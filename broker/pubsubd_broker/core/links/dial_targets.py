@@ -5,19 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from pubsubd_broker.core.limits import SECOND_NS
-from pubsubd_broker.core.links.liveness import backoff_ns
+from pubsubd_broker.core.links.liveness import BACKOFF_FIRST_NS, BACKOFF_LONGEST_NS
+from pubsubd_protocol.addresses import Address, format_address
+from pubsubd_protocol.backoff import backoff
 
 SELF_AGAIN_NS: Final = 60 * SECOND_NS
 """How soon an address is dialled again at which this node itself has answered."""
-
-Address = tuple[str, int]
-"""Host and port. An IPv6 host is without its brackets."""
-
-
-def format_address(address: Address) -> str:
-    """`host:port`, an IPv6 host in brackets."""
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Target:
@@ -78,7 +71,6 @@ class Target:
         """No connection there, or no more; `error` says why."""
         self.dialling = False
         self.linked = False
-        self.due_ns = now_ns + (
-            SELF_AGAIN_NS if self.is_self else backoff_ns(self.attempts, chance)
-        )
+        wait_ns = backoff(BACKOFF_FIRST_NS, BACKOFF_LONGEST_NS, self.attempts, chance)
+        self.due_ns = now_ns + (SELF_AGAIN_NS if self.is_self else int(wait_ns))
         self.attempts += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pubsubd_broker.life_place import Counter
+from pubsubd_broker.journal.life_place import Counter
 from pubsubd_cli.main import main
 
 

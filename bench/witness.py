@@ -23,7 +23,7 @@ from pubsubd_broker.core.limits import PUBLISH_WINDOW, Now
 from pubsubd_broker.core.log.pacing import Pace
 from pubsubd_broker.core.streams.publishers import Publisher
 from pubsubd_broker.core.streams.stream import Stream
-from pubsubd_broker.life_record import DiskRecord
+from pubsubd_broker.journal.life_record import DiskRecord
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.positions import EPOCH_BYTES, Epoch
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from pubsubd_broker.admin_http import MAX_TURNED_AWAY as HTTP_TURNED_AWAY
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES
 from pubsubd_broker.core.limits import (
     FETCH_BYTES,
@@ -24,9 +23,10 @@ from pubsubd_broker.core.links.send_budget import LARGE_BYTES
 from pubsubd_broker.core.log.interest import MOST_PATTERNS, REMEMBERED_TOPICS
 from pubsubd_broker.core.observe.notices import MAX_CAUSES, MAX_NOTICES
 from pubsubd_broker.core.status import SHOWN_PATTERNS
-from pubsubd_broker.listener import MAX_OPENING
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.transport import HIGH_WATER_BYTES
+from pubsubd_broker.http.server import MAX_TURNED_AWAY as HTTP_TURNED_AWAY
+from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.sockets.link import HIGH_WATER_BYTES
+from pubsubd_broker.sockets.listener import MAX_OPENING
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES, MAX_STREAMS
 from pubsubd_protocol.framing import BUFFER_BYTES

@@ -19,20 +19,20 @@ from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.status import Status, status
-from pubsubd_broker.host_names import Hosts
-from pubsubd_broker.journal_folder import JournalFolder
-from pubsubd_broker.keeping import Writer
-from pubsubd_broker.life_record import DiskRecord
-from pubsubd_broker.logs import dropped_lines
-from pubsubd_broker.off_loop import off_loop
-from pubsubd_broker.peer_trust import PeerTrust
-from pubsubd_broker.places import Places
-from pubsubd_broker.secret_files import SecretError
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.settings_for_core import config_of
-from pubsubd_broker.tls import Failed, Reloaded, Unchanged, explain
-from pubsubd_broker.tls_channel import channel_of
-from pubsubd_broker.transport import Link
+from pubsubd_broker.files.places import Places
+from pubsubd_broker.journal.folder import JournalFolder
+from pubsubd_broker.journal.life_record import DiskRecord
+from pubsubd_broker.journal.writer import JournalWriter
+from pubsubd_broker.logs.setup import dropped_lines
+from pubsubd_broker.process.off_loop import off_loop
+from pubsubd_broker.settings.for_core import config_of
+from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.sockets.host_names import Hosts
+from pubsubd_broker.sockets.link import Link
+from pubsubd_broker.trust.channel import channel_of
+from pubsubd_broker.trust.peer_trust import PeerTrust
+from pubsubd_broker.trust.secret_files import SecretError
+from pubsubd_broker.trust.tls import Failed, Reloaded, Unchanged, explain
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
 
@@ -72,7 +72,7 @@ class Broker:
         if self._secret is not None:
             self.places.add("secret", self._secret.path, self._look_at_secret)
         self._record = record
-        self._writer: Writer | None = None
+        self._writer: JournalWriter | None = None
         self._loop = asyncio.get_running_loop()
         self._links: dict[Connection, Link] = {}
         self._flush_due = False
@@ -114,7 +114,7 @@ class Broker:
 
     async def _keep(self, folder: JournalFolder) -> None:
         self.node.surroundings.journal = folder.path
-        self._writer = Writer(self.node, folder, read_clocks, self.flush_soon, self._record)
+        self._writer = JournalWriter(self.node, folder, read_clocks, self.flush_soon, self._record)
         await self._writer.begin()
         self.places.add("journal", folder.path, self._writer.look)
 

@@ -12,23 +12,23 @@ from typing import Final, TypeVar
 import structlog
 import uvloop
 
-from pubsubd_broker.acceptors import ClientAcceptor, PeerAcceptor
-from pubsubd_broker.admin_http import AdminServer
 from pubsubd_broker.broker import Broker
-from pubsubd_broker.ending import Ending
-from pubsubd_broker.host_names import bind
-from pubsubd_broker.keeping import open_journal
-from pubsubd_broker.life_place import mend
-from pubsubd_broker.life_record import DiskRecord, life_beside
-from pubsubd_broker.listener import Listener
-from pubsubd_broker.logs import configure_logging
-from pubsubd_broker.off_loop import off_loop
-from pubsubd_broker.peer_trust import PeerTrust, load_peer_trust
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.snapshots import tidy_snapshots
-from pubsubd_broker.stop_request import StopAsked, StopRequest
-from pubsubd_broker.systemd import Systemd
-from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
+from pubsubd_broker.http.server import AdminServer
+from pubsubd_broker.journal.life_place import mend
+from pubsubd_broker.journal.life_record import DiskRecord, life_beside
+from pubsubd_broker.journal.opening import open_journal
+from pubsubd_broker.journal.snapshots import tidy_snapshots
+from pubsubd_broker.logs.setup import configure_logging
+from pubsubd_broker.process.ending import Ending
+from pubsubd_broker.process.off_loop import off_loop
+from pubsubd_broker.process.stop_request import StopAsked, StopRequest
+from pubsubd_broker.process.systemd import Systemd
+from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.sockets.acceptors import ClientAcceptor, PeerAcceptor
+from pubsubd_broker.sockets.host_names import bind
+from pubsubd_broker.sockets.listener import Listener
+from pubsubd_broker.sockets.unix_socket import ClientSocket, bind_client_socket
+from pubsubd_broker.trust.peer_trust import PeerTrust, load_peer_trust
 from pubsubd_protocol import __version__
 from pubsubd_protocol.addresses import format_address
 from pubsubd_protocol.errors import PubSubError

@@ -28,7 +28,7 @@ def read_duration(
     if text is None:
         return None
     # Pure, and loaded only where a duration was given: clients do not load the broker.
-    from pubsubd_broker.sizes import parse_duration
+    from pubsubd_broker.settings.sizes import parse_duration
 
     try:
         seconds = parse_duration(text)
@@ -51,7 +51,7 @@ def is_like_the_socket(variable: str) -> bool:
     if begin != prefix or found == ending:
         return False
     # Pure, and loaded only where such a variable is set: clients do not load the broker.
-    from pubsubd_broker.likely_names import likely_name
+    from pubsubd_broker.settings.likely_names import likely_name
 
     return likely_name(found, [ending]) is not None
 

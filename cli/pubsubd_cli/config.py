@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from pubsubd_broker.settings import SETTINGS
-from pubsubd_broker.settings_sources import Resolved
+from pubsubd_broker.settings.sources import Resolved
+from pubsubd_broker.settings.table import SETTINGS
 from pubsubd_cli.exit_codes import USAGE, CommandError
 from pubsubd_cli.setting_options import resolved, setting_options
 from pubsubd_cli.standard_streams import complain, say
@@ -64,7 +64,7 @@ def check(as_json: bool, **options: Any) -> None:
     settings = resolved(options)
     _warn(settings)
     # Only now: wrong settings need nothing of TLS.
-    from pubsubd_broker.peer_trust import load_peer_trust
+    from pubsubd_broker.trust.peer_trust import load_peer_trust
 
     try:
         load_peer_trust(settings.settings)

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import click
 
-from pubsubd_broker.setting_forms import SWITCH
-from pubsubd_broker.settings import SETTINGS, Setting, Settings
-from pubsubd_broker.settings_sources import Resolved, SettingsError, resolve
+from pubsubd_broker.settings.forms import SWITCH
+from pubsubd_broker.settings.sources import Resolved, SettingsError, resolve
+from pubsubd_broker.settings.table import SETTINGS, Setting
+from pubsubd_broker.settings.values import Settings
 from pubsubd_cli.exit_codes import USAGE, CommandError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pubsubd_broker.settings_sources import Resolved
+from pubsubd_broker.settings.sources import Resolved
 from pubsubd_cli.exit_codes import USAGE, CommandError
 from pubsubd_cli.setting_options import resolved, setting_options
 from pubsubd_protocol.errors import PubSubError
@@ -50,7 +50,7 @@ def _warn(found: Resolved) -> None:
     """Warns in the log, and in its form: its reader may be a program."""
     import structlog
 
-    from pubsubd_broker.logs import configure_logging
+    from pubsubd_broker.logs.setup import configure_logging
 
     configure_logging(found.settings.log_format, found.settings.log_level)
     structlog.get_logger("pubsubd").warning("settings.ignored", variables=list(found.ignored))

@@ -16,11 +16,11 @@ from tests.fuzz.run import replay
 from tests.fuzz.target import TARGETS
 from tests.fuzz.targets import codec as codec_target
 
-from pubsubd_broker import admin_http
 from pubsubd_broker.core.journal import recovery
 from pubsubd_broker.core.links.client_ends import SessionEnd
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.streams import replica
+from pubsubd_broker.http import server as admin_http
 from pubsubd_protocol import codec, entries
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ProtocolError

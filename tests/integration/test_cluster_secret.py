@@ -23,9 +23,9 @@ from tests.integration.relay import DIRECTIONS, Direction
 from tests.integration.steps import StartBroker, StartCluster, payloads_to, subscribed
 
 import pubsubd
-from pubsubd_broker.peer_trust import load_peer_trust
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.settings_for_core import config_of
+from pubsubd_broker.settings.for_core import config_of
+from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.trust.peer_trust import load_peer_trust
 from pubsubd_protocol.codec import decode
 from pubsubd_protocol.frames import Attached, Challenge, Frame, Hello, Proof, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader

@@ -17,8 +17,8 @@ from tests.integration.steps import StartBroker, in_thread, payloads_to, subscri
 
 import pubsubd
 from pubsubd_broker.core.journal.whole_end import Found
-from pubsubd_broker.life_file import read_life
-from pubsubd_broker.life_record import IN_FOLDER, life_beside
+from pubsubd_broker.journal.life_file import read_life
+from pubsubd_broker.journal.life_record import IN_FOLDER, life_beside
 
 Harm = Callable[[Path, Path], None]
 """Does harm to the first path, a file of this life. At the second one lies a copy of it, or of an earlier life's."""

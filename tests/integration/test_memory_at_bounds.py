@@ -17,7 +17,7 @@ from tests.integration.proc import memory_kib
 from tests.memory_bounds import memory_at_bounds
 
 from pubsubd_broker.core.limits import PUBLISH_WINDOW
-from pubsubd_broker.settings import Settings
+from pubsubd_broker.settings.values import Settings
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, pack_numbers

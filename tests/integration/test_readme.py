@@ -27,7 +27,7 @@ import pytest
 from tests.integration.cluster import Broker, wait_until, wait_until_async
 
 import pubsubd
-from pubsubd_broker.settings import SETTINGS
+from pubsubd_broker.settings.table import SETTINGS
 from pubsubd_cli import exit_codes
 from pubsubd_cli.start import start
 

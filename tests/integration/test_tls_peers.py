@@ -36,7 +36,7 @@ from tests.integration.steps import (
 )
 
 import pubsubd
-from pubsubd_broker.tls_channel import ALPN
+from pubsubd_broker.trust.channel import ALPN
 from pubsubd_protocol.frames import Frame, Refused, Welcome
 
 SECRET: Final = b"Five boxing wizards jump quickly"

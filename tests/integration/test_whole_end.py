@@ -28,7 +28,7 @@ from tests.integration.steps import (
 )
 
 import pubsubd
-from pubsubd_broker.life_record import IN_FOLDER, life_beside
+from pubsubd_broker.journal.life_record import IN_FOLDER, life_beside
 
 ALL_MODES: Final = ["off", "interval", "always"]
 

@@ -10,8 +10,9 @@ from typing import Final
 import pytest
 from tests.memory_bounds import memory_at_bounds
 
-from pubsubd_broker.metrics import METRICS, PREFIX
-from pubsubd_broker.settings import SETTINGS, Settings
+from pubsubd_broker.http.metrics import METRICS, PREFIX
+from pubsubd_broker.settings.table import SETTINGS
+from pubsubd_broker.settings.values import Settings
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "docs/bounds.md").read_text()

@@ -14,7 +14,7 @@ from typing import Final
 import h11
 from tests.unit.broker_shell.a_status import a_status
 
-from pubsubd_broker.admin_http import AdminServer
+from pubsubd_broker.http.server import AdminServer
 
 CODES: Final = frozenset({200, 400, 404, 405, 408, 413, 414, 431, 501, 505})
 _MOST_ANSWERS: Final = 1_000

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests.unit.broker_shell.a_status import a_status
 
-from pubsubd_broker import admin_http
-from pubsubd_broker.admin_http import MAX_TURNED_AWAY, AdminServer
+from pubsubd_broker.http import server as admin_http
+from pubsubd_broker.http.server import MAX_TURNED_AWAY, AdminServer
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter

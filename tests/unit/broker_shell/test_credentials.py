@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import pytest
 from tests.other_users import OURS, STRANGER, needs_root
 
-from pubsubd_broker.credentials import Credentials, credentials_of
+from pubsubd_broker.sockets.credentials import Credentials, credentials_of
 
 CONNECT = "client.connect('\\0' + sys.argv[1])"
 WAIT = "print('connected', flush=True); sys.stdin.read()"

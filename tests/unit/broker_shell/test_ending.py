@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pubsubd_broker.ending import Ending
+from pubsubd_broker.process.ending import Ending
 
 
 def test_what_was_taken_last_is_released_first_and_a_failure_ends_only_its_step() -> None:

@@ -15,11 +15,11 @@ from tests.unit.broker_shell.test_tls_transport import End, on_uvloop, until
 
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.links.connection import Connection
-from pubsubd_broker.listener import Listener
-from pubsubd_broker.peer_trust import PeerTrust
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.tls import Tls
-from pubsubd_broker.transport import Link
+from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.sockets.link import Link
+from pubsubd_broker.sockets.listener import Listener
+from pubsubd_broker.trust.peer_trust import PeerTrust
+from pubsubd_broker.trust.tls import Tls
 from pubsubd_protocol.addresses import Address
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from tests.unit.broker_shell.test_tls_transport import on_uvloop, until
 
-from pubsubd_broker.host_names import Hosts, bind
+from pubsubd_broker.sockets.host_names import Hosts, bind
 
 Found = list[tuple[int, int, int, str, tuple[str, int]]]
 

@@ -12,7 +12,7 @@ from tests.other_users import OURS, STRANGER, acting_as, folder_for_all, needs_r
 
 from pubsubd_broker.core.journal.journal import Create, Remove, Work
 from pubsubd_broker.core.journal.recovery import JournalError
-from pubsubd_broker.journal_folder import JournalFolder
+from pubsubd_broker.journal.folder import JournalFolder
 
 
 @pytest.mark.parametrize("sync", [True, False])

@@ -16,7 +16,6 @@ from structlog.testing import capture_logs
 from tests.unit.core.builders import E1, E2, E3
 from tests.unit.core.journal.witnesses import UNREADABLE, witness
 
-from pubsubd_broker import life_file, life_record
 from pubsubd_broker.core.journal.whole_end import (
     WITNESS_BYTES,
     End,
@@ -25,10 +24,17 @@ from pubsubd_broker.core.journal.whole_end import (
     checked,
     lost,
 )
-from pubsubd_broker.journal_folder import JournalFolder
-from pubsubd_broker.life_file import LifeFile, boot_id, file_system_of, identity_of, read_life
-from pubsubd_broker.life_record import DiskRecord, life_beside
-from pubsubd_broker.safe_path import UnsafePath
+from pubsubd_broker.files.safe_path import UnsafePath
+from pubsubd_broker.journal import life_file, life_record
+from pubsubd_broker.journal.folder import JournalFolder
+from pubsubd_broker.journal.life_file import (
+    LifeFile,
+    boot_id,
+    file_system_of,
+    identity_of,
+    read_life,
+)
+from pubsubd_broker.journal.life_record import DiskRecord, life_beside
 
 WITNESS: Final = witness(E1, 0)
 

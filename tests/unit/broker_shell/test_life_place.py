@@ -16,12 +16,12 @@ from structlog.testing import capture_logs
 from tests.other_users import OURS, acting_as, folder_for_all, needs_root
 from tests.unit.core.builders import E1
 
-from pubsubd_broker import life_file
 from pubsubd_broker.core.journal.whole_end import Found
-from pubsubd_broker.life_file import read_life, remove_life
-from pubsubd_broker.life_place import mend
-from pubsubd_broker.life_record import DiskRecord, life_beside
-from pubsubd_broker.unix_socket import ClientSocket, bind_client_socket
+from pubsubd_broker.journal import life_file
+from pubsubd_broker.journal.life_file import read_life, remove_life
+from pubsubd_broker.journal.life_place import mend
+from pubsubd_broker.journal.life_record import DiskRecord, life_beside
+from pubsubd_broker.sockets.unix_socket import ClientSocket, bind_client_socket
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pubsubd_broker.log_writer import LogWriter
+from pubsubd_broker.logs.writer import LogWriter
 
 LIMIT_S = 10.0
 

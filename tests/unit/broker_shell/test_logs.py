@@ -9,7 +9,7 @@ from datetime import datetime
 import pytest
 import structlog
 
-from pubsubd_broker.logs import configure_logging
+from pubsubd_broker.logs.setup import configure_logging
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from tests.memory_bounds import memory_at_bounds
 
-from pubsubd_broker.settings import SETTINGS, Settings
+from pubsubd_broker.settings.table import SETTINGS
+from pubsubd_broker.settings.values import Settings
 
 PLAIN = Settings(node="a", socket="/run/s", peers=(("b", 1),), journal="/var/j")
 

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 from tests.integration.asynchronous import async_test
 
-from pubsubd_broker.off_loop import off_loop
-from pubsubd_broker.places import HUNG_LOOKS, PLACES_S, Places
+from pubsubd_broker.files.places import HUNG_LOOKS, PLACES_S, Places
+from pubsubd_broker.process.off_loop import off_loop
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -97,7 +97,7 @@ async def test_a_place_that_does_not_answer_is_told_and_holds_up_nothing_else() 
 async def test_a_stop_leaves_a_look_that_hangs_to_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pubsubd_broker.places.CLOSE_S", 0.01)
+    monkeypatch.setattr("pubsubd_broker.files.places.CLOSE_S", 0.01)
     answers = threading.Event()
     places = Places({})
 

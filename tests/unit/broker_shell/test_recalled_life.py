@@ -12,10 +12,10 @@ import pytest
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.journal.whole_end import End
 from pubsubd_broker.core.links.peer_recovery import Recall
-from pubsubd_broker.life_file import read_life
-from pubsubd_broker.life_record import DiskRecord, life_beside
-from pubsubd_broker.peer_trust import PeerTrust
-from pubsubd_broker.settings import Settings
+from pubsubd_broker.journal.life_file import read_life
+from pubsubd_broker.journal.life_record import DiskRecord, life_beside
+from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.trust.peer_trust import PeerTrust
 from pubsubd_protocol.positions import Epoch
 
 NO_PEER = ("127.0.0.1", 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.other_users import OURS, STRANGER, acting_as, folder_for_all, needs_root
 
-from pubsubd_broker.safe_path import MAX_LINKS, Trust, UnsafePath, prepare_folder
+from pubsubd_broker.files.safe_path import MAX_LINKS, Trust, UnsafePath, prepare_folder
 
 
 @pytest.fixture

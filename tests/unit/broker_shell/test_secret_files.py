@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.other_users import OURS, STRANGER, acting_as, folder_for_all, needs_root
 
-from pubsubd_broker.secret_files import (
+from pubsubd_broker.trust.secret_files import (
     MAX_SECRET_BYTES,
     SecretError,
     SecretFile,

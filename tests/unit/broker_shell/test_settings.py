@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubd_broker.setting_forms import node_name_of
-from pubsubd_broker.settings import SETTINGS, Settings
-from pubsubd_broker.settings_sources import (
+from pubsubd_broker.settings.forms import node_name_of
+from pubsubd_broker.settings.sources import (
     Resolved,
     SettingsError,
     resolve,
     unknown_variables,
 )
+from pubsubd_broker.settings.table import SETTINGS
+from pubsubd_broker.settings.values import Settings
 from pubsubd_protocol.positions import is_node_name
 
 Flags = Mapping[str, str | bool | tuple[str, ...] | None]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pubsubd_broker.sizes import format_duration, format_size, parse_duration, parse_size
+from pubsubd_broker.settings.sizes import format_duration, format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from tests.unit.broker_shell.test_tls_transport import on_uvloop
 
-from pubsubd_broker import stop_request
-from pubsubd_broker.stop_request import StopAsked, StopRequest
+from pubsubd_broker.process import stop_request
+from pubsubd_broker.process.stop_request import StopAsked, StopRequest
 
 
 @pytest.fixture

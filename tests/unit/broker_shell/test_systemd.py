@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pubsubd_broker.systemd import Systemd
+from pubsubd_broker.process.systemd import Systemd
 
 
 @pytest.fixture(params=["file", "abstract"])

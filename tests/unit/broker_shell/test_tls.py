@@ -14,7 +14,8 @@ import pytest
 from cryptography import x509
 from tests.certificates import CLIENT, DAY, HOUR, SERVER, Authority, Files, write
 
-from pubsubd_broker.tls import (
+from pubsubd_broker.trust.channel import NoBinding, binding_of, names_of
+from pubsubd_broker.trust.tls import (
     Failed,
     Reloaded,
     Tls,
@@ -22,7 +23,6 @@ from pubsubd_broker.tls import (
     Unchanged,
     explain,
 )
-from pubsubd_broker.tls_channel import NoBinding, binding_of, names_of
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import uvloop
 from tests.certificates import Authority
 
 from pubsubd_broker.core.links.connection import Connection
-from pubsubd_broker.tls import Tls, explain
-from pubsubd_broker.tls_channel import binding_of, names_of
-from pubsubd_broker.transport import HIGH_WATER_BYTES, Link
+from pubsubd_broker.sockets.link import HIGH_WATER_BYTES, Link
+from pubsubd_broker.trust.channel import binding_of, names_of
+from pubsubd_broker.trust.tls import Tls, explain
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.frames import MAGIC, VERSION, Hello, Refused
 

@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 from tests.other_users import OURS, STRANGER, acting_as, folder_for_all, needs_root
 
-from pubsubd_broker.unix_socket import ClientSocket, SocketError, bind_client_socket
+from pubsubd_broker.sockets.unix_socket import ClientSocket, SocketError, bind_client_socket
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_the_socket_of_a_dead_broker_is_replaced(folder: Path) -> None:
 def test_the_socket_of_a_killed_broker_is_replaced(folder: Path) -> None:
     path = folder / "s"
     program = (
-        "import sys; from pubsubd_broker.unix_socket import bind_client_socket\n"
+        "import sys; from pubsubd_broker.sockets.unix_socket import bind_client_socket\n"
         "kept = bind_client_socket(sys.argv[1]); print('bound', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

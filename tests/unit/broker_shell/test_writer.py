@@ -20,8 +20,8 @@ from pubsubd_broker.core.journal.recovery import JournalError, Recovered, recove
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.streams.publishers import Publisher
-from pubsubd_broker.journal_folder import JournalFolder
-from pubsubd_broker.keeping import Writer
+from pubsubd_broker.journal.folder import JournalFolder
+from pubsubd_broker.journal.writer import JournalWriter
 from pubsubd_protocol.positions import Position
 
 NOW = Now(1_000, 0)
@@ -63,7 +63,7 @@ def test_a_broker_that_ends_while_it_writes_writes_what_came_meanwhile_too(tmp_p
         def changed() -> None:
             asyncio.get_running_loop().call_soon(writer.go_on, NOW)
 
-        writer = Writer(node, folder, lambda: NOW, changed)
+        writer = JournalWriter(node, folder, lambda: NOW, changed)
         await writer.begin()
         folder.gate.clear()
         publish(node, publisher, 1)
@@ -89,7 +89,7 @@ def test_a_stop_that_is_cancelled_half_way_is_finished_by_the_next_one(tmp_path:
     async def run() -> None:
         node = Node(Config("a"), E1, [], NOW, Kept(Fsync.SNAPSHOT))
         folder = GatedFolder(str(tmp_path))
-        writer = Writer(node, folder, lambda: NOW, lambda: None)
+        writer = JournalWriter(node, folder, lambda: NOW, lambda: None)
         await writer.begin()
         publish(node, Publisher(8), 1)
         folder.gate.clear()
@@ -115,7 +115,7 @@ def test_a_flush_that_fails_for_any_reason_is_told_and_lets_go_of_the_folder(
 
     async def run() -> Node:
         node = Node(Config("a"), E1, [], NOW, Kept(Fsync.SNAPSHOT))
-        writer = Writer(node, Wrong(str(tmp_path)), lambda: NOW, lambda: None)
+        writer = JournalWriter(node, Wrong(str(tmp_path)), lambda: NOW, lambda: None)
         await writer.begin()
         await writer.close()
         return node
@@ -167,10 +167,12 @@ def remove_lock(path: Path) -> None:
     (path / "lock").unlink()
 
 
-async def looked_after(path: Path, fsync: Fsync, lose: Lose) -> tuple[Node, str | None, Writer]:
+async def looked_after(
+    path: Path, fsync: Fsync, lose: Lose
+) -> tuple[Node, str | None, JournalWriter]:
     """A node under whose writer `lose` happens, what the look says, and the writer."""
     node = Node(Config("a"), E1, [], NOW, Kept(fsync))
-    writer = Writer(node, JournalFolder(str(path)), lambda: NOW, lambda: None)
+    writer = JournalWriter(node, JournalFolder(str(path)), lambda: NOW, lambda: None)
     await writer.begin()
     assert await writer.look() is None
     publish(node, Publisher(8), 1)
@@ -218,7 +220,7 @@ def test_an_older_segment_that_is_removed_is_told_and_nothing_is_refused(tmp_pat
 
     async def run() -> None:
         node = Node(Config("a"), E1, [], NOW, Kept(Fsync.ALWAYS, segment_bytes=1))
-        writer = Writer(node, JournalFolder(str(path)), lambda: NOW, lambda: None)
+        writer = JournalWriter(node, JournalFolder(str(path)), lambda: NOW, lambda: None)
         await writer.begin()
         publisher = Publisher(8)
         for sequence in range(1, 200):

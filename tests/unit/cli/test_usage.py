@@ -14,7 +14,7 @@ import click
 import pytest
 from tests.unit.cli.running import environment, pubsubd
 
-from pubsubd_broker.settings import SETTINGS
+from pubsubd_broker.settings.table import SETTINGS
 from pubsubd_cli.client_options import is_like_the_socket
 from pubsubd_cli.group import COMMANDS
 from pubsubd_cli.group import pubsubd as group

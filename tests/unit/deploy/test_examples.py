@@ -15,7 +15,7 @@ import pytest
 import yaml
 from tests.integration.cage import UID
 
-from pubsubd_broker.settings import SETTINGS
+from pubsubd_broker.settings.table import SETTINGS
 from pubsubd_cli import exit_codes
 
 ROOT: Final = Path(__file__).parents[3]

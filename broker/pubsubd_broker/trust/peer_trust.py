@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pubsubd_broker.secret_files import SecretFile
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.tls import Tls
+from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.trust.secret_files import SecretFile
+from pubsubd_broker.trust.tls import Tls
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Final, Protocol
 
 from pubsubd_broker.core.access.remote import Caller
 from pubsubd_broker.core.links.connection import Connection
-from pubsubd_broker.credentials import credentials_of
-from pubsubd_broker.tls import Tls
-from pubsubd_broker.tls_channel import channel_of
-from pubsubd_broker.transport import Host, Link
+from pubsubd_broker.sockets.credentials import credentials_of
+from pubsubd_broker.sockets.link import Host, Link
+from pubsubd_broker.trust.channel import channel_of
+from pubsubd_broker.trust.tls import Tls
 from pubsubd_protocol.addresses import Address, format_address
 from pubsubd_protocol.proof import NONCE_BYTES
 

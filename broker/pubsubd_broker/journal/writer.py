@@ -1,114 +1,33 @@
-"""The shell of a journal: what the core wants written is done in a thread, one piece after the other."""
+"""Journal writer: writes in a thread, piece by piece, what the core wants on disk."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from pubsubd_broker.core.journal import whole_end
-from pubsubd_broker.core.journal.journal import Fsync, Work
-from pubsubd_broker.core.journal.keeper import Keeper, Kept
-from pubsubd_broker.core.journal.records import FORMAT
-from pubsubd_broker.core.journal.recovery import (
-    Damage,
-    JournalError,
-    Recovered,
-    UnknownFormat,
-    recover,
-    unreadable,
-)
-from pubsubd_broker.core.journal.whole_end import Evidence, Proof
-from pubsubd_broker.core.limits import SECOND_NS, Now
+from pubsubd_broker.core.journal.journal import Work
+from pubsubd_broker.core.journal.keeper import Keeper
+from pubsubd_broker.core.journal.recovery import JournalError
+from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.journal_folder import JournalFolder, failed_for_good, unusable, unwritten
-from pubsubd_broker.life_place import mend
-from pubsubd_broker.life_record import DiskRecord
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.snapshot_place import folder_beside
-from pubsubd_protocol.positions import MAX_LINEAGE
+from pubsubd_broker.journal.folder import JournalFolder, failed_for_good, unusable, unwritten
+from pubsubd_broker.journal.life_place import mend
+from pubsubd_broker.journal.life_record import DiskRecord
+from pubsubd_broker.journal.opening import LOST, open_folder
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = structlog.get_logger("pubsubd")
 
-SEGMENTS_A_RING: Final = 8
-"""How many segments hold as much as the ring; so much more than that is on disk."""
 
-LEAST_SEGMENT_BYTES: Final = 64 * 1024
-
-_END: Final = {0: "whole", None: "unknown"}
-
-_LOST: Final = {"consequence": "readers are told state_lost after a restart"}
-
-
-def open_journal(settings: Settings, record: DiskRecord) -> tuple[JournalFolder, Kept] | None:
-    """The folder, and what an earlier life left there; None if nothing is to be kept. Raises `JournalError`.
-
-    `record`: of the lives of this node, which tells whether something is missing at the end of what was found.
-
-    The folder beside the socket is used if no setting names one. The broker then starts whatever is wrong with it.
-    """
-    if settings.journal is None:
-        return None
-    promised = settings.journal != folder_beside(settings.socket, settings.node)
-    try:
-        folder = _open_folder(settings.journal)
-    except JournalError as error:
-        if promised:
-            raise
-        log.warning("snapshot.unavailable", folder=settings.journal, reason=str(error), **_LOST)
-        return None
-    try:
-        numbers = folder.numbers()
-        record.look_into(folder, at_once=Fsync(settings.fsync) is not Fsync.SNAPSHOT)
-        recovered = _recover(settings, folder, record.evidence, promised=promised)
-    except BaseException:
-        folder.close()
-        raise
-    interval_ns = int(settings.fsync_interval_s * SECOND_NS)
-    segment_bytes = max(LEAST_SEGMENT_BYTES, settings.ring_bytes // SEGMENTS_A_RING)
-    kept = Kept(Fsync(settings.fsync), interval_ns, segment_bytes, recovered, numbers, promised)
-    return folder, kept
-
-
-def _open_folder(path: str) -> JournalFolder:
-    """Raises `JournalError`. A snapshot that could not be removed would be continued a second time."""
-    folder = JournalFolder(path)
-    try:
-        folder.probe()
-    except BaseException:
-        folder.close()
-        raise
-    return folder
-
-
-def _recover(
-    settings: Settings, folder: JournalFolder, evidence: Evidence, *, promised: bool
-) -> Recovered | None:
-    """What is in the folder. Raises `JournalError` for what can't be used, if the settings promise that it is."""
-    try:
-        judge = partial(whole_end.lost, evidence=evidence)
-        recovered = recover(settings.node, folder.read(), judge)
-    except (JournalError, OSError) as error:
-        if promised:
-            raise unusable(folder.path, error) from error
-        log.warning("snapshot.unusable", folder=folder.path, reason=str(error), **_LOST)
-        folder.unknown = isinstance(error, UnknownFormat)
-        return None
-    _log_damage(recovered.damage if recovered is not None else map(unreadable, folder.numbers()))
-    if recovered is not None:
-        _log_recovered(folder.path, recovered, whole_end.prove(recovered.end, evidence))
-    return recovered
-
-
-class Writer:
+class JournalWriter:
     """Does a node's journal work, all of it in one thread: a disk that hangs stops nothing else."""
 
     def __init__(
@@ -228,7 +147,7 @@ class Writer:
         if self._keeper.promised:
             log.error("journal.failed", reason=reason)
         else:
-            log.warning("snapshot.failed", folder=self._folder.path, reason=reason, **_LOST)
+            log.warning("snapshot.failed", folder=self._folder.path, reason=reason, **LOST)
 
     def _write_last(self, work: Work) -> None:
         try:
@@ -253,7 +172,7 @@ class Writer:
         with contextlib.suppress(JournalError):
             self._folder.check()
             return
-        found = _open_folder(self._folder.path)
+        found = open_folder(self._folder.path)
         if found.numbers():
             found.close()
             raise JournalError(
@@ -286,48 +205,3 @@ def _set_aside(folder: JournalFolder) -> None:
         kept_as=folder.set_aside(folder.numbers()),
         remedy="remove it, or start the version that wrote it with this file under its former name",
     )
-
-
-def _log_damage(found: Iterable[Damage]) -> None:
-    for damage in found:
-        log.warning(
-            "journal.damaged",
-            segment=damage.segment,
-            what=damage.what,
-            lost_from=damage.lost.start if damage.lost else None,
-            lost_to=damage.lost.stop if damage.lost else None,
-        )
-
-
-def _log_recovered(path: str, recovered: Recovered, proof: Proof) -> None:
-    say = log.info if recovered.lost == 0 else log.warning
-    say(
-        "journal.recovered",
-        journal=path,
-        epoch=recovered.state.epoch.hex(),
-        oldest=recovered.first,
-        next=recovered.next,
-        messages=sum(entry.count for entry in recovered.entries),
-        consumers=len(recovered.state.consumers),
-        sessions=len(recovered.state.sessions),
-        end=_END.get(recovered.lost, "short"),
-        lost=recovered.lost,
-        **proof.told,
-    )
-    if recovered.format != FORMAT:
-        log.info(
-            "journal.upgraded",
-            journal=path,
-            from_format=recovered.format,
-            to_format=FORMAT,
-            consequence="earlier versions refuse this journal from now on",
-        )
-    forgotten = recovered.forgotten
-    if forgotten:
-        log.warning(
-            "journal.lives_forgotten",
-            lives=len(forgotten),
-            up_to=max(end for _, end in forgotten),
-            limit=MAX_LINEAGE,
-            consequence="readers that stand there are told state_lost",
-        )

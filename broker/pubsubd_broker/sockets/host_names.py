@@ -11,7 +11,7 @@ import os
 import socket
 from typing import Any, Final
 
-from pubsubd_broker.off_loop import off_loop
+from pubsubd_broker.process.off_loop import off_loop
 
 BACKLOG: Final = 1024
 

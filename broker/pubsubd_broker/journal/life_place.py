@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from pubsubd_broker.core.journal.whole_end import Witness, checked
-from pubsubd_broker.life_file import LifeFile, empty_life, remove_life
+from pubsubd_broker.journal.life_file import LifeFile, empty_life, remove_life
 
 T = TypeVar("T")
 

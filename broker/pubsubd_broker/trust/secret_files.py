@@ -6,7 +6,7 @@ import os
 import stat
 from typing import Final
 
-from pubsubd_broker.safe_path import ROOT
+from pubsubd_broker.files.safe_path import ROOT
 from pubsubd_protocol.errors import PubSubError
 
 LEAST_SECRET_BYTES: Final = 16

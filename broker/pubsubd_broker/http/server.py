@@ -19,11 +19,11 @@ from typing import Any, Final
 import h11
 import structlog
 
-from pubsubd_broker.host_names import BACKLOG, bind
-from pubsubd_broker.loop_share import LONGEST_REST_S, LoopShare
-from pubsubd_broker.metrics import metrics_type, render_metrics
-from pubsubd_broker.off_loop import off_loop
-from pubsubd_broker.setting_forms import is_loopback
+from pubsubd_broker.http.loop_share import LONGEST_REST_S, LoopShare
+from pubsubd_broker.http.metrics import metrics_type, render_metrics
+from pubsubd_broker.process.off_loop import off_loop
+from pubsubd_broker.settings.forms import is_loopback
+from pubsubd_broker.sockets.host_names import BACKLOG, bind
 
 IDLE_S: Final = 60.0
 """How long a kept connection may wait for its next request; Prometheus asks every 15 s or so."""

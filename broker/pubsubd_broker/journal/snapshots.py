@@ -13,9 +13,9 @@ import structlog
 
 from pubsubd_broker.core.journal.journal import Remove, Work
 from pubsubd_broker.core.journal.recovery import JournalError
-from pubsubd_broker.journal_folder import JournalFolder
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.snapshot_place import folder_beside, snapshots_of
+from pubsubd_broker.journal.folder import JournalFolder
+from pubsubd_broker.settings.snapshot_place import folder_beside, snapshots_of
+from pubsubd_broker.settings.values import Settings
 
 MOST_OTHERS: Final = 1
 """Snapshots of other nodes that stay beside a socket: a wrong `--node` is forgiven once, renamed nodes fill no disk."""

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from pubsubd_broker.likely_names import likely_name
-from pubsubd_broker.setting_forms import NO, YES, expanded_path, node_name_of
-from pubsubd_broker.settings import ENVIRONMENT_PREFIX, SETTINGS, Setting, Settings
-from pubsubd_broker.settings_file import read_table
-from pubsubd_broker.settings_origin import Origin
-from pubsubd_broker.settings_rules import Refuse, check_together
-from pubsubd_broker.snapshot_place import folder_beside
+from pubsubd_broker.settings.forms import NO, YES, expanded_path, node_name_of
+from pubsubd_broker.settings.likely_names import likely_name
+from pubsubd_broker.settings.origin import Origin
+from pubsubd_broker.settings.rules import Refuse, check_together
+from pubsubd_broker.settings.snapshot_place import folder_beside
+from pubsubd_broker.settings.table import ENVIRONMENT_PREFIX, SETTINGS, Setting
+from pubsubd_broker.settings.toml_file import read_table
+from pubsubd_broker.settings.values import Settings
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.socket_path import default_socket_path
 

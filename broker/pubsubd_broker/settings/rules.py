@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
-from pubsubd_broker.setting_forms import FRAME_OVERHEAD_BYTES, is_loopback
-from pubsubd_broker.settings import Settings
-from pubsubd_broker.settings_origin import Origin
-from pubsubd_broker.sizes import format_duration, format_size
+from pubsubd_broker.settings.forms import FRAME_OVERHEAD_BYTES, is_loopback
+from pubsubd_broker.settings.origin import Origin
+from pubsubd_broker.settings.sizes import format_duration, format_size
+from pubsubd_broker.settings.values import Settings
 from pubsubd_protocol.addresses import format_address
 from pubsubd_protocol.framing import BUFFER_BYTES
 

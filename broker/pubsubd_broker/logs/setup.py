@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor
 
-from pubsubd_broker.log_writer import FLUSH_S, LogWriter
+from pubsubd_broker.logs.writer import FLUSH_S, LogWriter
 from pubsubd_protocol.printable import printable, printable_lines
 
 LogFormat = Literal["console", "json"]

@@ -29,7 +29,7 @@ from pubsubd_broker.core.journal.whole_end import (
     decode,
     encode,
 )
-from pubsubd_broker.safe_path import Trust, UnsafePath
+from pubsubd_broker.files.safe_path import Trust, UnsafePath
 from pubsubd_protocol.positions import MAX_OFFSET
 
 MODE: Final = 0o400

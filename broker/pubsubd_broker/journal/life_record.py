@@ -21,8 +21,9 @@ from typing import Final
 import structlog
 
 from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Witness, begun
-from pubsubd_broker.journal_folder import MAKE_ROOM, JournalFolder
-from pubsubd_broker.life_file import (
+from pubsubd_broker.files.safe_path import UnsafePath
+from pubsubd_broker.journal.folder import MAKE_ROOM, JournalFolder
+from pubsubd_broker.journal.life_file import (
     BOOT_ID,
     IN_MEMORY,
     boot_id,
@@ -30,8 +31,7 @@ from pubsubd_broker.life_file import (
     read_life,
     remove_life,
 )
-from pubsubd_broker.life_place import Counter, LifePlace
-from pubsubd_broker.safe_path import UnsafePath
+from pubsubd_broker.journal.life_place import Counter, LifePlace
 from pubsubd_protocol.positions import Epoch
 
 IN_FOLDER: Final = "life"

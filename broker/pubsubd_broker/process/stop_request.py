@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from pubsubd_broker.logs import flush_log
+from pubsubd_broker.logs.setup import flush_log
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from pubsubd_broker.core.journal.journal import Append, Create, Remove, Work
 from pubsubd_broker.core.journal.recovery import JournalError
-from pubsubd_broker.safe_path import Trust, UnsafePath, prepare_folder
+from pubsubd_broker.files.safe_path import Trust, UnsafePath, prepare_folder
 from pubsubd_protocol.errors import PubSubError
 
 _SEGMENT: Final = re.compile(r"(\d{16})\.journal\Z")

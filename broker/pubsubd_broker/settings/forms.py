@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from pubsubd_broker.core.access.permissions import TopicRule, TopicRules
-from pubsubd_broker.sizes import format_duration, format_size, parse_duration, parse_size
+from pubsubd_broker.settings.sizes import format_duration, format_size, parse_duration, parse_size
 from pubsubd_protocol.addresses import Address, format_address, parse_address
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
 

@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 
 import structlog
 
-from pubsubd_broker.safe_path import Trust, UnsafePath, prepare_folder
-from pubsubd_broker.setting_forms import MAX_SOCKET_PATH_BYTES
+from pubsubd_broker.files.safe_path import Trust, UnsafePath, prepare_folder
+from pubsubd_broker.settings.forms import MAX_SOCKET_PATH_BYTES
 from pubsubd_protocol.errors import PubSubError
 
 T = TypeVar("T")

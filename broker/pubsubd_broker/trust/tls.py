@@ -13,8 +13,8 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
-from pubsubd_broker.secret_files import exposure
-from pubsubd_broker.tls_channel import ALPN, names_of
+from pubsubd_broker.trust.channel import ALPN, names_of
+from pubsubd_broker.trust.secret_files import exposure
 from pubsubd_protocol.errors import PubSubError
 
 MAX_FILE_BYTES: Final = 1024 * 1024

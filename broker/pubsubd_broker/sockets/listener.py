@@ -13,7 +13,7 @@ import structlog
 
 from pubsubd_broker.core.access.quota import Claimant, Pool
 from pubsubd_broker.core.access.remote import network_of
-from pubsubd_broker.tls import explain
+from pubsubd_broker.trust.tls import explain
 from pubsubd_protocol.addresses import Address
 
 TAKEN_AT_ONCE: Final = 64

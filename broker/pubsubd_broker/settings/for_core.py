@@ -5,7 +5,7 @@ from __future__ import annotations
 from pubsubd_broker.core.access.permissions import Allowed, TopicRules
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.limits import SECOND_NS, Limits
-from pubsubd_broker.settings import Settings
+from pubsubd_broker.settings.values import Settings
 
 
 def config_of(settings: Settings, secret: bytes | None, uid: int) -> Config:

@@ -1,0 +1,1 @@
+"""The journal on disk: its folder, its writer, snapshots, and the witnesses of lives."""

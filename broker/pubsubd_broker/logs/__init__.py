@@ -1,0 +1,1 @@
+"""The log: its form, and the thread-free writer to standard error."""

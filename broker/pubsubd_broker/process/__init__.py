@@ -1,0 +1,1 @@
+"""The process: signals, its end, the service manager, threads beside the event loop."""

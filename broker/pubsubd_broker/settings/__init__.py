@@ -1,0 +1,1 @@
+"""Settings: options, variables, keys of the file, and the values in force."""

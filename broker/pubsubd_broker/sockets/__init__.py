@@ -1,0 +1,1 @@
+"""Sockets: listeners, acceptors, links, names of hosts."""

@@ -1,0 +1,1 @@
+"""Trust between brokers: TLS, the cluster's secret."""

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Final
 
 from bench.processes import ROOT, Broken
@@ -40,6 +41,10 @@ IN_MEMORY: Final = "/dev/shm"
 """As /run is, where sockets mostly lie."""
 
 
+def unnoted(following: int) -> None:
+    """Notes nothing."""
+
+
 class Unheld:
     """Brings batches where no publisher is ever held."""
 
@@ -50,7 +55,7 @@ class Unheld:
 class Side:
     """One of the two streams, and the publisher that it takes batches of one message from."""
 
-    def __init__(self, payload_bytes: int) -> None:
+    def __init__(self, payload_bytes: int, accepted: Callable[[int], None]) -> None:
         self.stream = Stream(
             "a",
             EPOCH,
@@ -58,6 +63,7 @@ class Side:
             ring_bytes=2**30,
             max_message=2**20,
             pace=Pace(0),
+            accepted=accepted,
         )
         self._publisher = Publisher(PUBLISH_WINDOW)
         self._unheld = Unheld()
@@ -84,8 +90,7 @@ def measured(payload_bytes: int, window_s: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None) as folder:
         record = DiskRecord(os.path.join(folder, "socket"), "a")
         record.begin(EPOCH, None, None)
-        without, witnessed = Side(payload_bytes), Side(payload_bytes)
-        witnessed.stream.accepted = record.accepted
+        without, witnessed = Side(payload_bytes, unnoted), Side(payload_bytes, record.accepted)
         for _ in range(2 * RING_MESSAGES // BLOCK):
             without.block_us()
             witnessed.block_us()

@@ -15,9 +15,11 @@ from pubsubd_broker.core.access.quota import Pool
 from pubsubd_broker.core.access.remote import Caller
 from pubsubd_broker.core.access.validation import objection_to
 from pubsubd_broker.core.config import Config
-from pubsubd_broker.core.journal.keeper import Keeper, Kept, restore
+from pubsubd_broker.core.journal.keeper import Keeper, Kept
 from pubsubd_broker.core.journal.life import Life, LifeRecord, MemoryRecord
+from pubsubd_broker.core.journal.parts import Parts
 from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.journal.restore import restore
 from pubsubd_broker.core.limits import PUBLISH_WINDOW, TICK_NS, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
@@ -49,7 +51,7 @@ from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.frames import Attached, CursorExpired, Refused
-from pubsubd_protocol.positions import Epoch, Lineage, Losses, StreamView
+from pubsubd_protocol.positions import Epoch, StreamView
 
 
 class Node:
@@ -73,7 +75,16 @@ class Node:
         self.life = epoch
         self.own_life = Life(epoch, record or MemoryRecord(config.node), recovered)
         self.pace = Pace(config.pace_ns)
-        self.stream = self._begin_stream(epoch, recovered)
+        self.stream = Stream(
+            config.node,
+            epoch,
+            ring_messages=config.ring_messages,
+            ring_bytes=config.ring_bytes,
+            max_message=config.max_message,
+            pace=self.pace,
+            accepted=self.own_life.record.accepted,
+            published=observer.published if observer is not None else None,
+        )
         self.publishers = Publishers(config.limits.publishers, PUBLISH_WINDOW)
         self.registry = CursorRegistry(config.limits.consumers)
         self.replicas: dict[str, Replica] = {}
@@ -111,10 +122,12 @@ class Node:
         self._ticked_ns = now.mono_ns
         self.failure: str | None = None
         """Why nothing is accepted any more."""
+        self._parts = Parts(config.node, self.stream, self.registry, self.publishers, self.sessions)
         if recovered is not None:
-            restore(self, recovered, now)
-        self.keeper = Keeper(self, kept) if kept is not None else None
-        self._keep_stream()
+            self._restore(recovered, now)
+        self.keeper: Keeper | None = None
+        if kept is not None:
+            self.keep(kept)
         self.recall: Recall | None = None
         """As long as this node asks its peers for its own stream, and serves nobody."""
         if config.recover_from_peers and recovered is None and self.targets:
@@ -239,9 +252,7 @@ class Node:
             self.observer.peers_answered(recovered, self.recall.ends)
         if recovered is not None:
             self.own_life.recalled(recovered)
-            self.stream = self._begin_stream(self.life, recovered)
-            restore(self, recovered, now)
-            self._keep_stream()
+            self._restore(recovered, now)
         if self.observer is not None:
             self.observer.stream_began(self.stream, recovered)
 
@@ -417,29 +428,18 @@ class Node:
         live = [end.life for end in (linked and linked[0], producer) if end is not None]
         return conflict(name, life, self.name, self.life, live)
 
-    def _begin_stream(self, epoch: Epoch, recovered: Recovered | None) -> Stream:
-        if recovered is None:
-            return self._make_stream(epoch, (), 0)
-        return self._make_stream(epoch, recovered.lineage, recovered.first, recovered.losses)
-
-    def _keep_stream(self) -> None:
-        self.stream.accepted = self.own_life.record.accepted
-        if self.keeper is not None and self.keeper.writes:
-            self.stream.keeper = self.keeper
-
-    def _make_stream(
-        self, epoch: Epoch, lineage: Lineage, offset: int, losses: Losses = ()
-    ) -> Stream:
-        config = self.config
-        return Stream(
-            config.node,
-            epoch,
-            lineage,
-            ring_messages=config.ring_messages,
-            ring_bytes=config.ring_bytes,
-            max_message=config.max_message,
-            pace=self.pace,
-            offset=offset,
-            losses=losses,
-            published=self.observer.published if self.observer is not None else None,
+    def keep(self, kept: Kept) -> None:
+        """Keeps the node's state on disk from now on, as `kept` says."""
+        self.keeper = Keeper(
+            self._parts,
+            kept,
+            failed=self.journal_failed,
+            recovering=lambda: self.recall is not None,
         )
+        if self.keeper.writes:
+            self.stream.durability = self.keeper
+
+    def _restore(self, recovered: Recovered, now: Now) -> None:
+        """Begins with what an earlier life left."""
+        proved = self.own_life.continues(recovered)
+        restore(self._parts, recovered, self.notices, now, proved=proved)

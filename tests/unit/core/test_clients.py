@@ -21,7 +21,6 @@ from pubsubd_broker.core.links.client_ends import SessionEnd
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.sessions.session import Session
-from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import At, Reason, Resume, resolve
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch
@@ -164,15 +163,7 @@ def test_a_retry_of_an_accepted_message_is_accepted_though_its_node_was_forgotte
 def test_near_the_last_offset_publishing_is_refused_and_readers_are_undisturbed() -> None:
     net = alone()
     node = net.nodes["a"]
-    node.stream = Stream(
-        "a",
-        node.life,
-        ring_messages=10,
-        ring_bytes=2**20,
-        max_message=100,
-        pace=node.pace,
-        offset=MAX_OFFSET - 2,
-    )
+    node.stream.begin((), MAX_OFFSET - 2, (), ())
     net.start("b", peers=["a"])
     net.run()
     subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
@@ -817,17 +808,8 @@ def test_a_named_session_further_than_what_its_producer_recovered_is_told_so_aft
     before = net.nodes["a"]
     net.stop("a")
     a = net.start("a")
-    a.stream = Stream(
-        "a",
-        a.life,
-        ((before.life, 3),),
-        ring_messages=100,
-        ring_bytes=2**20,
-        max_message=2**20,
-        pace=a.pace,
-    )
-    for index in range(3):
-        a.stream.log.append(before.stream.log[index])  # type: ignore[arg-type]
+    kept = [before.stream.log[index] for index in range(3)]
+    a.stream.begin(((before.life, 3),), 0, (), kept)  # type: ignore[arg-type]
     net.advance(10)
     Publisher(net, "a").fill(2)
     net.advance(1)

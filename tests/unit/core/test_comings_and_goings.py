@@ -21,7 +21,9 @@ COMERS = 3000
 def node_with_a_journal() -> tuple[Net, Keeper]:
     net = Net()
     node = net.start("a", ring_messages=10, cursor_ttl_ns=TTL_S * SECOND_NS)
-    keeper = node.keeper = node.stream.keeper = Keeper(node, Kept(Fsync.INTERVAL))
+    node.keep(Kept(Fsync.INTERVAL))
+    keeper = node.keeper
+    assert keeper is not None
     keeper.begin()
     return net, keeper
 

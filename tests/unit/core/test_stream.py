@@ -20,15 +20,16 @@ from pubsubd_protocol.positions import MAX_OFFSET
 def a_stream(
     *, ring_messages: int = 10, ring_bytes: int = MANY, max_message: int = 100, offset: int = 0
 ) -> Stream:
-    return Stream(
+    stream = Stream(
         "a",
         E1,
         ring_messages=ring_messages,
         ring_bytes=ring_bytes,
         max_message=max_message,
         pace=Pace(0),
-        offset=offset,
     )
+    stream.begin((), offset, (), ())
+    return stream
 
 
 def publish(

@@ -130,20 +130,20 @@ class PublisherEnd:
 
     def _hold(self, now: Now) -> bool:
         """The batch that has just come waits until the disk has what is under way. Whether there is a disk to wait for."""
-        keeper = self._node.stream.keeper
-        if keeper is None or self._node.failure is not None:
+        durability = self._node.stream.durability
+        if durability is None or self._node.failure is not None:
             return False
         if self._held_ns is None:
             self._held_ns = now.mono_ns
-        keeper.hold(self._connection)
+        durability.hold(self._connection)
         return True
 
     def _answer(self, batch: Batch, now: Now) -> Answer | None:
         """None: it is held."""
-        keeper = self._node.stream.keeper
-        if keeper is not None and len(self._answers) >= PUBLISH_WINDOW:
+        durability = self._node.stream.durability
+        if durability is not None and len(self._answers) >= PUBLISH_WINDOW:
             # Behind one that waits for the disk stand as many as it may leave unanswered.
-            keeper.hold(self._connection)
+            durability.hold(self._connection)
             return None
         return self._node.publish(batch, self._publisher, self._id, now, self._connection)
 

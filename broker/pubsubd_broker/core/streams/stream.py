@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.access.validation import Objection
 from pubsubd_broker.core.limits import ITEM_OVERHEAD, Now
 from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.log.pacing import Appender, Pace, Pacing
+from pubsubd_broker.core.streams.durability import Durability
 from pubsubd_broker.core.streams.publishers import Answer, Promise, Publisher
 from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import Claim, resolve
@@ -18,12 +18,9 @@ from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
 from pubsubd_protocol.frames import Receipt, Rejected
 from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Losses, Position, StreamView
 
-if TYPE_CHECKING:
-    from pubsubd_broker.core.journal.keeper import Keeper
-
 
 def _unnoted(following: int) -> None:
-    """Nothing is to be known of this stream after its life."""
+    """Later lives need no count of accepted messages."""
 
 
 class _Placed:
@@ -39,14 +36,18 @@ class _Placed:
 
 
 class Stream:
-    """The ring of one node's messages, under one epoch; the authority on what it still holds."""
+    """The ring of one node's messages, under one epoch; the authority on what it still holds.
+
+    One object serves the node's whole life. `begin` gives it the history of earlier lives, before its first publish.
+    """
 
     __slots__ = (
+        "_accepted",
+        "_pace",
         "_placed",
         "_published",
-        "accepted",
         "bytes_published",
-        "keeper",
+        "durability",
         "log",
         "max_message",
         "messages_published",
@@ -58,26 +59,27 @@ class Stream:
         self,
         node: str,
         epoch: Epoch,
-        lineage: Lineage = (),
         *,
         ring_messages: int,
         ring_bytes: int,
         max_message: int,
         pace: Pace,
-        offset: int = 0,
-        losses: Losses = (),
+        accepted: Callable[[int], None] = _unnoted,
         published: Callable[[Entry], None] | None = None,
     ) -> None:
-        """`published`: is called with every entry that is accepted, behind its append."""
+        """`accepted`: called with the offset up to which all is accepted, before any publisher is told.
+
+        `published`: called with each accepted entry, after its append.
+        """
         self.node = node
-        self._published = published
         self.max_message = max_message
-        self.log = Log(ring_messages, ring_bytes, epoch, lineage, offset, losses)
+        self._accepted = accepted
+        self._published = published
+        self._pace = pace
+        self.log = Log(ring_messages, ring_bytes, epoch, (), 0)
         self.pacing = Pacing(self.log, pace)
-        self.keeper: Keeper | None = None
-        """Who writes down what is accepted; None: nobody does."""
-        self.accepted: Callable[[int], None] = _unnoted
-        """Notes up to which offset everything is accepted, before anybody is told."""
+        self.durability: Durability | None = None
+        """Keeps accepted batches as they come; None: in memory only."""
         # What has its place, and has to be on disk before anybody knows of it.
         self._placed: deque[_Placed] = deque()
         self.messages_published = 0
@@ -110,9 +112,17 @@ class Stream:
         """Where a session of this life stands that has no position here."""
         return self.view.start
 
-    def begin(self, entries: Iterable[Entry]) -> None:
-        """Goes on with what earlier lives left: `entries`, with a gap where one of them lost the end of what it accepted."""
-        log, whole = self.log, self.view
+    def begin(
+        self, lineage: Lineage, offset: int, losses: Losses, entries: Iterable[Entry]
+    ) -> None:
+        """Goes on with earlier lives: `entries` from `offset` on, with a gap where a life lost accepted messages.
+
+        The stream gets a new log. To be called before any reader or publisher has met this one.
+        """
+        old = self.log
+        self.log = log = Log(old.max_messages, old.max_bytes, self.epoch, lineage, offset, losses)
+        self.pacing = Pacing(log, self._pace)
+        whole = self.view
         ends = dict.fromkeys(end for end, _ in whole.gaps(whole.start.epoch))
         gaps = [end for end in ends if end > log.newest.next]
         for entry in entries:
@@ -166,10 +176,10 @@ class Stream:
         return outcome
 
     def forget(self, appender: Appender) -> None:
-        """It waits no longer."""
+        """Stops waiting: `appender` never retries."""
         self.pacing.forget(appender)
-        if self.keeper is not None:
-            self.keeper.forget(appender)
+        if self.durability is not None:
+            self.durability.forget(appender)
 
     def commit(self, durable: int) -> None:
         """What was placed before the offset `durable` is on disk: it is accepted, and there for everybody."""
@@ -223,14 +233,14 @@ class Stream:
         size = entry_size(*placing)
         if not self.log.fits(batch.count, size):
             return publisher.refuse(batch, *self._too_large(batch.count, size))
-        keeper = self.keeper
-        if keeper is not None and not keeper.admits(appender, batch.count, size):
+        durability = self.durability
+        if durability is not None and not durability.admits(appender, batch.count, size):
             return None
         if not self.pacing.admits(appender, (batch.count, size + ITEM_OVERHEAD), now.mono_ns):
             return None
         entry = place(*placing)
         receipt = Receipt(batch.sequence, self.epoch, first)
-        if keeper is None or keeper.keeps(entry, batch.sequence):
+        if durability is None or durability.keeps(entry, batch.sequence):
             self._accept(entry, len(batch.payloads))
             return receipt
         answer = Promise()
@@ -239,7 +249,7 @@ class Stream:
         return answer
 
     def _accept(self, entry: Entry, size: int) -> None:
-        self.accepted(entry.next)
+        self._accepted(entry.next)
         self.log.append(entry)
         self.messages_published += entry.count
         self.bytes_published += size

@@ -34,6 +34,8 @@ from pubsubd_broker.core.links.client_ends import SessionEnd
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.streams.replica import Replica
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.positions import (
     Position,
@@ -143,6 +145,11 @@ class BrokerSocket:
             self.connection.writable = not self._out.full
             for pipe in (self.wire.out, self.wire.back):
                 pipe.plan()
+
+
+def streams_of(node: Node) -> list[Stream | Replica]:
+    """The streams that `node` knows, its own first."""
+    return [node.stream, *node.replicas.values()]
 
 
 class SimBroker:
@@ -388,7 +395,7 @@ class SimBroker:
         if node.fetched.dropped > self._dropped:
             self.world.counts["fetched and dropped"] += node.fetched.dropped - self._dropped
             self._dropped = node.fetched.dropped
-        for source in node.sources():
+        for source in streams_of(node):
             log = source.log
             # Looked at after each event: what is said of it is made only if it is needed.
             if log.messages > log.max_messages or log.bytes > log.max_bytes:

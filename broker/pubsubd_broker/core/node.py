@@ -6,7 +6,6 @@ The shell gives it connections, bytes and the time; it gives back whose turn it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from operator import attrgetter
 
@@ -92,7 +91,17 @@ class Node:
         """The link to each producer, from the greeting on."""
         self.consumers: dict[str, tuple[ProducerEnd, Connection]] = {}
         self.health = Health()
-        self.sessions = Sessions(self)
+        self.notices = Notices(config.log_repeat_ns)
+        self.sessions = Sessions(
+            config.node,
+            epoch,
+            config.limits,
+            self.notices,
+            own=self.stream,
+            replicas=self.replicas,
+            producers=self.producers,
+            started_ns=now.mono_ns,
+        )
         self.targets = [Target(address) for address in dict.fromkeys(peers)]
         known = self.replicas, self.producers, self.targets, self.sessions, self.health
         self.departures = Departures(
@@ -108,7 +117,6 @@ class Node:
         self.unsent = Unsent[Connection](config.limits.unsent_bytes)
         self.turns = Turns[Connection](attrgetter("lane"))
         self.counters = Counters()
-        self.notices = Notices(config.log_repeat_ns)
         linked, ttl_ns = self.consumers.keys(), config.cursor_ttl_ns
         self.room_for_consumers = RoomForConsumers(
             self.registry, linked, lambda: self.stream.view.oldest, ttl_ns, self.notices
@@ -417,11 +425,6 @@ class Node:
             target.error = target.error or connection.why_lost
             target.failed(now.mono_ns, chance)
 
-    def sources(self) -> Iterator[Stream | Replica]:
-        """The streams that this node knows: its own first."""
-        yield self.stream
-        yield from self.replicas.values()
-
     def clash(self, name: str, life: bytes) -> tuple[str, str] | None:
         """Why a consumer that calls itself `name` is turned away, if it is."""
         linked, producer = self.consumers.get(name), self.producers.get(name)
@@ -436,6 +439,7 @@ class Node:
             failed=self.journal_failed,
             recovering=lambda: self.recall is not None,
         )
+        self.sessions.moved = self.keeper.session_moved
         if self.keeper.writes:
             self.stream.durability = self.keeper
 

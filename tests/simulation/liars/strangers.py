@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.brokers import BrokerSocket, SimBroker
+from tests.simulation.brokers import BrokerSocket, SimBroker, streams_of
 from tests.simulation.client_socket import ClientSocket
 from tests.simulation.liars.lies import Falsehood
 from tests.simulation.liars.producers import TOO_FAR, TOO_LONG, false_entry
@@ -215,7 +215,8 @@ def _far(broker: SimBroker, chance: random.Random) -> dict[str, Position]:
     assert broker.node is not None
     far = chance.choice([10**6, TOO_FAR])
     return {
-        s.node: Position(s.log.front.epoch, s.log.front.offset + far) for s in broker.node.sources()
+        s.node: Position(s.log.front.epoch, s.log.front.offset + far)
+        for s in streams_of(broker.node)
     }
 
 
@@ -223,7 +224,9 @@ def _foreign(broker: SimBroker, chance: random.Random) -> dict[str, Position]:
     """In histories that nobody had."""
     assert broker.node is not None
     epoch = Epoch(chance.randbytes(16))
-    return {s.node: Position(epoch, chance.choice([0, 3, TOO_FAR])) for s in broker.node.sources()}
+    return {
+        s.node: Position(epoch, chance.choice([0, 3, TOO_FAR])) for s in streams_of(broker.node)
+    }
 
 
 _POSITIONS: Final = {"positions beyond every end": _far, "positions of no history": _foreign}

@@ -12,13 +12,13 @@ from pubsubd_broker.core.links import consumer_end
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_broker.core.log.outgoing import Outgoing
-from pubsubd_broker.core.sessions import reading, sessions
+from pubsubd_broker.core.sessions import reading, starts
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_broker.core.sessions.sessions import Sessions
+from pubsubd_broker.core.sessions.source import Source
 from pubsubd_broker.core.streams import stream
 from pubsubd_broker.core.streams.registry import CursorRegistry
 from pubsubd_broker.core.streams.replica import Replica
-from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol import attach
 from pubsubd_protocol.attach import (
     Answer,
@@ -166,13 +166,13 @@ def _registered_cursor_for_resumed() -> list[Patch]:
 
 
 def _origin_for_resumed() -> list[Patch]:
-    original = sessions._start
+    original = starts.start_in
 
-    def start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:
-        claim = original(session, source, subscribe)
+    def start_in(source: Source, session: Session, subscribe: Subscribe) -> Position | Claim:
+        claim = original(source, session, subscribe)
         return At(source.origin) if isinstance(claim, FromStart) else claim
 
-    return [(sessions, "_start", start)]
+    return [(starts, "start_in", start_in)]
 
 
 def _sessions_before_contact_begin_at_next() -> list[Patch]:

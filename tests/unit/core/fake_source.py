@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import Pace, Pacing
-from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.streams.fetching import LaggingReader
 from pubsubd_protocol.attach import Answer, Claim, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
@@ -19,7 +19,8 @@ class FakeSource:
         self.log = log
         self.pacing = Pacing(log, Pace(0))
         self.reachable = reachable
-        self.fetches: list[tuple[Reading, Claim]] = []
+        self.origin = log.front
+        self.fetches: list[tuple[LaggingReader, Claim]] = []
         self.asked: list[Claim] = []
         self.budgets: list[int] = []
         self.caught: list[Claim] = []
@@ -27,17 +28,17 @@ class FakeSource:
     def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
         return None
 
-    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
+    def fetch(self, reader: LaggingReader, claim: Claim, budget: int) -> bool:
         if self.reachable:
-            self.fetches.append((reading, claim))
+            self.fetches.append((reader, claim))
             self.asked.append(claim)
             self.budgets.append(budget)
         return self.reachable
 
-    def caught_up(self, reading: Reading, claim: Claim) -> None:
+    def caught_up(self, reader: LaggingReader, claim: Claim) -> None:
         self.caught.append(claim)
 
     def reply(self, held: StreamView, *items: Entry | Skip) -> None:
         """The producer answers the oldest question, by the rule, out of what it holds."""
-        reading, claim = self.fetches.pop(0)
-        reading.fetched(claim, held, resolve(claim, held), list(items))
+        reader, claim = self.fetches.pop(0)
+        reader.fetched(claim, held, resolve(claim, held), list(items))

@@ -954,7 +954,7 @@ def test_a_reader_that_finds_its_place_is_waited_for_and_ends_its_catch_up() -> 
     source.pacing = Pacing(log, Pace(1000))
     reader = Reader.of(source, at(3))
     reader.pull()
-    reader.reading.lags = True
+    reader.reading.catches_up()
     source.reply(view(0, 10), *messages(3, 8))
     assert source.caught == []
     # No room to read on: it stands at 8, and has been given what was before.
@@ -980,7 +980,7 @@ def test_a_catch_up_that_is_given_up_ends_behind_all_that_was_sent_for_it() -> N
     reader = Reader.of(source, at(3))
     reader.pull()
     source.reply(view(0, 10), *messages(3, 6))
-    reader.reading.lags = True
+    reader.reading.catches_up()
     reader.reading.forget_fetched()
     assert (reader.reading.lags, source.caught) == (False, [At(at(6))])
     assert reader.reading.position == at(3)

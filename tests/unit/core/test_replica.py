@@ -10,6 +10,7 @@ from tests.unit.core.test_pacing import Reader
 from pubsubd_broker.core.log.log import Gap, cost_of
 from pubsubd_broker.core.log.pacing import Pace
 from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.streams.fetching import LaggingReader
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol.attach import At, Claim, Expired, Reason, Resume
 from pubsubd_protocol.entries import Entry, part_of
@@ -322,10 +323,10 @@ class _Fetcher:
 
     def __init__(self, *, can: bool) -> None:
         self.can = can
-        self.asked: list[tuple[Reading, Claim, int]] = []
+        self.asked: list[tuple[LaggingReader, Claim, int]] = []
 
-    def __call__(self, reading: Reading, claim: Claim, budget: int) -> bool:
-        self.asked.append((reading, claim, budget))
+    def __call__(self, reader: LaggingReader, claim: Claim, budget: int) -> bool:
+        self.asked.append((reader, claim, budget))
         return self.can
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from pubsubd_broker.core.limits import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, PLACES_NS, Now
 from pubsubd_broker.core.log.log import cost_of
 from pubsubd_broker.core.log.outgoing import Outgoing
-from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_broker.core.sessions.source import Source
+from pubsubd_broker.core.streams.fetching import LaggingReader
 from pubsubd_broker.core.streams.replica import Replica, check_origin, check_view
 from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, asked, resolve, short
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
@@ -41,10 +41,10 @@ LEAST_SKIP_BYTES: Final = 28
 class _Fetching:
     """A fetch under way: for whom, and what has come of it."""
 
-    __slots__ = ("budget", "bytes", "claim", "items", "left", "reading")
+    __slots__ = ("budget", "bytes", "claim", "items", "left", "reader")
 
-    def __init__(self, reading: Reading, claim: Claim, budget: int) -> None:
-        self.reading = reading
+    def __init__(self, reader: LaggingReader, claim: Claim, budget: int) -> None:
+        self.reader = reader
         self.claim = claim
         self.budget = budget
         self.items: list[Entry | Skip] = []
@@ -120,15 +120,14 @@ class ConsumerEnd:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a producer")
         return True
 
-    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
+    def fetch(self, reader: LaggingReader, claim: Claim, budget: int) -> bool:
         """Asks the producer on behalf of one session; further ones than a few wait their turn."""
         if self.replica is None:
             return False
-        self._waiting.append(_Fetching(reading, claim, budget))
-        if budget and not reading.lags:
-            reading.lags = True
-            source = reading.source
-            self._node.reports.session_lagged(source.node, reading.position, source.log.view)
+        self._waiting.append(_Fetching(reader, claim, budget))
+        if budget and reader.catches_up():
+            view = self.replica.log.view
+            self._node.reports.session_lagged(self.producer, reader.position, view)
         self._send_fetches()
         return True
 
@@ -181,7 +180,7 @@ class ConsumerEnd:
         if self.replica is not None:
             self.replica.pacing.forget(self._connection)
         for fetching in unanswered:
-            fetching.reading.link_lost()
+            fetching.reader.link_lost()
         self._node.producer_lost(self, now)
 
     def _attached(self, attached: Attached, now: Now) -> None:
@@ -269,7 +268,7 @@ class ConsumerEnd:
     def _send_fetches(self) -> None:
         while self._waiting and len(self._fetching) < MAX_FETCHES:
             fetching = self._waiting.popleft()
-            if fetching.budget and not fetching.reading.awaits(fetching.claim):
+            if fetching.budget and not fetching.reader.awaits(fetching.claim):
                 continue
             self._fetch_id += 1
             self._fetching[self._fetch_id] = fetching
@@ -326,14 +325,14 @@ class ConsumerEnd:
 
     def _finish(self, fetching: _Fetching, fetched: Fetched) -> None:
         answer = self._judged(fetching.claim, fetched.view, fetched.answer)
-        reading, items = fetching.reading, fetching.items
-        wanted = reading.awaits(fetching.claim)
-        reading.fetched(fetching.claim, fetched.view, answer, items)
+        reader, items = fetching.reader, fetching.items
+        wanted = reader.awaits(fetching.claim)
+        reader.fetched(fetching.claim, fetched.view, answer, items)
         if items and wanted:
-            self._node.fetched.given(reading)
+            self._node.fetched.given(reader)
         elif items:
             # Whoever asked is gone; the producer need not keep what would have come next.
-            self.fetch(reading, At(Position(items[-1].epoch, items[-1].next)), 0)
+            self.fetch(reader, At(Position(items[-1].epoch, items[-1].next)), 0)
         self._send_fetches()
 
     def _judged(

@@ -183,6 +183,11 @@ class Reading:
         self._ends_catch_up()
         self._inbox.clear()
 
+    def catches_up(self) -> bool:
+        """Notes that it reads from the producer from now on. Whether it did not before."""
+        begins, self.lags = not self.lags, True
+        return begins
+
     def awaits(self, claim: Claim) -> bool:
         """Whether the answer to this very claim is still wanted."""
         return self._asked is claim

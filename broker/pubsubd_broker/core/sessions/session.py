@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.sessions.acks import check_ack
 from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_broker.core.sessions.source import Source
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry, part_of
-from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Ack, Subscribe
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
@@ -247,28 +247,11 @@ class Session:
         return At(start) if isinstance(start, Position) else start
 
     def acknowledge(self, ack: Ack) -> None:
-        """The application is done with all before `ack.position`. Raises `ProtocolError` if it never got there."""
+        """The application is done with all before `ack.position`. Raises `ProtocolError` if it was not sent that far."""
         reading = self.readings.get(ack.node)
         stands = reading.position if reading is not None else self._presented.get(ack.node)
-        if stands is None:
-            raise ProtocolError(
-                "ack", f"acknowledged {ack.node}, of which the session has read nothing"
-            )
-        before = self._acknowledged.get(ack.node)
         view = reading.source.log.view if reading is not None else None
-        if _is_before(stands, ack.position, view) and _on_one_branch(ack.position, stands, view):
-            raise ProtocolError(
-                "ack", f"acknowledged {ack.position.offset} of {ack.node}, sent {stands.offset}"
-            )
-        if (
-            before is not None
-            and before.epoch == ack.position.epoch
-            and ack.position.offset < before.offset
-            and (view is None or view.contains(before))
-        ):
-            raise ProtocolError(
-                "ack", f"acknowledged {ack.position.offset} of {ack.node} after {before.offset}"
-            )
+        check_ack(ack, stands, self._acknowledged.get(ack.node), view)
         self._acknowledged[ack.node] = ack.position
         if reading is not None:
             reading.bookmark.acknowledge(ack)
@@ -337,19 +320,6 @@ class Session:
         if entry.publisher == self._without or (entry.to is not None and entry.to != self.reader):
             return None
         return entry if self.filter.everything else part_of(entry, self.filter.wants)
-
-
-def _is_before(nearer: Position, further: Position, view: StreamView | None) -> bool:
-    if view is None:
-        return nearer.offset < further.offset
-    return view.is_before(nearer, further)
-
-
-def _on_one_branch(further: Position, nearer: Position, view: StreamView | None) -> bool:
-    """Whether the offsets of two positions can be compared. One beyond a history's end stands on a branch given up."""
-    if view is None:
-        return further.epoch == nearer.epoch
-    return view.contains(further) and view.contains(nearer)
 
 
 def _nobody() -> None:

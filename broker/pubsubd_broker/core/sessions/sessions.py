@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pubsubd_broker.core.access.permissions import Rights
 from pubsubd_broker.core.access.quota import has_room
 from pubsubd_broker.core.access.remote import owner_of
 from pubsubd_broker.core.access.validation import check_patterns
-from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.limits import Limits, Now
+from pubsubd_broker.core.observe.notices import Notices
+from pubsubd_broker.core.sessions import starts
+from pubsubd_broker.core.sessions.holders import take_name
 from pubsubd_broker.core.sessions.session import UNNAMED_HOLDER, Seat, Session
 from pubsubd_broker.core.sessions.source import Source
 from pubsubd_broker.core.streams.replica import Replica
-from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
+from pubsubd_protocol.attach import Claim, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Attached, Subscribe
-from pubsubd_protocol.positions import UNTOLD, Position
+from pubsubd_protocol.positions import UNTOLD, Epoch, Position
 
-if TYPE_CHECKING:
-    from pubsubd_broker.core.node import Node
-    from pubsubd_broker.core.streams.stream import Stream
+
+class ProducerLink(Protocol):
+    """The link to a producer, which remembers the places of this node's named sessions."""
+
+    def named_moved(self, now: Now) -> None:
+        """A named session moved in the producer's stream: to be told soon."""
+
+    def places_moved(self) -> None:
+        """A named session moved in another stream: to be told in time."""
+
+
+def _unkept(name: str) -> None:
+    """Names are kept in memory only."""
 
 
 class Sessions:
-    """Those that are connected, and the named ones."""
+    """The connected sessions, and the named ones."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(
+        self,
+        node: str,
+        life: Epoch,
+        limits: Limits,
+        notices: Notices,
+        *,
+        own: Source,
+        replicas: Mapping[str, Source],
+        producers: Mapping[str, ProducerLink],
+        started_ns: int,
+    ) -> None:
+        """`own`: the stream of this `node`, whose `life` began at `started_ns`. `producers`: the links that are up."""
         self._node = node
+        self._life = life
+        self._limits = limits
+        self._notices = notices
+        self._own = own
+        self._replicas = replicas
+        self._producers = producers
+        self._started_ns = started_ns
+        self.moved: Callable[[str], None] = _unkept
+        """Called with the name of a session whose kept state has changed."""
         self._all: dict[Session, None] = {}
         self._named: dict[str, Session] = {}
 
@@ -44,11 +78,11 @@ class Sessions:
 
         Raises `ConnectionRefused` if the name is in use or lost, or a bound is reached, `InvalidTopic`.
         """
-        limits = self._node.config.limits
+        limits = self._limits
         check_patterns(subscribe.patterns, limits, rights)
         known = self._named.get(subscribe.name) if subscribe.name is not None else None
         if known is not None:
-            self._make_way(known, subscribe, seat, now)
+            take_name(known, subscribe, seat, now)
             known.rejoin(subscribe, client_id)
             known.seat = seat
             self._presents(known, subscribe)
@@ -60,11 +94,11 @@ class Sessions:
                 f"{len(self._named)} of {limits.named_sessions} named sessions are kept, "
                 f"{self._named_of(subscribe.name)} of them of this user",
             )
-        born_here = subscribe.positions is None or subscribe.born == self._node.life
-        session = Session(self._node.name, subscribe, client_id, born_here=born_here)
+        born_here = subscribe.positions is None or subscribe.born == self._life
+        session = Session(self._node, subscribe, client_id, born_here=born_here)
         session.holder, session.seat = subscribe.id or UNNAMED_HOLDER, seat
-        for source in self._node.sources():
-            session.add(source, _start(session, source, subscribe))
+        for source in self._sources():
+            session.add(source, starts.start_in(source, session, subscribe))
             if session.name is not None:
                 session.assumed.add(source.node)
         self._presents(session, subscribe)
@@ -92,7 +126,7 @@ class Sessions:
         absent = Subscribe((), "latest", positions, None, name, True)
         session = self._absent(absent)
         session.holder = holder
-        for source in self._node.sources():
+        for source in self._sources():
             session.add(source, positions.get(source.node, FromStart()))
         self._keep(session)
 
@@ -104,15 +138,15 @@ class Sessions:
         if session.name is None:
             return
         self._changed(session)
-        for name, end in self._node.producers.items():
+        for name, end in self._producers.items():
             end.places_moved()
-            if producer in (name, self._node.name):
+            if producer in (name, self._node):
                 end.named_moved(now)
 
     def names_changed(self, session: Session, now: Now) -> None:
         """A name is new, or gone: whatever producers remember under it is no longer true."""
         self._changed(session)
-        for end in self._node.producers.values():
+        for end in self._producers.values():
             end.places_moved()
             end.named_moved(now)
 
@@ -132,7 +166,7 @@ class Sessions:
             self._meet(session, replica, attached)
             self._bound(session)
             session.wake()
-        for end in self._node.producers.values():
+        for end in self._producers.values():
             end.places_moved()
 
     def need(self, replica: Replica) -> bool:
@@ -162,7 +196,7 @@ class Sessions:
     def lowest_need(self, producer: str) -> Claim:
         """With what a node without memory attaches: with what the session needs that is furthest behind."""
         needs = [session.needs(producer) for session in self._all]
-        return min(needs, key=_depth, default=Remembered(waiting=False))
+        return min(needs, key=starts.depth, default=Remembered(waiting=False))
 
     def named_cursors(self, source: Source) -> tuple[Collection[str], dict[str, Position]]:
         """All names, and how far each session has acknowledged this stream; what it has lost there follows from that.
@@ -199,7 +233,7 @@ class Sessions:
                 session.close()
                 del self._named[name]
                 self._all.pop(session, None)
-                self._node.notices.info("session.forgotten", session=name)
+                self._notices.info("session.forgotten", session=name)
                 self.names_changed(session, now)
 
     def remind(self) -> None:
@@ -212,30 +246,6 @@ class Sessions:
     def drained(self) -> bool:
         return all(session.drained for session in self._all if session.connected)
 
-    def _make_way(self, known: Session, subscribe: Subscribe, seat: Seat, now: Now) -> None:
-        """Lets `subscribe` have the name of `known`. Raises `ConnectionRefused` if another one has it, or had it since.
-
-        A session that is back may find its own older connection there: of the two the one that was opened later stays.
-        One that comes back after another has held the name would read on from where it stood itself. What the other
-        one acknowledged would come again, or be missing.
-        """
-        mine = subscribe.id or UNNAMED_HOLDER
-        is_back = bool(subscribe.id) and known.holder == mine
-        if subscribe.id and subscribe.born is not None and known.holder not in (None, mine):
-            raise ConnectionRefused(
-                "name_lost", "another connection has held it since this one was lost"
-            )
-        if known.connected:
-            older = known.seat
-            if not is_back or older is None:
-                raise ConnectionRefused(
-                    "name_in_use", f"another connection to {self._node.name} holds it"
-                )
-            if older.opened_ns > seat.opened_ns:
-                raise ConnectionRefused("replaced", "a newer connection has this session")
-            older.replace(now)
-        known.holder = mine
-
     def _reads(self, session: Session, replica: Replica) -> bool:
         reading = session.readings.get(replica.node)
         return reading is not None and reading.source is replica
@@ -243,7 +253,7 @@ class Sessions:
     def _has_room_for(self, name: str) -> bool:
         """Whether one more name may be kept. The broker's own user may have all that are left."""
         own = 0 if owner_of(name) is None else self._named_of(name)
-        return has_room(own, len(self._named), self._node.config.limits.named_sessions)
+        return has_room(own, len(self._named), self._limits.named_sessions)
 
     def _named_of(self, name: str) -> int:
         owner = owner_of(name)
@@ -259,7 +269,7 @@ class Sessions:
         """It has come to know more streams."""
         forgotten = session.keep_within_bound()
         if forgotten:
-            self._node.notices.info(
+            self._notices.info(
                 "session.places_forgotten", session=session.name, nodes=forgotten, limit=MAX_STREAMS
             )
 
@@ -280,13 +290,13 @@ class Sessions:
 
     def _lived_before(self, session: Session, positions: Mapping[str, Position]) -> None:
         """A peer remembers the session, and where it stood. Its own node's stream began anew since, if no place says more."""
-        for node, place in {self._node.name: UNTOLD, **positions}.items():
+        for node, place in {self._node: UNTOLD, **positions}.items():
             session.lived_before(node, place)
 
     def _revive(self, name: str, replica: Replica) -> None:
         """A named session of an earlier life of this broker, as a producer remembers it."""
         session = self._absent(Subscribe((), "latest", None, None, name, True))
-        for source in self._node.sources():
+        for source in self._sources():
             if source is not replica:
                 session.add(source, FromStart())
                 session.assumed.add(source.node)
@@ -300,47 +310,26 @@ class Sessions:
 
     def _absent(self, subscribe: Subscribe) -> Session:
         """One whose application was last seen in an earlier life of this broker."""
-        session = Session(self._node.name, subscribe, b"", born_here=False)
+        session = Session(self._node, subscribe, b"", born_here=False)
         session.connected = False
-        session.left_ns = self._node.started_ns
+        session.left_ns = self._started_ns
         return session
 
     def _changed(self, session: Session) -> None:
-        if session.name is not None and self._node.keeper is not None:
-            self._node.keeper.session_moved(session.name)
+        if session.name is not None:
+            self.moved(session.name)
+
+    def _sources(self) -> Iterator[Source]:
+        """The streams that this node knows, its own first."""
+        yield self._own
+        yield from self._replicas.values()
 
     def _presents(self, session: Session, subscribe: Subscribe) -> None:
         """An application that stands in an earlier history of a stream is told so by the attach rule."""
         # A position that was told in this life can be named by an earlier epoch of the same history.
-        if subscribe.born == self._node.life:
+        if subscribe.born == self._life:
             return
         for node, position in (subscribe.positions or {}).items():
             reading = session.readings.get(node)
             if reading is not None and position.epoch != reading.source.log.view.epoch:
                 session.assumed.discard(node)
-
-
-def _start(session: Session, source: Stream | Replica, subscribe: Subscribe) -> Position | Claim:
-    """Where a session begins in a stream that its broker knows already."""
-    if subscribe.positions is None:
-        front = source.log.front
-        return Earliest(At(front)) if subscribe.start == "earliest" else front
-    position = subscribe.positions.get(source.node)
-    if position is not None:
-        return position
-    # It was never told of this stream, but may have been open when its broker met it.
-    owed = At(source.origin) if session.born_here else FromStart()
-    return Earliest(owed) if session.start == "earliest" else owed
-
-
-def _depth(claim: Claim) -> tuple[int, int]:
-    """Orders claims by how far back they reach."""
-    match claim:
-        case Earliest():
-            return 0, 0
-        case FromStart():
-            return 1, 0
-        case At(position):
-            return 2, position.offset
-        case Remembered(waiting):
-            return 3, 0 if waiting else 1

@@ -1,20 +1,18 @@
-"""A stream as its readers on this node see it."""
+"""A stream as the sessions of this node see it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.log.pacing import Pacing
+from pubsubd_broker.core.streams.fetching import LaggingReader
 from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve
 from pubsubd_protocol.positions import Position, StreamView
 
-if TYPE_CHECKING:
-    from pubsubd_broker.core.sessions.reading import Reading
-
 
 class Source(Protocol):
-    """The log at hand, and somebody who answers for the producer."""
+    """The log at hand, and a way to have the producer answer."""
 
     @property
     def node(self) -> str: ...
@@ -25,17 +23,21 @@ class Source(Protocol):
     @property
     def pacing(self) -> Pacing: ...
 
+    @property
+    def origin(self) -> Position:
+        """Start of a session that was open before this life of the broker met the stream."""
+
     def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
         """The producer's answer, if it can be had here and now."""
 
-    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
-        """Has the producer asked for up to `budget` bytes, and `reading.fetched` called.
+    def fetch(self, reader: LaggingReader, claim: Claim, budget: int) -> bool:
+        """Has the producer asked for up to `budget` bytes, and `reader.fetched` called.
 
-        False if it can't be asked now.
+        False if it cannot be asked now.
         """
 
-    def caught_up(self, reading: Reading, claim: Claim) -> None:
-        """`reading` goes on at the log at hand, from `claim`: the producer need not keep anything for it."""
+    def caught_up(self, reader: LaggingReader, claim: Claim) -> None:
+        """`reader` goes on at the log at hand, from `claim`: the producer need not keep anything for it."""
 
 
 def answer_at_hand(source: Source, position: Position) -> Answer | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import Pace, Pacing
-from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.streams.fetching import Fetch, LaggingReader
 from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve, short
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -56,8 +56,8 @@ class Replica:
         self.pacing = Pacing(self.log, pace, yields=True)
         self.origin = attached.registered or view.start
         self.named: Mapping[str, Position] = attached.named
-        self.fetcher: Callable[[Reading, Claim, int], bool] | None = None
-        """How to ask the producer on behalf of a session; None while the link is down."""
+        self.fetcher: Fetch | None = None
+        """Asks the producer on behalf of a session; None while the link is down."""
         self._given_up = False
         self.lives: tuple[Epoch, ...] = ()
         """Epochs of the producer that its later history does not continue, the newest first; not all of them."""
@@ -74,12 +74,14 @@ class Replica:
         self._given_up = True
         self.log.empty()
 
-    def fetch(self, reading: Reading, claim: Claim, budget: int) -> bool:
-        return self.fetcher is not None and self.fetcher(reading, claim, budget)
+    def fetch(self, reader: LaggingReader, claim: Claim, budget: int) -> bool:
+        """Has the producer asked on behalf of `reader`. False while the link is down."""
+        return self.fetcher is not None and self.fetcher(reader, claim, budget)
 
-    def caught_up(self, reading: Reading, claim: Claim) -> None:
+    def caught_up(self, reader: LaggingReader, claim: Claim) -> None:
+        """Tells the producer that `reader` needs no more from it."""
         if self.fetcher is not None:
-            self.fetcher(reading, claim, 0)
+            self.fetcher(reader, claim, 0)
 
     @property
     def registration(self) -> Position:

@@ -144,11 +144,11 @@ class Stream:
         view = self.view
         return view, resolve(claim, view, registered)
 
-    def fetch(self, reading: object, claim: Claim, budget: int) -> bool:
+    def fetch(self, reader: object, claim: Claim, budget: int) -> bool:
         """Never needed: this node answers for its own stream here and now."""
         return False
 
-    def caught_up(self, reading: object, claim: Claim) -> None:
+    def caught_up(self, reader: object, claim: Claim) -> None:
         """Never needed either."""
 
     def publish(

@@ -11,7 +11,13 @@ from typing import Final
 from style.words import Finding, first_words, phrases
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-CHECKED: Final = ("style/__main__.py",)
+CHECKED: Final = (
+    "style/__main__.py",
+    "tests/faults",
+    "tests/fuzz",
+    "tests/mutation",
+    "tests/soak",
+)
 """Files and folders whose words are checked."""
 
 

@@ -1,9 +1,9 @@
-"""An application in a process of its own: publishes or reads with the SDK, and logs all that it does and sees.
+"""An application in a process of its own. It publishes or reads with the SDK, and logs all that it does and sees.
 
     python -m tests.faults.application '{"role": "reader", "name": "r0", "socket": …, "log": …, …}'
 
-On standard input a line means peace: a publisher ends what it has begun and exits, a reader makes no more
-pauses. The input's end means: exit.
+A line on standard input means peace: a publisher ends what it has begun and exits, a reader makes no more pauses. The
+input's end means: exit.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PADDING: Final = "."
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Both roles in one. `pause_s`: the longest pause, `every`: after so many batches at the earliest."""
+    """Settings of both roles. `pause_s`: the longest pause; `every`: batches between two pauses, at least."""
 
     role: Literal["publisher", "reader"]
     name: str
@@ -43,11 +43,11 @@ class Settings:
     seed: int = 0
     pause_s: float = 0.0
     every: int = 1
-    # A reader's.
+    # Settings of a reader.
     keeps: Keeps = "nothing"
     patterns: Sequence[str] = (">",)
     start: Literal["latest", "earliest"] = "latest"
-    # A publisher's.
+    # Settings of a publisher.
     topics: Sequence[str] = ("a",)
     addressees: Sequence[str] = ()
     batch: int = 10
@@ -58,7 +58,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Orders:
-    """What whoever started the application wants of it."""
+    """Orders from the process that started the application."""
 
     peace: asyncio.Event = field(default_factory=asyncio.Event)
     end: asyncio.Event = field(default_factory=asyncio.Event)
@@ -74,7 +74,7 @@ class Orders:
 
 
 class Reader:
-    """Reads one subscription over as many lives as it takes; each line of its log is a step and a position."""
+    """Reads one subscription over several lives. Each line of its log is a step and a position."""
 
     def __init__(self, settings: Settings, log: Logbook, orders: Orders) -> None:
         self._settings = settings
@@ -106,7 +106,7 @@ class Reader:
             on_expired=lambda notice: self._expired(subscription, notice),
         )
         async with subscription:
-            # The time comes after the subscription: what is published after it is owed to the reader.
+            # Take the time after the subscription: the reader is owed every message published from then on.
             self._step(
                 {"opened": presented, "resumed": subscription.resumed}, subscription.position
             )
@@ -134,7 +134,7 @@ class Reader:
 
 
 class Publisher:
-    """Publishes batches, a few at a time, and logs each before it publishes it and when it knows its fate."""
+    """Publishes batches, a few at a time. Logs each before it is published, and again when its outcome is known."""
 
     def __init__(self, settings: Settings, log: Logbook, orders: Orders) -> None:
         self._settings = settings
@@ -194,7 +194,7 @@ class Publisher:
     async def _publish(
         self, client: Client, attempt: int, topic: str, to: str | None, payloads: list[bytes]
     ) -> None:
-        # Each on its own, so that each has an outcome; they travel as one batch all the same.
+        # Publish each message on its own, to get an outcome for each. They still travel as one batch.
         outcomes = await asyncio.gather(
             *(client.publish(topic, payload, to=to) for payload in payloads), return_exceptions=True
         )
@@ -222,7 +222,7 @@ def payload_of(text: str, size: int) -> bytes:
 
 
 def _got(batch: list[Message]) -> list[object]:
-    """Node, epoch, and of each message offset, topic, text and size."""
+    """Node, epoch, and for each message offset, topic, text and size."""
     first = batch[0]
     messages = [
         [m.offset, m.topic, m.raw.decode(errors="replace").rstrip(PADDING), len(m.raw)]

@@ -1,7 +1,7 @@
-"""From the applications' logs to what the checkers read: what each reader saw, and what is known to be true.
+"""Makes the checkers' input from the applications' logs: what each reader saw, and what is known to be true.
 
-Known is what publishers were told, and what readers saw of that which a publisher tried and was told nothing
-about. Offsets that nobody speaks of stay unknown: the checkers take no offence at them.
+Two things are known: the receipts of publishers, and messages that a reader saw whose publisher got no answer.
+Offsets that no log names stay unknown; the checkers do not object to them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.topics import Filter
 
 UNKNOWN: Final = frozenset({"PublishUnknown"})
-"""Errors after which a message may be in the stream; after any other one it is not."""
+"""Errors after which a message may be in the stream. After any other error it is not."""
 
 NEVER: Final = frozenset({"ProtocolError", "InvalidPosition", "InvalidTopic", "ClientClosed"})
-"""What no fault between two processes explains."""
+"""Errors that no fault between two processes explains."""
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One message as its publisher knows it. `place`: node, epoch and offset that it was told."""
+    """A message as its publisher knows it. `place`: node, epoch and offset of its receipt."""
 
     publisher: str
     node: str
@@ -51,14 +51,14 @@ class Attempt:
 
 @dataclass(slots=True)
 class Log:
-    """One application over all its lives: what it is, and its records."""
+    """An application over all its lives: its settings, and its records."""
 
     settings: Settings
     records: list[Record] = field(default_factory=list)
 
 
 def attempts_of(log: Log) -> list[Attempt]:
-    """All that a publisher tried, in order, each with what it was told of it."""
+    """All that a publisher tried, in order, each with its receipt or error."""
     attempts: dict[tuple[int, int], list[Attempt]] = {}
     for record in log.records:
         match record:
@@ -89,7 +89,7 @@ def truth_of(
     histories: Iterable[History],
     capacity: int | None,
 ) -> Truth:
-    """Every stream, as far as it is known. `epochs`: of each node's lives, in order."""
+    """Every stream, as far as it is known. `epochs`: the epochs of each node's lives, in order."""
     truth: Truth = {node: StreamTruth(capacity) for node in epochs}
     for node, lives in epochs.items():
         for epoch in lives:
@@ -122,7 +122,7 @@ def seen_by_publishers(attempts: Iterable[Attempt]) -> list[checkers.Published]:
 
 
 def in_order(attempts: Iterable[Attempt]) -> None:
-    """What one client published in one life of its broker stands in the order in which it published it."""
+    """Raises unless the messages of one client in one life of its broker stand in the order of publishing."""
     last: dict[tuple[str, str], int] = {}
     for attempt in attempts:
         if attempt.place is not None:
@@ -136,7 +136,7 @@ def in_order(attempts: Iterable[Attempt]) -> None:
 
 
 def histories_of(log: Log) -> list[History]:
-    """What a reader saw. One that keeps nothing is another reader after each restart."""
+    """The history of each reader. A reader that keeps nothing is another reader after each restart."""
     settings = log.settings
     telling = _Telling(settings)
     for record in log.records:
@@ -153,7 +153,8 @@ def histories_of(log: Log) -> list[History]:
                 telling.look(_places(before))
                 own = telling.lived_before and node == settings.node
                 if own and node not in telling.history.at:
-                    # It is told before it knows its place: that was in the history that its broker has forgotten.
+                    # The notice comes before the reader knows its place, which was in the history that its broker has
+                    # forgotten.
                     telling.history.add(Stands(node, NOWHERE))
                 telling.history.add(Lost(node, Reason(reason), missed, (epoch, offset), None, own))
             case {"failed": error} if error in NEVER:
@@ -162,13 +163,13 @@ def histories_of(log: Log) -> list[History]:
 
 
 class _Telling:
-    """One reader's records, told as a history."""
+    """The records of one reader, turned into a history."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.histories: list[History] = []
         self.lived_before = False
-        """Whether its broker has ever had to learn of it from producers."""
+        """Whether its broker ever had to learn of this session from producers."""
 
     @property
     def history(self) -> History:
@@ -183,7 +184,8 @@ class _Telling:
         elif self._settings.keeps == "position":
             self.history.add(Opened(time_ns, Kept.STORED, presented))
         elif resumed and self._same_broker(position):
-            # It may be told of offsets that it passes over in the same breath: a move, not its beginning.
+            # The reader may be told of offsets that it passes in the same step: then this is a move, not its
+            # beginning.
             at = self.history.at
             begins = {
                 n: min(p, at.get(n, p)) if _same(p, at.get(n)) else p for n, p in position.items()
@@ -195,7 +197,7 @@ class _Telling:
         self.look(position)
 
     def look(self, position: dict[str, Place]) -> None:
-        """What the application can see of its position, and what has become new in it."""
+        """The part of a position that the application can see, and the changes in it."""
         for node, place in position.items():
             at = self.history.at.get(node)
             if at is None:
@@ -214,7 +216,7 @@ class _Telling:
         self.histories.append(History(name, wants, earliest=settings.start == "earliest"))
 
     def _same_broker(self, position: dict[str, Place]) -> bool:
-        """Whether its broker still lives the life in which the reader last was there: the own stream tells."""
+        """Whether its broker still lives the life that the reader last met: its own stream shows that."""
         own = self._settings.node
         return own in position and _same(position[own], self.history.at.get(own))
 
@@ -226,7 +228,10 @@ def check(
     capacity: int | None,
     extra: Iterable[Attempt] = (),
 ) -> tuple[list[Attempt], list[History]]:
-    """The whole guarantee over the logs of one run. `extra`: what nobody logged. Raises `Violation`."""
+    """Check the whole guarantee over the logs of one run.
+
+    `extra`: messages that stand in no log. Raises `Violation`.
+    """
     attempts = [*(attempt for log in publishers for attempt in attempts_of(log)), *extra]
     histories = [history for log in readers for history in histories_of(log)]
     for history in histories:
@@ -234,7 +239,7 @@ def check(
     truth = truth_of(epochs, attempts, histories, capacity)
     in_order(attempts)
     checkers.placed_as_told(seen_by_publishers(attempts), truth)
-    # Nothing was ever evicted if not even all attempts together fill a ring.
+    # If all attempts together do not fill a ring, nothing was ever evicted.
     all_held = capacity is not None and len(attempts) <= capacity
     for history in histories:
         if all_held:
@@ -262,13 +267,13 @@ def _accept(truth: Truth, attempt: Attempt) -> None:
 
 
 def _see(stream: StreamTruth, tried: Attempt | None, got: Got) -> None:
-    """A reader has it: so it is there, if its publisher tried and does not know better."""
+    """Note that a reader has a message. If its publisher tried it and got no answer, it was accepted."""
     if got.offset in stream.messages[got.epoch] or tried is None or tried.refused:
         return
     if tried.place is not None and stream.epochs.index(got.epoch) >= stream.epochs.index(
         tried.place[1]
     ):
-        return  # It was answered: only an earlier life of the broker can have it a second time.
+        return  # The publisher got an answer: a second copy can only stand in an earlier life of the broker.
     stream.publish(got.epoch, got.offset, tried.message)
 
 

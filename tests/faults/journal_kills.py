@@ -1,11 +1,11 @@
-"""Kills a broker with a journal, again and again under load, and looks for what it had accepted.
+"""Kills a broker with a journal, again and again under load, and looks for the messages that it had accepted.
 
-python -m tests.faults.journal_kills --rounds 200           # make journal-kills ROUNDS=200
-python -m tests.faults.journal_kills --rounds 200 --seed 17 # drawn like that one, though no two runs are alike
-python -m tests.faults.journal_kills --rounds 200 --fsync interval
+    python -m tests.faults.journal_kills --rounds 200           # make journal-kills ROUNDS=200
+    python -m tests.faults.journal_kills --rounds 200 --seed 17 # draws the same again; no two runs are alike all the same
+    python -m tests.faults.journal_kills --rounds 200 --fsync interval
 
-With `always` nothing may be lost. With `interval` and `off` what was not written yet is: then every reader is told so, at
-that place and with the right number, and where nothing is lost nobody is told anything.
+With `always` nothing may be lost. With `interval` and `off`, messages that were not written yet are lost. Then every
+reader is told so, at that place and with the right number. Where nothing is lost, no reader is told of a loss.
 """
 
 from __future__ import annotations
@@ -31,21 +31,24 @@ from pubsubd import Client, CursorExpired, Reason, Receipt, Subscription
 
 PUBLISHERS: Final = 3
 LANES: Final = 2
-"""So many batches of each publisher are on their way at once."""
+"""Batches of each publisher on their way at once."""
 BATCH: Final = 20
 PADDING: Final = 1000
-"""A payload is up to so much longer than its number."""
+"""Largest number of bytes of a payload beyond its number."""
 MOST_RECEIPTS: Final = 400
-"""A life of the broker ends after so many, or a few in flight more."""
+"""Receipts in one life of the broker, give or take the batches in flight."""
 RING: Final = "4MiB"
-"""Small segments, so that many a life begins a further one; and room for all that comes while node b backs off."""
+"""Small segments, so that many a life begins a further one. The ring holds all that comes while node b backs off."""
 LOOK_EVERY: Final = 10
-"""After so many rounds somebody new reads all that is held."""
+"""Rounds between two new readers that read all that is held."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A life of the broker, as the next one found it: `next` is what it had recovered, `lost` how many are missing there."""
+    """A life of the broker, as its successor found it.
+
+    `next`: the recovered end; `lost`: messages missing behind it.
+    """
 
     epoch: str
     next: int
@@ -53,7 +56,7 @@ class Ended:
 
 
 def lives_of(broker: Broker) -> list[Ended]:
-    """In order. One that was recovered again, because the next one was killed as it began, is in it once."""
+    """The lives in order. A life that was recovered twice, as its successor was killed early, is in the list once."""
     lines = [line for line in list(broker.logs) if line["event"] == "journal.recovered"]
     ended = {line["epoch"]: Ended(line["epoch"], line["next"], line["lost"]) for line in lines}
     return list(ended.values())
@@ -61,7 +64,7 @@ def lives_of(broker: Broker) -> list[Ended]:
 
 @dataclass(slots=True)
 class Accepted:
-    """What publishers were told: the payload at each offset. `lost`: by the epoch that it was lost with."""
+    """The receipts of all publishers: the payload at each offset. `lost`: the lost ones, by their epoch."""
 
     at: dict[int, str] = field(default_factory=dict)
     lost: dict[str, list[str]] = field(default_factory=dict)
@@ -69,7 +72,7 @@ class Accepted:
     """The epoch of each offset's receipt."""
     ended: set[str] = field(default_factory=set)
     enough: int = 0
-    """So many in all are wanted of this life; publishers that see them wait for the next one."""
+    """Receipts wanted of this life. Publishers that see this number wait for the next life."""
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -77,7 +80,7 @@ class Accepted:
         offset, epoch = receipt.offset, receipt.epoch
         self.learn(lives)
         if any(epoch == life.epoch and offset >= life.next for life in lives):
-            # It was on its way as the broker died, and is lost by now.
+            # The receipt was on its way as the broker died: its message is lost by now.
             self.lost.setdefault(epoch, []).append(payload)
             return
         if offset in self.at:
@@ -85,7 +88,7 @@ class Accepted:
                 raise Violation(
                     f"offset {offset} was told of two: {payload[:20]}, {self.at[offset][:20]}"
                 )
-            # The life that had told it first has lost it, and the next one's log line is still to come.
+            # The life of the first receipt has lost the message; the log line of its successor is still to come.
             self._lose(offset)
         self.at[offset] = payload
         self.placed_by[offset] = epoch
@@ -94,7 +97,10 @@ class Accepted:
             self.wanted.clear()
 
     def learn(self, lives: list[Ended]) -> None:
-        """What these had accepted beyond their ends is lost. A later life's receipts may be here before their log line."""
+        """Move the receipts beyond each life's end to `lost`.
+
+        A later life's receipts may arrive before its log line.
+        """
         for ended in lives:
             if ended.epoch in self.ended:
                 continue
@@ -116,7 +122,7 @@ class Accepted:
 
 
 class Publisher:
-    """Publishes numbered messages and wants a receipt for each, however often its broker dies."""
+    """Publishes numbered messages, and gets a receipt for each over all lives of its broker."""
 
     def __init__(
         self,
@@ -155,7 +161,10 @@ class Publisher:
 
 
 class Reader:
-    """Reads a stream, and remembers what stands where. It is told of a gap where something was lost, and nowhere else."""
+    """Reads a stream and remembers the message at each offset.
+
+    It must be told of a gap where messages were lost, and nowhere else.
+    """
 
     def __init__(self, name: str, subscription: Subscription, broker: Broker) -> None:
         self.came: dict[int, str] = {}
@@ -163,14 +172,14 @@ class Reader:
         self.next = 0
         self.told: list[CursorExpired] = []
         self.skipped: set[int] = set()
-        """Offsets that it was not given, as it had read others there that are lost."""
+        """Offsets skipped, as the reader had read other messages there that are lost."""
         self._epoch = ""
         self._name = name
         self._subscription = subscription
         self._broker = broker
 
     async def run(self, until: int | None = None) -> None:
-        """`until`: ends with what stands at this offset."""
+        """Read up to and with the offset `until`."""
         async for event in self._subscription.events():
             if isinstance(event, CursorExpired):
                 self._pass(event)
@@ -186,11 +195,11 @@ class Reader:
                 return
 
     def _pass(self, notice: CursorExpired) -> None:
-        """Raises `Violation` for a notice that says something else than what was lost here."""
+        """Raises `Violation` for a notice that does not match the loss at its place."""
         self.told.append(notice)
         lives = lives_of(self._broker)
         if notice.reason is Reason.AHEAD:
-            # The life whose message it had last ended before that message.
+            # The life of the reader's last message ended before that message.
             ends = [life.next for life in lives if life.epoch == self._epoch and life.lost != 0]
             if ends and ends[0] < self.next:
                 for offset in range(ends[0], self.next):
@@ -214,7 +223,7 @@ class Reader:
         await wait_until_async(lambda: self.next >= end, DEADLINE_S, f"{end} at {self._name}")
 
     def check(self, accepted: Accepted) -> None:
-        """Everything accepted is where its receipt says, nothing is there twice, and each publisher's is in order."""
+        """Raises unless each accepted message stands where its receipt says, once, and in its publisher's order."""
         for offset, payload in accepted.at.items():
             if offset >= self.first and offset not in self.skipped:
                 found = self.came.get(offset, "nothing")
@@ -235,7 +244,7 @@ class Reader:
 
 @dataclass(slots=True)
 class Played:
-    """`lossy`: so many lives lost something at their end. `told`: notices, of all readers."""
+    """The figures of a run. `lossy`: lives that lost messages at their end; `told`: notices, over all readers."""
 
     accepted: int
     lossy: int = 0
@@ -244,7 +253,7 @@ class Played:
 
 
 async def kill_rounds(folder: Path, rounds: int, seed: int, fsync: str = "always") -> Played:
-    """Kills node a `rounds` times. Raises `Violation`."""
+    """Kill node a `rounds` times. Raises `Violation`."""
     chance = random.Random(seed)
     journal = {"journal": folder / "journal", "fsync": fsync}
     cluster = Cluster(folder, 2, command=PUBSUBD, per_node={"a": journal}, ring_bytes=RING)
@@ -287,12 +296,12 @@ async def kill_rounds(folder: Path, rounds: int, seed: int, fsync: str = "always
 
 
 def _check_lives(lives: list[Ended], accepted: Accepted, readers: list[Reader], fsync: str) -> None:
-    """What each life says that it lost is what publishers had been told, and at most what was on its way besides."""
+    """Each life must report as lost all receipts beyond its end, and at most the messages in flight besides."""
     on_the_way = PUBLISHERS * LANES * BATCH
     for life in lives:
         missing = len(accepted.lost.get(life.epoch, ()))
         if life.lost is None or not missing <= life.lost <= missing + on_the_way:
-            raise Violation(f"{life}, and {missing} that were accepted under it are missing")
+            raise Violation(f"{life}, and {missing} that it accepted are missing")
         if fsync == "always" and life.lost:
             raise Violation(f"{life}, though everything was on disk before it was accepted")
     lossy = sum(life.lost != 0 for life in lives)
@@ -302,14 +311,14 @@ def _check_lives(lives: list[Ended], accepted: Accepted, readers: list[Reader], 
 
 
 async def _live_and_die(cluster: Cluster, accepted: Accepted, chance: random.Random) -> None:
-    """One life of node a that has begun already, its end, and the beginning of the next one."""
+    """The rest of one life of node a, its end, and the beginning of the next one."""
     broker = cluster["a"]
     if chance.random() < 0.5:
         await attached(cluster, "b", "a")
     await accepted.more(chance.randint(0, MOST_RECEIPTS))
     broker.kill()
     while chance.random() < 0.15:
-        # It dies again while it begins: what it had recovered must not suffer.
+        # Kill it again while it begins: the recovered messages must survive.
         await in_thread(lambda: broker.start(wait=False).wait_log("journal.recovered"))
         broker.kill()
     await in_thread(broker.start)
@@ -320,7 +329,7 @@ async def _live_and_die(cluster: Cluster, accepted: Accepted, chance: random.Ran
 
 
 async def _look(broker: Broker, accepted: Accepted) -> None:
-    """Somebody who has never read before finds all that is held, and nothing else."""
+    """A new reader finds all that is held, and nothing else."""
     known = Accepted(dict(accepted.at), accepted.lost)
     async with subscribed(broker, start="earliest") as subscription:
         reader = Reader("a new reader", subscription, broker)

@@ -1,7 +1,7 @@
-"""A log that is its process's state: a line that stands there in full has happened, a torn one has not.
+"""A log that is its process's state: a complete line has happened, a torn line has not.
 
-Each step is one line in one write. What is written survives a SIGKILL of the writer; only the last line can
-be torn by it, and whoever reads or goes on writing leaves that out.
+Each step is one line, written at once. A written line survives a SIGKILL of its process. Only the last line can be
+torn; readers and later lives leave a torn line out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Logbook:
         path.touch()
         whole = path.read_bytes().rpartition(b"\n")[0]
         self.records: list[Record] = [json.loads(line) for line in whole.splitlines()]
-        """What earlier lives have written."""
+        """The records of earlier lives."""
         os.truncate(path, len(whole) + 1 if whole else 0)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
@@ -33,14 +33,14 @@ class Logbook:
 
 
 class Follower:
-    """Reads a log while it is being written."""
+    """Reads a log while another process writes it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._at = 0
 
     def news(self) -> list[Record]:
-        """The records that have come since the last call."""
+        """The records since the last call."""
         if not self._path.exists():
             return []
         with self._path.open("rb") as file:

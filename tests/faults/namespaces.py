@@ -1,8 +1,8 @@
-"""Nodes in network namespaces of their own, each with one cable to a switch in one more. Needs root, `ip`, `nft`.
+"""Nodes in network namespaces of their own, each with a cable to one switch. Needs root, `ip`, `nft`.
 
     with Network(["a", "b"]) as network:
-        network.unplug("b")                 # no end of a connection gets through, in neither direction
-        network.mute("a", "b")              # a's packets to b are dropped, b's to a arrive
+        network.unplug("b")        # neither end of a connection gets through, in either direction
+        network.mute("a", "b")     # a's packets to b are dropped, b's packets to a arrive
 
 Nothing outside of these namespaces changes, and no packet leaves them.
 """
@@ -23,7 +23,7 @@ TABLE: Final = "inet pubsubd_faults"
 
 
 def missing() -> str | None:
-    """Why there can be no network here; None if there can."""
+    """The reason why a network cannot be made here; None if it can."""
     for command in ("ip", "nft"):
         if shutil.which(command) is None:
             return f"`{command}` is not installed"
@@ -38,7 +38,7 @@ def missing() -> str | None:
 
 
 class Network:
-    """Exists from `with` to the end of it. Its names are its own, so that several can be there at once."""
+    """Exists from `with` to its end. Its names are unique, so that several networks can exist at once."""
 
     def __init__(self, nodes: Sequence[str]) -> None:
         self._tag = f"pubsubd-{secrets.token_hex(4)}"
@@ -50,18 +50,18 @@ class Network:
         return f"10.77.0.{self._nodes.index(node) + 1}"
 
     def prefix(self, node: str) -> tuple[str, ...]:
-        """Runs a command in the node's namespace; the process is the command's own."""
+        """The command that runs another one in the node's namespace, as the same process."""
         return "ip", "netns", "exec", self._namespace(node)
 
     def unplug(self, node: str) -> None:
-        """The cable is out: the node's own end sees it, the others see nothing."""
+        """Pull the cable: the node itself notices, the others do not."""
         _run("ip", "-n", self._switch, "link", "set", f"to-{node}", "down")
 
     def plug(self, node: str) -> None:
         _run("ip", "-n", self._switch, "link", "set", f"to-{node}", "up")
 
     def mute(self, node: str, toward: str) -> None:
-        """Drops all that `node` sends to `toward`, and nothing of what comes back."""
+        """Drop all packets from `node` to `toward`, and none in the other direction."""
         rule = f"add rule {TABLE} out ip daddr {self.address(toward)} drop"
         _run(*self.prefix(node), "nft", rule)
 
@@ -110,7 +110,7 @@ class Network:
     def _remove(self) -> None:
         with contextlib.ExitStack() as stack:
             for namespace in self._made:
-                # Its interfaces and rules go with it.
+                # Interfaces and rules of a namespace go with it.
                 stack.callback(_run, "ip", "netns", "delete", namespace)
             self._made = []
 

@@ -1,4 +1,4 @@
-"""What one seed draws for a run on real processes: sizes, applications, and a timetable of faults. Pure."""
+"""The plan of a run on real processes, from a seed: sizes, applications, and a timetable of faults. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NODES: Final = ("a", "b", "c")
 PEER_TIMEOUT_S: Final = 1.0
 TOPICS: Final = ("a", "a.b", "b.c", "x.y.z")
 MARK: Final = "mark"
-"""Every reader subscribes to it: the last message of each stream is published on it."""
+"""Every reader subscribes to this topic: the last message of each stream is published on it."""
 
 PATTERNS: Final = ((">",), (">",), ("a", MARK), ("a.*", "x.>", MARK), ("*.c", MARK))
 FLOW_SIZES: Final = ((20,), (20, 200), (20, 200, 8000))
 
 
 class Kind(StrEnum):
-    """What goes wrong. Those on a link have the consumer and the producer as target, others one name."""
+    """Kinds of faults. The target of a fault on a link is the consumer and the producer, of others one name."""
 
     KILL_BROKER = "broker killed"
     STOP_BROKER = "broker stopped"
@@ -48,12 +48,14 @@ KINDS: Final[dict[str, tuple[Kind, ...]]] = {
     "peers": LINK_KINDS,
     "socket": LINK_KINDS,
 }
-"""What a fault is drawn for: a process of one kind, a link between brokers, an application's to its broker."""
+"""Faults that can happen to a process of one kind, to a link between brokers, or between an application and its
+broker.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`at_s` from the beginning, for `for_s`. `figure`: bytes, or bytes per second; `toward`: a direction."""
+    """Begins at `at_s` and lasts for `for_s`. `figure`: bytes, or bytes per second; `toward`: a direction."""
 
     at_s: float
     kind: Kind
@@ -65,7 +67,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """`like` of its settings what a seed draws."""
+    """The settings of an application that a seed draws."""
 
     name: str
     node: str
@@ -80,7 +82,10 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. `capacity`: what a ring holds for certain; a large one holds all that is ever published."""
+    """The plan of one run.
+
+    `capacity`: messages that a ring holds for certain. A large ring holds all that is ever published.
+    """
 
     seed: int
     seconds: float
@@ -96,7 +101,7 @@ class Plan:
 
 
 def draw(seed: int, seconds: float) -> Plan:
-    """The plan of a seed: even ones have rings that hold everything, odd ones small rings."""
+    """The plan of a seed: even seeds have rings that hold everything, odd seeds small rings."""
     chance = random.Random(seed)
     large = seed % 2 == 0
     ring = 1_000_000 if large else chance.choice([50, 200, 1000])
@@ -134,7 +139,7 @@ def draw(seed: int, seconds: float) -> Plan:
         ring_messages=ring,
         ring_bytes=(256 if large else 16) * 1024 * 1024,
         replica_messages=chance.choice([20, 1000, 100_000]),
-        # Whole entries are evicted: one of them may leave that much room.
+        # Whole entries are evicted: one eviction may leave this much room.
         capacity=ring - batch,
         publishers=publishers,
         readers=readers,

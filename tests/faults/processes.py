@@ -1,4 +1,4 @@
-"""An application's process, as whoever plays the faults holds it."""
+"""An application's process, started and stopped by the run that plays the faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 class Process:
-    """One application over its lives. `prefix`: a command that runs its command; `module`: what it runs."""
+    """An application over its lives. `prefix`: a command that runs the command; `module`: the module to run."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Process:
         self.lives = 0
         self.stopped = False
         self.errors = Path(settings.log).with_suffix(".err")
-        """What it wrote to standard error."""
+        """The file of its standard error."""
         self.follower = Follower(Path(settings.log))
         self._prefix = prefix
         self._module = module
@@ -56,7 +56,7 @@ class Process:
         self.stopped = False
 
     def kill(self) -> None:
-        """SIGKILL, if it is there."""
+        """Send SIGKILL, if the process runs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -74,20 +74,20 @@ class Process:
             self.stopped = False
 
     def peace(self) -> None:
-        """No more pauses, and nothing new to publish."""
+        """Order: no more pauses, and no new batches."""
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
 
     def end(self, timeout_s: float) -> None:
-        """Lets it end by itself. Raises if it does not, or not well."""
+        """Order the process to end, and wait. Raises if it does not end, or ends with an error."""
         if self._process is not None:
             self._close_input()
             self.ended(timeout_s)
 
     def ended(self, timeout_s: float) -> None:
-        """Waits until it has ended by itself."""
+        """Wait until the process has ended."""
         process = self._process
         assert process is not None
         wait_until(
@@ -98,7 +98,7 @@ class Process:
         self._process = None
 
     def raise_if_failed(self) -> None:
-        """If it has ended by itself, and not well."""
+        """Raises if the process has ended with an error."""
         if self._process is not None and self._process.poll():
             raise AssertionError(
                 f"{self.settings.name} ended with {self._process.returncode}: "

@@ -1,7 +1,7 @@
 """Plays seeds on real processes until the time is over or the guarantee is broken.
 
 python -m tests.faults.run --minutes 30           # make faults MINUTES=30
-python -m tests.faults.run --seed 17              # that one again
+python -m tests.faults.run --seed 17              # plays this seed again
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from tests.faults.trial import Trial
 
 SECONDS: Final = 15.0
 MOST: Final = ("most memory MiB", "most descriptors")
-"""Figures of which the largest counts; of all others the sum does."""
+"""Figures whose largest value is kept; all others are added up."""
 
 
 def play(seed: int, seconds: float) -> Counter[str]:
-    """Plays one seed. When it fails its logs stay, and the error says where, and how to play it again."""
+    """Play one seed.
+
+    The logs of a failed seed are kept; the error names their folder and the command to play it again.
+    """
     folder = Path(tempfile.mkdtemp(prefix=f"pubsubd-faults-{seed}-"))
     plan = draw(seed, seconds)
     (folder / "plan").write_text("\n".join([*map(str, plan.faults), str(plan)]))

@@ -1,4 +1,4 @@
-"""What is made of the logs, and that the checks refuse logs that tell of a broken guarantee."""
+"""The reading of logs, and logs of a broken guarantee, which the checks refuse."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def outcome(number: int, *told: Any) -> Record:
 
 
 def accepted(*texts: str, epoch: str = OLD, first: int = 0, t: int = 10) -> Log:
-    """A publisher that was told a place for each."""
+    """A publisher with one receipt for each message."""
     places = [["a", epoch, first + i] for i in range(len(texts))]
     return publisher(attempt(1, *texts, t=t), outcome(1, *places))
 
@@ -83,7 +83,7 @@ def test_a_message_that_is_missing_is_refused() -> None:
     refused("G1", accepted("x", "y", "z"), reader(opened(a=[OLD, 0]), got((0, "x"), (2, "z"))))
 
 
-def test_a_message_that_is_missing_where_another_reader_saw_it_is_refused() -> None:
+def test_a_message_missing_for_one_of_two_readers_is_refused() -> None:
     unanswered = publisher(attempt(1, "x", "y", "z"))
     whole = reader(opened(a=[OLD, 0]), got((0, "x"), (1, "y"), (2, "z")))
     holed = reader(opened(a=[OLD, 0]), got((0, "x"), (2, "z")))
@@ -91,17 +91,17 @@ def test_a_message_that_is_missing_where_another_reader_saw_it_is_refused() -> N
     refused("G1", unanswered, whole, holed)
 
 
-def test_a_reader_that_begins_behind_what_it_was_owed_is_refused() -> None:
+def test_a_reader_that_begins_too_late_is_refused() -> None:
     owes = accepted("x", "y", t=10)
     passes(owes, reader(opened(t=11), got((1, "y"))))
     refused("G1", owes, reader(opened(t=9), got((1, "y"))))
 
 
-def test_what_nobody_tried_to_publish_is_refused() -> None:
+def test_an_invented_message_is_refused() -> None:
     refused("G2", accepted("x"), reader(opened(a=[OLD, 0]), got((0, "x"), (1, "made up"))))
 
 
-def test_what_was_refused_or_never_sent_must_not_arrive() -> None:
+def test_a_refused_or_unsent_message_must_not_arrive() -> None:
     reads = reader(opened(a=[OLD, 0]), got((0, "x")))
     for error in ("PublishRejected", "BrokerUnavailable"):
         refused("G2", publisher(attempt(1, "x"), outcome(1, error)), reads)
@@ -126,7 +126,7 @@ def test_a_message_at_two_places_of_one_life_is_refused() -> None:
     refused("G2", unanswered, reader(opened(a=[OLD, 0]), got((0, "x"), (1, "x"))))
 
 
-def test_two_messages_that_were_told_one_place_are_refused() -> None:
+def test_two_receipts_for_one_place_are_refused() -> None:
     both = publisher(attempt(1, "x", "y"), outcome(1, ["a", OLD, 0], ["a", OLD, 0]))
     refused("both were told|both told", both)
 
@@ -140,7 +140,7 @@ def test_a_message_that_comes_twice_is_refused() -> None:
     refused("G1|G3", accepted("x"), reads)
 
 
-def test_a_stored_position_excludes_what_was_read_in_an_earlier_life() -> None:
+def test_a_stored_position_excludes_messages_read_before_it() -> None:
     first = [opened(a=[OLD, 0]), got((0, "x"), (1, "y"))]
     again = opened(presented={"a": [OLD, 1]}, a=[OLD, 1])
     refused("G3", accepted("x", "y"), reader(*first, again, got((1, "y")), keeps="position"))
@@ -148,17 +148,17 @@ def test_a_stored_position_excludes_what_was_read_in_an_earlier_life() -> None:
     passes(accepted("x", "y", "z"), reader(*first, on, got((2, "z")), keeps="position"))
 
 
-def test_a_named_session_may_get_again_what_it_had_not_acknowledged_but_not_less() -> None:
+def test_a_named_session_resumes_at_its_acknowledged_place() -> None:
     first = [opened(a=[OLD, 0], b=[OWN, 0])]
     first.append({**got((0, "x")), "position": {"a": [OLD, 1], "b": [OWN, 0]}})
     again = opened(resumed=True, a=[OLD, 0], b=[OWN, 0])
     passes(accepted("x", "y"), reader(*first, again, got((0, "x"), (1, "y")), keeps="name"))
-    # Two messages further at once can't be told from a move over what is not for it; so what it wants decides.
+    # Two more messages at once look like a move over other topics. So the session's topics decide.
     further = opened(resumed=True, a=[OLD, 2], b=[OWN, 0])
     refused("G1", accepted("x", "y"), reader(*first, further, keeps="name"))
 
 
-def test_a_named_session_that_lived_before_its_broker_is_told_so_even_before_its_place() -> None:
+def test_an_older_named_session_is_told_of_its_brokers_new_life() -> None:
     def own(before: dict[str, Any]) -> Record:
         record = lost("state_lost", None, OWN, 0, before)
         return {**record, "lost": ["b", *record["lost"][1:]]}
@@ -175,7 +175,7 @@ def test_an_alarm_within_what_the_ring_holds_is_refused() -> None:
     refused("the ring holds", published, overrun, capacity=12)
 
 
-def test_what_no_ring_lost_is_never_unseen() -> None:
+def test_messages_still_in_the_ring_are_never_unseen() -> None:
     unseen = reader(opened(), lost("unseen", None, OLD, 12, {}))
     passes(accepted("x", "y"), unseen, capacity=1)
     refused("held everything", accepted("x", "y"), unseen, capacity=2)
@@ -188,7 +188,7 @@ def test_an_alarm_for_the_wrong_reason_is_refused() -> None:
     refused("G4", reader(opened(a=[OLD, 0]), lost("overwritten", 3, NEW, 0, before)))
 
 
-def test_a_history_that_no_broker_had_is_refused() -> None:
+def test_an_unknown_history_is_refused() -> None:
     refused("no life", reader(opened(a=[OLD, 0]), lost("state_lost", None, "f" * 32, 0, {})))
 
 
@@ -196,7 +196,7 @@ def test_an_error_that_no_fault_explains_is_refused() -> None:
     refused("ProtocolError", reader({"t": 1, "failed": "ProtocolError", "text": "a hole"}))
 
 
-def test_records_become_the_events_that_the_application_could_see() -> None:
+def test_records_become_the_events_that_the_application_saw() -> None:
     (history,) = histories_of(
         reader(
             opened(b=[OWN, 3]),
@@ -210,13 +210,13 @@ def test_records_become_the_events_that_the_application_could_see() -> None:
     assert history.at == {"a": (NEW, 2), "b": (OWN, 7)}
 
 
-def test_a_reader_that_keeps_nothing_is_another_one_after_each_restart() -> None:
+def test_a_reader_without_memory_is_new_after_each_restart() -> None:
     assert len(histories_of(reader(opened(), opened()))) == 2
     (one,) = histories_of(reader(opened(), opened(presented={}), keeps="position"))
     assert [e.kept for e in one.events if isinstance(e, Opened)] == [Kept.NOTHING, Kept.STORED]
 
 
-def test_a_line_that_a_crash_has_torn_has_not_happened(tmp_path: Path) -> None:
+def test_a_line_torn_by_a_crash_has_not_happened(tmp_path: Path) -> None:
     path = tmp_path / "log"
     Logbook(path).write({"n": 1})
     with path.open("ab") as file:

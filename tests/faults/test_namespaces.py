@@ -1,4 +1,4 @@
-"""Nodes on networks of their own: cables pulled and packets dropped, so that no end of a connection gets through."""
+"""Brokers on networks of their own: with pulled cables and dropped packets, neither end of a connection gets through."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PORT: Final = 7420
 PEER_TIMEOUT_S: Final = 1.0
 RING: Final = 100
 SLACK_S: Final = 5.0
-"""What a busy machine may add to a timeout."""
+"""Seconds that a busy machine may add to a timeout."""
 
 Mesh = dict[str, Broker]
 
@@ -46,7 +46,7 @@ def network() -> Iterator[Network]:
 
 @pytest.fixture
 def mesh(network: Network, tmp_path: Path) -> Iterator[Mesh]:
-    """Three brokers that share a secret, all linked; the cables are in when the test is over."""
+    """Three brokers that share a secret, all linked. After the test all cables are plugged in again."""
     secret = tmp_path / "secret"
     secret.write_bytes(b"of this network alone")
     secret.chmod(0o600)
@@ -81,7 +81,7 @@ def mesh(network: Network, tmp_path: Path) -> Iterator[Mesh]:
 
 
 async def parts(mesh: Mesh, consumer: str, producer: str, fault: Callable[[], None]) -> None:
-    """Checks that after `fault` both ends give up their link, and do so by their timeout."""
+    """Checks that after `fault` both ends give up their link by their timeout."""
     marks = {node: broker.mark() for node, broker in mesh.items()}
     began = time.monotonic()
     await in_thread(fault)
@@ -95,7 +95,7 @@ async def parts(mesh: Mesh, consumer: str, producer: str, fault: Callable[[], No
                 event, since=marks[node], timeout_s=PEER_TIMEOUT_S + SLACK_S, **fields
             )
         )
-    # A heartbeat was heard up to 200 ms before. Earlier than this nobody could know.
+    # A heartbeat arrived up to 200 ms before. Neither end can know earlier than this.
     assert time.monotonic() - began > PEER_TIMEOUT_S / 2
 
 
@@ -107,9 +107,7 @@ async def joins(mesh: Mesh, consumer: str, producer: str, heal: Callable[[], obj
     )
 
 
-def test_behind_a_pulled_cable_nothing_is_lost_and_nothing_comes_twice(
-    network: Network, mesh: Mesh
-) -> None:
+def test_a_pulled_cable_causes_neither_loss_nor_duplicates(network: Network, mesh: Mesh) -> None:
     async def scenario() -> None:
         async with (
             pubsubd.connect(mesh["a"].socket) as at_a,
@@ -122,7 +120,7 @@ def test_behind_a_pulled_cable_nothing_is_lost_and_nothing_comes_twice(
             assert await payloads_to(on_b, 9) == [*range(10)]
             assert await payloads_to(on_a, 9) == [*range(10)]
             await parts(mesh, "b", "a", lambda: network.unplug("b"))
-            # Both sides go on by themselves.
+            # Both sides go on without the other.
             await publish(at_a, range(10, 40))
             await publish(at_b, range(100, 140))
             assert await payloads_to(on_c, 39) == [*range(40)]
@@ -140,9 +138,7 @@ def test_behind_a_pulled_cable_nothing_is_lost_and_nothing_comes_twice(
     asyncio.run(scenario())
 
 
-def test_who_hears_but_is_not_heard_is_given_up_and_catches_up(
-    network: Network, mesh: Mesh
-) -> None:
+def test_a_muted_node_is_given_up_and_catches_up(network: Network, mesh: Mesh) -> None:
     async def scenario(producer_is_mute: bool) -> None:
         mute, toward = ("a", "b") if producer_is_mute else ("b", "a")
         async with pubsubd.connect(mesh["a"].socket) as at_a, subscribed(mesh["b"]) as on_b:
@@ -157,7 +153,7 @@ def test_who_hears_but_is_not_heard_is_given_up_and_catches_up(
         asyncio.run(scenario(producer_is_mute))
 
 
-def test_only_who_lost_something_is_told_so(network: Network, mesh: Mesh) -> None:
+def test_only_readers_that_lost_messages_are_told(network: Network, mesh: Mesh) -> None:
     a = mesh["a"]
 
     async def scenario() -> None:
@@ -169,7 +165,7 @@ def test_only_who_lost_something_is_told_so(network: Network, mesh: Mesh) -> Non
             await publish(at_a, range(10))
             assert await payloads_to(on_b, 9) == [*range(10)]
             await parts(mesh, "b", "a", lambda: network.unplug("b"))
-            # More than the ring holds; who is connected gets all of it.
+            # More than the ring holds; a connected reader gets all of it.
             seen: list[object] = []
             for first in range(10, 10 + 2 * RING, 10):
                 await publish(at_a, range(first, first + 10))
@@ -178,7 +174,7 @@ def test_only_who_lost_something_is_told_so(network: Network, mesh: Mesh) -> Non
             await joins(mesh, "b", "a", lambda: network.plug("b"))
             await at_a.publish("numbers", "again")
             assert told(await events_to(on_b, "again")) == [("a", "overwritten", 2 * RING), "again"]
-            # Its history ends while b is away, and its offsets come as far as b has been.
+            # The history of c ends while b is away, and its new offsets reach the place where b stands.
             await parts(mesh, "b", "a", lambda: network.unplug("b"))
             await joins(mesh, "c", "a", lambda: a.restart(signal.SIGKILL))
             await publish(at_a, range(20))
@@ -191,7 +187,7 @@ def test_only_who_lost_something_is_told_so(network: Network, mesh: Mesh) -> Non
 
 
 async def payloads_to_both(subscription: pubsubd.Subscription, *last: int) -> list[int]:
-    """The payloads of all that comes, up to and with all of `last`, in whatever order those come."""
+    """The payloads of all messages up to and with all of `last`, in any order of these."""
     payloads: list[int] = []
     while not {*last} <= {*payloads}:
         event = await next_event(subscription)

@@ -8,13 +8,13 @@ from tests.faults.run import figures, play
 
 SECONDS = 5.0
 SEEDS = (16, 7)
-"""One with rings that hold everything, one with small rings."""
+"""A seed with rings that hold everything, and one with small rings."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_guarantee_holds_on_real_processes(seed: int) -> None:
     counts = play(seed, SECONDS)
-    # Nothing delivered would be no proof.
+    # A run in which nothing was delivered would prove nothing.
     assert counts["accepted"] > 100, figures(counts)
     assert counts["delivered"] > 100, figures(counts)
     assert counts[Kind.KILL_BROKER] + counts[Kind.STOP_BROKER] > 0, figures(counts)

@@ -1,4 +1,4 @@
-"""One run: three brokers and their applications as real processes, a plan of faults played on them, peace, the checks."""
+"""A run: three brokers and their applications as real processes, a plan of faults, peace, the checks."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from tests.simulation.history import Got, History, Lost, Opened
 import pubsubd
 
 CONVERGES_S: Final = 60.0
-"""How long a healed cluster may take until every reader has the last message of every stream."""
+"""Time for a healed cluster until every reader has the last message of every stream."""
 
 REPLICA_BYTES: Final = 2 * 1024 * 1024
 PROCESS_BYTES: Final = 64 * 1024 * 1024
-"""A broker beside its ring and replicas: the interpreter with its libraries, and what is in flight."""
+"""Memory of a broker beside its ring and replicas: the interpreter with its libraries, and data in flight."""
 
 MOST_DESCRIPTORS: Final = 40
-"""A healed broker: its listeners and loop, four links, and what its applications have open."""
+"""Descriptors of a healed broker: its listeners and loop, four links, and those of its applications."""
 
 
 class Trial:
-    """`run()` raises `Violation`, `NotReached`, or what an application or broker died of."""
+    """`run()` raises `Violation`, `NotReached`, or the error that ended an application or a broker."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
@@ -74,7 +74,7 @@ class Trial:
             for reader in self._readers:
                 reader.end(CONVERGES_S)
             self._few_descriptors()
-            self._nobody_complained()
+            self._no_complaints()
         self._check()
         return self.counts
 
@@ -127,7 +127,7 @@ class Trial:
                 patterns=drawn.patterns,
                 start="earliest" if drawn.start == "earliest" else "latest",
                 topics=TOPICS,
-                addressees=[*NODES, "nobody"] if self.plan.seed % 3 == 0 else (),
+                addressees=[*NODES, "unknown"] if self.plan.seed % 3 == 0 else (),
                 batch=drawn.batch,
                 sizes=drawn.sizes,
             )
@@ -142,7 +142,7 @@ class Trial:
     # Faults
 
     def _play(self) -> None:
-        """Begins each fault at its time, and ends it when that is over."""
+        """Begin each fault at its time, and end it when its time is over."""
         order = itertools.count()
         began = time.monotonic()
         due: list[tuple[float, int, Callable[[], object]]] = []
@@ -157,7 +157,10 @@ class Trial:
         time.sleep(max(0.0, began + self.plan.seconds - time.monotonic()))
 
     def _fault(self, fault: Fault) -> tuple[Callable[[], object], Callable[[], object]]:
-        """How it begins and how it ends. Every step allows for the others that overlap with it."""
+        """The begin and the end of a fault, as two callables.
+
+        Every step allows for the other faults that overlap with it.
+        """
         first = fault.target[0]
         match fault.kind:
             case Kind.KILL_BROKER:
@@ -250,7 +253,7 @@ class Trial:
             starting.result()
 
     def _converge(self) -> None:
-        """The last message of each stream reaches every reader, be it that it is told what it lost before."""
+        """The last message of each stream reaches every reader, perhaps behind a notice of its losses."""
         for process in self._processes.values():
             process.peace()
         for publisher in self._publishers:
@@ -275,7 +278,7 @@ class Trial:
         try:
             wait_until(everywhere, CONVERGES_S, "the last message of every stream")
         except NotReached:
-            self._check()  # What broke may tell more than that something did.
+            self._check()  # The violation itself may tell more than this timeout.
             behind = {name: missing for name, missing in late.items() if missing}
             raise Violation(f"liveness: after {CONVERGES_S} s of peace: {behind}") from None
 
@@ -300,7 +303,7 @@ class Trial:
             self._measure(broker)
 
     def _few_descriptors(self) -> None:
-        """Their applications are gone: nothing of all that was opened and lost may be left."""
+        """The applications are gone: all that was opened for them, and lost links, must be closed."""
         for broker in self._cluster:
             wait_until(
                 lambda broker=broker: descriptors(broker.pid) <= MOST_DESCRIPTORS,  # type: ignore[misc]
@@ -310,7 +313,7 @@ class Trial:
             self.counts["most descriptors"] = max(self.counts["most descriptors"], found)
             self._held.append(Held(broker.node, "descriptors", found, MOST_DESCRIPTORS))
 
-    def _nobody_complained(self) -> None:
+    def _no_complaints(self) -> None:
         for process in self._processes.values():
             said = process.errors.read_text()
             if said:

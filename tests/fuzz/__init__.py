@@ -1,1 +1,1 @@
-"""Nothing that comes in can hurt the broker: targets that take any bytes, and what makes bytes worth taking."""
+"""Input from outside cannot hurt the broker: targets that take any bytes, and generators of bytes worth trying."""

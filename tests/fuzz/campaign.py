@@ -1,4 +1,4 @@
-"""A run of atheris over one target: what it began with, what it found, and what of that is worth keeping."""
+"""A run of atheris over one target: its first inputs, its findings, and the inputs worth keeping."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_MEMORY_MB: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """What came of it. `edges`: of the coverage that was reached."""
+    """The result of a run. `edges`: edges of the coverage that were reached."""
 
     inputs: int
     seconds: float
@@ -35,11 +35,11 @@ class Campaign:
 
 
 class Crashed(Exception):
-    """The process has ended in a way that no input explains; the text is its last words."""
+    """The process ended in a way that no input explains. The text is the end of its output."""
 
 
 def available() -> bool:
-    """Whether atheris is there; it has no wheel for every Python and every machine."""
+    """Whether atheris is installed. It has no wheel for some Pythons and machines."""
     asked = subprocess.run(
         [sys.executable, "-c", "import atheris"], capture_output=True, check=False
     )
@@ -47,7 +47,7 @@ def available() -> bool:
 
 
 def hunt(target: Target, *, seconds: int | None, inputs: int | None) -> Campaign:
-    """Raises `Finding` for an input that shows something wrong. One of the bounds has to be given."""
+    """Raises `Finding` for an input that shows a fault. At least one of `seconds` and `inputs` must be given."""
     with tempfile.TemporaryDirectory(prefix=f"pubsubd-fuzz-{target.name}-") as name:
         scratch = Path(name)
         program = _program(scratch, target)
@@ -63,7 +63,7 @@ def hunt(target: Target, *, seconds: int | None, inputs: int | None) -> Campaign
         command = [str(program), *bounds, *limits, wrong, "-print_final_stats=1", *folders]
         said = _run(command, scratch, target)
         took = time.monotonic() - began
-        # What the seeds reach need not be kept: they are made anew each time.
+        # Keep no input that only reaches what seeds reach: seeds are made anew each time.
         before = {file.name for file in seeds.iterdir()}
         _run([str(program), "-merge=1", str(seeds), str(old), str(found)], scratch, target)
         worth = [file.read_bytes() for file in seeds.iterdir() if file.name not in before]

@@ -1,4 +1,4 @@
-"""The inputs that are kept: seeds, which are made anew each time, and what fuzzing has found to reach further."""
+"""The inputs that are kept: seeds, made anew each time, and inputs that reached further while fuzzing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def folder_of(target: Target) -> Path:
 
 
 def kept(target: Target) -> list[bytes]:
-    """In the order of their names: the same everywhere."""
+    """Inputs in the order of their names, the same on every machine."""
     return [file.read_bytes() for file in sorted(folder_of(target).glob("*"))]
 
 
@@ -25,7 +25,7 @@ def everything(target: Target) -> list[bytes]:
 
 
 def keep(target: Target, found: list[bytes]) -> int:
-    """Replaces what is kept by `found`. Returns how many of those are new."""
+    """Replace the kept inputs by `found`. Returns the number of new ones."""
     folder = folder_of(target)
     folder.mkdir(parents=True, exist_ok=True)
     names = {name_of(data): data for data in found}

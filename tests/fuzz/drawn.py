@@ -1,4 +1,4 @@
-"""Hypothesis strategies: for each target inputs that are honest in every field, in any order."""
+"""Hypothesis strategies: for each target, inputs whose fields are all honest, in any order."""
 
 from __future__ import annotations
 

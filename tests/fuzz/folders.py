@@ -1,9 +1,9 @@
-"""What the target `recovery` is fed: a journal's folder, as bytes.
+"""The input of the target `recovery`: a journal's folder, as bytes.
 
-    flags      uint8   1: checksums are put right before it is read, so that what is wrong gets past them
+    flags      uint8   1: set checksums right before reading, so that wrong records get past them
     segments   each: uint8 number, uint32 (big-endian) length, then that many bytes
 
-Any bytes are a folder: a length that goes too far ends with the bytes.
+Any bytes are a folder: a length beyond the end stops at the end.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def build(flags: int, segments: Mapping[int, bytes]) -> bytes:
 
 
 def records(segment: bytes) -> list[tuple[int, bytes]]:
-    """Kind and body of each record, whatever its checksum says."""
+    """Kind and body of each record, with right and wrong checksums."""
     found, at = [], len(FIRST_BYTES)
     while len(segment) - at >= HEADER_BYTES:
         _, length, kind = _RECORD.unpack_from(segment, at)
@@ -63,6 +63,6 @@ def segment_of(found: list[tuple[int, bytes]], first: bytes = FIRST_BYTES) -> by
 
 
 def sealed(segment: bytes) -> bytes:
-    """The same with right checksums, as far as its records' lengths go."""
+    """The segment with right checksums, up to the first record whose length is wrong."""
     whole = segment_of(records(segment), segment[: len(FIRST_BYTES)])
     return whole + segment[len(whole) :]

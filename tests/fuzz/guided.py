@@ -1,8 +1,8 @@
-"""Coverage-guided fuzzing of one target by atheris, in a process of its own: it ends with the process.
+"""Coverage-guided fuzzing of one target by atheris, in a process of its own, which it ends.
 
-python -m tests.fuzz.guided TARGET PROGRAM [options and folders of libFuzzer]
+    python -m tests.fuzz.guided TARGET PROGRAM [options and folders of libFuzzer]
 
-PROGRAM: a file that starts this again with the options that follow it; libFuzzer does so to compare inputs.
+PROGRAM: a file that starts this module again with the options behind it. libFuzzer uses that to compare inputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 
 import atheris
 
-# First of all: only what is imported in here is looked at.
+# Import first: atheris only watches modules that are imported inside this block.
 with atheris.instrument_imports(include=["pubsubd_protocol", "pubsubd_broker"]):
     from tests.fuzz.play import MEASURE_EVERY
     from tests.fuzz.target import TARGETS
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
             else:
                 measured(target.check, data, target.memory_for(len(data)))
         except TooLong as error:
-            # libFuzzer keeps the input of what ends in an exception, and only of that.
+            # libFuzzer keeps an input only if it ends in an exception.
             raise AssertionError(str(error)) from error
 
     def change(data: bytes, longest: int, seed: int) -> bytes:

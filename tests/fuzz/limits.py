@@ -1,4 +1,4 @@
-"""What one input may take at the most: processor time, and memory."""
+"""Limits of one input: processor time and memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from types import FrameType, TracebackType
 from typing import Final, Self
 
 CPU_S: Final = 5.0
-"""A thousand times of what an input takes; on a busy machine it is the same, for it counts the processor's time."""
+"""About 1,000 times the usual time of an input. A busy machine does not matter, as the processor's time counts."""
 
 _LOOK_EVERY_S: Final = 0.25
 
 
 class TooLong(BaseException):
-    """An input is still being worked on. No `Exception`: whoever catches those must not catch this."""
+    """An input took too long. Not an `Exception`, so that `except Exception` in the broker does not catch it."""
 
 
 class TooMuch(AssertionError):
@@ -23,9 +23,9 @@ class TooMuch(AssertionError):
 
 
 class Watch:
-    """Interrupts, with `TooLong`, what takes more than `CPU_S` after a `begin`. For the main thread.
+    """Interrupts an input with `TooLong` after `CPU_S` since its `begin`. For the main thread.
 
-    One timer for all inputs: to begin one costs nothing.
+    All inputs share one timer, so `begin` costs nothing.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Watch:
 
 
 def measured(check: Callable[[bytes], None], data: bytes, allowed: int) -> int:
-    """Checks `data`, and returns the bytes that it took at its peak. Raises `TooMuch`. Slow."""
+    """Check `data`, and return its peak of memory in bytes. Raises `TooMuch`. Slow."""
     tracemalloc.start()
     try:
         check(data)

@@ -1,4 +1,4 @@
-"""Fuzzing without looking at coverage: inputs that are known, changed at a few spots. The same ones for a seed."""
+"""Fuzzing without coverage: known inputs, changed at a few spots. A seed always gives the same inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fuzz.target import Target
 
 
 def mutated(target: Target, seed: int) -> Iterator[bytes]:
-    """Without end."""
+    """Changed inputs, without end."""
     chance = Random(seed)
     pool, donors = everything(target), target.donors()
     while True:
@@ -27,7 +27,7 @@ def some(target: Target, seed: int, count: int) -> Iterator[bytes]:
 
 
 def until(target: Target, seed: int, deadline: float) -> Iterator[bytes]:
-    """As long as the monotonic clock is before `deadline`."""
+    """Changed inputs, as long as the monotonic clock is before `deadline`."""
     for data in mutated(target, seed):
         if time.monotonic() >= deadline:
             return

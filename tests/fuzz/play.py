@@ -1,4 +1,4 @@
-"""Plays inputs to a target within the limits. What is wrong with one is told with the input, and how to replay it."""
+"""Plays inputs to a target within the limits. A finding names the input, and the command that replays it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.fuzz.limits import TooLong, Watch, measured
 from tests.fuzz.target import Target
 
 MEASURE_EVERY: Final = 97
-"""Of so many inputs the memory of one is measured."""
+"""Inputs for each one whose memory is measured."""
 
 
 class Finding(AssertionError):
-    """An input that shows something wrong; it is kept in `file`."""
+    """An input that shows a fault. It is kept in `file`."""
 
     def __init__(self, target: Target, data: bytes, cause: BaseException) -> None:
         self.data = data
@@ -35,16 +35,16 @@ class Finding(AssertionError):
 class Figures:
     inputs: int = 0
     most_memory: int = 0
-    """Bytes that one input took; of those that were measured."""
+    """The most bytes that one input took, of those that were measured."""
 
 
 def name_of(data: bytes) -> str:
-    """What an input's file is called."""
+    """The name of an input's file."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
 def play(target: Target, inputs: Iterable[bytes], measure_every: int = MEASURE_EVERY) -> Figures:
-    """Raises `Finding` for the first input that shows something wrong. For the main thread."""
+    """Raises `Finding` for the first input that shows a fault. For the main thread."""
     figures = Figures()
     with Watch() as watch:
         for data in inputs:

@@ -1,8 +1,8 @@
-"""Fuzzes each target in turn, or one, until the time is over or something is wrong.
+"""Fuzzes each target in turn, or one target, until the time is over or a fault is found.
 
 python -m tests.fuzz.run --minutes 10                     # make fuzz MINUTES=10
-python -m tests.fuzz.run --target codec --inputs 1000000  # that one, by number
-python -m tests.fuzz.run --target codec --replay FILE     # that input again
+python -m tests.fuzz.run --target codec --inputs 1000000  # one target, by number of inputs
+python -m tests.fuzz.run --target codec --replay FILE     # one input again
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.fuzz.target import TARGETS, Target
 
 
 def replay(target: Target, file: Path) -> None:
-    """Raises `Finding`, caused by what went wrong."""
+    """Raises `Finding`, caused by the error of the input."""
     figures = play(target, [file.read_bytes()], measure_every=1)
     print(f"{target.name}: nothing wrong, {figures.most_memory} bytes of memory")
 
@@ -53,10 +53,14 @@ def _peak_mib() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", choices=TARGETS, help="only this one")
+    parser.add_argument("--target", choices=TARGETS, help="only this target")
     parser.add_argument("--minutes", type=float, default=5.0, help="for all targets together")
-    parser.add_argument("--inputs", type=int, help="so many for each target, whatever the time")
-    parser.add_argument("--seed", type=int, default=1, help="of the inputs that are not guided")
+    parser.add_argument(
+        "--inputs", type=int, help="inputs for each target, without a limit of time"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the inputs that are not guided by coverage"
+    )
     parser.add_argument("--unguided", action="store_true", help="without atheris")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="this input alone")
     options = parser.parse_args()

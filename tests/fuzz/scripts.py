@@ -1,9 +1,9 @@
-"""What the target `handshake` is fed: a script of what strangers do to a node, as bytes.
+"""The input of the target `handshake`: a script of what strangers do to a node, as bytes.
 
-    flags    uint8   how the node is set up
-    steps    each: uint8 what to do and where, uint16 (big-endian) length, then that many bytes
+    flags    uint8   settings of the node
+    steps    each: uint8 operation and wire, uint16 (big-endian) length, then that many bytes
 
-Any bytes are a script: a length that goes too far ends with the bytes.
+Any bytes are a script: a length beyond the end stops at the end.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 MAX_STEPS: Final = 100
-"""What comes after so many steps is not done: the work for one input is bounded."""
+"""Further steps are not performed: this bounds the work for one input."""
 
 _HEAD: Final = struct.Struct(">BH")
 
@@ -33,24 +33,24 @@ class Op(IntEnum):
     CLIENT = 0
     """A stranger connects where clients do."""
     PEER = 1
-    """… where peers do."""
+    """A stranger connects where peers do."""
     SEND = 2
-    """Bytes, at once."""
+    """Send the bytes at once."""
     DRIBBLE = 3
-    """Bytes, a few at a time; the first one says how many."""
+    """Send the bytes a few at a time. The first byte says how many."""
     DEAF = 4
-    """It takes nothing more."""
+    """Stop reading."""
     HEARS = 5
-    """It takes what comes again."""
+    """Read again."""
     WAIT = 6
-    """Time passes; the first byte says how much."""
+    """Let time pass. The first byte says how much."""
     LEAVE = 7
-    """The connection is gone."""
+    """Close the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`wire`: 0 for the connection that was opened last, else counted from 1. The first ones are those that the node dialled."""
+    """`wire`: 0 for the newest connection, else counted from 1. The first wires are those that the node dialled."""
 
     op: Op
     data: bytes = b""
@@ -70,7 +70,7 @@ def parse(script: bytes) -> tuple[Flag, list[Step]]:
 
 
 def build(flags: Flag, steps: Iterable[Step]) -> bytes:
-    """A step's data beyond 64 KiB is left out."""
+    """Data of a step beyond 64 KiB is left out."""
     parts = [bytes((flags,))]
     for step in steps:
         data = step.data[:65_535]

@@ -1,4 +1,4 @@
-"""What fuzzing begins with: honest inputs, and those that a test elsewhere knows to be dishonest."""
+"""The first inputs of fuzzing: honest ones, and dishonest ones that other tests know."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from pubsubd_protocol.proof import Exchange
 
 _VECTORS: Final = Path(__file__).parents[1] / "vectors" / "frames.json"
 _LONGEST: Final = 8 * 1024
-"""A seed that is longer teaches nothing that a shorter one does not."""
+"""A longer seed teaches nothing that a shorter one does not."""
 
 _LIFE: Final = Epoch(b"B" * 16)
 _EARLIER: Final = Epoch(b"A" * 16)
@@ -69,14 +69,15 @@ def frames() -> list[bytes]:
             hostile.AS_A_PEER,
         )
         for name, wrong in group.items()
-        if name != "a second greeting"  # Drawn by chance, and a greeting like any other.
+        if name
+        != "a second greeting"  # Its bytes are random, and other seeds begin with a greeting.
     ]
     return _short(known + samples + dishonest)
 
 
 @cache
 def streams() -> list[bytes]:
-    """For `framing`: a limit, three sizes, and frames."""
+    """Seeds of `framing`: a limit, three sizes, and frames."""
     whole = b"".join(encode(frame) for frame in SAMPLES.values())
     large = [encode(batch_of([("t", bytes(size))])) for size in (4_000, 5_000, 20_000)]
     found = [bytes((n % 5, 1, 30, 7)) + frame for n, frame in enumerate(frames())]
@@ -87,7 +88,7 @@ def streams() -> list[bytes]:
 
 @cache
 def scripts() -> list[bytes]:
-    """For `handshake`: conversations of publishers, sessions, commands, consumers and producers."""
+    """Seeds of `handshake`: conversations of publishers, sessions, commands, consumers and producers."""
     flags = (Flag(0), Flag.TINY_RING | Flag.TINY_REPLICA, Flag.PACED | Flag.TINY_RING, Flag.JOURNAL)
     found = [build(flag, steps) for flag in flags for steps in _conversations()]
     found += [build(Flag.RECALLS, steps) for steps in _recalls()]
@@ -101,7 +102,7 @@ def scripts() -> list[bytes]:
 
 @cache
 def frames_of_strangers() -> list[bytes]:
-    """What may follow a greeting in `handshake`."""
+    """Frames that may follow a greeting in `handshake`."""
     said = [
         *(frame for _, replies in _STRANGERS for frame in replies),
         *(_hello(role, name) for role, name in _ROLES),
@@ -118,7 +119,7 @@ def segments() -> list[bytes]:
 
 @cache
 def folders() -> list[bytes]:
-    """For `recovery`: what three lives of a node have written, whole, cut, and with a life missing."""
+    """Seeds of `recovery`: the segments of three lives of a node, whole, cut, and with a life missing."""
     disk = Disk(Fsync.ALWAYS)
     net = Net()
     net.start("node-a", disk=disk)
@@ -140,7 +141,7 @@ def folders() -> list[bytes]:
 
 @cache
 def requests() -> list[bytes]:
-    """For `admin`: the first byte says in which pieces the rest comes."""
+    """Seeds of `admin`: the first byte draws the pieces in which the rest arrives."""
     asked = [
         f"{method} {path} HTTP/1.{minor}\r\nHost: localhost\r\n\r\n".encode()
         for method in ("GET", "HEAD", "POST")
@@ -152,7 +153,7 @@ def requests() -> list[bytes]:
     )
     body = b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
     chunked = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
-    # Found here: the refusal had a body, and a HEAD may have none.
+    # A fault that fuzzing found: the refusal had a body, and an answer to HEAD may have none.
     malformed = b"HEAD /metrics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n"
     long = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 17_000 + b"\r\n\r\n"
     closing = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -185,7 +186,7 @@ def _hello(role: str, name: str = "") -> Hello:
 
 
 def _mine(offset: int) -> Position:
-    """In the stream of the node that is fuzzed."""
+    """A frame in the stream of the fuzzed node."""
     return Position(EPOCH, offset)
 
 
@@ -277,18 +278,18 @@ def _conversations() -> list[list[Step]]:
     refused = encode(Refused("name_in_use", "another node has this name"))
     found.append([Step(Op.SEND, refused, 1), Step(Op.WAIT, b"\2"), Step(Op.SEND, answer, 3)])
     first = b"".join(map(encode, _PRODUCER[:6]))
-    everybody = [Step(Op.SEND, first, 1)]
+    all_clients = [Step(Op.SEND, first, 1)]
     for hello, said in _STRANGERS:
-        everybody.append(Step(Op.PEER if hello.role == "peer" else Op.CLIENT))
-        everybody.append(Step(Op.SEND, b"".join(encode(frame) for frame in (hello, *said))))
-    found.append([*everybody, Step(Op.WAIT, b"\3"), Step(Op.DEAF, b"", 3), Step(Op.WAIT, b"\5")])
+        all_clients.append(Step(Op.PEER if hello.role == "peer" else Op.CLIENT))
+        all_clients.append(Step(Op.SEND, b"".join(encode(frame) for frame in (hello, *said))))
+    found.append([*all_clients, Step(Op.WAIT, b"\3"), Step(Op.DEAF, b"", 3), Step(Op.WAIT, b"\5")])
     behind: list[Frame] = [
         Fetched(1, StreamView(_LIFE, ((_EARLIER, 4),), 2, 14), Resume(3), 7),
         *_entries(3, 4, epoch=_EARLIER),
         *_entries(4, 10),
     ]
     found.append(
-        [*everybody, Step(Op.SEND, b"".join(map(encode, behind)), 1), Step(Op.WAIT, b"\1")]
+        [*all_clients, Step(Op.SEND, b"".join(map(encode, behind)), 1), Step(Op.WAIT, b"\1")]
     )
     unseen: list[Frame] = [_WELCOME, Attached(_VIEW, Reason.UNSEEN, None), *_entries(10, 12)]
     found.append([Step(Op.SEND, b"".join(map(encode, unseen)), 1), Step(Op.WAIT, b"\1")])
@@ -326,7 +327,7 @@ def _recalls() -> list[list[Step]]:
 
 
 def _without_a_life(segments: dict[int, bytes]) -> dict[int, bytes]:
-    """Found here: the newest lineage leaves out a life whose entries are there."""
+    """A fault that fuzzing found: the newest lineage leaves out a life whose entries are there."""
     newest = max(segments)
     (kind, body), *records = journal_folders.records(segments[newest])
     state = decode_checkpoint(body)
@@ -336,7 +337,7 @@ def _without_a_life(segments: dict[int, bytes]) -> dict[int, bytes]:
 
 
 def _proofs() -> list[list[Step]]:
-    """Peers who know the secret, and one who does not."""
+    """Peers that know the secret, and one that does not."""
     hello = Hello(MAGIC, VERSION, VERSION, "peer", "node-b", _LIFE, nonce=NONCE)
     theirs = Exchange("default", "node-b", _LIFE, NONCE, "node-a", EPOCH, NONCE)
     ours = Exchange("default", "node-a", EPOCH, NONCE, "node-b", _LIFE, NONCE)

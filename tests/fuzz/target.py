@@ -1,4 +1,4 @@
-"""What the broker reads from outside, each as one function of bytes that raises only if something is wrong."""
+"""The inputs that the broker reads from outside. Each target is a function of bytes that raises only for a fault."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KIB: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`mutate` changes an input at one spot; its `donors` are what else may stand in one."""
+    """A target. `mutate` changes an input at one spot; `donors` are parts that can replace one of its own."""
 
     name: str
     check: Callable[[bytes], None]
@@ -27,10 +27,10 @@ class Target:
     seeds: Callable[[], list[bytes]]
     donors: Callable[[], list[bytes]]
     longest: int
-    """Bytes of the longest input that is made up for it."""
+    """Bytes of the longest input that is made for it."""
     least_memory: int
     memory_per_byte: int
-    """It takes no more memory than the least, and so much for each byte of its input."""
+    """Bytes of memory that it may take for each byte of its input, beside the least amount."""
 
     def memory_for(self, size: int) -> int:
         return self.least_memory + self.memory_per_byte * size

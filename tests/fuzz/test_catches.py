@@ -1,4 +1,4 @@
-"""Targets can fail: each deliberate bug is caught, within a number of inputs."""
+"""The targets can fail: each deliberate bug is caught, within a number of inputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _raising(function: Callable[..., Any], when: Callable[..., bool]) -> Callabl
 
 
 def _nothing(*arguments: Any, **named: Any) -> None:
-    """A rule that is left out."""
+    """Replaces a rule that is left out."""
 
 
 def _without_limits(packed: bytes, longest_map: int = 32) -> object:
@@ -49,7 +49,7 @@ def _without_limits(packed: bytes, longest_map: int = 32) -> object:
 
 
 def _early_frames(self: FrameReader) -> Iterator[memoryview]:
-    """Gives a frame whose last byte is still missing."""
+    """Gives a frame before its last byte has come."""
     while self._end - self._start >= PREFIX_BYTES:
         length = int.from_bytes(self._buffer[self._start : self._start + PREFIX_BYTES], "big")
         if not 0 < length <= self.limit:
@@ -62,7 +62,7 @@ def _early_frames(self: FrameReader) -> Iterator[memoryview]:
 
 
 def _trusting_growth(self: FrameReader) -> None:
-    """Takes sixteen MiB as soon as a frame does not fit."""
+    """Takes 16 MiB as soon as a frame does not fit."""
     held = bytes(self._view[self._start : self._end])
     self._replace(bytearray(2**24))
     self._view[: len(held)] = held
@@ -96,12 +96,12 @@ BUGS: Final[dict[str, tuple[str, list[Patch], int]]] = {
     ),
     "msgpack without limits": ("codec", [(codec, "unpack_limited", _without_limits)], 2_000),
     "a skip may go back": ("codec", [(codec, "_forward", lambda skip: skip)], 20_000),
-    "nobody compares the columns of a batch": (
+    "the columns of a batch are not compared": (
         "codec",
         [(entries, "_check_columns", _nothing)],
         2_000,
     ),
-    "nobody looks at places": ("codec", [(entries, "_check_places", _nothing)], 20_000),
+    "places are not checked": ("codec", [(entries, "_check_places", _nothing)], 20_000),
     "a node's name may be anything": (
         "codec",
         [(entries, "is_node_name", lambda name: True)],
@@ -151,7 +151,7 @@ BUGS: Final[dict[str, tuple[str, list[Patch], int]]] = {
         [(recovery, "_take_entry", _raising(_take_entry, lambda found, body: len(body) < 40))],
         2_000,
     ),
-    "recovery keeps what nobody can place": (
+    "recovery keeps entries that no reader can place": (
         "recovery",
         [(recovery, "_forget_contradicted", _nothing)],
         1_000,
@@ -188,7 +188,7 @@ def test_a_bug_is_caught(bug: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         play.play(target, inputs, measure_every=10)
 
 
-def test_what_never_ends_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_endless_input_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def endless(self: FrameReader) -> Iterator[memoryview]:
         while True:
             pass
@@ -201,7 +201,7 @@ def test_what_never_ends_is_interrupted(monkeypatch: pytest.MonkeyPatch, tmp_pat
         play.play(TARGETS["framing"], [b"\0\0\0\0\0\0\0\1x"])
 
 
-def test_what_takes_much_memory_is_told_by_how_much(
+def test_an_input_that_takes_much_memory_is_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
@@ -210,7 +210,7 @@ def test_what_takes_much_memory_is_told_by_how_much(
         play.play(TARGETS["codec"], [b"\0\0\0\2\x91\x22"], measure_every=1)
 
 
-def test_a_finding_says_the_input_in_hex_and_how_to_replay_it(
+def test_a_finding_has_the_input_in_hex_and_its_replay(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))

@@ -1,6 +1,6 @@
-"""Nothing that comes in does more than be refused: what is known, what is drawn, and what is made of both by change.
+"""Known, drawn and changed inputs are refused at most; they do no harm.
 
-The same inputs every time, in about half a minute for all of it. `make fuzz` goes on from there.
+The inputs are the same every time and take about half a minute. `make fuzz` tries further ones.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ each_target = pytest.mark.parametrize("target", TARGETS.values(), ids=lambda tar
 
 
 @each_target
-def test_all_that_is_known_does_no_harm(target: Target) -> None:
+def test_known_inputs_do_no_harm(target: Target) -> None:
     known = everything(target)
     assert len(known) > 10
-    # The memory of each is looked at; where that takes four times as long as all the rest, of one in three.
+    # Measure the memory of each input; of one in three where measuring takes four times as long as all the rest.
     every = 3 if target.name == "handshake" else 1
     assert play(target, known, measure_every=every).inputs == len(known)
 
 
 @each_target
-def test_what_is_drawn_does_no_harm(target: Target) -> None:
+def test_drawn_inputs_do_no_harm(target: Target) -> None:
     @settings(
         max_examples=DRAWN[target.name],
         derandomize=True,
@@ -54,11 +54,11 @@ def test_what_is_drawn_does_no_harm(target: Target) -> None:
 
 
 @each_target
-def test_what_is_changed_does_no_harm(target: Target) -> None:
+def test_changed_inputs_do_no_harm(target: Target) -> None:
     assert play(target, some(target, 1, MUTATED[target.name])).inputs == MUTATED[target.name]
 
 
-def test_the_corpus_is_of_these_targets_small_and_named_by_what_is_in_it() -> None:
+def test_the_corpus_is_small_and_named_by_its_content() -> None:
     assert {folder.name for folder in FOLDER.iterdir()} <= set(TARGETS)
     for target in TARGETS.values():
         names = sorted(file.name for file in (FOLDER / target.name).glob("*"))

@@ -1,6 +1,7 @@
-"""`python -m tests.mutation.run [MODULE …]`: small changes in the modules that hold the rules; unit tests have to see each.
+"""`python -m tests.mutation.run [MODULE …]`: small changes in the modules that hold the rules. Unit tests must catch
+each.
 
-The mutation tester wants its packages side by side, so it works on a copy of the tree in `build/mutation`.
+The mutation tester needs its packages side by side, so it works on a copy of the tree in `build/mutation`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ PACKAGES: Final = {
 
 
 class Subject(NamedTuple):
-    """A module, and the unit tests that have to see each change in it: few, as all of them run against each."""
+    """A module, and the unit tests that must catch each change in it.
+
+    Name few tests, as all run against each change.
+    """
 
     module: str
     judges: tuple[str, ...]
@@ -67,7 +71,7 @@ SUBJECTS: Final = {
 
 
 def copy_tree(place: Path) -> None:
-    """Lays the packages and the tests side by side, where there was nothing."""
+    """Copy the packages and the tests side by side, into a folder that does not exist yet."""
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     ignored = shutil.ignore_patterns("__pycache__")

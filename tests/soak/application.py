@@ -1,10 +1,10 @@
-"""An application at full speed, in a process of its own: it keeps sums where those of `tests/faults` keep logs.
+"""An application at full speed, in a process of its own. It keeps sums; the applications of `tests/faults` keep logs.
 
     python -m tests.soak.application '{"role": "publisher", "name": "pa", "socket": …, "log": …, …}'
 
-`log` names the file in which it keeps what its next life, and whoever checks it, has to know. A publisher has one for
-each life, with how many it tried and how many were accepted, in shared memory: a SIGKILL loses nothing of it. A reader
-has its book with the place that it belongs to, written as one. Orders come as in `tests.faults.application`.
+`log` names the file that the application's next life and the checks read. A publisher has one file for each life: how
+many messages it tried, and how many were accepted. The file is shared memory, so a SIGKILL loses none of it. A reader
+writes its ledger and the matching position in one write. Orders come as in `tests.faults.application`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tests.faults.application import RETRY_S, Orders, Settings
-from tests.soak.ledger import HEAD, LANES, Account, Ledger, who
+from tests.soak.ledger import HEAD, LANES, Account, Ledger, number_of
 
 import pubsubd
 from pubsubd import BrokerUnavailable, Client, CursorExpired, Message, Subscription
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 TOPIC: Final = "load"
 PATIENCE_S: Final = 120.0
-"""Longer than any fault: a publish that fails in spite of it is a fault of the broker or the SDK."""
+"""Longer than any fault. A publish that still fails after this time shows a fault of the broker or of the SDK."""
 
 BLOCK: Final = 50
-"""So many messages on each lane are announced at once, before they are sent."""
+"""Messages on each lane that a publisher announces in its file before it sends them."""
 
 KEEP_EVERY_S: Final = 0.25
 _ACCOUNT: Final = struct.Struct(">QQ")
@@ -49,12 +49,12 @@ def account_file(settings: Settings, life: int) -> Path:
 
 
 def read_accounts(settings: Settings, life: int) -> list[Account]:
-    """What that life of a publisher says of each of its lanes. None if it never came to publish."""
+    """The accounts of one life of a publisher, one for each of its lanes. None if that life never published."""
     try:
         tried, accepted = _ACCOUNT.unpack_from(account_file(settings, life).read_bytes())
     except FileNotFoundError:
         return []
-    return [Account(who(settings.node, lane, life), tried, accepted) for lane in LANES]
+    return [Account(number_of(settings.node, lane, life), tried, accepted) for lane in LANES]
 
 
 class Publisher:
@@ -89,7 +89,7 @@ class Publisher:
         self._tried += BLOCK
         self._write(0, self._tried)
         lanes = [
-            (topic_of(settings.node, lane), who(settings.node, lane, settings.life))
+            (topic_of(settings.node, lane), number_of(settings.node, lane, settings.life))
             for lane in LANES
         ]
         for count in range(first, self._tried):
@@ -98,7 +98,7 @@ class Publisher:
 
     async def _flush_often(self, client: Client) -> None:
         while True:
-            # The last block that is announced may be half sent: what is before it is with the SDK.
+            # The last announced block may be half sent. The SDK has taken all blocks before it.
             await self._flush(client, max(0, self._tried - BLOCK))
             await asyncio.sleep(KEEP_EVERY_S)
 
@@ -111,7 +111,7 @@ class Publisher:
 
 
 class Reader:
-    """Reads one subscription over as many lives as it takes, and keeps its book."""
+    """Reads one subscription over several lives, and keeps its ledger."""
 
     def __init__(self, settings: Settings, orders: Orders) -> None:
         self._settings = settings
@@ -149,7 +149,7 @@ class Reader:
         asked = asyncio.ensure_future(anext(coming))
         count = 0
         while not self._orders.end.is_set():
-            # Not longer: when nothing comes any more, what was read is to be kept as well.
+            # A longer wait would leave the last messages unkept when no more messages come.
             await asyncio.wait([asked], timeout=KEEP_EVERY_S)
             arrived = asked.done()
             if arrived:
@@ -173,11 +173,11 @@ class Reader:
 
     def _expired(self, subscription: Subscription, notice: CursorExpired) -> None:
         self._ledger.expired(notice)
-        # Before it is passed: what lies behind it may be acknowledged as soon as it is.
+        # Take the notice into the ledger before passing it: a passed notice may be acknowledged at once.
         self._keep({**subscription.position, notice.node: [notice.epoch, notice.next]})
 
     async def _settle(self, subscription: Subscription) -> None:
-        """Keeps what was read, then says so: never the other way round."""
+        """Keep what was read, then acknowledge it: never the other way round."""
         position = subscription.position
         self._ledger.stands(position)
         self._keep(position)
@@ -215,7 +215,7 @@ async def _connected(settings: Settings) -> Client:
 
 
 async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Its broker may be away for a moment, and not have noticed yet that the last life is over."""
+    """Repeats `attempt` while the reader's broker is away, or has not yet noticed that the last life is over."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:

@@ -1,10 +1,10 @@
-"""What one reader was handed, kept as sums: cheap enough for full speed, and exact. Pure.
+"""The messages that one reader was handed, kept as sums: cheap enough for full speed, and exact. Pure.
 
-Each message names its publisher and carries that publisher's count. So a reader needs no list of what was published to
-know that it misses nothing: counts go on by one, whoever publishes between them. Where they do not, a notice must have
-stood there, and must have missed at least as many.
+Each message names its publisher and carries that publisher's count. The reader needs no list of published messages:
+counts go on by 1, whichever publishers publish between them. Where a count does not go on, a notice must have stood
+before it, with at least as many messages missed.
 
-At the end each publisher says how far it came, and each book is held against that (`audit`).
+At the end each publisher says how far it came, and `audit` compares each ledger with that.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from typing import Final, Self
 from pubsubd import CursorExpired, Message
 
 HEAD: Final = Struct(">IQ")
-"""Who published it, and its count, from 0; the payload's rest is padding."""
+"""The publisher's number and its count, from 0. The payload's rest is padding."""
 
-NOBODY: Final = 0
-"""Of whom nobody keeps count: passers-by and marks. Their place in the stream is checked like any other."""
+UNCOUNTED: Final = 0
+"""The number of publishers without a count: passers-by and marks.
+
+The place of their messages is checked all the same.
+"""
 
 LANES: Final = ("x", "y")
-"""A publisher counts for each of its topics alone, so that who reads one of them can count as well."""
+"""The topics of a publisher, with one count each: a reader of one topic can check its counts, too."""
 
 
 class Broken(AssertionError):
     """The guarantee does not hold for this reader."""
 
 
-def who(node: str, lane: str, life: int) -> int:
-    """The number of one life of the publisher on `node`, for one of its topics. A node's name is one letter."""
+def number_of(node: str, lane: str, life: int) -> int:
+    """The number of one life of the publisher on `node`, for one of its topics. `node` is one letter."""
     return ord(node) << 24 | ord(lane) << 16 | life
 
 
@@ -46,7 +49,7 @@ def lane_of(number: int) -> str:
 
 @dataclass(slots=True)
 class Stream:
-    """How far the reader has come in one node's stream, and what it was told on the way."""
+    """The reader's place in one node's stream, and the notices on the way."""
 
     next: int
     got: int = 0
@@ -54,29 +57,35 @@ class Stream:
     missed: int = 0
     """Offsets that notices have passed over."""
     jumped: int = 0
-    """Counts that are missing between messages: never more than `missed`."""
+    """Missing counts between messages: at most `missed`."""
     again: bool = False
-    """A life began here where the broker knew the place: it may be behind what was counted, never before it."""
+    """A life began here at a place that the broker knew: at or before the last message counted."""
 
 
 class Ledger:
-    """`whole`: every message is for this reader, so offsets go on by one as well."""
+    """Checks all that one reader is handed.
+
+    `whole`: the reader wants every message, so its offsets go on by 1 as well.
+    """
 
     def __init__(self, whole: bool) -> None:
         self.whole = whole
         self.streams: dict[str, Stream] = {}
         self.nexts: dict[int, int] = {}
-        """The count that comes next of each publisher."""
+        """The next count of each publisher."""
         self.at_notice: dict[int, int] = {}
-        """The same, when the last notice of its stream came."""
+        """`nexts` as it was at the last notice of its stream."""
 
     def begin(self, position: Mapping[str, list[str | int]], *, again: bool) -> None:
-        """A subscription is open and stands there. `again`: by its name, maybe behind what is in this book."""
+        """A subscription is open at `position`.
+
+        `again`: it was resumed by name, perhaps at a place before the ledger's.
+        """
         for node, (_, offset) in position.items():
             stream = self.streams.setdefault(node, Stream(int(offset)))
             stream.again = again
             passed = int(offset) > stream.next
-            # Who reads a part may have been told meanwhile how far nothing is for it.
+            # A reader of a part may have passed messages that are not for it.
             if (passed and self.whole) or (int(offset) < stream.next and not again):
                 raise Broken(f"{node}: begins at {offset}, stood at {stream.next}")
 
@@ -109,12 +118,13 @@ class Ledger:
                 nexts[number] = count + 1
 
     def expired(self, notice: CursorExpired) -> None:
-        """Raises `Broken` for any loss but one that a ring of this size explains."""
+        """Raises `Broken` for a loss that a ring of this size does not explain."""
         stream = self.streams.get(notice.node)
         if stream is None or notice.reason != "overwritten" or notice.missed is None:
             raise Broken(f"nothing explains this: {notice!r}")
         lost = notice.next - stream.next
-        # Who reads a part, or reads again, stands at a place that its broker knows and this book does not.
+        # A reader of a part, and one that reads again, stands at a place that its broker knows and this ledger does
+        # not.
         if lost < 0 or (self.whole and not stream.again and notice.missed != lost):
             raise Broken(f"{notice.node}: {notice}, but {stream.next} was next")
         stream.again = False
@@ -130,18 +140,18 @@ class Ledger:
         )
 
     def stands(self, position: Mapping[str, list[str | int]]) -> None:
-        """Where the subscription says that it stands, behind all that this book has got."""
+        """The subscription's place in each stream, behind all that this ledger has got."""
         for node, (_, offset) in position.items():
             stream = self.streams.setdefault(node, Stream(int(offset)))
             if stream.again and int(offset) < stream.next:
                 continue
-            # Who reads a part comes past offsets that were not for it.
+            # A reader of a part passes offsets that are not for it.
             if int(offset) < stream.next or (self.whole and int(offset) != stream.next):
                 raise Broken(f"{node}: stands at {offset}, {stream.next} is next")
             stream.next = int(offset)
 
     def dump(self) -> str:
-        """As text, for the next life."""
+        """The ledger as text, for the next life."""
         return json.dumps(
             {
                 "whole": self.whole,
@@ -161,7 +171,7 @@ class Ledger:
         return ledger
 
     def _jump(self, stream: Stream, node: str, number: int, count: int) -> None:
-        """A publisher's first message here, or not the one that was to come."""
+        """A publisher's first message here, or one with another count than the next."""
         expected = self.nexts.get(number, 0)
         name = f"{node}: publisher {lane_of(number)}{number & 0xFFFF}"
         if node_of(number) != node:
@@ -172,12 +182,12 @@ class Ledger:
             return
         stream.jumped += count - expected
         if expected != self.at_notice.get(number, 0) or stream.jumped > stream.missed:
-            raise Broken(f"{name}: {expected} to {count - 1} are missing, and nobody said so")
+            raise Broken(f"{name}: {expected} to {count - 1} are missing, and no notice said so")
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one life of a publisher says of itself: it tried so many, and was told that so many are accepted."""
+    """The counts of one life of a publisher: messages tried, and messages accepted."""
 
     number: int
     tried: int
@@ -185,11 +195,13 @@ class Account:
 
 
 def audit(ledger: Ledger, lanes: str, accounts: Iterable[Account]) -> None:
-    """Everything that was accepted on these lanes has come, or the reader was told; and nothing else has come."""
+    """Raises `Broken` unless each accepted message on these lanes came or was told as lost, and no other message
+    came.
+    """
     known = {account.number: account for account in accounts}
     for number in ledger.nexts:
         if number not in known:
-            raise Broken(f"nobody has published as {number:#x}")
+            raise Broken(f"no publisher has published as {number:#x}")
     for account in known.values():
         if lane_of(account.number) not in lanes:
             continue
@@ -200,6 +212,6 @@ def audit(ledger: Ledger, lanes: str, accounts: Iterable[Account]) -> None:
         stream = ledger.streams[node_of(account.number)]
         told = stream.notices > 0 and came == ledger.at_notice.get(account.number, 0)
         if came < account.accepted and not told:
-            raise Broken(f"{name}: {came} came of {account.accepted}, and nobody said so")
+            raise Broken(f"{name}: {came} came of {account.accepted}, and no notice said so")
         if told and stream.jumped + account.accepted - came > stream.missed:
             raise Broken(f"{name}: {came} came of {account.accepted}, {stream} explains fewer")

@@ -1,9 +1,9 @@
-"""Everything at a broker's doors that is no application: strangers that vanish, callers that never get on, hostile bytes.
+"""Calls at a broker's doors that are not applications: strangers that vanish, slow callers, hostile bytes.
 
     python -m tests.soak.noise '{"seed": 1, "unix": ["/…"], "tcp": ["127.0.0.1:7420"], "http": […]}'
 
-Goes on until its standard input ends, then prints what it has done, as JSON. Addresses are looked at anew at each call:
-a line of input with another such object takes the place of the first, for a broker that was restarted elsewhere.
+Runs until its standard input ends, then prints what it did, as JSON. It reads the addresses anew for each call. A
+line of input with such an object replaces the first one, for a broker that was restarted at other addresses.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tests.integration.strangers import (
 CALLERS: Final = 3
 PAUSE_S: Final = 0.03
 SLOW_AT_ONCE: Final = 24
-"""At all doors of all brokers; the admin HTTP server alone takes 64."""
+"""Slow calls at once, at all doors of all brokers. The admin HTTP server alone takes 64."""
 
 DRIP_S: Final = 0.3
 LARGEST: Final = 100_000
-"""Longer attacks are for tests of their own: here they would only keep the processors busy."""
+"""Bytes of the largest attack. Longer ones have tests of their own: here they would only use up processor time."""
 
 _BY_ROLE: Final[tuple[tuple[str, str | None, dict[str, bytes]], ...]] = (
     ("unix", None, hostile.INSTEAD_OF_A_GREETING),
@@ -57,15 +57,15 @@ ATTACKS: Final[dict[str, list[tuple[str | None, bytes]]]] = {
     ]
     for door in ("unix", "tcp", "http")
 }
-"""By door: the role that is greeted in, if any, and what is said then."""
+"""Attacks by door: the role of the greeting, if there is a greeting, and the bytes after it."""
 
 
 class Noise:
-    """Some threads that make it, until `stop()`."""
+    """Threads that make the noise, from `start()` to `stop()`."""
 
     def __init__(self, doors: dict[str, list[str]], seed: int) -> None:
         self.doors = doors
-        """By kind, "unix", "tcp" and "http": where they are."""
+        """The doors' addresses, by kind: "unix", "tcp" and "http"."""
         self.counts: Counter[str] = Counter()
         self._seed = seed
         self._stopping = threading.Event()
@@ -94,7 +94,7 @@ class Noise:
     def _repeat(self, turn: Callable[[random.Random], None], pause_s: float, which: int) -> None:
         chance = random.Random(f"{self._seed} {which}")
         while not self._stopping.wait(pause_s):
-            # Whoever is cut off, or finds nobody, has had what it came for.
+            # A refused or cut connection is what these calls are made for.
             with suppress(OSError):
                 turn(chance)
 

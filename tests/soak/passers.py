@@ -1,7 +1,7 @@
-"""Applications that come, read and publish a little, and go: `python -m tests.soak.passers SETTINGS`, a few at once.
+"""Applications that come, read and publish a little, and go: `python -m tests.soak.passers SETTINGS`.
 
-Nobody counts what they are handed; what they leave behind in the broker is what matters. A line on standard input
-means: begin nothing more.
+No count is kept of what they are handed; the test looks at what they leave behind in the broker. A line on standard
+input means: begin no further ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.faults.application import RETRY_S, Orders, Settings
 from tests.soak.application import TOPIC
-from tests.soak.ledger import HEAD, NOBODY
+from tests.soak.ledger import HEAD, UNCOUNTED
 
 import pubsubd
 from pubsubd import BrokerUnavailable, Client, NameInUse, PublishUnknown
@@ -26,7 +26,7 @@ LONGEST_S: Final = 1.0
 
 
 class PasserBy:
-    """`window` of them at once."""
+    """Runs `window` passers-by at once."""
 
     def __init__(self, settings: Settings, orders: Orders) -> None:
         self._settings = settings
@@ -60,7 +60,7 @@ class PasserBy:
             await client.publish_many(
                 f"passing.{chance.randrange(100)}",
                 [
-                    HEAD.pack(NOBODY, 0) + bytes(chance.randrange(LARGEST))
+                    HEAD.pack(UNCOUNTED, 0) + bytes(chance.randrange(LARGEST))
                     for _ in range(chance.randint(1, 20))
                 ],
             )

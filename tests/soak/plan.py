@@ -1,4 +1,4 @@
-"""What one soak does and when: sizes, and a timetable of faults, from a seed. Pure."""
+"""The plan of one soak, from a seed: sizes, and a timetable of faults. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Final
 from tests.faults.plan import LINK_KINDS, NODES, Fault, Kind
 
 JOURNALED: Final = "a"
-"""The broker that is restarted: it keeps its stream, so that even this loses nothing. The others live all the time."""
+"""The broker that is restarted.
+
+It keeps a journal, so that a restart loses nothing. The other brokers are never restarted.
+"""
 
 PUBLISHERS: Final = tuple(f"p{node}" for node in NODES)
 READERS: Final = ("whole-a", "named-b", "whole-c", "lane-a", "slow-c")
@@ -18,7 +21,7 @@ APPLICATIONS: Final = (*PUBLISHERS, *READERS, *PASSERS)
 
 LONGEST_S: Final = 3.0
 LEAST_LIFE_S: Final = 120.0
-"""Between two restarts, where there is the time: a slope needs a series."""
+"""Least time between two restarts, where the run is long enough: a slope needs a series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,7 @@ class Plan:
 
 
 def draw(seed: int, seconds: float) -> Plan:
-    """Faults come every few seconds, at most a fifth of a short run apart; the last moments are without."""
+    """Draw a fault every few seconds, at most a fifth of a short run apart. The last moments are without faults."""
     chance = random.Random(seed)
     links = [(one, other) for one in NODES for other in NODES if one != other]
     every_s = min(3.0, seconds / 20)
@@ -63,9 +66,9 @@ def draw(seed: int, seconds: float) -> Plan:
         )
     restarts = max(1, int(seconds / (2 * LEAST_LIFE_S)))
     for number in range(1, restarts + 1):
-        # In pairs of a crash and a stop: SIGKILL first.
+        # Restarts come in pairs of a crash and a stop: SIGKILL first.
         kind = Kind.KILL_BROKER if number % 2 else Kind.STOP_BROKER
-        # The longest life, of which a slope is made, is the last one.
+        # Make the last life the longest: the slope is taken of it.
         at_s = seconds * (number - 0.5) / (restarts + 0.5)
         faults.append(Fault(at_s, kind, (JOURNALED,), 0.0, 0, ""))
     faults.sort(key=lambda fault: fault.at_s)

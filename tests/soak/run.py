@@ -1,4 +1,4 @@
-"""Soaks three brokers for so many minutes and prints what they held; ends non-zero if anything grew or was lost.
+"""Soaks three brokers for `--minutes` and prints their figures. Exit code 1 if a figure grew or a message was lost.
 
 python -m tests.soak.run --minutes 30             # make soak MINUTES=30
 """
@@ -19,31 +19,34 @@ from tests.soak.soak import Outcome, Soak
 from tests.soak.trend import ERRORS, trend
 
 LEAST_SPAN_S: Final = 60.0
-"""Over a shorter time applications and slow callers that come and go look like growth. What is not given back in the end
-is found in a short run as well."""
+"""Least time over which growth is judged.
+
+In a shorter one, applications and slow callers that come and go look like growth. Anything that is not given back at
+the end is found in a short run as well.
+"""
 
 COLUMNS: Final = "{:<3}{:<13}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>9}{:>7}{:>7}  {}"
 
 
 def soak(seed: int, seconds: float) -> tuple[Outcome, list[str]]:
-    """What was seen, and its table; what grew is among the violations. What a bad one leaves is kept."""
+    """The outcome of one soak, and its table. Growth is among the violations. The folder of a failed soak is kept."""
     folder = Path(tempfile.mkdtemp(prefix=f"pubsubd-soak-{seed}-"))
     plan = draw(seed, seconds)
     try:
         outcome = Soak(plan, folder).run()
     except BaseException as error:
-        error.add_note(f"what it leaves is in {folder}")
+        error.add_note(f"its folder is {folder}")
         raise
     table = list(rows(outcome, plan.warm_up_s))
     if outcome.violations:
-        outcome.violations.append(f"what it leaves is in {folder}")
+        outcome.violations.append(f"its folder is {folder}")
     else:
         shutil.rmtree(folder)
     return outcome, table
 
 
 def rows(outcome: Outcome, warm_up_s: float) -> Iterator[str]:
-    """A line for each figure of each broker, over its longest life. Adds what grew to the violations."""
+    """A line for each figure of each broker, over its longest life. Adds figures that grew to the violations."""
     yield COLUMNS.format(
         *("", "", "seconds", "first", "median", "most", "growth", "± err", "allowed"),
         *("idle", "after", ""),
@@ -86,7 +89,7 @@ def main() -> int:
     options = parser.parse_args()
     outcome, table = soak(options.seed, 60 * options.minutes)
     print("\n".join(table))
-    print(f"A figure grows if its growth less {ERRORS:g} errors is more than what is allowed.")
+    print(f"A figure grows if its growth less {ERRORS:g} errors is more than the allowed growth.")
     print(", ".join(f"{what} {count}" for what, count in sorted(outcome.counts.items())))
     for violation in outcome.violations:
         print(f"VIOLATED: {violation}")

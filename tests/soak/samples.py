@@ -1,4 +1,4 @@
-"""What each broker holds, looked at again and again while it is under load."""
+"""The figures of each broker, sampled again and again while it is under load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.integration.proc import descriptors, memory_kib
 from tests.soak.trend import Bound
 
 Sample = dict[str, float]
-"""Figure by its name in `BOUNDS`."""
+"""Values by the figure's name in `BOUNDS`."""
 
 BOUNDS: Final[dict[str, Bound]] = {
     "memory MiB": Bound(share=0.05, least=3.0),
@@ -26,17 +26,22 @@ BOUNDS: Final[dict[str, Bound]] = {
     "connections": Bound(share=0.0, least=2.0),
     "journal MiB": Bound(share=0.05, least=4.0),
 }
-"""How much each may grow over a run. Whatever is counted may not grow, give or take one or two that come and go; memory
-may by what an allocator does, which is 3 MiB over millions of messages and thousands of connections: far less than a
-byte for one of the former, some hundred bytes for one of the latter. The journal goes up and down by its segments."""
+"""Allowed growth of each figure over a run.
+
+Counted things may not grow, but for one or two that come and go. Memory may grow by 3 MiB, the work of an allocator
+over millions of messages and thousands of connections: less than a byte a message, some hundred bytes a connection.
+The journal goes up and down by its segments.
+"""
 
 GIVEN_BACK: Final = ("descriptors", "tasks", "sessions", "connections")
-"""What is as it was before, once everybody has left. Memory is not, as the rings are full; nor are threads, as a pool
-keeps those that it once needed."""
+"""Figures that fall back once all applications have left.
+
+Memory does not, as the rings are full. Threads do not, as a pool keeps its threads.
+"""
 
 
 def look(broker: Broker) -> Sample:
-    """Raises `OSError` or `LookupError` while it is not there."""
+    """The figures of one broker now. Raises `OSError` or `LookupError` while the broker is away."""
     status = broker.status()
     pid = broker.pid
     sample = {
@@ -60,22 +65,22 @@ def _threads(pid: int) -> int:
 def _folder_bytes(folder: Path) -> int:
     size = 0
     for file in folder.iterdir():
-        # A segment may just have been dropped.
+        # The broker may just have dropped a segment.
         with contextlib.suppress(FileNotFoundError):
             size += file.stat().st_size
     return size
 
 
 class Samples:
-    """Takes them in a thread of its own, from `start()` to `stop()`."""
+    """Takes samples in a thread of its own, from `start()` to `stop()`."""
 
     def __init__(self, brokers: Iterable[Broker], every_s: float) -> None:
         self.series: dict[str, dict[int, list[tuple[float, Sample]]]] = defaultdict(
             lambda: defaultdict(list)
         )
-        """Of each broker and each of its processes, with the seconds since this one was first seen."""
+        """The series of each broker and each of its processes, with the seconds since the process was first seen."""
         self.missed = 0
-        """How often a broker was not there, or too busy to answer."""
+        """Samples that failed, as a broker was away or too busy to answer."""
         self._brokers = list(brokers)
         self._every_s = every_s
         self._stopping = threading.Event()
@@ -90,13 +95,13 @@ class Samples:
         self._thread.join()
 
     def longest_life(self, node: str, warm_up_s: float) -> list[tuple[float, Sample]]:
-        """What was sampled of the process of this broker that lived longest, its first moments left out."""
+        """The series of the longest life of this broker, without its first moments."""
         lives = self.series[node].values()
         life = max(lives, key=lambda samples: samples[-1][0], default=[])
         return [(at_s, sample) for at_s, sample in life if at_s >= warm_up_s]
 
     def most(self, node: str, figure: str) -> float:
-        """Over all its lives."""
+        """The largest value over all lives."""
         lives = self.series[node].values()
         return max((sample[figure] for life in lives for _, sample in life), default=0.0)
 

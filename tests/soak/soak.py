@@ -1,4 +1,4 @@
-"""One soak: three brokers at full speed, faults and noise meanwhile, then peace, and what is left to be seen."""
+"""A soak: three brokers at full speed with faults and noise, then peace, then the checks of what is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.faults.processes import ROOT, Process
 from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until
 from tests.integration.relay import Direction
 from tests.soak.application import PATIENCE_S, read_accounts, topic_of
-from tests.soak.ledger import HEAD, LANES, NOBODY, Account, Broken, Ledger, audit
+from tests.soak.ledger import HEAD, LANES, UNCOUNTED, Account, Broken, Ledger, audit
 from tests.soak.plan import APPLICATIONS, JOURNALED, Plan
 from tests.soak.samples import GIVEN_BACK, Sample, Samples, look
 
@@ -33,26 +33,28 @@ RING_MESSAGES: Final = 50_000
 RING_MIB: Final = 16
 REPLICA_MESSAGES: Final = 20_000
 REPLICA_MIB: Final = 8
-"""A second or so of full speed, so that both happen: who is away for a moment catches up, who is away for longer is
-told."""
+"""About one second of full speed: a reader that is away for a moment catches up, a longer absence is told."""
 
 REMEMBERED_PUBLISHERS: Final = 128
-"""Passers-by fill this table while everything warms up; a larger one would go on growing to its bound for long."""
+"""Size of the table of publishers.
+
+Passers-by fill it during the warm-up; a larger table would go on growing for long.
+"""
 
 PROCESS_MIB: Final = 64
-"""A broker beside its ring and replicas: the interpreter with its libraries, and what is in flight."""
+"""Memory of a broker beside its ring and replicas: the interpreter with its libraries, and data in flight."""
 
 IDLE_S: Final = 0.3
 """Some ticks of a broker."""
 
 PASSING_AT_ONCE: Final = 2
 GIVEN_BACK_WITHIN_S: Final = 20.0
-"""Longer than every deadline of a connection that never gets on."""
+"""Longer than every deadline of an idle connection."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a soak has seen. `violations`: what must not be, in words; empty for a good one."""
+    """The result of a soak. `violations`: broken rules, in words; empty after a good soak."""
 
     samples: Samples
     idle: dict[str, Sample]
@@ -62,7 +64,7 @@ class Outcome:
 
 
 class Soak:
-    """`run()` returns what was seen; raises what an application or broker died of."""
+    """Runs one soak. `run()` returns its outcome, or raises the error that ended an application or a broker."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
@@ -146,7 +148,10 @@ class Soak:
     # Load
 
     def _idle(self) -> dict[str, Sample]:
-        """What each holds before anybody comes. It has published: a journal has a file open from then on."""
+        """Figures of each broker before any application comes.
+
+        It has published: a journal keeps a file open from then on.
+        """
         asyncio.run(self._publish_marks())
         links = 2 * (len(NODES) - 1)
         for broker in self._cluster:
@@ -154,7 +159,7 @@ class Soak:
         return {broker.node: least(broker, IDLE_S) for broker in self._cluster}
 
     def _begin(self) -> None:
-        """Readers first: what is published after their first step is owed to them."""
+        """Start the readers first: they are owed all that is published after their first step."""
         for process in self._readers:
             process.start()
         wait_until(
@@ -214,7 +219,10 @@ class Soak:
                 self._all_well()
 
     def _fault(self, fault: Fault) -> tuple[Callable[[], object], Callable[[], object]]:
-        """How it begins and how it ends. Every step allows for the others that overlap with it."""
+        """The begin and the end of a fault, as two callables.
+
+        Every step allows for the other faults that overlap with it.
+        """
         match fault.kind:
             case Kind.KILL_BROKER | Kind.STOP_BROKER:
                 return (lambda: self._restart(fault)), (lambda: None)
@@ -247,7 +255,7 @@ class Soak:
         return counted, end
 
     def _restart(self, fault: Fault) -> None:
-        """The one that keeps a journal: killed, or told to stop, and started again at once."""
+        """Kill or stop the broker that keeps a journal, and start it again at once."""
         broker = self._cluster[fault.target[0]]
         if fault.kind is Kind.KILL_BROKER:
             broker.kill()
@@ -278,7 +286,7 @@ class Soak:
             process.stop()
 
     def _all_well(self) -> None:
-        """Nobody ends by itself. One that was killed has no process until it is started again."""
+        """Raises unless all processes run. A killed process is missing until it is started again."""
         for process in self._processes.values():
             process.raise_if_failed()
         for broker in self._cluster:
@@ -294,7 +302,7 @@ class Soak:
             self._revive(process)
 
     def _converge(self) -> None:
-        """Publishers end what they have begun; then a last message on each node has to reach every reader."""
+        """Publishers end what they have begun. Then a last message on each node must reach every reader."""
         assert self._noise is not None
         assert self._noise.stdin is not None
         self._noise.stdin.close()
@@ -321,7 +329,7 @@ class Soak:
         ends = {}
         for broker in self._cluster:
             async with pubsubd.connect(broker.socket, codec=pubsubd.RAW) as client:
-                receipt = await client.publish(MARK, HEAD.pack(NOBODY, 0), timeout=PATIENCE_S)
+                receipt = await client.publish(MARK, HEAD.pack(UNCOUNTED, 0), timeout=PATIENCE_S)
                 ends[receipt.node] = receipt.offset
         return ends
 
@@ -339,7 +347,7 @@ class Soak:
         self.counts["attacks"] = sum(self._attacks.values())
 
     def _given_back(self, idle: dict[str, Sample]) -> dict[str, Sample]:
-        """How many of everything are left, as soon as there are no more than before; else in the end."""
+        """Figures of each broker as soon as they are as low as before, or at the end of the wait."""
         after: dict[str, Sample] = {}
 
         def as_before() -> bool:
@@ -363,7 +371,7 @@ class Soak:
         self.counts["delivered by brokers"] += counters["messages_delivered"]
 
     def _read_logs(self, broker: Broker) -> None:
-        """No error; and of broken protocols as many at most as were attacked with."""
+        """Raises unless the logs hold no error, and at most as many broken protocols as attacks were made."""
         attacked = violated = 0
         for what, count in self._attacks.items():
             door = what.removeprefix("attacks on ")
@@ -413,12 +421,12 @@ class Soak:
                 self.violations.append(f"{process.settings.name} said {said[-2000:]}")
 
     def _bounded(self, samples: Samples) -> None:
-        """Whatever was done to it, a broker has taken no more memory than its settings say."""
+        """Raises if a broker took more memory than its settings allow."""
         limit = PROCESS_MIB + RING_MIB + (len(NODES) - 1) * REPLICA_MIB
         for node in NODES:
             most = samples.most(node, "memory MiB")
             if most > limit:
-                self.violations.append(f"broker {node} had {most:.1f} MiB, {limit} are its bound")
+                self.violations.append(f"broker {node} had {most:.1f} MiB, {limit} is its bound")
 
     def _kill_all(self) -> None:
         for process in self._processes.values():
@@ -429,7 +437,7 @@ class Soak:
 
 
 def least(broker: Broker, seconds: float) -> Sample:
-    """The least of everything that it holds within this time: now and then a dial or a request is under way."""
+    """The least value of each figure within this time: a dial or a request may be under way at any moment."""
     found = look(broker)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -438,7 +446,7 @@ def least(broker: Broker, seconds: float) -> Sample:
 
 
 def over(idle: dict[str, Sample], after: dict[str, Sample]) -> list[str]:
-    """What has not been given back, in words."""
+    """Figures that are higher than before, in words."""
     return [
         f"broker {node} has {after[node][figure]:g} {figure} when all have left, {before:g} before"
         for node, sample in idle.items()

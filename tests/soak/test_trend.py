@@ -1,4 +1,4 @@
-"""What is called a leak: series that are known to leak or not."""
+"""Series that are known to leak, or not to leak, are judged rightly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SAMPLES = 300
 EVERY_S = 2.0
 LEVEL = 100.0
 BOUND = Bound(share=0.05, least=2.0)
-"""Of a level of 100 it allows 5."""
+"""Allows growth by 5 for a level of 100."""
 
 Shape = Callable[[int, random.Random], float]
 
@@ -23,7 +23,7 @@ def series(shape: Shape, seed: int = 1, samples: int = SAMPLES) -> list[tuple[fl
 
 
 def leak(i: int) -> float:
-    """10 over the whole series."""
+    """Growth by 10 over the whole series."""
     return 10 * i / SAMPLES
 
 
@@ -41,7 +41,7 @@ SOUND: dict[str, Shape] = {
     "a noisy sawtooth": lambda i, chance: LEVEL + saw(i) + chance.gauss(0, 3),
     "a step that is given back": lambda i, _: LEVEL + (50 if 100 < i < 150 else 0),
     "falling": lambda i, _: LEVEL - leak(i),
-    "a little more, as is allowed": lambda i, chance: LEVEL + 0.4 * leak(i) + chance.random(),
+    "a little more, within the bound": lambda i, chance: LEVEL + 0.4 * leak(i) + chance.random(),
 }
 
 LEAKING: dict[str, Shape] = {
@@ -57,19 +57,17 @@ LEAKING: dict[str, Shape] = {
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("name", SOUND)
-def test_a_series_that_only_moves_is_no_leak(name: str, seed: int) -> None:
+def test_a_series_that_only_moves_is_not_a_leak(name: str, seed: int) -> None:
     assert trend(series(SOUND[name], seed)).within(BOUND)
 
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("name", LEAKING)
-def test_a_series_that_is_not_given_back_is_a_leak_whatever_lies_over_it(
-    name: str, seed: int
-) -> None:
+def test_steady_growth_is_a_leak_under_any_noise(name: str, seed: int) -> None:
     assert not trend(series(LEAKING[name], seed)).within(BOUND)
 
 
-def test_the_growth_is_that_of_the_whole_span() -> None:
+def test_growth_is_measured_over_the_whole_span() -> None:
     found = trend(series(LEAKING["evenly"]))
     assert found.growth == pytest.approx(leak(SAMPLES - 1))
     assert found.span_s == (SAMPLES - 1) * EVERY_S
@@ -81,7 +79,7 @@ def test_the_least_figure_counts_where_the_level_is_low() -> None:
     assert Bound(0.05, 2.0).allowed(100) == 5.0
 
 
-def test_nothing_is_said_of_too_few_samples() -> None:
+def test_too_few_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="samples"):
         trend(series(SOUND["flat"], samples=LEAST_SAMPLES - 1))
 

@@ -1,17 +1,17 @@
-"""Whether a series of samples grows: its slope over time, and what that comes to while it was watched. Pure.
+"""Whether a series of samples grows: its slope over time, and its growth over the whole series. Pure.
 
-The slope is that of Theil and Sen, the median of the slopes between any two samples: a third of the samples may be
-anything, and it is hardly moved. So a peak is no growth, and neither is a sawtooth that is watched for some teeth.
+The slope is that of Theil and Sen: the median of the slopes between any two samples. It hardly moves if a third of
+the samples are wrong. A peak does not count as growth, and neither does a sawtooth after some teeth.
 
-Two things keep a sound series from being called a leak:
+Two allowances keep a sound series from being called a leak:
 
-- *its error*. For a flat series with scatter s about its line, the growth over the span that n independent samples show
-  has a standard error of s * sqrt(12 / n). s is taken from the median deviation. Samples that follow each other are not
-  independent: n is twice the times that the series crosses its line, which is all of them for noise and four for
-  each tooth of a saw. A growth counts for what it exceeds three errors by;
-- *what is allowed*: a share of the level, or a least figure where the level is low. A leak is something that is not
-  given back for each message, connection or fault: over a long run there are so many of them that what is allowed
-  is next to nothing for one. `Trend.growth` divided by what happened meanwhile says how much.
+- *its error*. A flat series of n independent samples with scatter s about its line shows a growth with a standard
+  error of s * sqrt(12 / n). s is taken from the median deviation. Samples that follow each other are not independent:
+  n is twice the number of times that the series crosses its line. For noise that is every sample, for a saw four for
+  each tooth. Only the growth beyond three errors counts;
+- *the allowed growth*: a share of the level, or a least figure where the level is low. A leak loses something for
+  each message, connection or fault. In a long run there are thousands of these, so the allowance for each is next to
+  nothing. `Trend.growth` divided by their count is the loss for each.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Series = Sequence[tuple[float, float]]
 ERRORS: Final = 3.0
 LEAST_SAMPLES: Final = 20
 MOST_SAMPLES: Final = 600
-"""Pairs are as the square: a longer series is thinned out, evenly."""
+"""The cost is quadratic, as every pair is compared: a longer series is thinned out, evenly."""
 
 _MAD_TO_SIGMA: Final = 1.4826
-"""From the median deviation to the standard deviation, for scatter that is normal."""
+"""Factor from the median deviation to the standard deviation, for normal scatter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How much a figure may grow while it is watched: `share` of its level, but `least` at any rate."""
+    """Allowed growth of a figure over a series: `share` of its level, and at least `least`."""
 
     share: float
     least: float
@@ -48,7 +48,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """`growth` over the whole span, give or take `error`, about a median `level`."""
+    """`growth` over the whole series, give or take `error`, about a median `level`."""
 
     level: float
     growth: float
@@ -60,7 +60,7 @@ class Trend:
 
 
 def trend(series: Series) -> Trend:
-    """Raises `ValueError` for a series of which nothing can be said. Cost: every pair of `MOST_SAMPLES`."""
+    """Raises `ValueError` for a series that is too short. Cost: every pair of `MOST_SAMPLES`."""
     if len(series) < LEAST_SAMPLES:
         raise ValueError(f"{len(series)} samples, {LEAST_SAMPLES} are needed")
     step = -(-len(series) // MOST_SAMPLES)

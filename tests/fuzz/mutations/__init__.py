@@ -1,1 +1,1 @@
-"""Changes inputs as somebody would who knows how they are built."""
+"""Changes of inputs that know how the inputs are built."""

@@ -1,4 +1,4 @@
-"""Changes a journal's folder: records, what is in them, segments, and where they end."""
+"""Changes of a journal's folder: records, their bodies, segments, and the places where they end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pubsubd_broker.core.journal.recovery import SEQUENCE
 
 
 def changed_folder(folder: bytes, chance: Random, donors: Sequence[bytes]) -> bytes:
-    """`donors`: segments."""
+    """A changed folder. `donors`: segments."""
     flags, segments = parse(folder)
     if not segments or chance.random() < 0.03:
         return noisy(folder, chance)

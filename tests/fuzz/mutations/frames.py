@@ -1,4 +1,4 @@
-"""Changes frames, and streams of them: fields, the columns of a batch, lengths that lie, frames out of place."""
+"""Changes of frames and streams: fields, columns of a batch, false lengths, frames out of place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pubsubd_protocol.entries import ENTRY_KIND, PUBLISH_KIND
 from pubsubd_protocol.framing import PREFIX, PREFIX_BYTES
 
 _COLUMNS: Final = {PUBLISH_KIND: ((4, "H"), (5, "I")), ENTRY_KIND: ((9, "H"), (10, "I"), (11, "I"))}
-"""In the head of a batch and of an entry: where numbers are packed, and how."""
+"""The place and the format of packed numbers, in the head of a batch and of an entry."""
 
 _TOPICS: Final = {PUBLISH_KIND: 3, ENTRY_KIND: 8}
 
@@ -28,7 +28,7 @@ def framed(body: bytes) -> bytes:
 
 
 def changed_frame(frame: bytes, chance: Random) -> bytes:
-    """One frame, prefix included, changed at one spot. The prefix stays right, most of the time."""
+    """A frame, prefix included, changed at one spot. The prefix stays right most of the time."""
     body = frame[PREFIX_BYTES:]
     roll = chance.random()
     if roll < 0.05:
@@ -50,7 +50,7 @@ def changed_frame(frame: bytes, chance: Random) -> bytes:
 
 
 def changed_stream(stream: bytes, chance: Random, donors: Sequence[bytes]) -> bytes:
-    """Frames one after another: one is changed, missing, twice, elsewhere, or one of `donors`."""
+    """Frames one after another. One frame is changed, missing, doubled, moved, or one of `donors`."""
     frames, rest = cut(stream)
     if not frames:
         return noisy(stream, chance)
@@ -75,7 +75,7 @@ def changed_stream(stream: bytes, chance: Random, donors: Sequence[bytes]) -> by
 
 
 def cut(stream: bytes) -> tuple[list[bytes], bytes]:
-    """The whole frames of a stream, and what is left behind them."""
+    """The whole frames of a stream, and the bytes behind them."""
     frames, begin = [], 0
     while len(stream) - begin >= PREFIX_BYTES:
         end = begin + PREFIX_BYTES + int(PREFIX.unpack_from(stream, begin)[0])
@@ -97,7 +97,7 @@ def _changed_batch(fields: list[Any], chance: Random) -> list[Any]:
         and isinstance(head[topics], str)
         and all(isinstance(head[at], bytes) for at, _ in columns)
     ):
-        raise ValueError("no batch any more")
+        raise ValueError("not a batch any more")
     match chance.randrange(7):
         case 0:
             head = changed(head, chance)
@@ -113,7 +113,7 @@ def _changed_batch(fields: list[Any], chance: Random) -> list[Any]:
             at, typecode = chance.choice(columns)
             head[at] = _changed_numbers(typecode, head[at], chance)
     if chance.random() < 0.5:
-        # So that what was changed is looked at, and not only that the sum is wrong.
+        # Correct the sum, too, so that the change itself is looked at.
         at = columns[-1][0]
         if len(head) > at and isinstance(head[at], bytes):
             head[at] = _adding_up(head[at], len(payloads))
@@ -166,7 +166,7 @@ def _adding_up(packed: bytes, total: int) -> bytes:
 
 
 def _another_batch(fields: list[Any], head: list[Any], chance: Random) -> list[Any]:
-    """An honest one of another size, under the same head."""
+    """An honest batch of another size, under the same head."""
     count = chance.choice((1, 2, 3, 17, 70))
     topics = [f"t.{n}" for n in range(chance.choice((1, 2, 5)))]
     messages = [

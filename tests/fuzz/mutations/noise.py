@@ -1,4 +1,4 @@
-"""Changes bytes without knowing what they mean."""
+"""Changes of bytes without knowledge of their meaning."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ INTERESTING: Final = (
     *(b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdc\x00\x20"),
     *(b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff", b"\xcf\x7f\xff\xff\xff\xff\xff\xff\xff"),
 )
-"""Ends of ranges, and what announces much in msgpack."""
+"""Ends of ranges, and bytes that announce long values in msgpack."""
 
 
 def noisy(data: bytes, chance: Random) -> bytes:
-    """`data` with one spot changed: a bit, a byte, a piece that is missing, doubled, moved or new."""
+    """`data` with one spot changed: a bit, a byte, or a piece that is missing, doubled, moved or new."""
     wire = bytearray(data)
     at = chance.randrange(len(wire) + 1)
     size = chance.choice((1, 1, 2, 4, 8, 32))

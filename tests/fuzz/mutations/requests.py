@@ -1,4 +1,4 @@
-"""Changes HTTP requests: lines, headers, bodies, and the bytes between them."""
+"""Changes of HTTP requests: lines, headers, bodies, and the bytes between them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LINES: Final = (
 
 
 def changed_requests(data: bytes, chance: Random, donors: Sequence[bytes]) -> bytes:
-    """The first byte says in which pieces the rest arrives."""
+    """Changed requests. The first byte draws the pieces in which the rest arrives."""
     lines = data.split(b"\r\n")
     at = chance.randrange(len(lines))
     match chance.randrange(8):

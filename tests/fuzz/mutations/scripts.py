@@ -1,4 +1,4 @@
-"""Changes scripts for `handshake`: what is said, where, when and in which order."""
+"""Changes of scripts for `handshake`: the frames, their places, their times and their order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.fuzz.scripts import Flag, Op, Step, build, parse
 
 
 def changed_script(script: bytes, chance: Random, donors: Sequence[bytes]) -> bytes:
-    """`donors`: frames."""
+    """A changed script. `donors`: frames."""
     if chance.random() < 0.05:
         return noisy(script, chance)
     flags, steps = parse(script)

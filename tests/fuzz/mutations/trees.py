@@ -1,4 +1,4 @@
-"""Changes msgpack as a tree: a field takes another value, another type, another field's place."""
+"""Changes of msgpack as a tree: a field takes another value, another type, or another field's place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VALUES: Final[tuple[Any, ...]] = (
 
 
 def unpack(packed: bytes) -> Any:
-    """Whatever msgpack can hold; text that is not UTF-8 survives. Raises `ValueError` and `TypeError`."""
+    """Any value of msgpack; text that is not UTF-8 survives. Raises `ValueError` and `TypeError`."""
     try:
         return msgpack.unpackb(
             packed, strict_map_key=False, unicode_errors="surrogateescape", timestamp=0
@@ -31,7 +31,7 @@ def unpack(packed: bytes) -> Any:
 
 
 def pack(value: Any) -> bytes:
-    """Raises `ValueError` for what is too deep or too large."""
+    """Raises `ValueError` for a value that is too deep or too large."""
     try:
         packed: bytes = msgpack.packb(value, unicode_errors="surrogateescape")
     except (OverflowError, RecursionError, TypeError) as error:
@@ -40,7 +40,7 @@ def pack(value: Any) -> bytes:
 
 
 def changed(value: Any, chance: Random, spared: int = 0) -> Any:
-    """`value` with one spot of it changed. The first `spared` elements of the outermost array stay."""
+    """`value` with one spot changed. The first `spared` elements of the outermost array stay."""
     if isinstance(value, list) and len(value) > spared and chance.random() < 0.85:
         at = chance.randrange(spared, len(value))
         copy = list(value)

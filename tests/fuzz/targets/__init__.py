@@ -1,1 +1,1 @@
-"""Each module: one function of bytes, `check`, that raises only if something is wrong."""
+"""Each module has a function of bytes, `check`, that raises only for a fault."""

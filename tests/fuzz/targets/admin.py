@@ -1,6 +1,6 @@
-"""HTTP to the admin server, without a socket: each answer is whole, and one of those that it may give.
+"""HTTP to the admin server, without a socket: each answer is complete, and is one of the allowed ones.
 
-The first byte says in which pieces the rest arrives.
+The first byte draws the pieces in which the rest arrives.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIZES: Final = (1 << 20, 1, 2, 7, 100, 5_000)
 
 
 class Pieces(asyncio.StreamReader):
-    """What the caller sends, a piece at each read; then it closes."""
+    """The caller's bytes, a piece at each read; then the caller closes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         super().__init__(loop=_loop())
@@ -38,7 +38,7 @@ class Pieces(asyncio.StreamReader):
 
 
 class Answers(asyncio.Transport):
-    """Where the answers go; one write for each, and nothing waits to be sent."""
+    """Collects the answers: each is one write, and none waits to be sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,11 +63,11 @@ class Answers(asyncio.Transport):
         return 0
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """There is no buffer."""
+        """Does nothing: these answers have no buffer."""
 
 
 def check(data: bytes) -> None:
-    """Raises only if something is wrong."""
+    """Raises only for a fault."""
     size = _SIZES[(data[0] if data else 0) % len(_SIZES)]
     rest = data[1:]
     reader = Pieces(rest[at : at + size] for at in range(0, len(rest), size))
@@ -81,7 +81,7 @@ def check(data: bytes) -> None:
     assert len(transport.writes) <= _MOST_ANSWERS
     for number, write in enumerate(transport.writes, 1):
         _is_an_answer(write, last=number == len(transport.writes))
-    # Who asks for nothing is told nothing; each request has at least a line.
+    # A caller that asks nothing gets no answer; each request has at least one line.
     assert len(transport.writes) <= 1 + rest.count(b"\n"), "more answers than questions"
 
 
@@ -104,7 +104,7 @@ def _is_an_answer(write: bytes, *, last: bool) -> None:
     assert last or told.get("Connection") != "close", "an answer behind the one that closes"
     assert "Content-Type" in told
     assert (code == "405") == ("Allow" in told)
-    # By the eyes of a client, too.
+    # A client must be able to read the answer, too.
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method="GET" if body else "HEAD", target="/", headers=[("Host", "x")]))
     client.send(h11.EndOfMessage())

@@ -1,4 +1,4 @@
-"""One frame: it is refused, or it is a frame by every rule, can be said again, and its batch can be worked with."""
+"""A frame: the codec refuses it, or the frame keeps every rule, can be encoded again, and its batch can be used."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from pubsubd_protocol.positions import Epoch, StreamView
 from pubsubd_protocol.topics import Filter
 
 MAX_MESSAGE: Final = 2048
-"""Small, so that inputs come to both sides of it."""
+"""Small, so that inputs lie on both sides of this limit."""
 
 EPOCH: Final = Epoch(b"E" * 16)
 VIEW: Final = StreamView(EPOCH, ((Epoch(bytes(range(16))), 400),), 10, 500)
 
 
 def check(data: bytes) -> None:
-    """Raises only if something is wrong."""
+    """Raises only for a fault."""
     try:
         frame = decode(memoryview(data))
     except ProtocolError:
@@ -53,13 +53,13 @@ def check(data: bytes) -> None:
     keeps_the_rules(frame)
     wire = encode(frame)
     again = decode(memoryview(wire))
-    assert type(again) is type(frame), "what is said again is another frame"
-    assert encode(again) == wire, "what is said again is said differently"
+    assert type(again) is type(frame), "the frame encoded again is another frame"
+    assert encode(again) == wire, "the frame encoded again has other bytes"
     if isinstance(frame, Hello) and frame.role != "peer":
-        # A client has no cluster; one that names it is not contradicted.
+        # A client names no cluster of its own; its greeting agrees with any cluster.
         frame = dataclasses.replace(frame, cluster=DEFAULT_CLUSTER, nonce=None)
     if dataclasses.is_dataclass(frame):
-        assert again == frame, "what is said again means something else"
+        assert again == frame, "the frame encoded again means something else"
     match frame:
         case Batch():
             _batch(read_batch(memoryview(data)))
@@ -77,14 +77,14 @@ def _batch(batch: Batch) -> None:
         return
     entry = place(batch, "node-a", EPOCH, 7, 0, bytes(16))
     if batch.to is not None:
-        # Whom nobody knows is refused before a batch is placed, whatever its name is made of.
+        # An unknown publisher is refused before a batch is placed, whichever bytes its name has.
         try:
             decode(memoryview(encode(entry)))
         except ProtocolError:
             entry = place(_undirected(batch), "node-a", EPOCH, 7, 0, bytes(16))
     again = decode(memoryview(encode(entry)))
     assert isinstance(again, Entry)
-    assert same(again, entry), "what this node places is not what others read"
+    assert same(again, entry), "this node places another batch than others read"
     assert (again.first, again.next, again.count) == (7, 7 + batch.count, batch.count)
     keeps_the_rules(again)
     _entry(again)
@@ -138,7 +138,7 @@ def _part(entry: Entry, wants: Callable[[str], bool]) -> None:
 
 
 def _used(frame: Frame) -> None:
-    """What a broker does at once with a frame's fields."""
+    """The fields of a frame that a broker uses at once."""
     match frame:
         case Subscribe(patterns) | SetFilter(patterns):
             try:

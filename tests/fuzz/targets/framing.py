@@ -1,7 +1,7 @@
-"""A stream of bytes, split in different ways: the same frames, the same refusal, and no more memory than has come.
+"""A stream of bytes, split in different ways: equal frames, equal refusals, memory below the size of the input.
 
-limit    uint8    which limit
-steps    3 bytes  how long the pieces are, in turn
+limit    uint8    the limit
+steps    3 bytes  the lengths of the pieces, in turn
 stream   the rest
 """
 
@@ -25,7 +25,7 @@ HEAD_BYTES: Final = 4
 
 
 def check(data: bytes) -> None:
-    """Raises only if something is wrong."""
+    """Raises only for a fault."""
     head, stream = data[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0"), data[HEAD_BYTES:]
     limit = LIMITS[head[0] % len(LIMITS)]
     expected, refused = _cut(stream, limit)
@@ -48,7 +48,7 @@ def check(data: bytes) -> None:
 
 
 def _cut(stream: bytes, limit: int) -> tuple[list[bytes], bool]:
-    """The frames in `stream`, and whether a length that is not allowed ends it. By the definition alone."""
+    """The frames in `stream`, and whether a forbidden length ends it. Follows the definition alone."""
     frames: list[bytes] = []
     at = 0
     while len(stream) - at >= PREFIX_BYTES:
@@ -71,7 +71,7 @@ def _read(stream: bytes, limit: int, steps: Sequence[int]) -> tuple[list[bytes],
         while rest:
             space = reader.space()
             held = reader.unfinished
-            # A frame that is on its way takes at most twice of what has come of it.
+            # A partial frame takes at most twice its received bytes.
             most = max(BUFFER_BYTES, 4 * (held + SMALL_BUFFER_BYTES))
             assert 0 < len(space) <= most, f"room for {len(space)} bytes with {held} at hand"
             count = min(len(space), len(rest))
@@ -90,7 +90,7 @@ def _pieces(stream: bytes, steps: Sequence[int]) -> Iterator[bytes]:
     at = turn = 0
     while at < len(stream):
         step = steps[turn % len(steps)]
-        # Small ones are taken as they are, large ones reach beyond every buffer.
+        # Take small lengths as they are; let large ones reach beyond every buffer.
         size = 1 + step if step < 200 else (step - 199) ** 3
         yield stream[at : at + size]
         at += size

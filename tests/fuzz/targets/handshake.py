@@ -1,6 +1,6 @@
-"""Strangers do to a real node what a script says; an honest publisher and an honest session must not notice.
+"""Strangers play a script to a real node; an honest publisher and an honest session must not notice.
 
-They connect as clients and as peers, and are what answers when the node dials. See `tests.fuzz.scripts`.
+The strangers connect as clients and as peers, and answer when the node dials. See `tests.fuzz.scripts`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from tests.fuzz.targets.site import Site
 
 
 def check(data: bytes) -> None:
-    """Raises only if something is wrong."""
+    """Raises only for a fault."""
     flags, steps = parse(data)
     site = Site(flags)
-    # One that recalls its stream serves nobody yet.
+    # A node that recovers its stream from peers does not serve clients yet.
     earlier = None if Flag.RECALLS in flags else site.session()
     for step in steps:
         site.perform(step)

@@ -1,4 +1,4 @@
-"""A journal's folder, whatever is in it: what is recovered hangs together, and a node can begin with it.
+"""A journal's folder with any content: the recovered state is consistent, and a node can begin with it.
 
 See `tests.fuzz.folders`.
 """
@@ -18,7 +18,7 @@ from pubsubd_protocol.positions import MAX_LINEAGE, MAX_OFFSET, UNTOLD, StreamVi
 
 
 def check(data: bytes) -> None:
-    """Raises only if something is wrong."""
+    """Raises only for a fault."""
     flags, segments = parse(data)
     if flags & SEALED:
         segments = {number: sealed(segment) for number, segment in segments.items()}
@@ -59,7 +59,7 @@ def _hangs_together(found: Recovered, size: int) -> None:
 
 def _begins(found: Recovered) -> None:
     if found.next > MAX_OFFSET - 1_000 or EPOCH in dict(found.lineage):
-        # It takes no message more; or the same epoch was drawn twice, which only a made-up journal knows.
+        # The stream is full; or an epoch was drawn twice, which only an invented journal can cause.
         return
     site = Site(Flag.JOURNAL, found)
     assert site.node.stream.next == found.next

@@ -1,4 +1,4 @@
-"""What must be true of any frame that was accepted, said apart from the code that accepts it."""
+"""The rules of any accepted frame, written apart from the code that accepts it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _THIRTY_TWO_BYTES: Final = ("nonce", "proof")
 
 
 def keeps_the_rules(frame: Frame) -> None:
-    """Raises `AssertionError`, saying which rule is broken."""
+    """Raises `AssertionError` with the rule that is broken."""
     match frame:
         case Batch():
             assert type(frame.sequence) is int

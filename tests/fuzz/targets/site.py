@@ -1,4 +1,4 @@
-"""A real node, strangers who say to it what a script says, and honest clients who must not notice."""
+"""A real node, strangers that play a script to it, and honest clients that must not notice."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from pubsubd_protocol.proof import NONCE_BYTES
 
 NAME: Final = "node-a"
 EPOCH: Final = Epoch(bytes(range(16)))
-"""The node's own: that of the sample frames, so that they fit."""
+"""The node's own epoch: that of the sample frames, so that they fit."""
 
 NONCE: Final = b"N" * NONCE_BYTES
 SECRET: Final = b"what only brokers know"
@@ -57,7 +57,7 @@ _CHANCE: Final = 0.5
 
 
 class Wire:
-    """One connection of the node, and whoever is at its other end. All that the node says has to be frames."""
+    """A connection of the node, and its other end. All bytes from the node must be frames."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -69,14 +69,14 @@ class Wire:
             self.said(decode(frame))
 
     def said(self, frame: Frame) -> None:
-        """Nobody listens to the words themselves."""
+        """A stranger ignores the frames themselves."""
 
 
 W = TypeVar("W", bound=Wire)
 
 
 class Honest(Wire):
-    """A publisher, or a session that wants everything: what it is told has no hole."""
+    """A publisher, or a session that wants everything. Its deliveries must have no hole."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection)
@@ -110,7 +110,7 @@ class Honest(Wire):
                 self._moves(node, first, Position(epoch, following))
             case CursorExpired(node, _, _, view):
                 assert self.positions is not None
-                # For a stream of which it has not heard this is the first it hears of it.
+                # The first notice of a stream may be the first mention of that stream.
                 self.positions[node] = Position(view.epoch, view.next)
                 self.expired += 1
             case Health(lost):
@@ -123,13 +123,13 @@ class Honest(Wire):
     def _moves(self, node: str, first: int, to: Position) -> None:
         assert self.positions is not None
         at = self.positions[node].offset
-        # One that stands inside an entry gets all of it.
+        # A client that stands inside an entry gets all of it.
         assert first <= at < to.offset, f"{first}..{to.offset} of {node} where {at} comes next"
         self.positions[node] = to
 
 
 class Site:
-    """One node and its wires, under a clock that only the script moves. Whatever the node raises is raised here."""
+    """A node and its wires, under a clock that only the script moves. An error of the node is raised here."""
 
     def __init__(self, flags: Flag, recovered: Recovered | None = None) -> None:
         self._mono_ns = 1_000 * SECOND_NS
@@ -160,7 +160,7 @@ class Site:
         return Now(self._mono_ns, 1_700_000_000_000_000)
 
     def perform(self, step: Step) -> None:
-        """One step of a script."""
+        """Perform one step of a script."""
         if step.op in (Op.CLIENT, Op.PEER):
             self.opened(Wire(self._accept(peers=step.op is Op.PEER)))
             return
@@ -187,7 +187,7 @@ class Site:
                 self.lose(wire)
 
     def still_serves(self, earlier: Honest | None) -> None:
-        """An honest publisher and session come, and one that has been there before stays."""
+        """An honest publisher and session come, and an earlier session goes on."""
         self._until(lambda: self.node.recall is None, "it still asks its peers for its stream")
         session = self.session()
         publisher = self.greeted("publisher", b"H" * 16)
@@ -212,7 +212,7 @@ class Site:
             held = sum(map(len, connection.pull(0, self.now)))
             assert held < 2**22, f"{held} bytes wait for one connection"
 
-    # Who comes and goes.
+    # Connections open and close.
 
     def session(self) -> Honest:
         session = self.greeted("session", b"S" * 16)
@@ -242,7 +242,7 @@ class Site:
             wire.connection.lost(self.now, _CHANCE)
             self.run()
 
-    # What a shell does.
+    # The part of a shell.
 
     def send(self, wire: Wire, data: bytes) -> None:
         rest = memoryview(data)
@@ -262,7 +262,7 @@ class Site:
         self.run()
 
     def run(self) -> None:
-        """Until nobody has anything more to say at this moment."""
+        """Run until no end has anything more to send at this moment."""
         for _ in range(_ROUNDS):
             for connection in self.node.turns.take():
                 wire = self._by_connection.get(connection)
@@ -309,7 +309,7 @@ class Site:
 
 
 def _caller(*, peers: bool) -> Caller:
-    """The one place that says who comes. All have one nonce, so that a seed can hold a proof that fits."""
+    """The one function that makes callers. All have one nonce, so that a seed can hold a proof that fits."""
     if peers:
         return Caller("a stranger", host="192.0.2.1", nonce=NONCE)
     return Caller("a stranger", uid=0, gid=0, nonce=NONCE)

@@ -58,7 +58,10 @@ SUBJECTS: Final = {
         (
             "core/test_session",
             "core/test_reading",
-            "core/test_clients",
+            "core/test_session_ends",
+            "core/test_named_sessions",
+            "core/test_own_losses",
+            "core/test_names_at_producers",
             "core/test_departed",
             "core/test_third_nodes",
         ),

@@ -3,14 +3,17 @@ ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build
 WORKDIR /src
-COPY requirements/build.txt requirements/run.txt requirements/
+COPY uv.lock ./
+COPY supply supply
 # pip and the build backend stay here: what runs has neither.
-RUN python -m venv /opt/build \
+RUN python -m supply.export build > /tmp/build.txt \
+ && python -m supply.export run > /tmp/run.txt \
+ && python -m venv /opt/build \
  && /opt/build/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes \
-      --only-binary :all: -r requirements/build.txt \
+      --only-binary :all: -r /tmp/build.txt \
  && python -m venv --without-pip /opt/pubsubd \
  && /opt/build/bin/python -m pip --python /opt/pubsubd/bin/python install --no-cache-dir --require-hashes \
-      --only-binary :all: -r requirements/run.txt
+      --only-binary :all: -r /tmp/run.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY broker broker
 COPY cli cli

@@ -12,8 +12,8 @@
 # make bench-report  the tables and plots of docs/performance.md from the last kept result
 # make check   everything that CI checks
 # make wheel   build the wheel into dist/
-# make sbom    the wheel, and what an install of it brings, as dist/pubsubd.cdx.json
-# make lock    write requirements/ anew after a change in pyproject.toml (UPGRADE=1 takes newer versions as well)
+# make sbom    the wheel, and what an install of it brings: dist/requirements.txt with hashes, dist/pubsubd.cdx.json
+# make lock    write uv.lock anew after a change in pyproject.toml (UPGRADE=1 takes newer versions as well)
 # make audit   ask for known vulnerabilities of all that is locked
 
 PYTHON ?= python3
@@ -30,8 +30,8 @@ TARGET ?=
 BENCH  ?=
 MODULES ?=
 UPGRADE ?=
-# Younger releases are not locked: most bad ones are found and withdrawn in their first days.
-COOLDOWN ?= 7 days
+# Instead of the 7 days of pyproject.toml.
+COOLDOWN ?=
 
 # The tests start some 500 processes of Python and collect in each worker: bytecode is compiled once, not in each.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,21 +40,19 @@ STAMP := $(VENV)/.installed
 # What a broker needs, and nothing of what develops it.
 RUN   := $(VENV)/.installed-run
 BIN   := $(VENV)/bin
-# The groups of pyproject.toml that go on top of dev, each from a lock of its own.
-EXTRAS := bench fuzz mutation
-# The tools that make and audit the locks are kept apart from what they look at.
+# The tools that make and audit the lock are kept apart from what they look at.
 SUPPLY := $(VENV)/supply
-LOCKS  := $(wildcard requirements/*.txt)
+FIXED  := pyproject.toml uv.lock supply/export.py supply/locked.py
 
 # Wheels only: building a package would run code, and fetch build tools, that no lock knows.
 LOCKED := -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 # The build backend is the locked one, and nothing else is fetched.
 OURS   := --quiet --disable-pip-version-check --no-deps --no-build-isolation
+# install VENV,GROUP: what uv.lock has for this group of pyproject.toml, `run` for what a broker needs.
+install = $(1)/bin/python -m supply.export $(2) > $(1)/$(2).txt && $(1)/bin/python $(LOCKED) -r $(1)/$(2).txt
 # What the lock lacks is missed here.
 CHECKED = @$(BIN)/python -m pip check --disable-pip-version-check >&2 \
-	|| { echo "requirements/ does not fit pyproject.toml: run make lock" >&2; exit 1; }
-COMPILE = $(SUPPLY)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--only-binary :all: --exclude-newer '$(COOLDOWN)' --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+	|| { echo "uv.lock does not fit pyproject.toml: run make lock" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
 .PHONY: help venv start test faults soak journal-kills sim mutants mutation fuzz bench bench-quick bench-report check format \
@@ -66,30 +64,31 @@ help:
 venv: $(STAMP)
 
 # Brought up to date when what is installed may have changed.
-$(RUN): pyproject.toml requirements/build.txt requirements/run.txt
+$(RUN): $(FIXED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; set PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(LOCKED) -r requirements/build.txt
-	$(BIN)/python $(LOCKED) -r requirements/run.txt
+	$(call install,$(VENV),build)
+	$(call install,$(VENV),run)
 	$(BIN)/python -m pip install $(OURS) --editable .
 	$(CHECKED)
 	@touch $@
 
-$(STAMP): $(RUN) requirements/dev.txt
-	$(BIN)/python $(LOCKED) -r requirements/dev.txt
+$(STAMP): $(RUN)
+	$(call install,$(VENV),dev)
 	$(CHECKED)
 	@touch $@
 
-$(VENV)/.installed-%: requirements/%.txt $(STAMP)
-	$(BIN)/python $(LOCKED) -r $<
+# The groups that go on top of dev.
+$(VENV)/.installed-%: $(STAMP)
+	$(call install,$(VENV),$*)
 	@touch $@
 
 # Not on top of $(STAMP): while the lock does not fit pyproject.toml there is no such thing, and a new one is needed.
-$(SUPPLY)/.installed: requirements/build.txt requirements/supply.txt
+$(SUPPLY)/.installed: $(FIXED)
 	$(PYTHON) -m venv $(SUPPLY)
-	$(SUPPLY)/bin/python $(LOCKED) -r requirements/build.txt
-	$(SUPPLY)/bin/python $(LOCKED) -r requirements/supply.txt
+	$(call install,$(SUPPLY),build)
+	$(call install,$(SUPPLY),supply)
 	@touch $@
 
 start: $(RUN)
@@ -153,20 +152,16 @@ wheel: $(STAMP)
 	$(BIN)/python -m pip wheel $(OURS) --wheel-dir dist .
 
 sbom: wheel
-	$(BIN)/python -m supply.sbom requirements/run.txt dist/*.whl dist/pubsubd.cdx.json
+	$(BIN)/python -m supply.export run > dist/requirements.txt
+	$(BIN)/python -m supply.sbom uv.lock dist/*.whl dist/pubsubd.cdx.json
 
-# One after the other: each is made to agree with those that it is installed on top of.
+# The index is named: uv writes it into the lock, and a mirror is the choice of one machine.
 lock: $(SUPPLY)/.installed
-	$(COMPILE) --group build --output-file requirements/build.txt
-	$(COMPILE) pyproject.toml --output-file requirements/run.txt
-	$(COMPILE) pyproject.toml --group dev --constraint requirements/build.txt --constraint requirements/run.txt \
-		--output-file requirements/dev.txt
-	$(foreach group,$(EXTRAS),$(COMPILE) --group $(group) --constraint requirements/build.txt \
-		--constraint requirements/dev.txt --output-file requirements/$(group).txt &&) true
-	$(COMPILE) --group supply --constraint requirements/build.txt --output-file requirements/supply.txt
+	$(SUPPLY)/bin/uv lock --quiet --no-build --python $(SUPPLY)/bin/python --default-index https://pypi.org/simple \
+		$(if $(UPGRADE),--upgrade) $(if $(COOLDOWN),--exclude-newer '$(COOLDOWN)')
 
 audit: $(SUPPLY)/.installed
-	@$(SUPPLY)/bin/python -m supply.audit $(SUPPLY)/bin/pip-audit $(LOCKS)
+	@$(SUPPLY)/bin/python -m supply.audit $(SUPPLY)/bin/pip-audit uv.lock
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,1 +1,1 @@
-"""What gets installed, and from where it is known: reading the locks, asking about them, the bill of materials."""
+"""What gets installed, and from where it is known: the lock, its export for pip, the audit, the bill of materials."""

@@ -1,4 +1,4 @@
-"""Asks for known vulnerabilities of what is locked, and says what came of it: `python -m supply.audit PIP_AUDIT LOCK…`
+"""Asks for known vulnerabilities of what is locked, and says what came of it: `python -m supply.audit PIP_AUDIT LOCK`
 
 pip-audit alone is not enough of an answer: asked about packages that its service does not know it says that no
 vulnerability was found, and ends with 0. Here nothing counts as checked that was not.
@@ -13,8 +13,13 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
+
+from supply.export import requirements
+from supply.locked import Lock, Locked
 
 OK: Final = 0
 FOUND: Final = 1
@@ -31,27 +36,38 @@ _OPTIONS: Final = (
 _NO_CONNECTION: Final = re.compile(r"connect|resolve|timed out|unreachable", re.IGNORECASE)
 
 
-def audit(pip_audit: str, locks: Sequence[str]) -> int:
-    """Prints the outcome, one line for each package that something is said of. The exit code.
-
-    Each lock is asked about by itself: two of them may lock two versions of a package, which pip-audit refuses.
-    """
+def audit(pip_audit: str, lock: Path) -> int:
+    """Prints the outcome, one line for each package that something is said of. The exit code."""
     packages: dict[tuple[str, str], dict[str, Any]] = {}
-    for lock in locks:
-        asked = [pip_audit, *_OPTIONS, "--requirement", lock]
-        answer = subprocess.run(asked, capture_output=True, text=True, check=False)
-        try:
-            for package in _report(lock, answer):
-                packages[package["name"], package.get("version", "")] = package
-        except (ValueError, KeyError, TypeError):
-            _say(f"audit: pip-audit failed on {lock}, exit code {answer.returncode}")
-            _say(answer.stderr.strip())
-            return FAILED
+    with TemporaryDirectory() as folder:
+        for number, asked in enumerate(one_version_each(Lock(lock).all())):
+            file = Path(folder, f"{number}.txt")
+            file.write_text(requirements(asked))
+            command = [pip_audit, *_OPTIONS, "--requirement", str(file)]
+            answer = subprocess.run(command, capture_output=True, text=True, check=False)
+            try:
+                for package in _report(lock.name, answer):
+                    packages[package["name"], package.get("version", "")] = package
+            except (ValueError, KeyError, TypeError):
+                _say(f"audit: pip-audit failed on {lock.name}, exit code {answer.returncode}")
+                _say(answer.stderr.strip())
+                return FAILED
     return _judge(list(packages.values()))
 
 
+def one_version_each(packages: Iterable[Locked]) -> list[list[Locked]]:
+    """The packages in rows without a second version of any: pip-audit refuses two."""
+    rows: list[dict[str, Locked]] = []
+    for package in packages:
+        row = next((row for row in rows if package.name not in row), None)
+        if row is None:
+            rows.append(row := {})
+        row[package.name] = package
+    return [list(row.values()) for row in rows]
+
+
 def _report(lock: str, answer: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """What pip-audit says of the packages of a lock; without a connection the lock itself counts as skipped."""
+    """The packages that pip-audit tells of. Without a connection the lock itself counts as skipped."""
     if answer.returncode != 0 and not answer.stdout and _NO_CONNECTION.search(answer.stderr):
         return [{"name": lock, "skip_reason": answer.stderr.strip().rpartition("\n")[2]}]
     packages: list[dict[str, Any]] = json.loads(answer.stdout)["dependencies"]
@@ -93,4 +109,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(audit(sys.argv[1], sys.argv[2:]))
+    sys.exit(audit(sys.argv[1], Path(sys.argv[2])))

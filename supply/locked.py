@@ -1,69 +1,140 @@
-"""Reads a lock of `requirements/`: each package at one version, with the hashes of all files that it may come as."""
+"""Reads `uv.lock`: each package at one version, with the hashes of all wheels that it may come as.
+
+Imports the standard library only: it runs before anything is installed.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from packaging.markers import Marker
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import Version
+INDEX: Final = "https://pypi.org/simple"
+RUN: Final = "run"
+"""The group of what a broker runs on. The others have their names in pyproject.toml."""
 
-_HASH: Final = re.compile(r"\s--hash=sha256:([0-9a-f]{64})(?=\s|$)")
-_COMMENT: Final = re.compile(r"^#.*$|(?<=\s)#.*$", re.MULTILINE)
+_FORMAT: Final = 1
+_SHA_256: Final = re.compile(r"sha256:([0-9a-f]{64})")
+
+Way = frozenset[str]
+"""The markers along one way from a group to a package: all of them have to hold."""
 
 
 class LockError(ValueError):
-    """A line that leaves open what gets installed, or from where."""
+    """The lock leaves open what gets installed, or from where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """One package of a lock. `name` is canonical; `hashes` are hexadecimal SHA-256."""
+    """One package of a lock. `marker`: where it is wanted, None for everywhere. `hashes`: hexadecimal SHA-256."""
 
     name: str
-    version: Version
-    marker: Marker | None
+    version: str
+    marker: str | None
     hashes: tuple[str, ...]
 
+
+class Lock:
+    """A lock file, checked."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `LockError`, `OSError` or `tomllib.TOMLDecodeError`."""
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        self._path = path
+        if content.get("version") != _FORMAT:
+            raise self._error(f"version {content.get('version')!r} is unknown (known: {_FORMAT})")
+        packages = content.get("package", [])
+        ours = [each for each in packages if each["source"] == {"editable": "."}]
+        if len(ours) != 1:
+            raise self._error(f"{len(ours)} packages are the project itself, not 1")
+        self.project: dict[str, Any] = ours[0]
+        self._packages: dict[str, dict[str, dict[str, Any]]] = {}
+        for each in packages:
+            if each is not self.project:
+                self._packages.setdefault(each["name"], {})[each["version"]] = each
+
     @property
-    def wanted_here(self) -> bool:
-        """Whether this interpreter, on this system, installs it."""
-        return self.marker is None or self.marker.evaluate()
+    def groups(self) -> list[str]:
+        return [RUN, *self.project.get("dev-dependencies", {})]
+
+    def all(self) -> list[Locked]:
+        """Every package at every version, wherever it is wanted. Raises `LockError`."""
+        return [
+            self._locked(name, version, frozenset({frozenset()}))
+            for name, versions in sorted(self._packages.items())
+            for version in sorted(versions)
+        ]
+
+    def of(self, group: str) -> list[Locked]:
+        """What `group` needs, directly or through others. Raises `LockError`."""
+        if group not in self.groups:
+            raise self._error(f"group {group!r} is unknown (known: {', '.join(self.groups)})")
+        if group == RUN:
+            needed = self.project.get("dependencies", [])
+        else:
+            needed = self.project["dev-dependencies"][group]
+        wanted: dict[tuple[str, str], frozenset[Way]] = {}
+        self._follow(needed, frozenset(), wanted, {})
+        return [self._locked(*key, ways) for key, ways in sorted(wanted.items())]
+
+    def _follow(
+        self,
+        needed: Iterable[dict[str, Any]],
+        way: Way,
+        wanted: dict[tuple[str, str], frozenset[Way]],
+        extras: dict[tuple[str, str, str], frozenset[Way]],
+    ) -> None:
+        """Adds to `wanted` and `extras` each package and extra that `needed` leads to, by the ways that lead there."""
+        for each in needed:
+            here = way | {each["marker"]} if "marker" in each else way
+            name, version = each["name"], self._version(each)
+            package = self._packages[name][version]
+            if _add(wanted, (name, version), here):
+                self._follow(package.get("dependencies", []), here, wanted, extras)
+            for extra in each.get("extra", []):
+                if _add(extras, (name, version, extra), here):
+                    more = package.get("optional-dependencies", {}).get(extra, [])
+                    self._follow(more, here, wanted, extras)
+
+    def _version(self, needed: dict[str, Any]) -> str:
+        """The version that a dependency means. It says which where the lock has several."""
+        versions = self._packages.get(needed["name"], {})
+        if "version" in needed and needed["version"] in versions:
+            return str(needed["version"])
+        if "version" in needed or len(versions) != 1:
+            raise self._error(f"{needed['name']} is needed, and its version is not known")
+        return next(iter(versions))
+
+    def _locked(self, name: str, version: str, ways: frozenset[Way]) -> Locked:
+        package = self._packages[name][version]
+        if package["source"] != {"registry": INDEX}:
+            raise self._error(f"{name} does not come from {INDEX}")
+        hashes = [_SHA_256.fullmatch(wheel.get("hash", "")) for wheel in package.get("wheels", [])]
+        if not hashes:
+            raise self._error(f"{name} {version} has no wheel")
+        if None in hashes:
+            raise self._error(f"{name} {version} has a wheel without a SHA-256")
+        found = sorted({each[1] for each in hashes if each is not None})
+        return Locked(name, version, _marker(ways), tuple(found))
+
+    def _error(self, problem: str) -> LockError:
+        return LockError(f"{self._path}: {problem}")
 
 
-def read_lock(path: Path) -> list[Locked]:
-    """Raises `LockError` for a line with another form than `name==version ; marker --hash=…`.
-
-    Options and addresses are such lines: the index is the business of who installs, not of a lock.
-    """
-    return [_locked(line, path) for line in _lines(path.read_text())]
-
-
-def _lines(text: str) -> Iterator[str]:
-    """Without comments, continued lines joined."""
-    for line in _COMMENT.sub("", text).replace("\\\n", " ").splitlines():
-        if line.strip():
-            yield line.strip()
+def _add(ways: dict[Any, frozenset[Way]], key: object, way: Way) -> bool:
+    """Whether `way` leads to `key` where no known one does. Keeps the ways that no other one includes."""
+    known = ways.get(key, frozenset())
+    if any(other <= way for other in known):
+        return False
+    ways[key] = frozenset({*(other for other in known if not way <= other), way})
+    return True
 
 
-def _locked(line: str, path: Path) -> Locked:
-    hashes = tuple(_HASH.findall(line))
-    try:
-        requirement = Requirement(_HASH.sub("", line).strip())
-    except InvalidRequirement as error:
-        raise LockError(f"{path}: not a package with its hashes: {line[:80]}") from error
-    if requirement.url is not None:
-        raise LockError(f"{path}: {requirement.name} comes from an address, not from an index")
-    if not hashes:
-        raise LockError(f"{path}: {requirement.name} has no hash")
-    pins = list(requirement.specifier)
-    if len(pins) != 1 or pins[0].operator != "==" or pins[0].version.endswith("*"):
-        raise LockError(f"{path}: {requirement.name} is not pinned to one version")
-    return Locked(
-        canonicalize_name(requirement.name), Version(pins[0].version), requirement.marker, hashes
-    )
+def _marker(ways: frozenset[Way]) -> str | None:
+    if frozenset() in ways:
+        return None
+    each = sorted(" and ".join(f"({marker})" for marker in sorted(way)) for way in ways)
+    return " or ".join(f"({way})" if " and " in way else way for way in each)

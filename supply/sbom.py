@@ -1,8 +1,7 @@
 """The bill of materials of a wheel, CycloneDX 1.6 JSON: `python -m supply.sbom LOCK WHEEL FILE`
 
-What an install of the wheel brings, on this system and this Python: the lock of the run-time packages says which
-versions and files, the packages' own metadata, as installed here, say licences and who needs whom. Refused where
-the two differ. The time is that of `SOURCE_DATE_EPOCH`, if it is set; nothing else differs from run to run.
+What an install of the wheel brings, on this system and this Python: the lock says which versions and files. The packages'
+own metadata, as installed here, say licences and who needs whom. Refused where the two differ. The time is that of `SOURCE_DATE_EPOCH`, if it is set; nothing else differs from run to run.
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from supply.locked import Locked, read_lock
+from supply.locked import RUN, Lock, Locked
 
 PROJECT: Final = "pubsubd"
 _CLASSIFIER: Final = "License :: OSI Approved :: "
@@ -44,7 +44,7 @@ class Mismatch(ValueError):
 def bill(locked: Iterable[Locked], wheel: bytes, at: datetime) -> Bom:
     """The project, each package of the lock that is wanted here, and who needs whom."""
     project = _component(PROJECT, ComponentType.APPLICATION, [hashlib.sha256(wheel).hexdigest()])
-    packages = {each.name: _library(each) for each in locked if each.wanted_here}
+    packages = {each.name: _library(each) for each in locked if is_wanted_here(each)}
     bom = Bom(
         components=packages.values(),
         metadata=BomMetaData(component=project, timestamp=at),
@@ -67,9 +67,14 @@ def text_of(bom: Bom) -> str:
     return text + "\n"
 
 
+def is_wanted_here(locked: Locked) -> bool:
+    """Whether this interpreter, on this system, installs it."""
+    return locked.marker is None or Marker(locked.marker).evaluate()
+
+
 def _library(locked: Locked) -> Component:
     installed = metadata.version(locked.name)
-    if installed != str(locked.version):
+    if installed != locked.version:
         raise Mismatch(f"{locked.name} {installed} is installed, {locked.version} is locked")
     return _component(locked.name, ComponentType.LIBRARY, locked.hashes)
 
@@ -125,7 +130,7 @@ def _serial(components: Sequence[Component]) -> uuid.UUID:
 def main(lock: str, wheel: str, file: str) -> None:
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     at = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(int(epoch), UTC)
-    bom = bill(read_lock(Path(lock)), Path(wheel).read_bytes(), at)
+    bom = bill(Lock(Path(lock)).of(RUN), Path(wheel).read_bytes(), at)
     Path(file).write_text(text_of(bom))
     print(f"{file}: {PROJECT} and {len(bom.components)} packages")
 

@@ -146,7 +146,7 @@ def test_make_knows_its_targets() -> None:
 def test_to_start_a_broker_nothing_is_installed_that_only_develops_it(tmp_path: Path) -> None:
     asked = ["make", "-n", "start", f"VENV={tmp_path / 'new'}"]
     found = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    installed = set(re.findall(r"requirements/(\w+)\.txt", found.partition("pubsubd start")[0]))
+    installed = set(re.findall(r"supply\.export (\w+)", found.partition("pubsubd start")[0]))
     assert installed == {"build", "run"}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.unit.supply.locks import made_lock
 
 ROOT: Final = Path(__file__).parents[3]
 
@@ -20,6 +21,7 @@ BAD: Final = {
     "version": "1.0",
     "vulns": [{"id": "PYSEC-2026-1", "fix_versions": ["1.1", "2.0"], "aliases": []}],
 }
+LOCK: Final = made_lock("click 8.1", "msgpack 1.0", "msgpack 1.1")
 NO_NAME: Final = "Traceback (most recent call last):\nConnectionError: Failed to resolve 'vulnerabilities.example'"
 
 
@@ -37,15 +39,21 @@ def audited(
     error: str = "",
     gone: str = "",
 ) -> Outcome:
-    """The audit, where pip-audit answers with these packages, or without a report; at `gone` there is no connection."""
+    """The audit, where pip-audit answers with these packages, or without a report.
+
+    `gone`: a package at which there is no connection.
+    """
+    lock = folder / "uv.lock"
+    lock.write_text(LOCK)
     report = "" if packages is None else json.dumps({"dependencies": list(packages), "fixes": []})
     command = folder / "pip-audit"
     command.write_text(
         f"#!{sys.executable}\n"
         "import pathlib, sys\n"
+        "requirements = pathlib.Path(sys.argv[-1]).read_text()\n"
         f"with pathlib.Path({str(folder / 'asked')!r}).open('a') as asked:\n"
-        "    print(*sys.argv[1:], file=asked)\n"
-        f"if sys.argv[-1] == {gone!r}:\n"
+        "    print(*sys.argv[1:-1], *(each for each in requirements.split() if '==' in each), file=asked)\n"
+        f"if {gone!r} and {gone!r} in requirements:\n"
         f"    sys.exit({NO_NAME!r})\n"
         f"sys.stdout.write({report!r})\n"
         f"sys.stderr.write({error!r})\n"
@@ -54,7 +62,7 @@ def audited(
     command.chmod(0o755)
     return Outcome(
         subprocess.run(
-            [sys.executable, "-m", "supply.audit", str(command), "run.txt", "dev.txt"],
+            [sys.executable, "-m", "supply.audit", str(command), str(lock)],
             cwd=ROOT,
             capture_output=True,
             text=True,
@@ -71,18 +79,20 @@ def test_all_checked_and_nothing_found_is_good(tmp_path: Path) -> None:
     assert outcome.err == ""
 
 
-def test_every_lock_is_asked_about_by_its_hashes(tmp_path: Path) -> None:
+def test_every_version_is_asked_about_by_its_hashes(tmp_path: Path) -> None:
     audited(tmp_path, [FINE])
     asked = (tmp_path / "asked").read_text().splitlines()
-    assert [line.rpartition(" --requirement ")[2] for line in asked] == ["run.txt", "dev.txt"]
+    assert [line.rpartition(" --requirement ")[2] for line in asked] == [
+        "click==8.1 msgpack==1.0",
+        "msgpack==1.1",
+    ]
     assert all("--require-hashes" in line for line in asked)
-    assert all(line.count("--requirement ") == 1 for line in asked)
 
 
-def test_a_connection_that_is_lost_on_the_way_is_no_pass(tmp_path: Path) -> None:
-    outcome = audited(tmp_path, [FINE], gone="dev.txt")
+def test_a_connection_that_is_lost_on_the_way_is_a_failure(tmp_path: Path) -> None:
+    outcome = audited(tmp_path, [FINE], gone="msgpack==1.1")
     assert outcome.code == 1
-    assert outcome.err.startswith("audit: dev.txt was not checked: ConnectionError")
+    assert outcome.err.startswith("audit: uv.lock was not checked: ConnectionError")
     assert outcome.out == "audit: 1 packages checked, 0 known vulnerabilities\n"
 
 

@@ -1,4 +1,4 @@
-"""`requirements/` is known to the last file, fits pyproject.toml, and is what gets installed."""
+"""`uv.lock` is known to the last file, fits pyproject.toml, and is what gets installed."""
 
 from __future__ import annotations
 
@@ -13,74 +13,92 @@ from typing import Any, Final
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from supply.locked import Locked, read_lock
+from supply.export import requirements
+from supply.locked import Lock, Locked
+from supply.sbom import is_wanted_here
 
 ROOT: Final = Path(__file__).parents[3]
 PYPROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUN: Final[list[str]] = PYPROJECT["project"]["dependencies"]
 BUILD: Final[list[str]] = PYPROJECT["build-system"]["requires"]
 GROUPS: Final[dict[str, list[str]]] = PYPROJECT["dependency-groups"]
-LOCKS: Final = {path.stem: read_lock(path) for path in (ROOT / "requirements").glob("*.txt")}
-OF_ONE_ENVIRONMENT: Final = sorted(LOCKS.keys() - {"supply"})
-"""Installed into one environment, on top of each other. The tools of `supply` have their own."""
+TEXT: Final = (ROOT / "uv.lock").read_text()
+LOCK: Final = Lock(ROOT / "uv.lock")
+LOCKED: Final = {group: LOCK.of(group) for group in LOCK.groups}
 
 
-def unmet(requirements: Iterable[str], locked: list[Locked]) -> list[str]:
+def unmet(asked: Iterable[str], locked: list[Locked]) -> list[str]:
     """The requirements that some of the places that the lock is for would not get."""
-    versions: dict[str, list[Locked]] = {}
+    versions: dict[str, list[str]] = {}
     for each in locked:
-        versions.setdefault(each.name, []).append(each)
+        versions.setdefault(each.name, []).append(each.version)
     return [
         text
-        for text in requirements
+        for text in asked
         if not versions.get(canonicalize_name(Requirement(text).name))
         or not all(
-            each.version in Requirement(text).specifier
-            for each in versions[canonicalize_name(Requirement(text).name)]
+            version in Requirement(text).specifier
+            for version in versions[canonicalize_name(Requirement(text).name)]
         )
     ]
 
 
-def test_every_group_has_a_lock() -> None:
-    assert LOCKS.keys() == {"run", *GROUPS}
+def test_every_group_is_locked() -> None:
+    assert LOCKED.keys() == {"run", *GROUPS}
 
 
-@pytest.mark.parametrize("name", sorted(LOCKS))
-def test_a_lock_fits_pyproject(name: str) -> None:
-    requirements = RUN if name == "run" else GROUPS[name]
-    assert requirements
-    assert unmet(requirements, LOCKS[name]) == [], "run make lock"
+@pytest.mark.parametrize("name", ["run", *GROUPS])
+def test_the_lock_fits_pyproject(name: str) -> None:
+    asked = RUN if name == "run" else GROUPS[name]
+    assert asked
+    assert unmet(asked, LOCKED[name]) == [], "run make lock"
 
 
-def test_the_lock_of_development_has_what_a_broker_runs_on() -> None:
-    assert unmet(RUN, LOCKS["dev"]) == []
+def test_the_lock_is_made_for_what_pyproject_asks_for() -> None:
+    made_for = LOCK.project["metadata"]
+    groups = {"run": made_for["requires-dist"], **made_for["requires-dev"]}
+    asked = {"run": RUN, **GROUPS}
+    assert {name: sorted(_asked(each) for each in groups[name]) for name in groups} == {
+        name: sorted(_parts(Requirement(each)) for each in asked[name]) for name in asked
+    }, "run make lock"
+    assert tomllib.loads(TEXT)["requires-python"] == PYPROJECT["project"]["requires-python"]
+
+
+def _asked(needed: dict[str, Any]) -> tuple[str, str, list[str]]:
+    return needed["name"], needed["specifier"], needed.get("extras", [])
+
+
+def _parts(requirement: Requirement) -> tuple[str, str, list[str]]:
+    name = canonicalize_name(requirement.name)
+    return name, str(requirement.specifier), sorted(requirement.extras)
 
 
 def test_the_build_backend_is_locked() -> None:
-    assert unmet(BUILD, LOCKS["build"]) == []
+    assert unmet(BUILD, LOCKED["build"]) == []
 
 
 def test_a_requirement_that_the_lock_lacks_is_found() -> None:
-    assert unmet(["click>=999", "left-pad", "h11"], LOCKS["run"]) == ["click>=999", "left-pad"]
+    assert unmet(["click>=999", "left-pad", "h11"], LOCKED["run"]) == ["click>=999", "left-pad"]
 
 
-@pytest.mark.parametrize("name", sorted(LOCKS))
-def test_no_lock_says_where_to_download_from(name: str) -> None:
-    text = (ROOT / "requirements" / f"{name}.txt").read_text()
-    assert not re.search(r"://|^\s*-(?!-hash=)|\bindex\b|\bfile:", text, re.MULTILINE)
+def test_the_lock_names_the_public_index_only() -> None:
+    hosts = set(re.findall(r"\w+://[^/\"]*", TEXT))
+    assert hosts == {"https://pypi.org", "https://files.pythonhosted.org"}
 
 
-def test_locks_of_one_environment_agree() -> None:
-    versions: dict[tuple[str, str], set[str]] = {}
-    for name in OF_ONE_ENVIRONMENT:
-        for each in LOCKS[name]:
-            versions.setdefault((each.name, str(each.marker)), set()).add(str(each.version))
-    assert {key: found for key, found in versions.items() if len(found) > 1} == {}
+@pytest.mark.parametrize("name", sorted(LOCKED))
+def test_what_pip_is_given_names_no_index(name: str) -> None:
+    assert not re.search(r"://|^\s*-(?!-hash=)", requirements(LOCKED[name]), re.MULTILINE)
+
+
+def test_a_release_is_locked_seven_days_after_it_came_out() -> None:
+    assert PYPROJECT["tool"]["uv"]["exclude-newer"] == "7 days"
+    assert tomllib.loads(TEXT)["options"]["exclude-newer-span"] == "P7D"
 
 
 @pytest.mark.parametrize("name", ["build", "run", "dev"])
 def test_what_is_installed_here_is_what_is_locked(name: str) -> None:
-    wanted = {each.name: str(each.version) for each in LOCKS[name] if each.wanted_here}
+    wanted = {each.name: each.version for each in LOCKED[name] if is_wanted_here(each)}
     assert {each: metadata.version(each) for each in wanted} == wanted
 
 
@@ -133,8 +151,8 @@ def test_whatever_is_installed_is_locked_or_is_our_own(place: str, tmp_path: Pat
         assert locked or ours, command
 
 
-def test_the_page_about_it_names_every_lock_and_only_targets_that_there_are() -> None:
+def test_the_page_about_it_names_every_group_and_only_targets_that_there_are() -> None:
     page = (ROOT / "docs/supply-chain.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)\.txt` \|", page, re.MULTILINE)) == LOCKS.keys()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == LOCKED.keys()
     targets = set(re.findall(r"(?:`|^)make ([a-z]+)", page, re.MULTILINE))
     assert targets <= set(targets_of_make())

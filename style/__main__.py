@@ -12,6 +12,7 @@ from style.words import Finding, first_words, phrases
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
+    "protocol",
     "style/__main__.py",
     "tests/faults",
     "tests/fuzz",

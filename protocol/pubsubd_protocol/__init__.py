@@ -1,3 +1,3 @@
-"""What brokers and clients share: frames, positions, the attach rule, topics. Pure."""
+"""The parts that brokers and clients share: frames, positions, the attach rule, topics. Pure."""
 
 __version__ = "0.1.0"

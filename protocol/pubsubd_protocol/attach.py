@@ -1,7 +1,7 @@
-"""The attach rule: where a reader goes on in a stream, or why it can't.
+"""The attach rule: where a reader goes on in a stream, or why its cursor expired.
 
-One pure function for every reader and every hop: a peer that attaches, a session that catches up,
-a session at a gap marker, a session on its own node's stream.
+`resolve` is one pure function for every reader and every hop: a peer that attaches, a session that
+catches up, a session at a gap marker, a session on its own node's stream.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pubsubd_protocol.positions import Position, StreamView, add_lost
 
 
 class Reason(StrEnum):
-    """Why a cursor expired."""
+    """The reasons for which a cursor expires."""
 
     OVERWRITTEN = "overwritten"
     """The ring moved past what the reader still needed."""
@@ -35,15 +35,15 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class FromStart:
-    """The reader never saw this stream, and may have been owed it from its first message."""
+    """The reader never saw this stream, and may need it from its first message on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """A node without memory: it goes on at the cursor that the producer registered for it.
+    """A consumer node without memory: it goes on at the cursor that the producer registered for it.
 
-    `waiting`: a session stood open before this contact, so without a registered cursor the node is
-    owed the stream from its first message; otherwise it is a new consumer and begins at `next`.
+    `waiting`: a session was open before this contact. Without a registered cursor, a waiting node
+    needs the stream from its first message on. Any other node is a new consumer and begins at `next`.
     """
 
     waiting: bool
@@ -53,8 +53,8 @@ class Remembered:
 class Earliest:
     """The reader asks for all that the ring still holds.
 
-    `owed`: the claim that the reader would have without that wish, for what was published since it subscribed.
-    Where that can't be met, the reader is told so, and goes on at the oldest message. None: nothing is owed.
+    `owed`: the claim of a reader that subscribed before this contact. It covers the messages published since then.
+    If that claim expires, the reader gets the expiry and goes on at the oldest message. None: no such claim.
     """
 
     owed: At | FromStart | Remembered | None = None
@@ -72,9 +72,9 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """Messages are lost to this reader: say so with `reason`, then go on at `next`.
+    """Messages are lost to this reader: send it `reason`, then go on at `next`.
 
-    `missed`: how many, None where that can't be known.
+    `missed`: the number of lost messages; None if the number is unknown.
     """
 
     reason: Reason
@@ -86,33 +86,34 @@ Answer = Resume | Expired
 
 
 def asked(claim: Claim) -> Claim:
-    """The part of a claim that travels: a producer gives what it holds, the reader's own broker knows what is owed."""
+    """The part of a claim that travels to the producer. `owed` stays behind: the reader's own broker judges it."""
     return Earliest() if isinstance(claim, Earliest) else claim
 
 
 def short(answer: Answer) -> Resume | Reason:
-    """An answer as it travels beside the view that it was given on: the figures follow from that."""
+    """An answer as it travels: of an expiry only the reason. The receiver computes the figures from the view beside it."""
     return answer if isinstance(answer, Resume) else answer.reason
 
 
 LOSES_HISTORY: Final = (Reason.STATE_LOST, Reason.UNSEEN)
-"""Reasons that may stand for the loss of a whole history: the second is graver, and may hold the first."""
+"""Reasons that may stand for the loss of a whole history. UNSEEN is the graver one, and may include STATE_LOST."""
 
 _GRAVITY = (Reason.OVERWRITTEN, Reason.AHEAD, Reason.STATE_LOST, Reason.UNSEEN)
 
 
 def merge(earlier: Expired, later: Expired) -> Expired:
-    """Two expiries with nothing read between them are one, over the wider range: the graver reason counts."""
+    """Merge two expiries between which the reader got no message: wider range, graver reason."""
     missed = add_lost(earlier.missed, later.missed)
     return Expired(max(earlier.reason, later.reason, key=_GRAVITY.index), later.next, missed)
 
 
 def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
-    """Where a reader that presents `claim` goes on reading the stream seen in `view`. Pure.
+    """The attach rule: the offset at which a reader with `claim` goes on in the stream of `view`, or an expiry. Pure.
 
-    `registered` is the cursor that the producer keeps for the reader's node, if it keeps one. An expiry goes on at the
-    end of what the producer holds, or, where only the lost end of an earlier life lies before the reader, behind that.
-    Source: DESIGN.md, Attach; the lineage rule is the one of Redis PSYNC2's second replication id.
+    `registered` is the cursor that the producer keeps for the reader's node, if it keeps one. After an expiry the
+    reader goes on at the producer's `next`. If only the lost end of an earlier life lies before the reader, the reader
+    goes on behind that end.
+    Source: DESIGN.md, Attach; the lineage rule is that of the second replication id in Redis PSYNC2.
     """
     match claim:
         case At(position):
@@ -125,7 +126,7 @@ def resolve(claim: Claim, view: StreamView, registered: Position | None = None) 
             return Expired(Reason.UNSEEN, view.oldest, None)
         case Remembered(waiting):
             if registered is not None:
-                # By the same rule as a position: a cursor kept longer than the stream may be ahead of it.
+                # The rule for positions: a cursor that outlived the stream's history may be ahead of it.
                 return _at(registered, view)
             return _from_start(view) if waiting else Resume(view.next)
     assert_never(claim)
@@ -137,7 +138,7 @@ def _from_start(view: StreamView) -> Answer:
 
 
 def _at(position: Position, view: StreamView) -> Answer:
-    # The epoch before the offset: another history's numbers happen to fit, and mean nothing.
+    # Check the epoch before the offset: an offset of another history may fit by accident, and means nothing here.
     reach = view.reach(position.epoch)
     if reach is None:
         return Expired(Reason.STATE_LOST, view.next, None)
@@ -147,7 +148,10 @@ def _at(position: Position, view: StreamView) -> Answer:
 
 
 def _within(position: Position, view: StreamView) -> Answer:
-    """The answer to a reader whose history goes on here: it has lost what was evicted, and what is lost where it stands."""
+    """The answer to a reader whose history this stream continues.
+
+    The reader has lost the messages that were evicted, and those of a lost end at its own offset.
+    """
     offset, gaps = position.offset, view.gaps(position.epoch)
     if offset < view.oldest:
         expired = Expired(Reason.OVERWRITTEN, view.next, view.next - offset)

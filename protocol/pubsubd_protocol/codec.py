@@ -1,6 +1,6 @@
-"""Frames to bytes and back. Every frame that comes in is checked here, field by field.
+"""Frames to bytes and back. `decode` checks every received frame, field by field.
 
-`decode` raises `ProtocolError` and nothing else, whatever the bytes.
+`decode` raises `ProtocolError` for any bytes that are not a frame, and no other error.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ from pubsubd_protocol.proof import NONCE_BYTES, PROOF_BYTES
 from pubsubd_protocol.topics import EVERY_TOPIC, MAX_TOPIC_BYTES
 
 MAX_CONTROL_BYTES = 512 * 1024
-"""The longest frame but for batches and reports; a subscription at all its limits has 370 KB."""
+"""The longest frame, batches and reports excepted. A subscription at all its limits takes 370 KB."""
 
 _REPORT_KIND: Final = 41
 
 
 def encode(frame: Frame) -> bytes:
-    """The whole frame, prefix included. An entry's bytes are made once; ask it for its `wire` instead."""
+    """The whole frame, prefix included. For an entry prefer `Entry.wire`: its bytes exist already."""
     if isinstance(frame, Entry):
         return b"".join(frame.wire)
     if isinstance(frame, Batch):
@@ -90,13 +90,13 @@ def decode(frame: memoryview) -> Frame:
         else:
             raise ProtocolError(
                 "frame_length",
-                f"a frame of kind {kind} and {len(frame)} bytes, allowed are {MAX_CONTROL_BYTES}",
+                f"a frame of kind {kind} has {len(frame)} bytes, the limit is {MAX_CONTROL_BYTES}",
             )
         if not isinstance(fields, list):
-            raise ProtocolError("malformed", "a frame is an array")
+            raise ProtocolError("malformed", "the body of a frame must be an array")
         decoder = _DECODERS.get(kind)
         if decoder is None:
-            raise ProtocolError("unknown_frame", f"no frame has kind {kind}")
+            raise ProtocolError("unknown_frame", f"frame kind {kind} is unknown")
         return decoder(field.Fields(fields))
     except InvalidTopic as error:
         raise ProtocolError("malformed", str(error)) from None
@@ -108,7 +108,9 @@ def _kind(frame: memoryview) -> int:
         or not 0x91 <= frame[PREFIX_BYTES] <= 0x9F
         or frame[PREFIX_BYTES + 1] > 0x7F
     ):
-        raise ProtocolError("malformed", "a frame begins with a short array and its kind")
+        raise ProtocolError(
+            "malformed", "the body of a frame must begin with an array of 1-15 fields and the kind"
+        )
     return frame[PREFIX_BYTES + 1]
 
 
@@ -132,7 +134,7 @@ def _pack_subscribe(f: Subscribe) -> list[object]:
     return [patterns, f.start, positions, f.born, f.name, f.echo, acknowledged, *of_a_name]
 
 
-# One row a frame: class, kind, how its fields are packed, how they are taken.
+# One row for each frame: class, kind, function that packs the fields, function that reads them.
 _TABLE: Final[
     tuple[tuple[type, int, Callable[..., list[object]], Callable[[field.Fields], Frame]], ...]
 ] = (
@@ -378,7 +380,9 @@ _TABLE: Final[
 
 def _forward(skip: Skip) -> Skip:
     if skip.first >= skip.next:
-        raise ProtocolError("malformed", f"a skip from {skip.first} to {skip.next}")
+        raise ProtocolError(
+            "malformed", f"a skip goes from {skip.first} to {skip.next}: it must go forward"
+        )
     return skip
 
 

@@ -3,13 +3,13 @@
 On the wire a batch keeps its numbers apart from its payloads:
 
     topics    the distinct topics, joined by line feeds
-    index     uint16 per message: which of the topics; empty if there is only one
-    lengths   uint32 per message: how long its payload is
+    index     uint16 per message: number of its topic in `topics`; empty if all have one topic
+    lengths   uint32 per message: bytes of its payload
     payloads  all payloads, one after the other, opaque
 
-An `Entry` is that batch with its place: node, epoch, first offset. Its encoded frame is made once, by
-the node on which it was published, and the same bytes go to the ring, to peers, replicas and sessions.
-Packed numbers are little-endian, as nearly every machine holds them.
+An `Entry` is that batch with its place: node, epoch, first offset. The node on which the batch was
+published encodes the frame once. The same bytes go to the ring, to peers, replicas and sessions.
+Packed numbers are little-endian, the byte order of nearly every machine.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from pubsubd_protocol.topics import split_topics
 
 MAX_BATCH_MESSAGES = 65_535
 MAX_BATCH_TOPICS = 4096
-"""Each of them is matched by each reader that reads by patterns."""
+"""Distinct topics in one batch. Each costs one match for each session that reads by patterns."""
 
 MAX_ENTRY_OVERHEAD = 512 * 1024
-"""By how much an entry's frame may be longer than the longest publish: its head, and a part's places."""
+"""Extra bytes of an entry's frame over the longest publish frame: the head, and the `places` of a part."""
 
 PUBLISH_KIND: Final = 10
 ENTRY_KIND: Final = 25
@@ -49,11 +49,12 @@ def pack_numbers(typecode: str, numbers: Sequence[int]) -> bytes:
 
 
 def unpack_numbers(typecode: str, packed: bytes) -> array[int]:
-    """The inverse of `pack_numbers`. Raises `ProtocolError` if the bytes don't come out even."""
+    """The inverse of `pack_numbers`. Raises `ProtocolError` if the length is not a multiple of the number's size."""
     numbers: array[int] = array(typecode)
     if len(packed) % numbers.itemsize:
         raise ProtocolError(
-            "malformed", f"{len(packed)} bytes of numbers, {numbers.itemsize} bytes each"
+            "malformed",
+            f"packed numbers have {len(packed)} bytes: it must be a multiple of {numbers.itemsize}",
         )
     numbers.frombytes(packed)
     if _SWAP:
@@ -62,9 +63,9 @@ def unpack_numbers(typecode: str, packed: bytes) -> array[int]:
 
 
 class Batch:
-    """Messages on their way into a stream: what a publisher sends in one frame.
+    """Messages on their way into a stream: the content of one frame of a publisher.
 
-    `payloads` is any buffer; nothing in here looks into it.
+    `payloads` is any buffer; brokers never decode it.
     """
 
     __slots__ = ("count", "index", "lengths", "payloads", "retry", "sequence", "to", "topics")
@@ -80,9 +81,9 @@ class Batch:
         payloads: bytes | memoryview,
     ) -> None:
         self.sequence = sequence
-        """The publisher's own number for this batch: higher for each new one, the same for a retry."""
+        """The publisher's own number for this batch: higher for each new batch, the same for a retry."""
         self.retry = retry
-        """Whether it may have been sent before."""
+        """Whether the publisher may have sent this batch before."""
         self.to = to
         self.topics = topics
         self.index = index
@@ -91,8 +92,9 @@ class Batch:
         self.count = len(lengths) // 4
 
     def check(self, max_message: int) -> None:
-        """Raises `ProtocolError` unless topics, index, lengths and payloads agree with one another,
-        `InvalidTopic` for a topic that is none, `MessageTooLarge`. Cost: C loops only.
+        """Check that topics, index, lengths and payloads agree. Cost: C loops only.
+
+        Raises `ProtocolError`, `InvalidTopic` or `MessageTooLarge`.
         """
         _check_columns(self.topics, self.index, self.lengths, len(self.payloads), max_message)
 
@@ -100,8 +102,8 @@ class Batch:
 class Entry:
     """A batch with its place in a stream. Immutable. `wire` is its frame, ready to send.
 
-    `span` offsets from `first`; `next` is the first offset after it. A part of an entry, cut out for a
-    session that wants only some topics, spans the same offsets with fewer messages.
+    An entry takes `span` offsets from `first` on; `next` is the first offset after it. A part of an
+    entry, cut out for a session that wants only some topics, spans the same offsets with fewer messages.
     """
 
     __slots__ = (
@@ -144,7 +146,8 @@ class Entry:
 class Messages:
     """The messages of an entry, column by column, without decoding any payload.
 
-    `offsets[i]`, `topics[index[i]]`, and `frame[starts[i]:starts[i + 1]]` belong together.
+    Message `i` has the offset `offsets[i]`, the topic `topics[index[i]]` and the payload
+    `frame[starts[i]:starts[i + 1]]`.
     """
 
     __slots__ = (
@@ -179,7 +182,7 @@ class Messages:
 def place(
     batch: Batch, node: str, epoch: Epoch, first: int, time_us: int, publisher: bytes
 ) -> Entry:
-    """The entry of a checked `batch` at offset `first`. The payloads are copied once, if they are a view.
+    """The entry of a checked `batch` at offset `first`. Cost: one copy of the payloads if they are a view.
 
     `time_us`: wall time in microseconds since 1970, for people only.
     """
@@ -198,9 +201,9 @@ def place(
 def entry_size(
     batch: Batch, node: str, epoch: Epoch, first: int, time_us: int, publisher: bytes
 ) -> int:
-    """`size` of the entry that `place` makes of the same arguments. Cost: no look at a payload, an index or a length."""
+    """`size` of the entry that `place` makes of the same arguments. Cost: independent of the number of messages."""
     small = (node, epoch, first, batch.count, time_us, publisher, batch.sequence, batch.to)
-    # The empty columns are packed as two bytes each, with a length of one byte; a longer one takes two or four.
+    # msgpack packs an empty column as 2 bytes, 1 of them its length. A longer column's length takes 2 or 4 bytes.
     head = len(msgpack.packb((*small, batch.topics, b"", b"", b"")))
     index, lengths = len(batch.index), len(batch.lengths)
     head += index + (index > 0xFF) + 2 * (index > 0xFFFF)
@@ -209,7 +212,7 @@ def entry_size(
 
 
 def is_of(entry: Entry, batch: Batch) -> bool:
-    """Whether a whole `entry` has the sequence and the content of `batch`. Cost: one look at all bytes of both."""
+    """Whether a whole `entry` has the sequence and the content of `batch`. Cost: compares all bytes of both."""
     frame = entry.wire[0] if len(entry.wire) == 1 else b"".join(entry.wire)
     head, payloads, _ = _open(frame)
     sequence, to, topics, index, _, lengths = head[6:]
@@ -221,19 +224,32 @@ def is_of(entry: Entry, batch: Batch) -> bool:
 
 
 def read_entry(frame: memoryview) -> Entry:
-    """The entry in a received frame, prefix included; copies the frame, once. Raises `ProtocolError`."""
+    """The entry in a received frame, prefix included. Raises `ProtocolError`. Cost: one copy of the frame."""
     wire = bytes(frame)
     head, payloads, _ = _open(wire)
     node, epoch, first, span, time_us, publisher, sequence, to = head[:8]
     topics, index, places, lengths = head[8:]
-    if not type(first) is type(span) is type(time_us) is type(sequence) is int:  # true is no number
-        raise ProtocolError("malformed", "a number in the head of an entry is none")
+    if (
+        not type(first) is type(span) is type(time_us) is type(sequence) is int
+    ):  # a bool is an int, too
+        raise ProtocolError(
+            "malformed", "first, span, time and sequence of an entry must be integers"
+        )
     if not is_node_name(node) or not (to is None or is_node_name(to)):
-        raise ProtocolError("malformed", f"an entry of node {node[:80]!r}, for {to and to[:80]!r}")
+        raise ProtocolError(
+            "malformed",
+            f"an entry has an invalid node name: of node {node[:80]!r}, to {to and to[:80]!r}",
+        )
     if not 0 <= time_us < 2**63 or not 0 <= sequence < 2**63:
-        raise ProtocolError("malformed", f"an entry of sequence {sequence} at time {time_us}")
+        raise ProtocolError(
+            "malformed",
+            f"an entry has sequence {sequence} and time {time_us}, allowed are 0..2^63-1",
+        )
     if not 0 < span <= MAX_BATCH_MESSAGES or not 0 <= first < 2**63 - span:
-        raise ProtocolError("malformed", f"an entry of {span} offsets at {first}")
+        raise ProtocolError(
+            "malformed",
+            f"an entry spans {span} offsets from {first}, allowed are 1..{MAX_BATCH_MESSAGES}",
+        )
     count = len(lengths) // 4
     try:
         _check_columns(topics, index, lengths, len(payloads), len(payloads))
@@ -251,9 +267,9 @@ def open_entry(entry: Entry) -> Messages:
 
 
 def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
-    """What of `entry` a reader wants: all of it (the same object), a part, or None.
+    """The part of `entry` whose topics a reader wants: the same object if all, None if none.
 
-    Cost: one look per distinct topic; only a real part costs work per message.
+    Cost: one call of `wants` per distinct topic. Only a real part costs work per message.
     """
     topics = entry.topics.split("\n")
     wanted = list(map(wants, topics))
@@ -295,13 +311,13 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
 
 
 def encode_batch(batch: Batch) -> tuple[bytes, bytes]:
-    """The frame in which a publisher sends `batch`: its front, and its payloads as they are."""
+    """The frame in which a publisher sends `batch`, in two buffers: front and payloads."""
     head = [batch.sequence, batch.retry, batch.to, batch.topics, batch.index, batch.lengths]
     return front(PUBLISH_KIND, head, bytes(batch.payloads))
 
 
 def read_batch(frame: memoryview) -> Batch:
-    """The batch in a received PUBLISH frame. Its payloads are a view into the frame. Raises `ProtocolError`."""
+    """The batch in a received PUBLISH frame; its payloads are a view into the frame. Raises `ProtocolError`."""
     head, payloads, _ = split(frame)
     match head:
         case [
@@ -314,7 +330,9 @@ def read_batch(frame: memoryview) -> Batch:
             *_,
         ] if type(sequence) is int and 0 <= sequence < 2**63:
             return Batch(sequence, retry, to, topics, index, lengths, payloads)
-    raise ProtocolError("malformed", "the head of a publish has a field missing or of a wrong type")
+    raise ProtocolError(
+        "malformed", "a field in the head of a publish is missing or of a wrong type"
+    )
 
 
 Head = tuple[str, Epoch, int, int, int, bytes, int, str | None, str, bytes, bytes, bytes]
@@ -322,7 +340,7 @@ Head = tuple[str, Epoch, int, int, int, bytes, int, str | None, str, bytes, byte
 
 
 def _open(wire: bytes) -> tuple[Head, memoryview, int]:
-    """The head of an entry's frame, its types checked, a view of the payloads, and where they begin."""
+    """The checked head of an entry's frame, a view of the payloads, and the byte at which they begin."""
     fields, payloads, begin = split(wire)
     match fields:
         case [
@@ -342,12 +360,14 @@ def _open(wire: bytes) -> tuple[Head, memoryview, int]:
         ] if len(epoch) == len(publisher) == 16:
             head = (node, Epoch(epoch), first, span, time_us, publisher, sequence, to)
             return (*head, topics, index, places, lengths), payloads, begin
-    raise ProtocolError("malformed", "the head of an entry has a field missing or of a wrong type")
+    raise ProtocolError(
+        "malformed", "a field in the head of an entry is missing or of a wrong type"
+    )
 
 
 def _encode(head: Sequence[object], payloads: bytes) -> tuple[bytes, ...]:
     begin, payloads = front(ENTRY_KIND, head, payloads)
-    # Two buffers spare large payloads a copy; for small ones the copy is cheaper than the second buffer.
+    # Two buffers save a copy of large payloads. For small payloads a copy is cheaper than a second buffer.
     return (begin, payloads) if len(payloads) > _JOIN_BELOW else (begin + payloads,)
 
 
@@ -359,17 +379,17 @@ def _check_columns(joined: str, index: bytes, lengths: bytes, total: int, max_me
     distinct = joined.count("\n") + 1
     if distinct > MAX_BATCH_TOPICS:
         raise ProtocolError(
-            "malformed", f"a batch of {distinct} topics, allowed are {MAX_BATCH_TOPICS}"
+            "malformed", f"a batch has {distinct} topics, the limit is {MAX_BATCH_TOPICS}"
         )
     topics = split_topics(joined)
     sizes = unpack_numbers("I", lengths)
     if not 0 < len(sizes) <= MAX_BATCH_MESSAGES:
         raise ProtocolError(
-            "malformed", f"a batch of {len(sizes)} messages, allowed are 1..{MAX_BATCH_MESSAGES}"
+            "malformed", f"a batch has {len(sizes)} messages, allowed are 1..{MAX_BATCH_MESSAGES}"
         )
     if sum(sizes) != total:
         raise ProtocolError(
-            "malformed", f"lengths add up to {sum(sizes)} bytes, the payloads are {total}"
+            "malformed", f"lengths add up to {sum(sizes)} bytes, the payloads have {total}"
         )
     if max(sizes) > max_message:
         raise MessageTooLarge("a message", max(sizes), max_message)
@@ -378,21 +398,22 @@ def _check_columns(joined: str, index: bytes, lengths: bytes, total: int, max_me
         if len(which) != len(sizes) or max(which) >= len(topics):
             raise ProtocolError(
                 "malformed",
-                f"an index that does not fit {len(topics)} topics, {len(sizes)} messages",
+                f"the index does not fit {len(topics)} topics and {len(sizes)} messages",
             )
     elif len(topics) != 1:
-        raise ProtocolError("malformed", f"{len(topics)} topics without an index")
+        raise ProtocolError("malformed", f"a batch of {len(topics)} topics has an empty index")
 
 
 def _check_places(places: bytes, count: int, span: int) -> None:
     if not places:
         if count != span:
             raise ProtocolError(
-                "malformed", f"{count} messages over {span} offsets, places are missing"
+                "malformed",
+                f"an entry of {count} messages over {span} offsets does not say their places",
             )
         return
     where = unpack_numbers("I", places)
     if len(where) != count or where[-1] >= span or any(a >= b for a, b in pairwise(where)):
         raise ProtocolError(
-            "malformed", f"places of {count} messages that do not fit {span} offsets"
+            "malformed", f"the places of {count} messages do not fit {span} offsets"
         )

@@ -1,11 +1,11 @@
-"""The root of every error that pubsubd raises, and those that both ends of a wire share.
+"""The root of all errors of pubsubd, and the errors that both ends of a connection share.
 
 `PubSubError`
 ├── `ProtocolError`      the other end broke the protocol
-├── `ConnectionRefused`  the other end said no, and why
-├── `InvalidTopic`       our caller's topic or pattern is not one
-├── `InvalidPosition`    our caller's position is not one
-└── `MessageTooLarge`    our caller's message or batch is over a limit
+├── `ConnectionRefused`  the other end refused the connection; says why
+├── `InvalidTopic`       the caller's topic or pattern is invalid
+├── `InvalidPosition`    the caller's position is invalid
+└── `MessageTooLarge`    the caller's message or batch is over a limit
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 class PubSubError(Exception):
     """Root of all errors of pubsubd. `retriable`: whether trying again can help.
 
-    A copy has the same text, figures and notes, in another process too.
+    Copies and pickles keep the text, the figures and the notes.
     """
 
     retriable = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way calls the class with the text alone, where most take figures.
+        # Exception.__reduce__ calls the class with the text alone; most of these classes take figures.
         return _remade, (type(self), self.args), self.__dict__
 
 
@@ -33,7 +33,7 @@ def _remade(kind: type[PubSubError], args: tuple[object, ...]) -> PubSubError:
 class ProtocolError(PubSubError):
     """The other end sent what the protocol does not allow; the connection ends.
 
-    `kind` is one of a few constant words (a metric label), the text says which rule, with figures.
+    `kind` is one of a few constant words (a metric label). `detail` names the broken rule, with figures.
     """
 
     def __init__(self, kind: str, detail: str) -> None:
@@ -52,7 +52,7 @@ class ConnectionRefused(PubSubError):
         self.retriable = code in _PASSING
 
 
-# Refusals that time can lift; the others need somebody to change something.
+# Refusals that may pass with time. The others last until a user changes a setting or the request.
 _PASSING = frozenset(
     {
         "draining",
@@ -74,15 +74,15 @@ _PASSING = frozenset(
 
 
 class InvalidTopic(PubSubError, ValueError):
-    """A topic or pattern outside the rules; says which rule."""
+    """A topic or pattern breaks a rule; the text names the rule."""
 
 
 class InvalidPosition(PubSubError, ValueError):
-    """A stored position that is not one of ours; says what was found where."""
+    """A stored position is malformed; the text names the place and the value found there."""
 
 
 class MessageTooLarge(PubSubError, ValueError):
-    """A message or batch over a limit. `size` and `limit` in `unit`."""
+    """A message or batch is over a limit. `size` and `limit` are in `unit`."""
 
     def __init__(self, what: str, size: int, limit: int, unit: str = "bytes") -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""The fields of control frames: what each may be, checked as it is taken, and how it is packed."""
+"""The fields of control frames: one check for each kind of field, and one function that packs it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ MAX_SESSION_NAME = 128
 MAX_PLACES = 256
 MAX_STREAMS = 1024
 MAX_LIVES = 64
-"""Earlier lives of a node that a peer remembers, beside those that its lineage names."""
+"""Earlier lives of a node that a peer remembers, besides those in the lineage."""
 
 
 class Fields:
-    """The fields of a received frame, taken in order; each is checked as it is taken."""
+    """The fields of a received frame, in order. `take` checks the next one and returns it."""
 
     __slots__ = ("_at", "_fields")
 
@@ -66,7 +66,7 @@ class Fields:
 
 
 class Wrong(Exception):
-    """A field's value is not what it has to be."""
+    """A field's value is invalid."""
 
 
 def check_int(value: object) -> int:
@@ -192,7 +192,7 @@ def check_patterns(value: object) -> tuple[str, ...]:
 
 
 def check_rights(value: object) -> tuple[str, ...]:
-    """Patterns that a client is allowed: unlike those that it asks for, nobody looks at them later."""
+    """Patterns on which a client may publish. They are checked here, because no later step checks them."""
     return Filter(check_patterns(value)).patterns
 
 
@@ -207,7 +207,7 @@ def check_lives(value: object) -> tuple[Epoch, ...]:
 def check_losses(value: object, lineage: Lineage) -> Losses:
     losses = tuple(map(_check_loss, check_list(value, MAX_LINEAGE)))
     earlier = iter(epoch for epoch, _ in lineage)
-    # In the order of the lineage: `in` takes from it what comes before.
+    # `in` consumes the iterator up to its match, so this also checks that the losses follow the lineage's order.
     if not all(epoch in earlier for epoch, _ in losses):
         raise Wrong("expected losses of epochs of the lineage, in its order")
     return losses
@@ -216,7 +216,7 @@ def check_losses(value: object, lineage: Lineage) -> Losses:
 def _check_loss(value: object) -> tuple[Epoch, int | None]:
     epoch, lost = check_list(value, 2)
     if lost == 0:
-        raise Wrong("expected how many messages are lost, found 0")
+        raise Wrong("expected a number of lost messages above 0, found 0")
     return check_epoch(epoch), None if lost is None else check_int(lost)
 
 
@@ -231,12 +231,12 @@ def check_view(value: object) -> StreamView:
         check_losses(losses[0], earlier) if losses else (),
     )
     if view.oldest > view.next:
-        raise Wrong(f"oldest {view.oldest} beyond next {view.next}")
+        raise Wrong(f"oldest {view.oldest} is beyond next {view.next}")
     return view
 
 
 def check_registered(view: StreamView) -> Check[Position | None]:
-    """A cursor in the stream of `view`: an offset, or a position where that alone does not tell before or behind a gap."""
+    """A cursor in the stream of `view`: an offset, or at a gap a position, which tells before the gap from behind it."""
 
     def check(value: object) -> Position | None:
         if value is None or isinstance(value, list):
@@ -293,7 +293,7 @@ def pack_position(position: Position) -> list[object]:
 
 
 def pack_positions(positions: Mapping[str, Position]) -> dict[str, list[object]]:
-    """By node, or by name."""
+    """Positions by node, or by name of a session."""
     return {node: pack_position(p) for node, p in positions.items()}
 
 
@@ -309,7 +309,7 @@ def pack_elsewhere(
 
 def pack_view(view: StreamView) -> list[object]:
     lineage = pack_lineage(view.lineage)
-    # A producer that lost nothing says it as ever: brokers and clients of before understand that.
+    # Without losses the field is left out: brokers and clients that do not know it still understand the view.
     losses = [pack_losses(view.losses)] if view.losses else []
     return [view.epoch, lineage, view.oldest, view.next, *losses]
 

@@ -1,7 +1,7 @@
-"""Every frame of the wire, as a closed union. `docs/protocol.md` says who sends which, and when.
+"""Every frame of the wire, as a closed union. `docs/protocol.md` says which end sends each, and when.
 
 A frame is a msgpack array: its kind, then its fields in the order of the class below. A receiver
-ignores elements beyond those it knows; fields with a default may be missing.
+ignores further elements that it does not know. Fields with a default may be missing.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from pubsubd_protocol.topics import EVERY_TOPIC, MAX_TOPIC_BYTES
 
 MAGIC = "pubsubd"
 VERSION = 1
-"""The version of the wire that this code speaks; the lowest one it speaks is the same, so far."""
+"""The version of the wire that this code speaks. Up to now it is also the lowest version that this code speaks."""
 
 DEFAULT_CLUSTER = "default"
-"""The cluster of a node that was not told of any other."""
+"""The cluster of a node whose settings do not name one."""
 
 ROLES = ("publisher", "session", "control", "peer")
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first frame of whoever opened the connection.
+    """The first frame of a connection, from the end that opened it.
 
-    `name`: the node's for a peer, empty for a client. `life`: a client's publisher id, a broker's epoch.
-    `spoke_to`: the broker life to which this client was connected last, if to any. `cluster`: to which a peer belongs.
-    `nonce`: of a peer that can prove that it knows its cluster's secret.
+    `name`: a peer's node name; empty for a client. `life`: a client's publisher id, or a broker's epoch.
+    `spoke_to`: the broker life to which this client was connected before; None if to none. `cluster`: the peer's
+    cluster. `nonce`: sent by a peer that knows its cluster's secret, for the proof.
     """
 
     magic: str
@@ -45,7 +45,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The answer to a peer's hello where a secret has to be proved first: who asks, and the producer's nonce."""
+    """The answer to a peer's hello in a cluster with a secret: the producer's name, life and nonce."""
 
     node: str
     life: Epoch
@@ -54,21 +54,23 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """That the sender knows the cluster's secret: see `pubsubd_protocol.proof`. The consumer's comes first."""
+    """Proof that the sender knows the cluster's secret; see `pubsubd_protocol.proof`. The consumer proves first."""
 
     proof: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The answer to a hello. `life` is the epoch of the node's own stream. Sizes in bytes.
+    """The answer to a hello. `life` is the epoch of the node's own stream. Sizes are in bytes.
 
-    `window`: how many batches a publisher may have unanswered. `max_batch`: messages that a batch may have.
-    `cluster`: the one to which the node belongs. `max_topics`: topics that a batch may have, `max_topic`: the
-    length of each. `publish`: patterns of the topics on which this client may publish. A batch is refused as a
-    whole, so whoever fills one for several callers has to know them. `heartbeat_ms`: the longest time that the broker
-    is silent towards a publisher or a session, 0: it sends no heartbeats. `silent_ms`: a broker that is silent for
-    this long does not answer.
+    - `window`: unanswered batches that a publisher may have at most.
+    - `max_batch`: messages in a batch at most. `max_topics`: topics in a batch at most. `max_topic`: bytes of a topic.
+    - `cluster`: the node's cluster.
+    - `publish`: patterns of the topics on which this client may publish. The broker refuses a batch as a whole, so a
+      client that fills one batch for several callers checks each topic first.
+    - `heartbeat_ms`: the longest time for which the broker is silent towards a publisher or a session. 0: the broker
+      sends no heartbeats.
+    - `silent_ms`: after this time of silence the client counts the broker as gone.
     """
 
     version: int
@@ -88,7 +90,7 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """This connection ends here, and why. `code` is a constant word."""
+    """The sender ends this connection, for the reason in `detail`. `code` is a constant word."""
 
     code: str
     detail: str
@@ -105,7 +107,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The batch `sequence` is not in the stream. Code "unknown": nobody can say any more whether it is."""
+    """The batch `sequence` is not in the stream. Code "unknown": the broker cannot tell whether it is."""
 
     sequence: int
     code: str
@@ -118,10 +120,13 @@ class Rejected:
 class Subscribe:
     """Opens the session of this connection.
 
-    `positions`: where to go on, None for a new session. `born`: the broker life in which the session
-    was first opened. `echo`: whether it wants what its own client published. `acknowledged`: for a named
-    session, how far it is done with what it received; None: with all before `positions`. `id`: of a named session,
-    the same over all of its connections: it tells one that is back from another that takes the name.
+    - `positions`: the positions at which the session goes on; None for a new session.
+    - `born`: the broker life in which the session was first opened.
+    - `echo`: whether the session gets the messages of its own client.
+    - `acknowledged`: for a named session, the positions up to which the application has processed messages. None:
+      all before `positions`.
+    - `id`: for a named session, the same over all of its connections. The broker thereby tells a session that is
+      back from another session that takes the name.
     """
 
     patterns: tuple[str, ...]
@@ -136,7 +141,7 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The session stands, at these positions. `resumed`: a named session that the broker knew.
+    """The session is open, at these positions. `resumed`: whether the broker knew this named session.
 
     `lost`: as in `Health`.
     """
@@ -156,14 +161,14 @@ class SetFilter:
 
 @dataclass(frozen=True, slots=True)
 class FilterSet:
-    """From these positions on the new patterns count; for a stream not named: from its first message."""
+    """The new patterns count from these positions on; in a stream that is not listed, from its first message on."""
 
     positions: dict[str, Position]
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Where the session stands in a stream that is new to it."""
+    """The session's position in a stream that is new to the session."""
 
     node: str
     position: Position
@@ -171,7 +176,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Nothing in `first..next` is for this reader; its position moves to `next`."""
+    """A range `first..next` without messages for this reader. The reader's position moves to `next`."""
 
     node: str
     epoch: Epoch
@@ -181,9 +186,9 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class CursorExpired:
-    """The reader's cursor expired at this very place; it goes on at `view.place(view.next)`.
+    """The reader's cursor expired at this very place; the reader goes on at `view.place(view.next)`.
 
-    `view` is what the producer held when it found so, up to where the reader goes on.
+    `view`: the producer's stream at the moment of the expiry, up to the place where the reader goes on.
     """
 
     node: str
@@ -196,10 +201,10 @@ class CursorExpired:
 class Ack:
     """The reader needs nothing of `node`'s stream before `position`.
 
-    `named`: for a peer, the positions of its named sessions that moved, None for one that is gone.
-    `noticed`: for a session, whether it has taken in that what was before this epoch is lost. `loss`: the epoch of the
-    view with which it was told so of this stream the last time that it has taken that in. `elsewhere`: for a peer, the
-    positions of its named sessions in other streams.
+    - `named`: from a peer, the positions of its named sessions that moved; None for a session that is gone.
+    - `elsewhere`: from a peer, the positions of its named sessions in other streams.
+    - `noticed`: from a session, whether its application took note that the history before this epoch is lost.
+    - `loss`: from a session, the epoch of the view in the last such expiry of this stream of which it took note.
     """
 
     node: str
@@ -212,24 +217,25 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The producers that the broker does not hear now, all of them, and how many milliseconds ago it lost each."""
+    """All producers that the broker does not hear now, each with the milliseconds since the broker lost it."""
 
     lost: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """A consumer node asks for the stream from where `claim` says."""
+    """A consumer node asks for the stream, as `claim` says."""
 
     claim: Claim
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """The answer: either `resume`, or what the consumer's registration expired with.
+    """The answer to `Attach`: an offset to resume at, or the reason for which the consumer's registration expired.
 
-    `registered`: the cursor that the producer kept for this node before. `named`: those of its named
-    sessions. `elsewhere`: where those stood in other streams, as the consumer has told.
+    - `registered`: the cursor that the producer kept for this node.
+    - `named`: the positions of the node's named sessions in this stream.
+    - `elsewhere`: the positions of those sessions in other streams, as the consumer reported them before.
     """
 
     view: StreamView
@@ -241,9 +247,9 @@ class Attached:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Asks for up to `budget` bytes from where `claim` says, for one session that is behind.
+    """Asks for up to `budget` bytes from the place of `claim` on, for one session that is behind.
 
-    `stream`: of the asking node's own stream, as the other one's replica holds it.
+    `stream`: the asking node's own name, if it asks for its own stream from the other node's replica.
     """
 
     id: int
@@ -254,9 +260,9 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The answer to a fetch; `count` frames (entries or skips) of it follow.
+    """The answer to a fetch; `count` frames (entries or skips) follow.
 
-    `lives`: to a node that asks for its own stream, epochs that it had before, and that the history of `view` does not continue.
+    `lives`: for a node that asks for its own stream, earlier epochs of it that the history of `view` does not continue.
     """
 
     id: int
@@ -268,14 +274,14 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Sign of life of a sender that has nothing else to say. A producer's carries its stream's `next`."""
+    """Sign of life of a sender that has nothing else to send. A producer's heartbeat carries its stream's `next`."""
 
     next: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A question of the command line: `what` with an `argument`."""
+    """A question from the command line: `what` with an `argument`."""
 
     what: str
     argument: str | None = None

@@ -1,8 +1,8 @@
 """Cuts frames out of a byte stream: a 4-byte big-endian length, then that many bytes of body.
 
-One preallocated buffer per connection; the receiver writes straight into it. The length is checked
-against the limit before any memory is taken for it, and memory for a large frame is taken only as its
-bytes really arrive.
+Each connection has one preallocated buffer, and the receiver writes straight into it. `FrameReader`
+checks the length against the limit before it takes any memory. The memory for a large frame grows
+only as its bytes arrive.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PREFIX_BYTES = PREFIX.size
 
 BUFFER_BYTES = 256 * 1024
 SMALL_BUFFER_BYTES = 4 * 1024
-"""What an idle connection costs: the buffer starts here and grows to `BUFFER_BYTES` with traffic."""
+"""Buffer of an idle connection. It grows to `BUFFER_BYTES` with traffic."""
 
 _FOREIGN = {
     b"\x15\x03": "TLS",
@@ -28,7 +28,7 @@ _FOREIGN = {
     b"POST": "HTTP",
     b"PUT ": "HTTP",
 }
-"""How those begin who came to the wrong door: as a length each is beyond the limit of a greeting."""
+"""First bytes of clients that connected to the wrong port. Read as a length, each is over the limit of a greeting."""
 
 
 class FrameReader:
@@ -40,14 +40,14 @@ class FrameReader:
         self.limit = limit
         """The longest body that is accepted, in bytes."""
         self.awaited = 0
-        """How long the frame says it is that has begun and not ended, prefix included; 0 if there is none."""
+        """Announced bytes of the frame that has begun and not ended, prefix included; 0 without such a frame."""
         self._replace(bytearray(SMALL_BUFFER_BYTES))
         self._start = 0
         self._end = 0
         self._filled = False
 
     def space(self) -> memoryview:
-        """Where the next bytes go; at least one byte long. Makes earlier frames' views invalid."""
+        """The part of the buffer for the next bytes, at least 1 byte. Makes earlier frames' views invalid."""
         size = len(self._buffer)
         held = self._end - self._start
         if held == 0:
@@ -63,14 +63,14 @@ class FrameReader:
         return self._view[self._end :]
 
     def received(self, count: int) -> None:
-        """`count` bytes have been written into the last `space()`."""
+        """Record that the receiver wrote `count` bytes into the last `space()`."""
         self._end += count
         self._filled = self._end == len(self._buffer)
 
     def frames(self) -> Iterator[memoryview]:
-        """The complete frames, prefix included, in order; views are valid until the next `space()`.
+        """The complete frames, prefix included, in order. Their views are valid until the next `space()`.
 
-        Raises `ProtocolError` at a length that is zero or over the limit.
+        Raises `ProtocolError` at a length that is 0 or over the limit.
         """
         self.awaited = 0
         while self._end - self._start >= PREFIX_BYTES:
@@ -86,32 +86,34 @@ class FrameReader:
             yield frame
 
     def shrink(self) -> None:
-        """Lets go of what a large frame took, once it has been taken out. Views of it stay valid."""
+        """Free the memory of a large frame that `frames` has handed out. Views of the frame stay valid."""
         if self._start == self._end and len(self._buffer) > BUFFER_BYTES:
             self._start = self._end = 0
             self._replace(bytearray(BUFFER_BYTES))
 
     def release(self) -> None:
-        """Nothing comes any more: lets the memory go."""
+        """Free the buffer: no further bytes will come."""
         self._start = self._end = 0
         self._replace(bytearray())
 
     @property
     def size(self) -> int:
-        """Bytes of the buffer, as they are from the next `space()` on."""
+        """Bytes of the buffer after the next `space()`."""
         size = len(self._buffer)
         return self._grown() if self._end - self._start == size else size
 
     @property
     def unfinished(self) -> int:
-        """Bytes of a frame that has not come to its end."""
+        """Received bytes of the frame that has not ended."""
         return self._end - self._start
 
     def _no_frame(self, length: int) -> str:
         begin = PREFIX.pack(length)
         foreign = _FOREIGN.get(begin) or _FOREIGN.get(begin[:2])
         if foreign is not None:
-            return f"it begins like {foreign}, which is not spoken on this connection"
+            return (
+                f"the connection begins like {foreign}: this port speaks the pubsubd protocol only"
+            )
         return f"a frame of {length} bytes, allowed are 1..{self.limit}"
 
     def _grow(self) -> None:
@@ -122,8 +124,8 @@ class FrameReader:
         self._start, self._end = 0, held
 
     def _grown(self) -> int:
-        # Beyond BUFFER_BYTES only for one unfinished frame whose length passed the limit check, and then
-        # at most twice of what has really arrived is taken, and no more than the frame needs.
+        # The buffer passes BUFFER_BYTES only for an unfinished frame whose length passed the limit check. Then it
+        # takes at most twice the bytes that have arrived, and at most the bytes that the frame needs.
         size = max(2 * len(self._buffer), SMALL_BUFFER_BYTES)
         held = self._end - self._start
         if size > BUFFER_BYTES and held >= PREFIX_BYTES:

@@ -1,6 +1,6 @@
-"""How the frame of a batch is laid out: its head apart from its payloads; and msgpack within limits.
+"""Layout of a batch's frame: head and payloads apart; and msgpack within limits.
 
-So the numbers can be read without touching a payload, and payloads pass without being looked into.
+A broker reads the numbers in the head without touching a payload.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Container = TypeVar("Container", list[object], dict[object, object])
 _BIN32 = 0xC6
 
 FRONT_BYTES: Final = 16
-"""Bytes of a batch's frame beside its packed head and its payloads."""
+"""Bytes of a batch's frame besides its packed head and its payloads."""
 
 
 def front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, bytes]:
-    """The frame `[kind, bin head, bin payloads]`: all before the payloads, and the payloads as they are."""
+    """The frame `[kind, bin head, bin payloads]` in two buffers: all before the payloads, and the payloads."""
     packed: bytes = msgpack.packb(head)
     body = b"".join(
         (
@@ -37,7 +37,7 @@ def front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, by
 
 
 def split(frame: bytes | memoryview) -> tuple[list[object], memoryview, int]:
-    """Head and payloads of `[kind, bin head, bin payloads]`, and at which byte of the frame the payloads begin.
+    """Head and payloads of `[kind, bin head, bin payloads]`, and the byte of the frame at which the payloads begin.
 
     The head is unpacked, the payloads are a view.
     """
@@ -45,12 +45,12 @@ def split(frame: bytes | memoryview) -> tuple[list[object], memoryview, int]:
     head, rest = _bin(view, 6)
     payloads, rest = _bin(view, rest)
     if view[4] < 0x93:
-        raise ProtocolError("malformed", "a batch has a head and payloads")
+        raise ProtocolError("malformed", "the frame of a batch must have a head and payloads")
     if view[4] == 0x93 and rest != len(view):
-        raise ProtocolError("malformed", f"{len(view) - rest} bytes after the payloads")
+        raise ProtocolError("malformed", f"{len(view) - rest} bytes follow the payloads of a batch")
     fields = unpack_limited(head)
     if not isinstance(fields, list):
-        raise ProtocolError("malformed", "the head of a batch is no array")
+        raise ProtocolError("malformed", "the head of a batch must be an array")
     return fields, payloads, rest - len(payloads)
 
 
@@ -64,7 +64,8 @@ def _bin(view: memoryview, at: int) -> tuple[memoryview, int]:
         raise ProtocolError("malformed", f"expected msgpack bin at byte {at} of a batch") from None
     if stop > len(view):
         raise ProtocolError(
-            "malformed", f"{stop - start} bytes announced, {len(view) - start} there"
+            "malformed",
+            f"a part of a batch announces {stop - start} bytes, has {len(view) - start}",
         )
     return view[start:stop], stop
 
@@ -76,12 +77,12 @@ _SURELY_SMALL = 16 * 1024
 def unpack_limited(
     packed: bytes | memoryview, longest_map: int = 32, longest_array: int = 32
 ) -> object:
-    """One msgpack object. Raises `ProtocolError`.
+    """Unpack one msgpack object within limits. Raises `ProtocolError`.
 
-    Arrays and maps are short, and all of them together hold at most `MAX_ITEMS`, so that nesting can't
-    take memory: an empty array is one byte here and sixty-four as an object.
+    Arrays and maps are short, and all of them together hold at most `MAX_ITEMS`. Without that limit nested
+    containers could fill the memory: an empty array is 1 byte on the wire and 64 bytes as an object.
     """
-    # Counting costs a call per container. What is short can't hold many, and goes without.
+    # Counting costs a call per container. A short frame cannot hold many, so it is not counted.
     count = None if len(packed) <= _SURELY_SMALL else _item_counter()
     try:
         return msgpack.unpackb(

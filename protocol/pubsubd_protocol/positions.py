@@ -1,4 +1,4 @@
-"""Where a reader stands: epochs, offsets, lineages, positions, and their JSON form."""
+"""Positions of readers: epochs, offsets, lineages, positions, and their JSON form."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Epoch = NewType("Epoch", bytes)
 EPOCH_BYTES = 16
 
 MAX_OFFSET = 2**53 - 1
-"""Publishing is refused here, long before uint64 ends: every JSON reader can still hold the number."""
+"""The last offset. Publishing stops here, long before uint64 ends: every JSON reader can hold the number."""
 
 Lineage = tuple[tuple[Epoch, int], ...]
-"""`((epoch, end), …)`, newest first: earlier epochs the stream continues, each up to offset `end`."""
+"""`((epoch, end), …)`, newest first: earlier epochs that the stream continues, each up to offset `end`."""
 
 Losses = tuple[tuple[Epoch, int | None], ...]
-"""`((epoch, lost), …)`, newest first: of these earlier epochs messages that were accepted are lost beyond their end.
+"""`((epoch, lost), …)`, newest first: earlier epochs that lost accepted messages beyond their end.
 
-`lost`: how many, None where that is not known. An epoch of the lineage that is not named here ended whole.
+`lost`: the number of lost messages; None if unknown. An epoch of the lineage that is not listed here ended whole.
 """
 
 MAX_LINEAGE = 1023
-"""Lives that left something in the stream, and crashes that may have: a ring of the default size holds entries of fewer."""
+"""Earlier epochs that a lineage holds at most. A ring of the default size holds entries of fewer epochs."""
 
 MAX_NODE_NAME = 64
 
@@ -37,24 +37,24 @@ _EPOCH_HEX = re.compile(r"[0-9A-Fa-f]{32}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The next offset a reader needs of one stream, and the epoch in which that offset means something."""
+    """The next offset that a reader needs of one stream, and the epoch in which that offset is valid."""
 
     epoch: Epoch
     offset: int
 
 
 UNTOLD = Position(Epoch(bytes(EPOCH_BYTES)), 0)
-"""Where a reader stands that has lost something and does not know it yet. No stream continues this epoch, so the
-attach rule always tells it.
+"""The position of a reader that lost messages and was not told yet. No stream continues this epoch, so the attach
+rule always answers with an expiry.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StreamView:
-    """What a producer holds at one moment: `oldest <= offset < next`, on the branch `epoch` + `lineage`.
+    """A producer's stream at one moment: it holds `oldest <= offset < next`, on the branch `epoch` + `lineage`.
 
-    Where an epoch ended with a loss there are two places at one offset: `(epoch, end)` stands before the gap, and the
-    epoch that went on there names the one behind it.
+    An epoch that ended with a loss leaves two positions at one offset: `(epoch, end)` stands before the gap, and the
+    same offset under the next epoch stands behind it.
     """
 
     epoch: Epoch
@@ -64,11 +64,11 @@ class StreamView:
     losses: Losses = ()
 
     def until(self, offset: int) -> StreamView:
-        """The part of it before `offset`."""
+        """The view of the stream before `offset`."""
         return replace(self, oldest=min(self.oldest, offset), next=offset)
 
     def reach(self, epoch: Epoch) -> int | None:
-        """The highest position under `epoch` that this branch contains; None if it never was on it."""
+        """The highest offset under `epoch` that this branch contains; None if the branch never had this epoch."""
         if epoch == self.epoch:
             return self.next
         for earlier, end in self.lineage:
@@ -77,35 +77,35 @@ class StreamView:
         return None
 
     def place(self, offset: int) -> Position:
-        """The position at `offset`, in the name that every reader there has; behind a gap that is there."""
+        """The position at `offset`, as every reader there names it; at a gap, the position behind the gap."""
         return place(self.epoch, self.lineage, offset, self.losses)
 
     @property
     def start(self) -> Position:
-        """Where a reader stands that has seen nothing of it: before every gap."""
+        """The position of a reader that has seen nothing of the stream: before every gap."""
         return Position(self.lineage[-1][0] if self.lineage else self.epoch, 0)
 
     def depth(self, position: Position) -> tuple[int, int]:
-        """Orders positions in this stream: the later history first, then the offset. One of another branch is the lowest."""
+        """A key that orders positions of this stream: by epoch, then by offset. Another branch's position is lowest."""
         histories = [*(epoch for epoch, _ in reversed(self.lineage)), self.epoch]
         age = histories.index(position.epoch) if position.epoch in histories else -1
         return age, position.offset
 
     def is_before(self, one: Position, other: Position) -> bool:
-        """Whether, of two positions of this stream, more lies before a reader at `one`: messages, or a gap."""
+        """Whether position `one` of this stream stands before `other`: by offset, and at one offset by the gaps ahead."""
         if one.offset != other.offset or not self.losses:
             return one.offset < other.offset
         return len(self.gaps(one.epoch)) > len(self.gaps(other.epoch))
 
     def contains(self, position: Position) -> bool:
-        """Whether this branch holds, held or will hold all before `position`. The present epoch has no end yet."""
+        """Whether this branch holds, held or will hold all before `position`. The present epoch is still open."""
         reach = self.reach(position.epoch)
         return reach is not None and (position.epoch == self.epoch or position.offset <= reach)
 
     def covers(self, epoch: Epoch, following: int) -> bool:
         """Whether messages up to `following` that were placed under `epoch` can be part of this branch.
 
-        A full lineage has let go of its oldest epochs. What they placed stands before the oldest end that it names.
+        A full lineage has dropped its oldest epochs. Their messages stand before the oldest end in the lineage.
         """
         reach = self.reach(epoch)
         if reach is not None:
@@ -130,9 +130,9 @@ class StreamView:
 def place(epoch: Epoch, lineage: Lineage, offset: int, losses: Losses = ()) -> Position:
     """The position at `offset`, named by the epoch that placed the message before it. Pure.
 
-    That is the earliest epoch that reaches so far, and that is behind every gap there. So an epoch under which nothing was
-    placed is in nobody's position, except for the first of a stream and the first behind a gap, and a lineage can do
-    without it. Cost: a look at each later epoch.
+    That is the earliest epoch that reaches `offset` and stands behind every gap there. An epoch that placed no message
+    is therefore in no position, except the first epoch of a stream and the first behind a gap. A lineage can leave all
+    others out. Cost: a look at each later epoch.
     """
     lost = dict(losses) if losses else ()
     for earlier, end in lineage:
@@ -143,15 +143,15 @@ def place(epoch: Epoch, lineage: Lineage, offset: int, losses: Losses = ()) -> P
 
 
 def add_lost(one: int | None, other: int | None) -> int | None:
-    """How many are lost in two places together; None if that is not known of one."""
+    """The sum of the messages lost in two places; None if one number is unknown."""
     return None if one is None or other is None else one + other
 
 
 def succeed(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
-    """Lineage and losses of the epoch that goes on where `view` ends. Pure.
+    """Lineage and losses of the epoch that goes on at the end of `view`. Pure.
 
-    `lost`: how many messages were accepted under the epoch that ended and are not in `view`, None where that is not known.
-    If it placed nothing and lost nothing, no position names it and it takes no room.
+    `lost`: the number of messages that the ended epoch accepted and `view` does not hold; None if unknown.
+    An epoch that placed nothing and lost nothing is in no position, so the lineage leaves it out.
     """
     if lost == 0 and view.place(view.next).epoch != view.epoch:
         return view.lineage, view.losses
@@ -164,9 +164,9 @@ def succeed(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
 def _shorten(lineage: Lineage, losses: Losses, oldest: int, spare: int) -> tuple[Lineage, Losses]:
     """A lineage without `spare` of its epochs.
 
-    First go those under which no reader can stand where the ring goes on; then the oldest. Of epochs that end at one place
-    the earliest is the one that positions name, unless there is a gap between them. What was lost under an epoch that goes
-    is counted with the next older one: a reader from there passes both.
+    First it drops epochs that no position in the ring can name, then the oldest ones. Of several epochs with the same
+    end, positions name only the earliest, unless a gap lies between them. The loss of a dropped epoch is added to the
+    next older epoch, because a reader from there passes both gaps.
     """
     lost = dict(losses)
     ends = [end for _, end in lineage]
@@ -188,14 +188,14 @@ def _shorten(lineage: Lineage, losses: Losses, oldest: int, spare: int) -> tuple
 
 
 def new_epoch(entropy: bytes) -> Epoch:
-    """An epoch out of 16 bytes of the system's entropy. Never drawn twice, also not after a restore."""
+    """An epoch from 16 bytes of the system's entropy. Draw a new one for each life, also after a restore from a backup."""
     if len(entropy) != EPOCH_BYTES:
         raise ValueError(f"an epoch is {EPOCH_BYTES} bytes, not {len(entropy)}")
     return Epoch(entropy)
 
 
 def is_node_name(name: str) -> bool:
-    """1–64 of `A-Z a-z 0-9 . _ -`, beginning and ending with a letter or digit: what a host name may be."""
+    """Whether `name` has 1–64 characters of `A-Z a-z 0-9 . _ -`, first and last a letter or digit, as a host name."""
     return _NODE_NAME.match(name) is not None
 
 
@@ -205,7 +205,7 @@ def dump_positions(positions: Mapping[str, Position]) -> dict[str, list[str | in
 
 
 def load_positions(stored: object) -> dict[str, Position]:
-    """The inverse of `dump_positions`. Raises `InvalidPosition` for anything else, naming the spot."""
+    """The inverse of `dump_positions`. Raises `InvalidPosition`, which names the malformed place."""
     if not isinstance(stored, Mapping):
         raise InvalidPosition(
             f"a position is a mapping of node to [epoch, offset], not {type(stored).__name__}"
@@ -213,7 +213,7 @@ def load_positions(stored: object) -> dict[str, Position]:
     loaded: dict[str, Position] = {}
     for node, place in stored.items():
         if not isinstance(node, str) or not is_node_name(node):
-            raise InvalidPosition(f"a position names its nodes; {node!r} is no node name")
+            raise InvalidPosition(f"a position has an invalid node name: {node!r}")
         if not isinstance(place, (list, tuple)) or len(place) != 2:
             raise InvalidPosition(
                 f"position of node {node!r}: expected [epoch, offset], found {place!r}"

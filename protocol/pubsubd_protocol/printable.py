@@ -1,7 +1,7 @@
-"""Text from other people, made safe for a terminal. Pure.
+"""Untrusted text, made safe for a terminal. Pure.
 
-A terminal obeys control characters, and a bidirectional override reorders what stands around it. Both are
-shown as backslash escapes, as is each character that the terminal's encoding does not have. Unicode's
+A terminal obeys control characters, and a bidirectional override reorders the text around it. These functions
+show both as backslash escapes, and also each character that the terminal's encoding lacks. Unicode's
 categories Cc, Cf, Cs, Co, Cn, Zl and Zp are not printable; spaces of all widths are.
 """
 
@@ -12,23 +12,23 @@ from collections.abc import Callable
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:
-    r"""One line of text, with `\u202e` or `\U000e0001` for what is not to be shown.
+    r"""A line of text with escapes such as `\u202e` or `\U000e0001` for characters that are not printable.
 
-    Cost: two passes in C where there is nothing to escape.
+    Cost: two passes in C if no character needs an escape.
     """
     return _escaped(text, encoding, _for_people)
 
 
 def printable_json(text: str, encoding: str = "utf-8") -> str:
-    """The same for a line of JSON, which stays valid: escapes are those of JSON, two for one beyond U+FFFF.
+    """A line of JSON with JSON's own escapes for characters that are not printable; the line stays valid JSON.
 
-    In another encoding than UTF-8 it is pure ASCII, so that it is JSON for any reader.
+    A character beyond U+FFFF takes two escapes. For any encoding but UTF-8 the line is pure ASCII.
     """
     return _escaped(text, encoding if _is_utf8(encoding) else "ascii", _for_json)
 
 
 def printable_lines(text: str, encoding: str = "utf-8") -> str:
-    """`printable` for each line of a text whose line feeds are its own."""
+    """`printable` for each line of `text`. Line feeds stay."""
     return "\n".join(printable(line, encoding) for line in text.split("\n"))
 
 
@@ -39,7 +39,7 @@ def _escaped(text: str, encoding: str, escape: Callable[[str], str]) -> str:
 
 
 def _shown(character: str, encoding: str) -> bool:
-    # Spaces other than U+0020 count as not printable in Python, though a terminal shows them as what they are.
+    # Python's isprintable() is false for spaces other than U+0020, but a terminal shows them safely.
     shown = character.isprintable() or unicodedata.category(character) == "Zs"
     return shown and _encodable(character, encoding)
 

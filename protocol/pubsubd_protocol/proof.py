@@ -1,7 +1,7 @@
-"""How two brokers prove to each other that they know their cluster's secret, without ever sending it.
+"""The proof by which two brokers show each other that they know the cluster's secret, without sending the secret.
 
-Each end draws a nonce. The one that dialled proves first, so that a stranger who connects is given nothing that
-it could try guesses on.
+Each end draws a nonce. The broker that dialled proves first. A stranger that dials therefore gets no proof
+against which to test guesses of the secret.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _PURPOSE: Final = b"pubsubd peer proof, version 1"
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """All that a proof is about: who the two are, in which lives, in which cluster, and on which connection.
+    """The content of a proof: the cluster, and of both brokers the name, the life and the nonce.
 
-    `binding`: of the TLS channel under it, empty where there is none. A proof that was heard on another connection, or
-    that the other end made itself, does not fit.
+    `binding`: channel binding of the TLS connection, empty without TLS. A proof that was recorded on another
+    connection, or that the other end made itself, does not match.
     """
 
     cluster: str
@@ -40,7 +40,7 @@ class Exchange:
     binding: bytes = b""
 
     def proof(self, secret: bytes, prover: Prover) -> bytes:
-        """HMAC-SHA-256 over all fields, each behind its length."""
+        """HMAC-SHA-256 over all fields, each prefixed with its length."""
         fields = (
             _PURPOSE,
             prover.encode(),
@@ -57,5 +57,5 @@ class Exchange:
         return hmac.digest(secret, message, "sha256")
 
     def is_proved(self, secret: bytes, prover: Prover, proof: bytes) -> bool:
-        """Takes the same time wherever the two differ."""
+        """Whether `proof` is right. Compares in constant time."""
         return hmac.compare_digest(self.proof(secret, prover), proof)

@@ -17,5 +17,5 @@ def default_socket_path(environment: Mapping[str, str], uid: int) -> str:
 
 
 def folder_below_tmp(uid: int) -> str:
-    """Where anybody may have been faster: who uses it checks first whose it is."""
+    """The folder of last resort. Any local user can create it first: check its owner before use."""
     return f"/tmp/pubsubd-{uid}"

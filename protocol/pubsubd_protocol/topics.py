@@ -1,11 +1,11 @@
-"""Topics, patterns and the filter that a session reads through.
+"""Topics, patterns, and the filter through which a session reads.
 
 A topic is 1–255 bytes of UTF-8 without white space or control characters; `.` separates segments.
 In a pattern the segment `*` stands for any one segment, a last segment `>` for one or more.
 Any other character is literal. Lists of topics travel joined by line feeds, which no topic can contain.
 
-Two rules hold only for what an application asks for, as what was published and subscribed before goes on: a topic to
-publish on has no segment `*` or `>`, and a pattern has nothing that looks like a wildcard of another system.
+The SDK is stricter than the broker in two rules: a topic to publish on has no segment `*` or `>`, and a pattern does
+not look like a wildcard of another system. The broker takes both, because older clients may use such names.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ EVERY_TOPIC = ">"
 MAX_TOPIC_BYTES = 255
 MAX_PATTERNS = 1024
 MAX_SHAPES = 32
-"""Of the patterns of one session: how many of them may have their wildcards in different places."""
+"""Different shapes (places of wildcards) that the patterns of one session may have at most."""
 
 _FORBIDDEN = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FORBIDDEN_IN_LIST = re.compile(r"[^\S\n]|[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
-# Any string of at most this many characters is within MAX_TOPIC_BYTES: UTF-8 takes four at the most.
+# A string of at most this length in characters is within MAX_TOPIC_BYTES: UTF-8 takes at most 4 bytes a character.
 _SURELY_SHORT = MAX_TOPIC_BYTES // 4
 
 _REMEMBERED_TOPICS = 4096
@@ -36,15 +36,16 @@ _FOREIGN = re.compile(r"(?:\A|[./])[#+](?=[./]|\Z)")
 
 
 def check_topic(topic: str) -> str:
-    """`topic` itself. Raises `InvalidTopic`, saying which rule it breaks."""
+    """`topic` itself. Raises `InvalidTopic`, which names the broken rule."""
     if not isinstance(topic, str):
         raise InvalidTopic(f"a topic is a string, not {type(topic).__name__}")
     if not topic:
-        raise InvalidTopic("a topic has at least one character")
+        raise InvalidTopic(f"topic '' is empty (topics: 1-{MAX_TOPIC_BYTES} bytes)")
     bad = _FORBIDDEN.search(topic)
     if bad is not None:
         raise InvalidTopic(
-            f"topic {topic[:80]!r} holds {bad.group()!r}: no white space or control characters"
+            f"topic {topic[:80]!r} is invalid: {bad.group()!r} at {bad.start()} "
+            f"(topics: 1-{MAX_TOPIC_BYTES} bytes, no white space or control characters)"
         )
     if len(topic) > _SURELY_SHORT and len(topic.encode()) > MAX_TOPIC_BYTES:
         raise InvalidTopic(
@@ -54,32 +55,32 @@ def check_topic(topic: str) -> str:
 
 
 def check_pattern(pattern: str) -> str:
-    """`pattern` itself. Raises `InvalidTopic`, saying which rule it breaks."""
+    """`pattern` itself. Raises `InvalidTopic`, which names the broken rule."""
     check_topic(pattern)
     if ">" in pattern.split(".")[:-1]:
         raise InvalidTopic(
-            f"pattern {pattern!r}: '>' stands for the rest of a topic, so it can only be the last segment"
+            f"pattern {pattern!r} is invalid: '>' stands for the rest of a topic and can only be the last segment"
         )
     return pattern
 
 
 def check_publishable(topic: str) -> str:
-    """`topic` itself, if it may be published on. Raises `InvalidTopic`.
+    """`topic` itself, if an application may publish on it. Raises `InvalidTopic`.
 
-    Only a whole segment is a wildcard. Elsewhere `*`, `>` and `#` are literal, as brokers of other kinds may have them in
-    names that are passed on here; patterns reach such topics by `*` or `>` in that place.
+    Only a whole segment is a wildcard. Elsewhere `*`, `>` and `#` are literal: topics that come from another broker may
+    contain them. A pattern matches such a topic by `*` or `>` at that segment.
     """
     check_topic(topic)
     if ("*" in topic or ">" in topic) and (wildcard := wildcard_in(topic)) is not None:
         raise InvalidTopic(
-            f"topic {topic!r} has a segment '{wildcard}', which is a wildcard: only patterns to subscribe to have those. "
-            "Publish on one topic, without it"
+            f"topic {topic!r} has a segment '{wildcard}', which is a wildcard: only a subscription's patterns have "
+            "wildcards. Publish on one topic, without it"
         )
     return topic
 
 
 def wildcard_in(topics: str) -> str | None:
-    """A segment of a topic, or of topics joined by line feeds, that is a wildcard."""
+    """The first segment that is a wildcard, in a topic or in topics joined by line feeds; None without one."""
     found = _WILDCARD_SEGMENT.search(topics)
     return None if found is None else found.group()[-1]
 
@@ -96,8 +97,8 @@ def check_asked(pattern: str) -> str:
     beside = any(len(segment) > 1 and ("*" in segment or ">" in segment) for segment in segments)
     if foreign or beside:
         raise InvalidTopic(
-            f"pattern {pattern!r} looks like wildcards and has none: '*' stands for one whole segment between dots, a last "
-            f"'>' for one or more; perhaps {_meant(pattern)!r}"
+            f"pattern {pattern!r} looks like it has wildcards, but has none: '*' stands for one whole segment between "
+            f"dots, a last '>' for one or more; perhaps {_meant(pattern)!r}"
         )
     return pattern
 
@@ -113,13 +114,13 @@ def _meant(pattern: str) -> str:
 
 
 def covers(allowed: list[str], asked: list[str]) -> bool:
-    """Whether `allowed` matches every topic that `asked` matches. Segments of two valid patterns. Cost: one pass."""
+    """Whether `allowed` matches every topic that `asked` matches. Both are segments of valid patterns. Cost: one pass."""
     wide, narrow = allowed, asked
     if wide[-1] == ">":
         wide = wide[:-1]
         if len(narrow) <= len(wide):
             return False
-        # Whatever stands in the rest, and however much of it, is allowed.
+        # A last `>` allows any further segments.
         narrow = narrow[: len(wide)]
     if len(wide) != len(narrow) or (narrow and narrow[-1] == ">"):
         return False
@@ -140,7 +141,7 @@ def split_topics(joined: str) -> list[str]:
 
 
 class _Answers(dict[str, bool]):
-    """What a filter has answered; asks it for what is missing. Looking up costs no call of Python."""
+    """A filter's answers by topic; calls the filter for a missing one. A hit costs no Python call."""
 
     __slots__ = ("_matches",)
 
@@ -155,7 +156,7 @@ class _Answers(dict[str, bool]):
 
 
 class Shape(NamedTuple):
-    """Where wildcards stand: `stars` among the first `length` segments, and whether `>` follows on those."""
+    """The places of a pattern's wildcards: `stars` among the first `length` segments; `rest`: whether `>` follows."""
 
     length: int
     stars: tuple[int, ...]
@@ -168,7 +169,7 @@ class Shape(NamedTuple):
         return cls(length, tuple(i for i in range(length) if segments[i] == "*"), rest)
 
     def worn_by(self, topic: list[str]) -> str | None:
-        """The one pattern of this shape that matches, without its `>`; None where none does."""
+        """The key of the one pattern of this shape that matches `topic`; None if no pattern of this shape can."""
         if not (len(topic) > self.length if self.rest else len(topic) == self.length):
             return None
         worn = topic[: self.length]
@@ -178,7 +179,7 @@ class Shape(NamedTuple):
 
 
 def dress(pattern: str) -> tuple[Shape | None, str]:
-    """Where its wildcards stand, and what a topic that wears this shape has to be called; None and itself if it has none."""
+    """The shape of `pattern` and its key among the patterns of that shape. Without wildcards: None and the pattern."""
     segments = pattern.split(".")
     shape = Shape.of(segments)
     if shape.stars or shape.rest:
@@ -187,10 +188,10 @@ def dress(pattern: str) -> tuple[Shape | None, str]:
 
 
 class Filter:
-    """The patterns of one session. `wants(topic)`: whether any of them matches; overlaps count once.
+    """The patterns of one session. `wants(topic)`: whether any of them matches.
 
-    Answers are remembered for up to 4,096 topics, so a topic is matched once, not once per message. That costs a look
-    for each shape of the patterns, however many patterns have it: of `room.*` and `user.*`, one.
+    The filter remembers its answers for up to 4,096 topics, so it matches a topic once, not once per message. A match
+    costs one lookup for each shape, however many patterns have that shape: `room.*` and `user.*` cost one together.
     """
 
     __slots__ = ("_answers", "_exact", "_shapes", "everything", "looks", "patterns", "wants")
@@ -211,17 +212,18 @@ class Filter:
                 self._shapes.setdefault(shape, set()).add(worn)
         if len(self._shapes) > MAX_SHAPES:
             raise InvalidTopic(
-                f"{len(self._shapes)} different places of wildcards in one session's patterns, the limit is {MAX_SHAPES}"
+                f"{len(self._shapes)} different places of wildcards in the patterns of one session, the limit is "
+                f"{MAX_SHAPES}"
             )
         self._exact = frozenset(exact)
         self.everything = EVERY_TOPIC in self.patterns
         self.looks = 0 if self.everything else 1 + len(self._shapes)
-        """What one topic costs to match."""
+        """Lookups that one topic costs."""
         self._answers = _Answers(self.matches)
         self.wants: Callable[[str], bool] = self._answers.__getitem__
 
     def matches(self, topic: str) -> bool:
-        """The same, for whoever remembers the answer itself."""
+        """The answer of `wants`, computed anew. For callers that remember the answer themselves."""
         if self.everything or topic in self._exact:
             return True
         segments = topic.split(".") if self._shapes else []

@@ -70,7 +70,7 @@ def test_an_unfinished_frame_is_counted_and_kept() -> None:
 def test_who_speaks_another_protocol_is_told_from_who_breaks_ours(
     begin: bytes, protocol: str
 ) -> None:
-    with pytest.raises(ProtocolError, match=f"it begins like {protocol}, which is not") as caught:
+    with pytest.raises(ProtocolError, match=f"begins like {protocol}: this port") as caught:
         list(feed(FrameReader(LIMIT), begin))
     assert caught.value.kind == "frame_length"
 

@@ -53,11 +53,11 @@ WRONG: dict[str, tuple[object, str]] = {
     "a list": ([1], "a position is a mapping of node to [epoch, offset], not list"),
     "a string": ("{}", "a position is a mapping of node to [epoch, offset], not str"),
     "nothing": (None, "a position is a mapping of node to [epoch, offset], not NoneType"),
-    "a number for a node": ({1: [HEX, 1]}, "a position names its nodes; 1 is no node name"),
-    "an empty node": ({"": [HEX, 1]}, "a position names its nodes; '' is no node name"),
+    "a number for a node": ({1: [HEX, 1]}, "a position has an invalid node name: 1"),
+    "an empty node": ({"": [HEX, 1]}, "a position has an invalid node name: ''"),
     "a node with a space": (
         {"a b": [HEX, 1]},
-        "a position names its nodes; 'a b' is no node name",
+        "a position has an invalid node name: 'a b'",
     ),
     "an offset alone": ({"a": 12}, "position of node 'a': expected [epoch, offset], found 12"),
     "a string for a place": (

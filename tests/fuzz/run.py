@@ -3,6 +3,7 @@
 python -m tests.fuzz.run --minutes 10                     # make fuzz MINUTES=10
 python -m tests.fuzz.run --target codec --inputs 1000000  # one target, by number of inputs
 python -m tests.fuzz.run --target codec --replay FILE     # one input again
+python -m tests.fuzz.run --target codec --add FILE...     # keep these inputs in the corpus
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.fuzz import corpus
 from tests.fuzz.campaign import Crashed, available, hunt
 from tests.fuzz.mutating import some, until
 from tests.fuzz.play import Finding, play
@@ -23,6 +25,14 @@ def replay(target: Target, file: Path) -> None:
     """Raises `Finding`, caused by the error of the input."""
     figures = play(target, [file.read_bytes()], measure_every=1)
     print(f"{target.name}: nothing wrong, {figures.most_memory} bytes of memory")
+
+
+def add(target: Target, files: list[Path]) -> None:
+    """Raises `Finding` for an input that still shows a fault."""
+    inputs = [file.read_bytes() for file in files]
+    play(target, inputs, measure_every=1)
+    new = corpus.add(target, inputs)
+    print(f"{target.name}: {new} inputs added, {len(corpus.kept(target))} are kept")
 
 
 def guide(target: Target, seconds: int, inputs: int | None) -> None:
@@ -63,7 +73,12 @@ def main() -> int:
     )
     parser.add_argument("--unguided", action="store_true", help="without atheris")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="this input alone")
+    parser.add_argument(
+        "--add", type=Path, nargs="+", metavar="FILE", help="keep these inputs of --target"
+    )
     options = parser.parse_args()
+    if options.add and not options.target:
+        parser.error("--add needs --target: the corpus of which target is meant?")
     targets = [TARGETS[options.target]] if options.target else list(TARGETS.values())
     guided = not options.unguided and available()
     if not guided and not options.unguided:
@@ -73,6 +88,8 @@ def main() -> int:
         for target in targets:
             if options.replay is not None:
                 replay(target, options.replay)
+            elif options.add:
+                add(target, options.add)
             elif guided:
                 guide(target, seconds, options.inputs)
             else:

@@ -5,11 +5,15 @@ The inputs are the same every time and take about half a minute. `make fuzz` tri
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Final
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from tests.fuzz.corpus import FOLDER, everything, kept
+from tests.fuzz import corpus, run
+from tests.fuzz.corpus import FOLDER, add, archive_of, everything, keep, kept
 from tests.fuzz.drawn import BY_TARGET
 from tests.fuzz.mutating import some
 from tests.fuzz.play import name_of, play
@@ -59,12 +63,47 @@ def test_changed_inputs_do_no_harm(target: Target) -> None:
 
 
 def test_the_corpus_is_small_and_named_by_its_content() -> None:
-    assert {folder.name for folder in FOLDER.iterdir()} <= set(TARGETS)
+    assert {file.name for file in FOLDER.iterdir()} == {f"{name}.zip" for name in TARGETS}
     for target in TARGETS.values():
-        names = sorted(file.name for file in (FOLDER / target.name).glob("*"))
-        assert names == sorted(map(name_of, kept(target)))
+        with ZipFile(archive_of(target)) as archive:
+            assert archive.namelist() == sorted(map(name_of, kept(target)))
         assert all(len(data) <= target.longest for data in kept(target))
     assert sum(len(data) for target in TARGETS.values() for data in kept(target)) < 2**20
+
+
+@pytest.fixture
+def no_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "FOLDER", tmp_path / "corpus")
+
+
+@pytest.mark.usefixtures("no_corpus")
+def test_an_input_is_kept_once() -> None:
+    codec = TARGETS["codec"]
+    assert add(codec, [b"b", b"a", b"b"]) == 2
+    assert add(codec, [b"c", b"a"]) == 1
+    assert sorted(kept(codec)) == [b"a", b"b", b"c"]
+    assert keep(codec, [b"c", b"d"]) == 1
+    assert sorted(kept(codec)) == [b"c", b"d"]
+
+
+@pytest.mark.usefixtures("no_corpus")
+def test_the_same_inputs_give_the_same_archive() -> None:
+    codec, framing = TARGETS["codec"], TARGETS["framing"]
+    add(codec, [b"a", b"b"])
+    add(framing, [b"b"])
+    add(framing, [b"a"])
+    assert archive_of(codec).read_bytes() == archive_of(framing).read_bytes()
+
+
+@pytest.mark.usefixtures("no_corpus")
+def test_the_command_adds_what_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "found").write_bytes(b"\0\0")
+    asked = ["run", "--target", "codec", "--add", str(tmp_path / "found")]
+    monkeypatch.setattr(sys, "argv", asked)
+    assert run.main() == 0
+    assert kept(TARGETS["codec"]) == [b"\0\0"]
 
 
 @each_target

@@ -7,6 +7,7 @@
 # make mutants put deliberate bugs in, one after the other: the simulator has to catch each
 # make mutation  small changes in the modules that hold the rules: unit tests have to see each (MODULES="attach log")
 # make fuzz    any bytes for all that reads from outside (MINUTES=10, TARGET=codec)
+# make docs    write the tables of docs/ that come from the code
 # make bench   measure it beside the peers (redis-server for Redis; BENCH="--only latency")
 # make bench-quick   a part in under a minute, compared with the last kept result
 # make bench-report  the tables and plots of docs/performance.md from the last kept result
@@ -56,7 +57,7 @@ CHECKED = @$(BIN)/python -m pip check --disable-pip-version-check >&2 \
 
 .DEFAULT_GOAL := help
 .PHONY: help venv start test faults soak journal-kills sim mutants mutation fuzz bench bench-quick bench-report check format \
-	lint types imports wheel sbom lock audit clean
+	docs lint types imports wheel sbom lock audit clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -140,6 +141,9 @@ lint: $(STAMP)
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(STAMP)
+	$(BIN)/python -m docs.bounds_table
 
 types: $(STAMP)
 	$(BIN)/mypy --strict

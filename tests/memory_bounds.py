@@ -78,17 +78,18 @@ _SHARE_OF_ALLOCATOR: Final = 0.25
 
 def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
     """Bytes by part. Of producers as many as are configured: each further one takes what a replica does."""
-    connections = settings.max_connections
-    sessions = min(settings.max_sessions, connections)
-    kept_sessions = sessions + settings.max_named_sessions
-    consumers = min(settings.max_consumers, connections)
+    core, limits = settings.core, settings.limits
+    connections = limits.connections
+    sessions = min(limits.sessions, connections)
+    kept_sessions = sessions + limits.named_sessions
+    consumers = min(limits.consumers, connections)
     producers = len(settings.peers)
     streams = 1 + producers
     held = connections + MAX_TURNED_AWAY + producers
-    longest_entry = settings.max_frame + MAX_ENTRY_OVERHEAD
+    longest_entry = core.max_frame + MAX_ENTRY_OVERHEAD
     interest = (
-        REMEMBERED_TOPICS * (settings.max_topic_bytes + _TEXT + 8 * sessions)
-        + min(MOST_PATTERNS, sessions * settings.max_patterns) * _INDEXED
+        REMEMBERED_TOPICS * (limits.topic_bytes + _TEXT + 8 * sessions)
+        + min(MOST_PATTERNS, sessions * limits.patterns) * _INDEXED
     )
     report = _report_bytes(settings, kept_sessions, streams)
 
@@ -103,32 +104,32 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
         if publisher > reader
         else readers * reader + (connections - readers) * publisher
     )
-    registry = settings.max_consumers * (
+    registry = limits.consumers * (
         _CONSUMER + MAX_NAMED_SESSIONS * _NAMED_CURSOR + MAX_PLACES * _PLACE
     )
-    publishers = settings.max_publishers + connections
+    publishers = limits.publishers + connections
     parts = {
-        "ring": settings.ring_bytes + interest,
-        "replicas": producers * (settings.replica_bytes + interest),
+        "ring": core.ring_bytes + interest,
+        "replicas": producers * (core.replica_bytes + interest),
         "connections": held * _CONNECTION + MAX_TURNED_AWAY * 2 * HANDSHAKE_BYTES,
         "tls": (held + MAX_OPENING) * _TLS if settings.tls_cert is not None else 0,
         "receive buffers": (connections + producers) * BUFFER_BYTES,
         # And the one that is taken at this moment: as a frame, as columns, as an entry.
-        "large frames coming in": settings.max_receive_bytes + (producers + 2) * longest_entry,
+        "large frames coming in": limits.receive_bytes + (producers + 2) * longest_entry,
         # And the newest, which is given to its reader before another one has ended.
-        "large entries unsent": settings.max_unsent_bytes + settings.max_frame,
-        "unsent": unsent + settings.max_commands * 2 * report,
+        "large entries unsent": limits.unsent_bytes + core.max_frame,
+        "unsent": unsent + limits.commands * 2 * report,
         "sessions": kept_sessions
         * (
             _SESSION
             + streams * _READING
             + MAX_STREAMS * _POSITION
-            + settings.max_patterns * (2 * settings.max_topic_bytes + 2 * _TEXT)
+            + limits.patterns * (2 * limits.topic_bytes + 2 * _TEXT)
         ),
-        "filters' answers": kept_sessions * REMEMBERED_TOPICS * (settings.max_topic_bytes + _TEXT),
+        "filters' answers": kept_sessions * REMEMBERED_TOPICS * (limits.topic_bytes + _TEXT),
         # And the newest of each link, which are given to their readers before others are dropped.
         "fetched": min(
-            settings.max_fetched_bytes + producers * MAX_FETCHES * max(FETCH_BYTES, longest_entry),
+            limits.fetched_bytes + producers * MAX_FETCHES * max(FETCH_BYTES, longest_entry),
             sessions * producers * max(FETCH_BYTES, longest_entry),
         ),
         "publishers": publishers * (_PUBLISHER + PUBLISH_WINDOW * _ANSWER),
@@ -153,6 +154,7 @@ def memory_at_bounds(settings: Settings) -> Mapping[str, int]:
 
 def _report_bytes(settings: Settings, sessions: int, streams: int) -> int:
     """What `pubsubd status` and the HTTP server answer at the most."""
-    patterns = min(SHOWN_PATTERNS, settings.max_patterns)
-    of_a_session = 1024 + patterns * _ESCAPED * settings.max_topic_bytes + streams * 256
-    return 64 * 1024 + sessions * of_a_session + settings.max_consumers * 512 + streams * 2048
+    limits = settings.limits
+    patterns = min(SHOWN_PATTERNS, limits.patterns)
+    of_a_session = 1024 + patterns * _ESCAPED * limits.topic_bytes + streams * 256
+    return 64 * 1024 + sessions * of_a_session + limits.consumers * 512 + streams * 2048

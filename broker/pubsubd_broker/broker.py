@@ -303,7 +303,7 @@ class Broker:
     @property
     def user_timeout_ms(self) -> int:
         """How long the kernel keeps on trying for a peer that acknowledges nothing."""
-        return int(self._settings.peer_timeout_s * 1000)
+        return self._settings.core.peer_timeout_ns // 1_000_000
 
     async def _look_at_certificate(self) -> str | None:
         assert self._tls is not None

@@ -13,6 +13,7 @@ import structlog
 import uvloop
 
 from pubsubd_broker.broker import Broker
+from pubsubd_broker.core.limits import SECOND_NS
 from pubsubd_broker.http.server import AdminServer
 from pubsubd_broker.journal.life_place import mend
 from pubsubd_broker.journal.life_record import DiskRecord, life_beside
@@ -84,15 +85,16 @@ def _raise_descriptor_limit() -> int:
 def _within(settings: Settings, descriptors: int) -> Settings:
     """No more connections than leave some descriptors for peers, the journal, HTTP and those that are turned away."""
     most = descriptors - min(RESERVED_DESCRIPTORS, descriptors - descriptors // 4)
-    if most >= settings.max_connections:
+    if most >= settings.limits.connections:
         return settings
     log.warning(
         "connections.limited",
         descriptors=descriptors,
         max_connections=most,
-        wanted=settings.max_connections,
+        wanted=settings.limits.connections,
     )
-    return replace(settings, max_connections=most)
+    limits = replace(settings.limits, connections=most)
+    return replace(settings, core=replace(settings.core, limits=limits))
 
 
 async def _serve(settings: Settings, stop: StopRequest) -> int:
@@ -187,7 +189,7 @@ async def _listen(
     around = broker.node.surroundings
     around.socket = settings.socket
     pauses = around.accept_pauses
-    handshake_s, most = settings.handshake_timeout_s, settings.max_connections
+    handshake_s, most = settings.limits.handshake_ns / SECOND_NS, settings.limits.connections
     local = ClientAcceptor(broker)
     listeners = [Listener("socket", clients.socket, local, pauses, handshake_s, most)]
     ending.add("clients' listener", listeners[0].close)

@@ -76,7 +76,7 @@ def check(as_json: bool, **options: Any) -> None:
 def _as_json(settings: Resolved) -> dict[str, dict[str, Any]]:
     return {
         setting.name: {
-            "value": setting.show(getattr(settings.settings, setting.field)),
+            "value": setting.show(setting.value(settings.settings)),
             "source": settings.origins[setting.name].source,
             "origin": settings.origins[setting.name].name,
         }

@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 import click
 
 from pubsubd_broker.settings.forms import SWITCH
+from pubsubd_broker.settings.row import Setting
 from pubsubd_broker.settings.sources import Resolved, SettingsError, resolve
-from pubsubd_broker.settings.table import SETTINGS, Setting
-from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.settings.table import DEFAULTS, SETTINGS
+from pubsubd_broker.settings.values import settings_of
 from pubsubd_cli.exit_codes import USAGE, CommandError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_DEFAULTS = Settings(node="", socket="")
+_DEFAULTS = settings_of({**DEFAULTS, "core.node": "", "socket": ""})
 _SAYS_YES: dict[str, Any] = {"is_flag": False, "flag_value": "yes"}
 """Arguments of an option that may stand without a value."""
 
@@ -94,5 +95,5 @@ def _working_folder() -> str | None:
 def _help(setting: Setting) -> str:
     if setting.name in _COMPUTED or setting.repeatable:
         return setting.help
-    shown = setting.show(getattr(_DEFAULTS, setting.field))
+    shown = setting.show(setting.value(_DEFAULTS))
     return f"{setting.help} Default: {'no' if shown is False else shown}."

@@ -23,6 +23,7 @@ from tests.integration.relay import DIRECTIONS, Direction
 from tests.integration.steps import StartBroker, StartCluster, payloads_to, subscribed
 
 import pubsubd
+from pubsubd_broker.core.config import Config
 from pubsubd_broker.settings.for_core import config_of
 from pubsubd_broker.settings.values import Settings
 from pubsubd_broker.trust.peer_trust import load_peer_trust
@@ -146,7 +147,7 @@ def test_two_brokers_of_one_secret_link_and_it_is_never_seen(
 
 
 def test_no_object_of_the_broker_shows_the_secret_to_whoever_prints_it(secret: str) -> None:
-    settings = Settings(node="a", socket="s", cluster_secret_file=secret)
+    settings = Settings(Config("a"), "s", cluster_secret_file=secret)
     trust = load_peer_trust(settings)
     assert trust.secret is not None
     assert trust.secret.value == SECRET

@@ -17,7 +17,7 @@ from tests.integration.proc import memory_kib
 from tests.memory_bounds import memory_at_bounds
 
 from pubsubd_broker.core.limits import PUBLISH_WINDOW
-from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.settings.sources import resolve
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, pack_numbers
@@ -213,7 +213,14 @@ def test_all_bounds_at_once_take_what_is_computed_and_no_more(start_broker: Star
         **SMALL,
     )
     wait_until(lambda: broker.metric("peer_connected") == 1, what="the peer")
-    settings = Settings(node="a", socket=broker.socket, peers=((PEER, 1),), **SMALL)
+    flags: dict[str, str | bool | tuple[str, ...] | None] = {
+        **{name.replace("_", "-"): str(value) for name, value in SMALL.items()},
+        "node": "a",
+        "socket": broker.socket,
+        "peer": (f"{PEER}:1",),
+    }
+    found = resolve(flags, {}, host="box", uid=os.getuid(), terminal=False, folder="/")
+    settings = found.settings
     computed = sum(memory_at_bounds(settings).values())
     before = memory_kib(broker.pid)
     with everybody(broker, peer):

@@ -27,7 +27,7 @@ import pytest
 from tests.integration.cluster import Broker, wait_until, wait_until_async
 
 import pubsubd
-from pubsubd_broker.settings.table import SETTINGS
+from pubsubd_broker.settings.bounds import LIMITS
 from pubsubd_cli import exit_codes
 from pubsubd_cli.start import start
 
@@ -58,7 +58,7 @@ def pubsubd_commands(name: str) -> list[list[str]]:
 
 def usual_options() -> list[click.Option]:
     """Those that are no bounds."""
-    bounds = {f"--{setting.name}" for setting in SETTINGS if setting.limit}
+    bounds = {f"--{setting.name}" for setting in LIMITS}
     return [
         option
         for option in start.params

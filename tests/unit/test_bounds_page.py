@@ -8,33 +8,35 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from docs.bounds_table import BEGIN, END, renewed
 from tests.memory_bounds import memory_at_bounds
 
+from pubsubd_broker.core.config import Config
 from pubsubd_broker.http.metrics import METRICS, PREFIX
-from pubsubd_broker.settings.table import SETTINGS
-from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.settings.table import DEFAULTS, SETTINGS
+from pubsubd_broker.settings.values import Settings, settings_of
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = (ROOT / "docs/bounds.md").read_text()
 ROWS: Final = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
 
-WITH_THE_BOUNDS: Final = {
-    "ring-messages",
-    "ring-bytes",
-    "replica-messages",
-    "replica-bytes",
-    "max-message",
-    "max-frame",
-}
-"""Settings that people do change, and so stand in the README too."""
+
+def test_the_table_is_the_one_that_the_rows_make() -> None:
+    assert renewed(PAGE) == PAGE, "docs/bounds.md is out of date: run make docs"
+
+
+@pytest.mark.parametrize("mark", [BEGIN, END])
+def test_a_page_without_a_mark_is_refused(mark: str) -> None:
+    with pytest.raises(ValueError, match="lacks a mark"):
+        renewed(PAGE.replace(mark, ""))
 
 
 def test_the_page_has_every_bound_and_its_default() -> None:
-    default = Settings(node="a", socket="/run/s")
+    default = settings_of({**DEFAULTS, "core.node": "a", "socket": "/run/s"})
     expected = {
-        setting.name: str(setting.show(getattr(default, setting.field)))
+        setting.name: str(setting.show(setting.value(default)))
         for setting in SETTINGS
-        if setting.limit or setting.name in WITH_THE_BOUNDS
+        if setting.bound is not None
     }
     assert {name: shown for name, shown, _, _ in ROWS} == expected
     assert len(ROWS) == len(re.findall(r"^\| `--", PAGE, re.MULTILINE))
@@ -68,7 +70,7 @@ def test_the_codes_are_those_that_the_code_gives() -> None:
 
 
 def test_the_memory_is_what_is_computed() -> None:
-    alone = Settings(node="a", socket="/run/s")
+    alone = Settings(Config("a"), "/run/s")
     three = replace(alone, peers=(("b", 1), ("c", 1), ("d", 1)))
     columns = [memory_at_bounds(settings) for settings in (alone, three)]
     expected = {part: [parts[part] for parts in columns] for part in columns[0]}

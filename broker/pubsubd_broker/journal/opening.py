@@ -65,7 +65,7 @@ def open_journal(settings: Settings, record: DiskRecord) -> tuple[JournalFolder,
         folder.close()
         raise
     interval_ns = int(settings.fsync_interval_s * SECOND_NS)
-    segment_bytes = max(LEAST_SEGMENT_BYTES, settings.ring_bytes // SEGMENTS_A_RING)
+    segment_bytes = max(LEAST_SEGMENT_BYTES, settings.core.ring_bytes // SEGMENTS_A_RING)
     kept = Kept(Fsync(settings.fsync), interval_ns, segment_bytes, recovered, numbers, promised)
     return folder, kept
 

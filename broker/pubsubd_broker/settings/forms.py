@@ -6,10 +6,11 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from pubsubd_broker.core.access.permissions import TopicRule, TopicRules
+from pubsubd_broker.core.limits import SECOND_NS
 from pubsubd_broker.settings.sizes import format_duration, format_size, parse_duration, parse_size
 from pubsubd_protocol.addresses import Address, format_address, parse_address
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
@@ -157,6 +158,16 @@ def duration(lowest: float) -> Form:
         _bounded(parse_duration, lowest, 10 * 365 * 86_400.0),
         format_duration,
         (str, int, float),
+    )
+
+
+def nanoseconds(lowest: float) -> Form:
+    """A duration of at least `lowest` seconds, up to ten years, held in nanoseconds."""
+    seconds = duration(lowest)
+    return replace(
+        seconds,
+        read=lambda text: round(seconds.read(text) * SECOND_NS),
+        show=lambda ns: seconds.show(ns / SECOND_NS),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn, Protocol
 
+from pubsubd_broker.core.limits import SECOND_NS
 from pubsubd_broker.settings.forms import FRAME_OVERHEAD_BYTES, is_loopback
 from pubsubd_broker.settings.origin import Origin
 from pubsubd_broker.settings.sizes import format_duration, format_size
@@ -20,40 +21,41 @@ class Refuse(Protocol):
 
 def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Refuse) -> None:
     """Calls `refuse` for the first that contradicts another."""
-    if settings.peer_timeout_s <= settings.heartbeat_s:
+    core = settings.core
+    if core.peer_timeout_ns <= core.heartbeat_ns:
         refuse(
             "peer-timeout",
-            f"{format_duration(settings.peer_timeout_s)} is not longer than heartbeat "
-            f"{format_duration(settings.heartbeat_s)} (from {origins['heartbeat']}); "
+            f"{_written(core.peer_timeout_ns)} is not longer than heartbeat "
+            f"{_written(core.heartbeat_ns)} (from {origins['heartbeat']}); "
             "allowed: longer than heartbeat, best three times as long",
         )
-    if settings.pace_s >= settings.peer_timeout_s:
+    if core.pace_ns >= core.peer_timeout_ns:
         refuse(
             "pace",
-            f"{format_duration(settings.pace_s)} is not shorter than peer-timeout "
-            f"{format_duration(settings.peer_timeout_s)} (from {origins['peer-timeout']}); "
+            f"{_written(core.pace_ns)} is not shorter than peer-timeout "
+            f"{_written(core.peer_timeout_ns)} (from {origins['peer-timeout']}); "
             "allowed: shorter, as a peer that waits for its readers reads nothing meanwhile",
         )
-    if settings.max_frame < settings.max_message + FRAME_OVERHEAD_BYTES:
+    if core.max_frame < core.max_message + FRAME_OVERHEAD_BYTES:
         refuse(
             "max-message",
-            f"{format_size(settings.max_message)} does not fit in max-frame "
-            f"{format_size(settings.max_frame)} (from {origins['max-frame']}); "
+            f"{format_size(core.max_message)} does not fit in max-frame "
+            f"{format_size(core.max_frame)} (from {origins['max-frame']}); "
             f"allowed: at least {format_size(FRAME_OVERHEAD_BYTES)} less than max-frame",
         )
-    if settings.max_frame > settings.max_receive_bytes + BUFFER_BYTES:
+    if core.max_frame > core.limits.receive_bytes + BUFFER_BYTES:
         refuse(
             "max-receive-bytes",
-            f"{format_size(settings.max_receive_bytes)} never lets a frame of max-frame "
-            f"{format_size(settings.max_frame)} in (from {origins['max-frame']}); allowed: max-frame or more",
+            f"{format_size(core.limits.receive_bytes)} never lets a frame of max-frame "
+            f"{format_size(core.max_frame)} in (from {origins['max-frame']}); allowed: max-frame or more",
         )
     # A small ring with the default max-message is fine: what doesn't fit is refused with figures. Two
     # written values that contradict each other are a mistake.
-    if origins["max-message"].source != "default" and settings.ring_bytes < settings.max_message:
+    if origins["max-message"].source != "default" and core.ring_bytes < core.max_message:
         refuse(
             "ring-bytes",
-            f"{format_size(settings.ring_bytes)} can't hold one message of max-message "
-            f"{format_size(settings.max_message)} (from {origins['max-message']}); "
+            f"{format_size(core.ring_bytes)} can't hold one message of max-message "
+            f"{format_size(core.max_message)} (from {origins['max-message']}); "
             "allowed: max-message or more",
         )
     # Who asks for it believes that something is kept.
@@ -68,11 +70,7 @@ def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Re
             f"{settings.fsync} needs a folder that is meant for it; allowed: with --journal DIR, "
             "or snapshot, which needs none",
         )
-    if (
-        settings.journal is not None
-        and settings.fsync != "snapshot"
-        and settings.recover_from_peers
-    ):
+    if settings.journal is not None and settings.fsync != "snapshot" and core.recover_from_peers:
         refuse(
             "recover-from-peers",
             f"there is a journal (from {origins['journal']}), which knows better; allowed: one of the two, "
@@ -124,3 +122,7 @@ def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: Refu
                 "as every user of this machine can; allowed: with --cluster-secret-file or --tls-cert, --tls-key and "
                 "--tls-ca; with --no-listen; or with --insecure where that is meant",
             )
+
+
+def _written(duration_ns: int) -> str:
+    return format_duration(duration_ns / SECOND_NS)

@@ -11,11 +11,12 @@ from typing import Any, Final, NoReturn
 from pubsubd_broker.settings.forms import NO, YES, expanded_path, node_name_of
 from pubsubd_broker.settings.likely_names import likely_name
 from pubsubd_broker.settings.origin import Origin
+from pubsubd_broker.settings.row import ENVIRONMENT_PREFIX, Setting
 from pubsubd_broker.settings.rules import Refuse, check_together
 from pubsubd_broker.settings.snapshot_place import folder_beside
-from pubsubd_broker.settings.table import ENVIRONMENT_PREFIX, SETTINGS, Setting
+from pubsubd_broker.settings.table import DEFAULTS, SETTINGS
 from pubsubd_broker.settings.toml_file import read_table
-from pubsubd_broker.settings.values import Settings
+from pubsubd_broker.settings.values import Settings, settings_of
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.socket_path import default_socket_path
 
@@ -70,7 +71,8 @@ def resolve(
                 variable, "environment", f"there is no such setting; did you mean {meant}?"
             )
     values: dict[str, Any] = {
-        "node": node_name_of(host),
+        **DEFAULTS,
+        "core.node": node_name_of(host),
         "socket": expanded_path(default_socket_path(_without(environment, "PUBSUBD_SOCKET"), uid)),
         "log_format": "console" if terminal else "json",
     }
@@ -89,9 +91,9 @@ def resolve(
             found = _absolute(setting, origins[setting.name], values[setting.field], folder)
             values[setting.field] = found
     if origins["journal"] is default:
-        values["journal"] = folder_beside(values["socket"], values["node"])
+        values["journal"] = folder_beside(values["socket"], values["core.node"])
         values.setdefault("fsync", "snapshot")
-    settings = Settings(**values)
+    settings = settings_of(values)
     resolved = Resolved(settings, origins, tuple(unknown))
     check_together(settings, origins, _refuse_in(resolved))
     return resolved

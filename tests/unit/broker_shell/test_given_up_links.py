@@ -14,6 +14,7 @@ from tests.certificates import Authority
 from tests.unit.broker_shell.test_tls_transport import End, on_uvloop, until
 
 from pubsubd_broker.broker import Broker
+from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.settings.values import Settings
 from pubsubd_broker.sockets.link import Link
@@ -90,7 +91,7 @@ async def test_a_link_that_is_given_up_before_it_opens_never_tells_its_host() ->
 
 
 def broker_of(tmp_path: Path, peer: tuple[str, int], tls: Tls | None) -> Broker:
-    settings = Settings(node="a", socket=str(tmp_path / "s"), peers=(peer,))
+    settings = Settings(Config("a"), str(tmp_path / "s"), peers=(peer,))
     return Broker(settings, PeerTrust(None, tls))
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 import pytest
 from tests.memory_bounds import memory_at_bounds
 
-from pubsubd_broker.settings.table import SETTINGS
+from pubsubd_broker.core.config import Config
+from pubsubd_broker.settings.bounds import BOUNDS
 from pubsubd_broker.settings.values import Settings
 
-PLAIN = Settings(node="a", socket="/run/s", peers=(("b", 1),), journal="/var/j")
+PLAIN = Settings(Config("a"), "/run/s", peers=(("b", 1),), journal="/var/j")
 
 NO_MEMORY = {
     "max-connections-per-uid": "a share of all connections",
@@ -28,29 +30,29 @@ NO_MEMORY = {
 }
 
 
+def changed(part: Any, field: str, value: object) -> Any:
+    """A copy of `part` with another value in `field`. Dots lead into parts of it."""
+    first, _, rest = field.partition(".")
+    return replace(part, **{first: changed(getattr(part, first), rest, value) if rest else value})
+
+
 def total(settings: Settings) -> int:
     return sum(memory_at_bounds(settings).values())
 
 
 @pytest.mark.parametrize(
     "field",
-    [
-        setting.field
-        for setting in SETTINGS
-        if (setting.limit or setting.name.startswith(("ring", "replica", "max")))
-        and setting.name not in NO_MEMORY
-    ],
+    [setting.field for setting in BOUNDS if setting.name not in NO_MEMORY],
 )
 def test_each_bound_that_takes_memory_is_counted(field: str) -> None:
     # A session is a connection: both have to grow.
-    roomy = replace(PLAIN, max_connections=100_000)
-    more: dict[str, Any] = {field: 2 * getattr(roomy, field)}
-    assert total(replace(roomy, **more)) > total(roomy)
+    roomy = changed(PLAIN, "core.limits.connections", 100_000)
+    assert total(changed(roomy, field, 2 * attrgetter(field)(roomy))) > total(roomy)
 
 
 def test_each_further_peer_takes_a_replica() -> None:
     two = replace(PLAIN, peers=(("b", 1), ("c", 1)))
-    assert total(two) - total(PLAIN) > PLAIN.replica_bytes
+    assert total(two) - total(PLAIN) > PLAIN.core.replica_bytes
 
 
 def test_what_is_switched_off_takes_nothing() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pubsubd_broker.broker import Broker
+from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.journal.whole_end import End
 from pubsubd_broker.core.links.peer_recovery import Recall
 from pubsubd_broker.journal.life_file import read_life
@@ -38,9 +39,8 @@ class SlowRecord(DiskRecord):
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(
-        node="a", socket=str(tmp_path / "socket"), peers=(NO_PEER,), recover_from_peers=True
-    )
+    core = Config("a", recover_from_peers=True)
+    return Settings(core, str(tmp_path / "socket"), peers=(NO_PEER,))
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pubsubd_broker.core.config import Config
+from pubsubd_broker.core.limits import Limits
 from pubsubd_broker.settings.forms import node_name_of
 from pubsubd_broker.settings.sources import (
     Resolved,
@@ -40,8 +42,8 @@ def in_file(tmp_path: Path, text: str) -> Flags:
 def test_without_anything_it_is_a_single_node_on_defaults() -> None:
     found = resolved()
     assert found.settings == Settings(
-        node="box",
-        socket="/tmp/pubsubd-1000/pubsubd.sock",
+        Config("box", log_repeat_ns=60_000_000_000),
+        "/tmp/pubsubd-1000/pubsubd.sock",
         journal="/tmp/pubsubd-1000/pubsubd.sock.state/box",
         fsync="snapshot",
     )
@@ -78,16 +80,26 @@ def test_another_fsync_needs_a_folder_that_is_meant_for_it(fsync: str) -> None:
 
 def test_peers_are_asked_only_where_a_crash_leaves_nothing_on_disk() -> None:
     asks: Flags = {"recover-from-peers": "yes"}
-    assert resolved(asks).settings.recover_from_peers
-    assert resolved({**asks, "journal": "/j", "fsync": "snapshot"}).settings.recover_from_peers
+    assert resolved(asks).settings.core.recover_from_peers
+    assert resolved({**asks, "journal": "/j", "fsync": "snapshot"}).settings.core.recover_from_peers
     with pytest.raises(SettingsError, match="which knows better"):
         resolved({**asks, "journal": "/j"})
 
 
+def fields_of(part: str, kind: type[Settings] | type[Config] | type[Limits]) -> set[str]:
+    return {part + field.name for field in dataclasses.fields(kind)}
+
+
 def test_the_table_has_a_row_for_each_field() -> None:
-    assert {setting.field for setting in SETTINGS} == {
-        field.name for field in dataclasses.fields(Settings)
+    at_the_start = {"core.secret", "core.allowed", "core.topic_rules", "core.listens"}
+    fields = {
+        *fields_of("", Settings),
+        *fields_of("core.", Config),
+        *fields_of("core.limits.", Limits),
     }
+    parts = {"core", "core.limits"}
+    assert {setting.field for setting in SETTINGS} == fields - parts - at_the_start
+    assert len({setting.field for setting in SETTINGS}) == len(SETTINGS)
 
 
 def test_flag_beats_variable_beats_file_beats_default(tmp_path: Path) -> None:
@@ -97,9 +109,9 @@ def test_flag_beats_variable_beats_file_beats_default(tmp_path: Path) -> None:
     flags |= {"ring-messages": "3"}
     variables = {"PUBSUBD_RING_MESSAGES": "2", "PUBSUBD_RING_BYTES": "1MiB"}
     found = resolved(flags, variables)
-    settings = found.settings
-    assert (settings.ring_messages, settings.ring_bytes) == (3, 1 << 20)
-    assert (settings.heartbeat_s, settings.node, settings.max_frame) == (0.5, "f", 16 << 20)
+    core = found.settings.core
+    assert (core.ring_messages, core.ring_bytes) == (3, 1 << 20)
+    assert (core.heartbeat_ns, core.node, core.max_frame) == (500_000_000, "f", 16 << 20)
     assert [
         str(found.origins[name])
         for name in ("ring-messages", "ring-bytes", "heartbeat", "max-frame")
@@ -298,7 +310,7 @@ def test_values_that_contradict_each_other_are_refused(flags: Flags, saying: str
 
 
 def test_a_small_ring_beside_the_default_limit_of_messages_is_fine() -> None:
-    assert resolved({"ring-bytes": "4KiB"}).settings.ring_bytes == 4096
+    assert resolved({"ring-bytes": "4KiB"}).settings.core.ring_bytes == 4096
 
 
 def test_the_default_socket_obeys_the_limit_too() -> None:
@@ -360,7 +372,7 @@ def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "pubsubd.toml"
     path.write_bytes(b"\xef\xbb\xbfnode = 'a'\r\nring-messages = 7\r\n")
     settings = resolved({"config": str(path)}).settings
-    assert (settings.node, settings.ring_messages) == ("a", 7)
+    assert (settings.node, settings.core.ring_messages) == ("a", 7)
     path.write_bytes(b"\xef\xbb\xbfnode = \n")
     with pytest.raises(SettingsError, match=r"line 1, column 8\): 'node ='"):
         resolved({"config": str(path)})
@@ -446,7 +458,7 @@ def test_every_setting_is_shown_as_the_file_would_have_it(tmp_path: Path) -> Non
         "cluster-secret-file": "/run/secrets/pubsubd",
     }
     found = resolved(flags).settings
-    shown = {each.name: each.show(getattr(found, each.field)) for each in SETTINGS}
+    shown = {each.name: each.show(each.value(found)) for each in SETTINGS}
     lines = []
     for name, value in shown.items():
         lines.append(f"{name} = {str(value).lower() if value is False else repr(value)}")
@@ -533,7 +545,7 @@ def test_every_relative_path_stands_where_the_broker_was_started(
             found = resolved(in_file(tmp_path, text))
     for setting in SETTINGS:
         if setting.name in PATHS:
-            value = getattr(found.settings, setting.field)
+            value = setting.value(found.settings)
             assert value == f"/here/to/../{setting.name}"
     assert {setting.name for setting in SETTINGS if setting.form.is_path} == set(PATHS)
 

@@ -18,7 +18,7 @@ from pubsubd_broker.core.limits import FETCH_BYTES, SECOND_NS, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.status import Status, status
+from pubsubd_broker.core.status import Status, report, status
 from pubsubd_broker.files.places import Places
 from pubsubd_broker.journal.folder import JournalFolder
 from pubsubd_broker.journal.life_record import DiskRecord
@@ -65,8 +65,10 @@ class Broker:
         secret = trust.secret.value if trust.secret is not None else None
         config = config_of(settings, secret, os.geteuid())
         epoch = new_epoch(os.urandom(EPOCH_BYTES))
-        self.node = Node(config, epoch, list(settings.peers), read_clocks(), kept, record)
-        self.places = Places(self.node.surroundings.places)
+        self.node = Node(
+            config, epoch, list(settings.peers), read_clocks(), kept, record, answer_query=report
+        )
+        self.places = Places(self.node.runtime.places)
         if self._tls is not None:
             self.places.add("certificate", self._tls.cert, self._look_at_certificate)
         if self._secret is not None:
@@ -113,7 +115,7 @@ class Broker:
         self.flush_soon()
 
     async def _keep(self, folder: JournalFolder) -> None:
-        self.node.surroundings.journal = folder.path
+        self.node.runtime.journal = folder.path
         self._writer = JournalWriter(self.node, folder, read_clocks, self.flush_soon, self._record)
         await self._writer.begin()
         self.places.add("journal", folder.path, self._writer.look)
@@ -128,7 +130,7 @@ class Broker:
             due += TICK_S
             await asyncio.sleep(max(0.0, due - self._loop.time()))
             late = self._loop.time() - due
-            self.node.surroundings.event_loop_lag_s = max(0.0, late)
+            self.node.runtime.event_loop_lag_s = max(0.0, late)
             if late > TICK_S:
                 due = self._loop.time()
             try:
@@ -139,12 +141,12 @@ class Broker:
 
     def tick(self) -> None:
         now = read_clocks()
-        self.node.surroundings.tasks = len(asyncio.all_tasks())
-        self.node.surroundings.log_lines_dropped = dropped_lines()
+        self.node.runtime.tasks = len(asyncio.all_tasks())
+        self.node.runtime.log_lines_dropped = dropped_lines()
         self.node.tick(now)
         self.places.tick(self._loop.time())
         if self._tls is not None:
-            self.node.surroundings.certificate_expires_s = self._tls.not_after
+            self.node.runtime.certificate_expires_s = self._tls.not_after
         for target in self.node.due(now):
             task = self._loop.create_task(self._dial(target))
             self._dials.add(task)
@@ -209,7 +211,7 @@ class Broker:
 
     def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
         """Somebody never came so far as to have a connection."""
-        self.node.reports.turned_away(caller, reason, detail)
+        self.node.reports.turned_away(caller.label, caller.origin, reason, detail)
         self.flush_soon()
 
     def received(self, link: Link, count: int) -> None:

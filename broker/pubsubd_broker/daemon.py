@@ -186,7 +186,7 @@ async def _listen(
     trust: PeerTrust,
 ) -> list[Listener]:
     """Has every address, and takes nobody yet. Raises `ListenError`."""
-    around = broker.node.surroundings
+    around = broker.node.runtime
     around.socket = settings.socket
     pauses = around.accept_pauses
     handshake_s, most = settings.limits.handshake_ns / SECOND_NS, settings.limits.connections
@@ -252,7 +252,7 @@ def _go(
     for listener in listeners:
         listener.start()
     broker.tick()
-    around = broker.node.surroundings
+    around = broker.node.runtime
     log.info(
         "broker.started",
         node=settings.node,

@@ -6,6 +6,8 @@ The shell gives it connections, bytes and the time; it gives back whose turn it 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
 
@@ -34,11 +36,11 @@ from pubsubd_broker.core.links.round_robin import Turns
 from pubsubd_broker.core.links.send_budget import Unsent
 from pubsubd_broker.core.log.pacing import Pace
 from pubsubd_broker.core.observe.counters import Counters
-from pubsubd_broker.core.observe.events import Reports
+from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.observe.notices import Notices
+from pubsubd_broker.core.observe.runtime_info import RuntimeInfo
 from pubsubd_broker.core.observer import Observer
 from pubsubd_broker.core.sessions.sessions import Sessions
-from pubsubd_broker.core.status import Surroundings
 from pubsubd_broker.core.streams.lag import LagWarning
 from pubsubd_broker.core.streams.publishers import Answer, Publisher, Publishers
 from pubsubd_broker.core.streams.registry import CursorRegistry
@@ -49,8 +51,12 @@ from pubsubd_protocol.attach import Answer as Verdict
 from pubsubd_protocol.attach import At, Claim, Expired
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused
-from pubsubd_protocol.frames import Attached, CursorExpired, Refused
+from pubsubd_protocol.frames import Attached, CursorExpired, Query, Refused
 from pubsubd_protocol.positions import Epoch, StreamView
+
+
+def _unanswered(node: Node, query: Query, now: Now) -> str:
+    return json.dumps({"error": f"{node.name} answers no queries"})
 
 
 class Node:
@@ -65,12 +71,17 @@ class Node:
         kept: Kept | None = None,
         record: LifeRecord | None = None,
         observer: Observer | None = None,
+        answer_query: Callable[[Node, Query, Now], str] = _unanswered,
     ) -> None:
-        """`kept`: what is kept of it on disk, and what was. `record`: what later lives find of this one."""
+        """`kept`: what is kept of it on disk, and what was. `record`: what later lives find of this one.
+
+        `answer_query`: gives the JSON text for a command's query; see `status.report`.
+        """
         recovered = kept.recovered if kept is not None else None
         self.config = config
         self.name = config.node
         self.observer = observer
+        self.answer_query = answer_query
         self.life = epoch
         self.own_life = Life(epoch, record or MemoryRecord(config.node), recovered)
         self.pace = Pace(config.pace_ns)
@@ -122,8 +133,8 @@ class Node:
             self.registry, linked, lambda: self.stream.view.oldest, ttl_ns, self.notices
         )
         self.room_for_producers = RoomForProducers(self.departures, self.counters, self.notices)
-        self.reports = Reports(self.counters, self.notices)
-        self.surroundings = Surroundings()
+        self.reports = Events(self.counters, self.notices)
+        self.runtime = RuntimeInfo()
         self.draining = False
         self._lag_warning = LagWarning()
         self.started_ns = now.mono_ns
@@ -170,7 +181,8 @@ class Node:
         return connection
 
     def dial_failed(self, target: Target, error: str, now: Now, chance: float) -> None:
-        self.reports.target_failed(target, error)
+        if target.fails(error):
+            self.reports.unreachable(target.label, error)
         target.is_self = False
         target.failed(now.mono_ns, chance)
 
@@ -410,7 +422,9 @@ class Node:
             target.is_self = refused.code == "self"
             if self.recall is not None and refused.code == "recovering":
                 self.recall.has_nothing(target)
-        self.reports.target_failed(target, f"{refused.detail} ({refused.code})")
+        error = f"{refused.detail} ({refused.code})"
+        if target.fails(error):
+            self.reports.unreachable(target.label, error)
 
     def connection_lost(self, connection: Connection, now: Now, chance: float) -> None:
         if connection not in self.connections:

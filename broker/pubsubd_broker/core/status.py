@@ -1,45 +1,18 @@
-"""What a node tells about itself: one dictionary for the command line, HTTP and the metrics."""
+"""Status of a node: one dictionary for the command line, HTTP and the metrics."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import Final, TypedDict
 
 from pubsubd_broker.core.limits import SECOND_NS, Now
 from pubsubd_broker.core.links.dial_targets import Target
+from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.observe.histogram import Histogram
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_protocol import __version__
 from pubsubd_protocol.frames import VERSION, Query
 from pubsubd_protocol.positions import dump_positions
-
-if TYPE_CHECKING:
-    from pubsubd_broker.core.node import Node
-
-
-@dataclass(slots=True)
-class Surroundings:
-    """What only the shell knows."""
-
-    socket: str = ""
-    listen: str | None = None
-    http: str | None = None
-    journal: str | None = None
-    """The folder in which the stream is kept."""
-    event_loop_lag_s: float = 0.0
-    tasks: int = 0
-    accept_pauses: Counter[str] = field(default_factory=Counter)
-    """By listener, how often it had to wait for descriptors or memory."""
-    http_refused: Counter[str] = field(default_factory=Counter)
-    """By reason."""
-    certificate_expires_s: float | None = None
-    """When this node's own does, in seconds since 1970."""
-    log_lines_dropped: int = 0
-    """Nobody took them in time, or they could not be written."""
-    places: dict[str, str | None] = field(default_factory=dict)
-    """Files and folders that this node relies on: what is wrong with each, if anything is."""
 
 
 class Addresses(TypedDict):
@@ -168,7 +141,7 @@ def not_ready(node: Node) -> list[str]:
         for target in node.targets
         if not target.reached and not target.is_self
     ]
-    causes[:0] = filter(None, node.surroundings.places.values())
+    causes[:0] = filter(None, node.runtime.places.values())
     if node.recall is not None:
         causes.insert(0, "asking peers for its own stream")
     if node.failure is not None:
@@ -178,7 +151,7 @@ def not_ready(node: Node) -> list[str]:
 
 def status(node: Node, now: Now) -> Status:
     """Cost: one look at every peer, consumer and session."""
-    log, around = node.stream.log, node.surroundings
+    log, around = node.stream.log, node.runtime
     causes = not_ready(node)
     counters = node.counters
     return {
@@ -242,7 +215,7 @@ def _journal(node: Node) -> Journal | None:
         return None
     journal = node.keeper.journal
     return {
-        "folder": node.surroundings.journal,
+        "folder": node.runtime.journal,
         "fsync": str(journal.fsync),
         "segments": journal.segments,
         "backlog_bytes": journal.backlog_bytes,

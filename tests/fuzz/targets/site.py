@@ -21,6 +21,7 @@ from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.observe.notices import Level
+from pubsubd_broker.core.status import report
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import (
@@ -150,7 +151,8 @@ class Site:
         kept = None
         if self._disk is not None:
             kept = Kept(self._disk.fsync, recovered=recovered)
-        self.node = Node(config, EPOCH, [("one", 1), ("two", 2)], self.now, kept)
+        addresses = [("one", 1), ("two", 2)]
+        self.node = Node(config, EPOCH, addresses, self.now, kept, answer_query=report)
         if self._disk is not None and self.node.keeper is not None:
             self._disk.perform(self.node.keeper.begin())
         self._dial()

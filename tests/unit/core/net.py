@@ -31,6 +31,7 @@ from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.observe.notices import Notice
 from pubsubd_broker.core.observer import Observer
+from pubsubd_broker.core.status import report
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import (
@@ -155,7 +156,7 @@ class Net:
             judge = partial(lost, evidence=record.evidence) if self.witnessed else None
             kept = disk.kept(config.node, judge)
         observer = self.observers.get(name)
-        node = Node(config, self.new_epoch(), addresses, self.now, kept, record, observer)
+        node = Node(config, self.new_epoch(), addresses, self.now, kept, record, observer, report)
         self.nodes[name] = node
         if node.recall is None:
             node.own_life.begin()

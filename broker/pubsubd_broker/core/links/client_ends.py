@@ -10,7 +10,6 @@ from pubsubd_broker.core.access.validation import check_patterns
 from pubsubd_broker.core.limits import PUBLISH_WINDOW, SECOND_NS, SETTLE_NS, Now
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.sessions.session import Seat, Session
-from pubsubd_broker.core.status import report
 from pubsubd_broker.core.streams.publishers import Answer, Outcome, Promise
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES
 from pubsubd_protocol.entries import Batch
@@ -335,7 +334,7 @@ class ControlEnd:
                 "not_allowed", "only the broker's own user and root may drop a cursor"
             )
             return True
-        self._connection.send(Report(report(self._node, frame, now)))
+        self._connection.send(Report(self._node.answer_query(self._node, frame, now)))
         return True
 
     def pull(self, out: Outgoing, now: Now) -> bool:

@@ -280,8 +280,8 @@ class Connection:
 
     def _failed_there(self, error: str) -> None:
         """If this node has dialled: why it has no link to that address."""
-        if self.target is not None:
-            self._node.reports.target_failed(self.target, error)
+        if self.target is not None and self.target.fails(error):
+            self._node.reports.unreachable(self.target.label, error)
 
     @property
     def _timeout_ns(self) -> int:

@@ -53,6 +53,11 @@ class Target:
     def is_due(self, now_ns: int) -> bool:
         return not self.linked and not self.dialling and now_ns >= self.due_ns
 
+    def fails(self, error: str) -> bool:
+        """Notes why there is no connection. Whether that is news."""
+        news, self.error = error != self.error, error
+        return news
+
     def opened(self) -> None:
         self.dialling = False
         self.linked = True

@@ -289,7 +289,9 @@ class DialledGreeting:
         if link is not None:
             # A second address of a node whose stream is being pulled already.
             target.reached = True
-            node.reports.target_failed(target, f"{name} is linked by another address")
+            error = f"{name} is linked by another address"
+            if target.fails(error):
+                node.reports.unreachable(target.label, error)
             connection.close()
             return None
         if welcome.max_frame > node.config.max_frame:

@@ -1,21 +1,34 @@
-"""What a node counts and says of what happens to it: for metrics and logs, never for a rule."""
+"""Events of a node: each is counted, and told as a notice. For metrics and logs, never for a rule."""
 
 from __future__ import annotations
 
-from pubsubd_broker.core.access.remote import Caller
-from pubsubd_broker.core.links.dial_targets import Target
-from pubsubd_broker.core.log.outgoing import Outgoing
+from collections.abc import Iterable
+from typing import Protocol
+
 from pubsubd_broker.core.observe.counters import Counters
 from pubsubd_broker.core.observe.notices import Level, Notice, Notices
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.frames import Rejected
+from pubsubd_protocol.frames import CursorExpired, Rejected
 from pubsubd_protocol.positions import Position, StreamView
 
 
-class Reports:
-    """One function for each kind of thing that can happen.
+class Written(Protocol):
+    """Figures of what one pull wrote to a session."""
 
-    `label` names a connection in the log, and `origin` where it comes from: what comes from there again is told once a minute.
+    @property
+    def messages(self) -> int: ...
+
+    @property
+    def entries_bytes(self) -> int: ...
+
+    @property
+    def expired(self) -> Iterable[CursorExpired]: ...
+
+
+class Events:
+    """One method for each kind of event.
+
+    `label` names a connection in the log, `origin` its user or network. The same event of one origin is told once a minute.
     """
 
     def __init__(self, counters: Counters, notices: Notices) -> None:
@@ -24,7 +37,7 @@ class Reports:
         self._met_itself = False
 
     def session_lagged(self, node: str, position: Position | None, replica: StreamView) -> None:
-        """A session needs what its broker's replica does not hold: the producer is asked, until the two meet."""
+        """A session needs what its broker's replica does not hold: the broker asks the producer."""
         self.notices.info(
             "session.lagged",
             node=node,
@@ -33,11 +46,11 @@ class Reports:
             replica_next=replica.next,
         )
 
-    def delivered(self, session: str | None, out: Outgoing) -> None:
-        """What one pull of a session wrote. `session`: its name."""
-        self.counters.messages_delivered += out.messages
-        self.counters.bytes_delivered += out.entries_bytes
-        for expired in out.expired:
+    def delivered(self, session: str | None, written: Written) -> None:
+        """One pull of a session wrote so much. `session`: its name."""
+        self.counters.messages_delivered += written.messages
+        self.counters.bytes_delivered += written.entries_bytes
+        for expired in written.expired:
             self.counters.expired_at_sessions[expired.reason] += 1
             self.expired(
                 "session",
@@ -52,7 +65,7 @@ class Reports:
         """This node turns a connection away."""
         self.counters.connections_refused[code] += 1
         if code == "self" and self._met_itself:
-            return  # It comes again every minute, and is nobody's fault.
+            return  # It comes again every minute, and is not a fault.
         self._met_itself = self._met_itself or code == "self"
         fields = {"connection": label, "code": code, "detail": detail}
         self._repeatable("connection.refused", origin, code, fields)
@@ -63,14 +76,14 @@ class Reports:
         fields = {"connection": label, "code": answer.code, "detail": answer.detail}
         self._repeatable("publish.rejected", origin, answer.code, fields)
 
-    def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
-        """Somebody has come, and never had a connection."""
+    def turned_away(self, label: str, origin: str, reason: str, detail: str) -> None:
+        """The shell closed a socket before it became a connection."""
         self.counters.connections_refused[reason] += 1
-        fields = {"connection": caller.label, "code": reason, "detail": detail}
-        self._repeatable("connection.refused", caller.origin, reason, fields)
+        fields = {"connection": label, "code": reason, "detail": detail}
+        self._repeatable("connection.refused", origin, reason, fields)
 
     def closed_unheard(self) -> None:
-        """There are too many connections to hear what a further one wants."""
+        """A connection was closed without a word: too many are waiting to be refused."""
         self.counters.connections_refused["too_many_unheard"] += 1
 
     def violated(self, label: str, origin: str, error: ProtocolError) -> None:
@@ -87,15 +100,13 @@ class Reports:
         self.notices.error("connection.failed", connection=label, error=repr(error)[:1000])
 
     def refused_by(self, label: str, origin: str, code: str, detail: str) -> None:
-        """The other end of a connection that it opened turns this node away, in its own words: they tell no causes apart."""
+        """The other end of a connection that it opened refuses this node. Its own words do not tell causes apart."""
         fields = {"connection": label, "code": code, "detail": detail, "by": "them"}
         self._repeatable("connection.refused", origin, "by_the_other_end", fields)
 
-    def target_failed(self, target: Target, error: str) -> None:
-        """Says it once, not at every attempt."""
-        if target.error != error:
-            target.error = error
-            self.notices.warning("peer.unreachable", address=target.label, error=error)
+    def unreachable(self, address: str, error: str) -> None:
+        """No link to `address` can be had."""
+        self.notices.warning("peer.unreachable", address=address, error=error)
 
     def expired(
         self, hop: str, node: str, reason: str, missed: int | None, following: int, **fields: object

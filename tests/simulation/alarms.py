@@ -1,4 +1,4 @@
-"""Which alarm is true: what a reader may be told of a loss, by what its producer held at that time."""
+"""The rules for true alarms: the losses that a reader may be told, by what its producer held at that time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pubsubd_protocol.attach import Reason
 
 
 def true_alarm(walk: Walk, lost: Lost) -> None:
-    """Raises `Violation` unless the reader has lost something there, for this reason, and this much."""
+    """Raises `Violation` unless the reader lost messages there, for this reason, and as many."""
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     at, place, oldest = walk.at.get(node), lost.place, lost.oldest
     held = lost.recalled is not None and (oldest is None or lost.recalled[1] >= oldest)
-    # A later place, in a life that nobody else has heard of, counts more than what peers remember.
+    # A later place, in a life that no peer has heard of, counts more than the memory of peers.
     held = held and (at is None or stream.connects(at, place[0]))
     if lost.reason is Reason.STATE_LOST and held and not _comes_to_an_end(walk, lost, at):
         refuse("G4", history, node, f"{lost}, though its stream was recovered with that place")
@@ -35,10 +35,10 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
         if lost.reason is not Reason.STATE_LOST or lost.missed is not None:
             refuse("G4", history, node, f"{lost} across epochs, it stood at {at}")
     elif _joined_what_was_lost(walk, lost, at) and lost.missed is None:
-        pass  # It can't be known how many those are.
+        pass  # The number of these messages cannot be known.
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
-        # It may have read on behind that without a message for it, up to an end that it is told of as well; or it is
-        # still to be told that it was placed as if it were new.
+        # The reader may have read on behind that place without a message for it, up to an end that it is told of as
+        # well. Or it is still to be told that it was placed as if it were new.
         untold = _ends_behind(stream, at, place) or (unplaced and own_loss_before(walk, node, at))
         merged = lost.reason is Reason.STATE_LOST and untold
         if not (lost.reason is Reason.AHEAD or merged) or lost.missed is not None:
@@ -50,7 +50,7 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
 
 
 def _was_held(walk: Walk, lost: Lost, at: Place | None) -> bool:
-    """Whether the ring was ever what the notice says. A reader that asked for the earliest goes on at the oldest."""
+    """Whether the ring ever was as the notice says. A reader that asked for the earliest goes on at the oldest."""
     views = walk.truth[lost.node].views or set()
     epoch, begin = lost.place
     stream = walk.truth[lost.node]
@@ -62,7 +62,7 @@ def _was_held(walk: Walk, lost: Lost, at: Place | None) -> bool:
 
 
 def _cut_at(stream: StreamTruth, lost: Lost, view: tuple[str, int, int]) -> bool:
-    """Whether the notice shows what the ring held up to an end at which its history goes on."""
+    """Whether the notice shows the ring as it was up to an end at which its history goes on."""
     (epoch, begin), (held, oldest, following) = lost.place, view
     ends = {held, *stream.lineages[held]}
     at_end = begin in {stream.starts[each] for each in ends} and following >= begin
@@ -77,7 +77,7 @@ def _ends(stream: StreamTruth, at: Place | None, to: Place) -> list[End]:
 
 
 def _comes_to_an_end(walk: Walk, lost: Lost, at: Place | None) -> bool:
-    """Whether only an end lies between where the reader or, by what peers remember, its name stood, and where it goes on."""
+    """Whether only an end lies between `at` and the place of the reader, or of its name as peers remember it."""
     stream, place = walk.truth[lost.node], lost.place
     for stood in (at, lost.recalled):
         if stood is None or not _ends(stream, stood, place):
@@ -88,14 +88,14 @@ def _comes_to_an_end(walk: Walk, lost: Lost, at: Place | None) -> bool:
 
 
 def _ends_behind(stream: StreamTruth, at: Place, to: Place) -> bool:
-    """Whether there is an end later than the history of `at`."""
+    """Whether an end stands later than the history of `at`."""
     age = stream.age(at[0])
     later = (stream.ends[e] for e in (to[0], *stream.lineages[to[0]]) if e in stream.ends)
     return any(end.may_be_told and stream.age(end.place[0]) > age for end in later)
 
 
 def _own_loss(stream: StreamTruth, lost: Lost, at: Place | None) -> bool:
-    """A named session that lived before its broker is told so, wherever it stands in the new history."""
+    """A named session that lived before its broker is told so, at any place of the new history."""
     return (
         lost.reason is Reason.STATE_LOST
         and at is not None
@@ -105,7 +105,7 @@ def _own_loss(stream: StreamTruth, lost: Lost, at: Place | None) -> bool:
 
 
 def _remembered_loss(walk: Walk, lost: Lost, at: Place | None) -> bool:
-    """A name whose place producer and broker have forgotten may be told by what a third node remembers."""
+    """A name whose place producer and broker have forgotten may be told by the memory of a third node."""
     stream, before = walk.truth[lost.node], walk.stood_before.get(lost.node)
     stood = [place for place, _ in walk.third.get(lost.node, {}).values()]
     if before is not None:
@@ -115,9 +115,9 @@ def _remembered_loss(walk: Walk, lost: Lost, at: Place | None) -> bool:
 
 
 def own_loss_before(walk: Walk, node: str, at: Place) -> bool:
-    """Whether a named session may have been told of its own node's earlier history where it stood, as one notice with this.
+    """Whether this notice may also tell a named session that its own node's earlier history ended.
 
-    Its name stood in that in an earlier life, and it has not been told of it since.
+    The name stood in that history in an earlier life, and has not been told of its end since.
     """
     before = walk.stood_before.get(node)
     if before is None or node in walk.told:
@@ -126,15 +126,15 @@ def own_loss_before(walk: Walk, node: str, at: Place) -> bool:
 
 
 def _misses(stream: StreamTruth, stood: Place, at: Place) -> bool:
-    """Whether a name that stood at `stood` has lost something where it is at `at`.
+    """Whether a name that stood at `stood` has lost messages before `at`.
 
-    It may also have been placed, as if it were new, beyond where it stood in this very history.
+    It may also have been placed beyond `stood` in this very history, as if it were new.
     """
     return not stream.connects(stood, at[0]) or stood[1] < at[1] or bool(_ends(stream, stood, at))
 
 
 def _went_too_far(stream: StreamTruth, lost: Lost, at: Place) -> bool:
-    """Whether `lost` can be two in one: overrun first, and then further than a later history reaches."""
+    """Whether `lost` can be two notices in one: an overrun, and then a place beyond the reach of a later history."""
     if lost.reason is not Reason.AHEAD or stream.views is None:
         return False
     return any(
@@ -147,10 +147,11 @@ def _went_too_far(stream: StreamTruth, lost: Lost, at: Place) -> bool:
 
 
 def _joined_what_was_lost(walk: Walk, lost: Lost, at: Place) -> bool:
-    """Whether it may have come into a later history that was then lost, as a whole or in part, with what it had not read of it.
+    """Whether the reader may have joined a later history that was then lost, in whole or in part, before it read all
+    of it.
 
-    It learns of a new name for its history only with what comes in that; and a notice that it has not read merges with
-    the next. So where it stands is told by an older name, which a third history may continue as well.
+    A reader learns a new name of its history only with its messages, and an unread notice merges with the next one.
+    So its place is told by an older name, which a third history may continue as well.
     """
     stream = walk.truth[lost.node]
     if lost.reason is not Reason.STATE_LOST or stream.views is None:
@@ -163,7 +164,7 @@ def _joined_what_was_lost(walk: Walk, lost: Lost, at: Place) -> bool:
 
 
 def _came_too_far(walk: Walk, lost: Lost, at: Place, epoch: str) -> bool:
-    """Whether it may have passed more of `epoch` than the history of `lost` has of that, without a message for it."""
+    """Whether the reader may have passed more of `epoch` than the history of `lost` has, without a message for it."""
     stream = walk.truth[lost.node]
     reach = stream.lineages[lost.place[0]].get(epoch, -1)
     if stream.end_of(epoch) <= reach:
@@ -175,11 +176,11 @@ def _came_too_far(walk: Walk, lost: Lost, at: Place, epoch: str) -> bool:
 
 
 def _true_end(walk: Walk, lost: Lost, at: Place) -> None:
-    """A reader is told of an end that it came to: what was accepted beyond that is lost, or may be."""
+    """A reader is told of an end that it reached: messages accepted beyond it are lost, or may be."""
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     ends = _ends(stream, at, lost.place)
     if not ends:
-        refuse("G4", history, node, f"{lost}, it stood at {at}, and nothing that follows is lost")
+        refuse("G4", history, node, f"{lost}, it stood at {at}, and no message behind it is lost")
     branch = max(at[0], lost.place[0], key=stream.age)
     wanted = walk.wanted(node, branch, at[1], lost.place[1])
     if wanted and lost.oldest is not None and at[1] >= lost.oldest:
@@ -187,7 +188,7 @@ def _true_end(walk: Walk, lost: Lost, at: Place) -> None:
         refuse("G4", history, node, what)
     jump, beyond = lost.place[1] - at[1], sum(len(end.lost) for end in ends)
     if lost.missed is None:
-        # Told of two ends at once, it may have gone on behind the first one, further than the second one is.
+        # Told of two ends at once, the reader may have gone on behind the first one, beyond the place of the second.
         if len(ends) == 1 and ends[0].proven:
             what = f"{lost}, it stood at {at}, and it can be known that {beyond} are lost"
             refuse("G4", history, node, what)
@@ -207,7 +208,7 @@ def _true_overrun(walk: Walk, lost: Lost, at: Place) -> None:
     if stream.capacity is not None and jump <= stream.capacity:
         what = f"{lost}, though the ring holds {stream.capacity} and it stood at {at[1]}"
         refuse("G4", history, node, what)
-    # Notices that were merged leave out what was passed between them: what is not known to be for this reader.
+    # Merged notices leave out messages passed between them, of which it is not known that they were for this reader.
     passed = jump - len(walk.wanted(node, lost.place[0], at[1], lost.place[1]))
     if lost.reason is not Reason.OVERWRITTEN or lost.missed not in range(jump - passed, jump + 1):
         refuse("G4", history, node, f"{lost}, it stood at {at[1]}")

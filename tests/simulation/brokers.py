@@ -1,4 +1,4 @@
-"""A simulated broker process: the real node of the core, with simulated sockets, clock and chance."""
+"""A simulated broker process: the core's real node, with simulated sockets, clock and chance."""
 
 from __future__ import annotations
 
@@ -54,16 +54,16 @@ SECRET: Final = b"what all brokers of the cluster know"
 
 
 class BrokerSocket:
-    """One connection of a broker."""
+    """A broker's end of one connection."""
 
     def __init__(self, broker: SimBroker, connection: Connection, out: Pipe, wire: Wire) -> None:
         self.connection = connection
         self.wire = wire
         self.broker = broker
         self.deaf = False
-        """Whether it has told a lie, and hears nothing of what comes of that."""
+        """Whether this end has told a lie, and ignores all answers to it."""
         self.passed: dict[str, Position] = {}
-        """Where the session behind it stood, as its application had said its last word."""
+        """The place of the session behind this end when its application sent its last word."""
         self._out = out
         self._ended = False
 
@@ -98,7 +98,7 @@ class BrokerSocket:
         return stays
 
     def part(self) -> None:
-        """Its process ends cleanly: what it has said arrives, and it hears nothing more."""
+        """The broker's process ends cleanly: all that it wrote arrives, and it hears nothing more."""
         self.deaf = True
         self._out.finish()
 
@@ -107,13 +107,13 @@ class BrokerSocket:
 
     @property
     def may_lie(self) -> bool:
-        """Whether it can say something now, exactly behind all that it has said."""
+        """Whether this end can write now, exactly behind all that it has written."""
         said = not self.connection._outbox
         return said and self.broker.runs and not (self.deaf or self._ended or self.wire.broken)
 
     @property
     def is_gone(self) -> bool:
-        """Whether its broker has done with it, or is another one now."""
+        """Whether the broker has given this end up, or lives another life by now."""
         return self.broker.sockets.get(self.connection) is not self
 
     def reads(self) -> bool:
@@ -121,7 +121,7 @@ class BrokerSocket:
 
     @property
     def nothing_under_way(self) -> bool:
-        """Whether all that it has written has arrived."""
+        """Whether all that this end wrote has arrived."""
         return self._out.empty
 
     def flush(self) -> None:
@@ -138,7 +138,7 @@ class BrokerSocket:
             self.connection.go_on(self.broker.now)
         if self.connection.closing:
             self._ended = True
-            # The other end learns of it behind the last byte, if it can; this one is done with it soon.
+            # The other end learns of it behind the last byte, if it can. This end is given up soon.
             self._out.finish()
             self.broker.world.clockwork.after(MS, self.gone)
         else:
@@ -153,32 +153,32 @@ def streams_of(node: Node) -> list[Stream | Replica]:
 
 
 class SimBroker:
-    """One node's process over its lives."""
+    """The process of one node over its lives."""
 
     def __init__(self, world: World, name: str, peers: list[str]) -> None:
         self.world = world
         self.name = name
         self.node: Node | None = None
         self.memory: Recovered | None = None
-        """What its next life begins with, if it is to have anything, and has no journal."""
+        """The state that its next life begins with, if it is given a state and has no journal."""
         self.paused = False
         self.doomed: Callable[[], None] | None = None
-        """What becomes of its next life at the first contact."""
+        """Called at the first contact of its next life."""
         self._peers = peers
         self.sockets: dict[Connection, BrokerSocket] = {}
         self.life = 0
-        """How often it has been started."""
+        """The number of its starts."""
         self._chance = world.chance("broker", name, 0)
         self.disk = SimJournal(self) if world.plan.fsync is not None else None
         self.journal = self.disk
-        """What its present life writes; None: that goes without."""
+        """The journal of its present life; None: a life without one."""
         self.bare = False
-        """Whether its next life goes without."""
+        """Whether its next life has no journal."""
         self.machine = Machine(world.chance("machine", name))
 
     @property
     def recovered_names(self) -> Mapping[str, Collection[str]]:
-        """Of the sessions that its present life knows from its journal, with the streams in which it knows their places."""
+        """The sessions that its present life knows from its journal, with the streams in which it knows their places."""
         return self.journal.names if self.journal is not None else {}
 
     @property
@@ -254,7 +254,7 @@ class SimBroker:
         self.sockets = {}
 
     def stop(self, *, rots: bool = True) -> None:
-        """SIGTERM, and no time for anything but the journal and the last words."""
+        """SIGTERM, with time for the journal and the last words only."""
         if self.node is not None and not self.paused:
             self.node.part(self.now)
             told_as_it_parts(self._parted(self.node))
@@ -273,38 +273,38 @@ class SimBroker:
         self._end()
 
     def put_back(self, copy: tuple[Disk, Trace | None]) -> None:
-        """Its journal's folder is an older copy of itself."""
+        """Replace its journal's folder by an older copy."""
         assert self.disk is not None
         disk, witness = copy
         self.disk.put_back(disk)
         self.machine.put_back(witness)
 
     def copy(self) -> tuple[Disk, Trace | None]:
-        """A copy of its journal's folder as that is now."""
+        """A copy of its journal's folder as it is now."""
         assert self.disk is not None
         folder = self.machine.folder
         kept = None if folder is None else replace(folder, data=bytearray(folder.data))
         return self.disk.copy(), kept
 
     def begins(self, life: str) -> None:
-        """Its stream begins to accept messages under this epoch."""
+        """The broker's stream begins to accept messages under this epoch."""
         in_folder = self.journal.keeps_running if self.journal is not None else None
         self.machine.begins(life, in_folder=in_folder)
 
     def proves(self, epoch: str) -> bool:
-        """Whether it can be known what is missing of that epoch in what was recovered."""
+        """Whether the number of messages of that epoch missing after recovery can be known."""
         promised = self.journal is not None and self.journal.promises
         return self.machine.proves(epoch, promised=promised)
 
     def remember(self, less: int, *, proven: bool = True) -> None:
-        """Its next life begins with its ring as it is now, without the last `less` entries.
+        """Begin its next life with its ring as it is now, without the last `less` entries.
 
-        `proven`: it knows how many messages those had.
+        `proven`: the broker knows how many messages those entries had.
         """
         assert self.disk is None, "a journal has to begin where its stream does"
         assert self.node is not None
         if self.node.recall is not None:
-            return  # There is nothing of it yet.
+            return  # The stream is empty.
         stream = self.node.stream
         entries = [stream.log[i] for i in range(stream.log.begin, stream.log.end)]
         kept = [entry for entry in entries if isinstance(entry, Entry)][: -less or None]
@@ -339,7 +339,7 @@ class SimBroker:
         return Caller(label, host=label, nonce=self._chance.randbytes(NONCE_BYTES))
 
     def closing(self, but: BrokerSocket) -> set[Connection]:
-        """Its connections that are about to end."""
+        """The connections that are about to end."""
         return {c for c, socket in self.sockets.items() if c.closing and socket is not but}
 
     def lost(self, socket: BrokerSocket) -> None:
@@ -397,7 +397,7 @@ class SimBroker:
             self._dropped = node.fetched.dropped
         for source in streams_of(node):
             log = source.log
-            # Looked at after each event: what is said of it is made only if it is needed.
+            # Looked at after each event, so the text is made only if it is needed.
             if log.messages > log.max_messages or log.bytes > log.max_bytes:
                 bounded(
                     (
@@ -410,7 +410,7 @@ class SimBroker:
         told_in_time(self._told(node))
 
     def _parted(self, node: Node) -> Iterator[Parted]:
-        """What all that can hear it have been told, or are about to be."""
+        """The place that each reachable end has been told, or is about to be."""
         for connection in self.sockets:
             end = connection.end
             if isinstance(end, SessionEnd) and end.session is not None and not connection.closing:
@@ -425,7 +425,7 @@ class SimBroker:
                 yield Parted(self.name, producer, producer, link._acknowledged, passed)
 
     def _told(self, node: Node) -> Iterator[Told]:
-        """What resting sessions were told last, of those whose application could be told more."""
+        """The places that resting sessions were told last, where their applications could be told more."""
         for connection in self.sockets:
             end = connection.end
             if not isinstance(end, SessionEnd) or end.session is None:

@@ -1,4 +1,4 @@
-"""Chance that is drawn from often: the same numbers as `random.Random`'s, in a third of the time."""
+"""Chance that is drawn from often: the numbers of `random.Random`, in a third of the time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 class Chance(random.Random):
-    """Its `randint` skips the checks of `randrange`, which take longer than the draw."""
+    """A `Random` whose `randint` skips the checks of `randrange`, which take longer than the draw."""
 
     def randint(self, a: int, b: int) -> int:
         width = b - a + 1

@@ -1,7 +1,7 @@
-"""The guarantee, one function for each of its parts, over what applications saw.
+"""The guarantee, one function for each of its parts, over the records of applications.
 
-Each returns nothing, or raises `Violation` with the part, the reader, the place and what is wrong there.
-What an alarm has to look like is in `alarms.py`.
+Each function returns None, or raises `Violation` with the part, the reader, the place and the fault. `alarms.py`
+holds the rules for true alarms.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ __all__ = [
     "Published",
     "Told",
     "Violation",
+    "answers_publishers_in_time",
     "bounded",
     "no_duplicate",
     "no_false_alarm",
     "no_gap",
     "no_phantom",
-    "nobody_stops_a_publisher",
     "own_loss_is_told",
     "passed_is_not_read_again",
     "placed_as_told",
@@ -48,7 +48,7 @@ __all__ = [
 
 
 def no_gap(history: History, truth: Truth) -> None:
-    """G1: every message that is for the reader arrives in order, or it is told at that very place."""
+    """G1: every message for the reader arrives in order, or the reader is told of its loss at that very place."""
     walk = Walk(history, truth)
     for event in history.events:
         match event:
@@ -71,8 +71,8 @@ def no_gap(history: History, truth: Truth) -> None:
 
 
 def own_loss_is_told(history: History, truth: Truth) -> None:
-    """G1, of the reader's own node: if a producer knows that its name lived before its broker's present life, it is
-    told that its node's earlier history ended, in that life of the application or in a later one.
+    """G1, the reader's own node: a name that a producer remembers from before its broker's present life is told that
+    its node's earlier history ended, in that life of the application or in a later one.
     """
     known: dict[str, str] = {}
     owed = False
@@ -82,7 +82,7 @@ def own_loss_is_told(history: History, truth: Truth) -> None:
             case Opened(kept=Kept.PRODUCERS, remembered=remembered, surely=surely):
                 known, owed = {}, False
                 if surely:
-                    # One that was restarted with its ring has forgotten its consumers, under a name that goes on.
+                    # A broker that restarted with its ring has forgotten its consumers, under a name that goes on.
                     known = {n: p[0] for n, p in remembered.items() if not _continued(truth, n)}
             case Opened(kept=kept) if kept is not Kept.BROKER:
                 known, owed = {}, False
@@ -95,17 +95,17 @@ def own_loss_is_told(history: History, truth: Truth) -> None:
         walk.take(event)
     stood, at = walk.stood_before.get(own), history.at.get(own)
     if stood is not None and at is not None and truth[own].connects(stood, at[0]):
-        owed = False  # Its stream was recovered, and goes on where it stood.
+        owed = False  # The stream was recovered, and goes on where the name stood.
     if owed and history.node is not None:
         refuse("G1", history, history.node, "never told that its node's history ended")
 
 
 def third_loss_is_told(history: History, truth: Truth) -> None:
-    """G1, where broker and producer have both forgotten a name: if its broker meets a third node that remembers where it
-    stood, in a history that is lost, it is told of that, in that life of the application or in a later one.
+    """G1, for a name that broker and producer have both forgotten: if its broker meets a third node that remembers
+    its place in a lost history, the session is told so, in that life of the application or in a later one.
 
-    What its broker has found out so is lost with the memory of that life, too: in the next one the producer's word counts,
-    which knows the name again.
+    The broker forgets such news with its memory, too. In its next life the producer's word counts, which knows the
+    name again.
     """
     third: dict[str, dict[str, tuple[Place, str]]] = {}
     owed: dict[str, Place] = {}
@@ -140,14 +140,14 @@ def _continued(truth: Truth, node: str) -> bool:
 
 
 def no_phantom(history: History, truth: Truth) -> None:
-    """G2: what arrives was published, at that place, with these bytes, and is for this reader."""
+    """G2: each message that arrives was published, at that place, with these bytes, and is for this reader."""
     walk = Walk(history, truth)
     for event in history.events:
         if isinstance(event, Got):
             stream = truth[event.node]
             true = stream.messages.get(event.epoch, {}).get(event.offset)
             if true is None or event.offset < stream.starts[event.epoch]:
-                refuse("G2", history, event.node, f"nobody published {event}")
+                refuse("G2", history, event.node, f"{event} was never published")
             elif (true.topic, true.payload) != (event.topic, event.payload):
                 refuse("G2", history, event.node, f"{event}, published was {true}")
             elif not walk.wants(event.node, (event.epoch, event.offset)):
@@ -156,7 +156,7 @@ def no_phantom(history: History, truth: Truth) -> None:
 
 
 def no_duplicate(history: History) -> None:
-    """G3: nothing twice in one life; nor over all lives of an application that stores its position."""
+    """G3: no message twice in one life, nor over all lives of an application that stores its position."""
     seen: set[tuple[str, str, int]] = set()
     for event in history.events:
         match event:
@@ -170,7 +170,7 @@ def no_duplicate(history: History) -> None:
 
 
 def no_false_alarm(history: History, truth: Truth) -> None:
-    """G4: whoever is told of a loss has lost what the producer did not hold any more when the gap was made."""
+    """G4: a reader that is told of a loss lost messages that its producer no longer held when the gap was made."""
     walk = Walk(history, truth)
     told: dict[str, str] = {}
     forgotten: set[str] = set()
@@ -184,17 +184,18 @@ def no_false_alarm(history: History, truth: Truth) -> None:
                 _rightly_forgotten(walk, event)
                 forgotten = set(truth)
             case Opened():
-                # A loss is told again until its broker has heard that it was taken in.
+                # A loss is told again until the broker has heard that the application has it.
                 heard = {node: place[0] for node, place in event.acknowledged.items()}
                 again = {node for node, epoch in told.items() if heard.get(node) != epoch}
-                # Of a forgotten name's loss nobody was told: a producer may still remember that.
+                # A forgotten name was not told of this loss: a producer may still remember its place.
                 _will_rightly_be_told(walk, event, again | forgotten)
         walk.take(event)
 
 
 def passed_is_not_read_again(history: History, truth: Truth) -> None:
-    """G4, of a reader that closed: it stands behind all that it had passed and that was not for it, and so does the
-    next life that begins where it ended. Else the ring may overtake it there.
+    """G4, a reader that closed: it stands behind all that it had passed and that was not for it.
+
+    Its next life begins there, too. Else the ring may overtake it before that place.
     """
     walk = Walk(history, truth)
     closed: Closed | None = None
@@ -223,7 +224,7 @@ def _goes_on(kept: Kept, opened: Opened, closed: Closed) -> bool:
 
 
 def _only_passed(walk: Walk, node: str, at: Place, passed: Place) -> bool:
-    """Whether `at` lies before `passed` in one history, and nothing between them is for the reader."""
+    """Whether `at` lies before `passed` in one history, with no message for the reader between them."""
     stream = walk.truth[node]
     before = at != NOWHERE and stream.connects(at, passed[0]) and at[1] < passed[1]
     if before and stream.loses(at, passed):
@@ -233,7 +234,7 @@ def _only_passed(walk: Walk, node: str, at: Place, passed: Place) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a reader that rests, and could be told more, was told last of `stream`, and what its log holds from."""
+    """The last told place of a resting reader that could be told more of `stream`, and the oldest offset of its log."""
 
     node: str
     reader: str
@@ -254,7 +255,7 @@ def told_in_time(samples: Iterable[Told]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Parted:
-    """How far a broker that stops had come in a stream, and how far it had told `hears`: a session, or a producer."""
+    """The end of a stopping broker in a stream, and the place it told `hears`, a session or a producer."""
 
     node: str
     hears: str
@@ -264,7 +265,7 @@ class Parted:
 
 
 def told_as_it_parts(samples: Iterable[Parted]) -> None:
-    """G4: the last that a broker says tells its sessions and its producers how far it has come."""
+    """G4: the last words of a broker tell its sessions and its producers how far it has come."""
     for sample in samples:
         if sample.told != sample.passed:
             raise Violation(
@@ -275,7 +276,7 @@ def told_as_it_parts(samples: Iterable[Parted]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a bounded thing held at a moment."""
+    """The amount that a bounded part held at a moment."""
 
     node: str
     what: str
@@ -284,7 +285,7 @@ class Held:
 
 
 def bounded(samples: Iterable[Held]) -> None:
-    """G5: nothing ever held more than its bound."""
+    """G5: no part ever held more than its bound."""
     for sample in samples:
         if sample.held > sample.limit:
             raise Violation(
@@ -294,10 +295,10 @@ def bounded(samples: Iterable[Held]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One publish as its publisher saw it. `epoch` and `first` say where; None if it was refused or unanswered.
+    """A publish as its publisher saw it. `epoch` and `first`: its place; None if it was refused or unanswered.
 
-    `waited_ns`: from its writing to its answer, where its broker was up, awake and connected all the while.
-    `ahead`: how many of its publisher's were unanswered then.
+    `waited_ns`: time from its writing to its answer, if its broker was up, awake and connected all the while.
+    `ahead`: the unanswered publishes of the same publisher at that time.
     """
 
     publisher: str
@@ -310,13 +311,14 @@ class Published:
     ahead: int = 0
 
 
-def nobody_stops_a_publisher(
+def answers_publishers_in_time(
     publishes: Iterable[Published], longest_ns: int, pace_ns: int = 0, quarter: int = 1
 ) -> None:
-    """G6: while its broker is there, a publisher has its answer within a bounded time, whoever else is not.
+    """G6: while its broker is there, a publisher gets its answer within a bounded time, whichever other nodes are
+    away.
 
-    Readers may hold publishers for `pace_ns` for each `quarter` of the ring, in messages. Before a publish come those
-    of its own publisher, and those of others in their turn.
+    Readers may hold publishers for `pace_ns` for each `quarter` of the ring, in messages. A publish waits behind
+    those of its own publisher, and takes turns with those of others.
     """
     publishes = list(publishes)
     publishers = Counter(node for node, _ in {(p.node, p.publisher) for p in publishes})
@@ -334,9 +336,11 @@ def nobody_stops_a_publisher(
 def placed_as_told(
     publishes: Iterable[Published], truth: Truth, *, journaled: bool = False
 ) -> None:
-    """G2, for publishers: accepted is at its place, once in a life of the broker; refused is nowhere.
+    """G2, for publishers: an accepted batch stands at its place, once in a life of the broker. A refused one stands
+    nowhere.
 
-    And what one publisher published stands in that order. `journaled`: lives that continue one another are one.
+    The batches of one publisher stand in the order of publishing. `journaled`: lives that continue one another are
+    one.
     """
     publishes = list(publishes)
     order = {payload: i for i, publish in enumerate(publishes) for payload in publish.payloads}
@@ -344,7 +348,7 @@ def placed_as_told(
     for node, stream in truth.items():
         kept[node] = set()
         for epoch, messages in stream.messages.items():
-            # What an epoch took over was placed in an earlier life.
+            # Messages that an epoch took over were placed in an earlier life.
             placed = [m for offset, m in sorted(messages.items()) if offset >= stream.starts[epoch]]
             whole = messages.values() if journaled else placed
             own = [m.payload for m in whole]
@@ -388,9 +392,9 @@ def _begins_in_place(walk: Walk, node: str, place: Place) -> None:
 
 
 def _passed_only(walk: Walk, node: str, begin: Place, end: Place) -> bool:
-    """Whether all between two places of one history is not for the reader: it may have gone on past that.
+    """Whether no message between two places of one history is for the reader, so that it may have passed them.
 
-    It can't be known what a lost message was about: a loss is never passed in silence.
+    The topic of a lost message cannot be known: a loss is never passed in silence.
     """
     stream = walk.truth[node]
     if not stream.connects(begin, end[0]) or stream.loses(begin, end):
@@ -403,18 +407,19 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     before = walk.stood_before.get(node)
     if before is not None and node in walk.strictly and place != NOWHERE:
         _not_beyond(walk, node, place, before)
-    # Its broker may have learned from a producer where that was, before the producer lost its memory.
+    # The reader's broker may have learned that place from a producer before the producer lost its memory.
     if before is not None and _went_no_further(walk, node, before, place):
         return
     kept = walk.remembered.get(node)
-    # What was not for the reader, it may have passed before it was told a place.
+    # The reader may have passed messages for others before it was told a place.
     if kept is not None and (kept == NOWHERE or _went_no_further(walk, node, kept, place)):
         return
-    # Or it learned that from a third node, before or after the producer had forgotten it.
+    # Or the broker learned it from a third node, before or after the producer had forgotten it.
     third = [stood for stood, _ in walk.third.get(node, {}).values()]
     if any(_went_no_further(walk, node, stood, place) for stood in third):
         return
-    # Under a later epoch the producer may have lost what it knew of its consumers: then it is owed what a new one is.
+    # Under a later epoch the producer may have lost its memory of consumers: then the reader is owed as much as a new
+    # one.
     if kept is not None and kept[0] == place[0] and walk.surely:
         what = f"begins at {place}, its producer knew that it ended at {kept}"
         refuse("G1", history, node, what)
@@ -429,7 +434,7 @@ def _owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
 
 
 def _went_no_further(walk: Walk, node: str, before: Place, place: Place) -> bool:
-    """Whether a reader at `place` has passed nothing that it had not passed when it stood at `before`."""
+    """Whether a reader at `place` has passed no message beyond those before `before`."""
     stream = walk.truth[node]
     if not {before[0], place[0]} <= set(stream.epochs):
         return False
@@ -439,7 +444,7 @@ def _went_no_further(walk: Walk, node: str, before: Place, place: Place) -> bool
 
 
 def _owed_no_loss_before(walk: Walk, node: str, place: Place) -> None:
-    """A reader that was there when a message was published, and begins behind the place where it was lost, is told."""
+    """A reader that existed when a message was published, and begins behind the place of its loss, is told."""
     stream = walk.truth[node]
     if place == NOWHERE:
         return
@@ -452,7 +457,9 @@ def _owed_no_loss_before(walk: Walk, node: str, place: Place) -> None:
 
 
 def _not_beyond(walk: Walk, node: str, place: Place, before: Place) -> None:
-    """What follows on where it stood, as far as the history of `place` has that, is not passed without a word."""
+    """All messages behind its last place, as far as the history of `place` has them, reach the reader or are told as
+    lost.
+    """
     ends = {place[0]: before[1], **walk.truth[node].lineages[place[0]]}
     if before[0] in ends:
         missing = walk.wanted(node, place[0], min(before[1], ends[before[0]]), place[1])
@@ -465,7 +472,7 @@ def _not_beyond(walk: Walk, node: str, place: Place, before: Place) -> None:
 
 
 def _all_that_was_held(walk: Walk, node: str, place: Place) -> None:
-    """Whoever asked for the earliest begins with what some ring held from, at some moment."""
+    """A reader that asked for the earliest begins with the oldest offset of the ring at some moment."""
     stream = walk.truth[node]
     if stream.views is not None:
         begins = [
@@ -494,30 +501,32 @@ def _rightly_forgotten(walk: Walk, opened: Opened) -> None:
 
 
 def _will_rightly_be_told(walk: Walk, opened: Opened, told: set[str]) -> None:
-    """A life that begins nowhere will be told of a loss: there has to be one, or one that was told last and not taken in."""
-    # Where its broker has not kept its name, it may learn late of its own node's earlier history, and by whatever its
-    # producers still know.
+    """A life without a place will be told of a loss: there must be one, or an earlier one that was told and not taken
+    in.
+    """
+    # If its broker has not kept its name, the session may learn late of its own node's earlier history, by the memory
+    # of its producers.
     known = opened.kept is Kept.BROKER and walk.known
     excepted = told if known else told | {walk.history.node}
     for node, place in opened.places.items():
         at, held = walk.at.get(node), opened.held.get(node)
         if place != NOWHERE or at is None or held is None or node in excepted:
             continue
-        # The last life began nowhere, and ended before it was told.
+        # The last life had no place, and ended before it was told.
         if at == NOWHERE:
             continue
         if _is_an_end(walk, node, at):
             continue
-        # Its broker has met it as a new one, and heard later from a producer that it had lived before.
+        # The broker met the name as a new one, and heard later from a producer that it had lived before.
         if node == walk.history.node and own_loss_before(walk, node, at):
             continue
         if walk.truth[node].connects(at, held[0]) and at[1] >= held[1]:
-            what = f"begins nowhere, it stood at {at}, and {held} is held"
+            what = f"begins without a place, it stood at {at}, and {held} is held"
             refuse("G4", walk.history, node, what)
 
 
 def _is_an_end(walk: Walk, node: str, at: Place) -> bool:
-    """Whether a later history goes on right there, behind a loss, or behind what may be one as far as can be known."""
+    """Whether a later history goes on right there, behind a loss, or behind a possible loss."""
     stream = walk.truth[node]
     return any(
         stream.connects(at, epoch)
@@ -533,7 +542,7 @@ def _nothing_missing(walk: Walk, node: str, to: Place) -> None:
         refuse("G1", history, node, f"{to} in a stream in which it was told no place")
     if to[0] not in stream.epochs:
         refuse("G1", history, node, f"{to} in a history that the stream never had")
-    # An entry keeps the epoch under which it was placed, so a reader may also come to an older name.
+    # An entry keeps the epoch under which it was placed, so a reader may also meet an older name.
     branch = max(at[0], to[0], key=stream.age)
     if not (stream.connects(at, branch) and stream.connects(to, branch)):
         refuse("G1", history, node, f"{to} without a word, it stood at {at}")

@@ -40,7 +40,7 @@ class ClientSocket:
         *,
         peers: bool = False,
     ) -> None:
-        """`peers`: it comes where brokers are served."""
+        """`peers`: whether the connection comes to the door for brokers."""
         self.wire: Wire = world.wire(broker.name, broker.name)
         self.alive = True
         self._world = world
@@ -69,7 +69,7 @@ class ClientSocket:
         """An application's writes are small; the outbox's window bounds them."""
 
     def finish(self) -> None:
-        """Says goodbye: the broker may answer yet."""
+        """Say goodbye: the broker may still answer."""
         self._out.finish()
 
     def ended(self) -> bool:

@@ -10,13 +10,13 @@ from typing import Final
 from pubsubd_broker.core.limits import Now
 
 MS: Final = 1_000_000
-"""One millisecond, in nanoseconds."""
+"""Nanoseconds in a millisecond."""
 
 START_NS: Final = 1_000 * 1_000 * MS
 
 
 class Clockwork:
-    """`at` and `after` plan; `run_until` lets time pass. The wall clock may be set; no rule may notice."""
+    """`at` and `after` plan; `run_until` lets time pass. The wall clock may be set: no rule may depend on it."""
 
     def __init__(self) -> None:
         self.now_ns = START_NS
@@ -33,7 +33,7 @@ class Clockwork:
         heapq.heappush(self._queue, (self.now_ns + delay_ns, next(self._ticket), action))
 
     def run_until(self, time_ns: int, done: Callable[[], bool] | None = None) -> bool:
-        """Runs everything planned up to `time_ns`. Returns whether `done` came true on the way."""
+        """Run all that is planned up to `time_ns`. Returns whether `done` came true on the way."""
         while self._queue and self._queue[0][0] <= time_ns:
             self.now_ns, _, action = heapq.heappop(self._queue)
             self.events += 1

@@ -1,4 +1,4 @@
-"""A simulated disk under a journal: what was not made durable may be kept, dropped, torn or garbled by a power loss."""
+"""A simulated disk under a journal. A power loss keeps, drops, tears or garbles data that was not made durable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class _File:
         self.synced = 0
         """Bytes that survive a power loss."""
         self.named = False
-        """Whether its name does."""
+        """Whether the file's name survives a power loss."""
 
 
 class Disk:
@@ -38,7 +38,7 @@ class Disk:
                 file.synced, file.named = len(file.data), True
 
     def begin_to_perform(self, work: Work, chance: random.Random) -> None:
-        """Some of it is done as the process dies."""
+        """Do some of the work as the process dies."""
         done = chance.randint(0, len(work.steps))
         for step in work.steps[:done]:
             self._do(step, work)
@@ -48,7 +48,7 @@ class Disk:
                 self._files[number].data += data[: chance.randint(0, len(data))]
 
     def lose_power(self, chance: random.Random) -> None:
-        """What is not durable is there, or is not, or is something else."""
+        """Data that is not durable stays, goes, or becomes something else."""
         for number, file in list(self._removed.items()):
             if chance.random() < 0.5:
                 self._files[number] = file
@@ -74,12 +74,12 @@ class Disk:
 
     @property
     def has_unsure(self) -> bool:
-        """Whether a power loss now may change something."""
+        """Whether a power loss now may change the disk."""
         files = self._files.values()
         return bool(self._removed) or any(f.synced < len(f.data) or not f.named for f in files)
 
     def rot(self, chance: random.Random) -> None:
-        """A bit of what was durable is another one."""
+        """Flip a bit of durable data."""
         whole = [file for file in self._files.values() if file.data]
         if whole:
             file = chance.choice(whole)
@@ -91,7 +91,7 @@ class Disk:
                 self._files[number].data += b"".join(buffers)
             case Create(number, buffers):
                 if work.sync:
-                    # A new segment is not there before the one that it follows on is whole.
+                    # A new segment appears only once the segment before it is whole.
                     for each in self._files.values():
                         each.synced, each.named = len(each.data), True
                 file = self._files[number] = _File()

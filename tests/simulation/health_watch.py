@@ -1,4 +1,6 @@
-"""Health is told: a session knows within seconds which producers its broker does not hear, and that they are back."""
+"""Checks the health that sessions are told: within seconds, which producers their broker does not hear, and their
+return.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,20 @@ if TYPE_CHECKING:
 
 EVERY_NS: Final = 200 * MS
 TOLD_WITHIN_NS: Final = 1_350 * MS
-"""A peer timeout, with ticks that come late and slow wires."""
+"""A peer timeout, plus late ticks and slow wires."""
 
 BACK_WITHIN_NS: Final = 15_000 * MS
-"""The longest back-off, a handshake that is lost on the way, and the timeout that ends it."""
+"""The longest back-off, a handshake lost on the way, and the timeout that ends it."""
 
 
 class HealthWatch:
-    """Holds what sessions were told against which brokers ran, and which wires carried, and for how long."""
+    """Compares what sessions were told with the brokers that ran and the wires that carried, and for how long."""
 
     def __init__(self, world: World) -> None:
         self._world = world
-        # Since when a broker has not run.
+        # The time since when a broker has not run.
         self._quiet_ns: dict[str, int] = {}
-        # Since when the first broker cannot hear the second, and since when nothing keeps it from that.
+        # The times since when the first broker cannot hear the second, and since when it could.
         self._apart_ns: dict[tuple[str, str], int] = {}
         self._clear_ns: dict[tuple[str, str], int] = {}
         self._reads_ns: dict[str, tuple[object, int]] = {}
@@ -68,7 +70,7 @@ class HealthWatch:
             self._reads_ns[subscriber.name] = socket, now_ns
             return
         if not subscriber.hears:
-            # What it is to be told may be on its way.
+            # The notice may be on its way.
             return
         for node in subscriber.history.at.keys() - {subscriber.broker.name}:
             told_lost = node in subscriber.health.unreachable

@@ -1,4 +1,4 @@
-"""What one application saw: the record that the checkers read. Nothing in it is the broker's inside."""
+"""The record of what one application saw, for the checkers. It holds nothing of the broker's inside."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from pubsubd_protocol.attach import Reason
 
 
 class Kept(StrEnum):
-    """From where a life of an application knows where it stands."""
+    """The source of the place at which a life of an application begins."""
 
     NOTHING = "nothing"
-    """It is the session's first life."""
+    """None: it is the session's first life."""
     STORED = "stored"
-    """It stored its position together with what the messages did."""
+    """The application stored its position together with the effects of its messages."""
     BROKER = "broker"
-    """Its broker kept what it acknowledged."""
+    """The broker kept the acknowledged place."""
     PRODUCERS = "producers"
-    """Its broker has lost its memory; the producers may remember what it acknowledged."""
+    """The broker has lost its memory; producers may remember the acknowledged place."""
     FORGOTTEN = "forgotten"
-    """Its broker has dropped the name, as it may when the application stays away and has lost something anyway."""
+    """The broker has dropped the name, as it may when the application stays away and has lost messages anyway."""
 
 
 Wants = Callable[[Published], bool]
-"""Which messages are for a reader."""
+"""The filter of a reader."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A life begins, at these places. `remembered`: those that its producers are known to remember.
+    """A life begins, at these places. `remembered`: the places that its producers are known to remember.
 
-    `surely`: they had no reason to drop that since. `wants`: what it asks for from now on, if that is not what it asked for from the beginning.
-    `unknown`: streams of which nobody but the last life knew where it stood. `acknowledged`: where its
-    broker has to go on, and `held` what producers held from, in which epoch: if it was forgotten.
+    `surely`: the producers had no reason to drop these since. `wants`: the filter from now on, if it differs from the
+    first one. `unknown`: streams in which only the last life knew its place. `acknowledged`: the places where its
+    broker has to go on; `held`: the oldest offsets of producers, by epoch, if the name was forgotten.
     """
 
     time_ns: int
@@ -49,16 +49,16 @@ class Opened:
     held: dict[str, Place] = field(default_factory=dict)
     surely: bool = True
     broker_life: int = 0
-    """The life of its broker that answered."""
+    """The life of the broker that answered."""
     third: dict[str, dict[str, tuple[Place, str]]] = field(default_factory=dict)
-    """By stream: where third nodes remember that it stood there, each in the epoch of that node's own stream."""
+    """By stream: the places that third nodes remember of the session, each with the epoch of that node's own stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The application has closed, and its broker has said goodbye, in that life of it.
+    """The application has closed, and its broker has said goodbye in the same life.
 
-    `passed`: where the session stood at its broker, in those streams in which no notice waits for the application.
+    `passed`: the session's places at its broker, in streams in which no notice waits for the application.
     """
 
     passed: dict[str, Place]
@@ -67,9 +67,9 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Its broker is in a new life, while the application lives on and comes back to it.
+    """The broker is in a new life, while the application lives on and comes back to it.
 
-    `knows`: where the reader stands is known: the application presents it, or the broker has kept its name.
+    `knows`: the reader's place is known, as the application presents it or the broker has kept its name.
     """
 
     knows: bool = False
@@ -77,7 +77,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Filtered:
-    """From these places on it is to get what it `wants` now; in a stream not named from its first message."""
+    """From these places on the reader `wants` other messages; in a stream not named, from its first message."""
 
     places: dict[str, Place]
     wants: Wants
@@ -85,7 +85,7 @@ class Filtered:
 
 @dataclass(frozen=True, slots=True)
 class Stands:
-    """It is told its place in a stream that is new to it."""
+    """The reader is told its place in a stream that is new to it."""
 
     node: str
     place: Place
@@ -93,7 +93,7 @@ class Stands:
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """It is handed a message."""
+    """The reader is handed a message."""
 
     node: str
     epoch: str
@@ -104,7 +104,7 @@ class Got:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """It is told that nothing before `place` is for it."""
+    """The reader is told that no message before `place` is for it."""
 
     node: str
     place: Place
@@ -112,11 +112,11 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """It is told that its cursor expired, and goes on at `place`.
+    """The reader is told that its cursor expired, and goes on at `place`.
 
-    `oldest`: what the producer held from, when it found so; None where that is not known. `own`: the
-    session lived before its own broker, and learns that this node's stream began anew. `reborn`: its broker is in
-    another life than that in which it subscribed.
+    `oldest`: the producer's oldest offset when it found that out; None if that is not known. `own`: the session lived
+    before its own broker, and learns that this node's stream began anew. `reborn`: its broker lives another life than
+    at the subscription.
     """
 
     node: str
@@ -127,7 +127,7 @@ class Lost:
     own: bool = False
     reborn: bool = True
     recalled: Place | None = None
-    """In its own node's stream: where the peers that took part in the recovery of that stream remembered its name."""
+    """In its own node's stream: the place of its name, as peers remembered it when that stream was recovered."""
 
 
 Event = Opened | Closed | Forgotten | Filtered | Stands | Got | Moved | Lost
@@ -135,16 +135,19 @@ Event = Opened | Closed | Forgotten | Filtered | Stands | Got | Moved | Lost
 
 @dataclass(slots=True)
 class History:
-    """One reader. `wants`: which messages are for it, until it asks for others. `earliest`: it asked only for what rings still hold."""
+    """A reader.
+
+    `wants`: its filter, until it asks for another. `earliest`: it asked only for messages that rings still hold.
+    """
 
     name: str
     wants: Wants
     earliest: bool = False
     node: str | None = None
-    """On which it reads."""
+    """The node on which it reads."""
     events: list[Event] = field(default_factory=list)
     at: dict[str, Place] = field(default_factory=dict)
-    """Where it stands after all events, as it knows."""
+    """The places after all events, as the reader knows them."""
 
     def add(self, event: Event) -> None:
         self.events.append(event)

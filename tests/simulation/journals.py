@@ -1,6 +1,6 @@
 """The journal of a simulated broker: work takes time, and ends with the process or with the machine.
 
-What its mode promises is kept count of here, apart from the code that keeps it, and checked at every recovery.
+The promises of its mode are counted here, apart from the code that keeps them, and checked at every recovery.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 NOTHING: Final = 2**53
-"""No recovery holds from later on than this."""
+"""An offset beyond every recovery."""
 
 
 class SimJournal:
-    """Over all lives of one broker."""
+    """The journal over all lives of one broker."""
 
     def __init__(self, broker: SimBroker) -> None:
         self._broker = broker
@@ -44,19 +44,22 @@ class SimJournal:
         self._node: Node | None = None
         self._under_way: Work | None = None
         self.names: dict[str, frozenset[str]] = {}
-        """Of the sessions that were recovered, with the streams in which their places are known."""
-        # What is promised: to hold from the first one on, up to the second one.
+        """The recovered sessions, with the streams in which their places are known."""
+        # The promised range of offsets: the first one, and the end.
         self._oldest = 0
         self._promised = 0
         self._used_up = False
         self._unsure = False
-        """Whether something on disk may be another thing than was written there."""
-        # What was accepted as the work under way was begun; and what is written, though the machine may lose it.
+        """Whether data on disk may differ from what was written there."""
+        # The end accepted when the current work was begun; and the written end, which the machine may lose.
         self._begun = 0
         self._written = 0
 
     def kept(self, evidence: Evidence) -> Kept:
-        """What the next life begins with, judged by what was found of earlier ones. Raises `Violation` if that is less than was promised."""
+        """The state of the next life, given the evidence of earlier ones.
+
+        Raises `Violation` if it is less than was promised.
+        """
         judge = partial(whole_end.lost, evidence=evidence)
         recovered = recover(self._broker.name, self._disk.read(), judge)
         held = (recovered.first, recovered.next) if recovered is not None else (0, 0)
@@ -89,7 +92,7 @@ class SimJournal:
         return deepcopy(self._disk)
 
     def put_back(self, disk: Disk) -> None:
-        """The folder is another one while the broker is down: an older copy, which holds what it holds."""
+        """Replace the folder while the broker is down, by an older copy with older promises."""
         self._disk = deepcopy(disk)
         self._used_up, self._unsure = False, True
         self._promised, self._oldest = 0, NOTHING
@@ -143,12 +146,15 @@ class SimJournal:
 
     @property
     def promises(self) -> bool:
-        """Whether what is on disk is known to be whole by itself."""
+        """Whether the data on disk is known to be whole by itself."""
         clean = self._broker.machine.stopped or self._fsync is Fsync.ALWAYS
         return clean and not self._unsure
 
     def crash(self, chance: random.Random, *, machine: bool = True) -> bool:
-        """The process ends at once, or with `machine` the machine may, and its disk go wrong. Returns whether power was lost."""
+        """The process ends at once.
+
+        With `machine` the machine may lose its power, and its disk data. Returns whether it did.
+        """
         node, self._node = self._node, None
         if node is None:
             return False

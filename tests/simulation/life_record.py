@@ -1,4 +1,4 @@
-"""Where a simulated broker's lives leave their witnesses: files on its machine, which may be copied, lost or spoilt."""
+"""The files in which a simulated broker's lives leave their witnesses. They may be copied, lost or spoilt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COUNT: Final = struct.Struct("=Q")
 
 
 class SimRecord:
-    """See `LifeRecord`. One for each life; the files are the machine's."""
+    """See `LifeRecord`. Each life has its own; the files are the machine's."""
 
     def __init__(self, node: str, machine: Machine, *, looks_into_folder: bool) -> None:
         folder = _found(machine.folder) if looks_into_folder else None
@@ -44,7 +44,7 @@ class SimRecord:
                 self._write(trace, self._witness)
 
     def leave(self, accepted: int) -> None:
-        """A clean end, after which the journal's folder speaks for this life."""
+        """A clean end: from here on the journal's folder speaks for this life."""
         trace = self._machine.folder
         if self._witness is not None and trace is not None and not trace.data:
             self._write(trace, replace(self._witness, accepted=accepted))
@@ -60,7 +60,7 @@ class SimRecord:
 
 
 def forget_the_last(trace: Trace, chance: random.Random) -> None:
-    """What was stored last did not come to the disk: an earlier count stands there."""
+    """The last stored count did not reach the disk: an earlier count stands there."""
     witness = decode(bytes(trace.data))
     if witness is not None:
         count = chance.randint(trace.begin, witness.accepted)

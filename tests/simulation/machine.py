@@ -1,4 +1,4 @@
-"""A broker's machine: what outlives its process, and what can be known by that of how its last life ended.
+"""A broker's machine: the files that outlive its process, and the proofs that they hold about its last life.
 
 This is counted apart from the code that has to know it. The checkers take from here whether a loss could be proven.
 """
@@ -18,16 +18,16 @@ class Trace:
     inode: int
     good: bool = True
     data: bytearray = field(default_factory=bytearray)
-    """What the code under test wrote there."""
+    """The bytes that the code under test wrote there."""
     begin: int = 0
-    """Where its life went on."""
+    """The offset at which its life began."""
 
 
 class Machine:
     """`life`: the epoch of the stream that was served here last."""
 
     def __init__(self, chance: random.Random) -> None:
-        """`chance`: of its own, so that what becomes of witnesses changes nothing else of a plan."""
+        """`chance`: a source of its own, so that the fate of witnesses changes no other part of a plan."""
         self.boot = 0
         self.life: str | None = None
         self.stopped = False
@@ -36,13 +36,13 @@ class Machine:
         self.beside: Trace | None = None
         self.chance = chance
         self.forgotten: set[str] = set()
-        """Lives of which no trace is left: nobody can know of them."""
+        """Lives without a trace: the producer cannot know of them."""
         self._inode = 0
 
     def begins(self, life: str, *, in_folder: bool | None) -> None:
-        """A life begins to accept messages, and leaves its witnesses for that.
+        """A life begins to accept messages, and leaves its witnesses.
 
-        `in_folder`: also in its folder; False if it leaves nothing there before it stops. None: it has no folder.
+        `in_folder`: also in its folder; False if it leaves none there before it stops. None: it has no folder.
         """
         self.life, self.stopped = life, False
         self.beside = self._file(life)
@@ -50,15 +50,16 @@ class Machine:
             self.folder = self._file(life) if in_folder else None
 
     def stops(self, *, in_folder: bool) -> None:
-        """The last life ends cleanly. `in_folder`: it leaves its witness in its folder only now."""
+        """The last life ends cleanly. `in_folder`: it leaves the witness in its folder only now."""
         self.stopped = True
         if in_folder and self.life is not None:
             self.folder = self._file(self.life)
 
     def lose_power(self) -> list[Trace]:
-        """What lies beside the socket may have been in memory alone; a new name in the folder may not be there yet.
+        """Lose the files beside the socket, which may be in memory alone, and names in the folder that are not
+        durable.
 
-        Returns those of which what was stored last did not come to the disk.
+        Returns the files whose last stored bytes did not reach the disk.
         """
         self.boot += 1
         if self.chance.random() < 0.5:
@@ -69,14 +70,14 @@ class Machine:
         return [trace for trace in left if self.chance.random() < 0.5]
 
     def put_back(self, trace: Trace | None) -> None:
-        """The folder is an older copy of itself."""
+        """Replace the folder by an older copy."""
         self._inode += 1
         if trace is not None:
             trace = replace(trace, good=False, inode=self._inode, data=bytearray(trace.data))
         self.folder = trace
 
     def lose_witness(self, chance: random.Random) -> str:
-        """Somebody removes or spoils one of the witnesses, or both. Returns what became of them."""
+        """Remove or spoil one or both of the witnesses. Returns their fates."""
         folder, beside = chance.choice([(True, False), (False, True), (True, True)])
         spoilt = chance.random() < 0.5
         if spoilt:
@@ -95,7 +96,7 @@ class Machine:
         return f"{'spoilt' if spoilt else 'removed'}: {', '.join(where)}"
 
     def proves(self, epoch: str, *, promised: bool) -> bool:
-        """Whether it can be known how much of what was accepted under `epoch` is missing now.
+        """Whether the number of messages accepted under `epoch` and missing now can be known.
 
         `promised`: the journal on disk is the newest one and says by itself that it is whole.
         """

@@ -1,6 +1,6 @@
-"""Long outages, from a seed: a broker or a link is away for longer than the peer time-out, and nothing else goes wrong.
+"""Long outages, from a seed: a broker or a link is away for longer than the peer time-out, without other faults.
 
-The plans of `plan.py` heal or disturb nearly everything sooner than sessions have to be told of it.
+In the plans of `plan.py` nearly every fault ends, or another one follows, before sessions have to be told of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from tests.simulation.plan import Plan, Step
 
 EVERY_MS = 5000
-"""Between the beginnings of two outages: longer than one of them."""
+"""Time between the beginnings of two outages: longer than one of them."""
 
 OUTAGES = 3
 

@@ -1,4 +1,4 @@
-"""What one seed draws: topology, sizes, workload, and what goes wrong when. All of it is data, up front."""
+"""The plan of a seed: topology, sizes, workload, faults and their times. All of it is data, drawn before the run."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 CALM_MS = 500
-"""For so long nothing else goes wrong around a step that needs to be undisturbed."""
+"""Time without other faults around a step that must be undisturbed."""
 
 CALM = ("start", "publisher", "subscribe")
-"""What happens meanwhile all the same."""
+"""Steps that happen in such a time all the same."""
 
 
 class Step(NamedTuple):
-    """Something that happens. `draw` seeds the step's own choices, so that no step depends on another."""
+    """A step of a plan. `draw` seeds the step's own choices, so that no step depends on another."""
 
     at_ms: int
     what: str
@@ -23,9 +23,9 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. `Plan(…)`, as it prints, is a Python literal that replays it.
+    """The data of one run. `Plan(…)`, as it prints, is a Python literal that replays it.
 
-    `seed` seeds what is not planned: how the bytes of every connection arrive, and when.
+    `seed` seeds all that is not planned: how the bytes of every connection arrive, and when.
     """
 
     seed: int
@@ -43,7 +43,7 @@ class Plan:
     steps: tuple[Step, ...]
     pace_ms: int = 0
     fsync: str | None = None
-    """How every broker's journal is kept; None: there is none."""
+    """The fsync mode of every broker's journal; None: brokers without journals."""
     segment_bytes: int = 1000
     slowest_disk_ms: int = 0
     recall: bool = False
@@ -51,13 +51,13 @@ class Plan:
     secret: bool = False
     """Whether the brokers ask each other for a secret."""
     fetched_bytes: int = 10**6
-    """What sessions may keep of what was fetched for them, all together."""
+    """Bytes of fetched entries that all sessions together may keep."""
     kind: str = ""
-    """The kind of plans that it is one of, by its name in `seeds.py`; empty for those that `draw` makes."""
+    """The kind of plans, by its name in `seeds.py`; empty for those that `draw` makes."""
 
     @property
     def seed_name(self) -> str:
-        """As `make sim SEED=…` takes it."""
+        """The name for `make sim SEED=…`."""
         return f"{self.kind}:{self.seed}" if self.kind else str(self.seed)
 
     def names(self) -> list[str]:
@@ -65,12 +65,12 @@ class Plan:
 
 
 def draw(seed: int) -> Plan:
-    """The plan of a seed. A swarm: every seed has its own rates, and some of them are zero."""
+    """The plan of a seed. A swarm: every seed has its own rates of faults, and some of them are 0."""
     chance = random.Random(seed)
     tiny = chance.random() < 0.6
     ring = chance.choice([3, 5, 10, 30]) if tiny else chance.choice([100, 1000])
     nodes = chance.choice([1, 2, 2, 3, 3, 4, 5, 7])
-    # Of its own, so that a journal changes nothing else of a plan.
+    # A source of its own, so that a journal changes no other part of a plan.
     disk = random.Random(f"{seed} disk")
     return Plan(
         seed=seed,
@@ -130,7 +130,7 @@ def forgetful(seed: int) -> Plan:
 
 
 def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
-    """In order of time. No two have the same draw, which also names what a step makes."""
+    """Steps in order of time. No two have the same draw, which also names the things that a step makes."""
     weights = {
         "publish": chance.choice([4.0, 10.0]),
         "burst": chance.choice([0.0, 0.5, 2.0]),
@@ -171,7 +171,7 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
 
 
 def _planned(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """`steps`, and those that are drawn apart from them."""
+    """`steps`, and steps that are drawn apart from them."""
     for more in (
         _with_lies,
         _with_power_cuts,
@@ -185,7 +185,7 @@ def _planned(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
 
 
 def _with_lies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """A few more steps in some seeds, in which somebody lies."""
+    """In some seeds a few more steps, which are lies."""
     chance = random.Random(f"{seed} lies")
     count = chance.choice([0, 0, 0, 5, 20, 60])
     return _with_more(steps, "lie", count, range(100_000, 200_000), chance)
@@ -198,7 +198,7 @@ def _with_power_cuts(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
 
 
 def _with_closes(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """Streams that are busy with what hardly any reader wants, and readers that close and come back."""
+    """Busy streams whose messages hardly any reader wants, and readers that close and come back."""
     chance = random.Random(f"{seed} closes")
     count = chance.choice([0, 0, 10, 40])
     return _with_more(steps, "busy_close", count, range(300_000, 400_000), chance)
@@ -212,7 +212,7 @@ def _with_copies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
 
 
 def _with_lives(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """In a few seeds some broker is restarted forty times."""
+    """In a few seeds a broker is restarted 40 times."""
     chance = random.Random(f"{seed} lives")
     count = chance.choice([0, 0, 0, 0, 1])
     return _with_more(steps, "forty_lives", count, range(500_000, 600_000), chance)
@@ -231,8 +231,8 @@ def _with_lost_ends(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
 def _with_untold(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     """In some seeds a broker dies between a contact and the moment in which its sessions hear of it.
 
-    That takes a few hundred undisturbed milliseconds, and sessions that have not met all producers yet: one step, early,
-    in place of the faults around it.
+    That takes a few hundred undisturbed milliseconds, and sessions that have not met all producers yet. So it is one
+    step, early, in place of the faults around it.
     """
     chance = random.Random(f"{seed} untold")
     if chance.random() >= 0.25:
@@ -248,7 +248,7 @@ def _with_untold(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
 def _with_more(
     steps: tuple[Step, ...], what: str, count: int, draws: range, chance: random.Random
 ) -> tuple[Step, ...]:
-    """Steps of their own, so that they change no other."""
+    """Further steps with draws of their own, so that they change no other step."""
     begins_ms, ends_ms = steps[0].at_ms, steps[-1].at_ms
     more = [
         Step(chance.randint(begins_ms, ends_ms), what, draw) for draw in chance.sample(draws, count)

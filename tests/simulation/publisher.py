@@ -29,20 +29,20 @@ if TYPE_CHECKING:
 
 
 class Sent:
-    """One batch, and what its publisher knows of it."""
+    """A batch, and its publisher's knowledge of it."""
 
     def __init__(self, outgoing: Outgoing) -> None:
         self.outgoing = outgoing
         self.payloads: list[bytes] = []
         self.written_ns: int | None = None
-        """When it was written, if nothing has disturbed its answer since."""
+        """The time of its writing, if its answer was undisturbed since."""
         self.waited_ns: int | None = None
         self.ahead = 0
-        """How many before it were unanswered as it was written."""
+        """The unanswered batches before it when it was written."""
 
 
 class Publisher:
-    """Publishes on one node; retries what was not answered, as the SDK does."""
+    """Publishes on one node; retries unanswered batches, as the SDK does."""
 
     def __init__(
         self, world: World, name: str, broker: SimBroker, *, copy_of: Publisher | None = None
@@ -61,13 +61,13 @@ class Publisher:
         self._count = 0
         self._sent: list[Sent] = []
         self._by_batch: dict[int, Sent] = {}
-        """By the `id` of the batch, which is kept as long."""
+        """By the `id` of the batch object, which lives as long."""
         self._done = 0
-        """All before this one have their answer."""
+        """All batches before this one have their answer."""
         self._connect()
 
     def id_in(self, copy: Publisher) -> bytes:
-        """The id of a copy of this publisher in another process: as in the SDK, one that the copy has drawn."""
+        """The id of a copy of this publisher in another process, which the copy draws, as in the SDK."""
         return copy.id
 
     def publish(self, topic: str, to: str | None, messages: int) -> bool:
@@ -86,11 +86,11 @@ class Publisher:
         return True
 
     def history(self) -> list[Published]:
-        """What it was told of everything that it published."""
+        """The answers to all that it published."""
         return [self._seen(sent) for sent in self._sent]
 
     def disturbed(self) -> None:
-        """Its broker was paused, or its connection cut: an answer may take its time."""
+        """The broker was paused, or the connection cut: an answer may take its time."""
         for sent in self._sent:
             sent.written_ns = None
 
@@ -153,7 +153,7 @@ class Publisher:
         if not self.broker.paused:
             while self._done < len(self._sent) and self._sent[self._done].outgoing.outcome:
                 self._done += 1
-            # Far more than the window: only what has been written counts.
+            # Far more than the window: only written batches count.
             unanswered = self._sent[self._done : self._done + 200]
             for ahead, sent in enumerate(unanswered):
                 written = sent.outgoing.batch is not None and not sent.outgoing.batch.retry

@@ -1,7 +1,7 @@
-"""Lives that go on with what earlier ones left, from a seed: a broker is ended again and again, in every way.
+"""Lives that go on with the state of earlier ones, from a seed: a broker is ended again and again, in every way.
 
-In the plans of `plan.py` most readers are told of so much else that an end is seldom seen alone. Here little else goes
-wrong, and rings are large as often as small.
+In the plans of `plan.py` readers are told of many other faults, so an end is seldom seen alone. Here other faults are
+rare, and rings are large as often as small.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ def recoveries(seed: int) -> Plan:
 
 
 def unheard(seed: int) -> Plan:
-    """A calm plan of two brokers: one loses what it accepted while the other, which comes back without memory, is away."""
+    """A calm plan of two brokers.
+
+    One loses accepted messages while the other is away, and comes back without memory.
+    """
     chance = random.Random(f"{seed} unheard")
     planned = [(0, "start")] * 2
     planned += [(500, "publisher")] * 4

@@ -1,8 +1,9 @@
 """Containers that are recreated under new names, from a seed: the rules that make room among consumers and producers.
 
-In the cluster of `world.py` every node keeps its name. Here one node has room for few others, and reads from two addresses at
-which ever other nodes answer. Each of them keeps what it accepted, and no ring is ever full: so nobody may lose anything but
-what is in a replica that was needed and given up after the time-to-live. In the end every name is back once more.
+In the cluster of `world.py` every node keeps its name. Here one node has room for few others, and reads from two
+addresses at which ever other nodes answer. Each of them keeps its accepted messages, and no ring is ever full. So the
+only allowed loss is that of a needed replica given up after the time-to-live. In the end every name is back once
+more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pubsubd_broker.core.limits import SECOND_NS, Limits
 
 TTL_S: Final = 20
 REDIALLED_S: Final = 6
-"""Within this time an address is dialled again."""
+"""Time within which an address is dialled again."""
 
 PRODUCERS: Final = 2
 CONSUMERS: Final = 3
@@ -27,7 +28,7 @@ ADDRESSES: Final = ("x", "y")
 READER: Final = "reader"
 STEPS: Final = 60
 NAMED: Final = 2
-"""Which of the sessions has a name."""
+"""The session that has a name."""
 
 
 def run_recreated(seed: int) -> None:
@@ -42,7 +43,7 @@ class Recreated:
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(f"{seed} recreated")
         self._net = Net()
-        # Only processes end here: what they leave in memory says that they lost nothing.
+        # Only processes end here: the files that they leave in memory say that they lost no message.
         self._net.witnessed = True
         limits = Limits(producers=PRODUCERS, consumers=CONSUMERS)
         self._reader = self._net.start(
@@ -50,10 +51,10 @@ class Recreated:
         )
         self._disks: dict[str, Disk] = {}
         self._at: dict[str, str] = {}
-        """Who answers at each address."""
+        """The node that answers at each address."""
         self._lost_ns: dict[str, int] = {}
         self._with_names_ns: dict[str, int] = {}
-        """When consumers that have named sessions were last there."""
+        """The times when consumers with named sessions were last there."""
         self._sessions = [
             Subscriber(self._net, READER, ">"),
             Subscriber(self._net, READER, "rare"),
@@ -123,7 +124,7 @@ class Recreated:
         self._at[address] = name
 
     def _publish(self, address: str, topic: str) -> int:
-        """Returns where the stream ends."""
+        """Returns the stream's next offset."""
         Publisher(self._net, address).publish("", topic=topic)
         self._net.write(address)
         return self._net.nodes[address].stream.next

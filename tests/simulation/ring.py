@@ -1,15 +1,15 @@
-"""What a ring has to hold by its bounds, counted apart from the ring that is tested."""
+"""The content of a ring by its bounds, counted apart from the ring under test."""
 
 from __future__ import annotations
 
 from collections import deque
 
 ITEM_BYTES = 512
-"""What every entry counts beside its frame."""
+"""Bytes that every entry counts beside its frame."""
 
 
 class Ring:
-    """Whole entries, the newest ones that fit into both bounds together; empty it begins at `offset`."""
+    """Whole entries, the newest ones that fit into both bounds together. An empty ring begins at `offset`."""
 
     def __init__(self, max_messages: int, max_bytes: int, offset: int = 0) -> None:
         self._max_messages = max_messages
@@ -24,11 +24,11 @@ class Ring:
         return self._entries[0][0] if self._entries else self._next
 
     def enter_gap(self, offset: int) -> None:
-        """Room is taken by what says that messages are lost before this offset."""
+        """A gap marker at this offset takes room."""
         self.enter(offset, 0, 0)
 
     def enter(self, first: int, count: int, frame_bytes: int) -> None:
-        """An entry comes in; what does not fit beside it any more goes."""
+        """An entry comes in; the oldest ones go until all fit."""
         self._entries.append((first, count, frame_bytes + ITEM_BYTES))
         self._messages += count
         self._bytes += frame_bytes + ITEM_BYTES

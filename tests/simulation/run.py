@@ -1,7 +1,8 @@
-"""Runs seeds: `python -m tests.simulation.run 17`, `… 0..500` for a range, `… recoveries:17` for another kind of plans.
+"""Runs seeds: `python -m tests.simulation.run 17`, `… 0..500` for a range, `… recoveries:17` for another kind of
+plans.
 
-One seed that fails is shrunk, and its plan printed as a literal for `test_regressions.py`. Several seeds and
-ranges run one after the other. With `--digests` the trace of every seed is printed as one number.
+A single failing seed is shrunk, and its plan printed as a literal for `test_regressions.py`. Several seeds and ranges
+run one after the other. With `--digests` the trace of every seed is printed as one number.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CHUNK = 50
 
 
 def run_plan(plan: Plan) -> Counter[str]:
-    """Runs one plan. On a violation the error tells the plan, the trace's end, how to replay."""
+    """Run one plan. The error of a violation tells the plan, the trace's end, and the command that replays it."""
     world = World(plan)
     try:
         world.run()
@@ -42,12 +43,12 @@ def run_plan(plan: Plan) -> Counter[str]:
 
 
 def run_seed(seed: int, kind: str = "") -> Counter[str]:
-    """Runs a seed's plan, of the plain plans or of another kind in `seeds.py`."""
+    """Run a seed's plan, of the plain plans or of another kind in `seeds.py`."""
     return run_plan(KINDS[kind](seed))
 
 
 def wrong(plan: Plan) -> str | None:
-    """What goes wrong in a plan, in words without its figures; None if it runs through."""
+    """The violation of a plan, without its figures; None if the plan passes."""
     try:
         run_plan(plan)
     except Violation as violation:

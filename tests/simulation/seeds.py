@@ -1,4 +1,6 @@
-"""Names of seeds: `17` is a seed of the plain plans, `recoveries:17` one of another kind, `recoveries:0..500` a range."""
+"""Names of seeds: `17` is a seed of the plain plans, `recoveries:17` one of another kind, `recoveries:0..500` a
+range.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,13 @@ KINDS: dict[str, Callable[[int], Plan]] = {
     "recoveries": recoveries,
     "unheard": unheard,
 }
-"""What draws the plan of a seed, by the kind of plans."""
+"""The function that draws a seed's plan, by the kind of plans."""
 
 _NAME = re.compile(r"(?:(\w+):)?(\d+)(?:\.\.(\d+))?")
 
 
 class Seeds(NamedTuple):
-    """The seeds of one kind from `first` on, without `stop`. `ranged`: named as a range, if only of one seed."""
+    """The seeds of one kind from `first` on, without `stop`. `ranged`: named as a range, even if of one seed."""
 
     kind: str
     first: int
@@ -32,7 +34,7 @@ class Seeds(NamedTuple):
 
     @classmethod
     def named(cls, name: str) -> Seeds:
-        """Raises ValueError if the name is no seed's and no range's."""
+        """Raises ValueError if the name is neither a seed nor a range."""
         match = _NAME.fullmatch(name)
         if match is None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Makes a failing plan small: drops steps as long as the same thing still goes wrong."""
+"""Makes a failing plan small: drops steps as long as the same violation comes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from tests.simulation.plan import Plan
 
 
 def shrink(plan: Plan, fails_with: Callable[[Plan], str | None]) -> Plan:
-    """The plan with as few steps as it needs; `fails_with` says what goes wrong in a run, None if nothing.
+    """The plan with as few steps as possible. `fails_with` returns the violation of a run, None if it passes.
 
-    Halves, then quarters, then single steps are left out. No step depends on the draws of another, so what
-    is left goes on as before.
+    Halves, then quarters, then single steps are left out. No step depends on the draws of another, so the other steps
+    go on as before.
     """
     wrong = fails_with(plan)
     if wrong is None:

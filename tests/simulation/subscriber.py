@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 
 class Subscriber:
-    """One session over its application's lives; everything it is handed goes through the checkers.
+    """A session over its application's lives. All that it is handed goes through the checkers.
 
     `keeps`: "nothing" (an application that never restarts), "position" (stores it with its state), "name".
     """
@@ -89,11 +89,11 @@ class Subscriber:
         self.lives = 1
         self.resumes = 0
         self.merged = 0
-        """Notices that came as one with an earlier one."""
+        """Notices that were merged into an earlier one."""
         self._patterns = patterns
         self._echo = mute is None
         self._start = start
-        # Of its own, so that whether it acknowledges by hand changes nothing else of a plan.
+        # A source of its own, so that acknowledging by hand changes no other part of a plan.
         self._hand = world.chance("hand", name)
         self._ids = world.chance("session", name)
         self._manual = self._hand.random() < 0.3
@@ -107,24 +107,23 @@ class Subscriber:
         self._socket: ClientSocket | None = None
         self._life = 0
         self._stored: str | None = None
-        # Where a named session stood, as far as producers know it, when its own broker forgot it.
+        # The place of a named session, as producers knew it, when its own broker forgot it.
         self._remembered: dict[str, tuple[Place, bytes]] = {}
         self._third: dict[str, dict[str, tuple[Place, str]]] = {}
-        # A resume that is on its way, and where it ends: it has to arrive whole, as it does from a process that
-        # dies behind it.
+        # A resume on its way, and its end: it must arrive whole, as from a process that dies behind it.
         self._resuming: tuple[ClientSocket, int] | None = None
         self._doomed = False
         self._closing = False
         self._memory_lost = False
         # Whether its name has been in its broker's journal ever since.
         self._survived = False
-        # The same, and what others remembered, as of the last life of its broker.
+        # The same, and the memory of third nodes, as of the last life of its broker.
         self._before = self._memory_lost, self._survived, self._remembered, self._third
-        # Acknowledgements on their way, and what its broker has heard of them, in this life of it.
+        # Acknowledgements on their way, and those that its broker has heard in this life.
         self._acks_sent: deque[tuple[int, dict[str, Place]]] = deque()
         self._heard: dict[str, Place] = {}
         self._born_in: int | None = None
-        # What that was, and what producers held, as its broker dropped its name.
+        # Those, and the oldest offsets of producers, when its broker dropped its name.
         self._forgotten: tuple[dict[str, Place], dict[str, Place]] | None = None
         # The life of its broker in which its name was used first.
         self._first_life: int | None = None
@@ -133,7 +132,7 @@ class Subscriber:
         self._connect(0)
 
     def _begin(self, positions: dict[str, Position] | None) -> None:
-        """A life begins, with nothing but what was kept."""
+        """Begin a life with only what was kept."""
         name = self.name if self.keeps == "name" else None
         drawn = None if name is None else self._ids.randbytes(16)
         self._session = Session(self._patterns, self._start, positions, name, self._echo, drawn)
@@ -146,10 +145,10 @@ class Subscriber:
         self._known: set[str] = set()
         self._acks = Acks(manual=self._manual)
         self._handed = None
-        # What the session's filter was as it was opened, and those that are not answered yet.
+        # The filter at the opening of the session, and the filters that are not answered yet.
         self._asked = self._patterns
         self._filters: deque[tuple[str, ...]] = deque()
-        # The filter that is known to judge, and those that its broker may have put in its place since.
+        # The filter that is known to judge, and later ones that its broker may have put in its place.
         self._judges = [self._patterns]
         self._unhanded = 0
         self._oldest: dict[tuple[str, str, int], int] = {}
@@ -161,7 +160,7 @@ class Subscriber:
             return False
         self._hear()
         if self._changing:
-            # Nobody knows which of them has judged what came behind that.
+            # The reader cannot know which of them has judged the messages behind that.
             asked = {*self._judges, self._asked, self._session.patterns}
             judges = [self._wanting(patterns) for patterns in asked]
             places = dict(self.history.at)
@@ -184,13 +183,13 @@ class Subscriber:
         return True
 
     def _told_and_not_taken_in(self) -> set[str]:
-        """Streams of which a loss lies here that the application has not been handed."""
+        """Streams with a notice of a loss that the application has not been handed."""
         events, notice = self._inbox._events, self._inbox.notice
         waiting = {e.node for e in events if not isinstance(e, Arrived | InboxMoved)}
         return waiting if notice is None else waiting | {notice.node}
 
     def close(self) -> None:
-        """The application closes and comes back with what it kept, as soon as its broker has said goodbye."""
+        """The application closes, and comes back with what it kept once its broker has said goodbye."""
         socket = self._socket
         if self.keeps == "nothing" or not self.undisturbed or self._paused or self._changing:
             return
@@ -204,7 +203,7 @@ class Subscriber:
         self.world.clockwork.after(1000 * MS, lambda: self._given_up(socket))
 
     def _given_up(self, socket: ClientSocket) -> None:
-        """A broker that says no goodbye in time, as it is gone unheard, is not waited for."""
+        """Give up a broker that says no goodbye in time, as it is gone unheard."""
         socket.cut()
         self.lost(socket)
 
@@ -221,19 +220,19 @@ class Subscriber:
         self.restart()
 
     def doom(self) -> bool:
-        """Its process dies as soon as its broker has heard it resume."""
+        """Let the application's process die as soon as its broker has heard it resume."""
         if self.keeps == "nothing" or not self._stood or self._doomed:
             return False
         self._doomed = True
         return True
 
     def die_now(self) -> bool:
-        """It was doomed, and does not wait."""
+        """Let the doomed process die now."""
         self._doomed = False
         return self.restart()
 
     def change_filter(self, patterns: tuple[str, ...]) -> bool:
-        """Asks for other topics from now on. One change at a time, as in the SDK."""
+        """Ask for other topics from now on. Changes come one at a time, as in the SDK."""
         if not self._stood or self._changing or patterns == self._patterns:
             return False
         self._session.change_filter(patterns, self._patterns)
@@ -249,7 +248,7 @@ class Subscriber:
             self._socket.cut()
 
     def pause(self) -> bool:
-        """It stands still, as a stopped process does."""
+        """Stand still, as a stopped process does."""
         paused, self._paused = self._paused, True
         return not paused
 
@@ -320,7 +319,7 @@ class Subscriber:
             )
 
     def broker_lost_memory(self) -> None:
-        """Its broker crashed: of a named session only the producers know now, if they do."""
+        """The session's broker crashed: only producers can know a named session now."""
         self._is_resuming()
         self._heard.clear()
         self._acks_sent.clear()
@@ -331,7 +330,9 @@ class Subscriber:
         self._third = self.remembered_elsewhere()
 
     def remembered_elsewhere(self) -> dict[str, dict[str, tuple[Place, str]]]:
-        """By stream: where third nodes remember that it stood there, each in the epoch of that node's own stream."""
+        """By stream: the places that third nodes remember of the session, each with the epoch of that node's own
+        stream.
+        """
         found: dict[str, dict[str, tuple[Place, str]]] = {}
         for teller, broker in self.world.brokers.items():
             node = broker.node
@@ -345,13 +346,16 @@ class Subscriber:
         return found
 
     def broker_started(self) -> None:
-        """Its broker is in a new life: what it knows of a name it knows from its journal, if it has been there all the time."""
+        """The session's broker is in a new life.
+
+        It knows a name from its journal, if the name has been there all the time.
+        """
         self._survived = self._survived and self.name in self.broker.recovered_names
         if self._stood:
             self._sees(Forgotten(knows=self.keeps != "name" or self._survived))
 
     def remembered(self) -> dict[str, tuple[Place, bytes]]:
-        """Where it stands in the streams of those producers that know its name, and the lives in which they do."""
+        """The session's places in the streams of producers that know its name, and the lives in which they do."""
         found: dict[str, tuple[Place, bytes]] = {}
         for node, place in self.history.at.items():
             producer = self.world.brokers[node].node
@@ -366,7 +370,7 @@ class Subscriber:
         return found
 
     def lags_behind_its_broker(self, since: Mapping[str, int]) -> bool:
-        """Whether its broker has acknowledged more than `since` to some producer of which it has not been told."""
+        """Whether its broker has acknowledged more than `since` to a producer of which the session has not been told."""
         for node, end in since.items():
             producer = self.world.brokers[node].node
             if producer is not None and node not in self._session.received:
@@ -390,7 +394,7 @@ class Subscriber:
 
     @property
     def hears(self) -> bool:
-        """Whether what its broker says reaches it at once."""
+        """Whether frames of its broker reach it at once."""
         socket = self._socket
         return (
             socket is not None
@@ -403,7 +407,7 @@ class Subscriber:
     def has_all(self) -> bool:
         at = self.history.at
         if self._socket is None or not self._socket.wire.back.empty or self._inbox._events:
-            return False  # a notice may be on its way that moves nothing
+            return False  # A notice that moves no place may be on its way.
         return all(n in at and t.latest(at[n]) == t.end for n, t in self.world.truth.items())
 
     def _connect(self, life: int) -> None:
@@ -420,7 +424,7 @@ class Subscriber:
         self._socket = ClientSocket(self.world, self.broker, self, hello)
 
     def _answered(self, socket: ClientSocket, answer: Subscribed) -> None:
-        """A broker that stops may have answered before: its next life knows what that one wrote down."""
+        """A stopping broker may have answered before: its next life knows all that it wrote down."""
         if not (self._memory_lost and socket.other.deaf):
             self._subscribed(answer)
             return
@@ -441,7 +445,7 @@ class Subscriber:
             for moved in news:
                 self._inbox.put(moved)
             if self._changing:
-                # A change that was under way counts from what was presented, if it was presented too.
+                # A change under way counts from the presented places, if it was presented too.
                 self._sees(Filtered(presented, self._wanting(self._asked)))
                 self._judges = [self._asked]
             self._settle_filter()
@@ -462,15 +466,15 @@ class Subscriber:
             if kept is Kept.BROKER and (self._forgotten is not None or not answer.resumed):
                 kept = Kept.FORGOTTEN
             if self._memory_lost:
-                # Only producers can know this session now; what they do not know begins anew.
+                # Only producers can know this session now; streams that they do not know begin anew.
                 remembered = self._still_remembered()
         places = self._places(self._session.received)
         wants = self._wanting(self._asked)
         unknown = frozenset(self.history.at) - set(places) - self._heard.keys()
-        # What it acknowledged in the last moments may not have been written down.
+        # The last acknowledgements may not have been written down.
         unknown |= frozenset(self.history.at) - set(recovered)
         now_ns = self.world.clockwork.now_ns
-        # What its broker once dropped it may have met anew since, and told nobody yet.
+        # A name that its broker once dropped may have been met anew since, and not told to any peer yet.
         dropped = self._forgotten if kept is Kept.FORGOTTEN else None
         heard, held = dropped or self._at_hand()
         surely = self.world.plan.cursor_ttl_ms > 1000
@@ -490,7 +494,7 @@ class Subscriber:
             )
         )
         if kept is not Kept.BROKER:
-            # A name that was forgotten may have come back from producers that had not heard of that.
+            # A forgotten name may have come back from producers that had not heard of that.
             new = kept is Kept.NOTHING or (
                 kept is Kept.FORGOTTEN and self.broker.life == self._first_life
             )
@@ -504,7 +508,7 @@ class Subscriber:
         self._keep()
 
     def _settle_filter(self) -> None:
-        """The session stands with `_asked`; what changed since then is still to be asked."""
+        """The session stands with `_asked`; later changes are still to be asked."""
         if self._asked == self._session.patterns:
             self._changing = False
         else:
@@ -574,7 +578,7 @@ class Subscriber:
             self._socket.wire.back.plan()
 
     def _look(self) -> None:
-        """What the application can see of its position, and what has become new in it."""
+        """The part of its position that the application can see, and the changes in it."""
         for node, position in self._inbox.positions().items():
             place = (position.epoch.hex(), position.offset)
             at = self.history.at.get(node)
@@ -594,13 +598,13 @@ class Subscriber:
         self._sees(Lost(*figures, place, oldest, own, reborn, recalled))
 
     def _recalled(self, place: Place) -> Place | None:
-        """Where its name stood in its own node's stream by what peers said as that was recovered, if that has it yet."""
+        """The place of its name in its own node's stream, as peers told at its recovery, if the stream still has it."""
         stream, life = self.world.truth[self.broker.name], self._session.life or b""
         stood = self.world.recalled_names.get(life, {}).get(self.name, [])
         return next((each for each in stood if stream.connects(each, place[0])), None)
 
     def _keep(self) -> None:
-        """What a next life needs, kept with all that was handed out."""
+        """The state for a next life, kept with all that was handed out."""
         positions = self._inbox.positions()
         if self.keeps == "position":
             self._stored = json.dumps(dump_positions(positions))
@@ -634,12 +638,12 @@ class Subscriber:
         return self._resuming is not None
 
     def forgotten(self) -> None:
-        """Its broker has dropped its name."""
+        """The session's broker has dropped its name."""
         self._hear()
         self._forgotten = self._at_hand()
 
     def _at_hand(self) -> tuple[dict[str, Place], dict[str, Place]]:
-        """What its broker has heard, and what every ring holds from."""
+        """The acknowledgements that its broker has heard, and the oldest offset of every ring."""
         held = {n: t.oldest for n, t in self.world.truth.items() if t.oldest is not None}
         return dict(self._heard), held
 
@@ -659,7 +663,7 @@ class Subscriber:
                 self.restart()
 
     def _still_remembered(self) -> dict[str, Place]:
-        """Without the producers that have lost their own memory since."""
+        """The places without those of producers that have lost their memory since."""
         lives = {name: b.node.life for name, b in self.world.brokers.items() if b.node is not None}
         return {n: place for n, (place, life) in self._remembered.items() if lives.get(n) == life}
 

@@ -1,5 +1,6 @@
-"""Which rows of the attach rule, and which rare turns, a run really took. Counted from what is seen:
-decisions at the public methods of a node, and frames on the wires.
+"""Counts the rows of the attach rule, and the rare turns, that a run really took.
+
+It sees decisions at the public methods of a node, and frames on the wires.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ ROWS = (
     "wrong bit",
     "closed",
 )
-"""What all runs together have to take at least once."""
+"""Rows that all runs together must take at least once."""
 
 _WATCHED = (KINDS["CursorExpired"], KINDS["Fetched"])
 
 
 class Tally:
-    """One run's."""
+    """The counts of one run."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self.counts = counts
@@ -57,7 +58,7 @@ class Tally:
         self._told: set[tuple[str, str, str, int]] = set()
 
     def attached(self, claim: Claim, cursor: int | None, answer: Answer) -> None:
-        """A producer answered a node that attached. `cursor`: what it had registered for it."""
+        """A producer answered a node that attached. `cursor`: the cursor that it had registered for the node."""
         match claim:
             case At():
                 presented = "position"
@@ -72,25 +73,25 @@ class Tally:
         self.counts["overrun while connected"] += 1
 
     def sent(self, node: Node, role: str | None, buffers: list[bytes]) -> None:
-        """A connection to somebody wrote; `role` is what its own end does there."""
+        """A connection wrote; `role` is the part of its own end."""
         for buffer in buffers:
             if len(buffer) > 5 and buffer[5] in _WATCHED:
                 self._frame(node, role, buffer)
 
     def held(self, node: Node) -> None:
-        """Somebody waits for readers."""
+        """A publisher waits for readers."""
         for pacing in node.pace.holding:
             by_ring = pacing is node.stream.pacing
             self.counts["held by the ring" if by_ring else "held by a replica"] += 1
 
     def marked(self, node: Node, producer: str, view: StreamView) -> None:
-        """A node's registration expired: its replica gets a marker now. Who reads beyond it already?"""
+        """A node's registration expired: its replica gets a marker now. Counts readers that already stand beyond it."""
         self._markers.add((node.name, producer, view.epoch.hex(), view.next))
         for session in node.sessions.list():
             position = session.positions.get(producer)
             if position is not None and session.connected:
                 beyond = position.epoch == view.epoch and position.offset >= view.next
-                # G4 refuses the run if such a session is told of it nevertheless.
+                # G4 refuses the run if such a session is told of the gap all the same.
                 self.counts["gap marker passed in silence"] += beyond
 
     def finish(self) -> None:

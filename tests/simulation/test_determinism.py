@@ -1,4 +1,4 @@
-"""One seed is one run: the same bytes, notices and deliveries, at the same times, in every process."""
+"""A seed is one run: the same bytes, notices and deliveries, at the same times, in every process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("seeds", ["0..3", "200..203", "recoveries:0..3"])
-def test_a_seed_has_one_trace_of_its_own_whatever_the_hash_seed(seeds: str) -> None:
+def test_a_seed_has_its_own_trace_under_any_hash_seed(seeds: str) -> None:
     first, second = (_digests(seeds, hash_seed) for hash_seed in ("1", "4711"))
     assert len(first) == 3
     assert first == second
@@ -21,7 +21,7 @@ def test_a_seed_has_one_trace_of_its_own_whatever_the_hash_seed(seeds: str) -> N
 
 
 def _digests(seeds: str, hash_seed: str) -> list[str]:
-    """A line for each seed, from a process of its own: the seed, and the digest of all that happened."""
+    """A line for each seed, from a process of its own: the seed, and the digest of its run."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.simulation.run", "--digests", seeds],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""The checkers judge by what was accepted: hand-made histories around the end at which a later life goes on."""
+"""The checkers judge by the accepted messages: histories made by hand around the end at which a later life goes on."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BEFORE, BEHIND = (E1, 8), (E2, 8)
 
 
 def cut(*, lost_there: int = 2, proven: bool = True, oldest: int = 0) -> StreamTruth:
-    """E2 goes on where eight messages of E1 end, and has four of its own. `lost_there`: how many E1 had beyond that."""
+    """E2 goes on where eight messages of E1 end, and has four of its own. `lost_there`: messages of E1 beyond that."""
     truth = stream(8 + lost_there)
     truth.begin(E2, BEFORE, proven=proven)
     truth.held(0)
@@ -50,37 +50,37 @@ def passes(seen: History, truth: StreamTruth) -> None:
     no_false_alarm(seen, {"a": truth})
 
 
-# G1: what was lost is told, at its place.
+# G1: a loss is told, at its place.
 
 
-def test_g1_a_reader_that_comes_to_a_lost_end_is_told_there() -> None:
+def test_g1_a_reader_is_told_at_a_lost_end() -> None:
     passes(history(opened(), got(*range(8)), told(), got(8, 9, epoch=E2)), cut())
     passes(history(opened(), got(*range(8)), told(None), got(8, epoch=E2)), cut(proven=False))
 
 
-def test_g1_a_reader_that_goes_on_behind_a_lost_end_in_silence_is_refused() -> None:
+def test_g1_a_silent_step_over_a_lost_end_is_refused() -> None:
     seen = history(opened(), got(*range(8)), got(8, epoch=E2))
     refuses(partial(no_gap, seen, {"a": cut()}), "G1", "8 of e1 was lost at ('e1', 8), and 1 more")
     moved = history(opened(), got(*range(8)), Moved("a", BEHIND))
     refuses(partial(no_gap, moved, {"a": cut(lost_there=1)}), "G1", "8 of e1 was lost at ('e1', 8)")
 
 
-def test_g1_a_reader_that_comes_to_an_end_where_nothing_was_lost_needs_no_word() -> None:
+def test_g1_a_whole_end_may_be_passed_in_silence() -> None:
     seen = history(opened(), got(*range(8)), got(8, epoch=E2))
     passes(seen, cut(lost_there=0))
     passes(seen, cut(lost_there=0, proven=False))
 
 
-def test_g1_a_reader_that_stands_before_a_lost_end_may_be_told_its_place_again() -> None:
+def test_g1_a_place_before_a_lost_end_may_be_told_again() -> None:
     passes(history(opened(), got(*range(8)), Moved("a", BEFORE), told()), cut())
 
 
 @pytest.mark.parametrize("third", [{}, {"a": {"b": (BEFORE, E1)}}])
 @pytest.mark.parametrize("lost_there", [0, 2])
-def test_g1_a_life_may_begin_under_a_later_name_of_a_place_where_it_stood_and_nothing_was_lost(
+def test_g1_a_life_may_begin_under_a_later_name_of_its_place(
     third: dict[str, dict[str, tuple[Place, str]]], lost_there: int
 ) -> None:
-    """Its broker has that place from its producer, or from the third node, and finds the history whole behind it."""
+    """The broker has that place from its producer, or from the third node, and finds the history whole behind it."""
     first = [opened(at=None)] if third else [opened(), *got(*range(8))]
     again = opened(Kept.PRODUCERS, None, third=third)
     seen = history(*first, again, Stands("a", BEHIND), earliest=True)
@@ -92,7 +92,7 @@ def test_g1_a_life_may_begin_under_a_later_name_of_a_place_where_it_stood_and_no
 
 
 @pytest.mark.parametrize("begin", [BEHIND, (E2, 10)])
-def test_g1_a_name_that_its_producer_knew_begins_behind_no_lost_end_in_silence(
+def test_g1_a_known_name_begins_before_a_lost_end(
     begin: Place,
 ) -> None:
     again = opened(Kept.PRODUCERS, None, remembered={"a": (E1, 5)})
@@ -102,7 +102,7 @@ def test_g1_a_name_that_its_producer_knew_begins_behind_no_lost_end_in_silence(
     no_gap(before, {"a": cut()})
 
 
-def test_g1_a_reader_that_asked_for_other_topics_is_told_all_the_same() -> None:
+def test_g1_a_reader_of_other_topics_is_told_all_the_same() -> None:
     truth = stream(8, topic="t")
     fill(truth, E1, 8, 10, topic="other")
     truth.begin(E2, BEFORE)
@@ -112,13 +112,13 @@ def test_g1_a_reader_that_asked_for_other_topics_is_told_all_the_same() -> None:
     passes(history(opened(), got(*range(8)), told(), got(8, epoch=E2)), truth)
 
 
-def test_g1_a_reader_that_had_read_further_is_told_that_it_is_ahead() -> None:
+def test_g1_a_reader_beyond_a_lost_end_is_told_ahead() -> None:
     ahead = lost(Reason.AHEAD, (E2, 12), oldest=0)
     passes(history(opened(), got(*range(9)), ahead), cut())
 
 
 @pytest.mark.parametrize("kept", [Kept.BROKER, Kept.STORED])
-def test_g1_the_next_life_of_an_application_begins_before_a_lost_end_that_it_was_not_told_of(
+def test_g1_an_application_begins_before_an_untold_lost_end(
     kept: Kept,
 ) -> None:
     seen = history(opened(), got(*range(8)), opened(kept, BEHIND))
@@ -126,12 +126,12 @@ def test_g1_the_next_life_of_an_application_begins_before_a_lost_end_that_it_was
     passes(history(opened(), got(*range(8)), opened(kept, BEFORE), told()), cut())
 
 
-def test_g1_a_reader_that_stores_its_place_behind_a_lost_end_is_not_told_again() -> None:
+def test_g1_a_reader_behind_a_lost_end_is_not_told_again() -> None:
     again = history(opened(), got(*range(8)), told(), opened(Kept.STORED, BEHIND), told())
-    refuses(partial(no_false_alarm, again, {"a": cut()}), "G4", "nothing that follows is lost")
+    refuses(partial(no_false_alarm, again, {"a": cut()}), "G4", "no message behind it is lost")
 
 
-def test_g1_a_reader_that_subscribed_before_what_was_lost_does_not_begin_behind_it() -> None:
+def test_g1_an_earlier_subscriber_begins_before_the_loss() -> None:
     seen = history(opened(at=None), Stands("a", BEHIND))
     truth = stream(8, at=LONG_AGO)
     fill(truth, E1, 8, 10)
@@ -143,7 +143,7 @@ def test_g1_a_reader_that_subscribed_before_what_was_lost_does_not_begin_behind_
     no_gap(seen, {"a": old})
 
 
-def test_g1_a_reader_that_was_overrun_is_told_of_what_was_lost_on_the_way() -> None:
+def test_g1_an_overrun_reader_is_told_of_the_lost_end_too() -> None:
     truth = cut(oldest=10)
     over = partial(lost, place=(E2, 12), oldest=10)
     passes(history(opened(), got(0, 1, 2), over(Reason.STATE_LOST, missed=9 + 2)), truth)
@@ -152,7 +152,7 @@ def test_g1_a_reader_that_was_overrun_is_told_of_what_was_lost_on_the_way() -> N
         refuses(partial(no_false_alarm, seen, {"a": truth}), "lost")
 
 
-def test_g1_what_a_life_in_between_accepted_is_lost_at_the_end_of_the_one_before_it() -> None:
+def test_g1_a_life_in_between_is_lost_at_the_end_before_it() -> None:
     truth = stream(8)
     truth.begin(E2)
     truth.held(0)
@@ -165,7 +165,7 @@ def test_g1_what_a_life_in_between_accepted_is_lost_at_the_end_of_the_one_before
     seen = history(opened(), got(*range(8)), got(8, epoch=E3))
     refuses(partial(no_gap, seen, {"a": truth}), "G1", "0 of e2 was lost at ('e1', 8)")
     passes(history(opened(), got(*range(8)), told(None, (E3, 8)), got(8, epoch=E3)), truth)
-    # A reader of the life in between knows only that one.
+    # A reader of the life in between knows only that life.
     of_that = history(
         opened(at=(E2, 0)), got(0, epoch=E2), lost(Reason.STATE_LOST, (E3, 10), oldest=0)
     )
@@ -173,7 +173,7 @@ def test_g1_what_a_life_in_between_accepted_is_lost_at_the_end_of_the_one_before
 
 
 def twice(*, second: bool = True) -> StreamTruth:
-    """Two lives lost something at one place: E2 goes on at 8 of E1, and E3 at 8 of E2."""
+    """Two lives lost messages at one place: E2 goes on at 8 of E1, and E3 at 8 of E2."""
     truth = cut()
     truth.begin(E3, BEHIND, proven=second)
     truth.held(0)
@@ -192,7 +192,7 @@ def test_g1_two_lost_ends_at_one_offset_are_two() -> None:
     refuses(partial(no_false_alarm, wrong, {"a": twice()}), "G4", "lost are 6")
 
 
-def test_g1_a_reader_at_a_lost_end_of_an_idle_stream_has_not_come_to_the_end_of_it() -> None:
+def test_g1_an_untold_reader_has_not_reached_an_idle_streams_end() -> None:
     truth = stream(10)
     truth.begin(E2, BEFORE)
     assert truth.latest(BEFORE) == BEFORE != truth.end
@@ -201,17 +201,17 @@ def test_g1_a_reader_at_a_lost_end_of_an_idle_stream_has_not_come_to_the_end_of_
     assert not truth.further(BEFORE, BEHIND)
 
 
-# G4: nothing else is.
+# G4: no other alarm is true.
 
 
 @pytest.mark.parametrize("missed", [0, 1, None])
-def test_g4_an_alarm_at_an_end_that_is_proven_to_be_whole_is_refused(missed: int | None) -> None:
+def test_g4_an_alarm_at_a_proven_whole_end_is_refused(missed: int | None) -> None:
     seen = history(opened(), got(*range(8)), told(missed))
     truth: Truth = {"a": cut(lost_there=0)}
-    refuses(partial(no_false_alarm, seen, truth), "G4", "nothing that follows is lost")
+    refuses(partial(no_false_alarm, seen, truth), "G4", "no message behind it is lost")
 
 
-def test_g4_an_alarm_at_an_end_that_could_not_be_proven_is_right_though_nothing_was_lost() -> None:
+def test_g4_an_alarm_at_an_unproven_end_is_right() -> None:
     passes(history(opened(), got(*range(8)), told(None)), cut(lost_there=0, proven=False))
     counted = history(opened(), got(*range(8)), told(1))
     truth: Truth = {"a": cut(lost_there=0, proven=False)}
@@ -219,18 +219,18 @@ def test_g4_an_alarm_at_an_end_that_could_not_be_proven_is_right_though_nothing_
 
 
 @pytest.mark.parametrize("missed", [1, 3, None])
-def test_g4_what_can_be_counted_is_counted(missed: int | None) -> None:
+def test_g4_a_known_number_of_lost_messages_is_told(missed: int | None) -> None:
     seen = history(opened(), got(*range(8)), told(missed))
     refuses(partial(no_false_alarm, seen, {"a": cut()}), "G4", "lost")
 
 
 @pytest.mark.parametrize("missed", [1, 3])
-def test_g4_a_count_is_exact_or_not_given(missed: int) -> None:
+def test_g4_a_told_number_is_exact(missed: int) -> None:
     seen = history(opened(), got(*range(8)), told(missed))
     refuses(partial(no_false_alarm, seen, {"a": cut(proven=False)}), "G4", "lost are 2")
 
 
-def test_g4_a_lost_end_takes_nothing_that_was_held() -> None:
+def test_g4_a_lost_end_takes_no_held_message() -> None:
     early = history(opened(), got(*range(5)), told())
     refuses(partial(no_false_alarm, early, {"a": cut()}), "G4", "5 was held")
     far = history(opened(), got(*range(8)), told(place=(E2, 12)))
@@ -255,15 +255,13 @@ def test_g4_another_reason_at_a_lost_end_is_refused() -> None:
         refuses(partial(no_false_alarm, seen, {"a": cut()}), str(reason))
 
 
-def test_g4_a_named_reader_of_its_own_node_is_told_of_a_lost_end_that_peers_knew_it_before() -> (
-    None
-):
+def test_g4_a_name_that_peers_remember_is_told_of_a_lost_end() -> None:
     seen = history(opened(), got(*range(8)), told(own=True, recalled=BEFORE))
     no_false_alarm(seen, {"a": cut()})
     refuses(partial(no_false_alarm, seen, {"a": cut(lost_there=0)}), "G4", "recovered with that")
 
 
-def test_g4_a_reader_of_a_life_that_is_not_continued_is_told_so_whatever_peers_remember() -> None:
+def test_g4_a_reader_of_an_abandoned_life_is_always_told() -> None:
     truth = stream(10)
     for life in (E2, E3):
         truth.begin(life, BEFORE)
@@ -280,10 +278,10 @@ def test_g4_a_reader_of_a_life_that_is_not_continued_is_told_so_whatever_peers_r
 @pytest.mark.parametrize(
     ("topic", "kept", "held"), [("other", 8, None), ("t", 8, "8 was held"), ("other", 10, "10 was")]
 )
-def test_g4_a_reader_that_passed_what_a_later_life_lost_is_told_of_both_ends_at_once(
+def test_g4_a_reader_may_be_told_of_two_ends_at_once(
     topic: str, kept: int, held: str | None
 ) -> None:
-    """It goes on where the third life was when its broker, which had come further in the second one, met it."""
+    """The reader's broker had come further in the second life, and met the third life at this place."""
     truth = stream(10)
     truth.begin(E2, BEFORE)
     fill(truth, E2, 8, 10, topic=topic)
@@ -299,12 +297,12 @@ def test_g4_a_reader_that_passed_what_a_later_life_lost_is_told_of_both_ends_at_
         refuses(check, "G4", held)
 
 
-def test_g4_a_reader_that_closed_at_a_lost_end_need_not_stand_behind_it() -> None:
+def test_g4_a_reader_may_close_before_a_lost_end() -> None:
     events: list[Event] = [opened(), *got(*range(8)), Closed({"a": BEHIND}, 1)]
     passed_is_not_read_again(history(events), {"a": cut()})
 
 
-def test_g4_a_name_may_be_dropped_that_stands_at_a_lost_end() -> None:
+def test_g4_a_name_at_a_lost_end_may_be_dropped() -> None:
     def dropped(place: Place) -> History:
         begins = opened(Kept.FORGOTTEN, None, acknowledged={"a": place}, held={"a": (E2, 3)})
         return history(opened(), got(*range(8)), begins)
@@ -314,7 +312,7 @@ def test_g4_a_name_may_be_dropped_that_stands_at_a_lost_end() -> None:
     refuses(partial(no_false_alarm, dropped(BEHIND), {"a": cut()}), "G4", "forgotten")
 
 
-# What can be known.
+# The proofs that a machine holds.
 
 
 def machine(life: str = E1) -> Machine:
@@ -327,14 +325,14 @@ def test_a_crash_of_the_process_alone_leaves_the_proof() -> None:
     assert machine().proves(E1, promised=False)
 
 
-def test_a_machine_that_lost_its_power_proves_only_what_its_journal_promises() -> None:
+def test_after_a_power_loss_only_the_journal_proves() -> None:
     found = machine()
     found.boot += 1
     assert not found.proves(E1, promised=False)
     assert found.proves(E1, promised=True)
 
 
-def test_a_life_in_between_a_copied_folder_and_a_missing_witness_prove_nothing() -> None:
+def test_a_life_between_a_copy_and_no_witness_proves_nothing() -> None:
     found = machine()
     found.begins(E2, in_folder=False)
     assert not found.proves(E1, promised=True)

@@ -21,7 +21,7 @@ QUICK = (
     "retries renumbered",
     "moves dropped",
     "replica takes any offset",
-    "peers acknowledge what they like",
+    "peers acknowledge without a check",
     "a sequence may come again",
     "place goes with the replica",
 )
@@ -31,7 +31,7 @@ _ANY = -1
 
 
 def _positional(function: Callable[..., Any]) -> int:
-    """How many arguments it takes by their place; `_ANY` for as many as there are."""
+    """The number of positional arguments; `_ANY` for a function that takes any number."""
     parameters = inspect.signature(function).parameters.values()
     if any(each.kind is each.VAR_POSITIONAL for each in parameters):
         return _ANY
@@ -46,20 +46,20 @@ def test_a_mutant_is_caught(name: str) -> None:
     mutant = MUTANTS[name]
     caught = mutant.hunt()
     assert caught is not None, f"{name} survived {mutant.within} seeds"
-    # Without the bug the same seed runs through: it is the bug that was caught.
+    # Without the bug the same seed passes: the bug was caught, and not another one.
     mutant.run(caught[0])
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_can_stand_where_it_is_put(name: str) -> None:
-    """One that is called in another way than the code that it replaces would be caught by that alone."""
+def test_a_mutant_fits_its_place(name: str) -> None:
+    """A mutant with other arguments than the code that it replaces would be caught by that alone."""
     for owner, attribute, instead in MUTANTS[name].patches():
         before = vars(owner)[attribute]
         if inspect.isfunction(before) and inspect.isfunction(instead):
             assert _positional(instead) in (_positional(before), _ANY), f"{owner} {attribute}"
 
 
-def test_a_mutant_of_something_that_does_not_exist_is_refused_as_it_is_loaded() -> None:
+def test_a_mutant_of_a_missing_attribute_is_refused() -> None:
     with pytest.raises(AttributeError, match=r"'typing error'.*has no 'appendd'"):
         Mutant("typing error", 1, lambda: [(Log, "appendd", None)])
 
@@ -72,11 +72,11 @@ def test_a_mutant_leaves_nothing_behind() -> None:
         assert [vars(owner)[attribute] for owner, attribute, _ in mutant.patches()] == before
 
 
-def test_there_are_enough_of_them_and_each_has_a_bound() -> None:
+def test_mutants_are_many_and_each_has_a_bound() -> None:
     assert len(MUTANTS) >= 18
     assert all(mutant.within <= 2000 for mutant in MUTANTS.values())
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_containers_that_are_recreated_under_new_names_lose_nothing_in_silence(seed: int) -> None:
+def test_recreated_containers_lose_nothing_in_silence(seed: int) -> None:
     run_recreated(seed)

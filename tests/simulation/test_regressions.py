@@ -1,7 +1,7 @@
-"""Plans in which the simulator once found a bug, shrunk, and kept as they were.
+"""Plans in which the simulator once found a bug, shrunk and kept.
 
-A plan draws nothing but how bytes arrive. So it meets the same faults for ever, though what it met at which byte
-then may lie a byte further on now: the rule behind each bug has a unit test as well.
+A plan draws only how bytes arrive. It meets the same faults for ever, though a fault may hit a byte further on now.
+So the rule behind each bug has a unit test as well.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from tests.simulation.plan import Plan, Step
 from tests.simulation.run import run_plan
 
 PLANS = {
-    # Its broker and its application crashed, the application with the notice unread that a stream was unseen.
-    # What was behind the notice counted as acknowledged: the next life began there, and nobody was told.
+    # Its broker and its application crashed. The application had not read the notice that a stream was unseen. All
+    # messages behind the notice counted as acknowledged: the next life began there, without a notice.
     "an unread notice is told again": Plan(
         seed=27,
         nodes=3,
@@ -53,8 +53,8 @@ PLANS = {
             Step(942, "publish", 74909),
         ),
     ),
-    # The broker was restarted and had not met a producer again. The answer to a changed filter left out where the
-    # session stood in that stream, so what it had received under the old filter looked like a phantom.
+    # The broker was restarted and had not met a producer again. The answer to a changed filter left out the session's
+    # place in that stream. So messages that it had received under the old filter looked like phantoms.
     "a changed filter names streams that are not met again": Plan(
         seed=1531,
         nodes=7,
@@ -96,9 +96,9 @@ PLANS = {
             Step(3019, "filter", 23232),
         ),
     ),
-    # A broker was revived, had its session from one producer, and told another that the session had lost something
-    # there: the application was still to come, and knew its place. Then both crashed, and that was believed.
-    "a loss that nobody was told of is not remembered": Plan(
+    # A restarted broker had its session from one producer, and told another that the session had lost messages there.
+    # The application was still to come, and knew its place. Then both crashed, and the producer believed it.
+    "a loss that no session was told is not remembered": Plan(
         seed=9843,
         nodes=5,
         ring_messages=10,
@@ -134,8 +134,8 @@ PLANS = {
             Step(1888, "app_restart", 77412),
         ),
     ),
-    # A broker learned that its session had lived before while the application was between two connections. It came back
-    # with its place in the new history, and was never told that there had been another.
+    # A broker learned that its session had lived before while the application was between two connections. The
+    # application came back with its place in the new history, and was never told that there had been another.
     "a loss that is found between two connections": Plan(
         seed=16948,
         nodes=4,
@@ -166,8 +166,9 @@ PLANS = {
         ),
         pace_ms=250,
     ),
-    # A session resumed with messages unread that its producer held, and behind them the notice of a lost end. It said that it had
-    # not taken that in, and not where it stood: its next life was told of a loss at once, and not given those messages.
+    # A session resumed with messages unread that its producer held, and behind them the notice of a lost end. It said
+    # that it had not taken in the notice, and did not say its place. Its next life was told of a loss at once, and
+    # not given those messages.
     "a lost end that waits behind messages is told behind them again": Plan(
         seed=17,
         nodes=4,
@@ -218,8 +219,8 @@ PLANS = {
 }
 
 
-# A producer came back with all that it had accepted, which was nothing. A consumer stood there under the earlier epoch, and lied
-# under that: of what was read beyond the end of an earlier epoch a producer cannot judge.
+# A producer came back with all that it had accepted, which was empty. A consumer stood there under the earlier epoch,
+# and lied under that. A producer cannot judge what was read beyond the end of an earlier epoch.
 LIED_UNDER_AN_EARLIER_EPOCH = Plan(
     seed=1469,
     nodes=7,
@@ -262,12 +263,12 @@ LIED_UNDER_AN_EARLIER_EPOCH = Plan(
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_what_once_went_wrong_goes_right(name: str) -> None:
+def test_a_shrunk_plan_passes(name: str) -> None:
     counts = run_plan(PLANS[name])
     assert counts["accepted"] > 0
     assert counts["delivered"] > 0
 
 
-def test_a_lie_of_what_was_not_sent_is_noticed_where_the_producer_has_a_new_epoch() -> None:
+def test_a_false_acknowledgement_is_noticed_under_a_new_epoch() -> None:
     counts = run_plan(LIED_UNDER_AN_EARLIER_EPOCH)
     assert counts["noticed: consumer: its session has what was not sent"] == 1

@@ -10,7 +10,7 @@ from tests.simulation.world import World
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_failing_plan_of_any_kind_prints_the_name_that_draws_it_again(
+def test_a_failing_plan_prints_the_seed_that_draws_it(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(world: World) -> None:
@@ -36,12 +36,12 @@ def test_a_failing_plan_of_any_kind_prints_the_name_that_draws_it_again(
         ("recoveries:0..500", Seeds("recoveries", 0, 500, ranged=True)),
     ],
 )
-def test_a_name_is_of_one_seed_or_of_a_range_in_one_kind(name: str, seeds: Seeds) -> None:
+def test_a_name_is_a_seed_or_a_range_of_one_kind(name: str, seeds: Seeds) -> None:
     assert Seeds.named(name) == seeds
     assert str(seeds) == name
 
 
 @pytest.mark.parametrize("name", ["", "..5", "1..", "1-5", "recoveries:", "recoverys:17", "-1"])
-def test_a_name_of_no_seed_is_refused(name: str) -> None:
+def test_an_invalid_name_of_a_seed_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="seed"):
         Seeds.named(name)

@@ -1,4 +1,4 @@
-"""Hundreds of simulated clusters: no silent gap, every row of the attach rule really taken, and every lie told."""
+"""Hundreds of simulated clusters: no silent gap, every row of the attach rule taken, and every lie told."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.simulation.world import LOOKS_EVERY_MS
 
 CHUNKS = 20
 SEEDS = 10
-"""Of one chunk: 200 in all. `make sim` plays more than 500."""
+"""Seeds of one chunk: 200 in all. `make sim` plays more than 500."""
 
 FORGETFUL_SEEDS = 8
 RECOVERY_SEEDS = 8
@@ -37,12 +37,12 @@ TOTALS = {
     "filters": 50,
     "copy": 100,
 }
-"""What all seeds together have to have done at least."""
+"""Least counts of all seeds together."""
 
 
 @pytest.fixture(scope="session")
 def tallies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the chunks leave their tallies: one folder for all workers of this run."""
+    """The folder in which the chunks leave their tallies: one for all workers of this run."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder = shared / "simulation"
@@ -52,7 +52,7 @@ def tallies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_no_seed_breaks_the_guarantee(chunk: int, tallies: Path) -> None:
-    """Whichever chunk ends last also looks at what all of them did: nothing delivered is never a pass."""
+    """The chunk that ends last also checks the counts of all: a run in which nothing was delivered never passes."""
     total: Counter[str] = Counter()
     for seed in range(chunk * SEEDS, (chunk + 1) * SEEDS):
         counts = run_seed(seed)
@@ -64,7 +64,7 @@ def test_no_seed_breaks_the_guarantee(chunk: int, tallies: Path) -> None:
         _all_was_exercised(found)
 
 
-def test_a_name_that_its_broker_and_a_producer_forget_is_told_what_a_third_node_knows() -> None:
+def test_a_forgotten_name_is_told_what_a_third_node_knows() -> None:
     total: Counter[str] = Counter()
     for seed in range(FORGETFUL_SEEDS):
         total += run_seed(seed, "forgetful")
@@ -73,7 +73,7 @@ def test_a_name_that_its_broker_and_a_producer_forget_is_told_what_a_third_node_
     assert total["expired state_lost"]
 
 
-def test_a_session_is_told_of_each_producer_that_is_away_for_long() -> None:
+def test_a_session_is_told_of_each_long_outage() -> None:
     total: Counter[str] = Counter()
     for seed in range(OUTAGE_SEEDS):
         total += run_seed(seed, "outages")
@@ -81,7 +81,7 @@ def test_a_session_is_told_of_each_producer_that_is_away_for_long() -> None:
     assert total["lost producers told"]
 
 
-def test_what_was_accepted_and_lost_with_a_life_is_told_at_its_end() -> None:
+def test_messages_lost_with_a_life_are_told_at_its_end() -> None:
     total: Counter[str] = Counter()
     for seed in range(RECOVERY_SEEDS):
         total += run_seed(seed, "recoveries")
@@ -94,7 +94,7 @@ def test_what_was_accepted_and_lost_with_a_life_is_told_at_its_end() -> None:
 def _leave(folder: Path, chunk: int, total: Counter[str]) -> None:
     written = folder / f"{chunk}.tmp"
     written.write_text(json.dumps(total))
-    # Whole or not at all: another worker may be looking.
+    # Write the whole file at once: another worker may be looking.
     written.rename(folder / f"{chunk}.json")
 
 
@@ -110,7 +110,7 @@ def _all_was_exercised(found: list[Path]) -> None:
     assert not less, f"{CHUNKS * SEEDS} seeds did too little: {less}, expected are {TOTALS}"
 
 
-def test_a_healed_cluster_is_looked_at_at_all_moments_between_two_heartbeats() -> None:
-    """Else a heartbeat that is on its way at one look is on its way at each, and the cluster never seems to be at rest."""
+def test_looks_at_a_cluster_are_not_in_step_with_heartbeats() -> None:
+    """In step, a heartbeat would be on its way at every look, and the cluster would never seem to rest."""
     moments = {look * LOOKS_EVERY_MS % HEARTBEAT_MS for look in range(HEARTBEAT_MS)}
     assert moments == set(range(0, HEARTBEAT_MS, 10))

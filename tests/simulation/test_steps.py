@@ -1,4 +1,4 @@
-"""What the simulator itself has to keep to, so that a red seed is a fault of what it tests."""
+"""Rules of the simulator itself. If they hold, a red seed shows a fault of the code under test."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulation.world import World
 
 
 @pytest.mark.parametrize("what", ["restart", "forty_lives"])
-def test_a_life_without_its_journal_takes_nothing_over_into_one_that_has_it(what: str) -> None:
+def test_a_life_without_a_journal_leaves_no_message_to_one(what: str) -> None:
     """Else its stream would begin at another offset than its journal, which then loses all that it is given."""
     world = World(replace(recoveries(0), nodes=1, fsync="off", steps=()))
     broker = world.brokers["n0"]

@@ -1,7 +1,7 @@
-"""What really happened in every stream: the oracle that a history is held against.
+"""The true content of every stream: the oracle that a history is compared with.
 
-The simulator fills it from inside the producers' brokers. Where real processes are judged it is filled
-from what publishers were told, and then knows less: not every message, and no views.
+The simulator fills it from inside the producers' brokers. For real processes it is filled from the publishers'
+receipts. Then it knows less: not every message, and no views.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Place = tuple[str, int]
 class End:
     """The recovered end of an earlier history: a later epoch goes on there.
 
-    `place`: the epoch that is continued, and up to where. `lost`: where accepted messages were placed that are not part
-    of the history that goes on. `proven`: whether the facts let the producer know how many those are.
+    `place`: the epoch that is continued, and up to which offset. `lost`: the places of accepted messages that are not
+    part of the continued history. `proven`: whether the facts let the producer know their number.
     """
 
     place: Place
@@ -36,12 +36,12 @@ class End:
 
 
 NOWHERE: Final[Place] = (UNTOLD.epoch.hex(), UNTOLD.offset)
-"""Where a reader stands that is to be told of a loss, whatever else there is."""
+"""The place of a reader that is to be told of a loss in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One message at its place. `time_ns`: when it was published, or was about to be."""
+    """A message at its place. `time_ns`: the time when it was published, or was about to be."""
 
     topic: str
     payload: bytes
@@ -56,24 +56,24 @@ class StreamTruth:
     def __init__(self, capacity: int | None = None) -> None:
         self.epochs: list[str] = []
         self.messages: dict[str, dict[int, Published]] = {}
-        """Of every branch: what an epoch took over from those before it, and its own."""
+        """Messages by branch: those that an epoch took over from earlier ones, and its own."""
         self.lineages: dict[str, dict[str, int]] = {}
-        """Of every epoch: the earlier ones that it continues, each up to an offset."""
+        """By epoch: the earlier ones that it continues, each up to an offset."""
         self.ends: dict[str, End] = {}
-        """Of every epoch that continues another: where it goes on, and what was lost there."""
+        """By epoch that continues another: the place where it goes on, and the lost messages there."""
         self.starts: dict[str, int] = {}
         """The first offset that was placed under an epoch itself."""
         self.capacity = capacity
         self.ring: Ring | None = None
-        """What the ring has to hold; None where nobody counts."""
+        """The expected content of the ring; None if it is not counted."""
         self.views: set[tuple[str, int, int]] | None = None
-        """`(epoch, oldest, next)` of every moment; None where nobody looked."""
+        """`(epoch, oldest, next)` of every moment; None if views are not recorded."""
         self.oldest: Place | None = None
-        """The epoch that runs, and what its ring holds from."""
+        """The present epoch, and the oldest offset of its ring."""
 
     @property
     def end(self) -> Place:
-        """Where a reader stands that has everything."""
+        """The place of a reader that has everything."""
         return self.epochs[-1], self.next
 
     @property
@@ -92,9 +92,9 @@ class StreamTruth:
         proven: bool = True,
         forgotten: Collection[str] = (),
     ) -> None:
-        """A new epoch. `after`: it goes on with all that another one held before this place. `proven`: see `End`.
+        """A new epoch. `after`: it continues all that another epoch held before this place. `proven`: see `End`.
 
-        `forgotten`: lives of which the producer can't know. What they accepted is not told as lost.
+        `forgotten`: lives that the producer cannot know. Their accepted messages are not told as lost.
         """
         if epoch in self.messages:
             return
@@ -112,7 +112,7 @@ class StreamTruth:
             self.ends[epoch] = End(after, tuple(self._not_in(epoch, earlier, forgotten)), proven)
 
     def _not_in(self, epoch: str, earlier: str, forgotten: Collection[str]) -> Iterator[Place]:
-        """What was accepted under `earlier`, or by lives between that one and `epoch`, and is not part of `epoch`."""
+        """The messages accepted under `earlier`, or by lives between it and `epoch`, that are not part of `epoch`."""
         for offset in sorted(self.messages[earlier]):
             if offset >= self.starts[epoch]:
                 yield earlier, offset
@@ -127,7 +127,7 @@ class StreamTruth:
         self.messages[epoch][offset] = message
 
     def held(self, oldest: int) -> None:
-        """The ring holds from `oldest` on now."""
+        """From now on the ring holds from `oldest` on."""
         if self.views is None:
             self.views = set()
         self.views.add((self.epochs[-1], oldest, self.next))
@@ -140,7 +140,7 @@ class StreamTruth:
     def ends_between(self, at: Place, to: Place) -> list[End]:
         """The ends that a reader passes on its way, the latest first. Both places are of one history.
 
-        Where an end is, there are two places: before it under the earlier epoch, behind it under the later one.
+        At an end there are two places: before it under the earlier epoch, behind it under the later one.
         """
         passed: list[End] = []
         epoch = max(at[0], to[0], key=self.age)
@@ -156,15 +156,16 @@ class StreamTruth:
         return passed
 
     def loses(self, at: Place, to: Place) -> list[End]:
-        """Those of them at which something was lost."""
+        """The ends at which messages were lost."""
         return [end for end in self.ends_between(at, to) if end.lost]
 
     def _before(self, place: Place, end: Place) -> bool:
         return place[1] < end[1] or (place[1] == end[1] and self.age(place[0]) <= self.age(end[0]))
 
     def named(self, place: Place) -> Place:
-        """The same place, under the earliest epoch that reaches it, with no end between of which a reader may be told: so
-        positions name it. A notice names the latest.
+        """The same place as positions name it: under the earliest epoch that reaches it, without a told end between.
+
+        A notice names the latest epoch.
         """
         epoch, offset = place
         reach = self.lineages.get(epoch, {})
@@ -184,13 +185,16 @@ class StreamTruth:
         return place
 
     def age(self, epoch: str) -> int:
-        """Epochs from the earliest to the latest. A history that the stream never had is the earliest."""
+        """The rank of an epoch, from the earliest to the latest.
+
+        A history that the stream never had is the earliest.
+        """
         return self.epochs.index(epoch) if epoch in self.epochs else -1
 
     def further(self, place: Place, than: Place) -> bool:
         """Whether a reader at `place` has come further than one at `than`."""
         if self.age(place[0]) < self.age(than[0]):
-            # On a branch that was given up nobody comes further than on the later one.
+            # On an abandoned branch a reader never comes further than on the later one.
             return self.connects(place, than[0]) and place[1] > than[1]
         connected = self.connects(than, place[0])
         return not connected or place[1] > than[1] or bool(self.loses(than, place))

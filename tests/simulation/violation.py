@@ -1,4 +1,4 @@
-"""What a checker raises."""
+"""The error of the checkers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.simulation.history import History
 
 
 class Violation(AssertionError):
-    """The guarantee is broken. The text says which part of it, for whom, and where."""
+    """The guarantee is broken. The text names the part, the reader and the place."""
 
 
 def refuse(rule: str, history: History, node: str, what: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Going through a reader's history: where it stands, and which messages are for it there."""
+"""Walks through a reader's history: its places, and the messages that are for it there."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ from tests.simulation.truth import NOWHERE, Place, Truth
 
 
 class Walk:
-    """`at`: where the reader stands, by node. Every event is shown to a checker first, then taken."""
+    """`at`: the reader's place, by node. Every event is shown to a checker first, then taken."""
 
     def __init__(self, history: History, truth: Truth) -> None:
         self.history = history
         self.truth = truth
         self.at: dict[str, Place] = {}
         self.born_ns = 0
-        """When its first life began, or the one that only producers could know of."""
+        """The time when its first life began, or the life that only producers could know."""
         self.remembered: dict[str, Place] = {}
         self.stood_before: dict[str, Place] = {}
-        """Where its name stood in earlier lives, whoever may remember that."""
+        """The places of its name in earlier lives, in the memory of any node."""
         self.strictly: frozenset[str] | set[str] = frozenset()
-        """In which of these it can't have come further meanwhile: its broker has its name, and not that place."""
+        """The nodes of these places that it cannot have passed meanwhile: its broker has its name, and not that
+        place.
+        """
         self.told: set[str] = set()
-        """Streams in which it was told of a loss since only producers could know of it."""
+        """Streams in which it was told of a loss since only producers could know its name."""
         self.surely = True
         self.known = True
-        """Whether its broker knows where it stands in its own node's stream, by itself or from the application."""
+        """Whether its broker knows its place in its own node's stream, by itself or from the application."""
         self.third: dict[str, dict[str, tuple[Place, str]]] = {}
-        """Where third nodes remember that its name stood, by stream."""
+        """The places of its name that third nodes remember, by stream."""
         self._stood: dict[str, Place] = {}
         self._somewhere: dict[str, Place] = {}
-        """Where it stood last, without the lives that began nowhere."""
+        """The last places, without the lives that began without a place."""
         self._told: dict[str, str] = {}
-        """Of a stream in which it lost something: the history that goes on, as it was told last."""
+        """By stream in which it lost messages: the continued history, as it was told last."""
         self._changes: list[Filtered] = [Filtered({}, history.wants)]
 
     def begins(self, opened: Opened) -> None:
-        """What counts from this life on; its places are taken one by one."""
+        """Set the rules that count from this life on; its places are taken one by one."""
         self.third = opened.third
         self.known = opened.kept in (Kept.NOTHING, Kept.BROKER, Kept.STORED)
         if opened.kept in (Kept.NOTHING, Kept.PRODUCERS, Kept.FORGOTTEN):
@@ -60,7 +62,7 @@ class Walk:
             self.told.clear()
             self.born_ns = opened.time_ns
         else:
-            # What its broker does not know of it, a producer may remember.
+            # A producer may remember what its broker does not know.
             stood = self._stood
             self.strictly = opened.unknown & stood.keys()
             self.stood_before |= {node: stood[node] for node in self.strictly}
@@ -82,7 +84,7 @@ class Walk:
             case Filtered():
                 self._changes.append(event)
             case Lost(node, place=place):
-                # A life that it was told of, and has read nothing of, may be lost without a loss to it.
+                # A life that it was told of, without reading any of it, may be lost without a loss to the reader.
                 self.at[node], self._told[node] = self.truth[node].named(place), place[0]
                 self.told.add(node)
             case Stands(node, place) | Moved(node, place):
@@ -93,9 +95,10 @@ class Walk:
         self._somewhere.update({n: place for n, place in self.at.items() if place != NOWHERE})
 
     def stood(self, node: str) -> Place | None:
-        """Where it stands, under the latest name of its history that it was told of: an older one may have come since.
+        """The reader's place, under the latest name of its history that it was told: an older name may have come
+        since.
 
-        A life that began nowhere and ended untold has moved nothing: what counts is where it stood before.
+        A life that began without a place and ended untold has moved nothing: the place before it counts.
         """
         at, told = self.at.get(node), self._told.get(node)
         if at == NOWHERE:
@@ -117,7 +120,7 @@ class Walk:
         return [o for o in offsets if self.wants(node, (branch, o))]
 
     def wants(self, node: str, place: Place) -> bool:
-        """Whether the message at `place` is for the reader, by what it asked for as it stood there."""
+        """Whether the message at `place` is for the reader, by its filter when it stood there."""
         stream = self.truth[node]
         message = stream.messages[place[0]][place[1]]
         for change in reversed(self._changes):

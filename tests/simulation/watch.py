@@ -1,4 +1,4 @@
-"""What the simulation hears of a node: every message that it accepts is written into the truth."""
+"""Watches a node for the simulation: every message that it accepts is written into the truth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pubsubd_protocol.positions import Epoch, Position, StreamView
 if TYPE_CHECKING:
     from tests.simulation.brokers import SimBroker
 
-NOBODY: Final = "nobody"
+NO_NODE: Final = "none"
 
 
 class Watch(Observer):
@@ -57,17 +57,17 @@ class Watch(Observer):
             self._ring.enter(entry.first, entry.count, entry.size)
             self._pass_over_lost(entry.epoch.hex(), entry.first)
             if entry.first >= len(self._truth.messages[entry.epoch.hex()]):
-                # Its life ended before it could say so to anybody.
+                # The life ended before the node could report it.
                 self._publish(entry)
         for gap in gaps:
             self._ring.enter_gap(gap)
         self._pass_over_lost(recovered.state.epoch.hex(), recovered.next)
 
     def _pass_over_lost(self, epoch: str, end: int) -> None:
-        """What was placed and not accepted before its life ended, and can't be read any more, was for nobody."""
+        """Messages that were placed, never accepted, and lost with their life were for no reader."""
         for offset in range(len(self._truth.messages[epoch]), end):
             self._truth.publish(
-                epoch, offset, Published("lost", f"lost {offset}".encode(), b"", NOBODY, 0)
+                epoch, offset, Published("lost", f"lost {offset}".encode(), b"", NO_NODE, 0)
             )
 
     def published(self, entry: Entry) -> None:
@@ -111,7 +111,7 @@ class Watch(Observer):
             )
 
     def _recalled_names(self, ends: Collection[RecallEnd]) -> dict[str, list[Place]]:
-        """Where the peers that were asked remember that this node's named sessions stood in its stream."""
+        """The places of this node's named sessions in its stream, as the asked peers remember them."""
         names: dict[str, list[Place]] = {}
         for end in ends:
             for name, positions in end.names.items():

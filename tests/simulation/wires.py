@@ -9,20 +9,20 @@ from tests.simulation.clockwork import MS, Clockwork
 
 
 class Socket(Protocol):
-    """One end of a wire, as its owner sees it."""
+    """An end of a wire, as its owner sees it."""
 
     def bytes_in(self, data: bytes) -> None: ...
     def has_room(self) -> None: ...
     def ended(self) -> bool:
-        """The other end has said its last word. Returns whether it is to hear something yet."""
+        """The other end has closed. Returns whether it still reads."""
 
     def gone(self) -> None: ...
     def reads(self) -> bool:
-        """Whether its process is there and reads."""
+        """Whether its process runs and reads."""
 
 
 class Pipe:
-    """One direction. Bytes arrive in order, split anywhere, each piece after a delay."""
+    """A direction of a wire. Bytes arrive in order, split anywhere, each piece after a delay."""
 
     def __init__(self, wire: Wire, capacity: int) -> None:
         self._wire = wire
@@ -32,9 +32,9 @@ class Pipe:
         self._finished = False
         self._fuse: int | None = None
         self.ended = False
-        """Whether its sender has closed it, and all that was said before has arrived."""
+        """Whether its sender has closed it, and all bytes before that have arrived."""
         self.sent = 0
-        """Bytes that ever went in."""
+        """The number of bytes that ever went in."""
         self.held = False
         self.receiver: Socket | None = None
         self.sender: Socket | None = None
@@ -49,7 +49,7 @@ class Pipe:
 
     @property
     def arrived(self) -> int:
-        """Of the bytes that went in, those that came out."""
+        """The number of these bytes that came out."""
         return self.sent - len(self._bytes)
 
     def send(self, data: bytes) -> None:
@@ -59,7 +59,7 @@ class Pipe:
             self.plan()
 
     def burn(self, more: int) -> None:
-        """Cuts the wire when what is under way now, and `more` bytes, have arrived."""
+        """Cut the wire when all bytes under way now, and `more` bytes, have arrived."""
         self._fuse = max(0, len(self._bytes) + more)
         if self._fuse == 0:
             self._wire.cut(silent=False)
@@ -131,7 +131,7 @@ class Wire:
         return self._chance.randint(0, self._slowest_ms * MS)
 
     def piece(self, available: int) -> int:
-        """How much of what has been sent arrives at once: often all, sometimes a byte."""
+        """The number of available bytes that arrive at once: often all, sometimes 1."""
         if self._chance.random() < 0.5:
             return available
         return self._chance.randint(1, available)

@@ -1,5 +1,5 @@
-"""One simulated cluster from a plan: first faults with every answer checked, then everything heals and
-every session has to come to every stream's end.
+"""A simulated cluster from a plan: first faults with every answer checked, then everything heals, and every session
+must reach the end of every stream.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from tests.simulation.brokers import SimBroker
 from tests.simulation.chance import Chance
 from tests.simulation.checkers import (
     Violation,
+    answers_publishers_in_time,
     no_duplicate,
     no_false_alarm,
     no_gap,
     no_phantom,
-    nobody_stops_a_publisher,
     own_loss_is_told,
     passed_is_not_read_again,
     placed_as_told,
@@ -38,11 +38,12 @@ from pubsubd_broker.core.observe.notices import Level, Notice
 from pubsubd_protocol.attach import Reason
 
 CONVERGES_MS = 60_000
-"""Virtual time that the healed cluster has to bring every session to every stream's end."""
+"""Virtual time that the healed cluster has to bring every session to the end of every stream."""
 
 LOOKS_EVERY_MS = 170
-"""Virtual time between two looks at the healed cluster. Not in step with the heartbeats: else one that is on its way at
-one look may be on its way at each.
+"""Virtual time between two looks at the healed cluster.
+
+It is not in step with the heartbeats: else a heartbeat might be on its way at every look.
 """
 
 LONGEST_WAIT_MS = 1000
@@ -52,7 +53,7 @@ KEPT_LINES = 2000
 
 
 class World:
-    """Everything of one run. `run()` raises `Violation`."""
+    """The state of one run. `run()` raises `Violation`."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -65,7 +66,7 @@ class World:
         self.lies = Lies(self)
         self.trace: list[str] = []
         self.restless = 0
-        """Brokers that are yet to live a few more short lives before there can be peace."""
+        """Brokers that will live a few more short lives before peace can begin."""
         self.peace = False
         """Whether the faults are over."""
         self._digest = hashlib.blake2b(digest_size=16)
@@ -77,7 +78,8 @@ class World:
         self.publishers: list[Publisher] = []
         self.subscribers: list[Subscriber] = []
         self.recalled_names: dict[bytes, dict[str, list[Place]]] = {}
-        """By the life of a broker that recovered its stream: where peers remembered that its names stood in it."""
+        """By the life of a broker that recovered its stream: the places of its names in it, as peers remembered them.
+        """
         self._health = HealthWatch(self)
 
     def run(self) -> None:
@@ -97,10 +99,10 @@ class World:
         self.counts["events"] += self.clockwork.events + len(self.plan.steps)
 
     def check(self) -> None:
-        """The whole guarantee, over what every application saw."""
+        """Check the whole guarantee over the records of all applications."""
         publishes = [seen for publisher in self.publishers for seen in publisher.history()]
         placed_as_told(publishes, self.truth, journaled=self.plan.fsync is not None)
-        nobody_stops_a_publisher(
+        answers_publishers_in_time(
             publishes, LONGEST_WAIT_MS * MS, self._longest_turn_ms() * MS, self._quarter()
         )
         self.lies.nothing_stuck(self.truth)
@@ -129,16 +131,16 @@ class World:
         self.counts["accepted"] += sum(len(p.payloads) for p in publishes if p.first is not None)
 
     def _longest_turn_ms(self) -> int:
-        """For how long a quarter of the ring may be held: for readers, and for the disk if that comes first."""
+        """The longest hold for a quarter of the ring: by readers, and by the disk if that comes first."""
         disk_ms = 2 * self.plan.slowest_disk_ms if self.plan.fsync == "always" else 0
         return self.plan.pace_ms + disk_ms
 
     def _quarter(self) -> int:
-        """Messages of which a ring surely holds four times as many: if they are few, each publish may be alone."""
+        """A quarter of the messages that a ring holds for certain; if it holds few, each publish may count alone."""
         return max(1, self.plan.ring_messages // 4) if self.plan.ring_bytes >= 10**6 else 1
 
     def chance(self, *what: object) -> random.Random:
-        """Chance for one purpose alone: how often it is asked changes nothing elsewhere."""
+        """Chance for one purpose: the number of its draws changes no other part of the run."""
         return Chance(f"{self.plan.seed} {' '.join(map(str, what))}")
 
     def wire(self, near: str, far: str) -> Wire:
@@ -194,12 +196,12 @@ class World:
         del self.trace[:-KEPT_LINES]
 
     def came(self, at: str, data: bytes) -> None:
-        """Bytes come in somewhere."""
+        """Bytes come in at an end."""
         self._digest.update(b"%d %b " % (self.clockwork.now_ns, at.encode()))
         self._digest.update(data)
 
     def saw(self, reader: str, event: Event) -> None:
-        """An application sees something."""
+        """An application sees an event."""
         if isinstance(event, Opened | Filtered):
             places = sorted(event.places.items())
             self.say(f"{reader} {type(event).__name__} {places}")
@@ -208,7 +210,7 @@ class World:
 
     @property
     def digest(self) -> str:
-        """Of everything that came in anywhere, was noticed, and was seen, in order and with its time."""
+        """The digest of all bytes, notices and events, in order and with their times."""
         return self._digest.hexdigest()
 
     def _advance_to(self, time_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""Lies of a broker that is pulled from, in its answers: to an attach, and to a fetch with what follows it."""
+"""Lies of a producer in its answers: to an attach, and to a fetch with its messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pubsubd_protocol.frames import Attached, Fetched, Frame, Heartbeat, Skip
 from pubsubd_protocol.positions import Epoch, Position
 
 Said = tuple[tuple[Frame, ...], str]
-"""Instead of the honest frames, and the kind of violation."""
+"""The false frames in place of the honest ones, and the kind of violation."""
 
 
 def _answer_against_view(attached: Attached, node: str, consumer: ConsumerEnd) -> Said | None:
@@ -41,7 +41,7 @@ def _expired_against_view(attached: Attached, node: str, consumer: ConsumerEnd) 
 def _view_beyond_all(attached: Attached, node: str, consumer: ConsumerEnd) -> Said | None:
     view = replace(attached.view, next=TOO_FAR)
     if isinstance(attached.answer, Resume) and attached.answer.offset == attached.view.next:
-        # Whoever begins at the end would have to begin elsewhere.
+        # A reader that begins at the end would have to begin elsewhere.
         return None
     return (replace(attached, view=view),), "offset"
 
@@ -61,14 +61,14 @@ _ATTACHED: Final[Mapping[str, Callable[[Attached, str, ConsumerEnd], Said | None
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """An honest answer to a fetch, and what its reader holds of the stream already."""
+    """An honest answer to a fetch, and the part of the stream that its reader already holds."""
 
     node: str
     fetched: Fetched
     items: tuple[Entry | Skip, ...]
     consumer: ConsumerEnd
     comes_first: bool
-    """Whether nothing is under way to the reader before it: what it holds now it still holds then."""
+    """Whether the reader will hold the same when this arrives, as no frame is under way to it."""
 
     def instead(self, kind: str, *items: Frame, count: int | None = None) -> Said:
         """The same answer with these frames behind it."""
@@ -76,7 +76,7 @@ class Fetch:
         return (replace(self.fetched, count=count), *items), kind
 
     def holds(self, item: Entry | Skip) -> bool:
-        """Whether the replica has an entry of the same place."""
+        """Whether the replica has an entry at the same place."""
         assert self.consumer.replica is not None
         log = self.consumer.replica.log
         index = log.locate(Position(item.epoch, item.first))
@@ -108,7 +108,7 @@ def _more_than_announced(fetch: Fetch) -> Said | None:
     newest = fetch.consumer.replica.log.newest.next
     if not fetch.items or fetch.items[-1].next > newest:
         return None
-    # One too many: the reader has long had what stands there.
+    # One entry too many: the reader has held that place for long.
     return fetch.instead("offset", *fetch.items, count=len(fetch.items) - 1)
 
 
@@ -148,7 +148,7 @@ def _another_epoch(fetch: Fetch) -> Said | None:
 
 def _beyond_its_view(fetch: Fetch) -> Said | None:
     view, sizes = fetch.fetched.view, [i.size for i in fetch.items if isinstance(i, Entry)]
-    # Whoever reaches the budget is to stop there, and that would be found first.
+    # A reader that reaches the budget has to stop there, and that rule would be broken first.
     if not fetch.items or fetch.items[-1].next != view.next or sum(sizes) >= FETCH_BYTES // 2:
         return None
     return fetch.instead("epoch", *fetch.items, false_entry(fetch.node, view.epoch, view.next))
@@ -163,7 +163,7 @@ def _more_than_asked(fetch: Fetch) -> Said | None:
 
 def _other_bytes(fetch: Fetch) -> Said | None:
     if not fetch.comes_first:
-        # What is before it may push out the place, and nobody could compare any more.
+        # Entries before it may push out the place, which then cannot be compared.
         return None
     for at, item in enumerate(fetch.items):
         if isinstance(item, Entry) and fetch.holds(item):
@@ -173,7 +173,7 @@ def _other_bytes(fetch: Fetch) -> Said | None:
 
 
 def _rewritten(entry: Entry) -> Entry:
-    """The same place with other messages in it, of the same lengths."""
+    """An entry at the same place with other messages, of the same lengths."""
     columns = open_entry(entry)
     lengths = [b - a for a, b in zip(columns.starts, columns.starts[1:], strict=False)]
     payloads = (FALSE * (sum(lengths) // len(FALSE) + 1))[: sum(lengths)]
@@ -238,7 +238,7 @@ def _of_fetched(
 
 
 def _consumer(socket: BrokerSocket) -> ConsumerEnd | None:
-    """The end that reads what `socket` writes, if it pulls a stream."""
+    """The end that reads the frames of `socket`, if it pulls a stream."""
     reader = socket.wire.out.sender
     end = reader.connection.end if isinstance(reader, BrokerSocket) else None
     return end if isinstance(end, ConsumerEnd) and reader is not socket else None

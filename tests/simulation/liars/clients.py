@@ -1,4 +1,4 @@
-"""Lies of applications: a publisher's batches, a session's acknowledgements."""
+"""Lies of applications: batches of publishers, acknowledgements of sessions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _FRESH: Final = 10**6
-"""A sequence that no honest publisher comes to in a run."""
+"""A sequence that an honest publisher does not reach in a run."""
 
 
 def _batch(
@@ -42,7 +42,7 @@ def _malformed(batch: Batch) -> Callable[[PublisherEnd], Falsehood | None]:
 
 
 def _last(end: PublisherEnd, back: int, *, retry: bool) -> Falsehood | None:
-    """A batch numbered like one that this connection has brought already, or one before it."""
+    """A batch with the number of the last one on this connection, or of one before it."""
     sequence = end.sequence - back
     return Falsehood("sequence", (_batch(sequence, retry=retry),)) if sequence >= 0 else None
 
@@ -71,7 +71,7 @@ _PUBLISHER: Final[Mapping[str, Callable[[PublisherEnd], Falsehood | None]]] = {
 
 
 class Reads:
-    """What a session's broker knows of it: where it stands in its node's own stream, whose epoch is the same as long as it lives."""
+    """A session as its broker knows it: its place in its node's own stream, whose epoch lasts as long as the broker."""
 
     def __init__(self, session: Session, node: str) -> None:
         self.node = node
@@ -117,7 +117,7 @@ SESSIONS: Final = {f"session: {name}": lie for name, lie in _SESSION.items()}
 
 
 def publisher_lies(world: World, name: str, chance: random.Random) -> bool:
-    """Some publisher says it, if one can, and goes on over another connection."""
+    """A publisher tells the lie, if one can, and goes on over another connection."""
     publishers = list(world.publishers)
     chance.shuffle(publishers)
     for publisher in publishers:
@@ -133,7 +133,7 @@ def publisher_lies(world: World, name: str, chance: random.Random) -> bool:
 
 
 def session_lies(world: World, name: str, chance: random.Random) -> bool:
-    """Some subscriber says it, if one can, and goes on over another connection."""
+    """A subscriber tells the lie, if one can, and goes on over another connection."""
     subscribers = [s for s in world.subscribers if s.undisturbed]
     chance.shuffle(subscribers)
     for subscriber in subscribers:
@@ -149,7 +149,7 @@ def session_lies(world: World, name: str, chance: random.Random) -> bool:
 
 
 def _broker_of(client: Publisher | Subscriber) -> BrokerSocket | None:
-    """The other end of its connection, where something can be said."""
+    """The broker's end of the client's connection, if the client can send now."""
     socket = client.socket
     if socket is None or not socket.alive or socket.wire.broken:
         return None

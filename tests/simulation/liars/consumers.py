@@ -1,4 +1,4 @@
-"""Lies of a broker that pulls: what it says that it has, and what it asks for."""
+"""Lies of a broker that pulls: false acknowledgements and false requests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pubsubd_protocol.frames import MAGIC, VERSION, Ack, Attach, Fetch, Hello, S
 from pubsubd_protocol.positions import Epoch, Position
 
 FLOOD: Final = 60
-"""Fetches at once: however the bytes are split, more of them come together than are allowed."""
+"""Fetches at once: more of them arrive together than are allowed, however their bytes are split."""
 
 _OTHER: Final = Epoch(b"another history.")
 
 
 class Consuming:
-    """A link over which a stream is pulled, as its consumer sees it: it has acknowledged all before `acknowledged`."""
+    """A link over which a stream is pulled, from its consumer's view. It has acknowledged all before `acknowledged`."""
 
     def __init__(self, wire: Wire) -> None:
         liar, receiver = wire.out.sender, wire.out.receiver
@@ -36,7 +36,7 @@ class Consuming:
 
     @property
     def possible(self) -> bool:
-        """Whether anything can be told: it has been answered, and all that it said is on its way."""
+        """Whether a lie can be told: the attach has been answered, and all frames of the consumer are on their way."""
         end, receiver = self.liar.connection.end, self.receiver.connection
         return (
             isinstance(end, ConsumerEnd)
@@ -53,7 +53,7 @@ class Consuming:
         self.at = end.replica.registration
         self.acknowledged = end._acknowledged
         self.epoch = end.replica.log.view.epoch
-        """The producer's present epoch. Where nothing has come under it yet, `at` still names an earlier one."""
+        """The producer's present epoch. While it has no entries, `at` still names an earlier one."""
 
     def ack(self, offset: int, named: dict[str, Position | None] | None = None) -> Ack:
         return Ack(self.producer, Position(self.at.epoch, offset), named or {})
@@ -74,7 +74,7 @@ _LIES: Final[Mapping[str, Callable[[Consuming], Falsehood | None]]] = {
         "ack", (Ack(at.producer, Position(_OTHER, at.at.offset)),)
     ),
     "has another stream": lambda at: Falsehood("ack", (Ack(at.node, at.at),)),
-    # An honest session may stand beyond the end of an earlier epoch: it has read what the producer lost.
+    # An honest session may stand beyond the end of an earlier epoch: it has read messages that the producer lost.
     "its session has what was not sent": lambda at: Falsehood(
         "ack", (_named(at, "liar", Position(at.epoch, at.at.offset + 10**9)),)
     ),
@@ -109,7 +109,7 @@ CONSUMERS: Final = {f"consumer: {name}": lie for name, lie in _LIES.items()}
 def lie_of_consumer(
     wires: list[Wire], name: str, chance: random.Random
 ) -> tuple[Consuming, Falsehood] | None:
-    """One that can be told now over one of these links."""
+    """Tell the lie over one of these links, if it can be told now."""
     links = [link for link in map(Consuming, wires) if link.possible]
     chance.shuffle(links)
     for link in links:

@@ -1,4 +1,4 @@
-"""What was said and is not true: each lie has to end its own connection, soon, with the error that names the rule."""
+"""False frames: each has to end its own connection, soon, with the error that names the broken rule."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 FALSE: Final = b"nobody published this"
-"""What every false message holds: whoever is handed it has been lied to."""
+"""The content of every false message: a reader that is handed it was lied to."""
 
 LONGEST_MS: Final = 10_000
-"""Virtual time within which a lie is noticed, or the connection is broken by something else."""
+"""Virtual time within which a lie is noticed, or the connection breaks for another reason."""
 
 LOOKS_MS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Falsehood:
-    """What goes over the wire, and the kind of violation that it has to be."""
+    """The false bytes, and the kind of violation that they are."""
 
     kind: str
     said: tuple[Frame | bytes, ...]
@@ -42,7 +42,7 @@ class Falsehood:
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """One that was told. It has been heard when `end` bytes of `pipe` have come to `receiver`."""
+    """A told lie. It has been heard when `end` bytes of `pipe` have come to `receiver`."""
 
     name: str
     kind: str
@@ -57,11 +57,11 @@ class Lie:
 
 
 Forge = Callable[[BrokerSocket, list[bytes]], tuple[list[bytes], str] | None]
-"""Makes a lie of what a broker is about to write: what it writes instead, and the kind; None: not of this."""
+"""Turns the buffers that a broker is about to write into a lie: other buffers, and the kind. None if it cannot."""
 
 
 class Lies:
-    """Those of one run that nobody has noticed yet, and those that wait for their moment."""
+    """The lies of one run that are not noticed yet, and those that wait for their moment."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -70,30 +70,33 @@ class Lies:
         self._asked: set[object] = set()
 
     def tell(self, name: str, false: Falsehood, pipe: Pipe, receiver: BrokerSocket) -> None:
-        """Says it now, behind all that was said before."""
+        """Send the lie now, behind all earlier frames."""
         pipe.send(false.wire)
         self._await(name, false.kind, receiver, pipe, pipe.sent)
 
     def asked(self, stranger: object) -> None:
-        """Somebody asks for what it must not get: it waits to be told so, or that its connection is gone."""
+        """A stranger asks for something that it must not get.
+
+        It waits to be told so, or for the end of its connection.
+        """
         self._asked.add(stranger)
 
     def answered(self, stranger: object) -> None:
         self._asked.discard(stranger)
 
     def arm(self, name: str, forge: Forge) -> bool:
-        """The next thing that any broker writes, of which `forge` can make a lie, becomes one."""
+        """Turn the next writing of any broker into a lie, if `forge` can."""
         if name in self._armed:
             return False
         self._armed[name] = forge
         return True
 
     def disarm(self) -> None:
-        """No further lie is told."""
+        """Tell no further lie."""
         self._armed.clear()
 
     def forge(self, socket: BrokerSocket, pipe: Pipe, buffers: list[bytes]) -> list[bytes]:
-        """What `socket` writes, honest or not, as it goes into `pipe`."""
+        """The buffers that go into `pipe` when `socket` writes, honest or not."""
         receiver = pipe.receiver
         if not self._armed or not buffers or not isinstance(receiver, BrokerSocket):
             return buffers
@@ -108,7 +111,7 @@ class Lies:
         return buffers
 
     def accused(self, node: str, label: object, kind: object) -> bool:
-        """`node` says that the other end of a connection broke the protocol: whether that one has lied so."""
+        """`node` reports a broken protocol at the other end of a connection: whether that end has lied so."""
         for lie in self._told:
             receiver = lie.receiver
             if (
@@ -122,7 +125,7 @@ class Lies:
         return False
 
     def heard(self, receiver: BrokerSocket, before: Set[Connection]) -> None:
-        """Something came in; `before`: the other connections of that broker that were to end anyway."""
+        """Bytes came in. `before`: the other connections of that broker that were to end anyway."""
         if any(lie.receiver is receiver for lie in self._told) and receiver.connection.closing:
             more = receiver.broker.closing(receiver) - before
             if more:
@@ -142,7 +145,7 @@ class Lies:
                 return
             late = self._world.clockwork.now_ns - lie.told_ns > LONGEST_MS * MS
             if lie.receiver.is_gone or lie.receiver.connection.closing:
-                # Something else broke the connection before it was heard.
+                # The connection broke for another reason before the lie was heard.
                 self._told.remove(lie)
                 self._world.counts["lies lost on their way"] += 1
             elif lie.heard or late:
@@ -156,7 +159,7 @@ class Lies:
         self._world.clockwork.after(LOOKS_MS * MS, look)
 
     def nothing_stuck(self, truth: Truth) -> None:
-        """What a lying publisher said is in no stream. What others said no reader is handed: that is G2."""
+        """No message of a lying publisher is in a stream. G2 checks that no reader is handed a false message."""
         for node, stream in truth.items():
             for epoch, messages in stream.messages.items():
                 for offset, message in messages.items():

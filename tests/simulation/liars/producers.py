@@ -1,4 +1,4 @@
-"""Lies of a broker that is pulled from: what it says of its stream does not follow on what it has said before."""
+"""Lies of a producer about its stream: frames that do not follow on those before."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pubsubd_protocol.positions import Epoch, StreamView
 TOO_FAR: Final = 2**60
 
 TOO_LONG: Final = b"\xff\xff\xff\xf0"
-"""The prefix of a frame of four GiB."""
+"""The prefix of a frame of 4 GiB."""
 
 UNKNOWN: Final = b"\x00\x00\x00\x02\x91\x63"
 
@@ -43,7 +43,7 @@ def false_entry(node: str, epoch: Epoch, first: int, span: int = 1, to: str | No
 
 
 class Producing:
-    """A link over which a stream goes, as its producer sees it: all before `next` has been sent."""
+    """A link over which a stream goes, from its producer's view: all before `next` has been sent."""
 
     def __init__(self, wire: Wire) -> None:
         liar, receiver = wire.back.sender, wire.back.receiver
@@ -54,7 +54,7 @@ class Producing:
 
     @property
     def possible(self) -> bool:
-        """Whether anything can be told: the consumer has attached, and all that was said is on its way."""
+        """Whether a lie can be told: the consumer has attached, and all frames of the producer are on their way."""
         end, receiver = self.liar.connection.end, self.receiver.connection
         return (
             isinstance(end, ProducerEnd)
@@ -79,7 +79,7 @@ class Producing:
 
 
 def _overlap(at: Producing) -> Falsehood | None:
-    # Where a reader resumes inside an entry its replica is empty, and the first entry may begin before that.
+    # If a reader resumes inside an entry, its replica is empty, and the first entry may begin before that place.
     if (
         at.replica is None
         or at.replica._empty
@@ -190,7 +190,7 @@ PRODUCERS: Final = {f"producer: {name}": lie for name, lie in _LIES.items()}
 def lie_of_producer(
     wires: list[Wire], name: str, chance: random.Random
 ) -> tuple[Producing, Falsehood] | None:
-    """One that can be told now over one of these links."""
+    """Tell the lie over one of these links, if it can be told now."""
     links = [link for link in map(Producing, wires) if link.possible]
     chance.shuffle(links)
     for link in links:

@@ -1,4 +1,4 @@
-"""Connections of nobody that the cluster knows: under a name that is another's, with positions that are made up."""
+"""Connections from outside the cluster: under a name of another node, or with invented positions."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ GREETINGS: Final = {f"stranger: {name}": false for name, false in _GREETINGS.ite
 
 
 class Stranger:
-    """Says one thing, and hears what comes of it. It does not come back."""
+    """Sends one frame, and hears the answer. It does not come back."""
 
     def __init__(self, world: World, name: str) -> None:
         self.name = name
         self._world = world
 
     def received(self, socket: ClientSocket, frame: Frame) -> None:
-        """Whatever it is told."""
+        """Ignores all frames."""
 
     def lost(self, socket: ClientSocket) -> None:
         self._world.lies.answered(self)
@@ -77,7 +77,7 @@ def greets_wrongly(world: World, name: str, chance: random.Random, draw: int) ->
 
 
 class Impostor(Stranger):
-    """Greets under a name that is another's, and has to be refused with this code as long as that one is there."""
+    """Greets under another's name. It must be refused with this code as long as the owner is there."""
 
     def __init__(self, world: World, draw: int, what: str, code: str, rightful: _Rightful) -> None:
         super().__init__(world, f"impostor {draw}")
@@ -98,7 +98,7 @@ class Impostor(Stranger):
 
 
 _Rightful = Callable[[], bool]
-"""Whether the name's owner is still where it was."""
+"""Whether the name's owner is still linked."""
 
 
 def _own_name(
@@ -131,7 +131,7 @@ def _others_name(
 
 
 def _attached(end: object) -> bool:
-    """Whether it serves a consumer that has attached."""
+    """Whether this end serves a consumer that has attached."""
     if not isinstance(end, BrokerSocket) or end.is_gone or end.connection.closing:
         return False
     producer = end.connection.end
@@ -160,7 +160,7 @@ def impersonates(world: World, name: str, chance: random.Random, draw: int) -> b
     if broker.node is None:
         return False
     if world.plan.secret:
-        # It does not even learn whose name is taken.
+        # The impostor does not even learn which name is taken.
         code, rightful = "secret", lambda: True
     world.say(f"{name}, to {broker.name}")
     owner = Impostor(world, draw, name, code, rightful)
@@ -175,7 +175,10 @@ def running(world: World, chance: random.Random) -> SimBroker | None:
 
 
 class MadeUp(Stranger):
-    """A session that presents positions that it never had: of each it has to be told, before any message of that stream."""
+    """A session that presents positions that it never had.
+
+    It must be told of each, before any message of that stream.
+    """
 
     def __init__(
         self, world: World, draw: int, broker: SimBroker, what: str, positions: dict[str, Position]
@@ -211,7 +214,7 @@ class MadeUp(Stranger):
 
 
 def _far(broker: SimBroker, chance: random.Random) -> dict[str, Position]:
-    """Beyond the end of every stream that this broker knows."""
+    """Positions beyond the end of every stream that this broker knows."""
     assert broker.node is not None
     far = chance.choice([10**6, TOO_FAR])
     return {
@@ -221,7 +224,7 @@ def _far(broker: SimBroker, chance: random.Random) -> dict[str, Position]:
 
 
 def _foreign(broker: SimBroker, chance: random.Random) -> dict[str, Position]:
-    """In histories that nobody had."""
+    """Positions in histories that no node ever had."""
     assert broker.node is not None
     epoch = Epoch(chance.randbytes(16))
     return {
@@ -229,7 +232,10 @@ def _foreign(broker: SimBroker, chance: random.Random) -> dict[str, Position]:
     }
 
 
-_POSITIONS: Final = {"positions beyond every end": _far, "positions of no history": _foreign}
+_POSITIONS: Final = {
+    "positions beyond every end": _far,
+    "positions of no history": _foreign,
+}
 POSITIONS: Final = {f"session: {name}": made_up for name, made_up in _POSITIONS.items()}
 
 

@@ -1,4 +1,4 @@
-"""Which lie is told now: any that somebody can tell."""
+"""The choice of the lie: any that some connection can tell now."""
 
 from __future__ import annotations
 
@@ -32,13 +32,16 @@ HARD: Final = (
     "consumer: has less than before",
     "session: has less than before",
 )
-"""Those for which much must have happened before. They are tried first now and then, or they would hardly ever be told."""
+"""Lies for which much must have happened before.
+
+They are tried first now and then, as they would hardly ever be told.
+"""
 
 
 def tell_one(world: World, chance: random.Random, draw: int) -> bool:
-    """Tries one after the other until one can be told."""
+    """Try the lies in turn until one can be told."""
     groups = [list(names) for names, _ in _GROUPS]
-    # By how many they are: a group of few is tried first no more often than each of its lies should be.
+    # Weigh groups by their size: a small group comes first no more often than each of its lies should.
     order = chance.choices(groups, [len(group) for group in groups], k=len(groups)) + groups
     names = [name for group in order for name in chance.sample(group, len(group))]
     if chance.random() < 0.3:
@@ -67,7 +70,7 @@ def _consumer(world: World, name: str, chance: random.Random, draw: int) -> bool
 
 
 def _attach(world: World, name: str, chance: random.Random, draw: int) -> bool:
-    """A link is cut, so that there is an attach to be answered."""
+    """Cut a link, so that an attach must be answered."""
     links = world.links()
     if not links or not world.lies.arm(name, ATTACHES[name]):
         return False
@@ -76,7 +79,7 @@ def _attach(world: World, name: str, chance: random.Random, draw: int) -> bool:
 
 
 def _fetch(world: World, name: str, chance: random.Random, draw: int) -> bool:
-    """Hardly any answer allows for a certain lie: a few others wait beside it."""
+    """Wait for a fit answer to a fetch; a few other lies wait beside it, as most answers do not allow for one."""
     others = chance.sample(list(FETCHES), 3)
     armed = [world.lies.arm(each, FETCHES[each]) for each in (name, *others)]
     return len(world.brokers) > 1 and any(armed)
@@ -105,4 +108,4 @@ _GROUPS: Final[tuple[tuple[Iterable[str], Teller], ...]] = (
 )
 
 LIES: Final = {name: tell for names, tell in _GROUPS for name in names}
-"""Every lie, by name: how it is told. Each has to be noticed over the suite's seeds."""
+"""The way to tell each lie, by name. Each lie must be noticed over the suite's seeds."""

@@ -1,4 +1,4 @@
-"""Deliberate bugs: each is put into the real core or SDK from outside, and has to be caught."""
+"""Deliberate bugs. Each is put into the real core or SDK from outside, and must be caught."""
 
 from __future__ import annotations
 

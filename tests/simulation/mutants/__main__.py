@@ -1,4 +1,4 @@
-"""`python -m tests.simulation.mutants`: hunts all mutants, or those named, and prints who caught which."""
+"""`python -m tests.simulation.mutants`: hunts all mutants, or those named, and prints the seed that caught each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.simulation.mutants import MUTANTS
 def hunt(name: str) -> tuple[int, str] | None:
     caught = MUTANTS[name].hunt()
     if caught is not None:
-        # Without the bug the same seed runs through: else it is another one that was caught.
+        # Without the bug the same seed must pass: else another bug was caught.
         MUTANTS[name].run(caught[0])
     return caught
 

@@ -1,4 +1,4 @@
-"""Bugs in where a reader goes on: the attach rule, first contact, the registry, the lineage."""
+"""Bugs in the places where readers go on: the attach rule, first contact, the registry, the lineage."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _sessions_before_contact_begin_at_next() -> list[Patch]:
 
 
 def _earliest_owed_nothing() -> list[Patch]:
-    """Whoever asks for the earliest is not told of what was published since, and lost."""
+    """A reader that asks for the earliest is not told of messages published since and lost."""
     original = attach.resolve
 
     def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
@@ -197,7 +197,7 @@ def _earliest_owed_nothing() -> list[Patch]:
 
 
 def _everywhere(resolve: Callable[..., Answer]) -> list[Patch]:
-    """In every module that has taken the rule's name into its own."""
+    """Patches in every module that imports the rule by name."""
     return [(module, "resolve", resolve) for module in (attach, consumer_end, reading, stream)]
 
 
@@ -261,7 +261,7 @@ ATTACHING = (
     Mutant("lineage end one too far", 400, _lineage_end_one_too_far),
     Mutant("lineage end one too near", 200, _lineage_end_one_too_near),
     Mutant("lineage not read", 100, _lineage_not_read),
-    Mutant("earliest is owed nothing", 200, _earliest_owed_nothing),
+    Mutant("earliest is owed no loss", 200, _earliest_owed_nothing),
     Mutant("resume at next", 20, _resume_at_next),
     Mutant("oldest refused", 40, _oldest_refused),
     Mutant("one before oldest resumed", 100, _one_before_oldest_resumed),

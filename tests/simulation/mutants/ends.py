@@ -1,4 +1,4 @@
-"""Bugs at the end of a recovered history: what was accepted beyond it is told wrongly, or not at all."""
+"""Bugs at the end of a recovered history: the loss of messages accepted beyond it is told wrongly, or not at all."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _succeed(instead: Succeed) -> list[Patch]:
 
 
 def _gap_left_out() -> list[Patch]:
-    """The ring holds what earlier lives left as one run."""
+    """The ring holds the entries of earlier lives as one run."""
 
     def begin(self: Stream, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -48,7 +48,7 @@ def _loss_not_said() -> list[Patch]:
 
 
 def _loss_of_the_wrong_life() -> list[Patch]:
-    """It is said of the life before the one that ended."""
+    """The loss is reported for the life before the one that ended."""
     original: Succeed = vars(recovery)["succeed"]
 
     def succeed(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
@@ -110,7 +110,7 @@ def _life_between_forgotten() -> list[Patch]:
 
 
 def _life_after_it_not_counted() -> list[Patch]:
-    """What a life accepted that went on from the same end is not counted as lost with it."""
+    """The messages of a life that began at the same end are not counted as lost with it."""
 
     def of_the_same_end(end: End, found: Found) -> Found:
         witness = found.witness
@@ -150,7 +150,7 @@ def _registered_is_behind() -> list[Patch]:
 
 
 def _place_is_before() -> list[Patch]:
-    """A reader that was told of a loss is told again wherever its place is named anew."""
+    """A reader that was told of a loss is told again when its place gets another name."""
 
     def named(self: StreamView, offset: int) -> Position:
         return place(self.epoch, self.lineage, offset)

@@ -1,4 +1,4 @@
-"""Bugs in what sessions are told of the producers that their broker does not hear."""
+"""Bugs in the health that sessions are told: which producers their broker does not hear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bugs in what is kept on disk, and in how a node begins with it again."""
+"""Bugs in the journal: the data on disk, and the start of a node from it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _publishers_forgotten() -> list[Patch]:
 
 
 def _abandoned_tail_kept() -> list[Patch]:
-    """What an earlier recovery cut off is there again at the next one."""
+    """The tail that an earlier recovery cut off is there again at the next one."""
 
     def continues(found: Recovered, offset: int, damage: list[Damage]) -> None:
         return None
@@ -89,7 +89,7 @@ def _snapshot_not_used_up() -> list[Patch]:
 
 
 def _rolled_without_sync() -> list[Patch]:
-    """A new segment may survive, and the end of the one before it not."""
+    """A new segment may survive, and the end of the segment before it not."""
     take = Journal.take
 
     def rolls(self: Journal, oldest: int, now_ns: int, *, last: bool = False) -> Work | None:
@@ -112,7 +112,7 @@ def _segment_removed_too_early() -> list[Patch]:
 
 
 def _every_life_takes_a_place() -> list[Patch]:
-    """One that placed nothing, too; and there are 31."""
+    """A life that placed no message takes a place, too; there are 31."""
 
     def succeeds(view: StreamView, *, lost: int | None) -> tuple[Lineage, Losses]:
         losses = view.losses if lost == 0 else ((view.epoch, lost), *view.losses)
@@ -122,7 +122,7 @@ def _every_life_takes_a_place() -> list[Patch]:
 
 
 def _named_by_the_present_epoch() -> list[Patch]:
-    """A reader is told a place under an epoch that leaves nothing behind."""
+    """A reader is told a place under an epoch that leaves no entry behind."""
 
     def front(self: Segment) -> Position:
         return Position(self.epoch, self.next)
@@ -131,7 +131,7 @@ def _named_by_the_present_epoch() -> list[Patch]:
 
 
 def _earlier_lives_thrown_away() -> list[Patch]:
-    """Of what lies on disk a life takes over what the one before it has placed."""
+    """A life takes over only the entries of the life before it."""
     original = recovery._forget_contradicted
 
     def forget(found: Recovered) -> None:
@@ -145,12 +145,12 @@ def _earlier_lives_thrown_away() -> list[Patch]:
 
 
 def _clean_stop_keeps_nothing() -> list[Patch]:
-    """What is not written as it comes is not written at the end either."""
+    """Data that is not written as it comes is not written at the end either."""
     return [(Keeper, "_snapshot", lambda self: Work(True))]
 
 
 def _clean_restart_begins_anew() -> list[Patch]:
-    """The next life has the messages of a snapshot, and does not say that it goes on with their history."""
+    """The next life has the messages of a snapshot, and does not say that it continues their history."""
     lineage: Callable[[Recovered], Lineage] = vars(Recovered)["lineage"].fget
 
     def anew(self: Recovered) -> Lineage:

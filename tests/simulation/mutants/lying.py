@@ -1,4 +1,4 @@
-"""Bugs that let a lie pass: a check that is not made. Only liars can tell."""
+"""Bugs that let a lie pass: a check that is left out. Only liars notice these bugs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pubsubd_protocol.positions import Position, StreamView
 
 
 def _without(kind: str) -> list[Patch]:
-    """What follows on what is held is checked, but for one thing."""
+    """The order of entries is checked, but for this kind of violation."""
     original = Replica.append
 
     def append(self: Replica, item: Entry | Skip) -> None:
@@ -122,7 +122,7 @@ def _any_sequence() -> list[Patch]:
         self.sequence = -1
         return original(self, frame, now)
 
-    # Two further rules would notice it: only a retry is looked up, and it has to repeat what was accepted.
+    # Two further rules would notice it: only a retry is looked up, and it must repeat the accepted batch.
     recalls = Publisher.recall
 
     def recall(self: Publisher, sequence: int, retry: bool) -> Answered | None:
@@ -152,9 +152,9 @@ LYING = (
     Mutant("anything answers a fetch", 100, _any_fetched),
     Mutant("a place may have two contents", 600, _any_bytes),
     Mutant("heartbeats go back", 100, _any_heartbeat),
-    Mutant("peers acknowledge what they like", 100, _any_ack),
-    Mutant("sessions acknowledge what they like", 100, _any_ack_of_sessions),
+    Mutant("peers acknowledge without a check", 100, _any_ack),
+    Mutant("sessions acknowledge without a check", 100, _any_ack_of_sessions),
     Mutant("fetches without end", 100, _fetches_without_end),
     Mutant("a sequence may come again", 100, _any_sequence),
-    Mutant("anybody may have any name", 100, _any_name),
+    Mutant("a name may be taken twice", 100, _any_name),
 )

@@ -1,4 +1,4 @@
-"""What a mutant is, and how it is hunted."""
+"""A mutant, and the hunt for it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tests.simulation.run import run_seed
 from tests.simulation.violation import Violation
 
 MISTAKES = (AttributeError, NameError, TypeError)
-"""What a mutant raises that does not fit the code any more."""
+"""Errors of a mutant that does not fit the code any more."""
 
 Patch = tuple[object, str, Any]
-"""Owner, attribute, and what stands there instead."""
+"""Owner, attribute, and the value in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One bug. `within`: it is caught by one of so many seeds, from 0 on. `patches` are made anew each time.
+    """A deliberate bug. `within`: one of the seeds from 0 to this catches it. `patches` are made anew each time.
 
-    `run` runs one seed: of the plain plans, unless `of_kind` says more. Raises AttributeError if a patch names something that
-    does not exist.
+    `run` runs one seed: of the plain plans, unless `of_kind` says more. Raises AttributeError if a patch names an
+    attribute that does not exist.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Mutant:
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
-        """Inside, the bug is there."""
+        """The bug exists inside this context."""
         with contextlib.ExitStack() as stack:
             for owner, attribute, instead in self.patches():
                 before = vars(owner)[attribute]
@@ -47,9 +47,9 @@ class Mutant:
             yield
 
     def hunt(self) -> tuple[int, str] | None:
-        """The first seed that catches it, and how; None if it survives.
+        """The first seed that catches the bug, and the violation; None if the bug survives.
 
-        Raises where the mutant itself is wrong: nothing is caught by that.
+        Raises if the mutant itself is wrong: such an error catches no bug.
         """
         with self.alive():
             for seed in range(self.within):

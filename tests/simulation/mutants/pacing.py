@@ -1,4 +1,4 @@
-"""Bugs in pacing: who is waited for, how long, and what becomes of those who wait."""
+"""Bugs in pacing: the readers that publishers wait for, the length of the wait, and the fate of waiting publishers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import Pace, Pacing
 
 
-def _nobody_goes_on() -> list[Patch]:
-    """Whoever waits is never asked again."""
+def _waiting_publishers_never_go_on() -> list[Patch]:
+    """A waiting publisher is never asked again."""
     return [(Pace, "go_on", lambda self, now: None)]
 
 
@@ -25,7 +25,7 @@ def _declined_is_dropped() -> list[Patch]:
 
 
 def _later_frames_overtake() -> list[Patch]:
-    """What comes behind a declined frame is taken before it."""
+    """Frames behind a declined frame are taken before it."""
     original = Connection._take_frames
 
     def take_frames(self: Connection, now: Now) -> None:
@@ -37,7 +37,7 @@ def _later_frames_overtake() -> list[Patch]:
 
 
 def _evicts_while_it_waits() -> list[Patch]:
-    """Room is made for what has to wait, as if it were in already."""
+    """Room is made for a waiting batch as if it were in the ring."""
     original = Pacing.admits
 
     def admits(self: Pacing, appender: Connection, cost: tuple[int, int], now_ns: int) -> bool:
@@ -51,7 +51,7 @@ def _evicts_while_it_waits() -> list[Patch]:
 
 
 PACING = (
-    Mutant("nobody goes on", 40, _nobody_goes_on),
+    Mutant("waiting publishers never go on", 40, _waiting_publishers_never_go_on),
     Mutant("declined frame dropped", 40, _declined_is_dropped),
     Mutant("later frames overtake", 100, _later_frames_overtake),
     Mutant("evicts while it waits", 100, _evicts_while_it_waits),

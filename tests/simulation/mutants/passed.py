@@ -1,4 +1,4 @@
-"""Bugs in how a reader is told what it has passed: its position moves with that, not only with what it was given."""
+"""Bugs in the reports of passed places: a reader's position moves with them, and not only with its messages."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pubsubd_protocol.positions import Position
 
 
 def _farewell_without_a_place() -> list[Patch]:
-    """A close is not answered with what was passed."""
+    """The answer to a close holds no passed places."""
 
     def farewell(self: SessionEnd, now: Now) -> None:
-        """Says nothing."""
+        """Sends no places."""
 
     return [(SessionEnd, "farewell", farewell)]
 
 
 def _parts_without_its_sessions() -> list[Patch]:
-    """A broker that is stopped tells its producers how far its sessions have come, and the sessions nothing."""
+    """A stopping broker tells its producers how far its sessions have come, and does not tell the sessions."""
 
     def part(self: Node, now: Now) -> None:
         for end in list(self.producers.values()):
@@ -33,12 +33,12 @@ def _parts_without_its_sessions() -> list[Patch]:
 
 
 def _parts_without_its_producers() -> list[Patch]:
-    """A broker that is stopped tells its sessions how far they have come, and its producers nothing."""
+    """A stopping broker tells its sessions how far they have come, and does not tell its producers."""
     return [(ConsumerEnd, "acknowledge", lambda self, now: None)]
 
 
 def _told_too_late() -> list[Patch]:
-    """Resting readers are told once a second, however fast the log moves on."""
+    """Resting readers are told once a second, at any speed of the log."""
     return [
         (Log, "_remind", lambda self: None),
         (Log, "is_old", lambda self, index: False),
@@ -46,7 +46,7 @@ def _told_too_late() -> list[Patch]:
 
 
 def _room_taken_for_reading() -> list[Patch]:
-    """A reader that had no room to read on is thought to know of all that its log holds."""
+    """A reader without room to read on is taken to know all that its log holds."""
     original = Reading.pull
 
     def pull(self: Reading, choose: object, out: object) -> bool:
@@ -59,8 +59,10 @@ def _room_taken_for_reading() -> list[Patch]:
     return [(Reading, "pull", pull)]
 
 
-def _large_entry_reminds_nobody() -> list[Patch]:
-    """An entry that fills the log evicts what resting readers were told last, and the log does not look full."""
+def _large_entry_reminds_no_reader() -> list[Patch]:
+    """An entry that fills the log evicts the places that resting readers were told last, and the log does not look
+    full.
+    """
 
     def is_old(self: Log, index: int) -> bool:
         return 2 * index < self.begin + self.end and (
@@ -76,7 +78,7 @@ def _large_entry_reminds_nobody() -> list[Patch]:
 
 
 def _kept_stays_behind() -> list[Patch]:
-    """What is kept of a named session is what it acknowledged, whatever it passed behind that."""
+    """The kept place of a named session is its last acknowledgement, without the messages that it passed since."""
 
     def kept(self: Reading) -> Position | None:
         return self.bookmark.acknowledged
@@ -90,6 +92,6 @@ PASSED = (
     Mutant("broker parts without its producers", 200, _parts_without_its_producers),
     Mutant("place told too late", 20, _told_too_late),
     Mutant("no room taken for nothing to read", 100, _room_taken_for_reading),
-    Mutant("large entry reminds nobody", 100, _large_entry_reminds_nobody),
+    Mutant("large entry reminds no reader", 100, _large_entry_reminds_no_reader),
     Mutant("kept place stays behind", 100, _kept_stays_behind),
 )

@@ -140,7 +140,7 @@ def _skip_not_told() -> list[Patch]:
 
 
 def _filter_before_marker() -> list[Patch]:
-    """A session that filters is not told of a gap: there may have been nothing for it."""
+    """A session with a filter is not told of a gap, as if no message in it were for the session."""
     original, original_pull = Bookmark._expire, Session.pull
     pulled: list[Session] = []
 
@@ -161,7 +161,7 @@ def _filter_before_marker() -> list[Patch]:
 
 
 def _filter_at_no_place() -> list[Patch]:
-    """A changed filter is said to count from where the session had been told, not from where it stands."""
+    """A changed filter counts from the place that the session was told, not from the place where it stands."""
 
     def set_filter(self: SessionEnd, session: Session, frame: SetFilter, now: Now) -> None:
         positions = session.positions
@@ -199,7 +199,7 @@ def _rewinds_to_received() -> list[Patch]:
 
 
 def _gone_from_the_replica() -> list[Patch]:
-    """A name is dropped as soon as its broker's own replica has lost what it needs."""
+    """A name is dropped as soon as its broker's own replica has lost the messages that it needs."""
 
     def inquire(self: Reading) -> None:
         position = self.position
@@ -209,7 +209,7 @@ def _gone_from_the_replica() -> list[Patch]:
 
 
 def _interest_outlives_filter() -> list[Patch]:
-    """Whoever changes its filter is still woken by what it wanted before, and by nothing else."""
+    """A session that changes its filter is still woken by its former topics, and by no others."""
 
     def refilter(self: Reading, changed: Filter) -> None:
         self._rise()
@@ -219,7 +219,7 @@ def _interest_outlives_filter() -> list[Patch]:
 
 
 def _resting_stands_still() -> list[Patch]:
-    """Whoever rests does not move along with the log."""
+    """A resting session does not move along with the log."""
 
     def rouse(self: Reading, index: int, position: Position) -> None:
         original(self, self.index or 0, position)
@@ -241,7 +241,7 @@ def _own_loss_never_told() -> list[Patch]:
 
 
 def _own_places_not_recalled() -> list[Patch]:
-    """A broker that recovers its stream takes the messages, and not where its names stood."""
+    """A broker that recovers its stream takes the messages, and not the places of its names."""
 
     def names(self: Recall, view: StreamView) -> dict[str, Position]:
         return {}
@@ -250,7 +250,7 @@ def _own_places_not_recalled() -> list[Patch]:
 
 
 def _third_nodes_not_believed() -> list[Patch]:
-    """A name that a producer has forgotten is new there, whatever other peers remember."""
+    """A name that a producer has forgotten is new there, despite the memory of other peers."""
     original = Session.lived_before
 
     def lived_before(self: Session, node: str, place: Position) -> None:
@@ -272,13 +272,13 @@ READING = (
     Mutant("skip not told", 20, _skip_not_told),
     Mutant("filter before the gap marker", 40, _filter_before_marker),
     Mutant("changed filter counts from elsewhere", 100, _filter_at_no_place),
-    Mutant("directed message for everybody", 20, _directed_to_all),
+    Mutant("directed message for all nodes", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
     Mutant("own loss never told", 400, _own_loss_never_told),
     Mutant("own places are not recalled", 40, _own_places_not_recalled, of_kind("forgetful")),
     Mutant("third nodes are not believed", 40, _third_nodes_not_believed, of_kind("forgetful")),
     Mutant("interest outlives the filter", 400, _interest_outlives_filter),
-    Mutant("whoever rests stands still", 100, _resting_stands_still),
+    Mutant("a resting session stands still", 100, _resting_stands_still),
     Mutant("only the first topic wakes", 400, _wakes_the_first_topic_only),
     Mutant("name dropped when its replica lost it", 1500, _gone_from_the_replica),
 )

@@ -36,7 +36,7 @@ def _place_goes_with_the_replica() -> list[Patch]:
 
 
 def _untold_is_done() -> list[Patch]:
-    """A session whose application does not know yet how far it has come is let go."""
+    """A session is let go whose application does not know yet how far it has come."""
     original = Reading.is_done
 
     def is_done(self: Reading, *, connected: bool, named: bool) -> bool:
@@ -46,11 +46,11 @@ def _untold_is_done() -> list[Patch]:
 
 
 def _met_again_and_not_moved() -> list[Patch]:
-    """A session that had not read all of a replica stays with that, when the producer is back with a new one."""
+    """A session that had not read all of a replica stays with it when the producer is back with a new one."""
     return [(Session, "meet_again", lambda self, source: self.readings[source.node])]
 
 
-def _nobody_departs() -> list[Patch]:
+def _no_producer_departs() -> list[Patch]:
     def away(self: Departures) -> Iterator[tuple[str, int]]:
         yield from ()
 
@@ -65,7 +65,7 @@ def _linked_producer_departs() -> list[Patch]:
 
 
 def _names_mean_nothing() -> list[Patch]:
-    """A consumer with named sessions is given up as any other one."""
+    """A consumer with named sessions is given up like any other."""
     original = CursorRegistry._least
 
     def least(
@@ -83,7 +83,7 @@ RECREATED = (
     _mutant("place goes with the replica", patches=_place_goes_with_the_replica),
     _mutant("untold session is let go", patches=_untold_is_done),
     _mutant("met again and not moved", patches=_met_again_and_not_moved),
-    _mutant("no producer departs", patches=_nobody_departs),
+    _mutant("no producer departs", patches=_no_producer_departs),
     _mutant("linked producer departs", patches=_linked_producer_departs),
     _mutant("names mean nothing at the bound", patches=_names_mean_nothing),
 )

@@ -34,7 +34,7 @@ def _never_evicts() -> list[Patch]:
 
 
 def _evicts_behind_time() -> list[Patch]:
-    """Room is made after the append: for a moment there is more than the bound, by one entry."""
+    """Room is made after the append: for a moment the ring holds one entry more than its bound."""
     original = Log._make_room
 
     def make_room(self: Log, messages: int, size: int) -> None:
@@ -43,8 +43,8 @@ def _evicts_behind_time() -> list[Patch]:
     return [(Log, "_make_room", make_room)]
 
 
-def _appended_wakes_nobody() -> list[Patch]:
-    """Neither readers that wait for the log to change, nor those that rest at its end."""
+def _appended_wakes_no_reader() -> list[Patch]:
+    """An append wakes neither readers that wait for a change of the log, nor those that rest at its end."""
     return [
         (Log, "wake", lambda self: None),
         (Interest, "rouse", lambda self, topics, index, position: None),
@@ -52,7 +52,7 @@ def _appended_wakes_nobody() -> list[Patch]:
 
 
 def _appended_wakes_no_waiting_reader() -> list[Patch]:
-    """A session's heartbeats would have it read on all the same, a little later: there are none."""
+    """An append wakes no waiting reader. A session's heartbeats would wake it a little later: there are none."""
     return [(Log, "wake", lambda self: None), (SessionEnd, "heartbeat", lambda self: None)]
 
 
@@ -80,7 +80,7 @@ def _table_dropped_with_connection() -> list[Patch]:
 
 
 def _refuses_for_good() -> list[Patch]:
-    """A retry from another life is refused, though that one may have accepted it."""
+    """A retry from another life is refused, though that life may have accepted it."""
     original = Publishers.connect
 
     def connect(
@@ -92,7 +92,7 @@ def _refuses_for_good() -> list[Patch]:
 
 
 def _publisher_waits() -> list[Patch]:
-    """Nobody is answered before every consumer that is connected has acknowledged."""
+    """No publisher is answered before every connected consumer has acknowledged."""
     answers: dict[PublisherEnd, list[Frame]] = {}
     tick = PublisherEnd.tick
 
@@ -117,7 +117,7 @@ def _silence_not_noticed() -> list[Patch]:
 
 
 def _wakes_forgotten() -> list[Patch]:
-    """Whoever stops reading is woken no more, even when it goes on."""
+    """A reader that stops reading is not woken again, even when it goes on."""
     original = Reading.stop
 
     def stop(self: Reading) -> None:
@@ -132,7 +132,7 @@ RINGS = (
     Mutant("ring evicts one too many", 20, _evicts_one_too_many),
     Mutant("ring never evicts", 20, _never_evicts),
     Mutant("ring evicts too late", 20, _evicts_behind_time),
-    Mutant("append wakes nobody", 20, _appended_wakes_nobody),
+    Mutant("append wakes no reader", 20, _appended_wakes_no_reader),
     Mutant("append wakes no reader that waits", 40, _appended_wakes_no_waiting_reader),
     Mutant("publisher table forgets", 100, _table_forgets),
     Mutant("publisher table goes with its connection", 100, _table_dropped_with_connection),

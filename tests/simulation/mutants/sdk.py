@@ -1,4 +1,4 @@
-"""Bugs in the SDK: what a session received, what its application was handed, what a publisher retries."""
+"""Bugs in the SDK: the messages that a session received and handed out, and the retries of a publisher."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _whole_entry_again() -> list[Patch]:
 
 
 def _resumes_from_the_beginning() -> list[Patch]:
-    """A reconnect presents one message less than was received, and takes it again."""
+    """A reconnect presents one message less than was received, and takes that message again."""
     original = Session.subscribe
 
     def subscribe(
@@ -86,7 +86,7 @@ def _notices_not_merged_but_dropped() -> list[Patch]:
 
 
 def _positions_run_ahead() -> list[Patch]:
-    """What is stored is behind all that was received, handed out or not."""
+    """The stored position stands behind all that was received, handed out or not."""
 
     def positions(self: Inbox) -> dict[str, Position]:
         ahead = dict(self._handed)
@@ -118,7 +118,7 @@ def _copy_keeps_its_id() -> list[Patch]:
 
 
 def _copy_gets_old_answers() -> list[Patch]:
-    """A copy keeps its id, and its broker looks up what is not marked as a retry."""
+    """A copy keeps its id, and its broker looks up batches that are not marked as a retry."""
     original = Answered.recall
 
     def recall(self: Answered, sequence: int, retry: bool) -> Answer | None:
@@ -136,7 +136,7 @@ def _copy_gets_old_answers() -> list[Patch]:
 
 
 def _resumes_done_with_all() -> list[Patch]:
-    """A resume does not say what the application is done with: a broker takes what was received for it."""
+    """A resume does not name the messages that the application is done with: a broker takes all received ones for it."""
     original = Session.subscribe
 
     def subscribe(
@@ -150,7 +150,7 @@ def _resumes_done_with_all() -> list[Patch]:
 
 
 def _acknowledges_once() -> list[Patch]:
-    """A resume leaves out what was acknowledged before."""
+    """A resume leaves out earlier acknowledgements."""
 
     def resumes(self: Acks, settled: Mapping[str, Position]) -> dict[str, Position]:
         return {ack.node: ack.position for ack in self.due(settled, settled, None)}
@@ -159,7 +159,7 @@ def _acknowledges_once() -> list[Patch]:
 
 
 def _manual_falls_back() -> list[Patch]:
-    """Acknowledging by hand, it forgets what it had passed without a message."""
+    """A session that acknowledges by hand forgets the places that it passed without a message."""
     original = Acks.handed
 
     def handed(self: Acks, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What can happen in a run: one function for each kind of step, with chance of its own."""
+"""The steps of a run: one function for each kind of step, with chance of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def perform(world: World, step: Step) -> bool:
-    """Does it, if there is something to do it to."""
+    """Perform the step, if a fit target for it exists."""
     chance = random.Random(step.draw)
     done = _STEPS[step.what](world, chance, step.draw)
     if done:

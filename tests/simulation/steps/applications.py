@@ -105,7 +105,10 @@ def change_filter(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def busy_close(world: World, chance: random.Random, draw: int) -> bool:
-    """A stream is busy with what hardly any reader wants; a reader of it closes behind that, and comes back."""
+    """A stream is busy with messages that hardly any reader wants.
+
+    A reader of it closes behind them, and comes back.
+    """
     if not world.publishers:
         return False
     publisher = chance.choice(world.publishers)
@@ -140,7 +143,7 @@ def app_restart(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def app_pause(world: World, chance: random.Random, draw: int) -> bool:
-    """The application stands still: what its broker writes waits in the socket."""
+    """The application stands still: data from its broker waits in the socket."""
     subscriber = pick(chance, world.subscribers)
     if subscriber is None or not subscriber.pause():
         return False

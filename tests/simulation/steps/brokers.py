@@ -33,7 +33,10 @@ def crash(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def power_cut(world: World, chance: random.Random, draw: int) -> bool:
-    """A machine is off, and on again before its peers have noticed. Its network comes up later than its applications."""
+    """A machine is off, and on again before its peers have noticed.
+
+    Its network comes up later than its applications.
+    """
     broker = running(world, chance)
     if broker is None:
         return False
@@ -76,9 +79,10 @@ def outage(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def restart(world: World, chance: random.Random, draw: int) -> bool:
-    """The broker comes back with its ring, or with less of it than it had accepted. One with a disk has only that.
+    """The broker comes back with its ring, or with less of it than it had accepted. A broker with a disk has only
+    that.
 
-    A life without its journal takes nothing over into a later one that has it.
+    A life without a journal leaves no message to a later life with one.
     """
     broker = running(world, chance)
     if broker is None:
@@ -100,7 +104,7 @@ def restart(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def forty_lives(world: World, chance: random.Random, draw: int) -> bool:
-    """A broker is restarted again and again, idle or barely used, by all means that lose nothing."""
+    """A broker is restarted again and again, idle or barely used, by all means that lose no message."""
     broker = running(world, chance)
     if broker is None:
         return False

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def leave(world: World, broker: SimBroker, *, stops: bool) -> None:
-    """The broker's life ends, if it is in one."""
+    """The broker's life ends, if it runs."""
     if broker.node is None:
         return
     world.say(f"{broker.name} {'stops' if stops else 'crashes'}")

@@ -1,4 +1,4 @@
-"""Steps of links: they are cut, held, and can't be dialled."""
+"""Steps of links: they are cut, held, and closed to dialling."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cut_link(world: World, chance: random.Random, *, silent: bool) -> bool:
 
 
 def cut_in_time(world: World, chance: random.Random, draw: int) -> bool:
-    """Cuts exactly behind the last byte under way (an answer, an acknowledgement), or a byte beside it."""
+    """Cut exactly behind the last byte under way (an answer, an acknowledgement), or a byte beside it."""
     wires = [w for w in world.wires if not w.broken]
     pipes: list[tuple[Pipe, Wire]] = [(p, w) for w in wires for p in (w.out, w.back)]
     picked = pick(chance, [pw for pw in pipes if not pw[0].empty] or pipes)
@@ -80,7 +80,7 @@ def heal(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def sever(world: World, pair: tuple[str, str]) -> None:
-    """The first broker's link to the second is cut, and cannot be dialled again."""
+    """Cut the first broker's link to the second, and do not let it dial again."""
     world.cuts.add(pair)
     for wire in world.wires:
         if wire.ends == pair:

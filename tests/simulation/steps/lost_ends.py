@@ -1,4 +1,4 @@
-"""Steps after which a broker goes on with less than it had accepted, or can't prove that it has all."""
+"""Steps after which a broker goes on with fewer messages than it had accepted, or cannot prove that it has all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def put_back(world: World, chance: random.Random, draw: int) -> bool:
-    """An older copy of a journal's folder stands in its place: it was restored from a backup."""
+    """An older copy replaces a journal's folder, as when a backup is restored."""
     broker = pick(chance, (b for b in world.brokers.values() if b.node and b.journal))
     if broker is None:
         return False
@@ -72,7 +72,7 @@ def life_between(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def lose_witness(world: World, chance: random.Random, draw: int) -> bool:
-    """A broker crashes, its machine does not, and what the broker had noted there is gone or spoilt."""
+    """A broker crashes, its machine does not, and the broker's notes there are gone or spoilt."""
     broker = running(world, chance)
     if broker is None:
         return False
@@ -84,14 +84,16 @@ def lose_witness(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def lose_unheard(world: World, chance: random.Random, draw: int) -> bool:
-    """A producer loses what it accepted while a consumer without memory, which has a new reader, could not reach it."""
+    """A producer loses accepted messages that a consumer, without memory and with a new reader, could not fetch
+    before.
+    """
     brokers = [broker for broker in world.brokers.values() if broker.node]
     published = {publisher.broker for publisher in world.publishers}
     broker = pick(
         chance,
         (b for b in brokers if b in published and b.journal and b.journal.keeps_running),
     )
-    # One whose readers all know where they stand would ask for that.
+    # A consumer whose readers all know their places would ask for these.
     reads = {subscriber.broker for subscriber in world.subscribers}
     other = pick(chance, (b for b in brokers if b is not broker and b not in reads))
     if broker is None or other is None or len(world.subscribers) >= MOST_SUBSCRIBERS:
@@ -124,7 +126,7 @@ def lose_unheard(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def recall_apart(world: World, chance: random.Random, draw: int) -> bool:
-    """A broker lives twice while one of its peers can't reach it: that one knows only what was before."""
+    """A broker lives twice while a peer cannot reach it: that peer knows only the earlier history."""
     broker = running(world, chance)
     if broker is None or not world.plan.recall or world.plan.fsync or len(world.brokers) < 3:
         return False

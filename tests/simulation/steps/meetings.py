@@ -1,4 +1,4 @@
-"""Steps in which brokers end at the very moment that somebody else counts on them: an application, a producer, a contact."""
+"""Steps in which brokers end at the moment when an application, a producer or a contact counts on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def crash_both(world: World, chance: random.Random, draw: int) -> bool:
     """A broker crashes, and one of its applications with it, or as soon as it has resumed with the next life."""
     running = [s for s in world.subscribers if s.broker.node is not None]
     if chance.random() < 0.7:
-        # Else so much is down at once that hardly any producer is left that remembers a name.
+        # Else hardly any running producer remembers a name.
         running = [s for s in running if s.remembered()]
     doomed = pick(chance, running)
     if doomed is None or not doomed.doom():
@@ -33,7 +33,7 @@ def crash_both(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def crash_at_contact(world: World, chance: random.Random, draw: int) -> bool:
-    """A broker crashes, and its next life does as soon as it has met a producer and acknowledged."""
+    """A broker crashes, and its next life crashes as soon as it has met a producer and acknowledged."""
     broker = running(world, chance)
     if broker is None:
         return False
@@ -57,7 +57,7 @@ def crash_at_contact(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def crash_untold(world: World, chance: random.Random, draw: int) -> bool:
-    """A broker meets a producer, acknowledges and dies, and a session that waited for that producer is not told.
+    """A broker meets a producer, acknowledges and dies before a session that waited for that producer is told.
 
     The producer remembers more of its broker than the session has seen.
     """
@@ -77,7 +77,7 @@ def crash_untold(world: World, chance: random.Random, draw: int) -> bool:
 
     def boot() -> None:
         world.start(broker)
-        # However many there are: most others have met all producers.
+        # Any number of them: most others have met all producers.
         for number in range(2):
             subscribe_on(world, chance, broker, draw + number, ((">",),), ("latest",))
         world.clockwork.after(online_ms * MS, meet)
@@ -114,9 +114,9 @@ def crash_untold(world: World, chance: random.Random, draw: int) -> bool:
 
 
 def forget_together(world: World, chance: random.Random, draw: int) -> bool:
-    """The broker of a named subscription, and a producer that it has read, crash together, and so does the application.
+    """The broker of a named subscription, a producer that it has read, and the application crash together.
 
-    Only third nodes know the name then, and the producer may recover its stream from those.
+    Then only third nodes know the name, and the producer may recover its stream from them.
     """
     named = [s for s in world.subscribers if s.keeps == "name" and s.undisturbed]
     doomed = pick(chance, (s for s in named if s.remembered_elsewhere()))
@@ -127,7 +127,7 @@ def forget_together(world: World, chance: random.Random, draw: int) -> bool:
     if producer is None:
         return False
     world.say(f"{producer.name} and {doomed.broker.name} crash, {doomed.name} too")
-    # The producer first: what is remembered is asked as the subscription's broker goes.
+    # Crash the producer first: the memory of producers is asked when the subscription's broker goes.
     for broker in (producer, doomed.broker):
         end_life(world, broker)
         world.clockwork.after(chance.randint(1, 500) * MS, partial(world.start, broker))

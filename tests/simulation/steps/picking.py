@@ -1,4 +1,4 @@
-"""Draws what a step is done to."""
+"""Draws the targets of steps."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from typing import Final
 
 from tests.faults.application import Settings, payload_of
 from tests.faults.logbook import Record
-from tests.simulation import checkers
-from tests.simulation.checkers import Violation
+from tests.simulation import checkers, receipts
 from tests.simulation.history import Got, History, Kept, Lost, Moved, Opened, Stands
 from tests.simulation.truth import NOWHERE, Place, Published, StreamTruth, Truth
+from tests.simulation.violation import Violation
 
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.topics import Filter
@@ -106,9 +106,9 @@ def truth_of(
     return truth
 
 
-def seen_by_publishers(attempts: Iterable[Attempt]) -> list[checkers.Published]:
+def seen_by_publishers(attempts: Iterable[Attempt]) -> list[receipts.Published]:
     return [
-        checkers.Published(
+        receipts.Published(
             attempt.publisher,
             attempt.node,
             (attempt.payload,),
@@ -238,7 +238,7 @@ def check(
         _only_known_streams(history, epochs)
     truth = truth_of(epochs, attempts, histories, capacity)
     in_order(attempts)
-    checkers.placed_as_told(seen_by_publishers(attempts), truth)
+    receipts.placed_as_told(seen_by_publishers(attempts), truth)
     # If all attempts together do not fill a ring, nothing was ever evicted.
     all_held = capacity is not None and len(attempts) <= capacity
     for history in histories:

@@ -10,8 +10,8 @@ import pytest
 from tests.faults.application import Keeps, Settings
 from tests.faults.evidence import Log, check, histories_of
 from tests.faults.logbook import Follower, Logbook, Record
-from tests.simulation.checkers import Violation
 from tests.simulation.history import Got, Kept, Lost, Moved, Opened, Stands
+from tests.simulation.violation import Violation
 
 OLD, NEW, OWN = "0" * 32, "1" * 32, "b" * 32
 EPOCHS = {"a": [OLD, NEW], "b": [OWN]}

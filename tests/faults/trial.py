@@ -21,8 +21,9 @@ from tests.faults.processes import Process
 from tests.integration.cluster import PUBSUBD, Broker, Cluster, NotReached, wait_until
 from tests.integration.proc import descriptors, memory_kib
 from tests.integration.relay import Direction, Relay
-from tests.simulation.checkers import Held, Violation, bounded
 from tests.simulation.history import Got, History, Lost, Opened
+from tests.simulation.samples import Held, bounded
+from tests.simulation.violation import Violation
 
 import pubsubd
 

@@ -6,20 +6,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.checkers import (
-    Held,
-    Parted,
-    Told,
-    Violation,
-    bounded,
-    told_as_it_parts,
-    told_in_time,
-)
 from tests.simulation.clockwork import MS
 from tests.simulation.disk import Disk
 from tests.simulation.journals import SimJournal
 from tests.simulation.life_record import SimRecord, forget_the_last
 from tests.simulation.machine import Machine, Trace
+from tests.simulation.samples import Held, Parted, Told, bounded, told_as_it_parts, told_in_time
+from tests.simulation.violation import Violation
 from tests.simulation.watch import Watch
 from tests.simulation.wires import Pipe, Wire
 

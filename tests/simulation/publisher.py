@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.brokers import SimBroker
-from tests.simulation.checkers import Published, Violation
 from tests.simulation.client_socket import ClientSocket
 from tests.simulation.clockwork import MS
+from tests.simulation.receipts import Published
+from tests.simulation.violation import Violation
 
 from pubsubd.batching import Failed, Outgoing, Placed
 from pubsubd.errors import PublishUnknown

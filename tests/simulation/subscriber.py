@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from tests.simulation.brokers import SimBroker
-from tests.simulation.checkers import Violation
 from tests.simulation.client_socket import ClientSocket
 from tests.simulation.clockwork import MS
 from tests.simulation.history import (
@@ -27,6 +26,7 @@ from tests.simulation.history import (
 from tests.simulation.history import Event as HistoryEvent
 from tests.simulation.publisher import Publisher
 from tests.simulation.truth import NOWHERE, Place, Published
+from tests.simulation.violation import Violation
 
 from pubsubd.acks import Acks
 from pubsubd.codecs import RAW

@@ -10,7 +10,7 @@ import pytest
 from tests.simulation.checkers import no_false_alarm, no_gap, passed_is_not_read_again
 from tests.simulation.history import Closed, Event, History, Kept, Lost, Moved, Stands
 from tests.simulation.machine import Machine
-from tests.simulation.test_checkers import (
+from tests.simulation.made_histories import (
     E1,
     E2,
     E3,

@@ -11,15 +11,12 @@ from collections import Counter
 from tests.simulation.brokers import SimBroker
 from tests.simulation.chance import Chance
 from tests.simulation.checkers import (
-    Violation,
-    answers_publishers_in_time,
     no_duplicate,
     no_false_alarm,
     no_gap,
     no_phantom,
     own_loss_is_told,
     passed_is_not_read_again,
-    placed_as_told,
     third_loss_is_told,
 )
 from tests.simulation.clockwork import MS, START_NS, Clockwork
@@ -28,10 +25,12 @@ from tests.simulation.history import Closed, Event, Filtered, Got, Lost, Opened
 from tests.simulation.liars.lies import Lies
 from tests.simulation.plan import Plan
 from tests.simulation.publisher import Publisher
+from tests.simulation.receipts import answers_publishers_in_time, placed_as_told
 from tests.simulation.steps import perform
 from tests.simulation.subscriber import Subscriber
 from tests.simulation.tally import Tally
 from tests.simulation.truth import Place, StreamTruth, Truth
+from tests.simulation.violation import Violation
 from tests.simulation.wires import Wire
 
 from pubsubd_broker.core.observe.notices import Level, Notice

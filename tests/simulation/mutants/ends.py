@@ -16,6 +16,8 @@ import pubsubd_broker.core.links.peer_recovery as recall
 import pubsubd_broker.core.sessions.bookmark as bookmark
 import pubsubd_protocol.attach as attach
 from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Proof
+from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.log.pacing import Pacing
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Remembered
 from pubsubd_protocol.entries import Entry
@@ -31,7 +33,12 @@ def _succeed(instead: Succeed) -> list[Patch]:
 def _gap_left_out() -> list[Patch]:
     """The ring holds the entries of earlier lives as one run."""
 
-    def begin(self: Stream, entries: Iterable[Entry]) -> None:
+    def begin(
+        self: Stream, lineage: Lineage, offset: int, losses: Losses, entries: Iterable[Entry]
+    ) -> None:
+        old = self.log
+        self.log = Log(old.max_messages, old.max_bytes, self.epoch, lineage, offset, losses)
+        self.pacing = Pacing(self.log, self._pace)
         for entry in entries:
             self.log.append(entry)
 

@@ -128,7 +128,7 @@ bench: $(VENV)/.installed-bench
 bench-quick: $(VENV)/.installed-bench
 	$(BIN)/python -m bench --quick $(BENCH)
 
-bench-report: $(STAMP)
+bench-report: $(VENV)/.installed-bench
 	$(BIN)/python -m bench report
 
 check: lint types imports test

@@ -9,5 +9,6 @@ in processes of its own: a publisher, a reader, and its servers, all started and
     stage          the processes of one round  measure       one round on that stage -> figures
     rounds         all rounds, interleaved     results       what is kept in results/*.json
     compare        with the last kept result   report        tables, and plots as SVG
+    charts         what each plot shows        plots         draws that, by matplotlib
     witness        a part of one process: what noting how far was accepted adds to a publish
 """

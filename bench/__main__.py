@@ -131,7 +131,12 @@ def _report() -> int:
     if result is None:
         print("no kept result: run `python -m bench` first", file=sys.stderr)
         return 1
-    for path in report.write(result):
+    try:
+        from bench.plots import draw
+    except ModuleNotFoundError as error:
+        print(f"{error}: run `make bench-report`, which installs it", file=sys.stderr)
+        return 1
+    for path in report.write(result, draw):
         print(path)
     return 0
 

@@ -1,29 +1,69 @@
-"""Which plots a result gives: one for each group of workloads in which contestants are compared."""
+"""The plots that a result gives: one for each group of workloads in which contestants are compared. Pure.
+
+A chart is all that a plot shows, as data. `bench.plots` draws it. The data is kept beside the plots, with the hash of each: so a
+test sees, without drawing, that the plots are those of the last kept result.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
 
 from bench.contestants import BY_NAME as CONTESTANTS
 from bench.contestants import OUR_MODES, OURS
 from bench.results import HEADLINES, Figure, Result
-from bench.svg import Bar, Panel, Role, chart
+from bench.statistics import Spread
 from bench.tables import GROUPS, compact, measured, order, times
 from bench.workloads import Workload
 
-NOT_BROKERS = ("floor", "socket")
+DATA: Final = "plots.json"
+"""The name of the file of the data and hashes."""
+
+NOT_BROKERS: Final = ("floor", "socket")
+
+Role = Literal["ours", "other", "floor"]
 
 
-def charts(result: Result) -> Iterator[tuple[str, str]]:
-    """(file name, SVG) of each."""
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """`figure` None: it was not measured, and `text` says why."""
+
+    name: str
+    figure: Spread | None
+    text: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Bars on one scale, which begins at 0."""
+
+    title: str
+    bars: Sequence[Bar]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """`note` stands below the panels. `file`: the name of the plot's file."""
+
+    file: str
+    title: str
+    panels: Sequence[Panel]
+    note: str
+
+
+def charts(result: Result) -> Iterator[Chart]:
     for group, title in GROUPS.items():
-        panels = [
+        panels = tuple(
             Panel(_title(workload, figure), _bars(result, workload, figure))
             for workload in measured(result, group)
             for figure in HEADLINES[workload.kind]
-        ]
+        )
         if panels:
-            yield f"{group.replace(' ', '-')}.svg", chart(title, panels, note(result))
+            yield Chart(f"{group.replace(' ', '-')}.svg", title, panels, note(result))
 
 
 def note(result: Result) -> str:
@@ -34,11 +74,41 @@ def note(result: Result) -> str:
     )
 
 
+def data_of(drawn: Mapping[Chart, str]) -> str:
+    """What each plot shows, and the SHA-256 of its drawing."""
+    plots = [
+        {**asdict(chart), "sha256": hashlib.sha256(drawing.encode()).hexdigest()}
+        for chart, drawing in drawn.items()
+    ]
+    return json.dumps(plots, indent=1, ensure_ascii=False) + "\n"
+
+
+def outdated(result: Result, data: str, drawings: Mapping[str, str]) -> list[str]:
+    """The plots that do not show `result`, by their files' names; those that are missing or too many among them.
+
+    `data`: as `data_of` made it. `drawings`: the text of each file.
+    """
+    known: dict[str, dict[str, Any]] = {plot["file"]: plot for plot in json.loads(data)}
+    wanted: dict[str, Any] = {
+        chart.file: json.loads(json.dumps(asdict(chart))) for chart in charts(result)
+    }
+    return sorted(
+        file
+        for file in wanted.keys() | known.keys() | drawings.keys()
+        if file not in drawings
+        or known.get(file)
+        != {
+            **wanted.get(file, {}),
+            "sha256": hashlib.sha256(drawings[file].encode()).hexdigest(),
+        }
+    )
+
+
 def _title(workload: Workload, figure: Figure) -> str:
     return f"{workload.title}: {figure.title}"
 
 
-def _bars(result: Result, workload: Workload, figure: Figure) -> list[Bar]:
+def _bars(result: Result, workload: Workload, figure: Figure) -> tuple[Bar, ...]:
     bars = []
     for contestant in order(result.samples[workload.name]):
         found = result.spread(workload.name, contestant, figure.name)
@@ -52,7 +122,7 @@ def _bars(result: Result, workload: Workload, figure: Figure) -> list[Bar]:
             text += f" · {times(advantage.median)}"
             text += " of receipts" if against != OURS else ""
         bars.append(Bar(contestant, found, text, _role(contestant)))
-    return bars
+    return tuple(bars)
 
 
 def _role(contestant: str) -> Role:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from bench import tables
-from bench.charts import charts
+from bench.charts import DATA, Chart, charts, data_of
 from bench.contestants import BY_NAME as CONTESTANTS
 from bench.contestants import CONTESTANTS as ALL
 from bench.measure import Sample
@@ -27,15 +27,19 @@ class NoPlace(Exception):
     """The page has no pair of markers."""
 
 
-def write(result: Result, page: Path = PAGE, plots: Path = PLOTS) -> list[Path]:
-    """Draws the plots and puts the tables in their place on the page. What was written."""
+def write(
+    result: Result, draw: Callable[[Chart], str], page: Path = PAGE, plots: Path = PLOTS
+) -> list[Path]:
+    """Draws the plots and puts the tables in their place on the page. Returns the files that were written."""
     plots.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, drawing in charts(result):
-        (plots / name).write_text(drawing)
-        written.append(plots / name)
+    drawn = {chart: draw(chart) for chart in charts(result)}
+    for file in plots.glob("*.svg"):
+        file.unlink()
+    for chart, drawing in drawn.items():
+        (plots / chart.file).write_text(drawing)
+    (plots / DATA).write_text(data_of(drawn))
     page.write_text(placed(page.read_text(), fragment(result, plots.name)))
-    return [*written, page]
+    return [*sorted(plots.iterdir()), page]
 
 
 def placed(page: str, words: str) -> str:
@@ -50,14 +54,13 @@ def placed(page: str, words: str) -> str:
 def fragment(result: Result, plots: str) -> str:
     """The Markdown between the markers; `plots` is the folder of the plots, as the page sees it."""
     parts = [_where(result), "### How many times as fast", tables.ratio_table(result)]
-    drawn = dict(charts(result))
+    drawn = {chart.title: chart.file for chart in charts(result)}
     for group, title in GROUPS.items():
         if not measured(result, group):
             continue
         parts.append(f"### {title}")
-        file = f"{group.replace(' ', '-')}.svg"
-        if file in drawn:
-            parts.append(f"![{title}]({plots}/{file})")
+        if title in drawn:
+            parts.append(f"![{title}]({plots}/{drawn[title]})")
         parts.append(tables.figure_table(result, group))
         if group in ("catch-up", "idle sessions") and measured(result, "throughput"):
             parts += ["As a share of its own throughput at 100 B:"]

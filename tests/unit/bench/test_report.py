@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 from bench import report, tables
-from bench.charts import charts
+from bench.charts import DATA, Chart, charts, data_of, outdated
+from bench.results import last_kept
+from bench.statistics import Spread
 from tests.unit.bench.made_up import result
 
 MADE = result(
@@ -25,6 +26,11 @@ MADE = result(
 PAGE = f"# Title\n\nBefore.\n{report.BEGIN}\nold\n{report.END}\nAfter.\n"
 
 
+def drawn(chart: Chart) -> str:
+    """In place of a drawing."""
+    return f"<svg>{chart.title}</svg>"
+
+
 def test_the_page_changes_between_its_markers_only() -> None:
     assert report.placed(PAGE, "new") == PAGE.replace("old", "new")
 
@@ -32,9 +38,9 @@ def test_the_page_changes_between_its_markers_only() -> None:
 def test_writing_the_report_twice_gives_the_same_page(tmp_path: Path) -> None:
     page, plots = tmp_path / "performance.md", tmp_path / "performance"
     page.write_text(PAGE)
-    report.write(MADE, page, plots)
+    report.write(MADE, drawn, page, plots)
     once = page.read_text()
-    report.write(MADE, page, plots)
+    report.write(MADE, drawn, page, plots)
     assert page.read_text() == once
     assert once.startswith("# Title\n\nBefore.\n")
     assert once.endswith("After.\n")
@@ -49,9 +55,9 @@ def test_a_page_without_markers_is_refused(page: str) -> None:
 def test_every_plot_on_the_page_is_drawn_and_every_plot_is_on_the_page(tmp_path: Path) -> None:
     page, plots = tmp_path / "performance.md", tmp_path / "performance"
     page.write_text(PAGE)
-    written = report.write(MADE, page, plots)
+    written = report.write(MADE, drawn, page, plots)
     shown = set(re.findall(r"\]\(performance/([\w-]+\.svg)\)", page.read_text()))
-    assert shown == {path.name for path in plots.iterdir()}
+    assert {*shown, DATA} == {path.name for path in plots.iterdir()}
     assert set(written) == {*plots.iterdir(), page}
 
 
@@ -97,11 +103,52 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
             assert len({line.count("|") for line in block.splitlines()}) == 1, block
 
 
-def test_every_plot_is_well_formed() -> None:
-    drawn = dict(charts(MADE))
-    assert set(drawn) == {"throughput.svg", "fan-out.svg", "catch-up.svg"}
-    for drawing in drawn.values():
-        ElementTree.fromstring(drawing)
+def test_each_group_that_was_measured_has_a_plot() -> None:
+    assert {chart.file for chart in charts(MADE)} == {
+        *("throughput.svg", "fan-out.svg", "catch-up.svg")
+    }
+
+
+def test_what_was_not_measured_has_words_and_no_figure() -> None:
+    bars = {bar.name: bar for bar in next(charts(MADE)).panels[0].bars}
+    assert (bars["redis-streams"].figure, bars["redis-streams"].text) == (None, "void")
+    assert bars["nats-core"].figure == Spread(90e3, 85e3, 100e3)
+    assert bars["nats-core"].text == "90.0k · 10.0×"
+
+
+def test_the_pages_tables_and_plots_are_those_of_the_last_kept_result() -> None:
+    kept = last_kept()
+    assert kept is not None
+    drawings = {file.name: file.read_text() for file in report.PLOTS.glob("*.svg")}
+    assert outdated(kept, (report.PLOTS / DATA).read_text(), drawings) == [], "make bench-report"
+    page = report.PAGE.read_text()
+    assert page == report.placed(page, report.fragment(kept, report.PLOTS.name))
+
+
+def test_a_plot_of_other_figures_is_outdated() -> None:
+    drawings = {chart.file: drawn(chart) for chart in charts(MADE)}
+    data = data_of({chart: drawn(chart) for chart in charts(MADE)})
+    assert outdated(MADE, data, drawings) == []
+    other = result({"100b": {"pubsubd": [1.0]}, "fanout-1": {"pubsubd": [800e3]}})
+    assert outdated(other, data, drawings) == ["catch-up.svg", "fan-out.svg", "throughput.svg"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "file"),
+    [
+        ({"fan-out.svg": "by hand"}, "fan-out.svg"),
+        ({"fan-out.svg": None}, "fan-out.svg"),
+        ({"old.svg": "<svg/>"}, "old.svg"),
+    ],
+    ids=["changed", "missing", "too many"],
+)
+def test_a_plot_that_was_not_drawn_here_is_outdated(
+    changed: dict[str, str | None], file: str
+) -> None:
+    data = data_of({chart: drawn(chart) for chart in charts(MADE)})
+    files = {chart.file: drawn(chart) for chart in charts(MADE)} | changed
+    drawings = {name: text for name, text in files.items() if text is not None}
+    assert outdated(MADE, data, drawings) == [file]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ QUICK_BUDGET_S: Final = 50.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    # Ended from outside, it still ends what it started.
+    # After a signal, it still ends the processes that it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if options.command == "report":
         return _report()
@@ -121,7 +121,7 @@ def _workloads(names: list[str] | None, quick: bool) -> list[Workload]:
 
 
 def _say(workload: str, contestant: str, turn: int, sample: Sample) -> None:
-    """To standard error, as it happens."""
+    """Report a sample on standard error, as it happens."""
     what = f"VOID: {sample.void}" if sample.void else report.in_short(sample)
     print(f"{workload:18} {contestant:19} round {turn + 1}  {what}", file=sys.stderr, flush=True)
 

@@ -1,7 +1,7 @@
-"""What the reader's application does with its messages: it counts, and takes the time of the first and the last.
+"""The reader's application: counts its messages, and takes the time of the first and the last.
 
-The cost is the same for every contestant: one call for as many messages as its client gives at a time, and a
-look at each message.
+The cost is the same for every contestant: one call for all messages that its client gives at a time, and a look at
+each message.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from bench.workloads import Workload
 STAMP_BYTES = 8
 
 LOOK_S = 0.25
-"""How often it is looked whether anything still comes."""
+"""Seconds between two looks whether more messages have come."""
 
 
 def stamp(size: int) -> bytes:
-    """A payload that says when it was made."""
+    """A payload with the time when it was made."""
     return time.monotonic_ns().to_bytes(STAMP_BYTES, "big") + bytes(size - STAMP_BYTES)
 
 
 class Application:
-    """Counts what `take` is given against what is expected."""
+    """Counts the messages given to `take` against the expected number."""
 
     def __init__(self, workload: Workload) -> None:
         self._dicts = workload.dicts
@@ -37,13 +37,13 @@ class Application:
         self._count = 0
         self._weight = 0
         self._first = 0
-        """How many came with the first call: their time is not known to be spent in the window."""
+        """The number of messages in the first call, which may have come before the window."""
         self._began_ns = self._ended_ns = 0
         self._delays_ns: list[int] = []
         self._surplus = 0
 
     def expect(self, count: int) -> None:
-        """The next `count` messages are a window; nothing of it must have been published yet."""
+        """Begin a window of `count` messages, before any of them is published."""
         self._surplus += self._count - self._expected
         self._expected = count
         self._count = self._weight = 0
@@ -70,7 +70,7 @@ class Application:
             self._done.set()
 
     async def window(self, stall_s: float) -> dict[str, float]:
-        """Waits until all came, or nothing more for `stall_s`. What was seen, as plain figures."""
+        """Wait until all came, or none for `stall_s`. Returns plain figures."""
         quiet_s, seen = 0.0, -1
         while not self._done.is_set() and quiet_s < stall_s:
             try:
@@ -89,7 +89,7 @@ class Application:
             "weight": self._weight,
             "began_ns": self._began_ns,
             "seconds": seconds,
-            # One that came all at once has no rate.
+            # Messages that came all at once have no rate.
             "rate": after_first / seconds if after_first > 0 and seconds > 0 else 0.0,
         }
         if self._delays_ns:

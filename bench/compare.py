@@ -1,4 +1,4 @@
-"""A run beside the last kept one: what has changed, and how much of it is the machine."""
+"""Compares a run with the last kept one: the changes, and the machine's share in them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.results import HEADLINES, Figure, Result
 from bench.workloads import WORKLOADS, Workload
 
 NOTABLE: Final = 0.15
-"""A change that is worth a look. Rounds of one run differ by as much on a busy machine."""
+"""A change to look at. Rounds of one run differ by as much on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One of our figures, then and now. Factors are above 1 where now is better."""
+    """A figure of pubsubd, then and now. Factors are above 1 where now is better."""
 
     workload: str
     contestant: str
@@ -26,11 +26,11 @@ class Change:
     now: float
     factor: float
     machine: float | None
-    """What the others' figures of this workload have changed by, in the middle: that is not our doing."""
+    """The median change of the other contestants' figures of this workload: the machine's share."""
 
     @property
     def own(self) -> float:
-        """What is left for us to explain."""
+        """The change that the machine does not explain."""
         return self.factor / (self.machine or 1.0)
 
     @property
@@ -41,7 +41,7 @@ class Change:
 
 
 def changes(then: Result, now: Result) -> Iterator[Change]:
-    """For each headline figure of ours that both results have."""
+    """Each headline figure of pubsubd that both results have."""
     for workload in WORKLOADS:
         for figure in HEADLINES[workload.kind]:
             factors = _factors(workload, figure, then, now)
@@ -74,7 +74,7 @@ def _factors(workload: Workload, figure: Figure, then: Result, now: Result) -> d
 
 
 def lines(then: Result, now: Result) -> Iterator[str]:
-    """For a terminal."""
+    """The lines for a terminal."""
     found = list(changes(then, now))
     yield f"Compared with the result of {then.date} ({then.source.get('commit', '?')[:10]}):"
     if then.machine != now.machine:

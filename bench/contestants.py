@@ -1,4 +1,4 @@
-"""Who is measured, in which mode, and what is said of it beside its figures."""
+"""The contestants: their modes, and the remarks beside their figures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from bench.servers.redis import RedisServers, redis_server
 from bench.workloads import Kind, Workload
 
 OURS: Final = "pubsubd"
-"""What ratios are against, where nothing else is said."""
+"""The contestant that ratios compare with, if none is named."""
 
 NOT_DURABLE: Final = "pubsubd-memory"
-"""With what the same with a journal is compared."""
+"""The contestant that the ones with a journal are compared with."""
 
 _ALL: Final[frozenset[Kind]] = frozenset({"throughput", "catchup", "pause", "latency", "memory"})
 _OURS_ALONE: Final[frozenset[Kind]] = frozenset({"witness"})
@@ -33,7 +33,7 @@ _FLEETING: Final = _RETAINING - {"catchup"}
 class Contestant:
     name: str
     about: str
-    """The mode, and what a reader of the figures has to know. One sentence."""
+    """The mode, and facts that a reader of the figures needs. One sentence."""
     client: str
     """Module below `bench.clients`."""
     servers: Callable[[Path, Workload], Servers]
@@ -44,22 +44,25 @@ class Contestant:
     confirms: bool = True
     """Whether a publisher can wait for a receipt."""
     guaranteed_only: bool = False
-    """A second mode: measured where messages are streamed, and nowhere else."""
+    """A second mode: measured only where messages are streamed."""
     durable: bool = False
-    """Of those that keep what they accept on disk, and what they are compared with: measured there, and nowhere else."""
+    """Keeps all that it accepts on disk.
+
+    It, and the contestant that it is compared with, are measured in that group only.
+    """
     filters: bool = True
-    """Whether a session gets only the topics it asked for; without that none of them is ever idle."""
+    """Whether a session gets only its own topics. Without that no session is ever idle."""
     needs: tuple[str, ...] = ()
     """Python packages."""
     binary: tuple[str, Callable[[], str | None]] | None = None
-    """A server to be found on this machine, and how."""
+    """A server's program on this machine, and the function that finds it."""
     reader: str = "Reader"
     """The class in `client`."""
     quick: bool = False
     """Part of `--quick`."""
 
     def missing(self) -> str | None:
-        """Why it can't be measured here; None if it can."""
+        """The reason why it cannot be measured here; None if it can."""
         for package in self.needs:
             if importlib.util.find_spec(package) is None:
                 return f"the Python package {package} is not installed"
@@ -84,7 +87,7 @@ def _journaled(fsync: str | None) -> Contestant:
         None: "nothing of it on disk",
         "off": "its brokers with a journal that is written and never synced",
         "interval": "its brokers with a journal that is synced every 50 ms",
-        "always": "its brokers with a journal that is synced before anybody is told of anything",
+        "always": "its brokers with a journal that is synced before any answer or delivery",
     }[fsync]
     return Contestant(
         name=f"pubsubd-{fsync}" if fsync is not None else NOT_DURABLE,

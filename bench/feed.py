@@ -1,4 +1,4 @@
-"""The messages of a workload: which topics, which values, and what they weigh for the count at the reader."""
+"""The messages of a workload: their topics, their values, and their weight for the count at the reader."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Final
 from bench.workloads import Workload
 
 Value = Any
-"""`bytes`, or a dict of five fields: what an application hands to its client."""
+"""`bytes`, or a dict of five fields: the value that an application hands to its client."""
 
 CYCLE: Final = 1000
-"""After so many messages topics and values repeat."""
+"""The number of messages after which topics and values repeat."""
 
 TOPIC_PREFIX: Final = "bench"
 IDLE_PREFIX: Final = "idle"
@@ -23,7 +23,7 @@ def topics_of(workload: Workload) -> list[str]:
 
 
 def values_of(workload: Workload) -> list[Value]:
-    """One cycle of values, made beforehand: making them is not what is measured."""
+    """The values of one cycle, made beforehand: making them is not measured."""
     if not workload.dicts:
         return [bytes(workload.payload_bytes)] * CYCLE
     return [
@@ -39,7 +39,7 @@ def values_of(workload: Workload) -> list[Value]:
 
 
 def weight_of(value: Value) -> int:
-    """What the reader adds up: the length of bytes, or a field of a dict."""
+    """The number that the reader adds up: the length of bytes, or a field of a dict."""
     return value["id"] if isinstance(value, dict) else len(value)
 
 
@@ -61,7 +61,7 @@ class Feed:
         return itertools.islice(self._pairs, count)
 
     def weight(self, count: int) -> int:
-        """What the last `count` messages that were taken weigh together."""
+        """The weight of the last `count` messages together."""
         return self._until(self._given) - self._until(self._given - count)
 
     def _until(self, index: int) -> int:

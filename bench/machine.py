@@ -1,4 +1,4 @@
-"""Where a result was measured, and with which versions."""
+"""The machine of a result, and the versions of its software."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of what is installed; what is not has no entry."""
+    """The versions of installed packages and servers; a missing one has no entry."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> dict[str, Any]:
-    """What of this repository was measured; `changed`: with changes that are in no commit."""
+    """The commit that was measured. `changed`: the tree had changes that are in no commit."""
     return {
         "commit": _said(["git", "-C", str(ROOT), "rev-parse", "HEAD"]) or None,
         "changed": bool(

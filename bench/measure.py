@@ -1,4 +1,4 @@
-"""One round of one workload with one contestant: figures, or why there are none."""
+"""A round of one workload with one contestant: figures, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.workloads import KIB, LATENCY_RATE, MIB, Workload
 
 LEAST_MESSAGES: Final = 200
 FASTER: Final = 4
-"""By how much a warm-up grows that was over too soon."""
+"""Factor by which a warm-up grows that was over too soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The figures of one round by name, each with its unit at the end; `void`: why they don't count."""
+    """The figures of one round by name, each with its unit at the end. `void`: the reason why they do not count."""
 
     figures: dict[str, float] = field(default_factory=dict)
     void: str | None = None
@@ -28,14 +28,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long things are measured."""
+    """The lengths of measurements."""
 
     window_s: float = 2.0
     warm_up_s: float = 0.4
 
 
 def measure(contestant: Contestant, workload: Workload, pace: Pace) -> Sample:
-    """In fresh processes. Never raises `Broken`: what went wrong is the sample's `void`."""
+    """Measure in fresh processes. Never raises `Broken`: its text is the sample's `void`."""
     try:
         match workload.kind:
             case "throughput":
@@ -58,7 +58,7 @@ def measure(contestant: Contestant, workload: Workload, pace: Pace) -> Sample:
 
 
 def throughput(contestant: Contestant, workload: Workload, pace: Pace) -> Sample:
-    """Messages a second at the reader, and what each costs in CPU in each process."""
+    """Messages a second at the reader, and the CPU time of each process for a message."""
     with Stage(contestant, workload) as stage:
         passed, rate = warm_up(stage, pace)
         if passed.void:
@@ -79,7 +79,7 @@ def throughput(contestant: Contestant, workload: Workload, pace: Pace) -> Sample
 
 
 def warm_up(stage: Stage, pace: Pace) -> tuple[Passed, float]:
-    """Passes more and more messages through until it takes long enough to tell the rate."""
+    """Pass more and more messages through until it takes long enough to tell the rate."""
     count = LEAST_MESSAGES
     most = stage.workload.most_messages
     while True:
@@ -92,7 +92,7 @@ def warm_up(stage: Stage, pace: Pace) -> tuple[Passed, float]:
 
 
 def latency(contestant: Contestant, workload: Workload, pace: Pace) -> Sample:
-    """One way, from before it is given to the publisher's client until the reader's client gives it out."""
+    """One-way latency, from the call of the publisher's client until the reader's client gives the message out."""
     with Stage(contestant, workload) as stage:
         passed = stage.pass_through(int(LATENCY_RATE * pace.warm_up_s), "pace")
         if passed.void:
@@ -103,7 +103,7 @@ def latency(contestant: Contestant, workload: Workload, pace: Pace) -> Sample:
 
 
 def catch_up(contestant: Contestant, workload: Workload) -> Sample:
-    """All is stored; then a reader comes that wants it from the beginning."""
+    """Store all messages, then start a reader that wants them from the beginning."""
     with Stage(contestant, workload, connect=False) as stage:
         stage.connect_publisher()
         published = store(stage, workload.fill_messages)
@@ -112,7 +112,7 @@ def catch_up(contestant: Contestant, workload: Workload) -> Sample:
 
 
 def read_on_after_pause(contestant: Contestant, workload: Workload) -> Sample:
-    """A reader reads; its broker stands still; all is stored; the broker goes on, and so does the reader."""
+    """A reader reads, and its broker stands still. All messages are stored, then the broker and the reader go on."""
     with Stage(contestant, workload) as stage:
         warm = stage.pass_through(LEAST_MESSAGES)
         if warm.void:

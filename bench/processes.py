@@ -1,4 +1,4 @@
-"""Processes that are started and ended here: servers, and the workers one can talk to."""
+"""Processes that are started and ended here: servers, and workers that take commands."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Answer = dict[str, Any]
 
 
 class Broken(Exception):
-    """A process did not do what it was asked to. The text says which, and its last words."""
+    """A process did not do what it was asked to. The text names the process, and ends with its last output."""
 
 
 class Child:
-    """One process and the file with what it says to its standard error. Ended by `end`, at the latest."""
+    """A process, and the file of its standard error. `end` ends it at the latest."""
 
     def __init__(
         self, name: str, command: Sequence[str], folder: Path, *, stdin: int = subprocess.DEVNULL
     ) -> None:
         self.name = name
         self._log = folder / f"{name}.log"
-        # Settings of whoever runs this must not reach what is measured.
+        # Settings in this environment must not reach the measured processes.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PUBSUBD_")}
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -46,7 +46,7 @@ class Child:
                 stderr=log,
                 cwd=ROOT,
                 env=environment,
-                # A Ctrl-C is for the benchmark, which then ends its processes.
+                # Ctrl-C goes to the benchmark, which then ends its processes.
                 start_new_session=True,
             )
 
@@ -72,7 +72,7 @@ class Child:
         return Broken(f"{self.name}: {why}\n{self.said()[-_TAIL_CHARACTERS:]}".rstrip())
 
     def end(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """By its id, and for good. Harmless to repeat."""
+        """End it by its id, and for good. Harmless to repeat."""
         if self.process.poll() is None:
             self.process.send_signal(how)
             try:
@@ -98,7 +98,7 @@ class Worker(Child):
         self._ready.register(self.process.stdout, selectors.EVENT_READ)
 
     def tell(self, do: str, **arguments: Any) -> None:
-        """Gives a command; `hear` brings its answer."""
+        """Give a command; `hear` brings its answer."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
@@ -128,7 +128,7 @@ class Worker(Child):
         return self.hear(timeout_s)
 
     def end(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """At once: nothing of a worker is needed once it has answered."""
+        """End it at once: a worker that has answered has no more to do."""
         super().end(how)
         self._ready.close()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -138,7 +138,7 @@ class Worker(Child):
 
 
 def free_port() -> int:
-    """A TCP port of loopback that nobody has. Somebody may take it before it is used; nobody does."""
+    """A free TCP port of loopback. Another process could take it before it is used; in practice none does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -146,7 +146,7 @@ def free_port() -> int:
 
 
 def answers(port: int) -> bool:
-    """Whether somebody accepts on that port of loopback."""
+    """Whether a server accepts on that port of loopback."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.2):
         return True
     return False

@@ -1,4 +1,4 @@
-"""What the kernel says of a process: its CPU time and its resident memory. Linux only."""
+"""The kernel's figures of a process: its CPU time and its resident memory. Linux only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _UTIME, _STIME = 11, 12
-"""Places in /proc/PID/stat behind the name, which may hold anything and ends with the last bracket."""
+"""Places in /proc/PID/stat behind the name, which may hold any character and ends with the last bracket."""
 
 
 def cpu_seconds(pid: int) -> float:

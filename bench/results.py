@@ -1,18 +1,18 @@
-"""What is kept of a run, and what it says.
+"""The kept results of a run, and the figures in them.
 
 A result is one JSON file in `bench/results`, named after its date and its host:
 
     schema      1, the number of this description
     date        when the run began, UTC
-    quick       whether it was a short run; such a one is never compared against
-    rounds      how often everything was measured, interleaved
-    window_s    how long a measured window was meant to be
+    quick       whether it was a short run, which is never compared with
+    rounds      the number of rounds, interleaved
+    window_s    the intended length of a measured window
     machine     cpu, cores, memory_gib, kernel
     versions    Python, packages, servers
     source      commit, and whether the sources had changes beside it
-    missing     {contestant: why it was not measured}
+    missing     {contestant: the reason why it was not measured}
     settings    {workload: {option of `pubsubd start` that was not at its default: value}}
-    samples     {workload: {contestant: [a round: {figures: {name: figure}, void: why it counts nothing, or null}]}}
+    samples     {workload: {contestant: [a round: {figures: {name: figure}, void: the reason why it does not count, or null}]}}
     summary     {workload: {contestant: {figure: {median, low, high}}}}, over the rounds that count; for people:
                 it is computed anew from the samples whenever the file is read
 
@@ -37,12 +37,12 @@ SCHEMA: Final = 1
 FOLDER: Final = Path(__file__).parent / "results"
 
 Samples = dict[str, dict[str, list[Sample]]]
-"""By workload and contestant, a sample a round."""
+"""The samples of all rounds, by workload and contestant."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One that contestants are compared by."""
+    """A figure that contestants are compared by."""
 
     name: str
     title: str
@@ -84,14 +84,14 @@ class Result:
         ]
 
     def spread(self, workload: str, contestant: str, figure: str) -> Spread | None:
-        """Over the rounds that count; None if none does."""
+        """The spread over the rounds that count; None if no round does."""
         counted = [value for value in self.row(workload, contestant, figure) if value is not None]
         return spread(counted) if counted else None
 
     def advantage(
         self, workload: str, contestant: str, figure: Figure, ours: str | None = None
     ) -> Spread | None:
-        """How many times better we are, pair by pair of one round; above 1 is better for us."""
+        """The factor by which we are better, pair by pair of one round; above 1 is better for us."""
         ours = ours or CONTESTANTS[contestant].against
         mine = self.row(workload, ours, figure.name)
         theirs = self.row(workload, contestant, figure.name)
@@ -104,7 +104,7 @@ class Result:
         return list(dict.fromkeys(name for sample in rounds for name in sample.figures))
 
     def voids(self) -> Iterator[tuple[str, str, str]]:
-        """(workload, contestant, why) of every round that counts nothing."""
+        """Workload, contestant and reason of every round that does not count."""
         for workload, contestants in self.samples.items():
             for contestant, rounds in contestants.items():
                 for sample in rounds:
@@ -160,7 +160,7 @@ def from_json(text: str) -> Result:
 
 
 def keep(result: Result, host: str, folder: Path = FOLDER) -> Path:
-    """Writes it where `last_kept` finds it; a second one of the same day and host takes its place."""
+    """Write it where `last_kept` finds it, in place of one of the same day and host."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result.date[:10]}-{host}.json"
     path.write_text(to_json(result))
@@ -196,5 +196,5 @@ def _summary(result: Result) -> dict[str, dict[str, dict[str, dict[str, float]]]
 
 
 def _rounded(value: float) -> float:
-    """Four decimals are more than any of it is worth."""
+    """Four decimals are more than any figure is worth."""
     return round(value, 4)

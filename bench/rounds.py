@@ -1,4 +1,4 @@
-"""The order of a run: every contestant once, then all again. What slows the machine for a while slows them all."""
+"""The order of a run: every contestant once, then all again. A slow moment of the machine slows them all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.results import Samples
 from bench.workloads import Workload
 
 Said = Callable[[str, str, int, Sample], None]
-"""Told of each sample: workload, contestant, round (from 0), figures."""
+"""Called for each sample: workload, contestant, round (from 0), figures."""
 
 
 def plan(
@@ -34,7 +34,7 @@ def run(
     said: Said,
     budget_s: float = float("inf"),
 ) -> Samples:
-    """Measures all of the plan. What would begin after `budget_s` is left out, and has no sample."""
+    """Measure all of the plan. Measurements that would begin after `budget_s` are left out, and have no sample."""
     samples: Samples = {}
     began = time.monotonic()
     for workload, contestant, turn in plan(workloads, contestants, rounds):

@@ -1,4 +1,4 @@
-"""Everything that runs in one round of one contestant: its servers, a publisher, a reader. All of it is ended."""
+"""All processes of one round of one contestant: its servers, a publisher, a reader. The stage ends all of them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bench.processes import Answer, Worker
 from bench.workloads import Workload
 
 STALL_S = 4.0
-"""Nothing came for so long: what is missing is lost."""
+"""Seconds without a message after which missing ones count as lost."""
 
 WINDOW_TIMEOUT_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """Messages that went all the way. `void`: why their figures don't count; None if they do."""
+    """Messages that went all the way. `void`: the reason why their figures do not count; None if they do."""
 
     published: Answer
     seen: Answer
@@ -45,13 +45,13 @@ class Stage:
 
     def __enter__(self) -> Self:
         try:
-            # Short: a socket's path has to fit into 107 bytes.
+            # Keep it short: a socket's path has to fit into 107 bytes.
             folder = Path(tempfile.mkdtemp(prefix="bench-"))
             self._closing.callback(shutil.rmtree, folder, ignore_errors=True)
             self.folder = folder
             self.servers = self.contestant.servers(folder, self.workload)
             self._closing.callback(self.servers.close)
-            # They import while the servers start.
+            # The workers import while the servers start.
             self.publisher = self._worker("publisher")
             self.reader = self._worker("reader")
             self.servers.start()
@@ -85,7 +85,7 @@ class Stage:
         self._subscribe(idler, IDLE_PREFIX, self.workload.idle_sessions)
 
     def pass_through(self, count: int, do: str = "publish") -> Passed:
-        """Publishes `count` messages and waits until the reader has them in all its sessions."""
+        """Publish `count` messages and wait until the reader has them in all its sessions."""
         expected = count * self.workload.sessions
         self.reader.ask("expect", count=expected)
         self.reader.tell("window", stall_s=STALL_S)
@@ -95,7 +95,7 @@ class Stage:
         return Passed(published, seen, verdict(expected, weight, seen))
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Of each process, since it started."""
+        """CPU seconds of each process, since it started."""
         return {name: procfs.cpu_seconds(pid) for name, pid in self._pids().items()}
 
     def server_memory(self) -> dict[str, int]:
@@ -128,7 +128,7 @@ class Stage:
 
 
 def verdict(expected: int, weight: float, seen: Answer) -> str | None:
-    """Why a window is void: every message counts, at the reader, once."""
+    """The reason why a window is void: every message must arrive, once, at the reader."""
     count = int(seen["count"])
     if count < expected:
         return f"{expected - count:,} of {expected:,} messages did not arrive"

@@ -1,4 +1,4 @@
-"""Figures of several rounds made into one: medians with their spread, percentiles, ratios of pairs."""
+"""Makes one figure of several rounds: medians with their spread, percentiles, ratios of pairs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Spread:
     high: float
 
     def times(self, factor: float) -> Spread:
-        """In another unit."""
+        """The same in another unit."""
         return Spread(self.median * factor, self.low * factor, self.high * factor)
 
 
@@ -31,7 +31,7 @@ def spread(figures: Sequence[float]) -> Spread:
 def ratios(over: Sequence[float | None], under: Sequence[float | None]) -> list[float]:
     """`over[i] / under[i]` for the rounds in which both have a figure.
 
-    Taken round by round: what slows the machine for a while slows both figures of a round.
+    Taken round by round: a slow moment of the machine slows both figures of a round.
     """
     return [a / b for a, b in zip(over, under, strict=False) if a is not None and b]
 

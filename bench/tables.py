@@ -20,10 +20,10 @@ GROUPS: Final[dict[Group, str]] = {
     "idle sessions": "Beside 1,000 idle sessions",
     "durability": "Kept on disk",
 }
-"""Those in which contestants are compared by a headline figure, and what they are called."""
+"""Groups in which contestants are compared by a headline figure, and their titles."""
 
 LIVE: Final = "100b"
-"""The workload that catching up and idle sessions are held against."""
+"""The workload that catching up and idle sessions are compared with."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -36,13 +36,13 @@ def measured(result: Result, *groups: str) -> list[Workload]:
 
 
 def order(names: Iterable[str]) -> list[str]:
-    """As in the table of contestants."""
+    """The order of the table of contestants."""
     known = set(names)
     return [name for name in CONTESTANTS if name in known]
 
 
 def ratio_table(result: Result) -> str:
-    """How many times as many messages pubsubd passes: the headline."""
+    """The headline: pubsubd's messages as a multiple of each other contestant's."""
     workloads = measured(result, "throughput", "receipts")
 
     def cell(contestant: str, workload: Workload) -> str:
@@ -73,7 +73,7 @@ def figure_table(result: Result, group: Group) -> str:
 
 
 def share_table(result: Result, group: Group) -> str:
-    """Each contestant's rate as a share of its own rate without what the workload adds."""
+    """Each contestant's rate as a share of its own rate without the workload's extra."""
 
     def cell(contestant: str, workload: Workload) -> str:
         shares = ratios(
@@ -86,7 +86,7 @@ def share_table(result: Result, group: Group) -> str:
 
 
 def linear_table(result: Result) -> str:
-    """Fan-out: what is delivered with many sessions, as a multiple of what is with one."""
+    """Fan-out: messages delivered with many sessions, as a multiple of those with one."""
     workloads = [each for each in measured(result, "fan-out") if each.sessions > 1]
     first = next((each for each in measured(result, "fan-out") if each.sessions == 1), None)
 
@@ -167,7 +167,7 @@ def witness_table(result: Result) -> str:
 
 
 def compact(figure: float) -> str:
-    """Three digits that say something: 836k, 2.93M, 152, 0.34."""
+    """Three significant digits: 836k, 2.93M, 152, 0.34."""
     for limit, unit in ((1e6, "M"), (1e4, "k")):
         if figure >= limit:
             scaled = figure / (1e6 if unit == "M" else 1e3)
@@ -188,7 +188,7 @@ def _percent(found: Spread) -> str:
 
 
 def _between(found: Spread, say: Callable[[float], str]) -> str:
-    """Nothing after a single round."""
+    """The range of a figure; an empty text after a single round."""
     return "" if found.low == found.high else f" ({say(found.low)}–{say(found.high)})"
 
 
@@ -198,7 +198,7 @@ def _grid(
     cell: Callable[[str, Workload], str],
     shown: Callable[[str], bool] = lambda name: True,
 ) -> str:
-    """A row for each contestant that is shown, a column for each workload."""
+    """A row for each shown contestant, a column for each workload."""
     names = order(name for each in workloads for name in result.samples[each.name])
     return table(
         ["", *(each.title for each in workloads)],

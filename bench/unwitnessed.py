@@ -1,4 +1,7 @@
-"""A broker that notes nowhere how far it has accepted: the other side of `bench.witness`. Takes the options of `pubsubd`."""
+"""A broker that does not record how far it has accepted: the other side of `bench.witness`.
+
+Takes the options of `pubsubd`.
+"""
 
 from __future__ import annotations
 

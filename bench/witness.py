@@ -1,9 +1,10 @@
-"""CPU cost of the life file for a publish. `python -m bench.witness BYTES SECONDS` prints the figures as one JSON object.
+"""CPU cost of the life file for a publish. `python -m bench.witness BYTES SECONDS` prints the figures as one JSON
+object.
 
-Two streams in one process take the same batches by turns, a short block each. One notes in a mapped file how far it has
-accepted, as a broker does; the other notes nothing. What slows the process for a while slows both, so the ratio of two
-neighbouring blocks says more than either time. Times are CPU time of this process, without garbage collection. There are
-no sockets: a whole broker spends more on a publish.
+Two streams in one process take the same batches by turns, a short block each. One stream records in a mapped file how
+far it has accepted, as a broker does; the other does not. A slow moment of the process slows both, so the ratio of
+two neighbouring blocks says more than either time. Times are CPU time of this process, without garbage collection.
+Sockets are left out: a whole broker spends more on a publish.
 """
 
 from __future__ import annotations
@@ -29,31 +30,31 @@ from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.positions import EPOCH_BYTES, Epoch
 
 BLOCK: Final = 100
-"""Publishes, one after the other: a millisecond or two, which is seldom interrupted."""
+"""Publishes in one block: a millisecond or two, which is seldom interrupted."""
 
 RING_MESSAGES: Final = 10_000
-"""It has come round before anything is measured."""
+"""Small, so that the ring has come round before the first measured block."""
 
 PUBLISHER: Final = bytes(16)
 EPOCH: Final = Epoch(b"\x01" * EPOCH_BYTES)
 NOW: Final = Now(1, 1)
 IN_MEMORY: Final = "/dev/shm"
-"""As /run is, where sockets mostly lie."""
+"""Memory, like /run, where most sockets lie."""
 
 
 def unnoted(following: int) -> None:
-    """Notes nothing."""
+    """Records nothing."""
 
 
 class Unheld:
-    """Brings batches where no publisher is ever held."""
+    """Brings batches to a stream that never holds a publisher."""
 
     def retry(self, now: Now) -> None:
         raise AssertionError("it was never held")
 
 
 class Side:
-    """One of the two streams, and the publisher that it takes batches of one message from."""
+    """Either of the two streams, and the publisher whose batches of one message it takes."""
 
     def __init__(self, payload_bytes: int, accepted: Callable[[int], None]) -> None:
         self.stream = Stream(
@@ -72,7 +73,7 @@ class Side:
         self._sequence = 0
 
     def block_us(self) -> float:
-        """Publishes a block; microseconds for each."""
+        """Publish a block. Returns the microseconds for each."""
         batches = [
             Batch(number, False, None, "topic", b"", self._length, self._payload)
             for number in range(self._sequence + 1, self._sequence + BLOCK + 1)
@@ -86,7 +87,7 @@ class Side:
 
 
 def measured(payload_bytes: int, window_s: float) -> dict[str, float]:
-    """In a process of its own, see `measure`."""
+    """The figures of this process. See `measure`."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None) as folder:
         record = DiskRecord(os.path.join(folder, "socket"), "a")
         record.begin(EPOCH, None, None)
@@ -99,7 +100,7 @@ def measured(payload_bytes: int, window_s: float) -> dict[str, float]:
         pairs: list[tuple[float, float]] = []
         ends_s = time.perf_counter() + window_s
         while time.perf_counter() < ends_s or not pairs:
-            # By turns also within a pair: the second one finds warmer caches.
+            # Alternate the order within a pair, too: the second stream finds warmer caches.
             first, second = (without, witnessed) if len(pairs) % 2 else (witnessed, without)
             taken = {first: first.block_us(), second: second.block_us()}
             pairs.append((taken[without], taken[witnessed]))

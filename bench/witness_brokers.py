@@ -1,6 +1,6 @@
-"""CPU cost of the life file in whole brokers: two of them take the same publishes by turns, one notes nothing.
+"""CPU cost of the life file in whole brokers: two of them take the same publishes by turns, and only one records.
 
-The client waits for each receipt, so each message is a batch: the dearest case for what is done once a batch. Times are
+The client waits for each receipt, so each message is a batch: the dearest case of a cost for each batch. Times are
 CPU time of the broker's process, user and system.
 """
 
@@ -28,7 +28,7 @@ SIDES: Final = {"witnessed": "pubsubd_cli", "without": "bench.unwitnessed"}
 
 
 class Side:
-    """One broker, and a client that publishes there."""
+    """A broker, and a client that publishes there."""
 
     def __init__(self, module: str, folder: Path) -> None:
         self._socket = folder / f"{module}.sock"
@@ -42,7 +42,7 @@ class Side:
         self._client = await pubsubd.connect(str(self._socket), codec=pubsubd.RAW)
 
     async def block_us(self, payload: bytes) -> float:
-        """Publishes a block; the broker's microseconds for each."""
+        """Publish a block. Returns the broker's microseconds for each."""
         assert self._client is not None
         publish = self._client.publish
         began_s = cpu_seconds(self.broker.pid)

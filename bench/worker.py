@@ -60,7 +60,7 @@ class Publishing:
         began = time.monotonic()
         if self._workload.waiting:
             async with asyncio.TaskGroup() as group:
-                # All of them take from one row, so that none is left with more than the others.
+                # All publishers take from one row, so that each ends at the same time.
                 for _ in range(self._workload.waiting):
                     group.create_task(self._one_by_one(messages))
         else:
@@ -119,7 +119,7 @@ class Reading:
 
 
 async def serve(role: Role) -> None:
-    """Until standard input ends."""
+    """Serve until standard input ends."""
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
@@ -133,7 +133,7 @@ async def serve(role: Role) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """One line; of a group, its first error."""
+    """A one-line reason; for a group of errors, the first one's."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""What is measured. A workload says nothing about who is measured."""
+"""The workloads. A workload says nothing about the contestants."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ IDLE_SESSIONS: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """One thing to measure, in every contestant that can do it."""
+    """A measurement, for every contestant that can do it."""
 
     name: str
     title: str
     group: Group
     kind: Kind = "throughput"
     payload_bytes: int = 100
-    """Of each message; for dicts it is what msgpack makes of them, about."""
+    """The size of each message; for dicts about the size of their msgpack."""
     dicts: bool = False
     """Five-field dicts, encoded by the publisher's and decoded by the reader's client."""
     topics: int = 1
-    """Messages go round them one by one."""
+    """Topics that the messages take in turn."""
     sessions: int = 1
     """Subscriptions in the reader's process; every message goes to each of them."""
     waiting: int = 0
-    """So many publishers at once, each waiting for its receipt before its next message; 0: one that streams."""
+    """Publishers at once, each waiting for its receipt before its next message. 0: one publisher that streams."""
     idle_sessions: int = 0
-    """Subscriptions beside the reader's, to topics in which nothing is published."""
+    """Subscriptions beside the reader's, to topics without messages."""
     most_messages: int = 2_000_000
-    """However fast a contestant is: what is published has to fit in memory."""
+    """The most messages of any contestant: they have to fit in memory."""
     fill_messages: int = 0
-    """How many are stored before they are read back."""
+    """Messages that are stored before they are read back."""
     keep_bytes: int = 0
-    """What the contestant is told to retain at the most; 0: all of it."""
+    """The most bytes that the contestant is told to retain; 0: all."""
     quick: bool = False
     """Part of `--quick`."""
 

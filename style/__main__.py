@@ -12,8 +12,13 @@ from style.words import Finding, first_words, phrases
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
+    "bench",
+    ":(exclude)bench/charts.py",
+    ":(exclude)bench/report.py",
     "protocol",
     "style/__main__.py",
+    "supply",
+    ":(glob)tests/*.py",
     "tests/faults",
     "tests/fuzz",
     "tests/mutation",

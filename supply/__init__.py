@@ -1,1 +1,1 @@
-"""What gets installed, and from where it is known: the lock, its export for pip, the audit, the bill of materials."""
+"""Installed packages and their sources: the lock, its export for pip, the audit, the bill of materials."""

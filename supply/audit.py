@@ -1,10 +1,11 @@
-"""Asks for known vulnerabilities of what is locked, and says what came of it: `python -m supply.audit PIP_AUDIT LOCK`
+"""Asks for known vulnerabilities of all locked packages, and prints the outcome: `python -m supply.audit PIP_AUDIT
+LOCK`
 
-pip-audit alone is not enough of an answer: asked about packages that its service does not know it says that no
-vulnerability was found, and ends with 0. Here nothing counts as checked that was not.
+pip-audit's own answer is not enough. For packages that its service does not know, it says that no vulnerability was
+found, and ends with 0. Here a package counts as checked only if it was checked.
 
-Exit code 0: all checked and nothing found; or the service can't be reached, then the line on standard error says so.
-1: a vulnerability, or a part of the packages could not be checked. 2: pip-audit itself failed.
+Exit code 0: all checked and no vulnerability found; or the service cannot be reached, and standard error says so. 1:
+a vulnerability, or some packages could not be checked. 2: pip-audit itself failed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _NO_CONNECTION: Final = re.compile(r"connect|resolve|timed out|unreachable", re.
 
 
 def audit(pip_audit: str, lock: Path) -> int:
-    """Prints the outcome, one line for each package that something is said of. The exit code."""
+    """Prints the outcome, a line for each package with a remark. Returns the exit code."""
     packages: dict[tuple[str, str], dict[str, Any]] = {}
     with TemporaryDirectory() as folder:
         for number, asked in enumerate(one_version_each(Lock(lock).all())):
@@ -56,7 +57,7 @@ def audit(pip_audit: str, lock: Path) -> int:
 
 
 def one_version_each(packages: Iterable[Locked]) -> list[list[Locked]]:
-    """The packages in rows without a second version of any: pip-audit refuses two."""
+    """The packages in rows with one version of each: pip-audit refuses two."""
     rows: list[dict[str, Locked]] = []
     for package in packages:
         row = next((row for row in rows if package.name not in row), None)
@@ -67,7 +68,7 @@ def one_version_each(packages: Iterable[Locked]) -> list[list[Locked]]:
 
 
 def _report(lock: str, answer: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
-    """The packages that pip-audit tells of. Without a connection the lock itself counts as skipped."""
+    """The packages of pip-audit's report. Without a connection the lock itself counts as skipped."""
     if answer.returncode != 0 and not answer.stdout and _NO_CONNECTION.search(answer.stderr):
         return [{"name": lock, "skip_reason": answer.stderr.strip().rpartition("\n")[2]}]
     packages: list[dict[str, Any]] = json.loads(answer.stdout)["dependencies"]

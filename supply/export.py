@@ -1,7 +1,7 @@
-"""Writes what pip installs for a group of `uv.lock`, with hashes: `python -m supply.export GROUP`
+"""Writes the requirements for a group of `uv.lock`, with hashes: `python -m supply.export GROUP`
 
-Imports the standard library only: it runs before anything is installed. A package that it left out would be refused by
-pip, which takes nothing without a hash.
+Imports the standard library only: it runs before anything is installed. If it left out a package, pip would refuse
+that package, as it takes none without a hash.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LOCK: Final = Path(__file__).parents[1] / "uv.lock"
 
 
 def requirements(packages: Iterable[Locked]) -> str:
-    """As a requirements file. No address: the index is the choice of the one who installs."""
+    """The text of a requirements file. It names no index: the user of pip chooses that."""
     return "".join(_lines(each) for each in packages)
 
 

@@ -1,4 +1,4 @@
-"""Reads `uv.lock`: each package at one version, with the hashes of all wheels that it may come as.
+"""Reads `uv.lock`: each package at one version, with the hashes of all its wheels.
 
 Imports the standard library only: it runs before anything is installed.
 """
@@ -14,22 +14,22 @@ from typing import Any, Final
 
 INDEX: Final = "https://pypi.org/simple"
 RUN: Final = "run"
-"""The group of what a broker runs on. The others have their names in pyproject.toml."""
+"""The group that a broker needs to run. The other groups have their names in pyproject.toml."""
 
 _FORMAT: Final = 1
 _SHA_256: Final = re.compile(r"sha256:([0-9a-f]{64})")
 
 Way = frozenset[str]
-"""The markers along one way from a group to a package: all of them have to hold."""
+"""The markers on the way from a group to a package: all of them must hold."""
 
 
 class LockError(ValueError):
-    """The lock leaves open what gets installed, or from where."""
+    """The lock leaves open which file gets installed, or from where."""
 
 
 @dataclass(frozen=True, slots=True)
 class Locked:
-    """One package of a lock. `marker`: where it is wanted, None for everywhere. `hashes`: hexadecimal SHA-256."""
+    """A package of a lock. `marker`: where it is wanted, None for everywhere. `hashes`: hexadecimal SHA-256."""
 
     name: str
     version: str
@@ -61,7 +61,7 @@ class Lock:
         return [RUN, *self.project.get("dev-dependencies", {})]
 
     def all(self) -> list[Locked]:
-        """Every package at every version, wherever it is wanted. Raises `LockError`."""
+        """Every package at every version, on any platform. Raises `LockError`."""
         return [
             self._locked(name, version, frozenset({frozenset()}))
             for name, versions in sorted(self._packages.items())
@@ -69,7 +69,7 @@ class Lock:
         ]
 
     def of(self, group: str) -> list[Locked]:
-        """What `group` needs, directly or through others. Raises `LockError`."""
+        """The packages that `group` needs, directly or through others. Raises `LockError`."""
         if group not in self.groups:
             raise self._error(f"group {group!r} is unknown (known: {', '.join(self.groups)})")
         if group == RUN:
@@ -100,7 +100,7 @@ class Lock:
                     self._follow(more, here, wanted, extras)
 
     def _version(self, needed: dict[str, Any]) -> str:
-        """The version that a dependency means. It says which where the lock has several."""
+        """The version that a dependency means. It names one if the lock has several."""
         versions = self._packages.get(needed["name"], {})
         if "version" in needed and needed["version"] in versions:
             return str(needed["version"])
@@ -125,7 +125,7 @@ class Lock:
 
 
 def _add(ways: dict[Any, frozenset[Way]], key: object, way: Way) -> bool:
-    """Whether `way` leads to `key` where no known one does. Keeps the ways that no other one includes."""
+    """Whether `way` leads to `key` where no known way does. Keeps the ways that no other one includes."""
     known = ways.get(key, frozenset())
     if any(other <= way for other in known):
         return False

@@ -1,7 +1,8 @@
 """The bill of materials of a wheel, CycloneDX 1.6 JSON: `python -m supply.sbom LOCK WHEEL FILE`
 
-What an install of the wheel brings, on this system and this Python: the lock says which versions and files. The packages'
-own metadata, as installed here, say licences and who needs whom. Refused where the two differ. The time is that of `SOURCE_DATE_EPOCH`, if it is set; nothing else differs from run to run.
+It lists the packages that an install of the wheel brings, on this system and this Python. Versions and files come
+from the lock. Licences and dependencies come from the packages' own metadata, as installed here. Refused where the
+two differ. The time is that of `SOURCE_DATE_EPOCH`, if it is set. All else is the same in every run.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from supply.locked import RUN, Lock, Locked
 PROJECT: Final = "pubsubd"
 _CLASSIFIER: Final = "License :: OSI Approved :: "
 _SPACE: Final = uuid.UUID("4328172f-3e1b-48b3-8964-2f2b9f2b41fd")
-"""Names the space of our serial numbers; drawn once."""
+"""The name space of our serial numbers; drawn once."""
 
 
 class Mismatch(ValueError):
-    """What is installed is not what is locked."""
+    """The installed packages are not the locked ones."""
 
 
 def bill(locked: Iterable[Locked], wheel: bytes, at: datetime) -> Bom:
-    """The project, each package of the lock that is wanted here, and who needs whom."""
+    """The project, each package of the lock that is wanted here, and their dependencies."""
     project = _component(PROJECT, ComponentType.APPLICATION, [hashlib.sha256(wheel).hexdigest()])
     packages = {each.name: _library(each) for each in locked if is_wanted_here(each)}
     bom = Bom(
@@ -59,7 +60,7 @@ def bill(locked: Iterable[Locked], wheel: bytes, at: datetime) -> Bom:
 
 
 def text_of(bom: Bom) -> str:
-    """As JSON, held against the schema of CycloneDX. Raises `ValueError`."""
+    """The JSON text, validated against the schema of CycloneDX. Raises `ValueError`."""
     text = JsonV1Dot6(bom).output_as_string(indent=2)
     wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
     if wrong is not None:
@@ -68,7 +69,7 @@ def text_of(bom: Bom) -> str:
 
 
 def is_wanted_here(locked: Locked) -> bool:
-    """Whether this interpreter, on this system, installs it."""
+    """Whether this interpreter, on this system, installs the package."""
     return locked.marker is None or Marker(locked.marker).evaluate()
 
 
@@ -80,7 +81,7 @@ def _library(locked: Locked) -> Component:
 
 
 def _component(name: str, kind: ComponentType, hashes: Iterable[str]) -> Component:
-    """`hashes`: of every file that this version may be installed from."""
+    """`hashes`: of every file from which this version may be installed."""
     version = metadata.version(name)
     purl = PackageURL("pypi", name=name, version=version)
     return Component(
@@ -95,7 +96,7 @@ def _component(name: str, kind: ComponentType, hashes: Iterable[str]) -> Compone
 
 
 def _licences(name: str) -> Iterable[License]:
-    """As the package names them: an SPDX expression, else the classifiers, else its own words."""
+    """The licences as the package names them: an SPDX expression, else the classifiers, else its own words."""
     said = metadata.metadata(name)
     words = next((said[key] for key in ("License-Expression", "License") if key in said), "")
     licence = LicenseFactory().make_from_string(words) if words else None
@@ -112,7 +113,7 @@ def _licences(name: str) -> Iterable[License]:
 
 
 def _needs(name: str) -> list[str]:
-    """What it requires here, without extras."""
+    """The packages that it requires here, without extras."""
     requirements = [Requirement(each) for each in metadata.requires(name) or []]
     return [
         canonicalize_name(each.name)
@@ -122,7 +123,7 @@ def _needs(name: str) -> list[str]:
 
 
 def _serial(components: Sequence[Component]) -> uuid.UUID:
-    """The same for the same things."""
+    """A serial number that depends on the components alone."""
     told = [f"{each.purl} {[one.content for one in each.hashes]}" for each in components]
     return uuid.uuid5(_SPACE, "\n".join(told))
 

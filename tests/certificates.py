@@ -1,4 +1,4 @@
-"""Authorities and the certificates that they sign, for one test each: made in about a millisecond, never kept.
+"""Authorities and the certificates that they sign, for one test each: made in a millisecond, not kept.
 
 authority = Authority(tmp_path)
 files = authority.certificate("a")                  # .cert .key .ca: paths, as the settings take them
@@ -34,7 +34,7 @@ SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
 
 @dataclass(frozen=True)
 class Files:
-    """Paths of one node's PEM files."""
+    """The paths of one node's PEM files."""
 
     cert: str
     key: str
@@ -42,7 +42,7 @@ class Files:
 
 
 class Authority:
-    """Signs certificates; its own stands in `<folder>/<name>.pem`, signed by itself or by `above`."""
+    """Signs certificates. Its own certificate stands in `<folder>/<name>.pem`, signed by itself or by `above`."""
 
     def __init__(self, folder: Path, name: str = "ca", above: Authority | None = None) -> None:
         self.folder = folder
@@ -74,9 +74,9 @@ class Authority:
         usages: Sequence[x509.ObjectIdentifier] = (SERVER, CLIENT),
         password: bytes | None = None,
     ) -> Files:
-        """A certificate that speaks for `names`, as DNS names, and `others`; without any it has no subjectAltName.
+        """A certificate for `names`, as DNS names, and for `others`. Without any of them it has no subjectAltName.
 
-        `since`, `until`: from now. `password`: what the key's file is locked with.
+        `since`, `until`: times from now. `password`: locks the key's file.
         """
         self._signed += 1
         key = ec.generate_private_key(ec.SECP256R1())
@@ -89,7 +89,7 @@ class Authority:
         speaks_for = [*map(x509.DNSName, names), *others]
         if speaks_for:
             builder = builder.add_extension(
-                # Critical if there is no subject beside it (RFC 5280, 4.2.1.6).
+                # Critical if the certificate has no subject (RFC 5280, 4.2.1.6).
                 x509.SubjectAlternativeName(speaks_for),
                 critical=common_name is None,
             )
@@ -105,7 +105,7 @@ class Authority:
 
 
 def write(path: str, content: bytes) -> None:
-    """In place of what is there, at once, for us alone."""
+    """Write a file at once, in place of an older one, for this user alone."""
     new = f"{path}.new"
     with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(content)

@@ -13,12 +13,12 @@ import hypothesis
 import pytest
 from tests.integration.cluster import Broker, Cluster
 
-# An example that is slow on a busy machine shows nothing about the code.
+# A slow example on a busy machine shows nothing about the code.
 hypothesis.settings.register_profile("pubsubd", deadline=None)
 hypothesis.settings.load_profile("pubsubd")
 
-# A shell starts `make test &` with SIGINT ignored, and a process passes that on to those it starts: commands that a
-# test interrupts would go on for ever.
+# A shell starts `make test &` with SIGINT ignored, and processes inherit that: commands that a test interrupts would
+# go on for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -40,7 +40,7 @@ def start_broker(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
 def start_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     """`start_cluster(3, ring_messages=100)`: a connected `Cluster`, ended after the test.
 
-    `cut=[("b", "a")]`: this link is cut from the beginning, and nobody waits until all have met; nor
+    `cut=[("b", "a")]`: this link is cut from the beginning, and the fixture does not wait until all have met; nor
     with `wait_ready=False`.
     """
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Bytes at hand, given to a `FrameReader` as a receiver gives it what came from a socket."""
+"""Gives bytes to a `FrameReader`, as a receiver does with bytes from a socket."""
 
 from __future__ import annotations
 

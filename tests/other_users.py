@@ -1,4 +1,6 @@
-"""Tests about other users: run as root, who can be anybody and give files to anybody, or skipped with the reason."""
+"""Tests as other users: they need root, which can act as any user and give files away, or are skipped with the
+reason.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ import pytest
 
 OURS: Final = 54_321
 STRANGER: Final = 54_322
-"""Uids, and gids of the groups of these names. Nobody has to know them."""
+"""Uids, and gids of the groups of these names. They need no entry in the user database."""
 
 needs_root: Final = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root, to be other users and give files to them"
@@ -23,7 +25,7 @@ needs_root: Final = pytest.mark.skipif(
 
 @contextmanager
 def folder_for_all() -> Iterator[Path]:
-    """A new one that everybody may look into; pytest's own are for one user, and too long for a socket's path."""
+    """A new folder that all users may enter. pytest's folders are for one user, and too long for a socket's path."""
     path = Path(tempfile.mkdtemp(prefix="ps-"))
     path.chmod(0o755)
     try:
@@ -34,7 +36,7 @@ def folder_for_all() -> Iterator[Path]:
 
 @contextmanager
 def acting_as(uid: int, gid: int | None = None, groups: Sequence[int] = ()) -> Iterator[None]:
-    """This process has the rights of another user in here, in all its threads."""
+    """Inside this context the process has the rights of another user, in all its threads."""
     before = os.geteuid(), os.getegid(), os.getgroups()
     os.setgroups(groups)
     os.setegid(uid if gid is None else gid)

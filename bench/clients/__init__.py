@@ -1,1 +1,1 @@
-"""How each contestant publishes and reads. A module imports its client library, so only workers import it."""
+"""The publishers and readers of each contestant. A module imports its client library, so only workers import it."""

@@ -15,7 +15,7 @@ from bench.workloads import Workload
 
 
 class _Out(asyncio.Protocol):
-    """Says when it takes bytes again."""
+    """A connection to write to; tells when it takes bytes again."""
 
     transport: asyncio.Transport
 
@@ -60,7 +60,7 @@ class Publisher:
 
     async def _write(self, buffers: list[bytes]) -> None:
         self._out.transport.writelines(buffers)
-        # A turn of the loop for each batch, or nothing would be written before all is packed.
+        # Give the loop a turn for each batch: else no byte would be written before all is packed.
         await asyncio.sleep(0)
         await self._out.room.wait()
 
@@ -80,7 +80,7 @@ class _In(asyncio.BufferedProtocol):
 
 
 class Reader:
-    """Behind the relays; every session is a connection of its own."""
+    """Reads behind the relays. Every session is a connection of its own."""
 
     def __init__(self, at: str, workload: Workload) -> None:
         self._at = at
@@ -108,7 +108,7 @@ class Reader:
 
 
 class SocketReader(Reader):
-    """Nothing between: the publisher connects to the reader itself."""
+    """Reads without relays: the publisher connects to the reader itself."""
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()

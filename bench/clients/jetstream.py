@@ -13,7 +13,7 @@ from bench.feed import TOPIC_PREFIX, Value
 from bench.workloads import Workload
 
 UNCONFIRMED = 4000
-"""Messages without their receipt before `publish_async` waits: nats-py's default."""
+"""Messages without a receipt before `publish_async` waits: nats-py's default."""
 
 TIMEOUT_S = 60
 
@@ -62,7 +62,7 @@ class Publisher:
 
 
 class Reader:
-    """An ordered consumer: it sees a gap and begins again behind it; nothing is acknowledged one by one."""
+    """An ordered consumer: it sees a gap and begins again behind it. It acknowledges no single message."""
 
     def __init__(self, at: str, workload: Workload) -> None:
         self._at = at

@@ -15,7 +15,7 @@ FLUSH_TIMEOUT_S = 60
 
 
 class Publisher:
-    """nats-py writes by itself whenever 2 MiB have come together, and waits then until they are written."""
+    """nats-py writes by itself once it has 2 MiB, and then waits until they are written."""
 
     def __init__(self, at: str, workload: Workload, mode: Mode) -> None:
         self._at = at
@@ -39,7 +39,7 @@ class Publisher:
 
 
 class Reader:
-    """The limits of nats-py's queue are off: beyond its defaults (524,288 messages, 128 MiB) it drops."""
+    """The limits of nats-py's queue are off: beyond its defaults (524,288 messages, 128 MiB) it drops messages."""
 
     def __init__(self, at: str, workload: Workload) -> None:
         self._at = at

@@ -1,4 +1,4 @@
-"""pubsubd's SDK: `send` and `flush`, or batches of which each is waited for; read with `batches()`."""
+"""pubsubd's SDK: `send` and `flush`, or batches with a wait for each receipt; read with `batches()`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Publisher:
         await self._client.flush()
 
     async def _stream_in_bulk(self, messages: Messages) -> None:
-        """256 by 256, with some of them on their way."""
+        """Publish 256 by 256, with several batches on their way."""
         left = iter(messages)
         under_way: deque[asyncio.Task[object]] = deque()
         for topic, value in left:
@@ -53,7 +53,7 @@ class Publisher:
             await bulk
 
     async def _stream_with_receipts(self, messages: Messages) -> None:
-        """256 by 256, the next ones when all of these are accepted."""
+        """Publish 256 by 256, the next batch when the last one is accepted."""
         left = iter(messages)
         for first in left:
             some = chain([first], islice(left, RECEIPTS_AT_ONCE - 1))

@@ -27,7 +27,7 @@ class Publisher:
         await self._client.ping()
 
     async def stream(self, messages: Messages) -> None:
-        """Blocks the loop: nothing else is to be done in it."""
+        """Blocks the loop, which has no other work."""
         encode, left = self._encode, iter(messages)
         while some := list(islice(left, PIPELINE)):
             with self._blocking.pipeline(transaction=False) as pipeline:

@@ -1,7 +1,7 @@
 """Redis Streams with redis-py and hiredis: one stream for all topics, as one consumer can follow it in order.
 
-The publisher is blocking redis-py, which fills its pipelines faster than the asyncio client; where many
-publishers wait at once, and in the reader, it is asyncio's.
+The publisher is blocking redis-py, which fills its pipelines faster than the asyncio client. Many waiting publishers,
+and the reader, use the asyncio client.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Publisher:
         await self._client.ping()
 
     async def stream(self, messages: Messages) -> None:
-        """Blocks the loop: nothing else is to be done in it."""
+        """Blocks the loop, which has no other work."""
         encode, left = self._encode, iter(messages)
         while some := list(islice(left, PIPELINE)):
             with self._blocking.pipeline(transaction=False) as pipeline:

@@ -1,4 +1,4 @@
-"""What a contestant's publisher and reader have to be able to do, in a worker's process on uvloop."""
+"""The tasks of a contestant's publisher and reader, in a worker's process on uvloop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench.feed import Value
 from bench.workloads import Workload
 
 Mode = Literal["fast", "bulk", "receipts"]
-"""`receipts`: nothing counts as published before it was confirmed."""
+"""`receipts`: a message counts as published only when it is confirmed."""
 
 Take = Callable[[list[Value]], None]
 
 Messages = Iterable[tuple[str, Value]]
-"""Topic and value of each."""
+"""Topic and value of each message."""
 
 
 class Publisher(Protocol):
@@ -24,30 +24,30 @@ class Publisher(Protocol):
     async def open(self) -> None: ...
 
     async def stream(self, messages: Messages) -> None:
-        """Publishes all as fast as the mode allows; returns when the client has nothing more to do."""
+        """Publish all as fast as the mode allows. Returns when the client has finished."""
 
     async def one(self, topic: str, value: Value) -> None:
-        """Publishes one and waits until it is confirmed; many may wait at once."""
+        """Publish one message and wait until it is confirmed. Many such waits may run at once."""
 
     async def soon(self, topic: str, value: bytes) -> None:
-        """Publishes one at once; whether it is confirmed does not matter."""
+        """Publish one message at once, confirmed or not."""
 
 
 class Reader(Protocol):
     def __init__(self, at: str, workload: Workload) -> None: ...
 
     async def open(self, pattern: str, sessions: int, *, earliest: bool) -> None:
-        """Subscribes; returns when nothing that is published from now on is missed.
+        """Subscribe. Returns when every message published from now on will arrive.
 
-        `pattern` is a prefix: all topics below it. `earliest`: begins with what is stored.
+        `pattern` is a prefix: all topics below it. `earliest`: begin with the stored messages.
         """
 
     async def read(self, take: Take) -> None:
-        """Hands over decoded values until it is cancelled. Raises if the client reports a loss."""
+        """Hand over decoded values until cancelled. Raises if the client reports a loss."""
 
 
 def as_json(workload: Workload) -> tuple[Callable[[Value], bytes], Callable[[bytes], Value]]:
-    """To bytes and back, where the client has no codec: dicts as their users do it, with `json`."""
+    """To bytes and back, for a client without a codec: dicts as its users encode them, with `json`."""
     if workload.dicts:
         return _dump, json.loads
     return _same, _same

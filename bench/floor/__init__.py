@@ -8,6 +8,6 @@
     reader process      cuts batches out of its buffer, copies the payloads of each once, and cuts them into one
                         bytes object a message; the topics' names are split
 
-There is no offset, no ring, no cursor, no receipt, no acknowledgement, no check of anything. All four run on
+It has neither offsets nor a ring, cursors, receipts, acknowledgements or checks. All four run on
 uvloop with `BufferedProtocol`. Dicts are packed and unpacked by msgpack, as pubsubd's SDK does it.
 """

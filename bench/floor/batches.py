@@ -31,7 +31,7 @@ class Packer:
         self._payloads: list[bytes] = []
 
     def add(self, topic: str, payload: bytes) -> list[bytes] | None:
-        """The batch before this message, if this one does not fit into it any more."""
+        """The finished batch, if this message does not fit into it any more."""
         cost = len(payload) + MESSAGE_COST_BYTES
         full = self.take() if cost > self._room and self._payloads else None
         self._room -= cost
@@ -41,7 +41,7 @@ class Packer:
         return full
 
     def take(self) -> list[bytes]:
-        """What was collected, as buffers to write; none if there is nothing."""
+        """The collected batch, as buffers to write; an empty list without messages."""
         if not self._payloads:
             return []
         names = "\n".join(self._topics).encode()
@@ -54,7 +54,7 @@ class Packer:
 
 
 class Unpacker:
-    """Bytes into `space()`, messages out of `batches()`."""
+    """Takes bytes into `space()`, and gives messages out of `batches()`."""
 
     def __init__(self) -> None:
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -67,11 +67,11 @@ class Unpacker:
         self._end += count
 
     def batches(self) -> Iterator[tuple[list[str], list[bytes]]]:
-        """The topics and the payloads of each batch that is complete, one of each for every message."""
+        """The topics and the payloads of each complete batch, one of each for every message."""
         while (batch := self._next()) is not None:
             yield batch
         rest = self._buffer[self._start : self._end]
-        # Moved to the front only when the end is near: most often nothing is left to move.
+        # Move the rest to the front only near the end of the buffer: most often no byte is left to move.
         if not rest or len(self._buffer) - self._end < BUFFER_BYTES // 2:
             self._buffer[: len(rest)] = bytes(rest)
             self._start, self._end = 0, len(rest)

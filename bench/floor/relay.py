@@ -1,6 +1,6 @@
-"""A relay that copies bytes: `python -m bench.floor.relay SOURCE SINK`. One source, any number of sinks.
+"""A relay that copies bytes: `python -m bench.floor.relay SOURCE SINK`. It has one source and any number of sinks.
 
-An end is where it listens, a path or HOST:PORT; `dial:HOST:PORT` is where it connects instead.
+An end is an address to listen at, a path or HOST:PORT. With `dial:HOST:PORT` the relay connects instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BUFFER_BYTES = 256 * 1024
 
 
 class Relay:
-    """What comes from the source goes to every sink, as fast as the slowest of them takes it."""
+    """Copies bytes from the source to every sink, as fast as the slowest sink takes them."""
 
     def __init__(self) -> None:
         self._source: asyncio.Transport | None = None
@@ -34,7 +34,7 @@ class Relay:
             sink.write(data)
 
     def choke(self, by: int) -> None:
-        """One sink more, or less, takes nothing at the moment."""
+        """Count a sink more, or one less, that takes no bytes at the moment."""
         before, self._choked = self._choked, self._choked + by
         if self._source is not None and bool(before) != bool(self._choked):
             if self._choked:

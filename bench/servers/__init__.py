@@ -1,1 +1,1 @@
-"""How the servers of each contestant are started. Imports no peer's client."""
+"""The servers of each contestant. Imports no peer's client."""

@@ -1,4 +1,4 @@
-"""What every contestant's servers have in common."""
+"""The common part of every contestant's servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.workloads import Workload
 
 
 class Servers:
-    """The servers of one contestant in one round. `close` ends whatever was started."""
+    """The servers of one contestant in one round. `close` ends all that was started."""
 
     def __init__(self, folder: Path, workload: Workload) -> None:
         self.folder = folder
@@ -21,10 +21,10 @@ class Servers:
         """Returns when a publisher and a reader can connect."""
 
     def start_reading_side(self) -> None:
-        """What is started only when all is stored, where that makes a difference for catching up."""
+        """Start the servers that, for catching up, must start only when all is stored."""
 
     def pause_reading_side(self) -> None:
-        """The reader's broker stands still, as under a stopped virtual machine."""
+        """Stop the reader's broker, as under a stopped virtual machine."""
         raise NotImplementedError
 
     def resume_reading_side(self) -> None:
@@ -32,7 +32,7 @@ class Servers:
 
     @property
     def publish_at(self) -> str:
-        """Where the publisher connects, as its client takes it."""
+        """The publisher's address, as its client takes it."""
         return ""
 
     @property
@@ -49,7 +49,7 @@ class Servers:
 
 
 class NoServers(Servers):
-    """The contestant's publisher and reader talk to each other."""
+    """No server: the contestant's publisher and reader talk to each other."""
 
     @property
     def publish_at(self) -> str:

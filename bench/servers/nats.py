@@ -1,4 +1,4 @@
-"""One NATS server, with or without JetStream."""
+"""A NATS server, with or without JetStream."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bench.servers.base import Servers
 from bench.workloads import Workload
 
 NATS_PENDING_BYTES = 1024**3
-"""What the server holds for a slow reader before it cuts it off; the default is 64 MiB."""
+"""Bytes that the server holds for a slow reader before it cuts the reader off; the default is 64 MiB."""
 
 
 def nats_server() -> str | None:
-    """The binary: beside this Python, as the package brings it, or on the path."""
+    """The server's program: beside this Python, as the package brings it, or on the path."""
     beside = Path(sysconfig.get_path("scripts")) / "nats-server"
     return str(beside) if beside.exists() else shutil.which("nats-server")
 

@@ -12,8 +12,9 @@ from bench.workloads import MIB, Workload
 
 
 def settings_of(workload: Workload) -> dict[str, str]:
-    """What differs from the defaults of `pubsubd start`, and has to be said with the results: where more is to be
-    read back than ring and replica hold.
+    """The settings that differ from the defaults of `pubsubd start`.
+
+    They belong to the results: they matter if more is read back than ring and replica hold.
     """
     if workload.keep_bytes:
         return {"ring-bytes": f"{workload.keep_bytes // MIB}MiB"}
@@ -27,7 +28,7 @@ def settings_of(workload: Workload) -> dict[str, str]:
 
 
 class PubsubdServers(Servers):
-    """Everything that is not in `settings_of` is as `pubsubd start` has it, each on free ports."""
+    """Two brokers on free ports, with the defaults of `pubsubd start` beside `settings_of`."""
 
     def __init__(self, folder: Path, workload: Workload, *, fsync: str | None = None) -> None:
         super().__init__(folder, workload)

@@ -1,4 +1,4 @@
-"""One Redis server, that keeps nothing on disk, or everything before it answers."""
+"""A Redis server that keeps nothing on disk, or writes each command before its answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The plots that a result gives: one for each group of workloads in which contestants are compared. Pure.
+"""The plots of a result: one for each group of workloads in which contestants are compared. Pure.
 
-A chart is all that a plot shows, as data. `bench.plots` draws it. The data is kept beside the plots, with the hash of each: so a
-test sees, without drawing, that the plots are those of the last kept result.
+A chart is all that a plot shows, as data. `bench.plots` draws it. The data is kept beside the plots, with the hash of
+each. So a test sees, without drawing, that the plots are those of the last kept result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Role = Literal["ours", "other", "floor"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """`figure` None: it was not measured, and `text` says why."""
+    """`figure` None: it was not measured, and `text` gives the reason."""
 
     name: str
     figure: Spread | None
@@ -75,7 +75,7 @@ def note(result: Result) -> str:
 
 
 def data_of(drawn: Mapping[Chart, str]) -> str:
-    """What each plot shows, and the SHA-256 of its drawing."""
+    """The data of each plot, and the SHA-256 of its drawing."""
     plots = [
         {**asdict(chart), "sha256": hashlib.sha256(drawing.encode()).hexdigest()}
         for chart, drawing in drawn.items()
@@ -84,7 +84,7 @@ def data_of(drawn: Mapping[Chart, str]) -> str:
 
 
 def outdated(result: Result, data: str, drawings: Mapping[str, str]) -> list[str]:
-    """The plots that do not show `result`, by their files' names; those that are missing or too many among them.
+    """The file names of plots that do not show `result`, of missing plots and of surplus ones.
 
     `data`: as `data_of` made it. `drawings`: the text of each file.
     """

@@ -1,7 +1,7 @@
 """Draws charts as SVG by matplotlib: horizontal bars with whiskers, readable on a light and on a dark page.
 
-matplotlib is in the group `bench` of pyproject.toml; nothing else imports this module before it draws. The same chart gives
-the same bytes: no date, no version, a fixed salt for names, and text stays text, so that no font of the machine matters.
+matplotlib is in the group `bench` of pyproject.toml; only this module imports it, when it draws. The same chart gives
+the same bytes: no date, no version, a fixed salt for names. Text stays text, so that no font of the machine matters.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.charts import Bar, Chart, Panel
 
 COLUMNS: Final = 2
 BAR: Final = 0.55
-"""Of the height of a row."""
+"""The height of a bar, as a share of its row."""
 
 # In points, which become pixels.
 WIDTH: Final = 960
@@ -26,9 +26,9 @@ PANEL_HEAD: Final = 34
 TOP: Final = 44
 FOOT: Final = 34
 NAME: Final = 140
-"""For the names at the left of the bars."""
+"""Width for the names at the left of the bars."""
 TEXT: Final = 150
-"""For the words at the right of the longest bar."""
+"""Width for the words at the right of the longest bar."""
 MARGIN: Final = 24
 
 INK, DIM, PAGE, OURS, OTHER, FLOOR, AXIS = (
@@ -58,7 +58,7 @@ _STYLE: Final = {
 
 
 _SIZE: Final = re.compile(r'\b(width|height)="([0-9.]+)pt"')
-"""Of the whole drawing: in pixels, as its text is."""
+"""The size of the whole drawing, which becomes pixels, the unit of its text."""
 
 
 def draw(chart: Chart) -> str:
@@ -128,13 +128,13 @@ def _text(figure: Any, x: float, y: float, words: str, height: float, **look: An
 
 def _svg(figure: Any) -> str:
     file = io.StringIO()
-    # None leaves out: a date and a version would make each drawing another one.
+    # None leaves the field out: a date or a version would make each drawing another one.
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
 def _for_both_pages(svg: str) -> str:
-    """Colours by name, so that the browser takes those of its mode; and its own font."""
+    """Give colours by name, so that the browser takes those of its mode, and its own font."""
     light, dark = "", ""
     for number, (colour, on_dark) in enumerate(DARK.items()):
         svg = svg.replace(colour, f"var(--c{number})")

@@ -1,4 +1,4 @@
-"""What a result looks like: on a terminal, and in docs/performance.md between two markers."""
+"""The texts of a result: on a terminal, and in docs/performance.md between two markers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class NoPlace(Exception):
 def write(
     result: Result, draw: Callable[[Chart], str], page: Path = PAGE, plots: Path = PLOTS
 ) -> list[Path]:
-    """Draws the plots and puts the tables in their place on the page. Returns the files that were written."""
+    """Draw the plots and put the tables in their place on the page. Returns the files that were written."""
     plots.mkdir(parents=True, exist_ok=True)
     drawn = {chart: draw(chart) for chart in charts(result)}
     for file in plots.glob("*.svg"):
@@ -43,7 +43,7 @@ def write(
 
 
 def placed(page: str, words: str) -> str:
-    """The page with `words` between its markers, and nothing else changed. Raises `NoPlace`."""
+    """The page with `words` between its markers, otherwise unchanged. Raises `NoPlace`."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -78,7 +78,7 @@ def fragment(result: Result, plots: str) -> str:
 
 
 def text(result: Result) -> str:
-    """For a terminal: a line a figure, ratios beside them."""
+    """The text for a terminal: a line a figure, ratios beside them."""
     lines = []
     for workload in (each for each in WORKLOADS.values() if each.name in result.samples):
         lines.append(f"\n{workload.name}: {workload.title}")
@@ -94,7 +94,7 @@ def text(result: Result) -> str:
 
 
 def in_short(sample: Sample) -> str:
-    """One round, for whoever watches."""
+    """A round in one line, printed while the benchmark runs."""
     heads = {figure.name: figure.title for figures in HEADLINES.values() for figure in figures}
     shown = {
         name: value

@@ -13,8 +13,6 @@ from style.words import Finding, first_words, phrases
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
     "bench",
-    ":(exclude)bench/charts.py",
-    ":(exclude)bench/report.py",
     "protocol",
     "style/__main__.py",
     "supply",

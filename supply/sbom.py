@@ -24,7 +24,6 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.model.license import DisjunctiveLicense, License
 from cyclonedx.output.json import JsonV1Dot6
 from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -62,6 +61,9 @@ def bill(locked: Iterable[Locked], wheel: bytes, at: datetime) -> Bom:
 def text_of(bom: Bom) -> str:
     """The JSON text, validated against the schema of CycloneDX. Raises `ValueError`."""
     text = JsonV1Dot6(bom).output_as_string(indent=2)
+    # Imported late: it compiles 38 grammars, which took each worker of the tests longer than to collect them.
+    from cyclonedx.validation.json import JsonStrictValidator
+
     wrong = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
     if wrong is not None:
         raise ValueError(f"not CycloneDX 1.6: {wrong.data}")

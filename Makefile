@@ -1,5 +1,6 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
 # make test    run the tests (TESTS="tests/unit -k ring", WORKERS=2)
+# make test-fast   a part in under a minute: tests/unit with fewer examples, some seeds, some real brokers
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
 # make soak    three brokers at full speed with faults and noise: nothing grows, nothing is lost (MINUTES=30)
 # make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
@@ -56,7 +57,7 @@ CHECKED = @$(BIN)/python -m pip check --disable-pip-version-check >&2 \
 	|| { echo "uv.lock does not fit pyproject.toml: run make lock" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help venv start test faults soak journal-kills sim mutants mutation fuzz bench bench-quick bench-report check format \
+.PHONY: help venv start test test-fast faults soak journal-kills sim mutants mutation fuzz bench bench-quick bench-report check format \
 	docs lint types imports wheel sbom lock audit clean
 
 help:
@@ -97,6 +98,11 @@ start: $(RUN)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+# Chosen by the markers `fast` and `slow`: see pyproject.toml.
+test-fast: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m fast --hypothesis-profile fast \
+		tests/unit tests/simulation tests/integration
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

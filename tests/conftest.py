@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hypothesis
 import pytest
@@ -16,11 +16,22 @@ from tests.integration.cluster import Broker, Cluster
 # A slow example on a busy machine shows nothing about the code.
 hypothesis.settings.register_profile("pubsubd", deadline=None)
 hypothesis.settings.load_profile("pubsubd")
+# `make test-fast` takes this one.
+hypothesis.settings.register_profile("fast", deadline=None, max_examples=10)
+
+UNIT: Final = Path(__file__).parent / "unit"
 
 # A shell starts `make test &` with SIGINT ignored, and processes inherit that: commands that a test interrupts would
 # go on for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of `tests/unit` that `make test-fast` runs."""
+    for item in items:
+        if item.path.is_relative_to(UNIT) and item.get_closest_marker("slow") is None:
+            item.add_marker("fast")
 
 
 @pytest.fixture

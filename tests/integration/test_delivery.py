@@ -24,6 +24,8 @@ from tests.integration.steps import (
 import pubsubd
 from pubsubd import Message, PublishRejected
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:

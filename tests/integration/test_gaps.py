@@ -24,6 +24,8 @@ from tests.integration.steps import (
 import pubsubd
 from pubsubd import Client, CursorExpired
 
+pytestmark = pytest.mark.fast
+
 RING = 100
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from bench import report, tables, witness, witness_brokers
 from bench.measure import Sample
 from bench.results import Result
@@ -14,6 +15,7 @@ def sampled(*rounds: Sample) -> Result:
     return made
 
 
+@pytest.mark.slow
 def test_both_sides_are_measured_in_a_process_of_their_own() -> None:
     figures = witness.measure(100, 0.01)
     assert figures["publish_us.without"] > 0
@@ -26,6 +28,7 @@ def test_both_sides_are_measured_in_a_process_of_their_own() -> None:
     }
 
 
+@pytest.mark.slow
 def test_both_brokers_are_measured_and_ended() -> None:
     figures = witness_brokers.measure(100, 0.01)
     assert figures["broker_us.without"] > 0

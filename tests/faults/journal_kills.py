@@ -18,6 +18,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -252,11 +253,18 @@ class Played:
     told: int = 0
 
 
-async def kill_rounds(folder: Path, rounds: int, seed: int, fsync: str = "always") -> Played:
-    """Kill node a `rounds` times. Raises `Violation`."""
+async def kill_rounds(
+    folder: Path,
+    rounds: int,
+    seed: int,
+    fsync: str = "always",
+    *,
+    command: Sequence[str] | None = PUBSUBD,
+) -> Played:
+    """Kill node a `rounds` times. Raises `Violation`. `command`: None forks the brokers."""
     chance = random.Random(seed)
     journal = {"journal": folder / "journal", "fsync": fsync}
-    cluster = Cluster(folder, 2, command=PUBSUBD, per_node={"a": journal}, ring_bytes=RING)
+    cluster = Cluster(folder, 2, command=command, per_node={"a": journal}, ring_bytes=RING)
     try:
         await in_thread(cluster.start)
         accepted = Accepted()

@@ -37,7 +37,7 @@ SMALL: Final[dict[str, Any]] = {
     "max_frame": MIB,
     "max_receive_bytes": 8 * MIB,
     "max_unsent_bytes": 8 * MIB,
-    "max_connections": 80,
+    "max_connections": 70,
     "max_sessions": 16,
     "max_named_sessions": 8,
     "max_patterns": 64,
@@ -177,7 +177,7 @@ def everybody(broker: Broker, peer: Broker) -> Iterator[None]:
         wait_until(lambda: broker.metric("sessions") == SMALL["max_sessions"], what="sessions")
         # Small ones on many topics, then large ones that nobody reads: they are left where they are.
         for each in (broker, peer):
-            fill(each, 5000, 100, sessions)
+            fill(each, 2500, 100, sessions)
             fill(each, 24, MIB // 2)
         for _ in range(SMALL["max_commands"]):
             crowd.come("control")

@@ -19,11 +19,11 @@ from pubsubd_protocol.entries import Batch, pack_numbers
 from pubsubd_protocol.frames import FilterSet, Receipt, SetFilter, Skip, Subscribe, Welcome
 from pubsubd_protocol.topics import MAX_SHAPES
 
-SESSIONS = 100
+SESSIONS = 60
 TOPICS = 1024
 SEGMENTS = 12
 BATCHES = 2
-REQUESTS = 2000
+REQUESTS = 1000
 
 PLACES = [
     places for count in (3, 4) for places in itertools.combinations(range(SEGMENTS - 1), count)

@@ -236,8 +236,11 @@ def drip_until_all_have_ended(address: Address, door: Door) -> float:
 Way = Literal["closes", "resets", "is killed"]
 
 
-@pytest.mark.parametrize("way", ["closes", "resets", "is killed"])
-@pytest.mark.parametrize("door", ["unix", "tcp"])
+# A killed process leaves something unread, which is what resets a Unix socket. Over TCP the kernel knows no third way.
+@pytest.mark.parametrize(
+    ("door", "way"),
+    [("unix", "closes"), ("unix", "is killed"), ("tcp", "closes"), ("tcp", "resets")],
+)
 @async_test
 async def test_a_thousand_callers_that_vanish_at_every_stage_leave_nothing_behind(
     pair: tuple[Broker, Broker], door: Door, way: Way

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.limits import FETCH_BYTES, SECOND_NS, Now
 from pubsubd_broker.core.links.connection import Connection
@@ -96,7 +96,7 @@ class Broker:
         All that is accepted is written into `folder` from now on. Raises `JournalError`. Uses up a snapshot that an
         earlier life left. A life that asks its peers for its history begins when they have given it, see `flush`.
         """
-        if self.node.recall is None:
+        if self.node.recovery is None:
             await off_loop("pubsubd-life", self.node.own_life.begin)
         if folder is not None:
             await self._keep(folder)
@@ -197,21 +197,21 @@ class Broker:
 
     # The links' side.
 
-    def accepted(self, link: Link, caller: Caller, *, peers: bool) -> Connection:
+    def accepted(self, link: Link, caller: Remote, *, peers: bool) -> Connection:
         connection = self.node.accept(caller, read_clocks(), peers=peers)
         self._links[connection] = link
         return connection
 
     def dialled(self, link: Link, target: Target) -> Connection:
         nonce, channel = os.urandom(NONCE_BYTES), channel_of(link.transport)
-        caller = Caller(target.label, host=target.address[0], nonce=nonce, channel=channel)
+        caller = Remote(target.label, host=target.address[0], nonce=nonce, channel=channel)
         connection = self.node.dialled(target, caller, read_clocks())
         self._links[connection] = link
         return connection
 
-    def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
+    def turned_away(self, caller: Remote, reason: str, detail: str) -> None:
         """Somebody never came so far as to have a connection."""
-        self.node.reports.turned_away(caller.label, caller.origin, reason, detail)
+        self.node.events.turned_away(caller.label, caller.origin, reason, detail)
         self.flush_soon()
 
     def received(self, link: Link, count: int) -> None:
@@ -242,21 +242,21 @@ class Broker:
         self._flush_due = False
         self._taken_s = 0.0
         now, ends_s = read_clocks(), time.perf_counter() + FLUSH_S
-        ready = self.node.turns.take()
+        ready = self.node.ready.take()
         for served, connection in enumerate(ready, 1):
             link = self._links.get(connection)
             if link is not None:
                 self._serve(link, now)
                 if time.perf_counter() > ends_s:
-                    self.node.turns.put_off(ready[served:])
+                    self.node.ready.put_off(ready[served:])
                     break
         self.node.pulled(now)
         if self._writer is not None:
             self._writer.go_on(now)
-        recall = self.node.recall
+        recall = self.node.recovery
         if recall is not None and recall.decided and self._beginning is None:
             self._beginning = self._loop.create_task(self._begin_recalled())
-        if self.node.turns:
+        if self.node.ready:
             self.flush_soon()
         if self.node.pace.due_ns != self._paced_until_ns:
             self._plan_pace(now)

@@ -17,7 +17,7 @@ from tests.fuzz.target import TARGETS
 from tests.fuzz.targets import codec as codec_target
 
 from pubsubd_broker.core.journal import recovery
-from pubsubd_broker.core.links.client_ends import SessionEnd
+from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.streams import replica
 from pubsubd_broker.http import server as admin_http

@@ -16,16 +16,16 @@ from tests.simulation.violation import Violation
 from tests.simulation.watch import Watch
 from tests.simulation.wires import Pipe, Wire
 
-from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.journal.checkpoint import Checkpoint
 from pubsubd_broker.core.journal.journal import Fsync
 from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.limits import Limits, Now
-from pubsubd_broker.core.links.client_ends import SessionEnd
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
+from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_broker.core.streams.stream import Stream
@@ -142,7 +142,7 @@ class BrokerSocket:
 
 def streams_of(node: Node) -> list[Stream | Replica]:
     """The streams that `node` knows, its own first."""
-    return [node.stream, *node.replicas.values()]
+    return [node.stream, *node.peers.replicas.values()]
 
 
 class SimBroker:
@@ -216,7 +216,7 @@ class SimBroker:
         peers = [(peer, 1) for peer in self._peers]
         watch = Watch(self, epoch)
         self.node = Node(config, epoch, peers, self.now, kept, self.record, watch)
-        if self.node.recall is None:
+        if self.node.recovery is None:
             self.node.own_life.begin()
         if self.journal is not None:
             self.journal.begin(self.node)
@@ -260,7 +260,7 @@ class SimBroker:
             snapshot = self.journal is not None and not self.journal.keeps_running
             if self.journal is not None:
                 self.journal.stop(rots=rots)
-            if self.node.recall is None:
+            if self.node.recovery is None:
                 self.machine.stops(in_folder=snapshot)
                 self.record.leave(self.node.stream.next)
         self._end()
@@ -296,7 +296,7 @@ class SimBroker:
         """
         assert self.disk is None, "a journal has to begin where its stream does"
         assert self.node is not None
-        if self.node.recall is not None:
+        if self.node.recovery is not None:
             return  # The stream is empty.
         stream = self.node.stream
         entries = [stream.log[i] for i in range(stream.log.begin, stream.log.end)]
@@ -328,8 +328,8 @@ class SimBroker:
         self.sockets[connection] = socket
         return socket
 
-    def _caller(self, label: str) -> Caller:
-        return Caller(label, host=label, nonce=self._chance.randbytes(NONCE_BYTES))
+    def _caller(self, label: str) -> Remote:
+        return Remote(label, host=label, nonce=self._chance.randbytes(NONCE_BYTES))
 
     def closing(self, but: BrokerSocket) -> set[Connection]:
         """The connections that are about to end."""
@@ -349,15 +349,15 @@ class SimBroker:
         node = self.node
         if node is None or self.paused:
             return
-        if node.recall is not None and node.recall.decided:
+        if node.recovery is not None and node.recovery.decided:
             node.own_life.begin()
             node.life_begun()
         rounds = 0
-        while node.turns:
+        while node.ready:
             rounds += 1
             if rounds > 10_000:
                 raise Violation(f"G6: {self.name} never comes to rest")
-            for connection in node.turns.take():
+            for connection in node.ready.take():
                 socket = self.sockets.get(connection)
                 if socket is not None:
                     socket.flush()
@@ -385,9 +385,11 @@ class SimBroker:
         self.world.clockwork.after(max(0, due_ns - self.now.mono_ns), go_on)
 
     def _check_bounds(self, node: Node) -> None:
-        if node.fetched.dropped > self._dropped:
-            self.world.counts["fetched and dropped"] += node.fetched.dropped - self._dropped
-            self._dropped = node.fetched.dropped
+        if node.links.fetch_budget.dropped > self._dropped:
+            self.world.counts["fetched and dropped"] += (
+                node.links.fetch_budget.dropped - self._dropped
+            )
+            self._dropped = node.links.fetch_budget.dropped
         for source in streams_of(node):
             log = source.log
             # Looked at after each event, so the text is made only if it is needed.
@@ -412,7 +414,7 @@ class SimBroker:
                     if position is not None:
                         told = position.offset - reading.untold
                         yield Parted(self.name, connection.label, stream, told, position.offset)
-        for producer, link in node.producers.items():
+        for producer, link in node.peers.producers.items():
             if link.replica is not None:
                 passed = link.replica.registration.offset
                 yield Parted(self.name, producer, producer, link._acknowledged, passed)

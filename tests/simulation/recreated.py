@@ -73,7 +73,7 @@ class Recreated:
         for name in list(self._disks):
             self._recreate("x", name)
             self._net.advance(TTL_S + REDIALLED_S)
-            assert name in self._reader.producers, f"{name} is not read again"
+            assert name in self._reader.peers.producers, f"{name} is not read again"
             end = self._publish("x", "rare")
             self._net.advance(1)
             for session in self._sessions:
@@ -115,7 +115,7 @@ class Recreated:
     def _recreate(self, address: str, name: str) -> None:
         for occupied, occupant in list(self._at.items()):
             if occupied == address or occupant == name:
-                if occupant in self._reader.producers:
+                if occupant in self._reader.peers.producers:
                     self._lost_ns[occupant] = self._net.now.mono_ns
                 self._net.stop(occupied)
                 del self._at[occupied]
@@ -145,9 +145,9 @@ class Recreated:
 
     def _check(self) -> None:
         net, reader = self._net, self._reader
-        assert len(reader.replicas) <= PRODUCERS
+        assert len(reader.peers.replicas) <= PRODUCERS
         assert len(reader.registry) <= CONSUMERS
-        assert reader.counters.messages_received.keys() <= reader.replicas.keys()
+        assert reader.events.counters.messages_received.keys() <= reader.peers.replicas.keys()
         for given_up in net.said(READER, "producer.given_up")[self._heard :]:
             self._heard += 1
             name = str(given_up["producer"])

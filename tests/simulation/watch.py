@@ -10,7 +10,7 @@ from tests.simulation.truth import Place, Published
 from tests.simulation.violation import Violation
 
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.links.peer_recovery import RecallEnd
+from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
 from pubsubd_broker.core.observer import Observer
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Expired
@@ -90,13 +90,13 @@ class Watch(Observer):
             message = Published(topic, payload, entry.publisher, entry.to, now_ns)
             self._truth.publish(entry.epoch.hex(), offset, message)
 
-    def peers_answered(self, recovered: Recovered | None, ends: Collection[RecallEnd]) -> None:
+    def peers_answered(self, recovered: Recovered | None, ends: Collection[RecoveryEnd]) -> None:
         if recovered is not None:
             self._world.counts["recalled"] += 1
             self._recalls_the_newest(recovered, ends)
             self._world.recalled_names[self._life] = self._recalled_names(ends)
 
-    def _recalls_the_newest(self, recovered: Recovered, ends: Collection[RecallEnd]) -> None:
+    def _recalls_the_newest(self, recovered: Recovered, ends: Collection[RecoveryEnd]) -> None:
         """Raises `Violation` if a peer that was asked held a later life than the one whose history goes on."""
 
         def age(view: StreamView) -> int:
@@ -110,7 +110,7 @@ class Watch(Observer):
                 f"{latest.place(latest.next)}, of a later life"
             )
 
-    def _recalled_names(self, ends: Collection[RecallEnd]) -> dict[str, list[Place]]:
+    def _recalled_names(self, ends: Collection[RecoveryEnd]) -> dict[str, list[Place]]:
         """The places of this node's named sessions in its stream, as the asked peers remember them."""
         names: dict[str, list[Place]] = {}
         for end in ends:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from hashlib import blake2b
 
 from pubsubd_broker.core.access.permissions import ANYBODY, NO_RULES, Allowed, Rights, TopicRules
-from pubsubd_broker.core.access.quota import Claimant
-from pubsubd_broker.core.access.remote import Caller
 from pubsubd_broker.core.limits import (
     CLIENT_PATIENCE,
     DEFAULT_LIMITS,
     ENTRY_HEAD_BYTES,
     ITEM_OVERHEAD,
+    MS_NS,
+    PUBLISH_WINDOW,
     SECOND_NS,
     Limits,
 )
-from pubsubd_protocol.errors import ConnectionRefused
-from pubsubd_protocol.fields import MAX_SESSION_NAME
-from pubsubd_protocol.frames import DEFAULT_CLUSTER
+from pubsubd_protocol.frames import DEFAULT_CLUSTER, VERSION, Welcome
+from pubsubd_protocol.positions import Epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,42 +55,20 @@ class Config:
         """The longest publish that is accepted: as an entry it has to fit into the ring."""
         return min(self.max_frame, max(1, self.ring_bytes - ITEM_OVERHEAD - ENTRY_HEAD_BYTES))
 
-    def is_operator(self, caller: Caller) -> bool:
-        """Whether it may change what is kept of others. Where the system does not tell who it is, the socket's mode decides."""
-        return caller.uid in (None, 0, self.allowed.own)
-
-    def claimant(self, caller: Caller) -> Claimant:
-        """On whose account a connection takes what all have to share. Whoever looks after the broker comes first."""
-        return Claimant(caller.origin, caller.host is None and self.is_operator(caller))
-
-    def rights_of(self, caller: Caller) -> Rights:
-        """To which topics a local user may publish and subscribe."""
-        uid = -1 if caller.uid is None else caller.uid
-        gid = -1 if caller.gid is None else caller.gid
-        return self.topic_rules.for_client(uid, gid, caller.groups)
-
-    def client_id(self, caller: Caller, life: bytes) -> bytes:
-        """Under what a client that calls itself `life` publishes here.
-
-        All readers see it, and by it a publisher is answered its retries: nobody can publish under that of another user.
-        Those of the broker's own user stay as they are.
-        """
-        if caller.uid in (None, self.allowed.own):
-            return life
-        return blake2b(life, digest_size=len(life), salt=b"%d" % caller.uid).digest()
-
-    def session_name(self, caller: Caller, name: str | None) -> str | None:
-        """What a session that a user calls `name` is called here: each user has names of his own.
-
-        In the journal and with peers, too: nobody gets to another one's place. Those of the broker's own user stay as they
-        are. Raises `ConnectionRefused`.
-        """
-        if name is None or caller.uid in (None, self.allowed.own):
-            return name
-        own = f"{caller.uid}:{name}"
-        if len(own) > MAX_SESSION_NAME:
-            raise ConnectionRefused(
-                "name_too_long",
-                f"{own!r}, as it is called here, has {len(own)} characters, allowed are {MAX_SESSION_NAME}",
-            )
-        return own
+    def welcome(self, epoch: Epoch, rights: Rights) -> Welcome:
+        """The frame that welcomes another end with these rights. `epoch`: of this life."""
+        return Welcome(
+            VERSION,
+            self.node,
+            epoch,
+            self.max_message,
+            self.max_frame_held,
+            PUBLISH_WINDOW,
+            min(self.limits.batch_messages, self.ring_messages),
+            self.cluster,
+            self.limits.batch_topics,
+            self.limits.topic_bytes,
+            rights.publishable,
+            self.heartbeat_ns // MS_NS,
+            self.peer_timeout_ns // MS_NS,
+        )

@@ -10,6 +10,7 @@ from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.topics import MAX_PATTERNS, MAX_TOPIC_BYTES
 
 SECOND_NS: Final = 1_000_000_000
+MS_NS: Final = 1_000_000
 
 MAX_TURNED_AWAY: Final = 64
 """Further ones that are heard, so that they can be told why they are refused; beyond that they are just closed."""

@@ -11,7 +11,7 @@ from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Position, StreamView
 
 if TYPE_CHECKING:
-    from pubsubd_broker.core.links.peer_recovery import RecallEnd
+    from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
     from pubsubd_broker.core.streams.stream import Stream
 
 
@@ -21,7 +21,7 @@ class Observer:
     An observer only looks. A broker runs without one.
     """
 
-    def peers_answered(self, recovered: Recovered | None, ends: Collection[RecallEnd]) -> None:
+    def peers_answered(self, recovered: Recovered | None, ends: Collection[RecoveryEnd]) -> None:
         """The node has chosen what its stream goes on with, of what the peers behind `ends` hold."""
 
     def stream_began(self, stream: Stream, recovered: Recovered | None) -> None:

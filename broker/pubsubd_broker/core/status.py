@@ -142,18 +142,18 @@ def not_ready(node: Node) -> list[str]:
         if not target.reached and not target.is_self
     ]
     causes[:0] = filter(None, node.runtime.places.values())
-    if node.recall is not None:
+    if node.recovery is not None:
         causes.insert(0, "asking peers for its own stream")
     if node.failure is not None:
         causes.insert(0, node.failure)
-    return ["draining", *causes] if node.draining else causes
+    return ["draining", *causes] if node.intake.draining else causes
 
 
 def status(node: Node, now: Now) -> Status:
     """Cost: one look at every peer, consumer and session."""
     log, around = node.stream.log, node.runtime
     causes = not_ready(node)
-    counters = node.counters
+    counters = node.events.counters
     return {
         "node": node.name,
         "epoch": node.life.hex(),
@@ -193,12 +193,12 @@ def status(node: Node, now: Now) -> Status:
             "paced_seconds": paced_seconds(node),
             "cursors_removed": node.registry.removed,
             "cursors_given_up": node.registry.given_up,
-            "producers_given_up": node.departures.given_up,
+            "producers_given_up": node.peers.departures.given_up,
             "protocol_errors": dict(counters.protocol_errors),
             "connections_refused": dict(counters.connections_refused),
             "publishes_rejected": dict(counters.publishes_rejected),
             "publishers_forgotten": node.publishers.forgotten,
-            "fetches_dropped": node.fetched.dropped,
+            "fetches_dropped": node.links.fetch_budget.dropped,
             "accept_pauses": dict(around.accept_pauses),
             "http_refused": dict(around.http_refused),
             "log_lines_dropped": around.log_lines_dropped,
@@ -234,7 +234,7 @@ def _seconds(histogram: Histogram) -> Seconds:
 
 def paced_seconds(node: Node) -> dict[str, float]:
     """By reader; also of those for whom nobody has waited yet."""
-    readers = {"session", *node.consumers, *node.pace.waited_ns}
+    readers = {"session", *node.peers.consumers, *node.pace.waited_ns}
     return {reader: node.pace.waited_ns[reader] / SECOND_NS for reader in sorted(readers)}
 
 
@@ -249,7 +249,7 @@ def consumers(node: Node, now: Now) -> list[Consumer]:
             "lag_messages": following - end.acknowledged,
             "away_s": None,
         }
-        for name, (end, _) in node.consumers.items()
+        for name, end in node.peers.consumers.items()
         if end.settled
     }
     for name, registered in node.registry.items():
@@ -273,7 +273,7 @@ def report(node: Node, query: Query, now: Now) -> str:
             return json.dumps({"cursors": consumers(node, now)})
         case "drop_cursor":
             name = query.argument or ""
-            if name in node.consumers:
+            if name in node.peers.consumers:
                 error = (
                     f"{name} is connected: its cursor would come back with its next acknowledgement"
                 )
@@ -287,8 +287,8 @@ def report(node: Node, query: Query, now: Now) -> str:
 
 def _peer(node: Node, target: Target) -> Peer:
     name = target.node
-    replica = node.replicas.get(name) if name is not None else None
-    end = node.producers.get(name) if name is not None else None
+    replica = node.peers.replicas.get(name) if name is not None else None
+    end = node.peers.producers.get(name) if name is not None else None
     connected = end is not None and end.replica is not None
     return {
         "address": target.label,

@@ -195,7 +195,7 @@ class JournalWriter:
 
     def _observe(self, synced_s: float | None) -> None:
         if synced_s is not None:
-            self._node.counters.journal_fsync_seconds.observe(synced_s)
+            self._node.events.counters.journal_fsync_seconds.observe(synced_s)
 
 
 def _set_aside(folder: JournalFolder) -> None:

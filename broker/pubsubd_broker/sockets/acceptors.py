@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, Protocol
 
-from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.sockets.credentials import credentials_of
 from pubsubd_broker.sockets.link import Host, Link
@@ -26,10 +26,10 @@ UNKNOWN_ID: Final = 2**32 - 1
 class Admission(Host, Protocol):
     """The broker, as an acceptor needs it."""
 
-    def accepted(self, link: Link, caller: Caller, *, peers: bool) -> Connection:
+    def accepted(self, link: Link, caller: Remote, *, peers: bool) -> Connection:
         """The connection of a caller whose link has just opened."""
 
-    def turned_away(self, caller: Caller, reason: str, detail: str) -> None:
+    def turned_away(self, caller: Remote, reason: str, detail: str) -> None:
         """Counts a caller that has ended before it had a connection."""
 
 
@@ -46,19 +46,19 @@ class ClientAcceptor:
         return Link(self._broker, _admitted(self._broker, self._caller(taken), peers=False))
 
     def turned_away(self, address: Address, reason: str, detail: str) -> None:
-        self._broker.turned_away(Caller("client"), reason, detail)
+        self._broker.turned_away(Remote("client"), reason, detail)
 
-    def _caller(self, taken: socket.socket) -> Caller:
+    def _caller(self, taken: socket.socket) -> Remote:
         label = f"client-{next(self._numbers)}"
         try:
             known = credentials_of(taken)
         except OSError:
             # The kernel could tell and does not: a user that stands in no list.
-            return Caller(label, uid=UNKNOWN_ID, gid=UNKNOWN_ID)
+            return Remote(label, uid=UNKNOWN_ID, gid=UNKNOWN_ID)
         if known is None:
-            return Caller(label)
+            return Remote(label)
         label += f" (pid {known.pid})"
-        return Caller(label, uid=known.uid, gid=known.gid, groups=frozenset(known.groups))
+        return Remote(label, uid=known.uid, gid=known.gid, groups=frozenset(known.groups))
 
 
 class PeerAcceptor:
@@ -83,12 +83,12 @@ class PeerAcceptor:
         self._broker.turned_away(_caller_at(address), reason, detail)
 
 
-def _caller_at(address: Address) -> Caller:
+def _caller_at(address: Address) -> Remote:
     host, port = address[:2]
-    return Caller(format_address((host, port)), host=host)
+    return Remote(format_address((host, port)), host=host)
 
 
-def _admitted(broker: Admission, caller: Caller, *, peers: bool) -> Callable[[Link], Connection]:
+def _admitted(broker: Admission, caller: Remote, *, peers: bool) -> Callable[[Link], Connection]:
     def opened(link: Link) -> Connection:
         known = replace(caller, channel=channel_of(link.transport))
         return broker.accepted(link, known, peers=peers)

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from pubsubd_broker.core.access.quota import Claimant, Pool
+from pubsubd_broker.core.access.quota import Claimant, Quota
 from pubsubd_broker.core.access.remote import network_of
 from pubsubd_broker.trust.tls import explain
 from pubsubd_protocol.addresses import Address
@@ -72,7 +72,7 @@ class Listener:
         self._at_once = min(TAKEN_AT_ONCE, max(1, max_connections // 4))
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
-        self._handshakes = Pool(MAX_OPENING)
+        self._handshakes = Quota(MAX_OPENING)
         self._resume: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._listening = False

@@ -12,7 +12,7 @@ from tests.fuzz.scripts import Flag, Op, Step
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import Recovered
@@ -190,7 +190,7 @@ class Site:
 
     def still_serves(self, earlier: Honest | None) -> None:
         """An honest publisher and session come, and an earlier session goes on."""
-        self._until(lambda: self.node.recall is None, "it still asks its peers for its stream")
+        self._until(lambda: self.node.recovery is None, "it still asks its peers for its stream")
         session = self.session()
         publisher = self.greeted("publisher", b"H" * 16)
         expired = [each.expired for each in (earlier, session) if each is not None]
@@ -208,7 +208,7 @@ class Site:
         self.is_bounded()
 
     def is_bounded(self) -> None:
-        for log in (self.node.stream.log, *(r.log for r in self.node.replicas.values())):
+        for log in (self.node.stream.log, *(r.log for r in self.node.peers.replicas.values())):
             _holds_no_more_than_it_may(log)
         for connection in self.node.connections:
             held = sum(map(len, connection.pull(0, self.now)))
@@ -266,18 +266,18 @@ class Site:
     def run(self) -> None:
         """Run until no end has anything more to send at this moment."""
         for _ in range(_ROUNDS):
-            for connection in self.node.turns.take():
+            for connection in self.node.ready.take():
                 wire = self._by_connection.get(connection)
                 if wire is not None and (connection.writable or connection.closing):
                     wire.took(b"".join(connection.pull(FETCH_BYTES, self.now)))
                     if connection.closing:
                         self.lose_quietly(wire)
             self.node.pulled(self.now)
-            if self.node.recall is not None and self.node.recall.decided:
+            if self.node.recovery is not None and self.node.recovery.decided:
                 self.node.own_life.begin()
                 self.node.life_begun()
             self._write()
-            if not self.node.turns:
+            if not self.node.ready:
                 break
         else:
             raise AssertionError("they talk without end")
@@ -310,11 +310,11 @@ class Site:
         raise AssertionError(what)
 
 
-def _caller(*, peers: bool) -> Caller:
+def _caller(*, peers: bool) -> Remote:
     """The one function that makes callers. All have one nonce, so that a seed can hold a proof that fits."""
     if peers:
-        return Caller("a stranger", host="192.0.2.1", nonce=NONCE)
-    return Caller("a stranger", uid=0, gid=0, nonce=NONCE)
+        return Remote("a stranger", host="192.0.2.1", nonce=NONCE)
+    return Remote("a stranger", uid=0, gid=0, nonce=NONCE)
 
 
 def _has(receipts: list[Receipt], count: int) -> bool:

@@ -12,7 +12,8 @@ from tests.simulation.liars.producers import TOO_LONG, UNKNOWN
 from tests.simulation.publisher import Publisher
 from tests.simulation.subscriber import Subscriber
 
-from pubsubd_broker.core.links.client_ends import PublisherEnd, SessionEnd
+from pubsubd_broker.core.links.publisher_end import PublisherEnd
+from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_protocol.entries import Batch, pack_numbers
 from pubsubd_protocol.frames import MAGIC, VERSION, Ack, Hello, Subscribe

@@ -57,7 +57,7 @@ class Lie:
 
 
 Forge = Callable[[BrokerSocket, list[bytes]], tuple[list[bytes], str] | None]
-"""Turns the buffers that a broker is about to write into a lie: other buffers, and the kind. None if it cannot."""
+"""ReadyQueue the buffers that a broker is about to write into a lie: other buffers, and the kind. None if it cannot."""
 
 
 class Lies:

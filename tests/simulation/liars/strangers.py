@@ -241,7 +241,7 @@ POSITIONS: Final = {f"session: {name}": made_up for name, made_up in _POSITIONS.
 
 def makes_up_positions(world: World, name: str, chance: random.Random, draw: int) -> bool:
     broker = running(world, chance)
-    if broker is None or broker.node is None or broker.node.recall is not None:
+    if broker is None or broker.node is None or broker.node.recovery is not None:
         return False
     positions = POSITIONS[name](broker, chance)
     owner = MadeUp(world, draw, broker, name, positions)

@@ -113,7 +113,7 @@ def _registry_moved_at_send() -> list[Patch]:
         more = original(self, out, now)
         if self._cursor is not None:
             sent = self._cursor.position
-            self._node.registry.acknowledge(self.consumer, sent, {}, now.mono_ns)
+            self._registry.acknowledge(self.consumer, sent, {}, now.mono_ns)
         return more
 
     return [(ProducerEnd, "pull", pull)]
@@ -123,7 +123,7 @@ def _attach_registers() -> list[Patch]:
     original = ProducerEnd._attach
 
     def at_attach(self: ProducerEnd, frame: Any, now: Now) -> None:
-        self._node.registry.acknowledge(self.consumer, self._stream.log.front, {}, now.mono_ns)
+        self._registry.acknowledge(self.consumer, self._stream.log.front, {}, now.mono_ns)
         original(self, frame, now)
 
     return [(ProducerEnd, "_attach", at_attach)]
@@ -136,9 +136,7 @@ def _ack_beyond_replica() -> list[Patch]:
         at = self.replica.registration
         ahead = Position(at.epoch, max(at.offset, self.producer_next or 0))
         self._acknowledged = ahead.offset
-        self._connection.send(
-            Ack(self.producer, ahead, self._named_moves(self.replica, self._named_told))
-        )
+        self._connection.send(Ack(self.producer, ahead, self._places.moves(self.replica)))
 
     return [(ConsumerEnd, "_acknowledge", acknowledge)]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
-from pubsubd_broker.core import node
 from pubsubd_broker.core.limits import Now
-from pubsubd_broker.core.links import consumer_end, producer_end
-from pubsubd_broker.core.links import handshake as greeting
-from pubsubd_broker.core.links.client_ends import PublisherEnd
+from pubsubd_broker.core.links import consumer_end, peers, producer_end
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.producer_end import ProducerEnd
+from pubsubd_broker.core.links.publisher_end import PublisherEnd
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_broker.core.streams import replica
 from pubsubd_broker.core.streams.publishers import Answer as Answered
@@ -73,7 +71,7 @@ def _any_fetched() -> list[Patch]:
         fetched: Fetched,
         item: Entry | Skip,
     ) -> None:
-        check_origin(item, self.producer, self._node.name)
+        check_origin(item, self.producer, self._reader)
         fetching.items.append(item)
         fetching.left -= 1
         if fetching.left == 0:
@@ -97,7 +95,7 @@ def _any_heartbeat() -> list[Patch]:
 def _any_ack() -> list[Patch]:
     def acknowledge(self: ProducerEnd, ack: Ack, now: Now) -> None:
         self.acknowledged = ack.position.offset
-        self._node.registry.acknowledge(self.consumer, ack.position, ack.named, now.mono_ns)
+        self._registry.acknowledge(self.consumer, ack.position, ack.named, now.mono_ns)
 
     return [(ProducerEnd, "_acknowledge", acknowledge)]
 
@@ -140,7 +138,7 @@ def _any_sequence() -> list[Patch]:
 def _any_name() -> list[Patch]:
     def nothing(*who: object) -> None: ...
 
-    return [(greeting, "conflict", nothing), (node, "conflict", nothing)]
+    return [(peers, "conflict", nothing)]
 
 
 LYING = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd_broker.core.limits import Now
-from pubsubd_broker.core.links.client_ends import SessionEnd
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
+from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.sessions.reading import Reading
@@ -26,8 +26,7 @@ def _parts_without_its_sessions() -> list[Patch]:
     """A stopping broker tells its producers how far its sessions have come, and does not tell the sessions."""
 
     def part(self: Node, now: Now) -> None:
-        for end in list(self.producers.values()):
-            end.acknowledge(now)
+        self.peers.acknowledge(now)
 
     return [(Node, "part", part)]
 

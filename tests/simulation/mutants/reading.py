@@ -7,14 +7,14 @@ from typing import Any
 from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
 from pubsubd_broker.core.limits import Now
-from pubsubd_broker.core.links.client_ends import SessionEnd
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
-from pubsubd_broker.core.links.peer_recovery import Recall
+from pubsubd_broker.core.links.peer_recovery import PeerRecovery
+from pubsubd_broker.core.links.peers import Peers
+from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.log.cursor import Choose, Cursor
 from pubsubd_broker.core.log.interest import Interest
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.outgoing import Outgoing
-from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.sessions.bookmark import Bookmark
 from pubsubd_broker.core.sessions.pending import Pending
 from pubsubd_broker.core.sessions.reading import Reading
@@ -52,25 +52,25 @@ def _marker_one_late() -> list[Patch]:
 
 
 def _marker_for_those_beyond() -> list[Patch]:
-    original = Node.producer_attached
+    original = Peers.producer_attached
 
     def producer_attached(
-        self: Node, end: ConsumerEnd, attached: Attached, answer: Answer
+        self: Peers, end: ConsumerEnd, attached: Attached, answer: Answer
     ) -> Replica:
         replica = original(self, end, attached, answer)
         if isinstance(answer, Expired):
-            for session in self.sessions.list():
+            for session in self._sessions.list():
                 reading, view = session.readings[end.producer], attached.view
                 at = reading.position
                 if at is not None and at.epoch == view.epoch and at.offset >= view.next:
                     reading.bookmark._pending.expires(answer, view, None)
         return replica
 
-    overrun = Node.registration_expired
+    overrun = Peers.registration_expired
 
-    def registration_expired(self: Node, producer: str, expired: CursorExpired) -> None:
+    def registration_expired(self: Peers, producer: str, expired: CursorExpired) -> None:
         overrun(self, producer, expired)
-        for session in self.sessions.list():
+        for session in self._sessions.list():
             reading, view = session.readings[producer], expired.view
             at = reading.position
             if at is not None and at.epoch == view.epoch and at.offset >= view.next:
@@ -78,8 +78,8 @@ def _marker_for_those_beyond() -> list[Patch]:
                 reading.bookmark._pending.expires(told, view, None)
 
     return [
-        (Node, "producer_attached", producer_attached),
-        (Node, "registration_expired", registration_expired),
+        (Peers, "producer_attached", producer_attached),
+        (Peers, "registration_expired", registration_expired),
     ]
 
 
@@ -243,10 +243,10 @@ def _own_loss_never_told() -> list[Patch]:
 def _own_places_not_recalled() -> list[Patch]:
     """A broker that recovers its stream takes the messages, and not the places of its names."""
 
-    def names(self: Recall, view: StreamView) -> dict[str, Position]:
+    def names(self: PeerRecovery, view: StreamView) -> dict[str, Position]:
         return {}
 
-    return [(Recall, "_names", names)]
+    return [(PeerRecovery, "_names", names)]
 
 
 def _third_nodes_not_believed() -> list[Patch]:

@@ -8,7 +8,9 @@ from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.links import connection
-from pubsubd_broker.core.links.client_ends import PublisherEnd, SessionEnd
+from pubsubd_broker.core.links.peers import Peers
+from pubsubd_broker.core.links.publisher_end import PublisherEnd
+from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.log.interest import Interest
 from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.sessions.reading import Reading
@@ -98,13 +100,17 @@ def _publisher_waits() -> list[Patch]:
 
     def hold(self: PublisherEnd, frame: Frame, now: Now) -> bool:
         assert isinstance(frame, Batch)
-        answer = self._node.publish(frame, self._publisher, self._id, now, self._connection)
+        answer = self._intake.publish(
+            frame, self._publisher, self._id, self._rights, now, self._connection
+        )
         if answer is not None and not isinstance(answer, Promise):
             answers.setdefault(self, []).append(answer)
         return answer is not None
 
     def release(self: PublisherEnd, now: Now) -> None:
-        if all(end.drained for end, _ in self._node.consumers.values()):
+        # The table of this very node.
+        peers: Peers = getattr(self._intake._knows, "__self__")  # noqa: B009
+        if peers.drained:
             for answer in answers.pop(self, []):
                 self._connection.send(answer)
         tick(self, now)

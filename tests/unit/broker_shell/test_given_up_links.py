@@ -166,7 +166,7 @@ async def test_one_bad_link_ends_no_flush(tmp_path: Path) -> None:
     for name in ("bad", "good"):
         connection = cast(Connection, Bad())
         broker._links[connection] = cast(Link, OneLink(name, connection))
-        broker.node.turns.wake(connection)
+        broker.node.ready.wake(connection)
     broker.flush()
     # Telling of it may take what the others have in one turn.
     await until(lambda: len(served) > 1)

@@ -12,7 +12,7 @@ import pytest
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.journal.whole_end import End
-from pubsubd_broker.core.links.peer_recovery import Recall
+from pubsubd_broker.core.links.peer_recovery import PeerRecovery
 from pubsubd_broker.journal.life_file import read_life
 from pubsubd_broker.journal.life_record import DiskRecord, life_beside
 from pubsubd_broker.settings.values import Settings
@@ -54,8 +54,8 @@ async def recalled(settings: Settings) -> tuple[Broker, SlowRecord]:
     record = await asyncio.to_thread(SlowRecord, settings.socket, settings.node)
     broker = Broker(settings, PeerTrust(None, None), record=record)
     await broker.begin(None)
-    assert isinstance(broker.node.recall, Recall)
-    broker.node.recall.has_nothing(broker.node.targets[0])
+    assert isinstance(broker.node.recovery, PeerRecovery)
+    broker.node.targets[0].recovers = True
     broker.tick()
     await until(record.asked.is_set)
     return broker, record
@@ -65,10 +65,10 @@ def test_a_broker_that_waits_for_the_disk_goes_on_and_serves_nobody_yet(settings
     async def run() -> None:
         broker, record = await recalled(settings)
         broker.tick()
-        assert broker.node.recall is not None
+        assert broker.node.recovery is not None
         assert read_life(None, life_beside(settings.socket)) is None
         record.gate.set()
-        await until(lambda: broker.node.recall is None)
+        await until(lambda: broker.node.recovery is None)
         found = read_life(None, life_beside(settings.socket))
         assert found is not None
         assert found.witness is not None

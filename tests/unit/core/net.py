@@ -21,7 +21,7 @@ from tests.feeding import feed
 from tests.unit.core.journal.disk import Disk
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.access.remote import Caller, Channel
+from pubsubd_broker.core.access.remote import Channel, Remote
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.journal.life import MemoryRecord
 from pubsubd_broker.core.journal.whole_end import Evidence, Found, lost
@@ -158,7 +158,7 @@ class Net:
         observer = self.observers.get(name)
         node = Node(config, self.new_epoch(), addresses, self.now, kept, record, observer, report)
         self.nodes[name] = node
-        if node.recall is None:
+        if node.recovery is None:
             node.own_life.begin()
         if disk is not None and node.keeper is not None:
             disk.perform(node.keeper.begin())
@@ -244,11 +244,11 @@ class Net:
             self._dial()
             if not self.lives_wait:
                 self.begin_lives()
-            if not any(node.turns for node in self.nodes.values()):
+            if not any(node.ready for node in self.nodes.values()):
                 self._collect()
                 return
             for node in list(self.nodes.values()):
-                for connection in node.turns.take():
+                for connection in node.ready.take():
                     self._pump(node, connection)
                 node.pulled(self.now)
         raise AssertionError("they talk without end")
@@ -256,7 +256,7 @@ class Net:
     def begin_lives(self) -> None:
         """Notes the lives for which it is known what they go on with."""
         for node in self.nodes.values():
-            if node.recall is not None and node.recall.decided:
+            if node.recovery is not None and node.recovery.decided:
                 node.own_life.begin()
                 node.life_begun()
 
@@ -326,11 +326,11 @@ class Net:
             for target in node.due(self.now):
                 self._connect(name, node, target)
 
-    def caller(self, label: str, channel: Channel | None = None) -> Caller:
+    def caller(self, label: str, channel: Channel | None = None) -> Remote:
         """Somebody of whom nothing else is known."""
         self._callers += 1
         nonce = self._callers.to_bytes(NONCE_BYTES)
-        return Caller(label, host=f"{label} {self._callers}", nonce=nonce, channel=channel)
+        return Remote(label, host=f"{label} {self._callers}", nonce=nonce, channel=channel)
 
     def _channels(self, name: str, called: str) -> tuple[Channel | None, Channel | None]:
         """What each end knows of the TLS channel between the two."""
@@ -382,7 +382,7 @@ class RawClient:
         spoke_to: bytes | None = None,
         greets: bool = True,
         peers: bool | None = None,
-        caller: Caller | None = None,
+        caller: Remote | None = None,
     ) -> None:
         self.net = net
         self.node_name = name
@@ -501,7 +501,7 @@ class Subscriber(RawClient):
         echo: bool = True,
         life: bytes = b"",
         acknowledged: dict[str, Position] | None = None,
-        caller: Caller | None = None,
+        caller: Remote | None = None,
         session_id: bytes | None = None,
     ) -> None:
         self.positions: dict[str, Position] = dict(positions or {})

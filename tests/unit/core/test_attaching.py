@@ -108,13 +108,13 @@ def test_a_directed_message_leaves_offsets_contiguous_elsewhere() -> None:
     assert subscribers["a"].of_node("a") == [0, 3]
     assert subscribers["b"].of_node("a") == [0, 3]
     assert subscribers["c"].of_node("a") == [0, 1, 2, 3]
-    assert net.nodes["b"].replicas["a"].registration.offset == 4
+    assert net.nodes["b"].peers.replicas["a"].registration.offset == 4
     link = net.link("b", "a")
     link.cut()
     publisher.publish("x", to="c")
     publisher.publish("x", to="c")
     net.advance(1)
-    assert net.nodes["b"].replicas["a"].registration.offset == 6
+    assert net.nodes["b"].peers.replicas["a"].registration.offset == 6
     assert registered(net) == 6
 
 

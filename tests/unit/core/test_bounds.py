@@ -9,7 +9,7 @@ import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.access.admission import Standing, TurnedAway
+from pubsubd_broker.core.access.admission import Admittance, Standing, TurnedAway
 from pubsubd_broker.core.access.remote import network_of
 from pubsubd_broker.core.limits import (
     FETCH_BYTES,
@@ -19,6 +19,7 @@ from pubsubd_broker.core.limits import (
     Limits,
 )
 from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.connections import Accepted
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.observe.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, Notices
 from pubsubd_broker.core.status import SHOWN_PATTERNS, status
@@ -46,17 +47,23 @@ def bounded(**limits: int) -> tuple[Net, Node]:
 
 
 def refused(node: Node, code: str) -> int:
-    return node.counters.connections_refused[code]
+    return node.events.counters.connections_refused[code]
 
 
 def rejected(node: Node, code: str) -> int:
-    return node.counters.publishes_rejected[code]
+    return node.events.counters.publishes_rejected[code]
 
 
 def come(net: Net, node: Node, label: str = "somebody", **known: Any) -> Connection:
     """Somebody connects, and says nothing yet."""
     caller = dataclasses.replace(net.caller(label), **known)
     return node.accept(caller, net.now, peers="host" in known)
+
+
+def admittance(connection: Connection) -> Admittance:
+    side = connection._side
+    assert isinstance(side, Accepted)
+    return side.admittance
 
 
 # Connections.
@@ -85,28 +92,28 @@ def test_connections_of_one_origin_are_bounded_and_no_other_is_in_the_way(
 ) -> None:
     net, node = bounded(**limits)
     held = [come(net, node, **known) for _ in range(2)]
-    assert {each.admittance for each in held} == {Standing.ADMITTED}
+    assert {admittance(each) for each in held} == {Standing.ADMITTED}
     beyond = come(net, node, **known)
-    assert getattr(beyond.admittance, "code", None) == "too_many_of_one"
+    assert getattr(admittance(beyond), "code", None) == "too_many_of_one"
     other = {name: "10.0.0.2" if name == "host" else value for name, value in known.items()}
     if known["host"] is None:
         other["uid"] = 1002
-    assert come(net, node, **other).admittance is Standing.ADMITTED
+    assert admittance(come(net, node, **other)) is Standing.ADMITTED
     held[0].lost(net.now, 0.5)
-    assert come(net, node, **known).admittance is Standing.ADMITTED
+    assert admittance(come(net, node, **known)) is Standing.ADMITTED
 
 
 def test_peers_and_strangers_never_take_the_connections_of_local_applications() -> None:
     net, node = bounded(connections=4)
     for number in range(2):
-        assert come(net, node, host=f"10.0.0.{number}").admittance is Standing.ADMITTED
-    beyond = come(net, node, host="10.0.0.9").admittance
+        assert admittance(come(net, node, host=f"10.0.0.{number}")) is Standing.ADMITTED
+    beyond = admittance(come(net, node, host="10.0.0.9"))
     assert isinstance(beyond, TurnedAway)
     assert beyond.code == "too_many_connections"
     assert beyond.detail == "2 connections of peers are open, half of what there may be"
     for _ in range(2):
-        assert come(net, node).admittance is Standing.ADMITTED
-    full = come(net, node, host="10.0.0.9").admittance
+        assert admittance(come(net, node)) is Standing.ADMITTED
+    full = admittance(come(net, node, host="10.0.0.9"))
     assert isinstance(full, TurnedAway)
     assert full.detail == "4 connections are open, that is the limit"
 
@@ -114,11 +121,11 @@ def test_peers_and_strangers_never_take_the_connections_of_local_applications() 
 def test_all_addresses_of_one_network_of_ipv6_are_one_origin() -> None:
     net, node = bounded(connections_per_address=2)
     for number in range(2):
-        assert come(net, node, host=f"2001:db8::{number}").admittance is Standing.ADMITTED
-    beyond = come(net, node, host="2001:db8::ffff:ffff:ffff:ffff").admittance
+        assert admittance(come(net, node, host=f"2001:db8::{number}")) is Standing.ADMITTED
+    beyond = admittance(come(net, node, host="2001:db8::ffff:ffff:ffff:ffff"))
     assert isinstance(beyond, TurnedAway)
     assert "address 2001:db8::/64 are open" in beyond.detail
-    assert come(net, node, host="2001:db8:0:1::").admittance is Standing.ADMITTED
+    assert admittance(come(net, node, host="2001:db8:0:1::")) is Standing.ADMITTED
     assert network_of("::ffff:10.0.0.1") == network_of("10.0.0.1") == "10.0.0.1"
     assert network_of("fe80::1%eth0") == "fe80::/64"
     assert network_of("a.example") == "a.example"
@@ -403,12 +410,12 @@ def test_producers_are_bounded_and_those_that_are_known_are_read_on() -> None:
     node = net.start("a", peers=["b", "c"], limits=Limits(producers=1))
     net.run()
     net.advance(1)
-    assert list(node.replicas) == ["b"]
+    assert list(node.peers.replicas) == ["b"]
     assert refused(node, "too_many_producers") > 0
     assert "1 streams are known already" in str(node.targets[1].error)
     net.link("a", "b").cut()
     net.advance(1)
-    assert list(node.producers) == ["b"]
+    assert list(node.peers.producers) == ["b"]
 
 
 # Large frames on their way in.
@@ -426,16 +433,18 @@ def test_large_frames_that_are_coming_in_are_bounded_all_together() -> None:
     for each in half:
         each.send_bytes(frame[:-1])
     assert [each.refusal for each in half] == [None, None]
-    assert node.receiving.used == 2 * over
+    assert node.connections.receiving.used == 2 * over
     third = RawClient(net, "a", "publisher")
     third.send_bytes(frame[:BUFFER_BYTES])
     assert third.refusal == "too_much_unfinished"
     assert refused(node, "too_much_unfinished") == 1
     half[0].send_bytes(frame[-1:])
     assert isinstance(half[0].last, Receipt)
-    assert node.receiving.used == over, "what is whole has been taken, and its memory given back"
+    assert node.connections.receiving.used == over, (
+        "what is whole has been taken, and its memory given back"
+    )
     half[1].cut()
-    assert node.receiving.used == 0
+    assert node.connections.receiving.used == 0
     fourth = RawClient(net, "a", "publisher")
     fourth.send_bytes(frame)
     assert isinstance(fourth.last, Receipt)
@@ -449,14 +458,14 @@ def test_a_frame_that_fits_the_usual_buffer_always_finds_room() -> None:
     assert isinstance(publisher.last, Receipt)
     publisher.send_bytes(large(size + 1, sequence=2))
     assert publisher.refusal == "too_much_unfinished"
-    assert node.receiving.used == 0
+    assert node.connections.receiving.used == 0
 
 
 def test_whoever_has_only_announced_a_large_frame_takes_nothing_of_the_others_room() -> None:
     net, node = bounded(receive_bytes=16 << 20)
     for _ in range(20):
         RawClient(net, "a", "publisher").send_bytes(large(1 << 20)[:100])
-    assert node.receiving.used == 0
+    assert node.connections.receiving.used == 0
 
 
 def test_what_still_comes_from_one_that_is_refused_takes_no_memory() -> None:
@@ -486,11 +495,11 @@ def test_a_large_frame_that_waits_for_a_reader_counts_until_it_is_taken() -> Non
         each.send_bytes(frame)
     assert isinstance(publishers[0].last, Receipt)
     assert not isinstance(publishers[1].last, Receipt), "it would overrun the session"
-    assert node.receiving.used == len(frame) - BUFFER_BYTES
+    assert node.connections.receiving.used == len(frame) - BUFFER_BYTES
     assert publishers[1].connection.reader.size == BUFFER_BYTES
     net.advance(2)
     assert isinstance(publishers[1].last, Receipt)
-    assert node.receiving.used == 0
+    assert node.connections.receiving.used == 0
 
 
 def test_a_producer_that_this_node_has_dialled_needs_no_room_of_strangers() -> None:
@@ -502,7 +511,7 @@ def test_a_producer_that_this_node_has_dialled_needs_no_room_of_strangers() -> N
     RawClient(net, "a", "publisher").send_bytes(large(1 << 20))
     net.run()
     assert reader.of_node("a")[-1] == 0
-    assert node.receiving.used == 0
+    assert node.connections.receiving.used == 0
 
 
 # Large entries on their way out.
@@ -532,9 +541,9 @@ def test_large_entries_that_nobody_takes_are_bounded_and_who_keeps_one_longest_e
     net, node = bounded(unsent_bytes=3 * size - 1)
     readers = slow_readers(net, 2, size)
     assert [each.refusal for each in readers] == [None, None]
-    assert node.unsent.bytes == 2 * size
+    assert node.connections.send_budget.bytes == 2 * size
     readers[0].read_on()
-    assert node.unsent.bytes == size, "what was taken is not kept"
+    assert node.connections.send_budget.bytes == size, "what was taken is not kept"
     further = slow_readers(net, 2, size)
     assert refused(node, "too_much_unsent") == 1
     assert readers[1].lost
@@ -549,7 +558,7 @@ def test_what_many_readers_have_of_one_entry_is_kept_once() -> None:
     readers = [SlowReader(net, "a") for _ in range(10)]
     RawClient(net, "a", "publisher").send_bytes(large(size))
     assert not any(each.connection.writable for each in readers)
-    assert node.unsent.bytes == size
+    assert node.connections.send_budget.bytes == size
     assert refused(node, "too_much_unsent") == 0
 
 
@@ -559,7 +568,7 @@ def test_a_reader_that_takes_what_it_is_given_keeps_nothing() -> None:
     RawClient(net, "a", "publisher").send_bytes(large(1 << 20))
     net.run()
     assert reader.of_node("a")[-1] == 0
-    assert node.unsent.bytes == 0
+    assert node.connections.send_budget.bytes == 0
     assert refused(node, "too_much_unsent") == 0
 
 
@@ -596,9 +605,9 @@ class SlowOnce(Subscriber):
 def test_what_was_fetched_and_is_not_read_is_bounded_and_dropped_without_a_loss(limit: int) -> None:
     net, node, readers = behind_the_replica(limit)
     if limit:
-        assert node.fetched.dropped == 0
+        assert node.links.fetch_budget.dropped == 0
     else:
-        assert node.fetched.dropped == len(readers) - 1, "the newest is kept"
+        assert node.links.fetch_budget.dropped == len(readers) - 1, "the newest is kept"
     for each in readers:
         Subscriber.read_on(each)
     net.run()

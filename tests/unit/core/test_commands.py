@@ -79,7 +79,7 @@ def test_an_expiry_is_counted_and_logged_for_its_hop() -> None:
     Publisher(net, "a").fill(20)
     net.heal("a", "b")
     net.advance(5)
-    a, b = net.nodes["a"].counters, net.nodes["b"].counters
+    a, b = net.nodes["a"].events.counters, net.nodes["b"].events.counters
     assert a.expired_at_peers == {Reason.OVERWRITTEN: 1}
     assert b.expired_at_sessions == {Reason.OVERWRITTEN: 1}
     hops = [(said["hop"], said["missed"]) for said in net.said("b", "cursor.expired")]

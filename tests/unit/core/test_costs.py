@@ -35,7 +35,7 @@ class Path:
         self.session = Subscriber(net, "b", pattern).connection
         self.publisher = Publisher(net, "a").connection
         self.a, self.b = net.nodes["a"], net.nodes["b"]
-        self.serving = self.a.consumers["b"][1]
+        self.serving = self.a.peers.consumers["b"].connection
         self.pulling = net.link("b", "a").ends[0]
         self.now = net.now
         self.sequence = 0
@@ -65,7 +65,7 @@ class Path:
 
     def _flush(self, node: Node, wanted: Connection) -> bytes:
         sent = b""
-        for connection in node.turns.take():
+        for connection in node.ready.take():
             buffers = connection.pull(FETCH_BYTES, self.now)
             if connection is wanted:
                 sent = b"".join(buffers)

@@ -74,7 +74,7 @@ def test_a_peer_that_is_renamed_at_each_start_is_read_under_every_name() -> None
         recreate(net, "x", f"container-{number}")
         publish(net, "x", 2)
         assert subscriber.of_node(f"container-{number}")[-2:] == [0, 1]
-    assert list(node.replicas) == ["container-4", "container-5"]
+    assert list(node.peers.replicas) == ["container-4", "container-5"]
     said = net.said("a", "producer.given_up")
     assert [each["producer"] for each in said] == [f"container-{n}" for n in range(4)]
     assert said[0] == {
@@ -83,8 +83,8 @@ def test_a_peer_that_is_renamed_at_each_start_is_read_under_every_name() -> None
         "limit": 2,
         "needed": False,
     }
-    assert node.counters.connections_refused["too_many_producers"] == 0
-    assert not node.knows("container-0")
+    assert node.events.counters.connections_refused["too_many_producers"] == 0
+    assert not node.peers.knows("container-0")
 
 
 def test_nothing_is_kept_of_a_producer_that_was_given_up_but_places() -> None:
@@ -94,9 +94,9 @@ def test_nothing_is_kept_of_a_producer_that_was_given_up_but_places() -> None:
     for number in range(6):
         recreate(net, "x", f"container-{number}")
         publish(net, "x", 2)
-    assert set(node.counters.messages_received) == {"container-4", "container-5"}
-    assert set(node.counters.bytes_received) == {"container-4", "container-5"}
-    assert set(node.health.report((), 0, 0)) == {"container-4"}
+    assert set(node.events.counters.messages_received) == {"container-4", "container-5"}
+    assert set(node.events.counters.bytes_received) == {"container-4", "container-5"}
+    assert set(node.peers.health.report((), 0)) == {"container-4"}
     (session,) = node.sessions.list()
     assert set(session.readings) == {"a", "container-4", "container-5"}
 
@@ -114,14 +114,14 @@ def test_a_session_goes_on_where_it_stood_when_a_producer_that_was_given_up_is_b
         subscriber.acknowledge("p0")
     for name in ("p1", "p2"):
         recreate(net, "x", name)
-    assert "p0" not in node.replicas
+    assert "p0" not in node.peers.replicas
     assert "p0" in subscriber.positions
     late = Subscriber(net, "a")
     assert "p0" not in late.positions
     net.stop("x")
     net.start("y", called="p0", disk=disk)
     net.advance(6)
-    assert "p0" in node.replicas
+    assert "p0" in node.peers.replicas
     publish(net, "y", 2)
     assert subscriber.of_node("p0") == ["told 0", 0, 1, 2, 3, 4]
     assert late.of_node("p0")[-2:] == [3, 4]
@@ -190,10 +190,10 @@ def test_what_a_session_still_has_to_read_is_given_up_after_the_time_to_live_onl
     subscriber.stop_reading()
     publish(net, "x", 5)
     recreate(net, "x", "p1")
-    assert node.counters.connections_refused["too_many_producers"] > 0
-    assert list(node.replicas) == ["p0"]
+    assert node.events.counters.connections_refused["too_many_producers"] > 0
+    assert list(node.peers.replicas) == ["p0"]
     net.advance(TTL_S + 6)
-    assert list(node.replicas) == ["p1"]
+    assert list(node.peers.replicas) == ["p1"]
     assert net.said("a", "producer.given_up")[0]["needed"]
     subscriber.read_on()
     net.advance(1)
@@ -211,10 +211,10 @@ def test_what_a_name_has_not_acknowledged_is_needed() -> None:
     publish(net, "x", 5)
     net.advance(1)
     recreate(net, "x", "p1")
-    assert list(node.replicas) == ["p0"]
+    assert list(node.peers.replicas) == ["p0"]
     subscriber.acknowledge("p0")
     net.advance(6)
-    assert list(node.replicas) == ["p1"]
+    assert list(node.peers.replicas) == ["p1"]
     assert not net.said("a", "producer.given_up")[0]["needed"]
 
 
@@ -229,7 +229,7 @@ def test_a_named_session_that_is_away_is_told_when_it_is_back() -> None:
     net.advance(TTL_S / 2)
     subscriber.cut()
     net.advance(TTL_S / 2 + 6)
-    assert list(node.replicas) == ["p1"]
+    assert list(node.peers.replicas) == ["p1"]
     back = Subscriber(net, "a", session="n")
     assert back.resumed
     assert back.of_node("p0") == ["overwritten"]
@@ -265,15 +265,15 @@ def test_a_replica_that_no_session_needs_goes_when_its_time_is_over_though_there
     slow.stop_reading()
     Publisher(net, "x").publish("unread", topic="rare")
     recreate(net, "x", "p2")
-    assert list(node.replicas) == ["p0", "p1", "p2"]
+    assert list(node.peers.replicas) == ["p0", "p1", "p2"]
     net.advance(TTL_S + 6)
-    assert list(node.replicas) == ["p1", "p2"], "a session needs what is left of p1"
+    assert list(node.peers.replicas) == ["p1", "p2"], "a session needs what is left of p1"
     assert [each["producer"] for each in net.said("a", "producer.removed")] == ["p0"]
     assert reader.of_node("p0") == ["told 0", 0, 1]
     slow.read_on()
     assert slow.payloads == [b"unread"]
     net.advance(6)
-    assert list(node.replicas) == ["p2"]
+    assert list(node.peers.replicas) == ["p2"]
 
 
 def test_a_producer_at_whose_address_no_other_answers_is_kept_however_long_it_is_away() -> None:
@@ -283,8 +283,8 @@ def test_a_producer_at_whose_address_no_other_answers_is_kept_however_long_it_is
     net.stop("x")
     net.start("y", called="p1")
     net.advance(TTL_S + 60)
-    assert list(node.replicas) == ["p0"]
-    assert node.counters.connections_refused["too_many_producers"] > 0
+    assert list(node.peers.replicas) == ["p0"]
+    assert node.events.counters.connections_refused["too_many_producers"] > 0
     assert "1 streams are known already" in str(node.targets[1].error)
 
 
@@ -294,7 +294,7 @@ def test_a_linked_producer_is_kept() -> None:
     recreate(net, "x", "p0")
     net.start("y", called="p1")
     net.advance(TTL_S + 60)
-    assert list(node.producers) == list(node.replicas) == ["p0"]
+    assert list(node.peers.producers) == list(node.peers.replicas) == ["p0"]
     assert not net.said("a", "producer.given_up")
 
 
@@ -307,7 +307,7 @@ def test_a_name_that_a_producer_was_given_up_under_keeps_its_place_over_a_restar
     subscriber.acknowledge("p0")
     for name in ("p1", "p2"):
         recreate(net, "x", name)
-    assert "p0" not in net.nodes["a"].replicas
+    assert "p0" not in net.nodes["a"].peers.replicas
     net.write("a")
     net.restart("a")
     net.stop("x")

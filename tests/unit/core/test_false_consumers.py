@@ -24,7 +24,7 @@ def test_an_acknowledgement_out_of_range_cuts_the_link(
     assert consumer.refusal == "protocol"
     assert consumer.lost
     assert registered(net) == 3
-    assert net.nodes["a"].counters.protocol_errors == {"ack": 1}
+    assert net.nodes["a"].events.counters.protocol_errors == {"ack": 1}
 
 
 def test_an_acknowledgement_of_another_stream_cuts_the_link() -> None:

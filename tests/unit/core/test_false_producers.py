@@ -43,7 +43,7 @@ class Producer:
     @property
     def refused(self) -> list[str]:
         """The kinds of violation that the consumer found."""
-        return list(self.node.counters.protocol_errors)
+        return list(self.node.events.counters.protocol_errors)
 
 
 def test_only_a_heartbeat_may_precede_the_answer_to_an_attach() -> None:
@@ -72,7 +72,9 @@ def test_only_so_many_streams_are_known() -> None:
     b = net.start("b", peers=["a"])
     known = Attached(StreamView(net.new_epoch(), (), 0, 0), Resume(0), None)
     for number in range(b.config.limits.producers):
-        b.replicas[f"n{number}"] = Replica(f"n{number}", "b", known, Resume(0), 1, 1000, b.pace)
+        b.peers.replicas[f"n{number}"] = Replica(
+            f"n{number}", "b", known, Resume(0), 1, 1000, b.pace
+        )
     net.advance(2)
     assert not net.linked("b", "a")
     assert "limit" in str(b.targets[0].error)
@@ -168,7 +170,7 @@ def test_an_answer_may_exceed_what_was_asked_by_one_entry() -> None:
 def test_the_producers_heartbeat_tells_the_consumer_its_lag() -> None:
     producer = Producer()
     producer.says(Heartbeat(17))
-    assert producer.node.producers["a"].lag == 17
+    assert producer.node.peers.producers["a"].lag == 17
 
 
 @pytest.mark.parametrize(("first", "second"), [(17, 16), (MAX_OFFSET + 1, None)])
@@ -189,7 +191,7 @@ def test_a_heartbeat_below_what_was_sent_is_a_violation() -> None:
 def test_a_heartbeat_without_a_figure_leaves_what_is_known() -> None:
     producer = Producer()
     producer.says(Heartbeat(17), Heartbeat())
-    assert producer.node.producers["a"].lag == 17
+    assert producer.node.peers.producers["a"].lag == 17
 
 
 def test_nothing_leads_beyond_the_last_offset() -> None:
@@ -224,7 +226,7 @@ def test_nothing_comes_between_an_answer_and_its_messages(kind: str) -> None:
 def test_one_place_has_one_content_however_it_is_read(payload: bytes, refused: list[str]) -> None:
     """A replica holds offset 2; what is fetched from before leads through that place too."""
     producer = asked_of_a_producer()
-    (held,) = [producer.node.replicas["a"].log[2]]
+    (held,) = [producer.node.peers.replicas["a"].log[2]]
     assert isinstance(held, Entry)
     same = held if not payload else entry(2, epoch=held.epoch, payload=payload)
     producer.says(fetched(producer, 2), Skip("a", held.epoch, 0, 2), same)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.access.remote import Caller, Channel
+from pubsubd_broker.core.access.remote import Channel, Remote
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Remembered
@@ -75,9 +75,9 @@ def test_two_that_do_not_share_a_secret_refuse_each_other_and_say_so(
     assert not net.linked("b", "a")
     for name, error in zip("ab", errors(net), strict=True):
         assert saying in error
-        assert not net.nodes[name].replicas
-        assert not net.nodes[name].consumers
-    refused = [net.nodes[name].counters.connections_refused["secret"] for name in "ab"]
+        assert not net.nodes[name].peers.replicas
+        assert not net.nodes[name].peers.consumers
+    refused = [net.nodes[name].events.counters.connections_refused["secret"] for name in "ab"]
     assert any(refused)
 
 
@@ -88,7 +88,7 @@ def test_two_clusters_refuse_each_other_by_name(secret: bytes | None) -> None:
     for error in errors(net):
         assert "cluster blue" in error
         assert "cluster green" in error
-    assert net.nodes["a"].counters.connections_refused["cluster"] > 0
+    assert net.nodes["a"].events.counters.connections_refused["cluster"] > 0
 
 
 def test_a_node_that_dials_itself_is_recognised_behind_the_secret() -> None:
@@ -114,7 +114,7 @@ class Dialler(RawClient):
     """Somebody who dials `a` as the node `b`, and goes through the greeting by hand."""
 
     def __init__(
-        self, net: Net, *, caller: Caller | None = None, hello: Hello | None = None
+        self, net: Net, *, caller: Remote | None = None, hello: Hello | None = None
     ) -> None:
         super().__init__(net, "a", "peer", greets=False, caller=caller)
         self.hello = hello or Hello(MAGIC, VERSION, VERSION, "peer", "b", self.life, nonce=NONCE)
@@ -124,7 +124,7 @@ class Dialler(RawClient):
         """What an honest proof is about, but for `changes`."""
         (challenge,) = self.of(Challenge)
         assert self.hello.nonce is not None
-        channel = self.connection.caller.channel
+        channel = self.connection.remote.channel
         honest = Exchange(
             "default",
             "b",
@@ -208,7 +208,7 @@ def test_before_the_proof_nothing_else_is_taken(frame: Frame) -> None:
     peer = dialler()
     peer.send(frame)
     assert peer.refusal == "protocol"
-    assert not peer.net.nodes["a"].consumers
+    assert not peer.net.nodes["a"].peers.consumers
 
 
 def test_a_proof_that_nobody_asked_for_is_a_violation() -> None:
@@ -268,32 +268,32 @@ def test_whoever_welcomes_without_a_proof_is_not_read_from() -> None:
     impostor = Impostor(secret=SECRET)
     impostor.says(WELCOME)
     assert "has not proved" in impostor.error
-    assert not impostor.node.producers
+    assert not impostor.node.peers.producers
 
 
 def test_whoever_sends_a_wrong_proof_back_is_not_read_from() -> None:
     impostor = Impostor(secret=SECRET)
     impostor.says(Challenge("a", Epoch(bytes(16)), NONCE), Proof(bytes(32)), WELCOME)
     assert "do not have the same secret" in impostor.error
-    assert not impostor.node.producers
+    assert not impostor.node.peers.producers
 
 
 def test_the_diallers_own_proof_sent_back_is_none() -> None:
     impostor = Impostor(secret=SECRET)
     impostor.says(Challenge("a", Epoch(bytes(16)), NONCE))
     dialled = impostor.pipe.ends[0]
-    exchange = dialled._greeting._exchange  # type: ignore[union-attr]
+    exchange = dialled._handshake._exchange  # type: ignore[union-attr]
     impostor.says(Proof(exchange.proof(SECRET, "consumer")), WELCOME)
-    assert not impostor.node.producers
+    assert not impostor.node.peers.producers
 
 
 def test_one_proves_and_another_welcomes_is_a_violation() -> None:
     impostor = Impostor(secret=SECRET)
     impostor.says(Challenge("c", Epoch(bytes(16)), NONCE))
-    exchange = impostor.pipe.ends[0]._greeting._exchange  # type: ignore[union-attr]
+    exchange = impostor.pipe.ends[0]._handshake._exchange  # type: ignore[union-attr]
     impostor.says(Proof(exchange.proof(SECRET, "producer")), WELCOME)
     assert "c proved, a welcomes" in impostor.error
-    assert not impostor.node.producers
+    assert not impostor.node.peers.producers
 
 
 @pytest.mark.parametrize("secret", [None, SECRET])
@@ -323,10 +323,10 @@ def test_an_address_where_a_node_met_itself_is_dialled_again_for_it_may_have_bee
 
 def test_a_stream_is_given_up_only_on_the_word_of_who_is_trusted() -> None:
     impostor = Impostor(secret=SECRET, recover_from_peers=True)
-    recall = impostor.node.recall
+    recall = impostor.node.recovery
     impostor.says(Refused("recovering", "so is a"))
     assert recall is not None
-    assert impostor.node.recall is recall, "it goes on asking until its time is over"
+    assert impostor.node.recovery is recall, "it goes on asking until its time is over"
 
 
 def with_certificates(**names: set[str]) -> Net:
@@ -356,7 +356,7 @@ def test_a_secret_is_proved_over_the_channel_on_which_it_is_said() -> None:
     """Somebody in between who ends TLS on both sides has two channels, and can't pass the proof on."""
     net = Net()
     net.start("a", secret=SECRET)
-    to_a = Caller("b", host="h", nonce=NONCE, channel=Channel(frozenset({"b"}), b"between and a"))
+    to_a = Remote("b", host="h", nonce=NONCE, channel=Channel(frozenset({"b"}), b"between and a"))
     between = Dialler(net, caller=to_a)
     between.prove(binding=b"b and between")
     assert between.refusal == "secret"

@@ -112,7 +112,7 @@ def test_before_a_message_is_on_disk_nobody_sees_it_and_nobody_is_told_that_it_i
     assert [here.of_node("a"), there.of_node("a"), held(net, "a")] == [[], [], []]
     assert answers(publisher) == []
     assert json.loads(query(net, "a", "status"))["ring"]["next_offset"] == 0
-    assert net.nodes["b"].replicas["a"].registration.offset == 0
+    assert net.nodes["b"].peers.replicas["a"].registration.offset == 0
     keeper(net).done(net.now)
     net.run()
     assert [here.of_node("a"), there.of_node("a"), held(net, "a")] == [[0, 1]] * 3

@@ -24,7 +24,7 @@ def test_a_new_link_replaces_the_old_and_ignores_its_late_frames() -> None:
     old.pipe.open = True
     old.acknowledge(5)
     assert registered(net) == 4
-    assert list(net.nodes["a"].consumers) == ["b"]
+    assert list(net.nodes["a"].peers.consumers) == ["b"]
     assert [row for row in net.nodes["a"].registry.items() if row[1].connected]
 
 
@@ -40,7 +40,7 @@ def test_the_late_end_of_an_old_link_changes_nothing() -> None:
     found = net.nodes["a"].registry.get("b")
     assert found is not None
     assert found.connected
-    assert net.nodes["a"].consumers["b"][0].acknowledged == 3
+    assert net.nodes["a"].peers.consumers["b"].acknowledged == 3
 
 
 def test_a_second_broker_of_one_name_is_refused_on_both_sides() -> None:
@@ -77,7 +77,7 @@ def test_a_name_is_free_again_when_its_holder_is_dead() -> None:
     assert net.said("a", "connection.refused")[-1]["code"] == "name_in_use"
     net.advance(20)
     assert net.linked("b", "a")
-    assert "a" in net.nodes["b"].replicas
+    assert "a" in net.nodes["b"].peers.replicas
 
 
 def test_a_broker_with_the_name_of_the_producer_itself_is_refused() -> None:
@@ -94,7 +94,7 @@ def test_a_broker_that_dials_itself_tries_again_once_a_minute() -> None:
     assert not target.linked
     assert not_ready(node) == []
     assert len(node.connections) == 0
-    assert node.counters.connections_refused["self"] == 3
+    assert node.events.counters.connections_refused["self"] == 3
     assert len(net.said("a", "connection.refused")) == 1
 
 

@@ -48,8 +48,8 @@ def test_a_peer_that_is_gone_without_a_word_is_cut_by_both_sides_in_time() -> No
         link.swallow(end)
     link.open = False  # neither hears of an end either
     net.advance(TIMEOUT_S - 0.5)
-    assert "a" in net.nodes["b"].producers
-    assert "b" in net.nodes["a"].consumers
+    assert "a" in net.nodes["b"].peers.producers
+    assert "b" in net.nodes["a"].peers.consumers
     net.advance(1.5)
     assert net.said("a", "peer.silent")
     assert net.said("b", "peer.silent")
@@ -97,7 +97,7 @@ def test_the_lag_shows_meanwhile() -> None:
     link = net.link("b", "a")
     link.swallow(link.ends[0])
     publisher.fill(3)
-    (end, _) = net.nodes["a"].consumers["b"]
+    end = net.nodes["a"].peers.consumers["b"]
     assert net.nodes["a"].stream.next - end.acknowledged == 3
 
 
@@ -241,10 +241,10 @@ def test_a_node_that_a_session_knows_and_its_broker_has_not_met_is_not_heard() -
 
 
 def test_no_more_lost_producers_are_told_than_a_frame_holds() -> None:
-    health = Losses()
+    health = Losses(0)
     for number in range(MAX_STREAMS - 1):
         health.lost(f"met-{number}", 0)
-    told = health.report({f"unmet-{number}" for number in range(MAX_STREAMS)}, 0, SECOND_NS)
+    told = health.report({f"unmet-{number}" for number in range(MAX_STREAMS)}, SECOND_NS)
     assert len(told) == MAX_STREAMS
     assert sum(node.startswith("met-") for node in told) == MAX_STREAMS - 1
     assert decode(memoryview(encode(Health(told)))) == Health(told)
@@ -309,7 +309,7 @@ def test_a_long_frame_before_the_greeting_is_a_violation() -> None:
     client = RawClient(net, "a", greets=False)
     client.send_bytes((100_000).to_bytes(4) + b"x" * 10)
     assert client.refusal == "protocol"
-    assert list(net.nodes["a"].counters.protocol_errors) == ["frame_length"]
+    assert list(net.nodes["a"].events.counters.protocol_errors) == ["frame_length"]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_producer_of_another_version_is_refused_and_dialled_again() -> None:
     pipe.swallows.clear()
     connection.send(Welcome(7, "a", net.nodes["a"].life, 1, 1, 1))
     net.run()
-    assert b.counters.protocol_errors == {"greeting": 1}
+    assert b.events.counters.protocol_errors == {"greeting": 1}
     assert "version 7" in str(b.targets[0].error)
     net.advance(5)
     assert net.linked("b", "a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.core.net import Net, Publisher, Subscriber
 from tests.unit.core.nets import acknowledged_three_of_five, alone, named, pair
 
-from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.limits import (
     SECOND_NS,
 )
@@ -156,7 +156,7 @@ def test_a_broker_whose_session_wants_the_earliest_attaches_there() -> None:
     net.unreachable.clear()
     net.advance(1)
     assert subscriber.of_node("a") == ["unseen", 2, 3, 4]
-    assert net.nodes["b"].replicas["a"].log.view.oldest == 2
+    assert net.nodes["b"].peers.replicas["a"].log.view.oldest == 2
     assert also.of_node("a") == ["unseen"]
 
 
@@ -168,7 +168,7 @@ def test_an_absent_name_expires_once_like_any_session() -> None:
     first.acknowledge("a")
     first.cut()
     publisher.fill(200)
-    net.nodes["b"].replicas["a"].log.max_messages = 5
+    net.nodes["b"].peers.replicas["a"].log.max_messages = 5
     publisher.publish()
     second = Subscriber(net, "b", session="s")
     assert second.of_node("a") == ["overwritten"]
@@ -182,7 +182,7 @@ def test_each_user_has_names_of_his_own() -> None:
     """Whoever came under another one's name while that one is away would read on in its place."""
     net = Net()
     a = net.start("a")
-    users = {uid: Caller(f"client of {uid}", uid=uid, gid=uid) for uid in (0, 1001, 1002)}
+    users = {uid: Remote(f"client of {uid}", uid=uid, gid=uid) for uid in (0, 1001, 1002)}
     owner = Subscriber(net, "a", session="projector", caller=users[1001])
     owner.cut()
     Publisher(net, "a").fill(3)
@@ -199,7 +199,7 @@ def test_each_user_has_names_of_his_own() -> None:
 def test_a_name_too_long_with_its_user_is_refused_with_figures() -> None:
     net = Net()
     net.start("a")
-    user = Caller("somebody", uid=1001, gid=1001)
+    user = Remote("somebody", uid=1001, gid=1001)
     assert Subscriber(net, "a", session="n" * 123, caller=user).subscribed
     longer = Subscriber(net, "a", session="n" * 124, caller=user)
     assert longer.refusal == "name_too_long"

@@ -9,7 +9,7 @@ from tests.unit.core.nets import LOST, acknowledged_three_of_five, alone, named,
 from pubsubd_broker.core.limits import (
     SECOND_NS,
 )
-from pubsubd_broker.core.links.client_ends import SessionEnd
+from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.positions import UNTOLD, Position
 
@@ -134,7 +134,7 @@ def test_a_name_further_than_its_broker_is_remembered_so_far() -> None:
     publisher.fill(3)
     first.acknowledge("a")
     net.advance(1)
-    replica = net.nodes["b"].replicas["a"]
+    replica = net.nodes["b"].peers.replicas["a"]
     # By catch-up it has read on, and its broker's own link hangs.
     end = first.connection.end
     assert isinstance(end, SessionEnd)
@@ -150,7 +150,7 @@ def test_more_moves_than_a_frame_takes_are_told_in_turns() -> None:
     net = pair()
     a, b = net.nodes["a"], net.nodes["b"]
     names = {f"old-{n}": Position(a.life, 0) for n in range(MAX_NAMED_SESSIONS)}
-    b.producers["a"]._named_told.update(names)
+    b.peers.producers["a"]._places.begin(names)
     a.registry.acknowledge("b", Position(a.life, 0), names, 0)
     for number in range(MAX_NAMED_SESSIONS):
         Subscriber(net, "b", session=f"new-{number}").cut()

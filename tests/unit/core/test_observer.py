@@ -7,7 +7,7 @@ from collections.abc import Collection
 from tests.unit.core.net import Net, Publisher
 
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.links.peer_recovery import RecallEnd
+from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
 from pubsubd_broker.core.observer import Observer
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer, At, Claim, Expired, Reason, Remembered, Resume
@@ -25,7 +25,7 @@ class Listener(Observer):
         heard, self.heard = self.heard, []
         return heard
 
-    def peers_answered(self, recovered: Recovered | None, ends: Collection[RecallEnd]) -> None:
+    def peers_answered(self, recovered: Recovered | None, ends: Collection[RecoveryEnd]) -> None:
         found = None if recovered is None else recovered.next
         self.heard.append(("peers answered", found, len(ends)))
 

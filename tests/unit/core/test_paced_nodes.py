@@ -60,7 +60,7 @@ def catching_up(net: Net) -> Subscriber:
     reader.stop_reading()
     Burst(net, "a", 100, size=20_000)
     net.advance(PACE_S)
-    net.nodes["b"].turns.wake(reader.connection)
+    net.nodes["b"].ready.wake(reader.connection)
     reader.connection.writable = True
     reader.connection.pull(1, net.now)
     reader.connection.writable = False
@@ -70,7 +70,7 @@ def catching_up(net: Net) -> Subscriber:
 
 def waited_for(net: Net) -> int:
     """How many sessions of `b` are readers of `a`'s ring, apart from the link itself."""
-    end, _ = net.nodes["a"].consumers["b"]
+    end = net.nodes["a"].peers.consumers["b"]
     readers = net.nodes["a"].stream.pacing._readers
     return sum(reader.label == "b" and reader is not end for reader in readers)
 
@@ -176,7 +176,8 @@ def test_a_stopping_broker_refuses_who_waits() -> None:
 
 def test_a_producer_waits_for_a_peer_whose_link_is_full() -> None:
     net = pair()
-    end, connection = net.nodes["a"].consumers["b"]
+    end = net.nodes["a"].peers.consumers["b"]
+    connection = end.connection
     connection.writable = False
     burst = Burst(net, "a", 15)
     assert burst.placed == 10
@@ -184,7 +185,7 @@ def test_a_producer_waits_for_a_peer_whose_link_is_full() -> None:
     connection.wake()
     net.run()
     assert burst.placed == 15
-    assert net.nodes["b"].replicas["a"].log.view.next == 15
+    assert net.nodes["b"].peers.replicas["a"].log.view.next == 15
     assert end.label == "b"
 
 
@@ -194,7 +195,7 @@ def test_a_peers_stream_waits_for_a_session_of_its_replica_and_the_publisher_wit
     reader.stop_reading()
     burst = Burst(net, "a", 25)
     # The replica is full, and so is what has been sent; in these pipes there is no limit to that.
-    assert net.nodes["b"].replicas["a"].log.view.next == 10
+    assert net.nodes["b"].peers.replicas["a"].log.view.next == 10
     net.advance(PACE_S / 2)
     reader.read_on()
     assert burst.placed == 25
@@ -208,9 +209,9 @@ def test_a_session_that_reads_nothing_holds_its_brokers_link_once() -> None:
     reader.stop_reading()
     Burst(net, "a", 25)
     net.advance(PACE_S)
-    assert net.nodes["b"].replicas["a"].log.view.next == 25
+    assert net.nodes["b"].peers.replicas["a"].log.view.next == 25
     Burst(net, "a", 100)
-    assert net.nodes["b"].replicas["a"].log.view.next == 125
+    assert net.nodes["b"].peers.replicas["a"].log.view.next == 125
     assert paced(net, "b") == {"session": PACE_S}
     # What its replica lost, the producer still has.
     reader.read_on()
@@ -256,11 +257,11 @@ def test_a_held_link_is_not_taken_for_a_silent_one() -> None:
     Subscriber(net, "b").stop_reading()
     Burst(net, "a", 11)
     # Nobody reads from it: whatever a says stays in the socket.
-    link.swallow(net.nodes["a"].consumers["b"][1])
+    link.swallow(net.nodes["a"].peers.consumers["b"].connection)
     net.advance(4)
     assert net.link("b", "a") is link
     net.advance(2)
-    assert net.nodes["b"].replicas["a"].log.view.next == 11
+    assert net.nodes["b"].peers.replicas["a"].log.view.next == 11
 
 
 def test_a_producer_waits_for_a_session_that_catches_up_from_it() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubd_broker.core.access.quota import Claimant, Pool
+from pubsubd_broker.core.access.quota import Claimant, Quota
 
 A, B = Claimant("a"), Claimant("b")
 ROOT = Claimant("root", first=True)
 
 
-def take_all(pool: Pool, claimant: Claimant) -> int:
+def take_all(pool: Quota, claimant: Claimant) -> int:
     taken = 0
     while pool.change(claimant, 0, 1):
         taken += 1
@@ -19,13 +19,13 @@ def take_all(pool: Pool, claimant: Claimant) -> int:
 
 
 def test_one_who_takes_all_he_can_leaves_half_and_so_on() -> None:
-    pool = Pool(64)
+    pool = Quota(64)
     assert [take_all(pool, Claimant(name)) for name in "abcde"] == [32, 16, 8, 4, 2]
     assert pool.used == 62
 
 
 def test_of_one_there_is_one_for_whoever_comes_first() -> None:
-    pool = Pool(1)
+    pool = Quota(1)
     assert pool.change(A, 0, 1)
     assert not pool.change(B, 0, 1)
     assert pool.change(A, 1, 0)
@@ -33,7 +33,7 @@ def test_of_one_there_is_one_for_whoever_comes_first() -> None:
 
 
 def test_one_taker_may_grow_into_all_that_is_left() -> None:
-    pool = Pool(16)
+    pool = Quota(16)
     assert pool.change(A, 0, 8)
     assert pool.change(A, 8, 16)
     assert not pool.change(A, 16, 17)
@@ -41,7 +41,7 @@ def test_one_taker_may_grow_into_all_that_is_left() -> None:
 
 
 def test_whoever_comes_first_takes_all_that_is_left_and_no_more() -> None:
-    pool = Pool(4)
+    pool = Quota(4)
     assert all(pool.change(ROOT, 0, 1) for _ in range(4))
     assert not pool.change(ROOT, 0, 1)
     assert pool.taken(ROOT) == "4 of 4 are taken, 4 of them by root"
@@ -54,7 +54,7 @@ def test_whoever_comes_first_takes_all_that_is_left_and_no_more() -> None:
 def test_the_sum_is_that_of_all_claimants_and_never_over_the_limit(
     limit: int, wishes: list[tuple[str, int, int]]
 ) -> None:
-    pool = Pool(limit)
+    pool = Quota(limit)
     held: dict[tuple[str, int], int] = {}
     for claimant, which, wanted in wishes:
         before = held.get((claimant, which), 0)

@@ -205,7 +205,7 @@ def test_what_one_has_said_at_once_is_taken_in_turns(reads: bool) -> None:
         for left in reversed(range(further_turns + 1)):
             assert subscriber.connection.behind == (left > 0)
             assert subscriber.connection.wants_more == (left == 0)
-            for connection in net.nodes["a"].turns.take():
+            for connection in net.nodes["a"].ready.take():
                 net._pump(net.nodes["a"], connection)
     session = net.nodes["a"].sessions.list()[0]
     assert session.filter.patterns == asked[-1]
@@ -237,5 +237,5 @@ def test_an_error_is_told_behind_the_answers_before_it() -> None:
 def test_how_long_answers_took_is_measured() -> None:
     net = alone()
     Publisher(net, "a").fill(3)
-    assert net.nodes["a"].counters.publish_seconds.count == 3
+    assert net.nodes["a"].events.counters.publish_seconds.count == 3
     assert net.nodes["a"].stream.messages_published == 3

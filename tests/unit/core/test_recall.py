@@ -9,7 +9,7 @@ import pytest
 from tests.unit.core.builders import E1, E2, E3, E4, entry, view
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
-from pubsubd_broker.core.links.peer_recovery import RecallEnd, _checked, _reach
+from pubsubd_broker.core.links.peer_recovery import RecoveryEnd, _checked, _reach
 from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Earliest, Resume
 from pubsubd_protocol.entries import Entry
@@ -30,7 +30,7 @@ def mesh(*names: str) -> Net:
 
 def test_a_first_start_asks_and_finds_nothing() -> None:
     net = mesh("a", "b")
-    assert all(node.recall is None for node in net.nodes.values())
+    assert all(node.recovery is None for node in net.nodes.values())
     assert net.said("a", "stream.recalled") == [
         {"epoch": None, "lost": None, "oldest": 0, "next": 0}
     ]
@@ -67,8 +67,8 @@ def test_the_one_that_reaches_furthest_is_taken_and_one_that_had_more_is_told_so
     net.part("a", "b")
     publisher.fill(5)
     net.advance(1)
-    on_c = Subscriber(net, "c", positions={"a": net.nodes["c"].replicas["a"].registration})
-    on_b = Subscriber(net, "b", positions={"a": net.nodes["b"].replicas["a"].registration})
+    on_c = Subscriber(net, "c", positions={"a": net.nodes["c"].peers.replicas["a"].registration})
+    on_b = Subscriber(net, "b", positions={"a": net.nodes["b"].peers.replicas["a"].registration})
     net.heal("a", "b")
     net.part("a", "c")
     net.restart("a")
@@ -130,8 +130,8 @@ def test_nobody_is_served_before_the_life_is_noted(peer_holds: int) -> None:
     net.restart("a")
     net.advance(60)
     a = net.nodes["a"]
-    assert a.recall is not None
-    assert a.recall.decided
+    assert a.recovery is not None
+    assert a.recovery.decided
     assert a.stream.next == peer_holds
     assert RawClient(net, "a", "publisher").refusal == "recovering"
     assert not net.linked("b", "a")
@@ -168,7 +168,7 @@ def test_one_without_peers_begins_at_once(peers: list[str]) -> None:
     net = Net()
     net.start("a", peers=peers, recover_from_peers=True)
     net.advance(20)
-    assert net.nodes["a"].recall is None
+    assert net.nodes["a"].recovery is None
     assert Publisher(net, "a").last is not None
 
 
@@ -179,8 +179,15 @@ class Liar:
         self.net = Net()
         self.node = self.net.start("a", peers=["b"], recover_from_peers=True, ring_messages=10)
         connection = self.node.dialled(self.node.targets[0], self.net.caller("b"), self.net.now)
-        assert self.node.recall is not None
-        self.end = RecallEnd(self.node, connection, self.node.targets[0], self.node.recall)
+        assert self.node.recovery is not None
+        self.end = RecoveryEnd(
+            connection,
+            self.node.targets[0],
+            node="a",
+            ring=(10, 2**20),
+            max_frame=2**20,
+            recovery=self.node.recovery,
+        )
         self.view = StreamView(E1, (), oldest, following)
         self.says(Fetched(0, self.view, Resume(oldest), 0))
         self.asked = 0
@@ -310,10 +317,10 @@ def test_a_node_that_would_not_ask_its_peers_does_not_tell_them_either() -> None
     assert registered.elsewhere == {}
 
 
-def holds(held: StreamView, *before: Epoch) -> RecallEnd:
+def holds(held: StreamView, *before: Epoch) -> RecoveryEnd:
     """A peer that holds so much, and met these lives before, whose history that does not continue."""
     lives = frozenset((*before, *(epoch for epoch, _ in held.lineage)))
-    return cast(RecallEnd, SimpleNamespace(view=held, lives=lives))
+    return cast(RecoveryEnd, SimpleNamespace(view=held, lives=lives))
 
 
 def test_a_peer_that_met_a_later_life_counts_more_than_one_that_holds_more_of_an_earlier_one() -> (
@@ -341,7 +348,7 @@ def test_peers_tell_which_lives_they_met_before() -> None:
     Publisher(net, "a").fill(2)
     net.advance(1)
     second = net.nodes["a"].life
-    assert net.nodes["c"].replicas["a"].lives == (first,)
+    assert net.nodes["c"].peers.replicas["a"].lives == (first,)
     net.heal("a", "b")
     net.restart("a", recover_from_peers=True)
     net.advance(60)
@@ -401,7 +408,7 @@ def test_a_life_that_ends_while_it_asks_forgets_nothing_of_the_one_before() -> N
     net.part("a", "b")
     Publisher(net, "a").fill(3)
     net.restart("a")
-    assert net.nodes["a"].recall is not None
+    assert net.nodes["a"].recovery is not None
     net.restart("a")
     net.heal("a", "b")
     net.advance(20)

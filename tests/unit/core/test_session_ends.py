@@ -188,7 +188,7 @@ def test_a_reader_that_takes_all_gets_it_in_bounded_pulls() -> None:
     subscriber, publisher = Subscriber(net, "a"), Publisher(net, "a")
     subscriber.stop_reading()
     publisher.fill(100, b"x" * 10_000)
-    net.nodes["a"].turns.wake(subscriber.connection)
+    net.nodes["a"].ready.wake(subscriber.connection)
     first = subscriber.connection.pull(FETCH_BYTES, net.now)
     assert FETCH_BYTES <= sum(map(len, first)) < FETCH_BYTES + 11_000
     assert subscriber.of(CursorExpired) == []

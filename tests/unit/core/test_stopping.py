@@ -30,7 +30,7 @@ def test_an_exception_in_one_connection_ends_that_one_and_no_other() -> None:
     assert net.linked("b", "a")
     (failed,) = net.said("a", "connection.failed")
     assert "a bug" in str(failed["error"])
-    assert net.nodes["a"].counters.protocol_errors == {"internal": 1}
+    assert net.nodes["a"].events.counters.protocol_errors == {"internal": 1}
 
 
 def test_a_draining_node_takes_nothing_more_and_says_so() -> None:

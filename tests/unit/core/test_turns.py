@@ -1,4 +1,4 @@
-"""Turns: who has many connections, or has said much, gets no more of them than who has one and has said little."""
+"""ReadyQueue: who has many connections, or has said much, gets no more of them than who has one and has said little."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def test_while_more_are_ready_than_can_be_served_users_take_turns_and_readers_ar
     peer = RawClient(net, "a", "peer", peer="b")
     every = [each.connection for each in (*many, *publishers, one, peer)]
     for connection in every:
-        node.turns.wake(connection)
-    assert node.turns.take() == every, "there is room for all: in the order in which they woke"
+        node.ready.wake(connection)
+    assert node.ready.take() == every, "there is room for all: in the order in which they woke"
 
     def turns(served: int) -> list[Connection]:
         """Whom the shell has served, if it can serve so many at a time."""
-        ready = node.turns.take()
-        node.turns.put_off(ready[served:])
+        ready = node.ready.take()
+        node.ready.put_off(ready[served:])
         return ready[:served]
 
     for connection in every[1:]:
-        node.turns.wake(connection)
-    node.turns.put_off(every[:1])
+        node.ready.wake(connection)
+    node.ready.put_off(every[:1])
     rounds = list(chain.from_iterable(turns(1) for _ in every))
     firsts = [many[0], publishers[0], one, peer]
     assert rounds[:4] == [each.connection for each in firsts]
     assert rounds[4:6] == [many[1].connection, publishers[1].connection]
     assert rounds[6:] == [each.connection for each in many[2:]]
-    assert not node.turns
+    assert not node.ready
 
 
 def test_what_comes_in_while_much_is_to_do_waits_for_its_turn() -> None:

@@ -26,7 +26,7 @@ def bounded(**limits: int) -> tuple[Net, Node]:
 
 
 def refused(node: Node, code: str) -> int:
-    return node.counters.connections_refused[code]
+    return node.events.counters.connections_refused[code]
 
 
 def batch(topic: str, sequence: int, *, retry: bool = False) -> Batch:
@@ -110,7 +110,7 @@ def test_large_frames_that_a_user_never_ends_leave_room_for_those_of_others() ->
     for each in stuck:
         each.send_bytes(frame[:-1])
     assert [each.refusal for each in stuck] == [None, None, *["too_much_unfinished"] * 2]
-    assert node.receiving.used == 2 * over
+    assert node.connections.receiving.used == 2 * over
     for uid in (1002, 0):
         publisher = raw(net, uid, "publisher")
         publisher.send_bytes(frame)

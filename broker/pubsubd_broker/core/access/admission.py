@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from pubsubd_broker.core.access.permissions import Allowed
-from pubsubd_broker.core.access.quota import Claimant, Pool
-from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.access.quota import Claimant, Quota
+from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.limits import MAX_TURNED_AWAY, Limits
 
 
@@ -51,14 +51,14 @@ class Admission:
         self._of_origin: Counter[str] = Counter()
         self._of_peers = 0
         # Never more than are let in: where there are few descriptors they are few, too.
-        self._turned_away = Pool(min(MAX_TURNED_AWAY, limits.connections))
+        self._turned_away = Quota(min(MAX_TURNED_AWAY, limits.connections))
         self.admitted = 0
-        self.commands = Pool(limits.commands)
+        self.commands = Quota(limits.commands)
         """Of all that are open, those that ask on behalf of a command: each may hold an answer as large as the node."""
-        self.sessions = Pool(limits.sessions)
+        self.sessions = Quota(limits.sessions)
         """Of all that are open, those that read."""
 
-    def enter(self, caller: Caller, claimant: Claimant, *, peers: bool) -> Admittance:
+    def enter(self, caller: Remote, claimant: Claimant, *, peers: bool) -> Admittance:
         """What becomes of one that has come, where peers come or where clients do. To be handed to `leave` at its end."""
         refusal = (None if peers else self._stranger(caller)) or self._crowd(caller, peers)
         if refusal is None:
@@ -69,7 +69,7 @@ class Admission:
         return refusal if self._turned_away.change(claimant, 0, 1) else Standing.CLOSED
 
     def leave(
-        self, caller: Caller, claimant: Claimant, admittance: Admittance, *, peers: bool
+        self, caller: Remote, claimant: Claimant, admittance: Admittance, *, peers: bool
     ) -> None:
         match admittance:
             case Standing.ADMITTED:
@@ -83,7 +83,7 @@ class Admission:
             case Standing.CLOSED:
                 pass
 
-    def _stranger(self, caller: Caller) -> TurnedAway | None:
+    def _stranger(self, caller: Remote) -> TurnedAway | None:
         allowed, uid, gid = self._allowed, caller.uid, caller.gid
         if uid is None or gid is None:
             if not allowed.uids and not allowed.gids:
@@ -97,7 +97,7 @@ class Admission:
         detail = f"uid {uid} (gid {gid}) may not connect: --allow-uid {uid} would let it in"
         return TurnedAway("not_allowed", detail)
 
-    def _crowd(self, caller: Caller, peers: bool) -> TurnedAway | None:
+    def _crowd(self, caller: Remote, peers: bool) -> TurnedAway | None:
         limits, origin = self._limits, caller.origin
         if self.admitted >= limits.connections:
             detail = f"{limits.connections} connections are open, that is the limit"

@@ -23,7 +23,7 @@ class Claimant(NamedTuple):
     first: bool = False
 
 
-class Pool:
+class Quota:
     """`used` of `limit` is taken, by claimants."""
 
     __slots__ = ("_of", "limit", "used")

@@ -32,7 +32,7 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Remote:
     """`nonce`: fresh entropy for this connection alone, for whoever has to be challenged over it."""
 
     label: str

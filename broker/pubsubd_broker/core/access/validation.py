@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from pubsubd_broker.core.access.permissions import EVERYTHING, Rights
 from pubsubd_broker.core.limits import Limits
@@ -11,22 +10,17 @@ from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.topics import MAX_TOPIC_BYTES, wildcard_in
 
-Objection = tuple[str, str, int | None, int | None]
+Rejection = tuple[str, str, int | None, int | None]
 """Code and detail of a `Rejected`, and its figures: how much it is, how much is allowed."""
 
 
-class Acquaintance(Protocol):
-    """Who knows other nodes."""
+def rejection_of(
+    batch: Batch, limits: Limits, rights: Rights, node: str, knows: Callable[[str], bool]
+) -> Rejection | None:
+    """The rejection of `batch`, if it is not to be placed. Cost: that of counting its topics, unless there are rules for them.
 
-    name: str
-
-    def knows(self, node: str) -> bool: ...
-
-
-def objection_to(
-    batch: Batch, limits: Limits, rights: Rights, us: Acquaintance
-) -> Objection | None:
-    """Why `batch` is not placed, if it is not. Cost: that of counting its topics, unless there are rules for them."""
+    `node`: this one. `knows`: whether it has met the node of a name.
+    """
     if batch.count > limits.batch_messages:
         return _too_many("too_many_messages", "messages", batch.count, limits.batch_messages)
     topics = batch.topics.count("\n") + 1
@@ -48,8 +42,8 @@ def objection_to(
             if not rights.may_publish(topic):
                 detail = f"this user may not publish on {topic!r}: no --topic-rule allows it"
                 return "not_allowed", detail, None, None
-    if batch.to is not None and not us.knows(batch.to):
-        detail = f"no node {batch.to!r} was ever seen by {us.name}: check the name"
+    if batch.to is not None and not knows(batch.to):
+        detail = f"no node {batch.to!r} was ever seen by {node}: check the name"
         return "unknown_node", detail, None, None
     return None
 
@@ -75,5 +69,5 @@ def check_patterns(patterns: Sequence[str], limits: Limits, rights: Rights) -> N
                 )
 
 
-def _too_many(code: str, what: str, count: int, most: int) -> Objection:
+def _too_many(code: str, what: str, count: int, most: int) -> Rejection:
     return code, f"a batch of {count} {what}, allowed are {most}", count, most

@@ -49,12 +49,14 @@ class MemoryRecord:
 class Life:
     """The life that has the epoch `epoch`. `begin` comes before the node serves anybody."""
 
-    __slots__ = ("_behind", "epoch", "proof", "record")
+    __slots__ = ("_behind", "epoch", "proof", "record", "recovered")
 
     def __init__(self, epoch: Epoch, record: LifeRecord, recovered: Recovered | None) -> None:
         self.epoch = epoch
         self.record = record
         self._behind: tuple[End, int | None] | None = None
+        self.recovered: Recovered | None = None
+        """The history that peers gave, if they gave one."""
         self.proof: Proof | None = None
         """The proof for the history that peers gave; None if this life did not ask peers."""
         if recovered is not None:
@@ -62,6 +64,7 @@ class Life:
 
     def recalled(self, recovered: Recovered) -> None:
         """Peers have given this. How much is lost behind it is judged by what an earlier life left here."""
+        self.recovered = recovered
         self.proof = whole_end.prove(recovered.end, self.record.evidence)
         recovered.judge(self.proof.lost)
         self._behind = recovered.end, recovered.lost

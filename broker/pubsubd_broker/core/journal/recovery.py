@@ -8,7 +8,7 @@ begins, and only what follows is kept: the ring has to be unbroken, and its newe
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -27,9 +27,9 @@ from pubsubd_broker.core.journal.records import (
     scan,
 )
 from pubsubd_broker.core.journal.whole_end import End
-from pubsubd_protocol.entries import Entry, read_entry
+from pubsubd_protocol.entries import Entry, open_entry, read_entry
 from pubsubd_protocol.errors import ProtocolError, PubSubError
-from pubsubd_protocol.positions import UNTOLD, Lineage, Losses, StreamView, succeed
+from pubsubd_protocol.positions import UNTOLD, Lineage, Losses, Position, StreamView, succeed
 
 SEQUENCE: Final = struct.Struct("<Q")
 """In front of an entry's frame: the number that its publisher gave it."""
@@ -283,3 +283,15 @@ def _pass_over_empty(found: Recovered) -> None:
             holding.append((number, end))
             reached = end
     found.segments = holding
+
+
+def from_peers(
+    node: str, view: StreamView, entries: list[Entry], names: Mapping[str, Position]
+) -> Recovered:
+    """The history of `node`'s stream as a peer held it. `names`: positions of named sessions in that stream."""
+    sessions = {name: {node: place} for name, place in names.items()}
+    state = Checkpoint(
+        *(node, view.epoch, view.lineage, view.oldest, {}, {}, sessions), losses=view.losses
+    )
+    sequences = [open_entry(entry).sequence for entry in entries]
+    return Recovered(state, view.next, entries, sequences)

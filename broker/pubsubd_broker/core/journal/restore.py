@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from pubsubd_broker.core.journal.life import Life
 from pubsubd_broker.core.journal.parts import KeptStream, Parts
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.observe.notices import Notices
+from pubsubd_protocol.positions import StreamView
 
 
-def restore(
-    parts: Parts, recovered: Recovered, notices: Notices, now: Now, *, proved: bool
-) -> None:
-    """Gives new `parts` what was recovered.
-
-    `proved`: whether `recovered` is proved to be the last state of the node's last life.
-    """
+def restore(parts: Parts, recovered: Recovered, life: Life, notices: Notices, now: Now) -> None:
+    """Gives new `parts` what was recovered. `life`: the new one."""
     parts.stream.begin(recovered.lineage, recovered.first, recovered.losses, recovered.entries)
     _report_trimming(parts.stream, recovered, notices)
     state = recovered.state
@@ -23,9 +20,23 @@ def restore(
     for name, consumer in state.consumers.items():
         parts.cursors.restore(name, consumer.cursor, consumer.named, now.mono_ns)
     # Another session may have taken a name since: to send that one away would be wrong.
-    holders = state.holders if proved else {}
+    holders = state.holders if life.continues(recovered) else {}
     for name, positions in state.sessions.items():
         parts.sessions.restore(name, positions, holders.get(name))
+
+
+def report_recovery(life: Life, view: StreamView, notices: Notices) -> None:
+    """Reports that peers have been asked for the stream. `view`: of the stream as it goes on."""
+    recovered, proof = life.recovered, life.proof
+    say = notices.info if proof is None or proof.lost == 0 else notices.warning
+    say(
+        "stream.recalled",
+        epoch=recovered.state.epoch.hex() if recovered is not None else None,
+        lost=recovered.lost if recovered is not None else None,
+        oldest=view.oldest,
+        next=view.next,
+        **(proof.told if proof is not None else {}),
+    )
 
 
 def _report_trimming(stream: KeptStream, recovered: Recovered, notices: Notices) -> None:

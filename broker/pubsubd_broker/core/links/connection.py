@@ -1,132 +1,115 @@
-"""A connection as the core sees it: bytes in, bytes out, and an end that knows what they mean."""
+"""Connection: bytes in, bytes out. A handshake finds out what it is for; then an end knows what its frames mean.
+
+The methods are the contract with the shell and with the end, in four groups:
+
+    receiving    `space`, `received`, `finished`, `wants_more`, `retry`, `go_on`
+    sending      `pull`, `send`, `send_all`, `wake`
+    ending       `refuse`, `violated`, `close`, `failed`, `lost`
+    time         `tick`
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
-from pubsubd_broker.core.access.admission import Admittance, TurnedAway
-from pubsubd_broker.core.access.permissions import EVERYTHING
-from pubsubd_broker.core.access.remote import Caller
+from pubsubd_broker.core.access.quota import Claimant
+from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.limits import FRAMES_AT_ONCE, HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
-from pubsubd_broker.core.links.end import End
-from pubsubd_broker.core.links.handshake import AcceptedGreeting, DialledGreeting, Greeting
-from pubsubd_broker.core.links.liveness import is_silent
-from pubsubd_broker.core.links.send_budget import LARGE_BYTES
+from pubsubd_broker.core.links.end import End, Handshake, Side
+from pubsubd_broker.core.links.liveness import Timeouts, is_silent
+from pubsubd_broker.core.links.receive_share import ReceiveShare
+from pubsubd_broker.core.links.send_budget import LARGE_BYTES, SendBudget
 from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.observe.events import Events
 from pubsubd_protocol.codec import decode, encode
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
-from pubsubd_protocol.frames import (
-    Attach,
-    Frame,
-    Query,
-    Refused,
-    SetFilter,
-    Subscribe,
-)
+from pubsubd_protocol.frames import Attach, Frame, Query, Refused, SetFilter, Subscribe
 from pubsubd_protocol.framing import BUFFER_BYTES, FrameReader
-
-if TYPE_CHECKING:
-    from pubsubd_broker.core.links.dial_targets import Target
-    from pubsubd_broker.core.node import Node
-
 
 _COSTLY: Final = (Attach, Query, SetFilter, Subscribe)
 """Frames that are small and may be much work."""
 
 
 class Connection:
-    """`space()` → write there → `received(n)`; `pull()` for what to send. Ends once `closing` is set.
+    """`space()` → write there → `received(n)`; `pull()` for the bytes to send. Ends once `closing` is set."""
 
-    `peers`: whether it came in where peers are served (else where clients are), or was dialled (`target`).
-    """
+    __slots__ = (
+        *("_declined", "_events", "_finished", "_forget", "_gone", "_handshake", "_heard_ns"),
+        *("_keeps_large", "_outbox", "_outbox_bytes", "_queue", "_send_budget", "_sent_ns"),
+        *("_share", "_side", "_stalled", "_timeouts", "_turn", "behind", "claimant", "closing"),
+        *("end", "opened_ns", "reader", "remote", "writable"),
+    )
 
     def __init__(
         self,
-        node: Node,
-        caller: Caller,
+        remote: Remote,
+        claimant: Claimant,
         now: Now,
         *,
-        peers: bool,
-        target: Target | None = None,
-        admittance: Admittance | None = None,
+        side: Side,
+        forget: Callable[[Connection], None],
+        handshake: Callable[[Connection], Handshake],
+        queue: Callable[[Connection], None],
+        events: Events,
+        send_budget: SendBudget[Connection],
+        share: ReceiveShare | None,
+        timeouts: Timeouts,
     ) -> None:
-        self._node = node
-        self.caller = caller
-        self.peers = peers
-        self.target = target
-        self.admittance = admittance
-        """How it came in; None for one that was dialled."""
-        self.claimant = node.config.claimant(caller)
-        """On whose account it takes what all have to share."""
-        self.rights = EVERYTHING
-        """What its user may do; known when it has greeted."""
+        """`forget`: is called once, when the connection is gone. `queue`: is called when there may be something to send. `share`: None if large frames are not counted."""
+        self.remote = remote
+        self.claimant = claimant
+        """The account on which it takes of shared quotas."""
         self.end: End | None = None
         self.reader = FrameReader(HANDSHAKE_BYTES)
         self.closing = False
-        """Nothing more comes in; what is still to be sent is sent, then it ends."""
+        """Set at its end: nothing more comes in, and the shell closes it when all that is left has been sent."""
         self.writable = True
         """Set by the shell: whether the socket takes more."""
         self.opened_ns = now.mono_ns
+        self.behind = False
+        """Whether frames that have come wait only because it is others' turn; `go_on` takes more of them."""
+        self._side = side
+        self._forget = forget
+        self._queue = queue
+        self._events = events
+        self._send_budget = send_budget
+        self._share = share
+        self._timeouts = timeouts
         self._heard_ns = now.mono_ns
         self._sent_ns = now.mono_ns
         self._outbox: list[bytes] = []
         self._outbox_bytes = 0
+        # Whether the other end has said its last word.
         self._finished = False
-        """Whether the other end has said its last word."""
+        # Whether frames that have come wait: for the other end to take its answers, behind a declined one, or for a turn.
         self._stalled = False
-        """Whether frames that have come wait: for the other end to take its answers, or behind a declined one."""
-        self.behind = False
-        """Whether they wait only because it is others' turn; `go_on` takes more of them."""
+        # How many more of its frames are taken before it is others' turn.
         self._turn = FRAMES_AT_ONCE
-        """How many more of its frames are taken before it is others' turn."""
         # The declined frame's own bytes: the buffer that it came in is written to again.
         self._declined: bytes | None = None
-        # What of its large frames counts for all connections together.
-        self._large_bytes = 0
+        # Whether it has been given large entries that its socket has not taken.
         self._keeps_large = False
-        turned_away = admittance if isinstance(admittance, TurnedAway) else None
-        self._greeting: Greeting = (
-            DialledGreeting(node, self, target)
-            if target is not None
-            else AcceptedGreeting(node, self, turned_away)
-        )
+        self._gone = False
+        self._handshake = handshake(self)
 
     @property
     def label(self) -> str:
         """Where it comes from, or leads to: for people."""
-        return self.caller.label
+        return self.remote.label
 
     @property
-    def trusted(self) -> bool:
-        """Whether the other end has shown who it is, as far as it has to."""
-        return self._greeting.trusted
-
-    @property
-    def why_lost(self) -> str:
-        """What can be said when it is gone without a word."""
-        if self.end is not None:
-            return "the connection was lost"
-        if self.caller.channel is not None:
-            # TLS 1.3 is done at this end before the other one has looked at our certificate.
-            return (
-                "it closed the connection after the TLS handshake: it may not accept this node's certificate, its log "
-                "says why"
-            )
-        return (
-            "it closed the connection before it had greeted: it may ask for TLS, or be no broker at all, its log "
-            "says why"
-        )
-
-    @property
-    def lane(self) -> tuple[object, bool]:
-        """With whom it shares its turns, where there are more than can be served at once."""
+    def flow_key(self) -> tuple[object, bool]:
+        """The flow whose turns it shares, where more connections are ready than can be served at once."""
         return self.claimant, self.end is not None and self.end.role == "session"
+
+    # Receiving.
 
     def space(self) -> memoryview:
         return self.reader.space()
 
     def received(self, count: int, now: Now, *, at_once: bool = True) -> None:
-        """`count` bytes came into `space()`. Not `at_once`: so much is to do that they wait for its turn."""
+        """`count` bytes came into `space()`. Not `at_once`: the broker is busy, and they wait for the next turn."""
         self._heard_ns = now.mono_ns
         if self.closing:
             # What still comes is not kept.
@@ -154,7 +137,7 @@ class Connection:
         return not self._stalled
 
     def retry(self, now: Now) -> None:
-        """Brings what was declined."""
+        """Brings the declined frame again."""
         frame, self._declined = self._declined, None
         if frame is None or self.closing:
             return
@@ -173,8 +156,10 @@ class Connection:
             self._turn = FRAMES_AT_ONCE
             self._take_frames(now)
 
+    # Sending.
+
     def pull(self, budget: int, now: Now) -> list[bytes]:
-        """What to send now, about `budget` bytes of it; wakes itself if there is more."""
+        """The bytes to send now, about `budget` of them. The connection wakes itself if there is more."""
         out = Outgoing(budget)
         out.buffers, self._outbox = self._outbox, out.buffers
         out.size, self._outbox_bytes = self._outbox_bytes, 0
@@ -183,7 +168,7 @@ class Connection:
         if out.buffers:
             self._sent_ns = now.mono_ns
         if out.size > LARGE_BYTES or self._keeps_large:
-            self._keep_large(out)
+            self._count_large(out)
         self._turn = FRAMES_AT_ONCE
         if self._stalled and self._declined is None:
             self._take_frames(now)
@@ -199,30 +184,32 @@ class Connection:
         encoded = encode(frame)
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
-        self.wake()
+        self._queue(self)
 
     def send_all(self, out: Outgoing) -> None:
         self._outbox.extend(out.buffers)
         self._outbox_bytes += out.size
-        self.wake()
+        self._queue(self)
 
     def wake(self) -> None:
         """There may be something to send."""
-        self._node.turns.wake(self)
+        self._queue(self)
+
+    # Ending.
 
     def refuse(self, code: str, detail: str) -> None:
         """Says why, and ends the connection."""
         if not self.closing:
-            self._failed_there(detail)
-            self._node.reports.refused(self.label, self.caller.origin, code, detail)
+            self._side.failed(detail)
+            self._events.refused(self.label, self.remote.origin, code, detail)
             self.send(Refused(code, detail))
             self.closing = True
 
     def violated(self, error: ProtocolError) -> None:
         """The other end broke the protocol: it is told, counted, logged, and cut off."""
         if not self.closing:
-            self._failed_there(str(error))
-            self._node.reports.violated(self.label, self.caller.origin, error)
+            self._side.failed(str(error))
+            self._events.violated(self.label, self.remote.origin, error)
             self.send(Refused("protocol", str(error)[:1000]))
             self.closing = True
 
@@ -231,11 +218,34 @@ class Connection:
         self.closing = True
         self.wake()
 
+    def failed(self, error: Exception) -> None:
+        """A bug in handling it: it ends, the broker lives."""
+        self._events.failed(self.label, error)
+        self.close()
+
+    def lost(self, now: Now, chance: float) -> None:
+        """The connection is gone, whichever end closed it."""
+        told, self.closing = self.closing, True
+        # An object that still knows of it must not keep what was on its way.
+        self.reader.release()
+        self._outbox.clear()
+        self._declined = None
+        self._hold_large()
+        self._send_budget.gone(self)
+        if self.end is not None:
+            self.end.lost(now)
+        if not self._gone:
+            self._gone = True
+            self._forget(self)
+            self._side.ended(now, chance, greeted=self.end is not None, told=told)
+
+    # Time.
+
     def tick(self, now: Now) -> None:
-        """Time has passed: cut who is late, say that one lives."""
+        """Time has passed: cuts an other end that is late or silent, and sends a heartbeat where one is due."""
         if self.closing:
             return
-        deadline_ns = self._node.config.limits.handshake_ns
+        deadline_ns = self._timeouts.handshake_ns
         late = now.mono_ns - self.opened_ns > deadline_ns
         if late and (self.end is None or not self.end.settled):
             missing = "greeting" if self.end is None else "request"
@@ -246,49 +256,17 @@ class Connection:
         heartbeat = self.end.heartbeat()
         if heartbeat is not None:
             if self._declined is not None:
-                # Whoever is not read from can't be heard.
+                # An end that is not read from can't be heard.
                 self._heard_ns = now.mono_ns
-            if self.end.beats and is_silent(self._heard_ns, now.mono_ns, self._timeout_ns):
-                silent_ms = (now.mono_ns - self._heard_ns) // 1_000_000
-                self._node.reports.silent(self.label, silent_ms)
+            if self.end.beats and is_silent(self._heard_ns, now.mono_ns, self._timeouts.silence_ns):
+                self._events.silent(self.label, (now.mono_ns - self._heard_ns) // 1_000_000)
                 self.close()
                 return
-            due_ns = self._node.config.heartbeat_ns
-            if now.mono_ns - self._sent_ns >= due_ns and not self._outbox:
+            if now.mono_ns - self._sent_ns >= self._timeouts.heartbeat_ns and not self._outbox:
                 self.send(heartbeat)
         self.end.tick(now)
 
-    def lost(self, now: Now, chance: float) -> None:
-        """The connection is gone, whoever ended it."""
-        if self.end is None and not self.closing:
-            self._failed_there(self.why_lost)
-        self.closing = True
-        # Whoever still knows of it must not keep what was on its way.
-        self.reader.release()
-        self._outbox.clear()
-        self._declined = None
-        self._hold_large()
-        self._node.unsent.gone(self)
-        if self.end is not None:
-            self.end.lost(now)
-        self._node.connection_lost(self, now, chance)
-
-    def failed(self, error: Exception) -> None:
-        """A bug in handling it: it ends, the broker lives."""
-        self._node.reports.failed(self.label, error)
-        self.close()
-
-    def _failed_there(self, error: str) -> None:
-        """If this node has dialled: why it has no link to that address."""
-        if self.target is not None and self.target.fails(error):
-            self._node.reports.unreachable(self.target.label, error)
-
-    @property
-    def _timeout_ns(self) -> int:
-        """How long the other end may be silent."""
-        config = self._node.config
-        of_a_peer = self.peers or self.target is not None
-        return config.peer_timeout_ns if of_a_peer else config.client_timeout_ns
+    # Within.
 
     def _take_frames(self, now: Now) -> None:
         self._stalled = self.behind = False
@@ -304,52 +282,9 @@ class Connection:
                     break
         except ProtocolError as error:
             self.violated(error)
-        if self.reader.awaited > BUFFER_BYTES or self._large_bytes:
+        share = self._share
+        if share is not None and (self.reader.awaited > BUFFER_BYTES or share.held):
             self._hold_large()
-
-    def _say_farewell(self, now: Now) -> None:
-        """All that it said is taken in: it hears how far its session has come, and the connection ends."""
-        if self.end is not None:
-            self.end.farewell(now)
-        self.closing = True
-
-    def _yield(self) -> None:
-        """What it has said besides waits for its next turn."""
-        self._stalled = self.behind = True
-        self.wake()
-
-    def _keep_large(self, out: Outgoing) -> None:
-        """Says what large entries it is given. To be asked again as soon as its socket has taken them."""
-        unsent = self._node.unsent
-        for slowest in unsent.given(self, out.buffers):
-            slowest.refuse(
-                "too_much_unsent",
-                f"large entries that their readers have not taken are more than {unsent.limit} bytes, "
-                "and none has kept one longer",
-            )
-        self._keeps_large = unsent.keeps(self)
-        if self._keeps_large:
-            self.wake()
-
-    def _hold_large(self) -> None:
-        """Asks for what it is going to hold of a large frame; without room for it, it ends."""
-        # The producers that this node has dialled are as few as its settings name.
-        if self.target is not None:
-            return
-        self.reader.shrink()
-        declined = len(self._declined) if self._declined is not None else 0
-        wanted = max(0, self.reader.size - BUFFER_BYTES) + max(0, declined - BUFFER_BYTES)
-        receiving = self._node.receiving
-        if not receiving.change(self.claimant, self._large_bytes, wanted):
-            self.refuse(
-                "too_much_unfinished",
-                f"no room for a frame of {self.reader.awaited} bytes: of the bytes for large frames that have not come "
-                f"to their end {receiving.taken(self.claimant)}",
-            )
-            self.reader.release()
-            wanted = 0
-            receiving.change(self.claimant, self._large_bytes, wanted)
-        self._large_bytes = wanted
 
     def _takes(self, frame: memoryview, now: Now) -> bool:
         decoded = decode(frame)
@@ -361,7 +296,7 @@ class Connection:
 
     def _frame(self, frame: Frame, now: Now) -> bool:
         if isinstance(frame, Refused):
-            self._node.refused_by(self, frame)
+            self._side.refused(frame, trusted=self._handshake.trusted)
             self.closing = True
             self.wake()
         elif self.end is not None:
@@ -372,10 +307,42 @@ class Connection:
 
     def _greet(self, frame: Frame) -> None:
         try:
-            end = self._greeting.received(frame)
+            end = self._handshake.received(frame)
         except ConnectionRefused as refusal:
             self.refuse(refusal.code, refusal.detail)
             return
         if end is not None:
             self.end = end
             self.reader.limit = end.longest_frame
+
+    def _say_farewell(self, now: Now) -> None:
+        """All that the other end said is taken in: it hears how far its session has come, and the connection ends."""
+        if self.end is not None:
+            self.end.farewell(now)
+        self.closing = True
+
+    def _yield(self) -> None:
+        """The frames that have come besides wait for its next turn."""
+        self._stalled = self.behind = True
+        self.wake()
+
+    def _count_large(self, out: Outgoing) -> None:
+        """Counts the large entries that it is given. It is pulled from again as soon as its socket has taken them."""
+        budget = self._send_budget
+        for slowest in budget.given(self, out.buffers):
+            slowest.refuse(
+                "too_much_unsent",
+                f"large entries that their readers have not taken are more than {budget.limit} bytes, "
+                "and none has kept one longer",
+            )
+        self._keeps_large = budget.keeps(self)
+        if self._keeps_large:
+            self.wake()
+
+    def _hold_large(self) -> None:
+        """Takes its share for the large frame that comes; without room for that the connection ends."""
+        if self._share is None:
+            return
+        refusal = self._share.hold(self.reader, len(self._declined or b""))
+        if refusal is not None:
+            self.refuse("too_much_unfinished", refusal)

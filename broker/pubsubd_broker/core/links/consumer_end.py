@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-from pubsubd_broker.core.limits import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, PLACES_NS, Now
+from pubsubd_broker.core.limits import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, Now
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.dial_targets import Target
+from pubsubd_broker.core.links.fetch_budget import FetchBudget
+from pubsubd_broker.core.links.told_places import ToldPlaces
 from pubsubd_broker.core.log.log import cost_of
 from pubsubd_broker.core.log.outgoing import Outgoing
-from pubsubd_broker.core.sessions.source import Source
+from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.streams.fetching import LaggingReader
 from pubsubd_broker.core.streams.replica import Replica, check_origin, check_view
 from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, asked, resolve, short
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_PLACES
 from pubsubd_protocol.frames import (
     Ack,
     Attach,
@@ -27,12 +30,6 @@ from pubsubd_protocol.frames import (
     Skip,
 )
 from pubsubd_protocol.positions import MAX_OFFSET, Position, StreamView
-
-if TYPE_CHECKING:
-    from pubsubd_broker.core.links.connection import Connection
-    from pubsubd_broker.core.links.dial_targets import Target
-    from pubsubd_broker.core.node import Node
-
 
 LEAST_SKIP_BYTES: Final = 28
 """No encoded skip is shorter."""
@@ -52,6 +49,22 @@ class _Fetching:
         self.left = 0
 
 
+class ProducerTable(Protocol):
+    """The producers that this node has met."""
+
+    def claim_of(self, producer: str) -> Claim:
+        """The claim that this node presents to `producer`."""
+
+    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Answer) -> Replica:
+        """The producer has answered the attach. Returns the replica of its stream."""
+
+    def registration_expired(self, producer: str, expired: CursorExpired) -> None:
+        """The producer has told, on a live link, that its ring went past."""
+
+    def producer_lost(self, end: ConsumerEnd, now: Now) -> None:
+        """The link to the producer is gone."""
+
+
 class ConsumerEnd:
     """Attaches once; a reconnect is a new link with a new one of these."""
 
@@ -60,30 +73,41 @@ class ConsumerEnd:
     beats = True
 
     def __init__(
-        self, node: Node, connection: Connection, target: Target, producer: str, life: bytes
+        self,
+        connection: Connection,
+        target: Target,
+        producer: str,
+        epoch: bytes,
+        *,
+        reader: str,
+        max_frame: int,
+        producers: ProducerTable,
+        places: ToldPlaces,
+        fetch_budget: FetchBudget,
+        events: Events,
     ) -> None:
+        """`reader`: the name of this node. `max_frame`: the longest publish that is accepted."""
         self.producer = producer
         self.target = target
-        self.life = life
+        self.epoch = epoch
         self.replica: Replica | None = None
         """Set once the producer has answered the attach."""
         self.producer_next: int | None = None
-        self.longest_frame = node.config.max_frame + MAX_ENTRY_OVERHEAD
-        self._node = node
+        self.longest_frame = max_frame + MAX_ENTRY_OVERHEAD
+        self._reader = reader
         self._connection = connection
+        self._producers = producers
+        self._places = places
+        self._fetch_budget = fetch_budget
+        self._events = events
         self._acknowledged = -1
         self._ack_due_ns: int | None = None
-        self._named_told: dict[str, Position] = {}
-        self._elsewhere_told: dict[str, dict[str, Position]] = {}
-        # Whether named sessions moved in other streams since these were told, and when they may be told again.
-        self._places_moved = False
-        self._places_due_ns = 0
         self._fetch_id = 0
         self._fetching: dict[int, _Fetching] = {}
         self._waiting: deque[_Fetching] = deque()
         # The fetch whose entries are coming in, between its answer and its last frame.
         self._incoming: tuple[_Fetching, Fetched] | None = None
-        self._claim = asked(node.attach_claim(producer))
+        self._claim = asked(producers.claim_of(producer))
         connection.send(Attach(self._claim))
 
     def received(self, frame: Frame, now: Now) -> bool:
@@ -106,11 +130,11 @@ class ConsumerEnd:
                 if not self.replica.pacing.admits(self._connection, cost_of(frame), now.mono_ns):
                     return False
                 self.replica.append(frame)
-                self._node.counters.received(self.producer, frame)
+                self._events.counters.received(self.producer, frame)
                 self._owe_ack(now)
             case CursorExpired():
                 self.replica.expired(frame)
-                self._node.registration_expired(self.producer, frame)
+                self._producers.registration_expired(self.producer, frame)
                 self._owe_ack(now)
             case Fetched():
                 self._fetched(frame)
@@ -127,7 +151,7 @@ class ConsumerEnd:
         self._waiting.append(_Fetching(reader, claim, budget))
         if budget and reader.catches_up():
             view = self.replica.log.view
-            self._node.reports.session_lagged(self.producer, reader.position, view)
+            self._events.session_lagged(self.producer, reader.position, view)
         self._send_fetches()
         return True
 
@@ -138,7 +162,7 @@ class ConsumerEnd:
 
     def places_moved(self) -> None:
         """A named session moved in some stream: the producer is to know, in its time."""
-        self._places_moved = True
+        self._places.moved()
 
     def pull(self, out: Outgoing, now: Now) -> bool:
         return False
@@ -159,16 +183,15 @@ class ConsumerEnd:
 
     def tick(self, now: Now) -> None:
         acks = self._ack_due_ns is not None and now.mono_ns >= self._ack_due_ns
-        places = self._places_moved and now.mono_ns >= self._places_due_ns
-        if self.replica is not None and (acks or places):
+        if self.replica is not None and (acks or self._places.due(now)):
             self._acknowledge(now)
 
     def farewell(self, now: Now) -> None:
-        """It says no more than `acknowledge`, behind the last words to sessions."""
+        """Says no more than `acknowledge`, behind the last words to sessions."""
 
     def acknowledge(self, now: Now) -> None:
         """Tells the producer all that is acknowledged, now: this node is about to go."""
-        self._places_due_ns = 0
+        self._places.hurry()
         if self.replica is not None:
             self._acknowledge(now)
 
@@ -181,14 +204,13 @@ class ConsumerEnd:
             self.replica.pacing.forget(self._connection)
         for fetching in unanswered:
             fetching.reader.link_lost()
-        self._node.producer_lost(self, now)
+        self._producers.producer_lost(self, now)
 
     def _attached(self, attached: Attached, now: Now) -> None:
         self.producer_next = attached.view.next
         answer = self._judged(self._claim, attached.view, attached.answer, attached.registered)
-        self.replica = self._node.producer_attached(self, attached, answer)
-        self._named_told = dict(attached.named)
-        self._places_moved = True
+        self.replica = self._producers.producer_attached(self, attached, answer)
+        self._places.begin(attached.named)
         self._acknowledge(now)
 
     def _heartbeat(self, replica: Replica, following: int | None) -> None:
@@ -213,57 +235,9 @@ class ConsumerEnd:
         self._ack_due_ns = None
         registration = self.replica.registration
         self._acknowledged = registration.offset
-        moves = self._named_moves(self.replica, self._named_told)
-        elsewhere = self._moves_elsewhere(moves, now)
+        moves = self._places.moves(self.replica)
+        elsewhere = self._places.moves_elsewhere(moves, now)
         self._connection.send(Ack(self.producer, registration, moves, elsewhere=elsewhere))
-
-    def _moves_elsewhere(
-        self, moves: dict[str, Position | None], now: Now
-    ) -> dict[str, dict[str, Position]]:
-        """Places of this node's named sessions in other streams than the producer's, as far as the producer lacks them.
-
-        Names that are gone are added to `moves`.
-        Those in this node's own stream go at once, as no other node remembers them; but only if a next life asks for it: without
-        its stream it could not go on at these places. Of the others now and then: their producers know it exactly.
-        """
-        node = self._node
-        told, elsewhere = self._elsewhere_told, dict[str, dict[str, Position]]()
-        sources: list[Source] = [node.stream] if node.config.recover_from_peers else []
-        if self._places_moved and now.mono_ns >= self._places_due_ns:
-            self._places_moved = False
-            self._places_due_ns = now.mono_ns + PLACES_NS
-            sources += (r for name, r in node.replicas.items() if name != self.producer)
-            names = {name for name, _ in node.sessions.all_named()}
-            for stream, known in list(told.items()):
-                moves.update(dict.fromkeys(known.keys() - names))
-                told[stream] = {name: place for name, place in known.items() if name in names}
-                if stream not in node.replicas and stream != node.name:
-                    del told[stream]
-        room = MAX_PLACES - sum(map(len, told.values()))
-        for source in sources:
-            known = told.setdefault(source.node, {})
-            for name, place in node.sessions.named_cursors(source)[1].items():
-                if known.get(name) == place or (name not in known and room <= 0):
-                    continue
-                room -= name not in known
-                known[name] = place
-                elsewhere.setdefault(name, {})[source.node] = place
-        return elsewhere
-
-    def _named_moves(self, source: Source, told: dict[str, Position]) -> dict[str, Position | None]:
-        """Places of this node's named sessions in `source` that the producer lacks, as many as one frame takes.
-
-        Those that are gone come first: it keeps no more than there can be at once.
-        """
-        names, stand = self._node.sessions.named_cursors(source)
-        moves: dict[str, Position | None] = {n: None for n in told if n not in names}
-        moves.update((n, c) for n, c in stand.items() if told.get(n) != c)
-        for name, cursor in list(moves.items())[:MAX_NAMED_SESSIONS]:
-            if cursor is None:
-                del told[name]
-            else:
-                told[name] = cursor
-        return dict(list(moves.items())[:MAX_NAMED_SESSIONS])
 
     def _send_fetches(self) -> None:
         while self._waiting and len(self._fetching) < MAX_FETCHES:
@@ -289,7 +263,7 @@ class ConsumerEnd:
     def _fetched_item(
         self, replica: Replica, fetching: _Fetching, fetched: Fetched, item: Entry | Skip
     ) -> None:
-        check_origin(item, self.producer, self._node.name)
+        check_origin(item, self.producer, self._reader)
         if not isinstance(fetched.answer, Resume):
             raise ProtocolError("fetch", f"{self.producer} sent messages to an expired cursor")
         expected = fetching.items[-1].next if fetching.items else fetched.answer.offset
@@ -298,7 +272,7 @@ class ConsumerEnd:
                 "offset",
                 f"{self.producer} sent {item.first}..{item.next} where {expected} comes next",
             )
-        # Whoever reaches the budget stops there, and can only add what was skipped at the end.
+        # A producer that reaches the budget stops there, and can only add what was skipped at the end.
         last_skip = isinstance(item, Skip) and fetching.left == 1
         if fetching.bytes >= fetching.budget and not last_skip:
             raise ProtocolError(
@@ -329,9 +303,9 @@ class ConsumerEnd:
         wanted = reader.awaits(fetching.claim)
         reader.fetched(fetching.claim, fetched.view, answer, items)
         if items and wanted:
-            self._node.fetched.given(reader)
+            self._fetch_budget.given(reader)
         elif items:
-            # Whoever asked is gone; the producer need not keep what would have come next.
+            # The reader that asked is gone; the producer need not keep what would have come next.
             self.fetch(reader, At(Position(items[-1].epoch, items[-1].next)), 0)
         self._send_fetches()
 

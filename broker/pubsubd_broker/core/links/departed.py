@@ -5,7 +5,7 @@ A recreated container is a new producer each time. Without this rule its old nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from pubsubd_broker.core.links.dial_targets import Target
@@ -60,7 +60,7 @@ class Departures:
         self,
         replicas: dict[str, Replica],
         links: Mapping[str, object],
-        targets: Sequence[Target],
+        targets: Iterable[Target],
         readers: Readers,
         health: Health,
         *,

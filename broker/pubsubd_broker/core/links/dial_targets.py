@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from pubsubd_broker.core.limits import SECOND_NS
@@ -27,12 +28,13 @@ class Target:
         "node",
         "reached",
         "reconnects",
+        "recovers",
     )
 
     def __init__(self, address: Address) -> None:
         self.address = address
         self.node: str | None = None
-        """Who answered there last."""
+        """The node that answered there last."""
         self.linked = False
         """Whether a connection to it is open."""
         self.dialling = False
@@ -42,6 +44,8 @@ class Target:
         """Whether a node was met there, ever."""
         self.is_self = False
         """Whether this node itself answered there: dialled again once in a while, for it may have been one in between."""
+        self.recovers = False
+        """Whether the node there asks its own peers for its stream: it serves nobody, and holds no replica."""
         self.reconnects = 0
         self.error: str | None = None
         """Why there is no connection; None while there is one."""
@@ -79,3 +83,41 @@ class Target:
         wait_ns = backoff(BACKOFF_FIRST_NS, BACKOFF_LONGEST_NS, self.attempts, chance)
         self.due_ns = now_ns + (SELF_AGAIN_NS if self.is_self else int(wait_ns))
         self.attempts += 1
+
+
+class DialTargets:
+    """The targets of one node, each once."""
+
+    __slots__ = ("_say", "_targets")
+
+    def __init__(self, addresses: Iterable[Address], say: Callable[[str, str], None]) -> None:
+        """`say`: is told the address and the cause where no link can be had."""
+        self._targets = [Target(address) for address in dict.fromkeys(addresses)]
+        self._say = say
+
+    def __iter__(self) -> Iterator[Target]:
+        return iter(self._targets)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def __getitem__(self, index: int) -> Target:
+        return self._targets[index]
+
+    def due(self, now_ns: int) -> list[Target]:
+        """The targets to dial now. Each is being dialled from then on."""
+        due = [target for target in self._targets if target.is_due(now_ns)]
+        for target in due:
+            target.dialling = True
+        return due
+
+    def dial_failed(self, target: Target, error: str, now_ns: int, chance: float) -> None:
+        """Nothing answered there. `chance` in 0..1 spreads the next dials."""
+        self.unreachable(target, error)
+        target.is_self = False
+        target.failed(now_ns, chance)
+
+    def unreachable(self, target: Target, error: str) -> None:
+        """No link to `target` can be had. Says it once, not at every attempt."""
+        if target.fails(error):
+            self._say(target.label, error)

@@ -1,16 +1,19 @@
-"""An end: the part of a connection that knows what the frames mean, once both sides have greeted."""
+"""Parts of a connection, as it sees them: the handshake, then the end that knows what its frames mean; and its side."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.log.outgoing import Outgoing
-from pubsubd_protocol.frames import Frame, Heartbeat
+from pubsubd_protocol.frames import Frame, Heartbeat, Refused
+
+ALIVE: Final = Heartbeat()
+"""The sign of life of an end that has nothing else to say."""
 
 
 class End(Protocol):
-    """One of a publisher, a session, a command, a consumer, a producer, or a peer that is asked for a stream."""
+    """For a publisher, a session, a command, a consumer, a producer, or a peer that is asked for a stream."""
 
     @property
     def role(self) -> str: ...
@@ -51,3 +54,30 @@ class End(Protocol):
 
     def lost(self, now: Now) -> None:
         """The connection is gone."""
+
+
+class Handshake(Protocol):
+    """The first frames of a connection: who the other end is, and what it is there for."""
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the other end has shown who it is, as far as the settings ask for that."""
+
+    def received(self, frame: Frame) -> End | None:
+        """Takes one frame. Returns the end of the connection with the last frame of the handshake.
+
+        Raises `ConnectionRefused` if the other end is turned away, `ProtocolError` for a frame out of place.
+        """
+
+
+class Side(Protocol):
+    """The opener of the connection, the other end or this node. It hears how the connection fares."""
+
+    def failed(self, error: str) -> None:
+        """The connection ends, or never came to be a link, because of `error`."""
+
+    def refused(self, refused: Refused, *, trusted: bool) -> None:
+        """The other end turns this node away. `trusted`: it has shown who it is."""
+
+    def ended(self, now: Now, chance: float, *, greeted: bool, told: bool) -> None:
+        """The connection is gone. Called once. `greeted`: it had an end. `told`: the cause was told before."""

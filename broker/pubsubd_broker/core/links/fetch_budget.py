@@ -1,4 +1,4 @@
-"""What producers have answered on behalf of sessions, and those have not read yet: bounded for all of them together.
+"""Fetch budget: the bytes that were fetched from producers for sessions and not read yet, bounded for all sessions together.
 
 A session that takes nothing more keeps what was fetched for it, of every peer a pull's worth, or one entry if that is
 larger. What is dropped here is fetched again when its session is there to read it: nothing is lost by that.
@@ -9,39 +9,39 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Keeper(Protocol):
-    """Who is given what was fetched."""
+class FetchingReader(Protocol):
+    """A reader on whose behalf something was fetched."""
 
     @property
     def fetched_bytes(self) -> int:
-        """How much of it has not been read."""
+        """Bytes that it has not read."""
 
     def forget_fetched(self) -> None:
-        """Drops it, to ask for it again."""
+        """Drops them, to ask for them again."""
 
 
-class FetchedShare:
+class FetchBudget:
     """At most `limit` bytes are kept, or what was fetched last."""
 
-    __slots__ = ("_keepers", "dropped", "limit")
+    __slots__ = ("_readers", "dropped", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.dropped = 0
-        """How often somebody has had to ask again."""
-        # Whoever was given something longest ago first.
-        self._keepers: dict[Keeper, None] = {}
+        """Number of times that fetched bytes were dropped, to be asked for again."""
+        # The reader that was given something longest ago comes first.
+        self._readers: dict[FetchingReader, None] = {}
 
-    def given(self, keeper: Keeper) -> None:
-        """`keeper` has been given something. Cost: a look at all who had something when that was done last."""
-        self._keepers.pop(keeper, None)
-        self._keepers[keeper] = None
-        sizes = {each: each.fetched_bytes for each in self._keepers}
+    def given(self, reader: FetchingReader) -> None:
+        """`reader` has been given something. Cost: a look at all who had something when that was done last."""
+        self._readers.pop(reader, None)
+        self._readers[reader] = None
+        sizes = {each: each.fetched_bytes for each in self._readers}
         total = sum(sizes.values())
         for each, size in sizes.items():
-            if size and total > self.limit and each is not keeper:
+            if size and total > self.limit and each is not reader:
                 total -= size
                 sizes[each] = 0
                 self.dropped += 1
                 each.forget_fetched()
-        self._keepers = {each: None for each, size in sizes.items() if size}
+        self._readers = {each: None for each, size in sizes.items() if size}

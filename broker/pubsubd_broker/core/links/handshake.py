@@ -1,56 +1,84 @@
-"""Who may come in, and as what: versions, roles, clusters, secrets, names. One of these at each end of a new link.
+"""Handshake: versions, roles, clusters, secrets, names. Each end of a new link has one.
 
 Peers are asked in this order: do we speak one protocol, do we belong together, do you know our secret, is your name
-in your certificate; and only then whether the name is free. So a stranger learns nothing about who is here.
+in your certificate; and only then whether the name is free. So a stranger learns nothing about the other nodes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from pubsubd_broker.core.access.admission import TurnedAway
-from pubsubd_broker.core.access.remote import Caller
-from pubsubd_broker.core.limits import PUBLISH_WINDOW
-from pubsubd_broker.core.links.client_ends import ControlEnd, PublisherEnd, SessionEnd
-from pubsubd_broker.core.links.consumer_end import ConsumerEnd
-from pubsubd_broker.core.links.health import MS_NS
-from pubsubd_broker.core.links.naming import conflict
-from pubsubd_broker.core.links.peer_recovery import RecallEnd
-from pubsubd_broker.core.links.producer_end import ProducerEnd
+from pubsubd_broker.core.access.local_users import LocalUsers
+from pubsubd_broker.core.access.permissions import EVERYTHING, Rights
+from pubsubd_broker.core.access.quota import Quota
+from pubsubd_broker.core.access.remote import Remote
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.dial_targets import Target
+from pubsubd_broker.core.links.end import End
+from pubsubd_broker.core.links.naming import Identity
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
 from pubsubd_protocol.frames import MAGIC, VERSION, Challenge, Frame, Hello, Proof, Welcome
 from pubsubd_protocol.positions import is_node_name
 from pubsubd_protocol.proof import Exchange
 
-if TYPE_CHECKING:
-    from pubsubd_broker.core.links.connection import Connection
-    from pubsubd_broker.core.links.dial_targets import Target
-    from pubsubd_broker.core.links.end import End
-    from pubsubd_broker.core.node import Node
+
+class AcceptedEnds(Protocol):
+    """Makes the end of a connection that came in, once the other end is known."""
+
+    def check_open(self, role: str) -> None:
+        """Raises `ConnectionRefused` while the node serves no end of this role."""
+
+    def check_consumer(self, name: str, epoch: bytes, now_ns: int) -> None:
+        """Raises `ConnectionRefused` if a peer of this name may not pull the stream now."""
+
+    def consumer(self, connection: Connection, name: str, epoch: bytes) -> End: ...
+
+    def publisher(
+        self, connection: Connection, publisher_id: bytes, spoke_to: bytes | None, rights: Rights
+    ) -> End: ...
+
+    def session(self, connection: Connection, client_id: bytes, rights: Rights) -> End: ...
+
+    def control(self, connection: Connection) -> End: ...
 
 
-class Greeting(Protocol):
-    """One end of a connection before it is known what it is for."""
+class DialledEnds(Protocol):
+    """Makes the end of a connection that this node dialled, once it is welcome there."""
 
-    @property
-    def trusted(self) -> bool:
-        """Whether the other end has shown who it is, as far as it has to."""
+    def producer(self, connection: Connection, target: Target, welcome: Welcome) -> End | None:
+        """For the node at `target`. None: another address has led to it already.
 
-    def received(self, frame: Frame) -> End | None:
-        """Takes one frame; the end that the connection gets when that was the last one.
-
-        Raises `ConnectionRefused` if it may not go on, `ProtocolError` for a frame that has no place here.
+        Raises `ConnectionRefused` if no link to it may be had.
         """
 
 
-class AcceptedGreeting:
-    """Of somebody who came."""
+class AcceptedHandshake:
+    """The handshake of a connection that came in, where `peers` are served or where clients are."""
 
-    def __init__(self, node: Node, connection: Connection, turned_away: TurnedAway | None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        turned_away: TurnedAway | None,
+        peers: bool,
+        *,
+        identity: Identity,
+        users: LocalUsers,
+        commands: Quota,
+        ends: AcceptedEnds,
+        welcome: Callable[[Rights], Welcome],
+    ) -> None:
+        """`turned_away`: the refusal that the other end is told. `commands`: the connections of commands that are open."""
         self.trusted = False
-        self._node = node
         self._connection = connection
         self._turned_away = turned_away
+        self._peers = peers
+        self._identity = identity
+        self._users = users
+        self._commands = commands
+        self._ends = ends
+        self._welcome = welcome
         # Of a peer that has been challenged.
         self._hello: Hello | None = None
 
@@ -63,7 +91,7 @@ class AcceptedGreeting:
         raise _before_greeting(frame)
 
     def _hear(self, hello: Hello) -> End | None:
-        node = self._node
+        me = self._identity
         if hello.magic != MAGIC:
             raise ProtocolError("greeting", f"expected {MAGIC!r}, found {hello.magic!r}")
         if not hello.lowest <= VERSION <= hello.highest:
@@ -72,9 +100,9 @@ class AcceptedGreeting:
                 "version",
                 f"this broker speaks version {VERSION} of the protocol, the other end {spoken}",
             )
-        if self._turned_away is not None and not self._is_operator(hello):
+        if self._turned_away is not None and not self._is_operator(hello, self._turned_away):
             raise ConnectionRefused(self._turned_away.code, self._turned_away.detail)
-        if (hello.role == "peer") != self._connection.peers:
+        if (hello.role == "peer") != self._peers:
             raise ConnectionRefused(
                 "role",
                 f"a {hello.role} is not served here: peers dial TCP, clients the Unix socket",
@@ -83,137 +111,107 @@ class AcceptedGreeting:
             return self._welcome_client(hello)
         if not is_node_name(hello.name):
             raise ProtocolError("greeting", f"{hello.name!r} is no node name")
-        _check_cluster(node, hello.name, hello.cluster)
-        if node.config.secret is None:
+        _check_cluster(me, hello.name, hello.cluster)
+        if me.secret is None:
             return self._welcome_consumer(hello)
         if hello.nonce is None:
             raise ConnectionRefused(
                 "secret",
-                f"{node.name} asks for the secret of cluster {node.config.cluster}, and {hello.name} has none: "
+                f"{me.node} asks for the secret of cluster {me.cluster}, and {hello.name} has none: "
                 "give it --cluster-secret-file",
             )
         self._hello = hello
-        self._connection.send(Challenge(node.name, node.life, self._connection.caller.nonce))
+        self._connection.send(Challenge(me.node, me.epoch, self._connection.remote.nonce))
         return None
 
     def _check(self, hello: Hello, proof: Proof) -> End:
-        node, caller = self._node, self._connection.caller
-        assert node.config.secret is not None
+        me, remote = self._identity, self._connection.remote
+        assert me.secret is not None
         assert hello.nonce is not None
         exchange = Exchange(
-            node.config.cluster,
+            me.cluster,
             hello.name,
             hello.life,
             hello.nonce,
-            node.name,
-            node.life,
-            caller.nonce,
-            _binding(caller),
+            me.node,
+            me.epoch,
+            remote.nonce,
+            _binding(remote),
         )
-        if not exchange.is_proved(node.config.secret, "consumer", proof.proof):
-            raise _not_proved(hello.name, node)
-        self._connection.send(Proof(exchange.proof(node.config.secret, "producer")))
+        if not exchange.is_proved(me.secret, "consumer", proof.proof):
+            raise _not_proved(hello.name, me)
+        self._connection.send(Proof(exchange.proof(me.secret, "producer")))
         return self._welcome_consumer(hello)
 
     def _welcome_consumer(self, hello: Hello) -> End:
-        node = self._node
-        _check_certificate(hello.name, self._connection.caller)
+        connection = self._connection
+        _check_certificate(hello.name, connection.remote)
         self.trusted = True
-        self._check_open(hello)
-        clash = node.clash(hello.name, hello.life)
-        if clash is not None:
-            raise ConnectionRefused(*clash)
-        node.room_for_consumers.check(hello.name, self._connection.opened_ns)
-        self._welcome()
-        return ProducerEnd(node, self._connection, hello.name, hello.life)
+        self._ends.check_open(hello.role)
+        self._ends.check_consumer(hello.name, hello.life, connection.opened_ns)
+        connection.send(self._welcome(EVERYTHING))
+        return self._ends.consumer(connection, hello.name, hello.life)
 
     def _welcome_client(self, hello: Hello) -> End:
+        connection, users = self._connection, self._users
         self.trusted = True
-        self._check_open(hello)
+        self._ends.check_open(hello.role)
         if hello.role == "control":
             self._check_commands()
-        self._connection.rights = self._node.config.rights_of(self._connection.caller)
-        client_id = self._node.config.client_id(self._connection.caller, hello.life)
-        self._welcome()
+        rights = users.rights_of(connection.remote)
+        client_id = users.client_id(connection.remote, hello.life)
+        connection.send(self._welcome(rights))
         match hello.role:
             case "publisher":
-                return PublisherEnd(self._node, self._connection, client_id, hello.spoke_to)
+                return self._ends.publisher(connection, client_id, hello.spoke_to, rights)
             case "session":
-                return SessionEnd(self._node, self._connection, client_id)
+                return self._ends.session(connection, client_id, rights)
             case _:
-                return ControlEnd(self._node, self._connection)
-
-    def _check_open(self, hello: Hello) -> None:
-        node = self._node
-        if node.recall is not None and hello.role != "control":
-            raise ConnectionRefused(
-                "recovering", f"{node.name} asks its peers for its stream: try again"
-            )
-        if node.draining and hello.role != "control":
-            raise ConnectionRefused("draining", f"{node.name} is stopping")
+                return self._ends.control(connection)
 
     def _check_commands(self) -> None:
-        commands, claimant = self._node.admission.commands, self._connection.claimant
-        if not commands.change(claimant, 0, 1):
+        claimant = self._connection.claimant
+        if not self._commands.change(claimant, 0, 1):
             raise ConnectionRefused(
                 "too_many_commands",
-                f"of the commands that may be connected {commands.taken(claimant)}",
+                f"of the commands that may be connected {self._commands.taken(claimant)}",
             )
 
-    def _is_operator(self, hello: Hello) -> bool:
-        """Whoever looks after a broker that is full has to get in."""
-        assert self._turned_away is not None
-        return hello.role == "control" and self._turned_away.code.startswith("too_many")
-
-    def _welcome(self) -> None:
-        config = self._node.config
-        self._connection.send(
-            Welcome(
-                VERSION,
-                self._node.name,
-                self._node.life,
-                config.max_message,
-                config.max_frame_held,
-                PUBLISH_WINDOW,
-                min(config.limits.batch_messages, config.ring_messages),
-                config.cluster,
-                config.limits.batch_topics,
-                config.limits.topic_bytes,
-                self._connection.rights.publishable,
-                config.heartbeat_ns // MS_NS,
-                config.peer_timeout_ns // MS_NS,
-            )
-        )
+    def _is_operator(self, hello: Hello, turned_away: TurnedAway) -> bool:
+        """Whether it comes in all the same: an operator of a broker that is full has to."""
+        return hello.role == "control" and turned_away.code.startswith("too_many")
 
 
-class DialledGreeting:
-    """Of a node towards the producer that it has dialled."""
+class DialledHandshake:
+    """The handshake of a node with the producer that it has dialled."""
 
-    def __init__(self, node: Node, connection: Connection, target: Target) -> None:
-        self._node = node
+    def __init__(
+        self, connection: Connection, target: Target, *, identity: Identity, ends: DialledEnds
+    ) -> None:
         self._connection = connection
         self._target = target
+        self._identity = identity
+        self._ends = ends
         self._exchange: Exchange | None = None
         self._proved = False
-        nonce = connection.caller.nonce if node.config.secret is not None else None
-        self._nonce = nonce
+        self._nonce = connection.remote.nonce if identity.secret is not None else None
         connection.send(
             Hello(
                 MAGIC,
                 VERSION,
                 VERSION,
                 "peer",
-                node.name,
-                node.life,
-                cluster=node.config.cluster,
-                nonce=nonce,
+                identity.node,
+                identity.epoch,
+                cluster=identity.cluster,
+                nonce=self._nonce,
             )
         )
 
     @property
     def trusted(self) -> bool:
-        """A secret is asked for and not proved: whoever answers here may be anybody."""
-        return self._node.config.secret is None or self._proved
+        """False while a secret is asked for and not proved: a stranger may answer here."""
+        return self._identity.secret is None or self._proved
 
     def received(self, frame: Frame) -> End | None:
         match frame:
@@ -228,45 +226,43 @@ class DialledGreeting:
         raise _before_greeting(frame)
 
     def _prove(self, challenge: Challenge) -> None:
-        node, caller = self._node, self._connection.caller
-        secret = node.config.secret
-        if secret is None or self._nonce is None:
+        me = self._identity
+        if me.secret is None or self._nonce is None:
             raise ConnectionRefused(
                 "secret",
-                f"{challenge.node} asks for the secret of its cluster, and {node.name} has none: "
+                f"{challenge.node} asks for the secret of its cluster, and {me.node} has none: "
                 "give it --cluster-secret-file",
             )
         self._exchange = Exchange(
-            node.config.cluster,
-            node.name,
-            node.life,
+            me.cluster,
+            me.node,
+            me.epoch,
             self._nonce,
             challenge.node,
             challenge.life,
             challenge.nonce,
-            _binding(caller),
+            _binding(self._connection.remote),
         )
-        self._connection.send(Proof(self._exchange.proof(secret, "consumer")))
+        self._connection.send(Proof(self._exchange.proof(me.secret, "consumer")))
 
     def _check(self, exchange: Exchange, proof: Proof) -> None:
-        secret = self._node.config.secret
+        secret = self._identity.secret
         assert secret is not None
         if not exchange.is_proved(secret, "producer", proof.proof):
-            raise _not_proved(exchange.producer, self._node)
+            raise _not_proved(exchange.producer, self._identity)
         self._proved = True
 
     def _welcomed(self, welcome: Welcome) -> End | None:
-        node, connection, target = self._node, self._connection, self._target
-        name = welcome.node
+        me, name = self._identity, welcome.node
         if welcome.version != VERSION:
             raise ProtocolError(
                 "greeting", f"{name} chose version {welcome.version}, offered was {VERSION}"
             )
-        _check_cluster(node, name, welcome.cluster)
+        _check_cluster(me, name, welcome.cluster)
         if not self.trusted:
             raise ConnectionRefused(
                 "secret",
-                f"{name} has not proved that it knows the secret of cluster {node.config.cluster}: "
+                f"{name} has not proved that it knows the secret of cluster {me.cluster}: "
                 "give it --cluster-secret-file",
             )
         exchange = self._exchange
@@ -275,71 +271,46 @@ class DialledGreeting:
             exchange.producer_life,
         ):
             raise ProtocolError("greeting", f"{exchange.producer} proved, {name} welcomes")
-        _check_certificate(name, connection.caller)
-        target.node = name
-        link = node.producers.get(name)
-        clash = conflict(
-            name, welcome.life, node.name, node.life, [link.life] if link is not None else []
-        )
-        if clash is not None:
-            target.is_self = clash[0] == "self"
-            raise ConnectionRefused(*clash)
-        if node.recall is not None:
-            return RecallEnd(node, connection, target, node.recall)
-        if link is not None:
-            # A second address of a node whose stream is being pulled already.
-            target.reached = True
-            error = f"{name} is linked by another address"
-            if target.fails(error):
-                node.reports.unreachable(target.label, error)
-            connection.close()
-            return None
-        if welcome.max_frame > node.config.max_frame:
-            raise ConnectionRefused(
-                "frame_limit",
-                f"{name} sends frames of up to {welcome.max_frame} bytes, {node.name} takes "
-                f"{node.config.max_frame}: give both the same --max-frame",
-            )
-        node.room_for_producers.make(name, connection.opened_ns)
-        end = node.producers[name] = ConsumerEnd(node, connection, target, name, welcome.life)
-        return end
+        _check_certificate(name, self._connection.remote)
+        self._target.node = name
+        return self._ends.producer(self._connection, self._target, welcome)
 
 
 def _before_greeting(frame: Frame) -> ProtocolError:
     return ProtocolError("unexpected_frame", f"{type(frame).__name__} before the greeting")
 
 
-def _binding(caller: Caller) -> bytes:
-    return caller.channel.binding if caller.channel is not None else b""
+def _binding(remote: Remote) -> bytes:
+    return remote.channel.binding if remote.channel is not None else b""
 
 
-def _check_cluster(node: Node, name: str, cluster: str) -> None:
-    if cluster != node.config.cluster:
+def _check_cluster(me: Identity, name: str, cluster: str) -> None:
+    if cluster != me.cluster:
         raise ConnectionRefused(
             "cluster",
-            f"{name} belongs to cluster {cluster}, {node.name} to cluster {node.config.cluster}: "
+            f"{name} belongs to cluster {cluster}, {me.node} to cluster {me.cluster}: "
             "give both the same --cluster, or take the address out",
         )
 
 
-def _check_certificate(name: str, caller: Caller) -> None:
-    if caller.channel is None:
+def _check_certificate(name: str, remote: Remote) -> None:
+    if remote.channel is None:
         return
-    if caller.channel.flaw:
+    if remote.channel.flaw:
         raise ConnectionRefused(
-            "certificate", f"nothing is proved by {name}'s TLS connection: {caller.channel.flaw}"
+            "certificate", f"nothing is proved by {name}'s TLS connection: {remote.channel.flaw}"
         )
-    if name not in caller.channel.names:
-        names = ", ".join(sorted(caller.channel.names)[:8]) or "nobody"
+    if name not in remote.channel.names:
+        names = ", ".join(sorted(remote.channel.names)[:8]) or "nobody"
         raise ConnectionRefused(
             "certificate",
             f"{name} came with a certificate for {names}: a node's certificate has its --node name as a DNS name",
         )
 
 
-def _not_proved(name: str, node: Node) -> ConnectionRefused:
+def _not_proved(name: str, me: Identity) -> ConnectionRefused:
     return ConnectionRefused(
         "secret",
-        f"{name} and {node.name} do not have the same secret for cluster {node.config.cluster}: "
+        f"{name} and {me.node} do not have the same secret for cluster {me.cluster}: "
         "give both the same --cluster-secret-file",
     )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final
 
+from pubsubd_broker.core.limits import MS_NS
 from pubsubd_protocol.fields import MAX_STREAMS
-
-MS_NS: Final = 1_000_000
 
 
 class Health:
     """The producers whose link is down. `version` rises with each change, so that a session knows what it has told."""
 
-    __slots__ = ("_lost_ns", "version")
+    __slots__ = ("_lost_ns", "_started_ns", "version")
 
-    def __init__(self) -> None:
+    def __init__(self, started_ns: int) -> None:
+        """`started_ns`: when this life of the broker began."""
+        self._started_ns = started_ns
         self._lost_ns: dict[str, int] = {}
         self.version = 0
 
@@ -41,11 +41,11 @@ class Health:
         self._lost_ns.pop(producer, None)
         self.version += 1
 
-    def report(self, named: Iterable[str], started_ns: int, now_ns: int) -> dict[str, int]:
+    def report(self, named: Iterable[str], now_ns: int) -> dict[str, int]:
         """Milliseconds since the loss of each producer that is not heard; at most `MAX_STREAMS`, as a frame holds.
 
-        Producers that this life has met come first. `named`: producers that the session knows and this life of the broker, begun at `started_ns`, has not met.
+        Producers that this life has met come first. `named`: producers that the session knows and this life has not met.
         """
-        lost_ns = self._lost_ns | dict.fromkeys(sorted(named), started_ns)
+        lost_ns = self._lost_ns | dict.fromkeys(sorted(named), self._started_ns)
         told = islice(lost_ns.items(), MAX_STREAMS)
         return {node: max(0, now_ns - at_ns) // MS_NS for node, at_ns in told}

@@ -1,26 +1,39 @@
-"""Who may use a node's name: judged from what both ends of a new link say they are."""
+"""Names of nodes: each is unique among the brokers that are linked. Judged from the words of both ends of a new link."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pubsubd_protocol.positions import Epoch
+
+
+@dataclass(slots=True)
+class Identity:
+    """A node as it shows itself to peers. `secret`: known to the brokers of its cluster alone; None: it asks for none."""
+
+    node: str
+    epoch: Epoch
+    cluster: str
+    secret: bytes | None
 
 
 def conflict(
-    name: str, life: bytes, own_name: str, own_life: bytes, live: Iterable[bytes]
+    name: str, epoch: bytes, own_name: str, own_epoch: bytes, live: Iterable[bytes]
 ) -> tuple[str, str] | None:
-    """Why a broker that calls itself `name`, in the life `life`, is turned away; None if it is welcome.
+    """The refusal of a broker that calls itself `name`, in the epoch `epoch`; None if it is welcome.
 
-    `live`: the lives of brokers of that name with which a link is up. A dead one's name is free again once
+    `live`: the epochs of the brokers of that name with which a link is up. A dead one's name is free again once
     its links are gone, at the latest after the peer timeout. Returns a refusal's code and detail.
     """
     if name == own_name:
-        if life == own_life:
+        if epoch == own_epoch:
             return "self", f"this is {own_name} itself: one of its peer addresses leads back to it"
         return (
             "name_in_use",
             f"this broker is called {name!r} too: node names are unique, give one another --node",
         )
-    if any(life != other for other in live):
+    if any(epoch != other for other in live):
         detail = (
             f"another broker called {name!r} is connected: node names are unique, give one another --node; "
             "if this one was restarted, its old name is free again after the peer timeout"

@@ -1,142 +1,175 @@
-"""A producer that has lost its memory asks its peers what they still hold of its own stream, before it serves anybody.
+"""Peer recovery: a producer that has lost its memory asks its peers for its own stream, before it serves any of them.
 
 Every peer that it is to dial is asked how far its replica reaches. When all have answered, or time is over, the stream
-goes on with the longest one, under a new epoch whose lineage ends where that does. The recall is over when the shell has
-also noted that life on its disk: nobody may be told "accepted" by a life that the next one can't find.
+goes on with the longest one, under a new epoch whose lineage ends where that does. The recovery is over when the shell has
+also noted that life on its disk: no publisher may be told "accepted" by a life that the next one can't find.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
 
-from pubsubd_broker.core.journal.checkpoint import Checkpoint
-from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.limits import FETCH_BYTES, Now
+from pubsubd_broker.core.links.connection import Connection
+from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_protocol.attach import At, Earliest, Resume
-from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry, open_entry
+from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, Fetch, Fetched, Frame, Heartbeat
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
-if TYPE_CHECKING:
-    from pubsubd_broker.core.links.connection import Connection
-    from pubsubd_broker.core.links.dial_targets import Target
-    from pubsubd_broker.core.node import Node
+Places = dict[str, dict[str, Position]]
+"""Positions of named sessions, by name and stream."""
 
 
-class Recall:
-    """As long as it lasts, the node greets nobody. `until_ns`: when it goes on with what it has."""
+@dataclass(frozen=True, slots=True)
+class PeerHistory:
+    """The history that a peer held of this node's stream."""
 
-    def __init__(self, node: Node, until_ns: int) -> None:
-        self._node = node
-        self._until_ns = until_ns
-        self._ends: dict[Target, RecallEnd] = {}
-        self._silent: set[Target] = set()
-        """Those that have nothing, and said so."""
-        self._source: RecallEnd | None = None
+    view: StreamView
+    entries: list[Entry]
+    names: dict[str, Position]
+    """The furthest position of each named session in this stream, of all that peers remember."""
+    remembered: list[tuple[str, str, Position]]
+    """Name, stream and position of named sessions, in every stream, as each peer remembers them."""
+
+
+class PeerRecovery:
+    """Runs from the start of a node's life until `life_begun`. The node serves commands only, as long as it runs."""
+
+    def __init__(
+        self,
+        config: Config,
+        targets: Iterable[Target],
+        *,
+        started_ns: int,
+        latest: Epoch | None,
+        decide: Callable[[PeerHistory | None, Now], None],
+    ) -> None:
+        """`latest`: the last epoch of the node that is known here. `decide`: is called once, with None if no peer holds anything."""
+        # The wait for answers, and as long again for the history of one peer.
+        wait_ns = 2 * config.peer_timeout_ns
+        self._node = config.node
+        self._targets = targets
+        self._until_ns = started_ns + wait_ns
+        self._over_ns = started_ns + 2 * wait_ns
+        self._latest = latest
+        self._most_names = config.limits.named_sessions
+        self._decide = decide
+        self._ends: dict[Target, RecoveryEnd] = {}
+        self._source: RecoveryEnd | None = None
         self.decided = False
         """Whether it is known what the stream goes on with. The life is to be begun then."""
-        self.recovered: Recovered | None = None
-        """What it goes on with; None for nothing."""
 
-    def has_nothing(self, target: Target) -> None:
-        """The peer there is in the same state, or is this node itself."""
-        self._silent.add(target)
-
-    def joins(self, end: RecallEnd) -> None:
+    def joins(self, end: RecoveryEnd) -> None:
         self._ends[end.target] = end
 
-    def leaves(self, end: RecallEnd) -> None:
-        """Its connection is gone: if it was being read from, another one is."""
+    def leaves(self, end: RecoveryEnd) -> None:
+        """The connection of `end` is gone: if it was being read from, another one is."""
         if self._ends.get(end.target) is end:
             del self._ends[end.target]
         if self._source is end:
             self._source = None
 
     def tick(self, now: Now) -> None:
-        """Goes on if everybody has answered, or if it has been waiting for long enough."""
+        """Goes on if every peer has answered, or if the wait is over."""
         if self.decided:
             return
-        targets = [target for target in self._node.targets if not target.is_self]
-        answered = all(
-            target in self._silent or (target in self._ends and self._ends[target].view is not None)
-            for target in targets
-        )
         over = now.mono_ns >= self._until_ns
-        if self._source is None and (answered or over):
+        if self._source is None and (over or self._all_answered):
             held = [end for end in self._ends.values() if end.view is not None and end.view.next]
             if held:
-                latest = self._node.own_life.latest_known
-                self._source = max(held, key=lambda end: _reach(end, held, latest))
+                self._source = max(held, key=lambda end: _reach(end, held, self._latest))
                 self._source.read()
             else:
-                self._node.recalled(None, now)
-        elif over and now.mono_ns >= 2 * self._until_ns - self._node.started_ns:
-            # Whoever is read from is too slow: better none than never.
-            self._node.recalled(None, now)
+                self._finish(None, now)
+        elif over and now.mono_ns >= self._over_ns:
+            # The peer that is read from is too slow: better no history than no broker.
+            self._finish(None, now)
 
     def complete(self, log: Log, now: Now) -> None:
         """All that a peer held has come, as far as the ring takes it."""
         if self.decided:
             return
-        view = log.view
-        name = self._node.name
-        sessions = {n: {name: place} for n, place in self._names(view).items()}
-        state = Checkpoint(
-            *(name, view.epoch, view.lineage, view.oldest, {}, {}, sessions), losses=view.losses
-        )
         items = (log[index] for index in range(log.begin, log.end))
         entries = [item for item in items if isinstance(item, Entry)]
-        sequences = [open_entry(entry).sequence for entry in entries]
-        vectors = [end.names for end in self._ends.values()]
-        self._node.recalled(Recovered(state, view.next, entries, sequences), now)
-        for names in vectors:
-            for session, positions in names.items():
-                for stream, place in positions.items():
-                    self._node.sessions.recalled(session, stream, place)
+        remembered = [
+            (name, stream, place)
+            for end in self._ends.values()
+            for name, positions in end.names.items()
+            for stream, place in positions.items()
+        ]
+        view = log.view
+        self._finish(PeerHistory(view, entries, self._names(view), remembered), now)
+
+    @property
+    def ends(self) -> list[RecoveryEnd]:
+        return list(self._ends.values())
+
+    @property
+    def _all_answered(self) -> bool:
+        return all(
+            target.recovers or (target in self._ends and self._ends[target].view is not None)
+            for target in self._targets
+            if not target.is_self
+        )
+
+    def _finish(self, history: PeerHistory | None, now: Now) -> None:
+        self.decided = True
+        self._decide(history, now)
 
     def _names(self, view: StreamView) -> dict[str, Position]:
         """Where this node's named sessions stood in its stream: of what peers remember, the place that is furthest."""
-        own, places = self._node.name, dict[str, Position]()
+        places = dict[str, Position]()
         for end in self._ends.values():
             for name, positions in end.names.items():
-                stood = [p for p in (places.get(name), positions.get(own)) if p is not None]
+                stood = [p for p in (places.get(name), positions.get(self._node)) if p is not None]
                 if stood:
                     places[name] = max(stood, key=view.depth)
-        return dict(list(places.items())[: self._node.config.limits.named_sessions])
-
-    @property
-    def ends(self) -> list[RecallEnd]:
-        return list(self._ends.values())
+        return dict(list(places.items())[: self._most_names])
 
 
-class RecallEnd:
+class RecoveryEnd:
     """The consumer's end of a link to a peer, before this node pulls that peer's stream."""
 
-    role = "recall"
-    has_last_words = False
-    beats = True
-    settled = True
+    role: Final = "recall"
+    has_last_words: Final = False
+    beats: Final = True
+    settled: Final = True
 
-    def __init__(self, node: Node, connection: Connection, target: Target, recall: Recall) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        target: Target,
+        *,
+        node: str,
+        ring: tuple[int, int],
+        max_frame: int,
+        recovery: PeerRecovery,
+    ) -> None:
+        """`ring`: the most messages and bytes that the stream of this `node` holds."""
         self.target = target
         self.view: StreamView | None = None
-        """What the peer holds of this node's stream without a hole."""
+        """The part of this node's stream that the peer holds without a hole."""
         self.lives: frozenset[Epoch] = frozenset()
-        """Lives of this node that the peer knows to be earlier than that."""
-        self.names: dict[str, dict[str, Position]] = {}
-        """Where this node's named sessions stood in every stream, as the peer remembers."""
+        """Epochs of this node that the peer knows to be earlier than that."""
+        self.names: Places = {}
+        """Positions of this node's named sessions in every stream, as the peer remembers them."""
+        self.longest_frame = max_frame + MAX_ENTRY_OVERHEAD
         self._log: Log | None = None
-        self.longest_frame = node.config.max_frame + MAX_ENTRY_OVERHEAD
         self._node = node
+        self._ring = ring
         self._connection = connection
-        self._recall = recall
+        self._recovery = recovery
         self._left = 0
         self._id = 0
-        recall.joins(self)
-        connection.send(Fetch(self._id, Earliest(), 0, node.name))
+        recovery.joins(self)
+        connection.send(Fetch(self._id, Earliest(), 0, node))
 
     @property
     def held(self) -> int:
@@ -144,11 +177,11 @@ class RecallEnd:
         return self._log.messages if self._log is not None else 0
 
     def read(self) -> None:
-        """Asks for what comes next of it."""
+        """Asks for the next part of it."""
         assert self._log is not None
         self._id += 1
         at = At(self._log.front)
-        self._connection.send(Fetch(self._id, at, FETCH_BYTES, self._node.name))
+        self._connection.send(Fetch(self._id, at, FETCH_BYTES, self._node))
 
     def received(self, frame: Frame, now: Now) -> bool:
         match frame:
@@ -174,26 +207,25 @@ class RecallEnd:
         return Heartbeat()
 
     def tick(self, now: Now) -> None:
-        """Nothing here waits for time."""
+        """Waits for no time."""
 
     def farewell(self, now: Now) -> None:
-        """It has nothing more to say."""
+        """Says nothing more."""
 
     def lost(self, now: Now) -> None:
-        self._recall.leaves(self)
+        self._recovery.leaves(self)
 
     def close(self) -> None:
         self._connection.close()
 
     def _fetched(self, fetched: Fetched, now: Now) -> None:
         if self._log is None or self.view is None:
-            view, config = fetched.view, self._node.config
+            view = fetched.view
             self.view = _checked(view)
             self.lives = frozenset((*fetched.lives, *(epoch for epoch, _ in view.lineage)))
-            # As large as the ring, whatever the peer says that it has.
-            limits = config.ring_messages, config.ring_bytes
-            self._log = Log(*limits, view.epoch, view.lineage, view.oldest, view.losses)
-            self._recall.tick(now)
+            # As large as the ring, whatever size the peer names.
+            self._log = Log(*self._ring, view.epoch, view.lineage, view.oldest, view.losses)
+            self._recovery.tick(now)
         elif not isinstance(fetched.answer, Resume):
             raise ProtocolError("fetch", f"{fetched.answer} of what was held a moment ago")
         elif not fetched.count and self._log.newest.next < self.view.next:
@@ -207,7 +239,7 @@ class RecallEnd:
         assert self.view is not None
         following = log.newest.next
         whole = entry.count == entry.next - entry.first
-        if (entry.node, entry.first) != (self._node.name, following) or not whole:
+        if (entry.node, entry.first) != (self._node, following) or not whole:
             raise ProtocolError("offset", f"{entry.first} of {entry.node}, {following} comes next")
         if not self.view.covers(entry.epoch, entry.next):
             raise ProtocolError("epoch", f"{entry.next} in {entry.epoch.hex()}, beyond what it has")
@@ -220,18 +252,18 @@ class RecallEnd:
         if self._left:
             return
         if log.newest.next >= self.view.next:
-            self._recall.complete(log, now)
+            self._recovery.complete(log, now)
         else:
             self.read()
 
 
 def _reach(
-    end: RecallEnd, others: list[RecallEnd], latest: Epoch | None = None
+    end: RecoveryEnd, others: list[RecoveryEnd], latest: Epoch | None = None
 ) -> tuple[bool, int, int, int]:
     """Orders what peers hold: the later history first, then who comes further, then who has more.
 
     `latest`: the last life that is known of here. A history that holds it is later than any that does not.
-    A life that placed nothing is in no lineage: what counts is the epoch that placed the last message a peer holds.
+    A life that placed nothing stands in no lineage: what counts is the epoch that placed the last message a peer holds.
     """
     view = end.view
     assert view is not None

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from pubsubd_broker.core.limits import FETCH_BYTES, MAX_FETCHES, Now
+from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.log.cursor import Cursor, Stop, read
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.streams.catch_up import CatchUps
-from pubsubd_protocol.attach import At, Expired, Resume, resolve, short
+from pubsubd_broker.core.streams.registry import CursorRegistry
+from pubsubd_broker.core.streams.replica import Replica
+from pubsubd_broker.core.streams.stream import Stream
+from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve, short
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -25,13 +30,24 @@ from pubsubd_protocol.frames import (
 )
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 
-if TYPE_CHECKING:
-    from pubsubd_broker.core.links.connection import Connection
-    from pubsubd_broker.core.node import Node
-
-
 NOTHING: Final = StreamView(UNTOLD.epoch, (), 0, 0)
-"""What is held of a stream that was never met."""
+"""The view of a stream that was never met."""
+
+
+class ConsumerTable(Protocol):
+    """The consumers that are linked, and their answers."""
+
+    def attaches(self, end: ProducerEnd) -> bool:
+        """A consumer asks for the stream: from now on this is its link. False: it is refused."""
+
+    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
+        """It has its answer to the attach."""
+
+    def consumer_overrun(self, consumer: str, expired: Expired) -> None:
+        """Its cursor expired on a live link, and it is being told."""
+
+    def consumer_lost(self, end: ProducerEnd, now: Now) -> None:
+        """Its link is gone."""
 
 
 class ProducerEnd:
@@ -42,19 +58,32 @@ class ProducerEnd:
     beats = True
     longest_frame = MAX_CONTROL_BYTES
 
-    def __init__(self, node: Node, connection: Connection, consumer: str, life: bytes) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        consumer: str,
+        epoch: bytes,
+        *,
+        stream: Stream,
+        registry: CursorRegistry,
+        consumers: ConsumerTable,
+        replica_of: Callable[[str], Replica | None],
+    ) -> None:
+        """`replica_of`: finds the replica of the consumer's own stream, which the consumer may ask for."""
         self.consumer = consumer
-        self.life = life
-        """The consumer broker's own epoch: tells a reconnect from a second broker of that name."""
-        self._node = node
-        self._stream = node.stream
-        self._connection = connection
+        self.epoch = epoch
+        """The consumer broker's own: tells a reconnect from a second broker of that name."""
+        self.connection = connection
+        self._stream = stream
+        self._registry = registry
+        self._consumers = consumers
+        self._replica_of = replica_of
         self._cursor: Cursor | None = None
         self.index: int | None = None
         self._fetches: deque[Fetch] = deque()
         self._fetched_last = False
         self._catch_ups = CatchUps(self._stream.pacing, consumer)
-        self._recalls = False
+        self._recovers = False
         self.acknowledged = 0
 
     def received(self, frame: Frame, now: Now) -> bool:
@@ -74,7 +103,7 @@ class ProducerEnd:
                         f"{len(self._fetches) + 1} fetches at once, allowed are {MAX_FETCHES}",
                     )
                 self._fetches.append(frame)
-                self._connection.wake()
+                self.connection.wake()
             case Heartbeat():
                 pass
             case _:
@@ -92,7 +121,7 @@ class ProducerEnd:
             return bool(self._fetches)
         more = self._read(self._cursor, out)
         if not more:
-            self._stream.log.wait(self._connection.wake)
+            self._stream.log.wait(self.connection.wake)
         return more or bool(self._fetches)
 
     @property
@@ -105,7 +134,7 @@ class ProducerEnd:
     @property
     def settled(self) -> bool:
         """Whether it has attached, or asked for its own stream."""
-        return self._cursor is not None or self._recalls
+        return self._cursor is not None or self._recovers
 
     @property
     def drained(self) -> bool:
@@ -113,21 +142,21 @@ class ProducerEnd:
         return self._cursor is None or self.acknowledged == self._stream.next
 
     def tick(self, now: Now) -> None:
-        """Nothing here waits for time."""
+        """Waits for no time."""
 
     def farewell(self, now: Now) -> None:
-        """It has nothing more to say."""
+        """Says nothing more."""
 
     def lost(self, now: Now) -> None:
-        self._stream.log.forget(self._connection.wake)
+        self._stream.log.forget(self.connection.wake)
         self._stream.pacing.leave(self)
         self._catch_ups.close()
-        self._node.consumer_lost(self, now)
+        self._consumers.consumer_lost(self, now)
 
     def _attach(self, attach: Attach, now: Now) -> None:
-        if not self._node.attaches(self, self._connection):
+        if not self._consumers.attaches(self):
             return
-        registered = self._node.registry.get(self.consumer)
+        registered = self._registry.get(self.consumer)
         cursor = registered.cursor if registered is not None else None
         named = dict(registered.named) if registered is not None else {}
         view, answer = self._stream.answer(attach.claim, cursor)
@@ -135,8 +164,8 @@ class ProducerEnd:
         self._cursor = Cursor(self._stream.node, view.place(offset))
         self.acknowledged = offset
         elsewhere = registered.places if registered is not None else {}
-        self._connection.send(Attached(view, short(answer), cursor, named, elsewhere))
-        self._node.consumer_attached(self, attach.claim, answer, now)
+        self.connection.send(Attached(view, short(answer), cursor, named, elsewhere))
+        self._consumers.consumer_attached(self, attach.claim, answer, now)
 
     def _acknowledge(self, ack: Ack, now: Now) -> None:
         assert self._cursor is not None
@@ -152,7 +181,7 @@ class ProducerEnd:
             )
         for name, position in ack.named.items():
             if position is None or position.epoch != self._stream.epoch:
-                continue  # Of other epochs nobody here can say how far they went.
+                continue  # The ends of other epochs are not known here.
             # What it fetched for that session may be ahead of what it was sent for all.
             if position.offset > self._stream.next:
                 raise ProtocolError(
@@ -163,7 +192,7 @@ class ProducerEnd:
         if any(self._stream.node in positions for positions in ack.elsewhere.values()):
             raise ProtocolError("ack", f"{self.consumer} names this stream among the other ones")
         self.acknowledged = offset
-        self._node.registry.acknowledge(
+        self._registry.acknowledge(
             self.consumer, ack.position, ack.named, now.mono_ns, ack.elsewhere
         )
 
@@ -198,12 +227,12 @@ class ProducerEnd:
             CursorExpired(self._stream.node, answer.reason, answer.missed, view.until(answer.next))
         )
         cursor.jump(view.place(answer.next))
-        self._node.consumer_overrun(self.consumer, answer)
+        self._consumers.consumer_overrun(self.consumer, answer)
 
     def _answer(self, fetch: Fetch, out: Outgoing) -> None:
         if fetch.stream is not None:
-            self._recalls = True
-            self._recall(fetch, out)
+            self._recovers = True
+            self._serve_recovery(fetch, out)
             return
         view, answer = self._stream.answer(fetch.claim)
         part = Outgoing(min(fetch.budget, FETCH_BYTES))
@@ -221,9 +250,9 @@ class ProducerEnd:
         out.frame(Fetched(fetch.id, view, short(answer), part.frames))
         out.extend(part)
 
-    def _recall(self, fetch: Fetch, out: Outgoing) -> None:
-        """What this node's replica holds of the consumer's own stream."""
-        replica = self._node.replicas.get(self.consumer)
+    def _serve_recovery(self, fetch: Fetch, out: Outgoing) -> None:
+        """Sends what this node's replica holds of the consumer's own stream."""
+        replica = self._replica_of(self.consumer)
         part = Outgoing(min(fetch.budget, FETCH_BYTES))
         view = replica.unbroken if replica is not None else NOTHING
         answer = resolve(fetch.claim, view)
@@ -235,7 +264,7 @@ class ProducerEnd:
             index = replica.log.locate(cursor.position)
             assert index is not None, "what is unbroken is in the log"
             read(cursor, replica.log, index, lambda entry: entry, part)
-        registered = self._node.registry.get(self.consumer)
+        registered = self._registry.get(self.consumer)
         if registered is not None and not part.budget:
             # Only the question how far the replica reaches has no budget: it comes first, and once.
             named: dict[str, Position | None] = {**registered.named}

@@ -1,4 +1,4 @@
-"""Turns: which connections may have something to send, and whose turn it is where more are ready than can be served."""
+"""Ready queue: the connections that may have something to send. Round robin by flow key where more are ready than can be served."""
 
 from __future__ import annotations
 
@@ -7,34 +7,34 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
 
 C = TypeVar("C")
-"""A connection. Turns need nothing of it but its lane."""
+"""A connection. The queue needs nothing of it but its flow key."""
 
-LaneOf = Callable[[C], Hashable]
-"""Names the lane of a connection: all of one lane share its turns."""
+FlowKeyOf = Callable[[C], Hashable]
+"""Names the flow of a connection: all connections of one flow share its turns."""
 
 
-def in_turns(ready: Iterable[C], lane_of: LaneOf[C]) -> list[C]:
-    """The same, one of each lane after the other: the lane that comes first begins, and within one nothing changes."""
-    lanes: dict[Hashable, deque[C]] = {}
+def round_robin(ready: Iterable[C], key_of: FlowKeyOf[C]) -> list[C]:
+    """`ready` in rounds, one connection of each flow a round. The flow that comes first begins; within a flow the order stays."""
+    flows: dict[Hashable, deque[C]] = {}
     for connection in ready:
-        lanes.setdefault(lane_of(connection), deque()).append(connection)
-    waiting = deque(lanes.values())
+        flows.setdefault(key_of(connection), deque()).append(connection)
+    waiting = deque(flows.values())
     turns: list[C] = []
     while waiting:
-        lane = waiting.popleft()
-        turns.append(lane.popleft())
-        if lane:
-            waiting.append(lane)
+        flow = waiting.popleft()
+        turns.append(flow.popleft())
+        if flow:
+            waiting.append(flow)
     return turns
 
 
-class Turns(Generic[C]):
+class ReadyQueue(Generic[C]):
     """The connections that may have something to send, each once."""
 
-    __slots__ = ("_crowded", "_lane_of", "_ready")
+    __slots__ = ("_crowded", "_key_of", "_ready")
 
-    def __init__(self, lane_of: LaneOf[C]) -> None:
-        self._lane_of = lane_of
+    def __init__(self, key_of: FlowKeyOf[C]) -> None:
+        self._key_of = key_of
         self._ready: dict[C, None] = {}
         self._crowded = False
 
@@ -47,16 +47,16 @@ class Turns(Generic[C]):
         self._ready[connection] = None
 
     def take(self) -> list[C]:
-        """All of them, in the order in which they woke; one of each lane after the other while there are too many."""
+        """Empties the queue. The order is that of waking; after `put_off` it is round robin by flow key."""
         ready = list(self._ready)
         self._ready.clear()
         if self._crowded:
             self._crowded = False
-            return in_turns(ready, self._lane_of)
+            return round_robin(ready, self._key_of)
         return ready
 
     def put_off(self, connections: list[C]) -> None:
-        """Those of `take` whose turn did not come are first the next time."""
+        """Puts back those of `take` whose turn did not come. They are first the next time."""
         self._ready = dict.fromkeys(connections) | self._ready
         self._crowded = bool(self._ready)
 

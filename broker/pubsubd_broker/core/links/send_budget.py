@@ -1,4 +1,4 @@
-"""Large entries on their way out: what slow readers together may keep of them.
+"""Send budget: the bytes of large entries that slow readers together may keep.
 
 A reader is given a pull, or one entry if that is larger, and no more before its socket has taken that. The bytes are the
 ring's own; but the ring goes on, and each of many slow readers could keep another entry that it has long dropped.
@@ -18,7 +18,7 @@ LARGE_BYTES: Final = FETCH_BYTES
 R = TypeVar("R")
 
 
-class Unsent(Generic[R]):
+class SendBudget(Generic[R]):
     """`bytes` are kept, each buffer counted once, however many readers have it; `limit` may be."""
 
     __slots__ = ("_kept", "_readers", "bytes", "limit")
@@ -31,7 +31,7 @@ class Unsent(Generic[R]):
         self._readers: Counter[int] = Counter()
 
     def given(self, reader: R, buffers: Iterable[bytes]) -> list[R]:
-        """`reader` has sent what it was given before, and is given this. Who keeps too much for too long, if anybody."""
+        """`reader` has sent what it was given before, and is given this. Returns the readers that keep too much for too long."""
         self.gone(reader)
         large = [each for each in buffers if len(each) > LARGE_BYTES]
         if not large:

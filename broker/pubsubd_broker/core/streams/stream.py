@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from pubsubd_broker.core.access.validation import Objection
+from pubsubd_broker.core.access.validation import Rejection
 from pubsubd_broker.core.limits import ITEM_OVERHEAD, Now
 from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.log.pacing import Appender, Pace, Pacing
@@ -159,18 +159,18 @@ class Stream:
         now: Now,
         appender: Appender,
         *,
-        objection: Objection | None = None,
+        rejection: Rejection | None = None,
     ) -> Answer | None:
         """Places `batch`, or says why not; a retry gets its first answer again. None: it has to wait for readers.
 
-        `objection`: why it is refused although it is well formed, if it is.
+        `rejection`: why it is refused although it is well formed, if it is.
         Raises `ProtocolError` for a batch that contradicts itself, or what its publisher id was answered.
         """
         outcome = publisher.recall(batch.sequence, batch.retry)
         if outcome is not None:
             self._check_same(batch, outcome)
         else:
-            outcome = self._judge(batch, publisher, publisher_id, now, appender, objection)
+            outcome = self._judge(batch, publisher, publisher_id, now, appender, rejection)
             if outcome is not None:
                 publisher.remember(batch.sequence, outcome)
         return outcome
@@ -214,7 +214,7 @@ class Stream:
         publisher_id: bytes,
         now: Now,
         appender: Appender,
-        objection: Objection | None,
+        rejection: Rejection | None,
     ) -> Answer | None:
         try:
             batch.check(self.max_message)
@@ -222,8 +222,8 @@ class Stream:
             return publisher.refuse(batch, "invalid_topic", str(error))
         except MessageTooLarge as error:
             return publisher.refuse(batch, "too_large", str(error), error.size, error.limit)
-        if objection is not None:
-            return publisher.refuse(batch, *objection)
+        if rejection is not None:
+            return publisher.refuse(batch, *rejection)
         first = self.placed
         if first + batch.count > MAX_OFFSET:
             detail = f"the stream is at offset {first}, its last is {MAX_OFFSET}"

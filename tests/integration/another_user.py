@@ -1,9 +1,9 @@
-"""`pubsubd` as another user runs it. To be started as root.
+"""Runs `pubsubd` as another user. Start it as root.
 
     python -m tests.integration.another_user UID GID GROUP,GROUP… ARGUMENT…
 
-Everything that a command needs is loaded before it gives up its rights: the interpreter and this tree may stand where
-only root can read.
+It loads all that a command needs before it gives up its rights: the interpreter and this tree may stand where only
+root can read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.integration.commands import TIMEOUT_S, environment
 def pubsubd_as(
     uid: int, *arguments: str, gid: int | None = None, groups: Sequence[int] = ()
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs one command to its end."""
+    """Run one command to its end."""
     who = [str(uid), str(uid if gid is None else gid), ",".join(map(str, groups))]
     return subprocess.run(
         [sys.executable, "-m", "tests.integration.another_user", *who, *arguments],
@@ -34,7 +34,7 @@ def pubsubd_as(
 
 
 def error_as(uid: int, *arguments: str, code: int) -> str:
-    """Runs one command that has to fail with `code`. Its one line on standard error."""
+    """Run one command that has to fail with `code`. Returns its one line on standard error."""
     done = pubsubd_as(uid, *arguments)
     assert done.returncode == code, done.stderr.decode()
     assert not done.stdout

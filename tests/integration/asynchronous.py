@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec
 P = ParamSpec("P")
 
 LIMIT_S: Final = 100.0
-"""Less than what pytest allows a test, so that one that hangs still ends what it has started."""
+"""Less than pytest's limit, so that a test that hangs still ends its processes."""
 
 
 def async_test(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:

@@ -1,9 +1,9 @@
-"""Somebody who stands between two brokers and changes what they say to each other, frame by frame.
+"""A man in the middle: stands between two brokers and changes what they send to each other, frame by frame.
 
     with Between(address_of(b), change) as between:
         start_broker("a", peers=[between.endpoint])
 
-`change(way, frame)` is given each frame, and returns what goes on in its place.
+`change(way, frame)` is given each frame, and returns the frames that go on in its place.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _READ_BYTES: Final = 64 * 1024
 
 
 class Between:
-    """Listens at once; who connects is led on to `target`.
+    """Listens at once. Connects each caller to `target`.
 
-    `accepting`, `dialling`: TLS towards the one and towards the other, by certificates that it got hold of.
+    `accepting`, `dialling`: TLS contexts towards the caller and towards the target, with stolen certificates.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class Between:
     ) -> None:
         self.close()
 
-    # In threads of its own, all that follows.
+    # All that follows runs in threads of its own.
 
     def _serve(self) -> None:
         pumps: list[threading.Thread] = []
         with contextlib.ExitStack() as stack:
-            # Closed when nobody reads from them any more: what is closed may be another one's by then.
+            # Close only when no thread reads from them: a closed descriptor may be another connection's by then.
             ends = stack.enter_context(contextlib.ExitStack())
             stack.callback(_join, pumps)
             while True:
@@ -125,7 +125,7 @@ class Between:
 
 
 def unchanged(way: Direction, frame: Frame) -> Frame:
-    """For one who only listens."""
+    """Changes no frame, for a listener."""
     return frame
 
 
@@ -143,5 +143,5 @@ def _join(threads: list[threading.Thread]) -> None:
 
 def _hang_up(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        # The socket's own: that of TLS would have whoever still reads from it read what is encrypted.
+        # Shut the raw socket: shutting TLS would let a thread that still reads see encrypted bytes.
         socket.socket.shutdown(end, socket.SHUT_RDWR)

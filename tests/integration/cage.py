@@ -1,10 +1,10 @@
-"""Commands in a file system of their own, like a container's: all of it read-only but some folders, no capability.
+"""Commands in a file system of their own, like a container's: read-only but for some folders, without capabilities.
 
     cage = Cage(tmp_path, writable=[folder])
     Broker(tmp_path, command=[*cage.prefix, *PUBSUBD])
 
-The process is the command's own, and sees the same paths as the test. Needs root. What is in there: the system's
-programs and libraries, this Python, these sources, and the writable folders; no /tmp, /proc, /dev or /home.
+The process is the command's own, and sees the same paths as the test. Needs root. In the cage are the system's
+programs and libraries, this Python, these sources, and the writable folders. /tmp, /proc, /dev and /home are missing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 UID: Final = 10001
-"""Of the image's user, and its group."""
+"""The ids of the image's user and its group."""
 
 _SOURCES: Final = Path(__file__).parents[2]
 _SYSTEM: Final = tuple(Path(path) for path in ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr"))
@@ -30,7 +30,7 @@ _DROP_ALL: Final = (
 
 
 class Cage:
-    """`folder` is where the file system is put together, as `root`; outside of the cage that stays empty."""
+    """`folder`: the place where the file system is put together, as `root`. Outside of the cage it stays empty."""
 
     def __init__(
         self, folder: Path, writable: Sequence[Path], readable: Sequence[Path] = ()
@@ -70,7 +70,7 @@ class Cage:
 
 
 def missing() -> str | None:
-    """Why there can be no cage here; None if there can."""
+    """The reason why a cage cannot be made here; None if it can."""
     if os.geteuid() != 0:
         return "a file system of its own needs root"
     for command in _TOOLS:

@@ -41,9 +41,9 @@ START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 60.0
 WAIT_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = (0.005, 0.05)
-"""Between two looks, at first and at last: most of them ask a broker, which takes both processes milliseconds."""
+"""Seconds between two looks, at first and at last. Most looks ask a broker, which takes both processes milliseconds."""
 _TAIL: Final = 40
-"""How many of a broker's last lines are shown when a test fails."""
+"""Last lines of each broker that are shown when a test fails."""
 
 PUBSUBD: Final = (
     (sys.executable, "-m", "pubsubd_cli")
@@ -64,7 +64,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
 
 
 class NotReached(AssertionError):
-    """What a test waited for did not come about in time."""
+    """A condition that a test waited for did not come true in time."""
 
 
 def wait_until(
@@ -92,7 +92,7 @@ async def wait_until_async(
 def _attempts(
     condition: Callable[[], T], timeout_s: float, what: str
 ) -> Iterator[tuple[T | None, float]]:
-    """What each attempt gave, and how long to wait for the next."""
+    """The result of each attempt, and the seconds to wait for the next."""
     pause_s, longest_s = _POLL_S
     deadline = time.monotonic() + timeout_s
     last: object = None
@@ -109,7 +109,9 @@ def _attempts(
 
 
 def lasting_port() -> int:
-    """A free port below those that the system hands out: nobody else is given it while its broker is between two lives."""
+    """A free port below those that the system hands out: no other process gets it while its broker is between two
+    lives.
+    """
     first, _ = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     while True:
         port = random.SystemRandom().randrange(10_000, int(first))
@@ -119,11 +121,11 @@ def lasting_port() -> int:
 
 
 class Broker:
-    """A broker process. Starts with `start()` or `with`, can be killed and started again.
+    """A broker process. It starts with `start()` or `with`, can be killed and started again.
 
-    After a start: `socket` (the clients' path), `listen` and `http` ("127.0.0.1:PORT"), `pid`. A broker
-    started again listens on the port it had before, unless `same_port` is False. Without a `command` it is forked
-    where its modules are loaded; `command=PUBSUBD` starts it as its users do.
+    After a start: `socket` (the clients' path), `listen` and `http` ("127.0.0.1:PORT"), `pid`. A broker started again
+    listens on its former port, unless `same_port` is False. Without a `command` it is forked where its modules are
+    loaded; `command=PUBSUBD` starts it as its users do.
     """
 
     def __init__(
@@ -139,10 +141,10 @@ class Broker:
     ) -> None:
         self.node = node
         self.options: dict[str, Any] = {**DEFAULTS, **options}
-        """May be changed between two starts."""
+        """Options; they may be changed between two starts."""
         self.peers = list(peers)
         self.logs: list[dict[str, Any]] = []
-        """Every log line of every life, parsed; a line that is no JSON as `{"event": None, "text": …}`."""
+        """Every log line of every life, parsed. A line that is not JSON stands as `{"event": None, "text": …}`."""
         self.on_started: list[Callable[[Broker], None]] = []
         """Called with this broker after each start, before `start()` returns."""
         self.listen = ""
@@ -154,7 +156,7 @@ class Broker:
         self._reader: threading.Thread | None = None
         self._grown = threading.Condition()
         self._life = 0
-        """Where in the logs this life begins."""
+        """The place in the logs where this life begins."""
         self._folder = folder / f"broker-{node}"
         self._folder.mkdir(parents=True, exist_ok=True)
         # Not in `folder`: a socket's path has to fit into 107 bytes, and pytest's folders are deep.
@@ -171,7 +173,7 @@ class Broker:
 
     @property
     def exit_code(self) -> int | None:
-        """Of the last life; None while it runs. Negative: the signal that ended it."""
+        """The exit code of the last life; None while it runs. Negative: the signal that ended it."""
         return None if self._process is None else self._process.poll()
 
     def start(self, *, wait: bool = True) -> Self:
@@ -198,7 +200,7 @@ class Broker:
         return self
 
     def arguments(self) -> list[str]:
-        """What follows `pubsubd start`."""
+        """The arguments after `pubsubd start`."""
         options: dict[str, Any] = {"node": self.node, "socket": self.socket, **self.options}
         if self._same_port and self.listen and options.get("listen"):
             options["listen"] = self.listen
@@ -207,7 +209,7 @@ class Broker:
         return [*_flags(options), *_flags({"peer": self.peers})]
 
     def kill(self) -> None:
-        """SIGKILL: gone at once, nothing written, nothing said."""
+        """SIGKILL: the process ends at once, without writing or sending anything."""
         self._end(signal.SIGKILL)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
@@ -221,7 +223,7 @@ class Broker:
         return self.start()
 
     def pause(self) -> None:
-        """SIGSTOP: it hangs, its connections stay open. Returns when it stands still."""
+        """SIGSTOP: the broker hangs, its connections stay open. Returns when the process stands still."""
         process = self._running()
         process.send_signal(signal.SIGSTOP)
         if isinstance(process, Forked):
@@ -256,7 +258,7 @@ class Broker:
         return total
 
     def ready(self) -> bool:
-        """Whether `/readyz` says so: it serves, and reached every configured peer once."""
+        """Whether `/readyz` says that it is ready: it serves, and reached every configured peer once."""
         try:
             self.get("/readyz")
         except urllib.error.HTTPError as error:
@@ -265,13 +267,13 @@ class Broker:
         return True
 
     def get(self, path: str) -> bytes:
-        """The body of an answer to GET. Raises `OSError` if there is none, `HTTPError` if it is no 200."""
+        """The body of an answer to GET. Raises `OSError` without an answer, `HTTPError` if its code is not 200."""
         with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as answer:
             body: bytes = answer.read()
             return body
 
     def mark(self) -> int:
-        """A place in the logs, for `wait_log(since=…)`: only what is logged after it counts."""
+        """A place in the logs, for `wait_log(since=…)`: only lines after it count."""
         with self._grown:
             return len(self.logs)
 
@@ -303,13 +305,13 @@ class Broker:
         raise NotReached(f"broker {self.node} logged no {wanted}\n{self.tail()}")
 
     def tail(self) -> str:
-        """Its last log lines, for people."""
+        """The last log lines, for people."""
         lines = [json.dumps(line, ensure_ascii=False) for line in self.logs[-_TAIL:]]
         state = "running" if self.alive else f"exit code {self.exit_code}"
         return "\n".join([f"--- broker {self.node} ({state}), last log lines:", *lines])
 
     def close(self) -> None:
-        """End the process, however it stands, and remove its socket. A second call does nothing."""
+        """End the process, in any state, and remove its socket. A second call does nothing."""
         if self.alive:
             self._end(signal.SIGKILL)
         self._join_reader()
@@ -384,9 +386,9 @@ class Broker:
 
 
 class Cluster:
-    """A full mesh of brokers, each reaching each other through a relay that only this link uses.
+    """A full mesh of brokers. Each reaches each other through a relay that only this link uses.
 
-    `nodes`: how many ("a", "b", "c", …) or their names. Options go to every broker; `per_node` to one.
+    `nodes`: their number ("a", "b", "c", …) or their names. Options go to every broker; `per_node` to one.
     """
 
     def __init__(
@@ -461,7 +463,7 @@ class Cluster:
     def wait_connected(
         self, consumer: str, producer: str, timeout_s: float = START_TIMEOUT_S
     ) -> None:
-        """Wait until `consumer` is attached to `producer` at this moment, by its own account."""
+        """Wait until `consumer` is attached to `producer`, as `consumer` reports it."""
         wait_until(
             lambda: self[consumer].metric("peer_connected", peer=producer) == 1,
             timeout_s,

@@ -17,7 +17,7 @@ TIMEOUT_S: Final = 90.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """That of the tests without any setting, and `more`."""
+    """The environment of the tests without any setting, and with `more`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PUBSUBD_")}
     return kept | dict(more or {})
 
@@ -25,7 +25,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 def pubsubd(
     *arguments: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs one command to its end."""
+    """Run one command to its end."""
     return subprocess.run(
         [*PUBSUBD, *arguments],
         input=b"" if stdin is None else stdin,
@@ -37,7 +37,7 @@ def pubsubd(
 
 
 def ok(*arguments: str, stdin: bytes | None = None) -> str:
-    """Runs one command that has to succeed and to complain of nothing. What it prints."""
+    """Run one command that must succeed without a word on standard error. Returns its output."""
     done = pubsubd(*arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr.decode()
     assert not done.stderr
@@ -45,7 +45,7 @@ def ok(*arguments: str, stdin: bytes | None = None) -> str:
 
 
 def error_of(*arguments: str, code: int, stdin: bytes | None = None) -> str:
-    """Runs one command that has to fail with `code`. Its one line on standard error."""
+    """Run one command that must fail with `code`. Returns its one line on standard error."""
     done = pubsubd(*arguments, stdin=stdin)
     assert done.returncode == code, done.stderr.decode()
     assert not done.stdout
@@ -55,7 +55,7 @@ def error_of(*arguments: str, code: int, stdin: bytes | None = None) -> str:
 
 
 class Running:
-    """A command that goes on, and what it has printed so far."""
+    """A command that goes on, and its output until now."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Running:
             reader.start()
 
     def wait_lines(self, count: int) -> list[str]:
-        """Its first `count` lines, as soon as they are there."""
+        """The first `count` lines, as soon as they are there."""
         wait_until(lambda: len(self.lines) >= count, TIMEOUT_S, f"line {count}, {self.errors}")
         return self.lines[:count]
 
@@ -91,7 +91,7 @@ class Running:
         return [json.loads(line) for line in self.wait_lines(count)]
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
-        """Its exit code after a signal."""
+        """Send a signal. Returns the exit code."""
         self.process.send_signal(number)
         return self.wait()
 
@@ -120,5 +120,5 @@ class Running:
 
 
 def holds(condition: Callable[[], object], what: str) -> None:
-    """Waits for something with this module's patience."""
+    """Wait for a condition, with this module's time limit."""
     wait_until(condition, TIMEOUT_S, what)

@@ -1,6 +1,6 @@
 """A subscriber that only counts, in a process of its own: `python -m tests.integration.counting_reader SOCKET COUNT`.
 
-Prints "open", then "counted N", or what else happened to it.
+Prints "open", then "counted N", or the error that ended it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How crowded the machine is: what the broker does within a time counts only on processors that it gets."""
+"""The load of the machine. Times of a broker only count on the processors that it gets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LOOK_S: Final = 0.2
 
 
 def crowding() -> float:
-    """How many times as long as its processor time a busy loop takes at this moment: 1 on an idle machine."""
+    """The time of a busy loop as a multiple of its processor time: 1 on an idle machine."""
     began, cpu = time.perf_counter(), time.thread_time()
     while time.thread_time() - cpu < _LOOK_S:
         pass
@@ -17,5 +17,5 @@ def crowding() -> float:
 
 
 def slowness() -> float:
-    """By what a time of an idle machine is multiplied: twice what this moment asks for, as crowding changes."""
+    """Factor for times of an idle machine: twice the present crowding, as that changes."""
     return 2 * crowding() - 1

@@ -1,4 +1,4 @@
-"""Programs that are forked while they have a client: run as `python -m tests.integration.forking WHAT SOCKET LOOP`.
+"""Programs that are forked while they have a client: `python -m tests.integration.forking WHAT SOCKET LOOP`.
 
 Each prints one JSON value: what its processes saw. `LOOP` is the event loop of all of them.
 """
@@ -30,7 +30,7 @@ Places = list[tuple[str, int]]
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    """Runs it in a loop of its own, of the kind that was asked for."""
+    """Run the work in a loop of its own, of the chosen kind."""
 
     async def bounded() -> Any:
         async with asyncio.timeout(DEADLINE_S):
@@ -59,9 +59,9 @@ async def opened_and_published(client: Client) -> Places:
 class Child:
     """A forked process that sends back what `work` returns.
 
-    It ends like any interpreter, unless an event loop runs where it is forked, or Python is not told of the fork, or it
-    is forked in a thread. Then it ends by `os._exit`, as the children of multiprocessing do: to leave through the
-    parent's loop would run it.
+    It ends like any interpreter, with three exceptions: it is forked inside a running event loop, or in a thread, or
+    Python is not told of the fork. Then it ends by `os._exit`, as the children of multiprocessing do: to leave
+    through the parent's loop would run that loop.
     """
 
     def __init__(self, work: Callable[[], Any], *, fork: Callable[[], int] = os.fork) -> None:
@@ -105,7 +105,7 @@ def one_after_another(socket: str) -> Any:
 
 
 def forked_by_c(socket: str) -> Any:
-    """Python is told nothing of the fork."""
+    """Fork without telling Python."""
     client = pubsubd.connect(socket)
     libc = ctypes.PyDLL(None)
     mine = run(_first(client))
@@ -114,13 +114,15 @@ def forked_by_c(socket: str) -> Any:
 
 
 def used_after_a_fork_by_c(socket: str) -> Any:
-    """The same, in a child that uses at once what its parent has open: in the middle of a loop turn, a message in hand."""
+    """The same, in a child that at once uses its parent's open client: in the middle of a loop turn, with a message
+    in hand.
+    """
     told: list[str] = []
     client = pubsubd.connect(socket, on_lost=lambda why: told.append(f"lost: {why}"))
 
     async def child(subscription: Subscription) -> Any:
         refused = [await _refusal(use) for use in _ways_to_read(subscription)]
-        # Batches that are full are written at once, over the child's own connection.
+        # Full batches are written at once, over the child's own connection.
         for _ in range(EACH):
             await client.send("t", "the child's" + " " * 100_000)
         await client.flush()
@@ -148,7 +150,7 @@ def used_after_a_fork_by_c(socket: str) -> Any:
 
 
 async def _first(client: Client) -> Places:
-    # Left open: its children inherit it so.
+    # Leave it open: the children inherit it so.
     await client
     return [place(await client.publish("t", "first"))]
 
@@ -172,7 +174,9 @@ def _ways_to_read(subscription: Subscription) -> list[Callable[[], Awaitable[obj
 
 
 async def _uses(client: Client, subscription: Subscription) -> dict[str, Any]:
-    """What a child may do with what its parent has opened: the client connects anew, a subscription has to be opened."""
+    """The rights of a child over its parent's open client and subscription: the client connects anew, a subscription
+    must be opened again.
+    """
     refused = [await _refusal(use) for use in _ways_to_read(subscription)]
     places = [place(await client.publish("t", "at once"))]
     async with client:
@@ -196,7 +200,7 @@ def opened_in_the_parent(socket: str) -> Any:
         async with client, client.subscribe("t") as subscription:
             places = [place(await client.publish("t", "before"))]
             seen = [(await anext(subscription)).payload]
-            # The child's own loop runs inside the fork, where none of its parent's may run on.
+            # The child's own loop runs inside the fork; its parent's loop may not run there.
             work = lambda: run(_uses(client, subscription))  # noqa: E731
             children = [Child(work) for _ in range(CHILDREN)]
             answers = [child.answer() for child in children]
@@ -212,7 +216,7 @@ def opened_in_the_parent(socket: str) -> Any:
 
 
 def pickled(socket: str) -> Any:
-    """Handed to processes by multiprocessing, which pickles (spawn) or forks; one that is open, and one that is not."""
+    """Clients handed to processes by multiprocessing, which pickles (spawn) or forks: an open one, and a closed one."""
 
     async def parent() -> Any:
         answers = []
@@ -242,7 +246,7 @@ def _worker(client: Client, queue: Any, arguments: list[str]) -> None:
 
 
 def without_echo(socket: str) -> Any:
-    """Each process reads what the others publish, and not what it publishes itself."""
+    """Each process reads the messages that the others publish, and not its own."""
     client = pubsubd.connect(socket)
     subscription = client.subscribe("t", echo=False)
 
@@ -270,7 +274,7 @@ def without_echo(socket: str) -> Any:
 
 
 def killed(socket: str) -> Any:
-    """A parent that is killed while a child of it lives on. Prints the child's process id, for the test to end it."""
+    """Kill a parent while a child of it lives on. Prints the child's process id, for the test to end it."""
 
     async def parent() -> None:
         async with pubsubd.connect(socket) as client, client.subscribe("t", name="held"):
@@ -285,7 +289,7 @@ def killed(socket: str) -> Any:
 
 
 def locked(socket: str) -> Any:
-    """A client and a reload that are shared, forked while both are busy."""
+    """A shared client and a shared reload, forked while both are busy."""
     client = pubsubd.connect(socket)
     begun: list[str] = []
 

@@ -34,12 +34,12 @@ EPOCH: Final = Epoch(bytes(range(16)))
 
 
 def framed(body: bytes, length: int | None = None) -> bytes:
-    """`body` behind its length, or behind another one."""
+    """`body` behind its length, or behind a false one."""
     return struct.pack(">I", len(body) if length is None else length) + body
 
 
 def packed(*fields: Any) -> bytes:
-    """A frame of any kind and any fields, right or wrong."""
+    """A frame of any kind with any fields, right or wrong."""
     return framed(msgpack.packb(fields))
 
 
@@ -53,7 +53,7 @@ def hello(
     life: bytes | None = None,
     spoke_to: bytes | None = None,
 ) -> bytes:
-    """A greeting, honest unless told otherwise."""
+    """A greeting, honest unless an argument says otherwise."""
     life = os.urandom(16) if life is None else life
     return encode(Hello(magic, lowest, highest, role, name, life, spoke_to))
 
@@ -72,17 +72,17 @@ def subscribe(*patterns: str, positions: dict[str, Position] | None = None) -> b
 
 
 def status() -> bytes:
-    """An honest question, for a control connection."""
+    """An honest query, for a control connection."""
     return encode(Query("status"))
 
 
 def noise(size: int, seed: int = 1) -> bytes:
-    """The same random bytes for the same seed."""
+    """Random bytes, the same for the same seed."""
     return random.Random(seed).randbytes(size)
 
 
 def tree_of_empty_arrays(depth: int = 4) -> bytes:
-    """32 ** depth empty arrays: a byte each here, sixty-four each where they are unpacked."""
+    """32 ** depth empty arrays: 1 byte each in the frame, 64 each when unpacked."""
     return b"\x90" if depth == 0 else b"\xdc\x00\x20" + tree_of_empty_arrays(depth - 1) * 32
 
 
@@ -106,14 +106,14 @@ INSTEAD_OF_A_GREETING: Final[dict[str, bytes]] = {
     "an array of four billion": framed(b"\x92\x01\xdd\xff\xff\xff\xff"),
     "a map of four billion": framed(b"\x92\x01\xdf\xff\xff\xff\xff"),
     "another protocol's name": hello(magic="kafka"),
-    "a role that is none": packed(1, MAGIC, 1, 1, "admin", "", bytes(16), None),
+    "an unknown role": packed(1, MAGIC, 1, 1, "admin", "", bytes(16), None),
     "a life of 15 bytes": packed(1, MAGIC, 1, 1, "session", "", bytes(15), None),
     "numbers for text": packed(1, 2, 3, 4, 5, 6, 7, 8),
     "a frame that is only for later": subscribe(),
     "a frame that only brokers send": packed(21, {}, EPOCH, False),
     "a kind that no frame has": packed(99),
 }
-"""Every one has to end in a refusal or an ended connection, before any other one notices."""
+"""Each must end in a refusal or a closed connection, without effect on any other connection."""
 
 AS_A_PUBLISHER: Final[dict[str, bytes]] = {
     "a length of four GiB": FOUR_GIB,
@@ -121,7 +121,7 @@ AS_A_PUBLISHER: Final[dict[str, bytes]] = {
     "a second greeting": hello("publisher"),
     "a subscription": subscribe(),
     "an entry instead of a publish": packed(25, b"", b""),
-    "a head that is no array": framed(b"\x93\x0a\xc4\x01\xc0\xc4\x00"),
+    "a head that is not an array": framed(b"\x93\x0a\xc4\x01\xc0\xc4\x00"),
     "a head with nothing in it": batch_head(),
     "a head of wrong types": batch_head("1", 0, 7, b"t", "", ""),
     "a negative sequence": batch_head(-1, False, None, "t", b"", b"\x01\0\0\0"),
@@ -133,7 +133,7 @@ AS_A_PUBLISHER: Final[dict[str, bytes]] = {
     ),
     "millions of topics": batch_head(1, False, None, "ab\n" * 2_000_000, b"", b"\x01\0\0\0"),
 }
-"""After an honest greeting as a publisher. Every one breaks the protocol: the connection ends."""
+"""Sent after an honest greeting as a publisher. Each breaks the protocol: the connection ends."""
 
 AS_A_SESSION: Final[dict[str, bytes]] = {
     "a length of four GiB": FOUR_GIB,
@@ -142,21 +142,21 @@ AS_A_SESSION: Final[dict[str, bytes]] = {
     "a filter before the subscription": packed(22, "t"),
     "a publish": publish(),
     "an attach": packed(30, "earliest"),
-    "positions that are none": packed(20, "t", "latest", {"a": 7}, None, None, True),
+    "a position that is only a number": packed(20, "t", "latest", {"a": 7}, None, None, True),
     "a node name with a space": packed(20, "t", "latest", {"a b": [EPOCH, 1]}, None, None, True),
-    "a start that is none": packed(20, "t", "yesterday", None, None, None, True),
+    "an unknown start": packed(20, "t", "yesterday", None, None, None, True),
 }
-"""After an honest greeting as a session. Every one breaks the protocol: the connection ends."""
+"""Sent after an honest greeting as a session. Each breaks the protocol: the connection ends."""
 
 AS_A_PEER: Final[dict[str, bytes]] = {
     "a length of four GiB": FOUR_GIB,
     "noise": noise(1000, seed=4),
     "a subscription": subscribe(),
     "an acknowledgement before the attach": packed(28, "a", [EPOCH, 0]),
-    "a claim that is none": packed(30, "everything"),
+    "an unknown claim": packed(30, "everything"),
     "a fetch with a negative budget": packed(32, 1, "earliest", -1),
 }
-"""After an honest greeting as a peer. Every one breaks the protocol: the connection ends."""
+"""Sent after an honest greeting as a peer. Each breaks the protocol: the connection ends."""
 
 
 def in_pieces(data: bytes, size: int) -> Iterator[bytes]:
@@ -165,7 +165,7 @@ def in_pieces(data: bytes, size: int) -> Iterator[bytes]:
 
 
 class RawConnection:
-    """A blocking connection to a broker's Unix socket or TCP port, and nothing that makes it behave."""
+    """A blocking connection to a broker's Unix socket or TCP port, without any rules of its own."""
 
     def __init__(self, address: Address, timeout_s: float = 30.0) -> None:
         unix = isinstance(address, str)
@@ -181,11 +181,11 @@ class RawConnection:
             raise
 
     def send(self, data: bytes) -> None:
-        """All of `data`. An `OSError` (the other end has hung up) is for the caller."""
+        """Send all of `data`. An `OSError` (the other end has hung up) is for the caller."""
         self.socket.sendall(data)
 
     def send_in_pieces(self, data: bytes, size: int) -> None:
-        """`data`, one system call a piece."""
+        """Send `data`, one system call a piece."""
         for piece in in_pieces(data, size):
             self.socket.sendall(piece)
 
@@ -195,19 +195,19 @@ class RawConnection:
         return self.frame()
 
     def frame(self) -> Frame | None:
-        """The next frame but for heartbeats; None when the connection has ended. Raises `TimeoutError`."""
+        """The next frame, without heartbeats; None when the connection has ended. Raises `TimeoutError`."""
         while not self._frames:
             if not self._read():
                 return None
         return self._frames.pop(0)
 
     def beats(self, count: int) -> None:
-        """Returns when `count` heartbeats have come. Raises `TimeoutError`."""
+        """Return when `count` heartbeats have come. Raises `TimeoutError`."""
         while self._beats < count:
             assert self._read(), f"the connection ended after {self._beats} heartbeats"
 
     def _read(self) -> bool:
-        """Takes what comes next; False when the connection has ended. Raises `TimeoutError`."""
+        """Read once; False when the connection has ended. Raises `TimeoutError`."""
         try:
             data = self.socket.recv(_READ_BYTES)
         except ConnectionResetError:
@@ -227,7 +227,7 @@ class RawConnection:
         return frames
 
     def ended(self, timeout_s: float = 30.0) -> bool:
-        """Whether the other end hangs up within `timeout_s`, whatever it says before."""
+        """Whether the other end hangs up within `timeout_s`, after any frames."""
         deadline = time.monotonic() + timeout_s
         before = self.socket.gettimeout()
         try:

@@ -1,8 +1,8 @@
 """Brokers forked from a process that has loaded their modules: all but the start of the interpreter is real.
 
-Loading them takes more processor time than most tests do. `loaded().start` takes what `pubsubd` is given, and returns a
-process of its own with its own memory, descriptors, environment and folder. Only its command line, as the kernel
-tells it, is that of the process that it was forked from.
+Loading them takes more processor time than most tests do. `loaded().start` takes the arguments of `pubsubd`, and
+returns a process with its own memory, descriptors, environment and folder. Only its command line, as the kernel shows
+it, is that of the process that forked it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Forked:
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs."""
+        """The exit code, negative for a signal; None while the process runs."""
         with self._lock:
             if self.returncode is None and select.select([self._ended], [], [], 0)[0]:
                 told = os.read(self._ended, _ENDED_BYTES)
@@ -60,7 +60,9 @@ class Forked:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired("pubsubd", timeout or 0)
-            with contextlib.suppress(OSError, ValueError):  # Closed: another thread has read it.
+            with contextlib.suppress(
+                OSError, ValueError
+            ):  # Another thread has read it, and closed it.
                 select.select([self._ended], [], [], left)
         return code
 
@@ -78,14 +80,14 @@ class Forked:
 
 @functools.cache
 def loaded() -> Loaded:
-    """One for all tests of this process."""
+    """The process that forks, the same for all tests of this process."""
     process = Loaded()
     atexit.register(process.close)
     return process
 
 
 class Loaded:
-    """The process that forks. It ends with the one that started it."""
+    """The process that forks. It ends with the process that started it."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -99,7 +101,7 @@ class Loaded:
             )
 
     def start(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Forked:
-        """`pubsubd ARGUMENTS`, with nothing to read, and its standard output read by no process."""
+        """Start `pubsubd ARGUMENTS`, with empty input; its standard output is not read by any process."""
         request = {"arguments": list(arguments), "cwd": str(cwd), "environment": dict(environment)}
         err, their_err = os.pipe()
         ended, their_ended = os.pipe()
@@ -123,7 +125,7 @@ class Loaded:
 
 
 def _serve(control: socket.socket) -> list[str]:
-    """Forks for each request. Returns, in the new process alone, the arguments that it is to run with."""
+    """Fork for each request. Returns only in the new process, with the arguments that it must run with."""
     woken, wakes = socket.socketpair()
     wakes.setblocking(False)
     signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
@@ -144,7 +146,7 @@ def _serve(control: socket.socket) -> list[str]:
         if not pid:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            # What is closed here without its object's knowledge would be closed once more, as another's.
+            # A descriptor closed here behind its object's back would be closed a second time, as another's.
             for each in (control, woken, wakes):
                 each.detach()
             return _become(json.loads(message), err)

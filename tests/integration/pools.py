@@ -1,6 +1,7 @@
-"""Pools of processes that share their parent's client: run as `python -m tests.integration.pools HOW SOCKET LOOP`.
+"""Pools of processes that share their parent's client: `python -m tests.integration.pools HOW SOCKET LOOP`.
 
-Each prints one JSON value: the places of what its processes published, and the error that a worker raised.
+Each prints one JSON value: the places of all messages that its processes published, and the error that a worker
+raised.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _client: Client | None = None
 
 
 def _begin(client: Client, arguments: list[str]) -> None:
-    """In each worker: what is handed over is inherited where the method is fork, and pickled elsewhere."""
+    """Runs in each worker. Its arguments are inherited if the method is fork, and pickled otherwise."""
     global _client
     _client = client
     sys.argv[1:] = arguments
@@ -49,10 +50,10 @@ async def _opened(client: Client) -> None:
 
 
 def pool(method: str, socket: str) -> Any:
-    """Workers of one task each: `multiprocessing` makes the later ones in a thread of its own."""
+    """Workers of one task each: `multiprocessing` starts the later ones in a thread of its own."""
 
     async def parent() -> Any:
-        # Typed as `Any`: the contexts of `multiprocessing` share no type that has all of it.
+        # `Any`, as the contexts of `multiprocessing` share no type with all of it.
         context: Any = multiprocessing.get_context(method)
         context.set_forkserver_preload(["tests.integration.forking"])
         async with pubsubd.connect(socket) as client:
@@ -72,7 +73,7 @@ def pool(method: str, socket: str) -> Any:
 
 
 def thread(socket: str) -> Any:
-    """Forked in a thread, while the loop of another one publishes without a pause."""
+    """Fork in a thread, while the loop of another thread publishes without a pause."""
 
     async def parent() -> Any:
         places: Places = []

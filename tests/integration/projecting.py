@@ -1,4 +1,6 @@
-"""An application that runs the page's `project` on a file, until it is killed: SOCKET, FILE, and the recipe on standard input."""
+"""An application that runs the page's `project` on a file, until it is killed: SOCKET, FILE, and the recipe on
+standard input.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import pubsubd
 
 
 class Database:
-    """Position and what was applied, in one file that changes as a whole."""
+    """Position and applied messages, in one file that changes as a whole."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

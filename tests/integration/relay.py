@@ -1,12 +1,12 @@
-"""A relay to stand between two ends of a connection and be as bad as a network can be.
+"""A relay between two ends of a connection that behaves as badly as a network can.
 
-It forwards bytes between whoever connects to `address` and `target`, over TCP or over Unix sockets, in a
-thread of its own: its methods can be called from blocking and from asynchronous tests alike, and have
-taken effect when they return.
+It forwards bytes between its callers at `address` and `target`, over TCP or over Unix sockets, in a thread of its
+own. Its methods can be called from blocking and from asynchronous tests alike, and have taken effect when they
+return.
 
     with Relay(("127.0.0.1", 7420)) as relay:
         connect(relay.address)
-        relay.hold("from_target")      # the answer does not come, and nobody is told why
+        relay.hold("from_target")      # the answer does not come, and neither end is told why
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ DIRECTIONS: Final[tuple[Direction, Direction]] = ("to_target", "from_target")
 CHUNK_BYTES: Final = 64 * 1024
 _CALL_TIMEOUT_S: Final = 10.0
 _DELAY_S: Final = float(os.environ.get("PUBSUBD_TEST_LINK_DELAY_S", "0"))
-"""Every piece that is forwarded waits up to so long: tests that take for granted what they should wait for fail."""
+"""The longest delay of each forwarded piece. It makes tests fail that should wait for a condition and do not."""
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 class Relay:
-    """Listens at once. Without a `target` connections are accepted and wait until one is set.
+    """Listens at once. Without a `target` connections are accepted and wait until a target is set.
 
-    A target that refuses the connection shows as a connection that opens and closes.
-    `buffer_bytes` makes the kernel's buffers small, so that pressure is felt early.
+    A target that refuses the connection shows as a connection that opens and closes. `buffer_bytes` makes the
+    kernel's buffers small, so that back-pressure is felt early.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Relay:
         self.address: Address = (
             listen if self._reservation is None else self._reservation.getsockname()[:2]
         )
-        """Where to connect."""
+        """The address to connect to."""
         started: threading.Event = threading.Event()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(started)), name="relay", daemon=True
@@ -81,12 +81,12 @@ class Relay:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._pairs)
 
     @property
     def target(self) -> Address | None:
-        """Where new connections go."""
+        """The target of new connections."""
         return self._target
 
     @target.setter
@@ -110,7 +110,7 @@ class Relay:
         self._call(cut())
 
     def heal(self) -> None:
-        """Back to a good network: listening, nothing held, slowed or about to be cut."""
+        """Become a good network again: listening, without holds, slow links or planned cuts."""
 
         async def heal() -> None:
             for direction in DIRECTIONS:
@@ -130,7 +130,7 @@ class Relay:
         self._call(hold())
 
     def release(self, direction: Direction | None = None) -> None:
-        """Forward again, first of all what came meanwhile."""
+        """Forward again, beginning with all that came meanwhile."""
 
         async def release() -> None:
             for each in _both(direction):
@@ -139,7 +139,7 @@ class Relay:
         self._call(release())
 
     def slow(self, bytes_per_s: float | None, direction: Direction | None = None) -> None:
-        """Forward at most so many bytes a second on each connection; None for no limit."""
+        """Forward at most `bytes_per_s` on each connection; None for no limit."""
 
         async def slow() -> None:
             for each in _both(direction):
@@ -176,7 +176,7 @@ class Relay:
         self._call(record())
 
     def recorded(self, direction: Direction) -> bytes:
-        """All that went this way since `record()`, over all connections as it came."""
+        """All bytes that went this way since `record()`, over all connections in order of arrival."""
 
         async def recorded() -> bytes:
             assert self._recorded is not None
@@ -206,7 +206,7 @@ class Relay:
     ) -> None:
         self.close()
 
-    # In the relay's own thread, all that follows.
+    # All that follows runs in the relay's own thread.
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_CALL_TIMEOUT_S)
@@ -251,7 +251,7 @@ class Relay:
             self._listener = None
 
     def _accept(self, listener: socket.socket) -> None:
-        # Not by a task: one that is cancelled as somebody comes in would drop the open connection.
+        # Not by a task: if a caller came in, a cancelled task would drop the open connection.
         try:
             incoming, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -284,7 +284,7 @@ class Relay:
                 for pump in pumps:
                     await _cancel(pump)
         except OSError:
-            pass  # One end is gone; so is the other, in a moment.
+            pass  # One end is closed: the other end closes in a moment.
         finally:
             pair.close()
             self._pairs.discard(pair)
@@ -311,7 +311,7 @@ class Relay:
                 for pair in self._pairs:
                     if pair.task is not None:
                         pair.task.cancel()
-                # A pump that finds more to read does not stop for a cancellation, and would leave a hole.
+                # A pump with more bytes to read does not stop for a cancellation, and would leave a hole.
                 return
             if rate is not None:
                 await asyncio.sleep(allowed / rate)
@@ -340,7 +340,7 @@ class Relay:
 
 
 class _Pair:
-    """A connection that came in, and the one that was made for it."""
+    """An incoming connection, and the one that was made for it."""
 
     def __init__(self, incoming: socket.socket) -> None:
         self.incoming = incoming
@@ -359,7 +359,7 @@ class _Pair:
 
 
 def _reserve(listen: tuple[str, int]) -> socket.socket:
-    """A bound socket that never listens: it keeps the port ours while the relay refuses connections."""
+    """A bound socket that never listens: it keeps the port reserved while the relay refuses connections."""
     reservation = socket.socket(socket.AF_INET)
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -375,7 +375,7 @@ async def _cancel(task: asyncio.Task[Any]) -> None:
     task.cancel()
     await asyncio.wait([task])
     if not task.cancelled():
-        task.exception()  # Looked at: an end that went away first is no news.
+        task.exception()  # Take the result: an end that closed first is not an error.
 
 
 def _remove(path: str) -> None:

@@ -1,4 +1,4 @@
-"""The steps that tests with real brokers are told in. Each has a deadline and says what it waited for."""
+"""The steps of tests with real brokers. Each has a deadline and names the condition that it waited for."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ T = TypeVar("T")
 
 DEADLINE_S: Final = 60.0
 BATCH: Final = 10
-"""So many messages go out together where a test publishes a row of numbers."""
+"""Messages in each batch where a test publishes a row of numbers."""
 
 StartCluster = Callable[..., Cluster]
 StartBroker = Callable[..., Broker]
 
 
 async def within(awaitable: Awaitable[T], what: str) -> T:
-    """What `awaitable` gives. Raises `NotReached`."""
+    """The result of `awaitable`. Raises `NotReached`."""
     try:
         async with asyncio.timeout(DEADLINE_S):
             return await awaitable
@@ -44,13 +44,13 @@ async def subscribed(broker: Broker, *patterns: str, **options: Any) -> AsyncIte
 
 
 async def publish(client: Client, numbers: Sequence[int], topic: str = "numbers") -> None:
-    """Publishes the numbers in order, a batch after the other is accepted."""
+    """Publish the numbers in order, each batch after the last one is accepted."""
     for first in range(0, len(numbers), BATCH):
         await client.publish_many(topic, numbers[first : first + BATCH])
 
 
 async def events_to(subscription: Subscription, last: object) -> list[Message | CursorExpired]:
-    """All that comes, up to and with the message whose payload is `last`."""
+    """All events, up to and with the message whose payload is `last`."""
     events: list[Message | CursorExpired] = []
     try:
         async with (
@@ -67,7 +67,7 @@ async def events_to(subscription: Subscription, last: object) -> list[Message | 
 
 
 async def payloads_to(subscription: Subscription, last: object) -> list[Any]:
-    """The payloads of all that comes, up to and with `last`. Raises at a gap."""
+    """The payloads of all messages, up to and with `last`. Raises at a gap."""
     payloads = []
     for event in await events_to(subscription, last):
         if isinstance(event, CursorExpired):
@@ -98,7 +98,7 @@ async def cut(cluster: Cluster, consumer: str, producer: str) -> None:
 
 
 async def parted(cluster: Cluster, consumer: str, producer: str) -> None:
-    """Waits until both ends know that they are not linked, as far as they run."""
+    """Wait until both ends, as far as they run, know that they are not linked."""
 
     def noticed() -> bool:
         ends = [
@@ -142,19 +142,19 @@ async def level(cluster: Cluster, consumer: str, producer: str) -> None:
 
 
 async def in_thread(function: Callable[..., T], *arguments: object) -> T:
-    """A slow step with a process, while the application under test goes on."""
+    """Run a slow step with a process, while the application under test goes on."""
     return await asyncio.to_thread(function, *arguments)
 
 
 def peer(broker: Broker, node: str) -> dict[str, Any]:
-    """What `broker` says of the peer `node` in its status."""
+    """The peer `node` in the status of `broker`."""
     found: list[dict[str, Any]] = [p for p in broker.status()["peers"] if p["node"] == node]
     (only,) = found
     return only
 
 
 def consumer(broker: Broker, node: str) -> dict[str, Any]:
-    """What `broker` says of its consumer `node` in its status."""
+    """The consumer `node` in the status of `broker`."""
     found: list[dict[str, Any]] = [c for c in broker.status()["consumers"] if c["consumer"] == node]
     (only,) = found
     return only
@@ -170,7 +170,7 @@ def open_descriptors(broker: Broker) -> int:
 
 
 def peak_memory_bytes(broker: Broker) -> int:
-    """The most that was ever resident."""
+    """The peak of resident memory."""
     for line in Path(f"/proc/{broker.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -178,5 +178,5 @@ def peak_memory_bytes(broker: Broker) -> int:
 
 
 def _closable(subscription: Subscription) -> Any:
-    # An async generator, whatever its annotation says.
+    # An async generator; its annotation says less.
     return subscription.events()

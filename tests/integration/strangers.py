@@ -1,8 +1,8 @@
-"""Callers that come some of the way and vanish, and callers that never get on.
+"""Callers that come some of the way and vanish, and callers that stay slow.
 
     python -m tests.integration.strangers STAGE COUNT ADDRESS…
 
-opens so many connections at each address up to that stage, says "here", and waits to be killed.
+Opens COUNT connections at each address up to that stage, prints "here", and waits to be killed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pubsubd_protocol.codec import encode
 from pubsubd_protocol.frames import Attach
 
 STAGES: Final = ("before the greeting", "after the greeting", "with a request", "in mid-frame")
-"""How far a caller comes. As a session, or as a peer where peers are served."""
+"""The stages of a caller: as a session, or as a peer at the door for peers."""
 
 PEER: Final = "stranger"
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def come(address: Address, stage: str, role: str | None = None) -> RawConnection:
-    """A connection that has come to `stage`; the broker has answered what it answers there."""
+    """A connection that has come to `stage`, with the broker's answers of that stage."""
     role = role or ("session" if isinstance(address, str) else "peer")
     raw = RawConnection(address)
     try:
@@ -47,7 +47,7 @@ def come(address: Address, stage: str, role: str | None = None) -> RawConnection
 
 
 def vanish(raw: RawConnection, *, reset: bool = False) -> None:
-    """Gone: in good manners, or by a reset. A Unix socket resets when something unread is thrown away."""
+    """Close the connection in good order, or by a reset. A Unix socket resets when unread bytes are thrown away."""
     if reset and raw.socket.family == socket.AF_INET:
         raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     elif not reset:
@@ -59,7 +59,7 @@ def vanish(raw: RawConnection, *, reset: bool = False) -> None:
 
 
 class SlowLoris:
-    """Sends a byte of an honest greeting, or request, when told to, and never gets to its end."""
+    """Sends a byte of an honest greeting, or request, at each call, and never the last one."""
 
     def __init__(self, address: Address, text: bytes | None = None) -> None:
         self.raw = RawConnection(address)
@@ -67,7 +67,7 @@ class SlowLoris:
         self._rest = iter(hello() if text is None else text)
 
     def drip(self) -> bool:
-        """One byte more, the last one excepted. Whether the other end still listens."""
+        """Send one byte more, but for the last one. Returns whether the other end still listens."""
         try:
             if not self.raw.socket.recv(64 * 1024):
                 return False

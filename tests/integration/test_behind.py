@@ -1,4 +1,4 @@
-"""Sessions that are further behind than what their broker keeps: they read from the producer itself."""
+"""Sessions that are further behind than their broker's replica: they read from the producer itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pubsubd import CursorExpired
 SMALL_REPLICA = {"replica_messages": 100, "replica_bytes": "64KiB"}
 
 
-def test_many_sessions_catch_up_at_once_while_the_stream_flows_on(
+def test_many_sessions_catch_up_while_the_stream_flows(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, **SMALL_REPLICA)
@@ -38,7 +38,7 @@ def test_many_sessions_catch_up_at_once_while_the_stream_flows_on(
                 stored = json.dumps(on_b.position)
             await publish(at_a, range(5000))
             async with contextlib.AsyncExitStack() as stack:
-                # More than are served at once; half of them want one message in seven only.
+                # More sessions than are served at once; half of them want one message in seven only.
                 readers = [
                     await stack.enter_async_context(
                         subscribed(cluster["b"], *patterns, position=json.loads(stored))
@@ -62,7 +62,7 @@ def test_many_sessions_catch_up_at_once_while_the_stream_flows_on(
     asyncio.run(scenario())
 
 
-def test_a_session_that_is_behind_waits_while_nobody_can_answer(
+def test_a_session_behind_waits_while_its_producer_is_away(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, **SMALL_REPLICA)
@@ -79,7 +79,7 @@ def test_a_session_that_is_behind_waits_while_nobody_can_answer(
             async with subscribed(cluster["b"], position=json.loads(stored)) as behind:
                 reading = asyncio.create_task(payloads_to(behind, 1009))
                 async with pubsubd.connect(cluster["b"].socket) as at_b:
-                    # Its broker serves it: it is not the session that hangs.
+                    # Its broker serves the session: the session itself does not hang.
                     await at_b.publish("numbers", "from b")
                     assert await payloads_to(witness, "from b") == ["from b"]
                 await publish(at_a, range(1000, 1010))
@@ -92,7 +92,7 @@ def test_a_session_that_is_behind_waits_while_nobody_can_answer(
     asyncio.run(scenario())
 
 
-def test_a_session_that_is_behind_when_the_producer_loses_its_state_is_told_once(
+def test_a_session_behind_is_told_once_of_a_lost_state(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, **SMALL_REPLICA)
@@ -116,7 +116,7 @@ def test_a_session_that_is_behind_when_the_producer_loses_its_state_is_told_once
     asyncio.run(scenario())
 
 
-def test_a_session_that_is_behind_what_the_ring_holds_is_told_and_nobody_else(
+def test_only_the_session_behind_the_ring_is_told(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=500, **SMALL_REPLICA)
@@ -142,7 +142,7 @@ def test_a_session_that_is_behind_what_the_ring_holds_is_told_and_nobody_else(
     asyncio.run(scenario())
 
 
-def test_a_position_ahead_of_the_stream_or_of_another_one_is_told(
+def test_a_position_ahead_or_of_another_stream_is_told(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -164,7 +164,7 @@ def test_a_position_ahead_of_the_stream_or_of_another_one_is_told(
     asyncio.run(scenario())
 
 
-def test_a_session_opened_while_the_link_is_down_begins_at_what_its_broker_knows(
+def test_a_session_opened_while_the_link_is_down_begins_at_next(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)

@@ -1,4 +1,4 @@
-"""What was published while a link was down, hung, slow or flapping arrives after it, in order and once."""
+"""Messages published while a link was down, hung, slow or flapping arrive after it, in order and once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ import pubsubd
 from pubsubd import Client
 
 
-def test_what_is_published_while_a_node_is_cut_off_arrives_when_it_is_back(
+def test_messages_arrive_once_a_cut_off_node_is_back(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(3)
@@ -46,19 +46,19 @@ def test_what_is_published_while_a_node_is_cut_off_arrives_when_it_is_back(
             assert await payloads_to(on_b, 9) == [*range(10)]
             await cut(cluster, "b", "a")
             await publish(at_a, range(10, 1010))
-            # The others are not kept waiting.
+            # The other nodes are not kept waiting.
             assert await payloads_to(on_a, 1009) == [*range(1010)]
             assert await payloads_to(on_c, 1009) == [*range(1010)]
             await heal(cluster, "b", "a")
             await publish(at_a, range(1010, 1020))
             assert await payloads_to(on_b, 1019) == [*range(10, 1020)]
-            # Not even between the brokers did anything travel twice.
+            # Between the brokers, too, each message travelled only once.
             assert cluster["b"].metric("messages_received_total", peer="a") == 1020
 
     asyncio.run(scenario())
 
 
-def test_an_application_that_closed_and_came_back_with_its_position_misses_nothing(
+def test_an_application_back_with_its_position_misses_nothing(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -126,7 +126,7 @@ def test_a_client_whose_connection_breaks_resumes_by_itself(
 
 
 @pytest.mark.parametrize("where", ["a", "b"])
-def test_a_session_slower_than_its_replica_loses_nothing_that_the_producers_ring_has(
+def test_a_session_slower_than_its_replica_reads_the_ring(
     start_cluster: StartCluster, where: str
 ) -> None:
     cluster = start_cluster(2, replica_messages=100, replica_bytes="256KiB")
@@ -152,9 +152,7 @@ def test_a_session_slower_than_its_replica_loses_nothing_that_the_producers_ring
 
 
 @pytest.mark.parametrize("fault", ["held back", "cut at the first byte"])
-def test_lost_acknowledgements_cause_no_duplicate_and_are_made_up_for(
-    start_cluster: StartCluster, fault: str
-) -> None:
+def test_lost_acknowledgements_cause_no_duplicate(start_cluster: StartCluster, fault: str) -> None:
     cluster = start_cluster(2)
     link = cluster.link("b", "a")
 
@@ -189,7 +187,7 @@ def test_lost_acknowledgements_cause_no_duplicate_and_are_made_up_for(
 
 
 @pytest.mark.parametrize("way", [None, "to_target", "from_target"], ids=["both", "acks", "data"])
-def test_a_link_that_hangs_is_given_up_and_what_it_held_arrives_once(
+def test_a_hung_link_is_given_up_and_its_messages_arrive_once(
     start_cluster: StartCluster, way: Direction | None
 ) -> None:
     cluster = start_cluster(2)
@@ -205,7 +203,7 @@ def test_a_link_that_hangs_is_given_up_and_what_it_held_arrives_once(
             reconnects = peer(cluster["b"], "a")["reconnects"]
             link.hold(way)
             await publish(at_a, range(10, 110))
-            # The peer timeout passes, at whichever end hears nothing.
+            # The peer timeout passes, at the end that hears nothing.
             await parted(cluster, "b", "a")
             await publish(at_a, range(110, 210))
             link.release(way)
@@ -218,7 +216,7 @@ def test_a_link_that_hangs_is_given_up_and_what_it_held_arrives_once(
     asyncio.run(scenario())
 
 
-def test_a_flapping_link_makes_progress_in_every_round_and_leaks_nothing(
+def test_a_flapping_link_makes_progress_and_leaks_nothing(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -233,7 +231,7 @@ def test_a_flapping_link_makes_progress_in_every_round_and_leaks_nothing(
             while not enough.is_set():
                 await publish(at_a, range(count, count + 10))
                 count += 10
-                # All the time, not as fast as it can: the reader has to take each of them.
+                # Publish all the time, though not at full speed: the reader has to take each message.
                 await asyncio.sleep(0.001)
             await at_a.publish("numbers", "end")
 
@@ -247,8 +245,8 @@ def test_a_flapping_link_makes_progress_in_every_round_and_leaks_nothing(
             for _ in range(10):
                 await cut(cluster, "b", "a")
                 await heal(cluster, "b", "a")
-                # One that is published after the link came back. Those up to `count + 9` may be here already: the reader
-                # can have a batch before its publisher has the receipt.
+                # A message published after the link came back. Those up to `count + 9` may be here already: the
+                # reader can have a batch before its publisher has the receipt.
                 came += await payloads_to(on_b, count + 10)
             enough.set()
             await publishing
@@ -265,7 +263,7 @@ def test_a_flapping_link_makes_progress_in_every_round_and_leaks_nothing(
     asyncio.run(scenario())
 
 
-def test_both_sides_of_a_partition_go_on_and_read_each_other_after_it(
+def test_both_sides_of_a_partition_catch_up_after_it(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(3)
@@ -291,7 +289,7 @@ def test_both_sides_of_a_partition_go_on_and_read_each_other_after_it(
 
 
 async def _by_node(subscription: pubsubd.Subscription, count: int) -> dict[str, list[object]]:
-    """The next `count` messages, apart by the node that they come from."""
+    """The next `count` messages, by the node that they come from."""
     came: dict[str, list[object]] = {}
     for _ in range(count):
         event = await next_event(subscription)

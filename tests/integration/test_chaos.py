@@ -1,4 +1,4 @@
-"""Faults of every kind, one after the other, while messages flow: nothing is lost, and nothing comes twice."""
+"""Faults of every kind, one after the other, while messages flow: no message is lost, and none comes twice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FAULTS = 12
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("replica_messages", [100, 100_000])
-def test_a_session_reads_one_unbroken_stream_through_faults_of_every_kind(
+def test_a_session_reads_one_stream_through_every_fault(
     start_cluster: StartCluster, seed: int, replica_messages: int
 ) -> None:
     cluster = start_cluster(2, ring_messages=1_000_000, replica_messages=replica_messages)
@@ -67,14 +67,14 @@ def test_a_session_reads_one_unbroken_stream_through_faults_of_every_kind(
             while not enough.is_set():
                 await publish(at_a, range(count, count + 10))
                 count += 10
-                await asyncio.sleep(0.001)  # The ring is to outlast the test.
+                await asyncio.sleep(0.001)  # The ring must outlast the test.
 
         async def read() -> list[object]:
             came: list[object] = []
             while True:
                 event = await next_event(on_b)
                 if isinstance(event, CursorExpired):
-                    # Its broker's own stream begins anew when that broker crashes.
+                    # The own stream of a broker begins anew when that broker crashes.
                     assert (event.node, event.reason) == ("b", "state_lost")
                 elif event.payload == "end":
                     return came
@@ -106,7 +106,7 @@ def test_a_session_reads_one_unbroken_stream_through_faults_of_every_kind(
 
 
 @pytest.mark.parametrize("hung", ["a", "b"])
-def test_a_broker_that_hangs_is_given_up_and_goes_on_when_it_wakes(
+def test_a_hung_broker_is_given_up_and_goes_on_when_it_wakes(
     start_cluster: StartCluster, hung: str
 ) -> None:
     cluster = start_cluster(2)
@@ -126,13 +126,13 @@ def test_a_broker_that_hangs_is_given_up_and_goes_on_when_it_wakes(
             await in_thread(cluster[hung].resume)
             await within(publishing, "the receipts")
             assert await payloads_to(on_b, 509) == [*range(10, 510)]
-            # One batch in flight, and no copy for each attempt.
+            # One batch in flight, and not a copy for each attempt.
             assert cluster["b"].metric("messages_received_total", peer="a") == 510
 
     asyncio.run(scenario())
 
 
-def test_a_crashed_broker_whose_old_link_still_stands_gets_its_name_back(
+def test_a_crashed_broker_gets_its_name_back_from_an_old_link(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -142,7 +142,7 @@ def test_a_crashed_broker_whose_old_link_still_stands_gets_its_name_back(
         async with pubsubd.connect(a.socket) as at_a, subscribed(b) as on_b:
             await publish(at_a, range(10))
             assert await payloads_to(on_b, 9) == [*range(10)]
-            # No end of the old connection gets through, as after a crash of the whole machine.
+            # Neither end of the old connection gets through, as after a crash of the whole machine.
             link = cluster.link("b", "a")
             link.hold("to_target")
             await in_thread(b.restart, signal.SIGKILL)
@@ -157,7 +157,7 @@ def test_a_crashed_broker_whose_old_link_still_stands_gets_its_name_back(
     asyncio.run(scenario())
 
 
-def test_a_named_session_whose_application_crashed_resumes_at_its_last_acknowledgement(
+def test_a_named_session_resumes_at_its_last_acknowledgement(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -179,7 +179,7 @@ def test_a_named_session_whose_application_crashed_resumes_at_its_last_acknowled
                 assert projector.resumed
                 await publish(at_a, range(10, 20))
                 came = await payloads_to(projector, 19)
-                # Asking for 7 has acknowledged 6, if that was still heard; nothing is left out.
+                # The request for 7 acknowledged 6, if the broker still heard it; no message is left out.
                 assert came == [*range(20)][-len(came) :]
                 assert 0 <= came[0] <= 7
 
@@ -210,7 +210,7 @@ def test_a_named_session_lives_through_the_crash_of_its_broker(
             assert own[0] == ("b", "state_lost", None)
             assert len(own) <= 2
             assert [event for event in events if isinstance(event, int)] == [*range(10, 60)]
-            # Nobody else in the meantime took what is this session's.
+            # No other reader took this session's messages in the meantime.
             assert not isinstance(await probe(projector, at_a), CursorExpired)
 
     async def probe(

@@ -1,4 +1,4 @@
-"""A broker on its defaults that is stopped properly and started again goes on with its history."""
+"""A broker with default settings that is stopped cleanly and started again goes on with its history."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ async def test_readers_of_every_kind_go_on_without_a_notice(start_cluster: Start
             assert at_a.resumed
             assert at_b.resumed
             assert await payloads_to(from_position, 29) == [*range(20, 30)]
-            # What was not asked to go on from is not acknowledged: the last one comes again.
+            # The last message is not acknowledged, as no next one was asked for: it comes again.
             assert await payloads_to(at_a, 29) == [*range(19, 30)]
             assert await payloads_to(at_b, 29) == [*range(19, 30)]
 
 
 @async_test
-async def test_what_a_reader_had_not_got_when_its_broker_stopped_comes_from_the_next_life(
+async def test_unread_messages_come_from_the_next_life(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, peer_timeout="60s")
@@ -129,7 +129,7 @@ async def test_a_retry_across_a_clean_restart_is_placed_once(start_broker: Start
 
 @pytest.mark.parametrize("how", ["SIGKILL", "a crash after a clean restart"])
 @async_test
-async def test_a_crash_is_a_loss_on_defaults_though_a_clean_stop_came_before(
+async def test_a_crash_after_a_clean_stop_is_a_loss_by_default(
     how: str, start_broker: StartBroker
 ) -> None:
     broker = start_broker("a")
@@ -139,14 +139,14 @@ async def test_a_crash_is_a_loss_on_defaults_though_a_clean_stop_came_before(
             assert await in_thread(broker.stop) == 0
             assert snapshots(broker)
             await in_thread(broker.start)
-        # Used up as soon as it has been read: it lacks what this life accepts.
+        # It is used up once it has been read: it lacks the messages that this life accepts.
         assert not snapshots(broker)
         await told_of_a_loss(broker, client, lambda: broker.restart(signal.SIGKILL))
 
 
 @pytest.mark.parametrize("between", [{"no_journal": True}, {"journal": "elsewhere"}])
 @async_test
-async def test_no_life_continues_a_history_that_a_life_in_between_has_left(
+async def test_no_life_continues_a_history_left_by_another_life(
     between: dict[str, Any], start_broker: StartBroker, tmp_path: Path
 ) -> None:
     broker = start_broker("a")
@@ -173,7 +173,7 @@ async def test_no_life_continues_a_history_that_a_life_in_between_has_left(
 
 
 @async_test
-async def test_without_a_journal_nothing_is_kept_if_that_was_asked_for(
+async def test_nothing_is_kept_without_a_journal_if_asked(
     start_broker: StartBroker,
 ) -> None:
     broker = start_broker("a", no_journal=True)
@@ -183,13 +183,13 @@ async def test_without_a_journal_nothing_is_kept_if_that_was_asked_for(
     assert not Path(f"{broker.socket}.state").exists()
 
 
-def test_the_status_says_where_it_is_kept(start_broker: StartBroker) -> None:
+def test_the_status_names_the_snapshots_folder(start_broker: StartBroker) -> None:
     broker = start_broker("a")
     journal = broker.status()["journal"]
     assert (journal["folder"], journal["fsync"]) == (str(state_of(broker)), "snapshot")
 
 
-def test_only_the_brokers_own_user_can_read_it(start_broker: StartBroker) -> None:
+def test_only_the_brokers_own_user_can_read_the_snapshot(start_broker: StartBroker) -> None:
     broker = start_broker("a")
     assert broker.stop() == 0
     for path in (state_of(broker).parent, state_of(broker)):
@@ -199,11 +199,11 @@ def test_only_the_brokers_own_user_can_read_it(start_broker: StartBroker) -> Non
 
 
 @async_test
-async def test_a_second_broker_at_a_live_socket_leaves_the_first_ones_snapshot_alone(
+async def test_a_second_broker_leaves_the_first_ones_snapshot_alone(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     broker = start_broker("a")
-    # As it stands while the first one writes it, and before it lets go of the socket.
+    # The snapshot, while the first broker writes it, and before that broker lets go of the socket.
     (state_of(broker) / f"{1:016}.journal").write_bytes(b"a snapshot")
     for node in ("a", "b"):
         second = Broker(tmp_path, node)
@@ -216,7 +216,7 @@ async def test_a_second_broker_at_a_live_socket_leaves_the_first_ones_snapshot_a
 
 
 @async_test
-async def test_another_node_at_the_socket_leaves_the_snapshot_of_the_first(
+async def test_another_node_at_the_socket_leaves_the_snapshot_alone(
     start_broker: StartBroker,
 ) -> None:
     broker = start_broker("a")
@@ -267,7 +267,7 @@ def put_another_nodes(snapshot: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [spoil_format, spoil_everything, put_another_nodes])
 @async_test
-async def test_a_snapshot_that_cannot_be_used_is_a_loss_and_no_reason_not_to_start(
+async def test_an_unusable_snapshot_is_a_loss_and_the_broker_starts(
     spoil: Callable[[Path], None], start_broker: StartBroker
 ) -> None:
     broker = start_broker("a")
@@ -285,7 +285,7 @@ async def test_a_snapshot_that_cannot_be_used_is_a_loss_and_no_reason_not_to_sta
         ]
         assert [line["level"] for line in warned] == ["warning"]
         assert told([await next_event(reader)]) == [LOST]
-        # And the next clean stop is none.
+        # And the next clean stop leaves a good snapshot.
         assert not snapshots(broker)
         await in_thread(broker.restart)
         await client.publish("x", "again")
@@ -294,7 +294,7 @@ async def test_a_snapshot_that_cannot_be_used_is_a_loss_and_no_reason_not_to_sta
 
 @contextlib.contextmanager
 def in_the_way(broker: Broker) -> Iterator[None]:
-    """Something that is no folder stands where snapshots go. (Root may write everywhere: a mode would not do.)"""
+    """A file stands where snapshots go. (Root may write everywhere: a mode would not stop it.)"""
     place = Path(f"{broker.socket}.state")
     place.write_text("in the way")
     yield
@@ -302,7 +302,7 @@ def in_the_way(broker: Broker) -> Iterator[None]:
 
 
 @async_test
-async def test_a_folder_that_cannot_be_had_is_said_at_the_start_and_the_broker_runs(
+async def test_an_unusable_folder_is_logged_and_the_broker_runs(
     tmp_path: Path,
 ) -> None:
     broker = Broker(tmp_path, "a")
@@ -320,10 +320,10 @@ async def test_a_folder_that_cannot_be_had_is_said_at_the_start_and_the_broker_r
 
 
 @async_test
-async def test_a_stop_that_cannot_leave_a_snapshot_says_so_and_ends_with_0(
+async def test_a_stop_without_a_snapshot_is_logged_and_ends_with_0(
     start_broker: StartBroker,
 ) -> None:
-    """No setting has asked for it: a service manager has nothing to repair."""
+    """No setting has asked for the snapshot: a service manager has nothing to repair."""
     broker = start_broker("a")
     async with pubsubd.connect(broker.socket) as client, subscribed(broker) as reader:
         await client.publish("x", "before")
@@ -343,7 +343,7 @@ def shutil_rmtree(path: Path) -> None:
 
 
 @async_test
-async def test_a_folder_that_a_cleaner_of_tmp_has_removed_is_made_anew_at_the_stop(
+async def test_a_removed_snapshot_folder_is_made_anew_at_the_stop(
     start_broker: StartBroker,
 ) -> None:
     broker = start_broker("a")
@@ -357,7 +357,7 @@ async def test_a_folder_that_a_cleaner_of_tmp_has_removed_is_made_anew_at_the_st
 
 
 @async_test
-async def test_a_start_that_fails_leaves_the_snapshot_as_it_is(start_broker: StartBroker) -> None:
+async def test_a_failed_start_leaves_the_snapshot_as_it_is(start_broker: StartBroker) -> None:
     broker = start_broker("a")
     async with pubsubd.connect(broker.socket) as client, subscribed(broker) as reader:
         await client.publish("x", 1)
@@ -377,8 +377,8 @@ async def test_a_start_that_fails_leaves_the_snapshot_as_it_is(start_broker: Sta
 
 
 @async_test
-async def test_a_snapshot_counts_before_what_peers_hold(start_cluster: StartCluster) -> None:
-    """It is whole: what peers hold may be less. A crash leaves none, and then they are asked."""
+async def test_a_snapshot_counts_before_the_copies_of_peers(start_cluster: StartCluster) -> None:
+    """The snapshot is whole; the peers' copies may be shorter. A crash leaves no snapshot, and then peers are asked."""
     cluster = start_cluster(
         2, per_node={"a": {"recover_from_peers": True}}, replica_messages=5, peer_timeout="2s"
     )
@@ -397,7 +397,7 @@ async def test_a_snapshot_counts_before_what_peers_hold(start_cluster: StartClus
 
 
 @async_test
-async def test_a_stop_before_its_peers_have_answered_leaves_no_empty_history(
+async def test_a_stop_before_peers_answer_leaves_no_empty_history(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(
@@ -420,7 +420,7 @@ async def test_a_stop_before_its_peers_have_answered_leaves_no_empty_history(
 
 
 @async_test
-async def test_the_default_socket_has_it_beside_it(tmp_path: Path) -> None:
+async def test_the_default_socket_has_the_snapshot_beside_it(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         broker = Broker(tmp_path, "a", socket=None)
         stack.callback(broker.close)

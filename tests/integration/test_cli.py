@@ -1,4 +1,4 @@
-"""The commands for messages and questions, each in a process of its own against real brokers."""
+"""The commands for messages and queries, each in a process of its own against real brokers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CURSOR_EXPIRED = ["event", "node", "reason", "missed", "next", "epoch"]
 
 
 def subscribed(broker: Broker, count: int = 1) -> None:
-    """Returns when so many sessions are open."""
+    """Return when `count` sessions are open."""
     holds(lambda: broker.metric("sessions") == count, f"{count} sessions")
 
 
@@ -35,7 +35,7 @@ def payloads(text: str) -> list[Any]:
 
 
 def a_value(chance: random.Random, depth: int = 0) -> Any:
-    """Whatever JSON can say, as far as a message can."""
+    """Any JSON value that a message can hold."""
     match chance.randrange(10 if depth < 4 else 7):
         case 0:
             return chance.choice(
@@ -58,7 +58,7 @@ def a_value(chance: random.Random, depth: int = 0) -> Any:
             return {chance.choice(keys): a_value(chance, depth + 1) for _ in range(3)}
 
 
-def test_forty_thousand_lines_come_out_on_another_node_line_for_line(
+def test_40_000_lines_come_out_unchanged_on_another_node(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     count = 40_000
@@ -90,11 +90,11 @@ def test_forty_thousand_lines_come_out_on_another_node_line_for_line(
         finally:
             reading.kill()
             reading.wait()
-    # Only a line feed ends a line; U+2028 and its like may stand in one.
+    # Only a line feed ends a line; U+2028 and similar characters may stand in one.
     events = [json.loads(line) for line in result.read_bytes().rstrip(b"\n").split(b"\n")]
     assert [event["offset"] for event in events] == list(range(count))
     assert {(e["event"], e["node"], e["topic"]) for e in events} == {("message", "a", "bulk.lines")}
-    # As text: 1, 1.0 and true are equal in Python, and are not the same.
+    # Compare as text: 1, 1.0 and true are equal in Python, and are different values.
     wanted = [json.dumps(json.loads(line)) for line in lines]
     assert [json.dumps(event["payload"]) for event in events] == wanted
 
@@ -102,7 +102,7 @@ def test_forty_thousand_lines_come_out_on_another_node_line_for_line(
 def test_every_exit_code(start_broker: StartBroker, tmp_path: Path) -> None:
     a = start_broker("a")
     assert ok("publish", "t", "x", *on(a)) == ""
-    assert "no node 'nobody'" in error_of("publish", "t", "x", "--to", "nobody", *on(a), code=1)
+    assert "no node 'absent'" in error_of("publish", "t", "x", "--to", "absent", *on(a), code=1)
     assert "--help" in error_of("publish", "t", *on(a), code=2)
     assert "white space" in error_of("publish", "a b", "x", *on(a), code=2)
     assert ">" in error_of("subscribe", "a.>.b", *on(a), code=2)
@@ -125,7 +125,7 @@ def test_every_exit_code(start_broker: StartBroker, tmp_path: Path) -> None:
         assert reading.errors == []
 
 
-def test_a_stopped_broker_is_said_to_be_there(start_broker: StartBroker) -> None:
+def test_a_stopped_broker_is_told_apart_from_a_missing_one(start_broker: StartBroker) -> None:
     a = start_broker("a")
     a.pause()
     try:
@@ -138,7 +138,7 @@ def test_a_stopped_broker_is_said_to_be_there(start_broker: StartBroker) -> None
     ok("status", "--timeout", "30s", *on(a))
 
 
-def test_count_and_start_earliest_take_what_the_ring_holds(start_broker: StartBroker) -> None:
+def test_count_and_start_earliest_read_the_ring(start_broker: StartBroker) -> None:
     a = start_broker("a")
     ok("publish", "t.x", "one", "two", "three", *on(a))
     ok("publish", "u", "other", *on(a))
@@ -151,12 +151,12 @@ def test_count_and_start_earliest_take_what_the_ring_holds(start_broker: StartBr
         assert (event["event"], event["node"], event["offset"]) == ("message", "a", offset)
         assert event["epoch"] == a.status()["epoch"]
     assert payloads("\n".join(lines)) == ["one", "two", "three", "other"]
-    # --timeout is for the whole: what came before is printed.
+    # --timeout is for the whole command: earlier messages are printed.
     done = pubsubd("subscribe", "u", *earliest, "--count", "2", "--timeout", "1s")
     assert (done.returncode, done.stdout) == (4, b"u other\n")
 
 
-def test_no_echo_is_about_the_same_client_and_a_command_is_always_another(
+def test_no_echo_hides_no_message_of_another_command(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a")
@@ -180,7 +180,7 @@ def test_to_reaches_the_named_node_only(start_broker: StartBroker) -> None:
         assert at_a.wait_lines(1) == ["t for all"]
 
 
-def test_a_name_goes_on_where_it_ended_and_belongs_to_one_at_a_time(
+def test_a_name_goes_on_where_it_ended_and_has_one_holder(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a")
@@ -216,7 +216,7 @@ def test_a_gap_is_an_object_at_its_place(start_broker: StartBroker) -> None:
         assert (after["offset"], after["payload"]) == (12, "after")
         assert reading.interrupt() == 130
         assert reading.errors == []
-    # For people it is a sentence, and not among the messages.
+    # For people the gap is a sentence, apart from the messages.
     ok("publish", "t", *"123456", *on(a))
     ok("publish", "t", *"78901", *on(a))
     with Running(*named) as reading:
@@ -232,7 +232,7 @@ async def test_bytes_come_as_text_or_base64(start_broker: StartBroker) -> None:
         await client.publish("t", b"\xff\x00")
         await client.publish("t", "ü".encode())
         await client.publish("t", {"nested": b"\xff"})
-        await client.publish("t", b"\xc1", codec=sdk.RAW)  # Nothing in msgpack begins so.
+        await client.publish("t", b"\xc1", codec=sdk.RAW)  # No msgpack value begins with this byte.
     out = ok("subscribe", "t", "--json", "--start", "earliest", "--count", "4", *on(a))
     assert payloads(out) == [
         {"base64": "/wA="},
@@ -251,7 +251,7 @@ async def test_bytes_come_as_text_or_base64(start_broker: StartBroker) -> None:
         (str(2**64).encode(), "line 3 can't be sent"),
     ],
 )
-def test_a_broken_line_is_named_and_what_came_before_it_is_published(
+def test_a_broken_line_is_named_and_earlier_ones_are_published(
     start_broker: StartBroker, bad: bytes, complaint: str
 ) -> None:
     a = start_broker("a")
@@ -263,7 +263,7 @@ def test_a_broken_line_is_named_and_what_came_before_it_is_published(
     assert a.status()["ring"]["next_offset"] == 2
 
 
-def test_lines_are_text_unless_they_are_said_to_be_json(start_broker: StartBroker) -> None:
+def test_lines_are_text_without_the_option_json(start_broker: StartBroker) -> None:
     a = start_broker("a")
     ok("publish", "t", "--stdin", *on(a), stdin=b'{"id": 1}\n\n\xc3\xbc')
     out = ok("subscribe", "t", "--json", "--start", "earliest", "--count", "3", *on(a))
@@ -289,13 +289,13 @@ def test_a_subscription_outlives_its_broker(start_broker: StartBroker) -> None:
 
 
 def shape(value: Any) -> Any:
-    """Its keys, all the way down; a list stands for its first item."""
+    """The keys, all the way down; a list stands for its first item."""
     if isinstance(value, dict):
         return {key: shape(each) for key, each in value.items()}
     return [shape(value[0])] if isinstance(value, list) and value else type(value)
 
 
-def test_status_is_what_http_tells(start_broker: StartBroker) -> None:
+def test_status_is_the_same_as_over_http(start_broker: StartBroker) -> None:
     a = start_broker("a")
     b = start_broker("b", peers=[a.listen])
     wait_until(b.ready)
@@ -323,7 +323,7 @@ def test_cursors_are_listed_and_dropped(start_broker: StartBroker) -> None:
     (row,) = json.loads(ok("cursors", "list", "--json", *on(a)))["cursors"]
     assert (row["consumer"], row["connected"], row["lag_messages"]) == ("b", True, 0)
     assert "b is connected" in error_of("cursors", "drop", "b", *on(a), code=1)
-    assert "nobody" in error_of("cursors", "drop", "nobody", *on(a), code=1)
+    assert "absent" in error_of("cursors", "drop", "absent", *on(a), code=1)
     b.stop()
     ok("publish", "t", "x", *on(a))
     holds(lambda: not a.status()["consumers"][0]["connected"], "the end of b")
@@ -351,7 +351,7 @@ def test_config_tells_where_each_setting_came_from(tmp_path: Path) -> None:
     }
     for name, (value, origin, place) in wanted.items():
         assert shown[name] == {"value": value, "source": origin, "origin": place}
-    # What it prints for people is a file that it takes.
+    # The output for people is a file that the command takes.
     again = tmp_path / "again.toml"
     again.write_bytes(pubsubd("config", "show", *options, env=env).stdout)
     assert ok("config", "check", "--config", str(again)) == "settings are good\n"

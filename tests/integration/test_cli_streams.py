@@ -1,4 +1,4 @@
-"""The commands with brokers that go away, streams that are closed or full, and as process 1."""
+"""The commands with brokers that go away, with closed or full streams, and as process 1."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def on(broker: Broker) -> tuple[str, str]:
 def running(
     *command: str, env: Mapping[str, str] | None = None, output: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is gone afterwards. `output`: where it prints and complains."""
+    """A process that is ended afterwards. `output`: the file of its standard output and error."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment(env)
     ) as process:
@@ -49,7 +49,7 @@ def feed(process: subprocess.Popen[bytes], text: bytes) -> None:
 
 
 def end_of(process: subprocess.Popen[bytes]) -> tuple[int, str]:
-    """Its exit code and its one line, while its input is still open."""
+    """The exit code and the one line of the process, while its input is still open."""
     assert process.stderr is not None
     code = process.wait(TIMEOUT_S)
     (line,) = process.stderr.read().decode().splitlines()
@@ -68,7 +68,7 @@ def stored(broker: Broker, count: int) -> None:
     ],
     ids=["gone", "hangs"],
 )
-def test_lines_that_are_not_accepted_end_publish_though_its_input_goes_on(
+def test_lines_not_accepted_end_publish_though_input_goes_on(
     start_broker: StartBroker, away: Callable[[Broker], None], fate: str, count: str
 ) -> None:
     a = start_broker("a")
@@ -85,7 +85,7 @@ def test_lines_that_are_not_accepted_end_publish_though_its_input_goes_on(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_what_was_read_be_accepted_and_ends_publish_with_130(
+def test_a_signal_ends_publish_with_130_after_its_read_lines(
     start_broker: StartBroker, number: signal.Signals
 ) -> None:
     a = start_broker("a")
@@ -97,13 +97,13 @@ def test_a_signal_lets_what_was_read_be_accepted_and_ends_publish_with_130(
         process.send_signal(number)
         a.resume()
         assert process.wait(TIMEOUT_S) == 130
-    # Either it was read before the signal and is stored, or it was not read.
+    # The line was read before the signal and is stored, or it was not read.
     assert a.status()["ring"]["next_offset"] in (1, 2)
 
 
 @pytest.fixture(scope="module")
 def with_a_message(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """One for all tests that only look at how a command ends."""
+    """The broker for all tests that only look at how a command ends."""
     with Broker(tmp_path_factory.mktemp("broker"), "a") as broker:
         ok("publish", "t", "x", *on(broker))
         yield broker
@@ -140,7 +140,7 @@ def sh(script: str, **more: str) -> subprocess.CompletedProcess[bytes]:
         ("publish t x {on} <&- >&- 2>&-", 0, ""),
     ],
 )
-def test_a_stream_that_is_closed_or_full_is_one_line_or_does_not_matter(
+def test_a_closed_or_full_stream_is_one_line_or_harmless(
     with_a_message: Broker, text: str, code: int, saying: str
 ) -> None:
     line = text.format(on=f"--socket {with_a_message.socket}")
@@ -162,7 +162,7 @@ def test_a_broker_without_any_standard_stream_serves_and_ends(start_broker: Star
         assert process.wait(TIMEOUT_S) == 0
 
 
-def test_a_pipe_that_nothing_reads_does_not_keep_subscribe_from_ending(
+def test_an_unread_pipe_does_not_keep_subscribe_from_ending(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a")
@@ -170,7 +170,7 @@ def test_a_pipe_that_nothing_reads_does_not_keep_subscribe_from_ending(
     ok("publish", "t", *(["y" * 60_000] * 2), *on(a))
     with running(*PUBSUBD, "subscribe", "t", "--start", "earliest", *on(a)) as process:
         assert process.stdout is not None
-        # It has begun to write, and has more to write than a pipe holds.
+        # The command has begun to write, and has more output than a pipe holds.
         assert os.read(process.stdout.fileno(), 1) == b"t"
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == 130
@@ -180,7 +180,7 @@ HOSTILE = "\x7f\x9b2J\x9d0;x\x07\u202eabc\u2066\u2028\u2029\u200b"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
-def test_whatever_was_published_no_terminal_obeys_it_in_any_encoding(
+def test_no_payload_controls_a_terminal_in_any_encoding(
     start_broker: StartBroker, encoding: str
 ) -> None:
     a = start_broker("a")
@@ -197,7 +197,7 @@ def test_whatever_was_published_no_terminal_obeys_it_in_any_encoding(
     assert as_json.returncode == 0
     assert as_json.stdout.decode(encoding).rstrip("\n").isprintable()
     assert json.loads(as_json.stdout)["payload"] == payload
-    # What a command says of what it was given is text for a terminal too.
+    # A command's report of its arguments is text for a terminal, too.
     wrong = pubsubd("publish", "a b" + HOSTILE, "x", *on(a), env=env)
     assert wrong.returncode == 2
     (complaint,) = wrong.stderr.decode(encoding).splitlines()
@@ -217,11 +217,11 @@ while True:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(("command", "code"), [("status", 130), ("start", 0)])
-def test_a_signal_while_the_command_is_still_being_loaded_ends_it_without_a_word(
+def test_a_signal_while_loading_ends_the_command_silently(
     command: str, code: int, number: signal.Signals, tmp_path: Path
 ) -> None:
-    # In the place of the first library that is slow to load: one that is loaded for ever, and lets no exception pass,
-    # as a finaliser, a weak reference's callback and parts of the import machinery do.
+    # Replaces the first library that is slow to load. It loads for ever, and lets no exception pass, as a finaliser,
+    # a weak reference's callback and parts of the import machinery do.
     (tmp_path / "click.py").write_text(LOADED_FOR_EVER)
     with running(*PUBSUBD, command, env={"PYTHONPATH": str(tmp_path)}) as process:
         assert process.stdout is not None
@@ -249,7 +249,7 @@ def test_as_process_1_a_broker_ends_at_a_signal(number: signal.Signals, tmp_path
 
 
 def ended_as_process_1(arguments: list[str], number: signal.Signals) -> int:
-    """The exit code of a command that is process 1 and gets a signal once it takes one.
+    """The exit code of a command that is process 1 and gets a signal once it handles one.
 
     The kernel drops a signal to process 1 that has no handler for it.
     """
@@ -262,7 +262,7 @@ def ended_as_process_1(arguments: list[str], number: signal.Signals) -> int:
         inner = int(children.read_text())
 
         def takes_signals() -> bool:
-            # SIGINT has a handler of Python's own before the command runs; both are taken together.
+            # Python has a handler for SIGINT before the command runs; both are installed together.
             lines = Path(f"/proc/{inner}/status").read_text().splitlines()
             (caught,) = (line for line in lines if line.startswith("SigCgt"))
             return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)

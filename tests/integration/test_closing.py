@@ -1,4 +1,4 @@
-"""Closing a client while its broker is stopped: given up, tried again, and nothing stays."""
+"""Closing a client while its broker is stopped: the first close gives up, the next one finishes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sockets() -> int:
         try:
             count += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
         except FileNotFoundError:
-            continue  # The listing's own.
+            continue  # The descriptor of the listing itself.
     return count
 
 
@@ -31,7 +31,7 @@ def tasks() -> set[str]:
 
 
 @async_test
-async def test_a_close_that_times_out_while_the_broker_is_stopped_is_finished_by_the_next(
+async def test_a_close_that_timed_out_is_finished_by_the_next(
     start_broker: StartBroker,
 ) -> None:
     broker = await asyncio.to_thread(start_broker, "a")

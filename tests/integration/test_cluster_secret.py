@@ -1,4 +1,4 @@
-"""A cluster's secret: who has it belongs to the cluster, who has not doesn't, and nobody can read or overhear it."""
+"""A cluster's secret: only its holders belong to the cluster, and it cannot be read or overheard."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def address_of(broker: Broker) -> tuple[str, int]:
 
 
 def say(at: Broker, heard_at: Broker, what: str) -> None:
-    """What is published at the one comes out at the other."""
+    """Messages of the one broker come out at the other."""
 
     async def said() -> None:
         async with (
@@ -67,7 +67,7 @@ def say(at: Broker, heard_at: Broker, what: str) -> None:
 
 
 def why_not_ready(broker: Broker) -> list[str]:
-    """The causes that a 503 of `/readyz` gives."""
+    """The causes in a 503 answer of `/readyz`."""
     with pytest.raises(urllib.error.HTTPError) as caught:
         broker.get("/readyz")
     with caught.value:
@@ -78,13 +78,13 @@ def why_not_ready(broker: Broker) -> list[str]:
 
 
 def unreached(broker: Broker) -> dict[str, Any]:
-    """The line in which `broker` says, at last, why it has no link to its only peer: not that nobody listened yet."""
+    """The log line with the reason why `broker` has no link to its only peer, once it is not a refused connection."""
 
     def told() -> dict[str, Any] | None:
         lines = [line for line in list(broker.logs) if line["event"] == "peer.unreachable"]
         return next((line for line in lines if "refused" not in line["error"].lower()), None)
 
-    line = wait_until(told, what=f"a reason why {broker.node} reaches nobody")
+    line = wait_until(told, what=f"a reason why {broker.node} reaches no peer")
     assert line is not None
     return line
 
@@ -101,13 +101,13 @@ def frames(data: bytes) -> list[Frame]:
 
 
 def disguises(secret: bytes) -> list[bytes]:
-    """How it could stand in a text."""
+    """The forms in which the secret could stand in a text."""
     return [secret, secret.hex().encode(), base64.b64encode(secret), secret[:16], secret[-16:]]
 
 
 @pytest.fixture
 def recorded(tmp_path: Path, secret: str) -> Iterator[Cluster]:
-    """Two brokers that have met, and everything that they have said to each other since."""
+    """Two brokers that have met, and all frames between them since."""
     cluster = Cluster(tmp_path, 2, command=PUBSUBD, cluster_secret_file=secret, log_level="debug")
     for link in cluster.links("a"):
         link.record()
@@ -115,7 +115,7 @@ def recorded(tmp_path: Path, secret: str) -> Iterator[Cluster]:
         yield cluster
 
 
-# Who has it.
+# Brokers with the secret.
 
 
 def test_two_brokers_of_one_secret_link_and_it_is_never_seen(
@@ -146,7 +146,7 @@ def test_two_brokers_of_one_secret_link_and_it_is_never_seen(
         assert not [each for each in disguises(SECRET) if each in text]
 
 
-def test_no_object_of_the_broker_shows_the_secret_to_whoever_prints_it(secret: str) -> None:
+def test_no_object_of_the_broker_prints_the_secret(secret: str) -> None:
     settings = Settings(Config("a"), "s", cluster_secret_file=secret)
     trust = load_peer_trust(settings)
     assert trust.secret is not None
@@ -155,7 +155,7 @@ def test_no_object_of_the_broker_shows_the_secret_to_whoever_prints_it(secret: s
         assert SECRET.decode() not in repr(each)
 
 
-def test_the_line_feed_that_an_editor_leaves_is_no_part_of_it(
+def test_an_editors_line_feed_is_not_part_of_the_secret(
     start_cluster: StartCluster, secret: str, tmp_path: Path
 ) -> None:
     edited = written(tmp_path / "edited", SECRET + b"\n")
@@ -164,7 +164,7 @@ def test_the_line_feed_that_an_editor_leaves_is_no_part_of_it(
     say(b, a, "from b")
 
 
-# Who has not.
+# Brokers without it.
 
 
 def test_two_brokers_of_different_secrets_refuse_each_other(
@@ -189,9 +189,7 @@ def test_two_brokers_of_different_secrets_refuse_each_other(
     assert_apart(*cluster)
 
 
-def test_a_broker_without_a_secret_and_one_that_has_it_do_not_link(
-    start_cluster: StartCluster, secret: str
-) -> None:
+def test_a_broker_without_the_secret_gets_no_link(start_cluster: StartCluster, secret: str) -> None:
     has, has_not = cluster = start_cluster(
         2, wait_ready=False, per_node={"a": {"cluster_secret_file": secret}}
     )
@@ -201,7 +199,7 @@ def test_a_broker_without_a_secret_and_one_that_has_it_do_not_link(
     assert unreached(has_not)["error"] == f"{asked} (secret)"
     assert asked in why_not_ready(has_not)[0]
     assert has.wait_log("connection.refused", detail=asked)["code"] == "secret"
-    # And what a found where it dialled: somebody who welcomes it, and proves nothing.
+    # And the reason at a: the other end welcomed it, and proved nothing.
     unproved = "b has not proved that it knows the secret of cluster default: give it --cluster-secret-file"
     assert unreached(has)["error"] == unproved
     assert unproved in why_not_ready(has)[0]
@@ -225,16 +223,14 @@ def test_brokers_of_two_clusters_refuse_each_other_by_both_names(
     assert_apart(*cluster)
 
 
-def test_who_is_refused_where_he_was_dialled_has_an_origin_too(
-    start_broker: StartBroker, secret: str
-) -> None:
+def test_a_refused_producer_has_an_origin_too(start_broker: StartBroker, secret: str) -> None:
     b = start_broker("b")
     a = start_broker("a", peers=[b.listen], cluster_secret_file=secret, log_repeat="500ms")
     line = a.wait_log("log.repeated", of="connection.refused", why="secret")
     assert line["origin"] == "address 127.0.0.1"
 
 
-# Who listens, and says it again.
+# Listeners that repeat a greeting.
 
 
 def test_a_greeting_that_was_overheard_opens_no_door_again(recorded: Cluster, secret: str) -> None:
@@ -250,12 +246,12 @@ def test_a_greeting_that_was_overheard_opens_no_door_again(recorded: Cluster, se
             assert isinstance(refused, Refused)
             assert refused.code == "secret"
     assert a.metric("connections_refused_total", reason="secret") == before + 3
-    # Nor is the one that it was overheard from cut off.
+    # The overheard broker is not cut off either.
     say(a, b, "still linked")
     assert not [line for line in b.logs if line["event"] == "peer.lost"]
 
 
-def test_an_answer_that_was_overheard_is_none_to_a_broker_that_asks_again(
+def test_an_overheard_answer_fits_no_second_question(
     recorded: Cluster, start_broker: StartBroker, secret: str
 ) -> None:
     overheard = iter(frames(recorded.link("b", "a").recorded("from_target")))
@@ -271,14 +267,16 @@ def test_an_answer_that_was_overheard_is_none_to_a_broker_that_asks_again(
         assert_apart(c)
 
 
-# Who stands in between.
+# A man in the middle.
 
 
-def test_who_only_hands_on_is_a_wire(start_broker: StartBroker, secret: str) -> None:
+def test_a_man_in_the_middle_without_changes_is_a_wire(
+    start_broker: StartBroker, secret: str
+) -> None:
     a = start_broker("a", cluster_secret_file=secret)
     with Between(address_of(a), unchanged) as between:
         b = start_broker("b", peers=[between.endpoint], cluster_secret_file=secret)
-        wait_until(b.ready, what="the link through somebody else")
+        wait_until(b.ready, what="the link through a man in the middle")
         say(a, b, "from a")
 
 
@@ -298,12 +296,10 @@ LIES: Final[dict[str, Change]] = {
     "that a drew another nonce": changing(Challenge, "nonce", bytes(32)),
     "a proof of its own": changing(Proof, "proof", bytes(32)),
 }
-"""What one who hands on two brokers' greetings may want them to believe."""
+"""False facts that a man in the middle may want two brokers to believe."""
 
 
-def test_a_proof_is_good_for_nothing_but_the_greeting_that_it_is_about(
-    start_broker: StartBroker, secret: str
-) -> None:
+def test_a_proof_is_valid_only_for_its_own_greeting(start_broker: StartBroker, secret: str) -> None:
     a = start_broker("a", cluster_secret_file=secret)
     with ExitStack() as stack:
         liars = {lie: stack.enter_context(Between(address_of(a), LIES[lie])) for lie in LIES}
@@ -318,7 +314,7 @@ def test_a_proof_is_good_for_nothing_but_the_greeting_that_it_is_about(
         assert_apart(a, b)
 
 
-def test_who_welcomes_under_another_name_than_he_proved_is_cut_off(
+def test_a_welcome_under_an_unproved_name_is_cut_off(
     start_broker: StartBroker, secret: str
 ) -> None:
     a = start_broker("a", cluster_secret_file=secret)
@@ -329,7 +325,7 @@ def test_who_welcomes_under_another_name_than_he_proved_is_cut_off(
         assert_apart(a, b)
 
 
-# What is no secret, and what is no safe place.
+# Invalid secrets, and unsafe places.
 
 
 @pytest.mark.parametrize(
@@ -343,7 +339,7 @@ def test_who_welcomes_under_another_name_than_he_proved_is_cut_off(
     ],
     ids=["none", "empty", "short", "readable", "writable"],
 )
-def test_a_file_that_holds_no_secret_is_refused_in_one_line(
+def test_a_file_without_a_secret_is_refused_in_one_line(
     tmp_path: Path, content: bytes | None, mode: int, complaint: str
 ) -> None:
     path = tmp_path / "secret"
@@ -357,14 +353,14 @@ def test_a_file_that_holds_no_secret_is_refused_in_one_line(
 
 
 def start(folder: Path) -> Iterable[str]:
-    """A broker that disturbs nobody, should it start after all."""
+    """A broker without effect on others, should it start after all."""
     return "start", "--node", "a", "--no-http", "--socket", str(folder / "s")
 
 
-# Who may not even ask.
+# Brokers that may not listen.
 
 
-def test_a_port_for_other_machines_wants_to_know_who_comes(tmp_path: Path) -> None:
+def test_a_port_for_other_machines_needs_a_secret(tmp_path: Path) -> None:
     line = error_of(*start(tmp_path), "--listen", "0.0.0.0:0", code=2)
     assert "listen (from --listen): 0.0.0.0:0 takes peers from other machines" in line
     for way_out in ("--cluster-secret-file", "--tls-cert", "127.0.0.1", "--insecure"):
@@ -373,7 +369,7 @@ def test_a_port_for_other_machines_wants_to_know_who_comes(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("known_by", ["secret", "nothing"])
-def test_a_port_for_other_machines_opens_with_a_secret_or_on_demand(
+def test_a_port_for_other_machines_opens_with_a_secret_or_option(
     start_broker: StartBroker, secret: str, known_by: str
 ) -> None:
     trust: dict[str, Any] = {"cluster_secret_file": secret} if known_by == "secret" else {}

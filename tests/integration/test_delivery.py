@@ -1,4 +1,4 @@
-"""What reaches whom, while nothing is broken."""
+"""Deliveries to sessions on all nodes, without faults."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def calm(shared: Cluster) -> Cluster:
-    """Three nodes that are neither cut nor killed, and with nothing of an earlier test on its way."""
+    """Three nodes that run and are linked, without messages of an earlier test on their way."""
     wait_until(lambda: all(has_been_read(broker) for broker in shared), what="calm")
     return shared
 
 
-def test_a_publish_on_any_node_reaches_the_subscribers_on_all_nodes_once(
+def test_a_publish_reaches_the_subscribers_on_all_nodes_once(
     calm: Cluster,
 ) -> None:
     async def scenario() -> None:
         async with contextlib.AsyncExitStack() as stack:
             enter = stack.enter_async_context
             clients = {b.node: await enter(pubsubd.connect(b.socket)) for b in calm}
-            # Two on each node, so that nobody takes what is another's.
+            # Two sessions on each node, so that one does not take another's messages.
             readers = [await enter(c.subscribe(">")) for c in clients.values() for _ in range(2)]
             for node, client in clients.items():
                 await client.publish_many("first", [f"{node}{i}" for i in range(100)])
             for node, client in clients.items():
-                # Nothing can be left behind the last one of each stream.
+                # No message can be left behind the last one of each stream.
                 await client.publish("last", f"last of {node}")
             for reader in readers:
                 came: dict[str, list[object]] = {}
@@ -68,7 +68,7 @@ def test_a_publish_on_any_node_reaches_the_subscribers_on_all_nodes_once(
 
 
 @pytest.mark.parametrize("to", ["a", "b"], ids=["its own node", "another node"])
-def test_a_directed_publish_reaches_the_sessions_of_one_node_only(calm: Cluster, to: str) -> None:
+def test_a_directed_publish_reaches_one_node_only(calm: Cluster, to: str) -> None:
     async def scenario() -> None:
         async with (
             pubsubd.connect(calm["a"].socket) as at_a,
@@ -89,22 +89,22 @@ def test_a_directed_publish_reaches_the_sessions_of_one_node_only(calm: Cluster,
     asyncio.run(scenario())
 
 
-def test_a_publish_to_a_node_never_seen_is_refused_and_takes_no_place(
+def test_a_publish_to_an_unknown_node_is_refused(
     calm: Cluster,
 ) -> None:
     async def scenario() -> None:
         async with pubsubd.connect(calm["a"].socket) as at_a:
             before = await at_a.publish("x", 0)
             with pytest.raises(PublishRejected) as refused:
-                await at_a.publish("x", 1, to="nobody")
+                await at_a.publish("x", 1, to="absent")
             assert refused.value.code == "unknown_node"
-            assert "nobody" in str(refused.value)
+            assert "absent" in str(refused.value)
             assert (await at_a.publish("x", 2)).offset == before.offset + 1
 
     asyncio.run(scenario())
 
 
-def test_a_publish_to_a_node_that_was_seen_and_is_away_waits_for_it(
+def test_a_publish_to_a_known_node_that_is_away_waits(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -122,7 +122,7 @@ def test_a_publish_to_a_node_that_was_seen_and_is_away_waits_for_it(
     asyncio.run(scenario())
 
 
-def test_without_echo_a_session_gets_all_but_what_its_own_client_published(
+def test_without_echo_a_session_gets_all_but_its_clients_own(
     calm: Cluster,
 ) -> None:
     async def scenario() -> None:
@@ -162,7 +162,7 @@ def test_without_echo_a_session_gets_all_but_what_its_own_client_published(
     ],
     ids=lambda value: " ".join(value),
 )
-def test_a_session_gets_what_its_patterns_match_and_each_message_once(
+def test_a_session_gets_each_matching_message_once(
     calm: Cluster, patterns: list[str], topics: list[str]
 ) -> None:
     published = [
@@ -177,7 +177,7 @@ def test_a_session_gets_what_its_patterns_match_and_each_message_once(
             at_a.subscribe(*patterns, "end") as local,
             at_b.subscribe(*patterns, "end") as remote,
         ):
-            # Once all in one batch, once each in its own.
+            # Once all messages in one batch, once each in its own.
             await asyncio.gather(*(at_a.publish(topic, topic) for topic in published))
             for topic in published:
                 await at_a.publish(topic, topic)
@@ -189,14 +189,14 @@ def test_a_session_gets_what_its_patterns_match_and_each_message_once(
     asyncio.run(scenario())
 
 
-def test_a_filter_changed_while_messages_flow_takes_effect_at_the_stated_offset(
+def test_a_changed_filter_takes_effect_at_the_stated_offset(
     calm: Cluster,
 ) -> None:
     async def scenario() -> None:
         enough = asyncio.Event()
 
         async def publish_all_the_time() -> None:
-            # Of the topics "x" and "y" in turns; a batch holds some of both.
+            # The topics "x" and "y" in turns; a batch holds some of both.
             while not enough.is_set():
                 await asyncio.gather(*(at_a.publish("xy"[i % 2], 0) for i in range(10)))
             await at_a.publish("end", "end")
@@ -230,7 +230,7 @@ def test_a_filter_changed_while_messages_flow_takes_effect_at_the_stated_offset(
     async def _messages_beyond(
         offset: object, subscription: pubsubd.Subscription, came: list[Message]
     ) -> None:
-        """Two hundred, and as many more as were on their way when the filter changed."""
+        """Two hundred messages, and those that were on their way when the filter changed."""
         assert isinstance(offset, int)
         came += [await anext(subscription) for _ in range(200)]
         while came[-1].offset < offset:
@@ -253,7 +253,7 @@ def test_the_position_advances_though_nothing_matches(calm: Cluster) -> None:
             subscribed(calm["a"], "wanted") as on_a,
             subscribed(calm["b"], "wanted") as on_b,
         ):
-            # Asked for a message, as by an application that iterates.
+            # The application has asked for a message, as by iterating.
             asking = [asyncio.ensure_future(anext(reader)) for reader in (on_a, on_b)]
             await publish(at_a, range(100), "other")
             receipt = await at_a.publish("other", "last")
@@ -274,7 +274,7 @@ def _stands_at(subscription: pubsubd.Subscription, epoch: str, offset: int) -> b
     return subscription.position["a"] == [epoch, offset]
 
 
-def test_what_is_published_after_subscribe_has_returned_is_seen_on_every_node(
+def test_a_publish_after_subscribe_has_returned_is_seen(
     calm: Cluster,
 ) -> None:
     async def scenario() -> None:
@@ -282,14 +282,14 @@ def test_what_is_published_after_subscribe_has_returned_is_seen_on_every_node(
             for i in range(30):
                 async with subscribed(calm["b"]) as on_b:
                     await at_a.publish("x", i)
-                    # What was on its way when it subscribed may come too, in its place before.
+                    # Messages on their way at the subscription may come too, in their place before.
                     payloads = await payloads_to(on_b, i)
                     assert payloads == list(range(i + 1))[-len(payloads) :]
 
     asyncio.run(scenario())
 
 
-def test_earliest_gives_what_the_rings_hold_and_latest_only_what_is_new(
+def test_earliest_reads_the_rings_and_latest_only_new_messages(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=100)
@@ -311,10 +311,10 @@ def test_earliest_gives_what_the_rings_hold_and_latest_only_what_is_new(
                     held = await payloads_to(earliest, f"new for {node}")
                     numbers = [payload for payload in held if isinstance(payload, int)]
                     assert numbers == list(range(numbers[0], 150))
-                    # The ring evicts whole batches; what is new has taken the place of one, or is about to.
+                    # The ring evicts whole batches; the new message has taken the place of one, or is about to.
                     assert numbers[0] in (50, 60)
                     assert await payloads_to(latest, f"new for {node}") == [f"new for {node}"]
-                # Else it would still be on its way to b, and so be new there, as b's turn comes.
+                # Else the message would still be on its way to b, and so be new there when b's turn comes.
                 assert await payloads_to(early, f"new for {node}") == [f"new for {node}"]
 
     asyncio.run(scenario())

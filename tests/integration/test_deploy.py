@@ -1,4 +1,4 @@
-"""A broker runs with what the image and the examples leave it: nothing to write on, no capability, a user of its own."""
+"""A broker runs with the rights of the image and the examples: a read-only root, no capability, a user of its own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ for folder in sys.argv[1:]:
 
 
 class Caged:
-    """A broker in a cage, with the two folders that it may write to, and a secret of its group as it gets one there."""
+    """A broker in a cage, with the two folders that it may write to, and a secret of its group, as the image gets it."""
 
     def __init__(self, folder: Path, run: Path) -> None:
         self.run = run
@@ -86,13 +86,13 @@ def fields_of(pid: int) -> dict[str, list[str]]:
 
 
 def mounts_of(pid: int) -> dict[str, set[str]]:
-    """What the process sees mounted where, with which options."""
+    """The mounts that the process sees, with their options."""
     lines = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
     return {words[4]: set(words[5].split(",")) for words in lines}
 
 
 @async_test
-async def test_it_runs_with_a_read_only_root_no_capabilities_and_uid_10001(caged: Caged) -> None:
+async def test_a_broker_runs_with_a_read_only_root_and_uid_10001(caged: Caged) -> None:
     broker = caged.broker
     await in_thread(broker.start)
     status = fields_of(broker.pid)
@@ -118,10 +118,13 @@ async def test_it_runs_with_a_read_only_root_no_capabilities_and_uid_10001(caged
 
 
 @async_test
-async def test_an_application_beside_it_reaches_it_where_kubernetes_lets_both_write(
+async def test_an_application_reaches_it_in_a_kubernetes_folder(
     caged: Caged,
 ) -> None:
-    """An `emptyDir` in memory, with an `fsGroup`: sticky, and root's. On disk it would not be sticky, and is refused."""
+    """An `emptyDir` in memory, with an `fsGroup`: sticky, and root's.
+
+    On disk it would not be sticky, and is refused.
+    """
     os.chown(caged.run, 0, UID)
     caged.run.chmod(0o2777)
     caged.broker.options["socket_mode"] = "0660"
@@ -140,7 +143,7 @@ async def test_an_application_beside_it_reaches_it_where_kubernetes_lets_both_wr
     assert await in_thread(caged.broker.stop) == 0
 
 
-def test_nothing_else_can_be_written_to_in_there(caged: Caged) -> None:
+def test_no_other_folder_of_the_image_can_be_written_to(caged: Caged) -> None:
     closed = ["", "/etc", "/usr", str(Path(pubsubd.__file__).parent), sys.prefix]
     tried = subprocess.run(
         [*caged.cage.prefix, sys.executable, "-c", TRIES, *closed, str(caged.run)],
@@ -155,8 +158,8 @@ def test_nothing_else_can_be_written_to_in_there(caged: Caged) -> None:
     assert not any((caged.cage.root).iterdir())
 
 
-def test_a_unit_that_hides_the_boot_is_told_at_the_start(start_broker: StartBroker) -> None:
-    """As ProcSubset=pid does it."""
+def test_a_unit_that_hides_the_boot_id_is_logged_at_the_start(start_broker: StartBroker) -> None:
+    """Hides the boot id as ProcSubset=pid does."""
     hide = 'mount -t proc -o subset=pid none /proc && exec "$@"'
     private = ("unshare", "--mount", "--propagation", "private", "sh", "-c", hide, "sh")
     broker = start_broker("a", command=(*private, *PUBSUBD))

@@ -1,4 +1,4 @@
-"""An application that is killed before its first message has its place all the same."""
+"""An application that is killed before its first message keeps its place all the same."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def kept(file: Path) -> dict[str, Any]:
 
 
 @async_test
-async def test_the_pages_projection_killed_before_its_first_message_skips_nothing(
+async def test_a_recipe_killed_before_its_first_message_skips_nothing(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     broker = await asyncio.to_thread(start_broker, "a")

@@ -57,7 +57,7 @@ async def test_01_a_broadcast_reaches_all_connected_nodes(start_cluster: StartCl
 
 
 @async_test
-async def test_02_a_direct_broadcast_reaches_one_node_and_no_other(
+async def test_02_a_direct_broadcast_reaches_one_node_only(
     start_cluster: StartCluster,
 ) -> None:
     """Case 2, phoenix_pubsub_buffered."""
@@ -77,7 +77,7 @@ async def test_02_a_direct_broadcast_reaches_one_node_and_no_other(
 
 
 @async_test
-async def test_03_what_was_published_while_disconnected_is_caught_up(
+async def test_03_a_disconnected_consumer_catches_up(
     start_cluster: StartCluster,
 ) -> None:
     """Case 3, phoenix_pubsub_buffered."""
@@ -111,7 +111,7 @@ async def test_04_a_new_consumer_reads_only_new_messages(
 
 
 @async_test
-async def test_05_eleven_published_while_away_expire_the_cursor_on_a_ring_of_ten(
+async def test_05_eleven_messages_expire_the_cursor_on_a_ring_of_ten(
     start_cluster: StartCluster,
 ) -> None:
     """Case 5, phoenix_pubsub_buffered: the read cursor is too old."""
@@ -129,7 +129,7 @@ async def test_05_eleven_published_while_away_expire_the_cursor_on_a_ring_of_ten
         await client.publish("numbers", "after")
         events = await events_to(subscription, "after")
         assert told(events) == [("a", "overwritten", 11), "after"]
-        # As many as the ring holds expire nobody.
+        # A number that just fits the ring expires no reader.
         await cut(cluster, "b", "a")
         for number in range(10):
             await client.publish("numbers", number)
@@ -141,7 +141,7 @@ async def test_05_eleven_published_while_away_expire_the_cursor_on_a_ring_of_ten
 async def test_06_a_producer_that_lost_its_state_expires_the_cursor(
     start_cluster: StartCluster,
 ) -> None:
-    """Case 6, phoenix_pubsub_buffered: it lost it while the consumer was away."""
+    """Case 6, phoenix_pubsub_buffered: the producer lost its state while the consumer was away."""
     cluster = start_cluster(2)
     async with subscribed(cluster["b"]) as subscription:
         async with pubsubd.connect(cluster["a"].socket) as client:
@@ -186,7 +186,7 @@ async def test_07_messages_within_one_loop_turn_travel_as_one_batch(
 
 
 @async_test
-async def test_08_the_publishing_nodes_own_subscribers_get_each_message_once(
+async def test_08_subscribers_of_the_own_node_get_each_message_once(
     start_cluster: StartCluster,
 ) -> None:
     """Case 8, echo_pubsub."""
@@ -207,7 +207,7 @@ async def test_08_the_publishing_nodes_own_subscribers_get_each_message_once(
 
 
 @async_test
-async def test_09_a_node_that_is_its_own_consumer_does_not_hold_the_fill_level_up(
+async def test_09_a_nodes_own_session_does_not_hold_the_fill_level_up(
     start_broker: StartBroker,
 ) -> None:
     """Case 9, echo_pubsub: there a node's own cursor counted as the slowest one."""
@@ -218,10 +218,10 @@ async def test_09_a_node_that_is_its_own_consumer_does_not_hold_the_fill_level_u
         subscribed(a) as unread,
         pubsubd.connect(a.socket) as client,
     ):
-        for first in range(0, 90, 30):  # A real consumer is allowed a moment for each.
+        for first in range(0, 90, 30):  # A real consumer may take a moment for each.
             await publish(client, range(first, first + 30))
             await caught_up(a)
-        # a's own session has been handed nothing, and it is no consumer: nothing lags, nothing warns.
+        # The own session of a has been handed nothing, and is not a consumer: no lag, no warning.
         assert [row["consumer"] for row in a.status()["consumers"]] == ["b"]
         assert a.metric("consumer_lag_messages") == 0
         assert a.metric("cursors") == 1
@@ -230,7 +230,7 @@ async def test_09_a_node_that_is_its_own_consumer_does_not_hold_the_fill_level_u
 
 
 @async_test
-async def test_10_what_could_not_be_delivered_is_sent_again(start_cluster: StartCluster) -> None:
+async def test_10_a_failed_delivery_is_sent_again(start_cluster: StartCluster) -> None:
     """Case 10, echo_pubsub: the delivery that fails here is cut in the middle of its bytes."""
     cluster = start_cluster(2)
     async with (
@@ -247,7 +247,7 @@ async def test_10_what_could_not_be_delivered_is_sent_again(start_cluster: Start
 
 
 @async_test
-async def test_11_what_was_published_during_a_failure_is_delivered_after_it(
+async def test_11_messages_of_a_failure_are_delivered_after_it(
     start_cluster: StartCluster,
 ) -> None:
     """Case 11, echo_pubsub: the link stands, and nothing gets through."""
@@ -319,7 +319,7 @@ async def test_13_a_lag_of_two_fifths_of_the_ring_warns_once_a_minute(
         assert warning["lag_messages"] == 40
         assert warning["threshold"] == 0.4
         assert warning["capacity_messages"] == 100
-        # More lag, and again after it was caught up: within the minute nothing more is said.
+        # More lag, and again after the consumer caught up: within the minute no second warning comes.
         await publish(client, range(40))
         await heal(cluster, "b", "a")
         await caught_up(a)
@@ -345,12 +345,12 @@ async def test_14_a_smaller_lag_warns_of_nothing(start_cluster: StartCluster) ->
 
 
 async def caught_up(a: Broker) -> None:
-    """Waits until b has acknowledged all that was published on a."""
+    """Wait until b has acknowledged all that was published on a."""
     await wait_until_async(lambda: [row["lag_messages"] for row in a.status()["consumers"]] == [0])
 
 
 async def redialled(link: Relay, accepted: int) -> None:
-    """Waits until somebody connects beyond the first `accepted` connections."""
+    """Wait until a connection beyond the first `accepted` ones comes."""
     await wait_until_async(lambda: link.accepted > accepted)
 
 
@@ -359,7 +359,7 @@ def warnings(broker: Broker) -> list[dict[str, object]]:
 
 
 async def passed_ticks(broker: Broker) -> None:
-    """Returns when the broker has gone through several of its periodic looks at the ring."""
+    """Return when the broker has gone through several of its periodic looks at the ring."""
     host, _, port = broker.listen.rpartition(":")
     with RawConnection((host, int(port))) as raw:
         raw.greet("peer", name="ticks")

@@ -1,4 +1,4 @@
-"""A copy of a process, or of a client, has an identity of its own: every receipt is a place of its own."""
+"""A copy of a process, or of a client, has an identity of its own: every receipt names a place of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOOPS: Final = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 
 
 def run(what: str, broker: Broker, loop: str, program: str = "forking") -> Any:
-    """What the program prints. It ends well, and complains of nothing."""
+    """The output of the program, which must end without an error."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.integration.{program}", what, str(broker.socket), loop],
         capture_output=True,
@@ -45,14 +45,14 @@ def stored(broker: Broker) -> int:
 
 
 def all_of_their_own(places: list[Any], broker: Broker) -> None:
-    """As many messages are stored as receipts were given, each at the place that its receipt names."""
+    """As many messages are stored as receipts were given, each at the place of its receipt."""
     offsets = [offset for _, offset in places]
     assert sorted(offsets) == list(range(stored(broker)))
 
 
 @LOOPS
 @pytest.mark.parametrize("what", ["at_once", "one_after_another"])
-def test_children_that_open_one_inherited_client_get_a_place_for_each_message(
+def test_children_with_an_inherited_client_get_own_places(
     start_broker: StartBroker, what: str, loop: str
 ) -> None:
     broker = start_broker("a")
@@ -62,7 +62,7 @@ def test_children_that_open_one_inherited_client_get_a_place_for_each_message(
 
 
 @LOOPS
-def test_children_that_c_code_has_forked_have_an_identity_of_their_own(
+def test_children_forked_by_c_code_have_their_own_identity(
     start_broker: StartBroker, loop: str
 ) -> None:
     broker = start_broker("a")
@@ -72,7 +72,7 @@ def test_children_that_c_code_has_forked_have_an_identity_of_their_own(
 
 
 @LOOPS
-def test_a_child_that_c_code_has_forked_uses_nothing_of_what_its_parent_has_open(
+def test_a_child_forked_by_c_code_does_not_use_its_parents(
     start_broker: StartBroker, loop: str
 ) -> None:
     broker = start_broker("a")
@@ -85,9 +85,7 @@ def test_a_child_that_c_code_has_forked_uses_nothing_of_what_its_parent_has_open
 
 
 @LOOPS
-def test_what_the_parent_has_opened_lives_on_and_a_child_connects_anew(
-    start_broker: StartBroker, loop: str
-) -> None:
+def test_a_child_connects_anew_and_the_parent_goes_on(start_broker: StartBroker, loop: str) -> None:
     broker = start_broker("a")
     seen = run("opened_in_the_parent", broker, loop)
     places = seen["places"] + all_of([child["places"] for child in seen["children"]])
@@ -101,7 +99,7 @@ def test_what_the_parent_has_opened_lives_on_and_a_child_connects_anew(
 
 
 @LOOPS
-def test_a_client_that_is_handed_to_a_process_has_an_identity_of_its_own_there(
+def test_a_client_handed_to_a_process_has_its_own_identity(
     start_broker: StartBroker, loop: str
 ) -> None:
     broker = start_broker("a")
@@ -111,7 +109,7 @@ def test_a_client_that_is_handed_to_a_process_has_an_identity_of_its_own_there(
 
 
 @pytest.mark.parametrize(("how", "loop"), [("fork", "uvloop"), ("forkserver", "asyncio")])
-def test_workers_of_a_pool_publish_with_their_parents_client_and_their_errors_arrive(
+def test_workers_of_a_pool_publish_with_their_parents_client(
     start_broker: StartBroker, how: str, loop: str
 ) -> None:
     broker = start_broker("a")
@@ -123,7 +121,7 @@ def test_workers_of_a_pool_publish_with_their_parents_client_and_their_errors_ar
 
 
 @LOOPS
-def test_a_child_that_is_forked_in_a_thread_publishes_beside_its_parents_loop(
+def test_a_child_forked_in_a_thread_publishes_by_itself(
     start_broker: StartBroker, loop: str
 ) -> None:
     broker = start_broker("a")
@@ -138,17 +136,13 @@ def test_a_child_without_echo_reads_all_but_its_own(start_broker: StartBroker, l
 
 
 @LOOPS
-def test_a_lock_that_is_held_while_a_process_forks_stops_no_child(
-    start_broker: StartBroker, loop: str
-) -> None:
+def test_a_lock_held_during_a_fork_stops_no_child(start_broker: StartBroker, loop: str) -> None:
     broker = start_broker("a")
     all_of_their_own(all_of(run("locked", broker, loop)), broker)
 
 
 @LOOPS
-def test_a_parent_that_dies_is_gone_for_its_broker_though_a_child_lives_on(
-    start_broker: StartBroker, loop: str
-) -> None:
+def test_a_dead_parent_is_gone_though_its_child_lives(start_broker: StartBroker, loop: str) -> None:
     broker = start_broker("a")
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.integration.forking", "killed", str(broker.socket), loop],
@@ -172,10 +166,10 @@ def test_a_parent_that_dies_is_gone_for_its_broker_though_a_child_lives_on(
 
 
 @async_test
-async def test_of_two_clients_with_one_id_none_gets_a_receipt_for_the_others_message(
+async def test_two_clients_with_one_id_never_share_a_receipt(
     start_broker: StartBroker,
 ) -> None:
-    """As machines that were cloned while their clients were connected have it."""
+    """As on machines that were cloned while their clients were connected."""
     broker = start_broker("a")
     placed: dict[int, str] = {}
     unknown = 0
@@ -194,7 +188,7 @@ async def test_of_two_clients_with_one_id_none_gets_a_receipt_for_the_others_mes
                         assert receipt.offset not in placed
                         placed[receipt.offset] = f"{name} {n}"
         seen = {m.offset: m.payload for m in [await anext(subscription) for _ in placed]}
-    # Who is replaced takes an id of its own: from then on both are answered.
+    # The replaced client takes an id of its own: from then on both are answered.
     assert unknown <= 2
     assert {offset: seen.get(offset, told) for offset, told in placed.items()} == placed
 

@@ -1,4 +1,4 @@
-"""What is lost is told: to those who lost it, once, at the place where it is missing."""
+"""A loss is told: once, to each reader that has it, at the place where messages are missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ RING = 100
 async def overrun(
     cluster: Cluster, at_a: Client, numbers: Sequence[int], topic: str = "numbers"
 ) -> None:
-    """Publishes on a, while b is cut off, more than the ring holds; b lacks nothing else, and has met its gap when this returns."""
+    """Publish more on a than the ring holds, while b is cut off.
+
+    Returns when b has met its gap, and lacks no other message.
+    """
     assert len(numbers) > RING
     await level(cluster, "b", "a")
     await cut(cluster, "b", "a")
@@ -40,7 +43,7 @@ async def overrun(
     await heal(cluster, "b", "a")
 
 
-def test_an_overrun_is_told_once_with_its_size_between_what_came_before_and_after(
+def test_an_overrun_is_told_once_in_place_with_its_size(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(3, ring_messages=RING)
@@ -69,7 +72,7 @@ def test_an_overrun_is_told_once_with_its_size_between_what_came_before_and_afte
     asyncio.run(scenario())
 
 
-def test_a_ring_that_just_holds_what_was_missed_expires_nobody(
+def test_a_ring_that_just_holds_all_expires_no_reader(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=RING)
@@ -89,7 +92,7 @@ def test_a_ring_that_just_holds_what_was_missed_expires_nobody(
     asyncio.run(scenario())
 
 
-def test_a_session_that_resumes_before_or_at_the_gap_is_told_in_one_of_its_lives(
+def test_a_session_resumed_at_a_gap_is_told_in_one_life(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=RING)
@@ -117,7 +120,7 @@ def test_a_session_that_resumes_before_or_at_the_gap_is_told_in_one_of_its_lives
     asyncio.run(scenario())
 
 
-def test_a_gap_in_what_a_session_filters_out_is_told_all_the_same(
+def test_a_gap_in_other_topics_is_told_all_the_same(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=RING)
@@ -162,7 +165,7 @@ def test_iterating_raises_at_a_gap_and_goes_on_behind_it(start_cluster: StartClu
     asyncio.run(scenario())
 
 
-def test_on_expired_is_awaited_before_the_next_message_and_again_if_it_fails(
+def test_on_expired_is_awaited_and_called_again_if_it_fails(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=RING)
@@ -190,7 +193,7 @@ def test_on_expired_is_awaited_before_the_next_message_and_again_if_it_fails(
             await at_a.publish("numbers", "after")
             with pytest.raises(ConnectionError):
                 await anext(on_b)
-            assert on_b.position == before, "a gap that nobody has dealt with is not behind us"
+            assert on_b.position == before, "an unhandled gap is not passed"
             database_is_down = False
             came.append((await anext(on_b)).payload)
             assert came == [("reload", 200), ("reload", 200), "reloaded", "after"]
@@ -268,7 +271,7 @@ def test_gaps_with_messages_between_them_are_told_apart(start_cluster: StartClus
     asyncio.run(scenario())
 
 
-def test_a_subscriber_of_a_node_that_expired_is_told_and_one_that_came_later_is_not(
+def test_a_subscriber_after_the_gap_is_not_told(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=RING)

@@ -1,4 +1,4 @@
-"""The process handling of the harness, against a stand-in that logs and serves as a broker does."""
+"""The harness's handling of processes, against a stand-in that logs and serves as a broker does."""
 
 from __future__ import annotations
 
@@ -124,10 +124,10 @@ def test_metrics_are_summed_over_the_labels_asked_for(broker_of: Callable[..., B
     with broker_of() as broker:
         assert broker.metric("x") == 3.5
         assert broker.metric("pubsubd_x", peer="c") == 2.5
-        assert broker.metric("x", peer="nobody") == 0
+        assert broker.metric("x", peer="absent") == 0
 
 
-def test_stop_ends_in_good_order_and_kill_does_not(broker_of: Callable[..., Broker]) -> None:
+def test_stop_ends_a_broker_cleanly_and_kill_does_not(broker_of: Callable[..., Broker]) -> None:
     with broker_of() as broker:
         assert broker.stop() == 0
         broker.start()
@@ -135,7 +135,7 @@ def test_stop_ends_in_good_order_and_kill_does_not(broker_of: Callable[..., Brok
         assert broker.exit_code == -signal.SIGKILL
 
 
-def test_a_broker_that_does_not_stop_is_reported_and_reaped_all_the_same(
+def test_a_broker_that_does_not_stop_is_reported_and_reaped(
     broker_of: Callable[..., Broker],
 ) -> None:
     with broker_of(deaf=True) as broker:
@@ -176,7 +176,7 @@ def test_a_paused_broker_is_reaped(broker_of: Callable[..., Broker]) -> None:
     assert not broker.alive
 
 
-def test_a_broker_that_fails_to_start_shows_its_last_words(
+def test_a_broker_that_fails_to_start_shows_its_last_lines(
     broker_of: Callable[..., Broker],
 ) -> None:
     with pytest.raises(NotReached, match="no such thing"), broker_of(fail=True):
@@ -230,7 +230,7 @@ def test_a_cluster_leads_every_link_through_its_own_relay(
                 assert link.accepted == 1
 
 
-def test_a_cluster_leads_to_a_restarted_broker_wherever_it_listens(
+def test_a_cluster_finds_a_restarted_broker_at_its_new_address(
     tmp_path: Path, command: tuple[str, ...]
 ) -> None:
     with Cluster(tmp_path, 2, command=command) as cluster:

@@ -1,6 +1,6 @@
-"""A connection that is deaf is not taken for a healthy one, and a name that nobody serves is free again.
+"""A deaf connection does not count as healthy, and a name without a living holder is free again.
 
-Real processes, stopped with SIGSTOP: their sockets stay open, and nothing answers on them.
+Real processes, stopped with SIGSTOP: their sockets stay open, and do not answer.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pubsubd_broker.core.limits import CLIENT_PATIENCE
 
 
 @async_test
-async def test_the_application_is_told_that_its_own_broker_hangs_and_that_it_is_back(
+async def test_an_application_is_told_that_its_broker_hangs(
     start_broker: StartBroker,
 ) -> None:
     a = await in_thread(start_broker, "a")
@@ -65,7 +65,7 @@ async def test_the_application_is_told_that_its_own_broker_hangs_and_that_it_is_
 
 
 @async_test
-async def test_the_application_is_told_that_a_peer_hangs_and_that_it_is_back(
+async def test_an_application_is_told_that_a_peer_hangs(
     start_cluster: StartCluster,
 ) -> None:
     cluster = await in_thread(start_cluster, 2)
@@ -88,7 +88,7 @@ async def test_the_application_is_told_that_a_peer_hangs_and_that_it_is_back(
         assert await within(anext(changes), "the return") == pubsubd.NodeBack("a")
         assert subscription.unreachable == {}
         await publish(client, range(3))
-        # One that does not ask for it gets messages alone.
+        # A session that does not ask for health gets messages alone.
         assert await payloads_to(late, 2) == [0, 1, 2]
 
 
@@ -126,7 +126,7 @@ asyncio.run(main())
 
 
 @async_test
-async def test_a_helper_that_outlives_its_parent_does_not_keep_the_parents_name(
+async def test_a_child_process_does_not_keep_its_dead_parents_name(
     start_broker: StartBroker,
 ) -> None:
     a = await in_thread(lambda: start_broker("a", heartbeat="100ms", peer_timeout="400ms"))
@@ -146,7 +146,7 @@ async def test_a_helper_that_outlives_its_parent_does_not_keep_the_parents_name(
 
 
 @async_test
-async def test_a_name_in_use_is_said_once_with_the_way_to_take_over(
+async def test_a_name_in_use_is_logged_once_with_its_remedy(
     start_broker: StartBroker,
 ) -> None:
     a = await in_thread(start_broker, "a")
@@ -158,7 +158,7 @@ async def test_a_name_in_use_is_said_once_with_the_way_to_take_over(
 
 
 @async_test
-async def test_a_standby_takes_over_the_name_where_its_holder_had_come_to(
+async def test_a_standby_takes_over_a_name_at_its_holders_place(
     start_broker: StartBroker,
 ) -> None:
     a = await in_thread(start_broker, "a")
@@ -175,7 +175,7 @@ async def test_a_standby_takes_over_the_name_where_its_holder_had_come_to(
         await active.close()
         await within(waits, "the takeover")
         await publish(client, [10])
-        # The last message was handed out and not acknowledged: no further one was asked for.
+        # The last message was handed out and not acknowledged, as no further one was asked for.
         assert await payloads_to(standby, 10) == [9, 10]
         await standby.close()
 
@@ -200,7 +200,7 @@ asyncio.run(main())
 
 
 @async_test
-async def test_a_frozen_holder_that_goes_on_is_told_that_its_name_was_taken(
+async def test_a_thawed_holder_is_told_that_its_name_was_taken(
     start_broker: StartBroker,
 ) -> None:
     a = await in_thread(lambda: start_broker("a", heartbeat="100ms", peer_timeout="400ms"))

@@ -52,7 +52,7 @@ def test_a_page_without_markers_is_refused(page: str) -> None:
         report.placed(page, "new")
 
 
-def test_every_plot_on_the_page_is_drawn_and_every_plot_is_on_the_page(tmp_path: Path) -> None:
+def test_the_page_shows_every_plot_and_no_other(tmp_path: Path) -> None:
     page, plots = tmp_path / "performance.md", tmp_path / "performance"
     page.write_text(PAGE)
     written = report.write(MADE, drawn, page, plots)
@@ -73,7 +73,7 @@ def test_the_floor_is_said_as_a_share_of_it() -> None:
     assert "42% of it" in row
 
 
-def test_a_contestant_without_a_round_that_counts_is_void_and_says_why() -> None:
+def test_a_contestant_without_a_valid_round_is_void_and_says_why() -> None:
     words = report.fragment(MADE, "plots")
     row = next(line for line in words.splitlines() if line.startswith("| redis-streams"))
     assert "void" in row
@@ -116,7 +116,7 @@ def test_what_was_not_measured_has_words_and_no_figure() -> None:
     assert bars["nats-core"].text == "90.0k · 10.0×"
 
 
-def test_the_pages_tables_and_plots_are_those_of_the_last_kept_result() -> None:
+def test_the_page_and_its_plots_show_the_last_kept_result() -> None:
     kept = last_kept()
     assert kept is not None
     drawings = {file.name: file.read_text() for file in report.PLOTS.glob("*.svg")}

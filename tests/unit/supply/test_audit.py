@@ -41,7 +41,7 @@ def audited(
 ) -> Outcome:
     """The audit, where pip-audit answers with these packages, or without a report.
 
-    `gone`: a package at which there is no connection.
+    `gone`: the package at which the connection is lost.
     """
     lock = folder / "uv.lock"
     lock.write_text(LOCK)
@@ -102,14 +102,14 @@ def test_a_vulnerability_fails_and_says_where_it_is_fixed(tmp_path: Path) -> Non
     assert outcome.err == "audit: msgpack 1.0: PYSEC-2026-1, fixed in 1.1, 2.0\n"
 
 
-def test_a_vulnerability_fails_even_beside_what_could_not_be_checked(tmp_path: Path) -> None:
+def test_a_vulnerability_fails_beside_what_was_not_checked(tmp_path: Path) -> None:
     outcome = audited(tmp_path, [UNKNOWN, BAD], code=1)
     assert outcome.code == 1
     assert "PYSEC-2026-1" in outcome.err
 
 
 @pytest.mark.parametrize("packages", [None, [UNKNOWN]], ids=["no connection", "knows no package"])
-def test_without_a_database_it_passes_and_says_that_nothing_was_checked(
+def test_without_a_database_it_says_that_nothing_was_checked(
     tmp_path: Path, packages: list[dict[str, Any]] | None
 ) -> None:
     failed = packages is None
@@ -120,7 +120,7 @@ def test_without_a_database_it_passes_and_says_that_nothing_was_checked(
     assert outcome.out == ""
 
 
-def test_a_part_that_could_not_be_checked_is_no_pass(tmp_path: Path) -> None:
+def test_a_part_that_was_not_checked_is_a_failure(tmp_path: Path) -> None:
     outcome = audited(tmp_path, [FINE, UNKNOWN])
     assert outcome.code == 1
     assert outcome.err == "audit: h11 was not checked: Dependency not found\n"
@@ -128,7 +128,7 @@ def test_a_part_that_could_not_be_checked_is_no_pass(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("packages", [None, []], ids=["no report", "an empty one"])
-def test_an_audit_that_breaks_is_not_taken_for_one_that_found_nothing(
+def test_an_audit_that_breaks_is_a_failure(
     tmp_path: Path, packages: list[dict[str, Any]] | None
 ) -> None:
     outcome = audited(tmp_path, packages, code=2, error="error: unrecognized arguments")

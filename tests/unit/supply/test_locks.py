@@ -102,7 +102,7 @@ def test_what_is_installed_here_is_what_is_locked(name: str) -> None:
     assert {each: metadata.version(each) for each in wanted} == wanted
 
 
-def test_an_application_that_installs_the_package_may_choose_among_versions() -> None:
+def test_an_application_may_choose_among_versions() -> None:
     for text in [*RUN, *(metadata.requires("pubsubd") or [])]:
         assert [each.operator for each in Requirement(text).specifier] == [">="], text
 
@@ -151,7 +151,7 @@ def test_whatever_is_installed_is_locked_or_is_our_own(place: str, tmp_path: Pat
         assert locked or ours, command
 
 
-def test_the_page_about_it_names_every_group_and_only_targets_that_there_are() -> None:
+def test_the_page_names_every_group_and_only_targets_of_make() -> None:
     page = (ROOT / "docs/supply-chain.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == LOCKED.keys()
     targets = set(re.findall(r"(?:`|^)make ([a-z]+)", page, re.MULTILINE))

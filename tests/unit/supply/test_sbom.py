@@ -45,7 +45,7 @@ def test_it_has_the_fields_that_cyclonedx_asks_for(bill: dict[str, Any]) -> None
         assert component["purl"] == component["bom-ref"]
 
 
-def test_it_lists_the_packages_of_the_lock_with_their_versions_and_hashes(
+def test_it_lists_each_package_with_its_version_and_hashes(
     bill: dict[str, Any],
 ) -> None:
     listed = {

@@ -19,6 +19,7 @@ CHECKED: Final = (
     ":(glob)tests/*.py",
     "tests/faults",
     "tests/fuzz",
+    "tests/integration",
     "tests/mutation",
     "tests/simulation",
     ":(exclude)tests/simulation/liars",

@@ -1,4 +1,4 @@
-"""Whoever breaks the protocol ends alone: told, logged and counted. Nobody else on that broker notices."""
+"""An end that breaks the protocol is cut off alone, and is told, logged and counted. No other connection notices."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pubsubd_protocol.frames import (
 from pubsubd_protocol.positions import Epoch, Position
 
 MEMORY_KIB = 48 * 1024
-"""The largest frame that is allowed, unfinished and copied once; a bomb that goes off takes hundreds of MiB."""
+"""The largest allowed frame, unfinished and copied once. A bomb that goes off takes hundreds of MiB."""
 
 Door = Literal["unix", "tcp"]
 DOORS: tuple[Door, ...] = ("unix", "tcp")
@@ -49,7 +49,7 @@ def door_of(broker: Broker, door: Door) -> Address:
 
 
 def next_of(raw: RawConnection, kind: type[Frame]) -> Frame | None:
-    """The next frame of this kind; others on the way are passed over."""
+    """The next frame of this kind; other frames on the way are skipped."""
     while (frame := raw.frame()) is not None and not isinstance(frame, kind):
         pass
     return frame
@@ -70,7 +70,7 @@ class Witness:
             assert isinstance(reader.frame(), Subscribed)
 
     def assert_goes_on(self) -> int:
-        """One more message is accepted, and arrives everywhere over the same connections. Its offset."""
+        """Another message is accepted, and arrives everywhere over the same connections. Returns its offset."""
         self._sequence += 1
         self._publisher.send(publish("witness", sequence=self._sequence))
         receipt = self._publisher.frame()
@@ -104,7 +104,7 @@ def witness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Witness]:
 
 @contextlib.contextmanager
 def expect_violation(witness: Witness, kind: str | None = None) -> Iterator[None]:
-    """What happens inside is one logged and counted violation, costs no memory, and disturbs nobody."""
+    """Inside, one violation is logged and counted, memory stays, and no other connection is disturbed."""
     a = witness.a
     before, mark = a.metric("protocol_errors_total"), a.mark()
     with steady_memory(a.pid, MEMORY_KIB):
@@ -118,7 +118,7 @@ def expect_violation(witness: Witness, kind: str | None = None) -> Iterator[None
 
 
 def attack(raw: RawConnection, data: bytes) -> None:
-    """Sends all that the broker takes, and is cut off."""
+    """Send all that the broker takes, until it cuts the connection."""
     with contextlib.suppress(OSError):
         raw.send(data)
     assert raw.ended()
@@ -126,7 +126,7 @@ def attack(raw: RawConnection, data: bytes) -> None:
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("name", hostile.INSTEAD_OF_A_GREETING)
-def test_what_is_no_greeting_ends_its_connection_only(
+def test_an_invalid_greeting_ends_its_connection_only(
     witness: Witness, door: Door, name: str
 ) -> None:
     with expect_violation(witness), RawConnection(door_of(witness.a, door)) as raw:
@@ -172,7 +172,7 @@ STAGES: dict[str, tuple[Door, str | None, tuple[bytes, ...], frozenset[str]]] = 
         frozenset({"Fetch", "Heartbeat"}),
     ),
 }
-"""Where, as whom, what is said honestly before, and which kinds of frame are then right."""
+"""The door, the role, the honest frames before, and the kinds of frames that are allowed then."""
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -206,7 +206,7 @@ def test_a_frame_cut_short_is_forgotten(witness: Witness, door: Door) -> None:
     assert witness.assert_goes_on() == before + 1
 
 
-def test_connections_that_are_reset_at_once_are_no_news(witness: Witness) -> None:
+def test_connections_reset_at_once_are_not_logged(witness: Witness) -> None:
     no_linger = struct.pack("ii", 1, 0)
     for _ in range(100):
         with RawConnection(door_of(witness.a, "tcp")) as raw:
@@ -216,7 +216,7 @@ def test_connections_that_are_reset_at_once_are_no_news(witness: Witness) -> Non
 
 @pytest.mark.parametrize(("door", "role"), [("unix", "session"), ("tcp", "peer")])
 @pytest.mark.parametrize("versions", [(0, 0), (2, 9)])
-def test_a_version_that_is_not_spoken_is_refused_in_one_log_line(
+def test_an_unknown_version_is_refused_in_one_log_line(
     witness: Witness, door: Door, role: str, versions: tuple[int, int]
 ) -> None:
     a = witness.a
@@ -230,7 +230,7 @@ def test_a_version_that_is_not_spoken_is_refused_in_one_log_line(
         assert raw.ended()
     witness.assert_goes_on()
     assert a.metric("connections_refused_total", reason="version") == before + 1
-    # The log is written beside the loop: a line may come after the figure.
+    # The log is written beside the loop: a line may come after its counter.
     a.wait_log("connection.refused", code="version", since=mark)
     said = [line["event"] for line in a.logs[mark:] if "version" in str(line)]
     assert said == ["connection.refused"]
@@ -282,9 +282,7 @@ def cursor_of(broker: Broker, consumer: str) -> int | None:
 
 
 @pytest.mark.parametrize("lie", ["beyond", "back", "another stream"])
-def test_a_named_sessions_false_acknowledgement_ends_it_where_it_was(
-    witness: Witness, lie: str
-) -> None:
+def test_a_named_sessions_false_acknowledgement_moves_nothing(witness: Witness, lie: str) -> None:
     name = next(_names)
     opening = encode(Subscribe(("witness",), "latest", None, None, name, True))
     with RawConnection(witness.a.socket) as raw:
@@ -322,7 +320,7 @@ def test_honest_bytes_one_at_a_time_are_honest(witness: Witness) -> None:
     witness.assert_goes_on()
 
 
-def test_a_session_reads_on_from_where_a_frame_before_it_was_split(witness: Witness) -> None:
+def test_a_session_reads_on_behind_a_split_frame(witness: Witness) -> None:
     first = witness.assert_goes_on()
     with RawConnection(door_of(witness.a, "tcp")) as raw:
         raw.greet("peer", name=next(_names))
@@ -334,7 +332,7 @@ def test_a_session_reads_on_from_where_a_frame_before_it_was_split(witness: Witn
         assert entry.first == first
 
 
-def test_whoever_says_nothing_is_sent_away_after_the_deadline(
+def test_a_silent_connection_is_closed_after_the_deadline(
     witness: Witness, start_broker: Callable[..., Broker]
 ) -> None:
     with contextlib.ExitStack() as stack:
@@ -344,7 +342,7 @@ def test_whoever_says_nothing_is_sent_away_after_the_deadline(
         ]
         halting = stack.enter_context(RawConnection(door_of(witness.a, "tcp"), timeout_s=20))
         halting.send(hello("peer", name="halting")[:9])
-        # And the other way round: a broker dials somebody who never speaks.
+        # And the other way round: a broker dials an end that never sends a byte.
         mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         mute.settimeout(20)
         address = "{}:{}".format(*mute.getsockname())
@@ -366,7 +364,7 @@ def test_whoever_says_nothing_is_sent_away_after_the_deadline(
 
 
 def asks_until_full(raw: RawConnection, role: str) -> int:
-    """How many frames it took until the other end took no more. The kernel's buffers and its own take some."""
+    """The number of frames until the other end took no more. The kernel's buffers and its own take some."""
     for number in range(1, 400_000):
         try:
             raw.send(status() if role == "control" else publish("t", sequence=number))
@@ -376,14 +374,12 @@ def asks_until_full(raw: RawConnection, role: str) -> int:
 
 
 @pytest.mark.parametrize("role", ["publisher", "control"])
-def test_whoever_takes_no_answers_is_not_read_from_and_costs_no_memory(
-    witness: Witness, role: str
-) -> None:
+def test_a_client_that_takes_no_answers_costs_no_memory(witness: Witness, role: str) -> None:
     with RawConnection(witness.a.socket, timeout_s=3.0) as raw, steady_memory(witness.a.pid, 16384):
         assert isinstance(raw.greet(role), Welcome)
         asked = asks_until_full(raw, role)
         witness.assert_goes_on()
-        # The last one may be cut short. All before it are answered, in order.
+        # The last frame may be cut short. All frames before it are answered, in order.
         raw.socket.settimeout(10.0)
         for number in range(1, asked):
             answer = raw.frame()
@@ -392,7 +388,7 @@ def test_whoever_takes_no_answers_is_not_read_from_and_costs_no_memory(
                 assert answer.sequence == number
 
 
-def test_what_connections_had_not_finished_goes_with_them(witness: Witness) -> None:
+def test_an_unfinished_frame_goes_with_its_connection(witness: Witness) -> None:
     with steady_memory(witness.a.pid, MEMORY_KIB):
         for _ in range(40):
             with RawConnection(witness.a.socket) as raw:

@@ -1,4 +1,4 @@
-"""A broker dials addresses that it was told: what answers there may be anything, and costs it that link only."""
+"""A broker dials the addresses that it is told. A false answer there costs it that link only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pubsubd_protocol.frames import (
 from pubsubd_protocol.positions import Epoch, StreamView
 
 NODE: Final = "liar-00"
-"""Each liar has its own number in it: a broker does not listen to a second one of one name."""
+"""The name of each liar has its own number: a broker does not read from a second producer of one name."""
 LIFE: Final = hostile.EPOCH
 OTHER: Final = Epoch(bytes(16))
 WELCOME: Final = Welcome(1, NODE, LIFE, 2**20, 2**24, 128)
@@ -63,14 +63,14 @@ ANSWERS: Final[dict[str, bytes]] = {
     "a length of four GiB after the greeting": said(WELCOME, hostile.FOUR_GIB),
     "noise after the attach": said(WELCOME, ATTACHED, hostile.noise(1000)),
     "an answer against its own view": said(WELCOME, Attached(EMPTY, Reason.AHEAD, None)),
-    "a place that it has not": said(WELCOME, Attached(EMPTY, Resume(7), None)),
+    "a place that it does not have": said(WELCOME, Attached(EMPTY, Resume(7), None)),
     "a hole": said(WELCOME, ATTACHED, entry(5)),
     "a place twice": said(WELCOME, ATTACHED, entry(0), entry(0)),
     "a skipped hole": said(WELCOME, ATTACHED, Skip(NODE, LIFE, 3, 9)),
-    "another node's message": said(WELCOME, ATTACHED, entry(node="somebody")),
+    "another node's message": said(WELCOME, ATTACHED, entry(node="other")),
     "our own message": said(WELCOME, ATTACHED, entry(node="a")),
     "another epoch's message": said(WELCOME, ATTACHED, entry(epoch=OTHER)),
-    "a message for somebody else": said(WELCOME, ATTACHED, entry(to="somebody")),
+    "a message for another node": said(WELCOME, ATTACHED, entry(to="other")),
     "an expiry that goes back": said(
         WELCOME, ATTACHED, entry(0), CursorExpired(NODE, Reason.OVERWRITTEN, 1, EMPTY)
     ),
@@ -79,7 +79,7 @@ ANSWERS: Final[dict[str, bytes]] = {
 
 
 class Liar:
-    """Answers whoever connects with the same bytes, and listens until they hang up."""
+    """Answers each caller with the same bytes, and listens until the caller hangs up."""
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
@@ -117,7 +117,7 @@ def liars() -> Iterator[Callable[[bytes], Liar]]:
         yield make
 
 
-def test_every_lie_of_a_producer_is_a_violation_of_that_link_only(
+def test_a_producers_lie_ends_its_link_only(
     start_broker: StartBroker, liars: Callable[[bytes], Liar]
 ) -> None:
     honest = start_broker("honest")
@@ -145,7 +145,7 @@ def test_every_lie_of_a_producer_is_a_violation_of_that_link_only(
     assert not [line for line in a.logs if line.get("level") in (None, "error")]
 
 
-def test_a_refusal_is_no_violation_and_says_why(
+def test_a_refusal_is_not_a_violation_and_gives_its_reason(
     start_broker: StartBroker, liars: Callable[[bytes], Liar]
 ) -> None:
     liar = liars(said(Refused("closing_time", "come back tomorrow")))
@@ -156,7 +156,7 @@ def test_a_refusal_is_no_violation_and_says_why(
     assert a.metric("protocol_errors_total") == 0
 
 
-def test_a_producer_does_not_choose_how_long_a_frame_its_reader_takes(
+def test_a_producer_does_not_set_its_readers_limit_of_a_frame(
     start_broker: StartBroker, liars: Callable[[bytes], Liar]
 ) -> None:
     liar = liars(said(Welcome(1, NODE, LIFE, 2**20, 2**40, 128), ATTACHED, hostile.FOUR_GIB))

@@ -1,4 +1,4 @@
-"""What a broker tells over HTTP: whether it is ready, and its metrics, to the parsers of those who read them."""
+"""A broker's answers over HTTP: its readiness, and its metrics, parsed by the common parsers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def readiness(broker: Broker) -> tuple[int, dict[str, Any]]:
             return error.code, json.loads(error.read())
 
 
-def test_ready_is_who_has_reached_every_configured_peer_once(start_broker: StartBroker) -> None:
+def test_a_broker_is_ready_once_it_reached_each_peer(start_broker: StartBroker) -> None:
     b = start_broker("b")
     host, _, port = b.listen.rpartition(":")
     with Relay() as first, Relay() as second:
         first.cut()
         a = start_broker("a", peers=[first.endpoint, second.endpoint])
-        # One refuses, the other accepts and says nothing.
+        # One peer refuses, the other accepts and sends no byte.
         wait_until(lambda: "refused" in str(readiness(a)[1]), what="a reason")
         code, body = readiness(a)
         assert code == 503
@@ -58,7 +58,7 @@ def test_ready_is_who_has_reached_every_configured_peer_once(start_broker: Start
         host, _, port = c.listen.rpartition(":")
         second.target = (host, int(port))
         wait_until(lambda: readiness(a) == (200, {"ready": True}), what="readiness")
-        # It was reached once; that it is gone now is for other eyes.
+        # The peer was reached once; its loss afterwards is shown elsewhere.
         c.kill()
         wait_until(lambda: a.metric("peer_connected", peer="c") == 0, what="the loss of c")
         assert readiness(a) == (200, {"ready": True})
@@ -71,7 +71,7 @@ def scraped(broker: Broker, accept: str = "") -> tuple[str, str]:
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Name to type and labels, as the page says."""
+    """Name to type and labels, as the page documents them."""
     text = DOCUMENTED.read_text(encoding="utf-8")
     found = {}
     for section in text.split("\n## ")[1:]:
@@ -82,12 +82,12 @@ def documented() -> dict[str, tuple[str, set[str]]]:
     return found
 
 
-def test_both_metric_formats_are_read_by_their_parsers_and_hold_what_is_documented(
+def test_both_metric_formats_parse_and_match_the_page(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=10)
     a, b = cluster["a"], cluster["b"]
-    # So that every labelled metric has a sample: a refusal, a violation, an expired session.
+    # Give every labelled metric a sample: a refusal, a violation, an expired session.
     host, _, port = a.listen.rpartition(":")
     for said in (hello("session"), FOUR_GIB):
         with RawConnection((host, int(port))) as raw:
@@ -111,7 +111,7 @@ def test_both_metric_formats_are_read_by_their_parsers_and_hold_what_is_document
         assert family.type == kind
         assert family.documentation
     exposed = {name + ("_total" if f.type == "counter" else "") for name, f in families.items()}
-    assert exposed == wanted.keys(), "what is exposed is documented"
+    assert exposed == wanted.keys(), "exposed metrics are documented"
     for name, family in families.items():
         documented_labels = wanted.get(name, wanted.get(f"{name}_total"))
         assert documented_labels is not None
@@ -127,7 +127,7 @@ def test_both_metric_formats_are_read_by_their_parsers_and_hold_what_is_document
     assert parsed.keys() == families.keys()
 
 
-def test_counters_count_what_happened(start_cluster: StartCluster) -> None:
+def test_counters_count_events(start_cluster: StartCluster) -> None:
     cluster = start_cluster(2)
     a, b = cluster["a"], cluster["b"]
     ok("publish", "t", "one", "two", "--socket", a.socket)

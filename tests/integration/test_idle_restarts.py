@@ -1,4 +1,4 @@
-"""A node that is restarted again and again, idle or barely used, alarms nobody and keeps what it has."""
+"""A node that is restarted again and again, idle or barely used, causes no alarm and keeps its messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USED = 2
 
 
 @pytest.mark.timeout(420)
-def test_readers_that_are_never_away_read_on_after_ever_so_many_lives(
+def test_connected_readers_read_on_over_many_lives(
     start_cluster: StartCluster, tmp_path: Path
 ) -> None:
     """About half a second a life on an idle machine, some seconds on a busy one."""

@@ -1,4 +1,4 @@
-"""A broker with a journal is killed: whoever has read more is told so, and what is repeated is placed once."""
+"""A broker with a journal is killed: readers that had read more are told so, and a retry is placed once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RETRY_S = 60.0
 
 @pytest.mark.parametrize("fsync", ["off", "interval"])
 @async_test
-async def test_readers_agree_with_what_a_killed_producer_still_has(
+async def test_readers_agree_with_the_journal_of_a_killed_producer(
     start_cluster: StartCluster, tmp_path: Path, fsync: str
 ) -> None:
     cluster = start_cluster(
@@ -56,7 +56,7 @@ async def test_readers_agree_with_what_a_killed_producer_still_has(
 
 
 @async_test
-async def test_a_publisher_whose_broker_died_before_it_answered_is_placed_once(
+async def test_a_batch_unanswered_by_a_killed_broker_is_placed_once(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     broker = start_broker("a", journal=tmp_path / "journal", fsync="always")

@@ -1,4 +1,4 @@
-"""A journal that is not as it was written: what a broker makes of it, what it says, and what readers are told."""
+"""A damaged journal: how a broker repairs it, what it logs, and what readers are told."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pubsubd_broker.core.journal.records import FIRST_BYTES, FORMAT, Kind, first
 
 COUNT = 150
 SIZE = 1000
-"""With these there are three segments, of the smallest size there is."""
+"""A payload size that gives three segments, of the smallest size."""
 OPTIONS: dict[str, Any] = {"ring_bytes": "512KiB", "fsync": "always"}
 
 
@@ -54,7 +54,7 @@ async def publish_each(broker: Broker, first: int, last: int) -> str:
 
 
 async def killed_with_three_segments(broker: Broker) -> str:
-    """Publishes, and kills the broker. Returns the epoch that its journal is of."""
+    """Publish, and kill the broker. Returns the epoch of its journal."""
     epoch = await publish_each(broker, 0, COUNT)
     broker.kill()
     found = segments_of(Path(broker.options["journal"]))
@@ -65,7 +65,7 @@ async def killed_with_three_segments(broker: Broker) -> str:
 
 
 def damage_logged(broker: Broker) -> list[tuple[int, int | None, int | None]]:
-    """Segment, and the offsets that are lost, of each damage that this broker has ever logged."""
+    """Segment, and lost offsets, of each damage that this broker has ever logged."""
     return [
         (line["segment"], line["lost_from"], line["lost_to"])
         for line in broker.logs
@@ -98,7 +98,7 @@ def flip_a_bit(segment: Path) -> None:
 
 @pytest.mark.parametrize(("damage", "lost"), [(tear, 1), (zero_the_end, 1), (zeros_behind, 0)])
 @async_test
-async def test_a_damaged_end_is_cut_off_and_who_had_read_it_is_told_so(
+async def test_a_damaged_end_is_cut_off_and_its_readers_are_told(
     damage: Callable[[Path], None], lost: int, start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
@@ -123,7 +123,7 @@ async def test_a_damaged_end_is_cut_off_and_who_had_read_it_is_told_so(
         await publish_each(broker, end, end + 5)
         last = payload_of(end + 4)
         assert await payloads_to(had_all, last) == payloads(end, end + 5)
-        # The process was killed, and what it had accepted is counted outside of it.
+        # The process was killed, and the count of its accepted messages outlives it.
         rest = [*[("a", "state_lost", lost)] * bool(lost), *payloads(end, end + 5)]
         assert told(await events_to(had_what_is_left, last)) == rest
         assert told(await events_to(new, last)) == [*payloads(0, end), *rest]
@@ -132,7 +132,7 @@ async def test_a_damaged_end_is_cut_off_and_who_had_read_it_is_told_so(
 @pytest.mark.parametrize("damage", [flip_a_bit, Path.unlink])
 @pytest.mark.parametrize("which", [0, 1])
 @async_test
-async def test_what_follows_a_damaged_segment_is_kept_and_who_needs_the_rest_is_told_so(
+async def test_entries_behind_a_damaged_segment_are_kept(
     which: int, damage: Callable[[Path], None], start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
@@ -160,7 +160,7 @@ async def test_what_follows_a_damaged_segment_is_kept_and_who_needs_the_rest_is_
         assert await payloads_to(needs_one, last) == payloads(COUNT, COUNT + 5)
         assert await payloads_to(needs_what_is_kept, last) == payloads(kept, COUNT + 5)
         assert await payloads_to(new, last) == payloads(kept, COUNT + 5)
-    # What it made of it is a journal without damage.
+    # The repaired journal is without damage.
     seen = len(damage_logged(broker))
     broker.kill()
     await in_thread(broker.start)
@@ -170,7 +170,7 @@ async def test_what_follows_a_damaged_segment_is_kept_and_who_needs_the_rest_is_
 
 @pytest.mark.parametrize("fsync", ["snapshot", "always"])
 @async_test
-async def test_a_journal_of_which_nothing_is_readable_is_logged_and_everybody_is_told(
+async def test_an_unreadable_journal_is_logged_and_all_readers_told(
     fsync: str, start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
@@ -188,7 +188,7 @@ async def test_a_journal_of_which_nothing_is_readable_is_logged_and_everybody_is
 
 
 @async_test
-async def test_a_segment_that_was_being_made_is_removed_and_nothing_is_lost(
+async def test_an_unfinished_segment_is_removed_without_loss(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
@@ -204,17 +204,17 @@ async def test_a_segment_that_was_being_made_is_removed_and_nothing_is_lost(
         assert await payloads_to(reader, payload_of(COUNT - 1)) == payloads(10, COUNT)
 
 
-# What is refused.
+# Refused journals.
 
 
 def contents(path: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file there, with what is in it and when it was last written."""
+    """Every file there, with its content and the time of its last writing."""
     files = [path] if path.is_file() else [*path.iterdir()]
     return {str(file): (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
 
 def refused(tmp_path: Path, node: str, **options: Any) -> str:
-    """A broker that can't start: it says why in one line and leaves its journal as it is."""
+    """A broker that cannot start: it gives the reason in one line and leaves its journal as it is."""
     before = contents(Path(options["journal"]))
     broker = Broker(tmp_path, node, **options)
     try:
@@ -281,7 +281,7 @@ def test_a_file_in_the_folders_place_is_refused_and_left_alone(tmp_path: Path) -
     assert file.read_text() == "precious"
 
 
-def test_a_broker_whose_port_is_taken_leaves_its_snapshot_to_the_next_one(
+def test_a_broker_whose_port_is_taken_keeps_its_snapshot(
     start_broker: StartBroker, journal: Path, tmp_path: Path
 ) -> None:
     other = start_broker("b")

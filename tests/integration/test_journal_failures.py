@@ -1,4 +1,4 @@
-"""A disk that fails under a running broker: no more is accepted, readers go on, and nothing accepted is lost."""
+"""A disk fails under a running broker: it accepts no more, readers go on, and no accepted message is lost."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from pubsubd import BrokerUnavailable, Client, PublishUnknown
 
 SIZE = 4000
 MOST = 200
-"""More than there is room for."""
+"""More messages than the disk has room for."""
 GIVE_UP_S = 0.3
-"""How long a publisher tries; a refused one is sent away until then."""
+"""Seconds that a publisher tries; a refused one is sent away until then."""
 
 
 def payload_of(number: int) -> str:
@@ -39,7 +39,7 @@ def payload_of(number: int) -> str:
 
 
 async def publish_until_refused(client: Client) -> list[str]:
-    """What was accepted before the first that was not."""
+    """The messages accepted before the first refused one."""
     accepted: list[str] = []
     for number in range(MOST):
         try:
@@ -52,7 +52,7 @@ async def publish_until_refused(client: Client) -> list[str]:
 
 
 async def is_refused(broker: Broker, reason: str) -> None:
-    """A publisher that comes now is sent away, and told why."""
+    """A new publisher is sent away with the reason."""
     async with pubsubd.connect(broker.socket, publish_timeout_s=5 * GIVE_UP_S) as client:
         with pytest.raises((PublishUnknown, BrokerUnavailable)) as refused:
             await client.publish("x", "too late")
@@ -68,7 +68,7 @@ def why_not_ready(broker: Broker) -> str:
 
 
 async def accepts_until_the_disk_fails(broker: Broker, problem: str, remedy: str) -> list[str]:
-    """Publishes until the journal fails, and looks at all that is to be seen of it. What was accepted."""
+    """Publish until the journal fails, and check all that shows it. Returns the accepted messages."""
     reason = f"{broker.options['journal']} can't be written: {problem}: {remedy}, then restart"
     async with subscribed(broker) as reader:
         async with pubsubd.connect(broker.socket) as client:
@@ -86,7 +86,7 @@ async def accepts_until_the_disk_fails(broker: Broker, problem: str, remedy: str
 
 
 async def holds_all(broker: Broker, accepted: list[str]) -> None:
-    """After a restart: all that was accepted, before what comes now."""
+    """After a restart all accepted messages stand before new ones."""
     async with (
         pubsubd.connect(broker.socket) as client,
         subscribed(broker, start="earliest") as reader,
@@ -94,7 +94,7 @@ async def holds_all(broker: Broker, accepted: list[str]) -> None:
         await client.publish("x", "room again")
         came = await payloads_to(reader, "room again")
     assert came[: len(accepted)] == accepted
-    # What its publisher was told nothing of may be there, once.
+    # A message whose publisher got no answer may be there, once.
     unknown = came[len(accepted) : -1]
     assert unknown in ([], [payload_of(len(accepted))])
 
@@ -111,7 +111,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @async_test
-async def test_a_full_disk_ends_publishing_and_nothing_else_until_there_is_room_again(
+async def test_a_full_disk_ends_publishing_until_there_is_room(
     small_disk: Path, start_broker: StartBroker
 ) -> None:
     broker = start_broker("a", journal=small_disk / "journal", fsync="always")
@@ -130,7 +130,7 @@ async def test_a_full_disk_ends_publishing_and_nothing_else_until_there_is_room_
 
 
 @async_test
-async def test_a_snapshot_for_which_there_is_no_room_is_no_clean_stop(
+async def test_a_snapshot_without_room_is_not_a_clean_stop(
     small_disk: Path, start_broker: StartBroker
 ) -> None:
     broker = start_broker("a", journal=small_disk / "journal", fsync="snapshot")
@@ -187,7 +187,7 @@ async def test_one_failed_sync_is_final_though_the_disk_works_again(
 
 
 @async_test
-async def test_everybody_is_told_when_a_broker_dies_that_keeps_snapshots_only(
+async def test_a_crash_with_snapshots_only_is_told_to_all_readers(
     start_cluster: StartCluster, tmp_path: Path
 ) -> None:
     journal = {"journal": tmp_path / "journal", "fsync": "snapshot"}

@@ -1,4 +1,4 @@
-"""Journals of other formats: an older one is read and goes on, a later one is never touched."""
+"""Journals of other formats: an older one is read and continued, a later one is never touched."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ import pubsubd as sdk
 from pubsubd_broker.core.journal.records import FORMAT, first_line, format_of
 
 VECTORS: Final = Path(__file__).parent.parent / "vectors"
-"""`journal_format_N`: a folder that node `a` of the last version with format N left. Three lives with `--fsync always`, each
-stopped properly: 0 to 4, of which the subscription `projector` acknowledged 0 to 2; 5 to 9; nothing.
+"""`journal_format_N`: a folder that node `a` of the last version with format N left.
+
+Three lives with `--fsync always`, each stopped cleanly: 0 to 4, of which the subscription `projector` acknowledged 0
+to 2; 5 to 9; no message.
 """
 
 OF_AN_IDLE_LIFE: Final = {
     1: {"a": ["83513a0c7dbdeb6362659d1d991d907c", 10]},
     2: {"a": ["78b9430e235346abcb81620010fd6c0f", 10]},
 }
-"""The position of a reader of the third life that had everything, as that version named it."""
+"""The position of a reader of the third life that had everything, in the names of that version."""
 
 
 def folder_of(version: int, tmp_path: Path) -> Path:
@@ -50,7 +52,7 @@ async def told_to(subscription: sdk.Subscription, last: object) -> list[object]:
 
 @pytest.mark.parametrize("version", [1, 2])
 @async_test
-async def test_a_journal_of_an_older_format_goes_on_and_readers_are_told_only_where_it_proves_no_end(
+async def test_an_older_format_is_continued_and_unproven_ends_told(
     version: int, tmp_path: Path, start_broker: StartBroker
 ) -> None:
     older = folder_of(version, tmp_path)
@@ -71,7 +73,7 @@ async def test_a_journal_of_an_older_format_goes_on_and_readers_are_told_only_wh
             assert await told_to(everything, 10) == [*range(10), *gap, 10]
             assert await told_to(reader, 10) == [*gap, 10]
             assert await told_to(projector, 10) == [*range(3, 10), *gap, 10]
-        # What was read of the older format is no different from what is written in this one.
+        # Entries read from the older format do not differ from those written in this one.
         broker.wait_log("journal.recovered", messages=10, sessions=1)
         await in_thread(broker.restart)
         async with subscribed(broker, start="earliest") as everything:
@@ -81,12 +83,12 @@ async def test_a_journal_of_an_older_format_goes_on_and_readers_are_told_only_wh
     assert FORMAT in formats(older)
 
 
-def test_a_folder_with_one_segment_of_a_later_format_is_refused_and_left_alone(
+def test_a_folder_with_a_later_format_is_refused(
     tmp_path: Path,
 ) -> None:
     older = folder_of(2, tmp_path)
     later = first_line(FORMAT + 1)
-    (older / "0000000000000004.journal").write_bytes(later + b"what nobody here can read")
+    (older / "0000000000000004.journal").write_bytes(later + b"an unknown format")
     before = bytes_of(older)
     line = error_of(
         *("start", "--node", "a", "--socket", str(tmp_path / "s"), "--journal", str(older)),
@@ -99,7 +101,7 @@ def test_a_folder_with_one_segment_of_a_later_format_is_refused_and_left_alone(
 
 
 @async_test
-async def test_a_snapshot_of_a_later_format_is_set_aside_and_not_gone_on_with(
+async def test_a_snapshot_of_a_later_format_is_set_aside(
     tmp_path: Path,
 ) -> None:
     broker = Broker(tmp_path, "a")
@@ -109,7 +111,7 @@ async def test_a_snapshot_of_a_later_format_is_set_aside_and_not_gone_on_with(
         assert await in_thread(broker.stop) == 0
         folder = Path(f"{broker.socket}.state/a")
         (snapshot,) = folder.glob("*.journal")
-        later = first_line(FORMAT + 1) + b"what nobody here can read"
+        later = first_line(FORMAT + 1) + b"an unknown format"
         snapshot.write_bytes(later)
         await in_thread(broker.start)
         assert f"format {FORMAT + 1}" in broker.wait_log("snapshot.unusable")["reason"]
@@ -119,6 +121,6 @@ async def test_a_snapshot_of_a_later_format_is_set_aside_and_not_gone_on_with(
         async with sdk.connect(broker.socket) as client, subscribed(broker) as reader:
             await client.publish("x", "after")
             assert (await next_event(reader)).offset == 0  # type: ignore[union-attr]
-        # Two lives of this version later it is there still, and in nobody's way.
+        # Two lives of this version later the folder is still there, unused.
         await in_thread(broker.restart)
         assert aside.read_bytes() == later

@@ -1,4 +1,4 @@
-"""A broker with a journal keeps its word, however often it is killed, or says how much of it is lost."""
+"""A broker with a journal keeps its accepted messages over many kills, or says how many of them are lost."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ SEED = 1
 
 
 @async_test
-async def test_what_was_accepted_survives_every_kill_once_and_in_order(tmp_path: Path) -> None:
+async def test_accepted_messages_survive_every_kill_once_and_in_order(tmp_path: Path) -> None:
     assert (await kill_rounds(tmp_path, ROUNDS, SEED, command=None)).accepted > 0
 
 
 @pytest.mark.parametrize("fsync", ["off", "interval"])
 @async_test
-async def test_readers_are_told_of_what_a_kill_took_and_of_nothing_else(
-    tmp_path: Path, fsync: str
-) -> None:
+async def test_readers_are_told_exactly_of_the_losses_of_kills(tmp_path: Path, fsync: str) -> None:
     played = await kill_rounds(tmp_path, ROUNDS, SEED, fsync, command=None)
     assert played.accepted > 0
     assert (played.told > 0) == (played.lost > 0)

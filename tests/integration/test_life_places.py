@@ -21,7 +21,7 @@ from pubsubd_broker.journal.life_file import read_life
 from pubsubd_broker.journal.life_record import IN_FOLDER, life_beside
 
 Harm = Callable[[Path, Path], None]
-"""Does harm to the first path, a file of this life. At the second one lies a copy of it, or of an earlier life's."""
+"""Damages the first path, a file of this life. At the second path lies a copy of it, or of an earlier life's."""
 
 
 def truncate(path: Path, _: Path) -> None:
@@ -39,7 +39,7 @@ def replace(path: Path, copy: Path) -> None:
 
 
 def overwrite(path: Path, copy: Path) -> None:
-    """`cp -a copy path`, in the same file. Not emptied before, as that may end the broker."""
+    """`cp -a copy path`, into the same file. The file is not emptied before, as that may end the broker."""
     with open(path, "r+b") as file:
         file.write(copy.read_bytes())
 
@@ -55,7 +55,7 @@ HARMS: Final[list[tuple[Harm, str, str]]] = [
     *((harm, EARLIER, BESIDE) for harm in (replace, overwrite)),
     *((harm, THIS, WITHIN) for harm in (remove, overwrite)),
 ]
-"""And of which life the copy is, and where."""
+"""The damage, the life of the copy, and its place."""
 
 
 def place_of(broker: Broker, where: str) -> Path:
@@ -78,7 +78,7 @@ async def published(broker: Broker, first: int, count: int) -> None:
 
 @pytest.mark.parametrize(("harm", "copied", "where"), HARMS)
 @async_test
-async def test_a_damaged_proof_is_made_anew_and_readers_hear_of_no_loss(
+async def test_a_damaged_proof_is_made_anew_without_an_alarm(
     start_broker: StartBroker, tmp_path: Path, where: str, harm: Harm, copied: str
 ) -> None:
     a = await in_thread(lambda: start_broker("a", journal=tmp_path / "j", fsync="always"))
@@ -104,7 +104,7 @@ async def test_a_damaged_proof_is_made_anew_and_readers_hear_of_no_loss(
             assert found.bound
             assert found.witness is not None
             assert found.witness.accepted == 20
-        # The one that was made anew is proof enough.
+        # The new file is proof enough.
         place_of(a, "beside" if where != "beside" else "in the journal").unlink()
         a.kill()
         await in_thread(a.start)
@@ -136,7 +136,7 @@ async def test_no_message_goes_uncounted_while_a_proof_is_made_anew(
             place_of(a, where).unlink()
             while not place_of(a, where).exists():
                 await asyncio.sleep(0)
-            # Read before what its publisher was told by then, with the broker still at work.
+            # Read before the receipts of that moment, with the broker still at work.
             told = accepted
             found = proof_at(place_of(a, where))
             assert found.bound
@@ -152,7 +152,7 @@ async def test_no_message_goes_uncounted_while_a_proof_is_made_anew(
         assert witness.accepted >= accepted
 
 
-def test_a_place_that_is_taken_is_told_once_and_taken_back(
+def test_an_occupied_place_is_logged_once_and_taken_back(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     a = start_broker("a", journal=tmp_path / "j", fsync="always")
@@ -212,7 +212,7 @@ def test_the_log_says_what_a_missing_proof_means(
 
 
 @async_test
-async def test_a_life_without_the_journal_that_finds_no_room_for_its_proof_is_not_forgotten(
+async def test_a_life_without_journal_or_room_for_proof_is_remembered(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     a = await in_thread(lambda: start_broker("a", journal=tmp_path / "j", fsync="always"))

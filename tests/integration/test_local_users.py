@@ -37,7 +37,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def start_broker(start_broker: StartBroker) -> StartBroker:
-    """Without a secret: that anybody may come as a peer is not what these tests are about."""
+    """Without a secret: these tests are not about peers, so any peer may come."""
 
     def start(*names: str, **options: Any) -> Broker:
         return start_broker(*names, **{"insecure": True, **options})
@@ -48,7 +48,7 @@ def start_broker(start_broker: StartBroker) -> StartBroker:
 def outcome_for(
     socket: str, uid: int, gid: int | None = None, groups: Sequence[int] = ()
 ) -> pubsubd.PubSubError | None:
-    """What keeps this user's application from connecting; None if nothing does."""
+    """The error that keeps this user's application from connecting; None if it connects."""
 
     async def connect() -> None:
         async with pubsubd.connect(socket) as client:
@@ -66,7 +66,7 @@ def lines_of(broker: Broker, event: str) -> list[dict[str, Any]]:
     return [line for line in list(broker.logs) if line["event"] == event]
 
 
-# Who can open the socket.
+# Users that can open the socket.
 
 
 @needs_root
@@ -74,7 +74,7 @@ def lines_of(broker: Broker, event: str) -> list[dict[str, Any]]:
     ("mode", "folder_mode", "stranger", "member"),
     [("0600", 0o700, False, False), ("0660", 0o710, False, True), ("0666", 0o711, True, True)],
 )
-def test_the_socket_and_its_folder_are_open_for_whom_the_mode_says(
+def test_the_mode_decides_which_users_can_open_the_socket(
     folder: Path,
     start_broker: StartBroker,
     mode: str,
@@ -98,11 +98,11 @@ def test_the_socket_and_its_folder_are_open_for_whom_the_mode_says(
         assert f"this process is uid {STRANGER}: run it as that user" in line
 
 
-# Who may connect, of those who can.
+# Users that may connect, of those that can.
 
 
 @needs_root
-def test_a_user_comes_in_by_his_number_or_by_any_of_his_groups(
+def test_a_user_is_allowed_by_its_uid_or_any_of_its_groups(
     folder: Path, start_broker: StartBroker
 ) -> None:
     a = start_broker(
@@ -111,7 +111,7 @@ def test_a_user_comes_in_by_his_number_or_by_any_of_his_groups(
     assert outcome_for(a.socket, OURS) is None
     assert outcome_for(a.socket, STRANGER, gid=GROUP) is None
     assert outcome_for(a.socket, STRANGER, groups=[OTHER_GROUP, GROUP]) is None
-    # The broker's own user always.
+    # The broker's own user may always connect.
     assert outcome_for(a.socket, os.geteuid()) is None
     assert lines_of(a, "connection.refused") == []
 
@@ -129,7 +129,7 @@ def test_a_user_comes_in_by_his_number_or_by_any_of_his_groups(
 
 
 @needs_root
-def test_who_may_not_connect_is_told_so_in_one_line_by_every_command(
+def test_every_command_tells_in_one_line_of_a_refused_user(
     folder: Path, start_broker: StartBroker
 ) -> None:
     a = start_broker("a", socket=str(folder / "s"), socket_mode="0666", allow_uid=[OURS])
@@ -145,14 +145,14 @@ def test_who_may_not_connect_is_told_so_in_one_line_by_every_command(
 
 @needs_root
 @async_test
-async def test_an_application_that_is_no_longer_allowed_is_told_when_its_broker_comes_back(
+async def test_an_application_no_longer_allowed_is_told_so(
     folder: Path, start_broker: StartBroker
 ) -> None:
     a = start_broker("a", socket=str(folder / "s"), socket_mode="0666", allow_uid=[OURS])
 
     @contextlib.asynccontextmanager
     async def comes_back(allowed: int) -> AsyncIterator[None]:
-        """With another rule; the application is `OURS` whenever it serves."""
+        """The broker comes back with another rule; the application is `OURS` while it serves."""
         await in_thread(a.stop)
         a.options["allow_uid"] = [allowed]
         a.start(wait=False)
@@ -168,7 +168,7 @@ async def test_an_application_that_is_no_longer_allowed_is_told_when_its_broker_
             with pytest.raises(pubsubd.ConnectionRefused, match="may not connect") as caught:
                 await within(anext(subscription), "the end of the subscription")
             assert caught.value.code == "not_allowed"
-            # A publish is tried as long as it may, for somebody may let it in again; then it says why.
+            # A publish is tried for its whole time, as a changed rule may let it in; then it gives the reason.
             with pytest.raises(pubsubd.BrokerUnavailable, match="may not connect"):
                 await within(client.publish("t", "x", timeout=3), "the end of the publish")
         async with comes_back(OURS):
@@ -177,13 +177,13 @@ async def test_an_application_that_is_no_longer_allowed_is_told_when_its_broker_
         await client.close()
 
 
-# Who may do what.
+# The actions that users may take.
 
 RULE: Final = "publish:orders.> publish:rooms.1 subscribe:orders.* subscribe:rooms.>"
 
 
 @async_test
-async def test_a_publish_that_no_rule_allows_is_rejected_and_the_next_one_is_not(
+async def test_a_publish_without_a_rule_is_rejected_alone(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a", topic_rule=[RULE])
@@ -206,7 +206,7 @@ async def test_a_publish_that_no_rule_allows_is_rejected_and_the_next_one_is_not
 
 
 @async_test
-async def test_what_is_refused_keeps_nothing_out_that_is_published_beside_it(
+async def test_a_rejected_message_keeps_no_other_out(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker(
@@ -233,7 +233,7 @@ async def test_what_is_refused_keeps_nothing_out_that_is_published_beside_it(
         assert (not_allowed.code, not_allowed.size) == ("not_allowed", None)
         assert isinstance(too_long, pubsubd.PublishRejected)
         assert (too_long.code, too_long.size, too_long.limit) == ("topic_too_long", 15, 10)
-        # Nor does it where nobody waits for the outcome, and the order stays.
+        # Nor does it where the application does not wait for the outcome, and the order stays.
         await client.send("rooms.1", "before it")
         await client.send("rooms.2", "never")
         await client.send("rooms.1", "after it")
@@ -244,7 +244,7 @@ async def test_what_is_refused_keeps_nothing_out_that_is_published_beside_it(
         await client.publish("orders.6", "last")
         expected = [topic for topic in topics if topic not in refused]
         assert await payloads_to(subscription, "last") == [*expected, "last"]
-    # The broker has refused them, not the client: it has counted and said so, once for each cause.
+    # The broker has refused them, not the client: it has counted and logged them, once for each cause.
     await in_thread(lambda: a.wait_log("publish.rejected", code="topic_too_long"))
     assert [
         (line["code"], line["origin"], line["detail"]) for line in lines_of(a, "publish.rejected")
@@ -258,12 +258,12 @@ async def test_what_is_refused_keeps_nothing_out_that_is_published_beside_it(
 
 
 @async_test
-async def test_a_subscription_that_no_rule_allows_is_refused_at_once_and_not_tried_again(
+async def test_a_subscription_without_a_rule_is_refused_at_once(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a", topic_rule=[RULE])
     async with pubsubd.connect(a.socket) as client:
-        # A pattern has to be allowed as a whole; what two rules allow together is not looked for.
+        # A single rule must allow a pattern as a whole; rules are not combined.
         for patterns in (["other"], [">"], ["orders.>"], ["rooms.1", "other"]):
             before = a.metric("connections_refused_total", reason="not_allowed")
             with pytest.raises(pubsubd.ConnectionRefused) as caught:
@@ -278,7 +278,7 @@ async def test_a_subscription_that_no_rule_allows_is_refused_at_once_and_not_tri
 
 
 @async_test
-async def test_a_pattern_that_is_added_and_not_allowed_is_refused_and_the_subscription_goes_on(
+async def test_an_added_pattern_without_a_rule_is_refused_alone(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a", topic_rule=[RULE])
@@ -292,7 +292,7 @@ async def test_a_pattern_that_is_added_and_not_allowed_is_refused_and_the_subscr
         with pytest.raises(pubsubd.ConnectionRefused, match="'other'") as caught:
             await within(subscription.add("other"), "a refusal")
         assert caught.value.code == "not_allowed"
-        # What was published meanwhile is not lost, and it can be changed again.
+        # Messages published meanwhile are not lost, and the filter can be changed again.
         await client.publish("rooms.1", "behind it")
         await within(subscription.add("rooms.2"), "an answer")
         await client.publish("orders.a", "last")
@@ -301,7 +301,7 @@ async def test_a_pattern_that_is_added_and_not_allowed_is_refused_and_the_subscr
 
 
 @needs_root
-def test_rules_are_for_the_users_and_groups_that_they_name(
+def test_rules_hold_for_the_users_and_groups_they_name(
     folder: Path, start_broker: StartBroker
 ) -> None:
     rules = [
@@ -322,7 +322,7 @@ def test_rules_are_for_the_users_and_groups_that_they_name(
     assert done.stdout == f"t {OURS}\n".encode()
 
 
-def test_commands_say_in_one_line_what_no_rule_allows(start_broker: StartBroker) -> None:
+def test_commands_tell_a_missing_rule_in_one_line(start_broker: StartBroker) -> None:
     a = start_broker("a", topic_rule=[RULE])
     line = error_of("publish", "other", "x", "--socket", a.socket, code=1)
     assert "this user may not publish on 'other': no --topic-rule allows it (not_allowed)" in line
@@ -330,7 +330,7 @@ def test_commands_say_in_one_line_what_no_rule_allows(start_broker: StartBroker)
     assert "this user may not subscribe to 'other': no --topic-rule allows all of it" in line
 
 
-def test_a_retry_of_what_was_accepted_gets_its_receipt_though_rules_have_changed(
+def test_a_retry_gets_its_receipt_though_rules_have_changed(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     a = start_broker("a", journal=str(tmp_path / "journal"), fsync="always")
@@ -350,7 +350,7 @@ def test_a_retry_of_what_was_accepted_gets_its_receipt_though_rules_have_changed
         rejected = raw.frame()
         assert isinstance(rejected, Rejected)
         assert rejected.code == "not_allowed"
-    # And what was rejected once stays so.
+    # A rejected batch stays rejected.
     with RawConnection(a.socket) as raw:
         again = raw.greet("publisher", life=EPOCH, spoke_to=welcome.life)
         assert isinstance(again, Welcome)
@@ -359,11 +359,11 @@ def test_a_retry_of_what_was_accepted_gets_its_receipt_though_rules_have_changed
     assert a.status()["ring"]["next_offset"] == accepted.first + 1
 
 
-# Who looks after the broker.
+# Users that may look after the broker.
 
 
 @needs_root
-def test_only_the_broker_s_own_user_and_root_drop_what_is_kept_of_others(
+def test_only_the_brokers_user_and_root_drop_cursors(
     folder: Path, start_broker: StartBroker
 ) -> None:
     a = start_broker("a", socket=str(folder / "s"), socket_mode="0666")
@@ -392,7 +392,7 @@ def consumer_comes_and_goes(broker: Broker) -> None:
     wait_until(lambda: broker.metric("consumer_connected") == 0, what="its end")
 
 
-# How often it is said.
+# The number of log lines.
 
 
 def refused_as_peer(broker: Broker, times: int) -> None:
@@ -404,7 +404,7 @@ def refused_as_peer(broker: Broker, times: int) -> None:
             assert answer.code == "role"
 
 
-def test_fifty_refusals_of_one_origin_are_one_line_and_all_counted(
+def test_50_refusals_of_one_origin_are_one_line_and_all_counted(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a", log_repeat="1m")
@@ -419,7 +419,7 @@ def test_fifty_refusals_of_one_origin_are_one_line_and_all_counted(
     assert lines_of(a, "log.repeated") == []
 
 
-def test_how_often_it_was_repeated_is_said_when_its_time_is_over(
+def test_the_number_of_repeats_is_logged_after_its_time(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a", log_repeat="300ms")

@@ -1,4 +1,6 @@
-"""A broker at all of its bounds at once takes what is computed, or less; and a share of it that shows the bounds were reached."""
+"""A broker at all of its bounds at once takes at most the computed memory, and at least a share that shows the
+bounds.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ SMALL: Final[dict[str, Any]] = {
 
 
 class Crowd:
-    """Everybody who takes what may be taken of `broker`."""
+    """All callers that take all that `broker` gives."""
 
     def __init__(self, broker: Broker, stack: ExitStack) -> None:
         self._broker = broker
@@ -88,13 +90,13 @@ class Crowd:
             raw.send(encode(Attach(Remembered(waiting=False))))
 
     def unfinished(self, count: int, length: int) -> None:
-        """Frames of which the last byte is missing."""
+        """Frames whose last byte is missing."""
         for _ in range(count):
             self.come("publisher").send(struct.pack(">I", length) + bytes(length - 1))
 
     def unread(self, count: int) -> None:
-        """Publishers who publish what is refused, and read no answer: as long as they are read from."""
-        # A long one: the refusal repeats it, so few are enough.
+        """Publishers of refused messages that do not read their answers, for as long as the broker reads from them."""
+        # A long topic: the refusal repeats it, so few are enough.
         topic = "no topic" * 30
         refused = b"".join(publish(topic, sequence=number) for number in range(10_000))
         left = {self.come("publisher"): memoryview(refused) for _ in range(count)}
@@ -108,7 +110,7 @@ class Crowd:
                 before = None
                 select.select([], [raw.socket for raw in left], [], 0.1)
                 continue
-            # What the sockets hold may still be on its way into the broker: as long as that is so it refuses some.
+            # Data in the sockets may still be on its way into the broker: as long as that is so it refuses some.
             rejected = self._broker.metric("publishes_rejected_total")
             if rejected == before:
                 return
@@ -122,7 +124,7 @@ class Crowd:
 
 
 def _taken(raw: RawConnection, data: memoryview) -> int | None:
-    """How many bytes of `data` its socket takes without a wait. None: the connection ended, or there is nothing left."""
+    """The bytes of `data` that its socket takes without a wait. None: the connection ended, or all is sent."""
     taken = 0
     try:
         while taken < len(data):
@@ -135,7 +137,7 @@ def _taken(raw: RawConnection, data: memoryview) -> int | None:
 
 
 def _subscription(name: str | None) -> bytes:
-    """As large as it may be: all patterns, each as long as may be, and a position in many streams."""
+    """As large as allowed: all patterns, each as long as allowed, and a position in many streams."""
     patterns = [f"{number:0251d}.*" for number in range(SMALL["max_patterns"] - 1)]
     elsewhere = {f"n{i:060d}": Position(Epoch(os.urandom(16)), i) for i in range(1000)}
     subscribe = Subscribe(("t.*", *patterns), "latest", elsewhere, None, name, True, elsewhere)
@@ -151,7 +153,7 @@ def filling(sequence: int, size: int) -> bytes:
 
 
 def fill(broker: Broker, batches: int, size: int, readers: Iterable[RawConnection] = ()) -> None:
-    """As long as `readers` read there is nothing that waits for them."""
+    """As long as `readers` read, no data waits for them."""
     for raw in readers:
         raw.socket.setblocking(False)
     with RawConnection(broker.socket) as publisher:
@@ -167,7 +169,7 @@ def fill(broker: Broker, batches: int, size: int, readers: Iterable[RawConnectio
 
 
 @contextmanager
-def everybody(broker: Broker, peer: Broker) -> Iterator[None]:
+def all_callers(broker: Broker, peer: Broker) -> Iterator[None]:
     with ExitStack() as stack:
         crowd = Crowd(broker, stack)
         crowd.away_publishers(SMALL["max_publishers"])
@@ -175,7 +177,7 @@ def everybody(broker: Broker, peer: Broker) -> Iterator[None]:
         sessions = crowd.sessions(SMALL["max_sessions"])
         crowd.consumers(SMALL["max_consumers"])
         wait_until(lambda: broker.metric("sessions") == SMALL["max_sessions"], what="sessions")
-        # Small ones on many topics, then large ones that nobody reads: they are left where they are.
+        # Small entries on many topics, then large ones that are not read: they stay where they are.
         for each in (broker, peer):
             fill(each, 2500, 100, sessions)
             fill(each, 24, MIB // 2)
@@ -198,11 +200,11 @@ def everybody(broker: Broker, peer: Broker) -> Iterator[None]:
 
 
 @pytest.mark.timeout(300)
-def test_all_bounds_at_once_take_what_is_computed_and_no_more(start_broker: StartBroker) -> None:
+def test_all_bounds_at_once_take_at_most_the_computed_memory(start_broker: StartBroker) -> None:
     peer = start_broker(
         "b", command=PUBSUBD, max_frame=MIB, max_message=MIB // 2, peer_timeout="1m"
     )
-    # Refusals by the hundred thousand are not what is measured: each kind is logged once.
+    # Hundreds of thousands of refusals are not measured here: each kind is logged once.
     broker = start_broker(
         "a",
         command=PUBSUBD,
@@ -223,7 +225,7 @@ def test_all_bounds_at_once_take_what_is_computed_and_no_more(start_broker: Star
     settings = found.settings
     computed = sum(memory_at_bounds(settings).values())
     before = memory_kib(broker.pid)
-    with everybody(broker, peer):
+    with all_callers(broker, peer):
         status = broker.status()
         taken = (memory_kib(broker.pid) - before) * 1024
     assert status["ring"]["bytes"] > 0.9 * SMALL["ring_bytes"]

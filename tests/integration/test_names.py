@@ -1,4 +1,4 @@
-"""A node's name belongs to one live broker; whoever meets itself, or one node twice, draws the right conclusion."""
+"""A node's name belongs to one live broker. A broker that meets itself, or one node twice, notices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def refusals(broker: Broker) -> list[dict[str, Any]]:
 
 
 @async_test
-async def test_a_second_broker_of_a_live_name_is_refused_and_both_say_so(
+async def test_a_second_broker_of_a_live_name_is_refused_and_logged(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     a = await in_thread(start_broker, "a")
@@ -51,12 +51,12 @@ async def test_a_second_broker_of_a_live_name_is_refused_and_both_say_so(
                 assert "--node" in sentence
             assert not newcomer.ready()
             assert "another broker called 'b'" in newcomer.status()["not_ready"][0]
-            # The first one goes on, over its own link.
+            # The first broker goes on, over its own link.
             await publish(client, range(10))
             assert await payloads_to(subscription, 9) == list(range(10))
             assert peer(b, "a")["reconnects"] == 0
             assert newcomer.metric("messages_received_total") == 0
-            # It is refused at every attempt, and does not fill the log of the refused one with it.
+            # It is refused at every attempt, and logs that once.
             attempts = a.metric("connections_refused_total", reason="name_in_use")
             await wait_until_async(
                 lambda: a.metric("connections_refused_total", reason="name_in_use") > attempts
@@ -68,7 +68,7 @@ async def test_a_second_broker_of_a_live_name_is_refused_and_both_say_so(
 async def test_two_streams_of_one_name_are_never_mixed(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
-    """The consumer reaches both; the second one that it meets is turned away by the consumer."""
+    """The consumer reaches both producers; it turns the second one away."""
     first = await in_thread(start_broker, "a")
     with Broker(tmp_path / "second", "a") as second:
         b = await in_thread(lambda: start_broker("b", peers=[first.listen, second.listen]))
@@ -77,7 +77,7 @@ async def test_two_streams_of_one_name_are_never_mixed(
         heard = await in_thread(_refusal_heard, first, second)
         assert heard["detail"] == refused["detail"]
         await wait_until_async(lambda: any(linked_rows(b)))
-        # Whichever it met first, it reads this one and not the other.
+        # It reads the producer that it met first, and not the other.
         own, other = (first, second) if linked_rows(b)[0] else (second, first)
         assert linked_rows(b) == [own is first, own is second]
         assert not b.ready()
@@ -93,12 +93,12 @@ async def test_two_streams_of_one_name_are_never_mixed(
 
 
 def linked_rows(broker: Broker) -> list[bool]:
-    """Of each of its addresses, whether it is the one that it reads from."""
+    """For each of its addresses, whether it reads from there."""
     return [row["error"] is None and row["connected"] for row in broker.status()["peers"]]
 
 
 def _refusal_heard(*brokers: Broker) -> dict[str, Any]:
-    """What the one that was turned away has logged."""
+    """The log line of the broker that was turned away."""
 
     def look() -> list[dict[str, Any]]:
         lines = [line for broker in brokers for line in broker.logs]
@@ -109,13 +109,13 @@ def _refusal_heard(*brokers: Broker) -> dict[str, Any]:
 
 @async_test
 async def test_a_dead_brokers_name_is_free_again(start_broker: StartBroker, tmp_path: Path) -> None:
-    """Killed, or cut off without a word: its name is free after the peer timeout at the latest."""
+    """Killed, or cut off silently: its name is free after the peer timeout at the latest."""
     a = await in_thread(start_broker, "a")
     host, _, port = a.listen.rpartition(":")
     with Relay((host, int(port))) as link:
         lost = await in_thread(lambda: start_broker("b", peers=[link.endpoint]))
         await wait_until_async(lost.ready)
-        link.hold()  # Neither a FIN nor a reset will tell a that it is gone.
+        link.hold()  # Neither a FIN nor a reset will tell a that the peer has ended.
         await in_thread(lost.kill)
         with Broker(tmp_path / "second", "b", [a.listen]) as second:
             await wait_until_async(second.ready)
@@ -129,7 +129,7 @@ async def test_a_dead_brokers_name_is_free_again(start_broker: StartBroker, tmp_
 
 
 @async_test
-async def test_a_broker_that_dials_itself_drops_that_address_and_is_ready(
+async def test_a_broker_that_dials_itself_drops_that_address(
     start_broker: StartBroker,
 ) -> None:
     with Relay() as one_way, Relay() as other_way:
@@ -149,7 +149,7 @@ async def test_a_broker_that_dials_itself_drops_that_address_and_is_ready(
             assert await payloads_to(subscription, 9) == list(range(10))
         assert a.status()["consumers"] == []
         assert a.metric("messages_received_total") == 0
-        # It does not dial itself again: what comes after a whole round with another peer is all there is.
+        # It does not dial itself again: after a whole round with another peer, all its links are there.
         accepted = [way.accepted for way in ways]
         b = await in_thread(lambda: start_broker("b", peers=[a.listen]))
         await wait_until_async(b.ready)
@@ -185,7 +185,7 @@ async def test_two_addresses_of_one_node_are_one_peer(start_broker: StartBroker)
 
 
 @async_test
-async def test_two_brokers_that_dial_each_other_at_once_are_linked_both_ways(
+async def test_two_brokers_that_dial_each_other_are_linked_both_ways(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)

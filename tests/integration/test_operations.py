@@ -1,4 +1,4 @@
-"""What operations do to a broker and to what is around it: processes that hang, connections without end."""
+"""Operations on a broker and its surroundings: processes that hang, connections without end."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from pubsubd_protocol.frames import Ack, Receipt, Report, Subscribe, Subscribed,
 from pubsubd_protocol.positions import Position
 
 PATIENCE_S = 1.0
-"""How long a caller waits whom nobody takes."""
+"""Seconds that a caller waits for an accept."""
 
 DESCRIPTORS = 64
-"""What a broker is allowed in the test that takes them all."""
+"""The descriptors of a broker in the test that takes them all."""
 
 
 @pytest.mark.parametrize("hangs", ["consumer", "producer"])
 @async_test
-async def test_a_broker_that_hangs_is_cut_off_and_comes_back_without_loss_or_double(
+async def test_a_hung_broker_comes_back_without_loss_or_duplicate(
     start_cluster: StartCluster, hangs: str
 ) -> None:
     cluster = start_cluster(2)
@@ -55,7 +55,7 @@ async def test_a_broker_that_hangs_is_cut_off_and_comes_back_without_loss_or_dou
         event = "consumer.lost" if hangs == "consumer" else "peer.lost"
         await in_thread(lambda: noticing.wait_log(event, since=mark))
         if hangs == "consumer":
-            # It is cut off: nothing more is sent at a socket that nobody reads from.
+            # It is cut off: no more is sent to a socket without a reader.
             row = a.status()["consumers"][0]
             assert (row["consumer"], row["connected"]) == ("b", False)
         await in_thread(stopped.resume)
@@ -64,19 +64,19 @@ async def test_a_broker_that_hangs_is_cut_off_and_comes_back_without_loss_or_dou
         count = 2000 if hangs == "consumer" else 1000
         assert await payloads_to(subscription, "last") == [*range(count), "last"]
         await attached(cluster, "b", "a")
-    # What was in flight at the cut may have been sent again, not a copy for each attempt.
+    # The batch in flight at the cut may have been sent again, but not once for each attempt.
     assert link.bytes["from_target"] < 3 * a.status()["ring"]["bytes"]
     assert b.metric("messages_received_total", peer="a") == count + 1
 
 
 @async_test
-async def test_a_broker_without_descriptors_serves_whom_it_has_and_others_when_it_can(
+async def test_a_broker_without_descriptors_serves_old_connections(
     start_broker: StartBroker,
 ) -> None:
     b = await in_thread(start_broker, "b")
     a = await in_thread(lambda: start_broker("a", peers=[b.listen]))
     await wait_until_async(a.ready)
-    # Fewer than it has provided for since its start.
+    # Fewer descriptors than it has provided for since its start.
     resource.prlimit(a.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
     taken: list[RawConnection] = []
     with contextlib.ExitStack() as crowd, RawConnection(a.socket) as control:
@@ -88,7 +88,7 @@ async def test_a_broker_without_descriptors_serves_whom_it_has_and_others_when_i
                     break
             assert len(taken) < DESCRIPTORS, "they have run out"
             assert descriptors(a.pid) >= DESCRIPTORS - 2
-            # Others knock all the time, and its peer dies: the others take its place, too.
+            # Other callers knock all the time, and its peer dies: the callers take its place, too.
             await in_thread(b.kill)
             used, since = cpu_s(a.pid), uptime_s(control)
             while (now := uptime_s(control)) < since + 1:
@@ -118,14 +118,14 @@ def greeted(raw: RawConnection) -> bool:
 
 
 def knock(broker: Broker) -> None:
-    """Tries to connect, in vain: nobody takes them, and after a while their queue is full."""
+    """Try to connect, in vain: the broker does not accept, and after a while its queue is full."""
     for _ in range(10):
         with contextlib.suppress(BlockingIOError), RawConnection(broker.socket) as raw:
             raw.send(hello("publisher"))
 
 
 def uptime_s(control: RawConnection) -> float:
-    """How long the broker has been running, by its own account and over a connection that stands."""
+    """The age of the broker, as it reports it over a connection that stands."""
     control.send(status())
     report = control.frame()
     assert isinstance(report, Report)
@@ -133,10 +133,10 @@ def uptime_s(control: RawConnection) -> float:
     return uptime
 
 
-def test_a_named_session_that_reconnected_and_then_crashed_begins_at_its_acknowledgement(
+def test_a_reconnected_session_begins_at_its_ack_after_a_crash(
     start_broker: StartBroker,
 ) -> None:
-    """What it had received counts for the reconnect; what it was done with, for its next life."""
+    """Received messages count for the reconnect, acknowledged ones for the next life."""
     a = start_broker("a")
     with RawConnection(a.socket) as publisher:
         assert isinstance(publisher.greet("publisher"), Welcome)
@@ -177,5 +177,5 @@ def test_a_named_session_that_reconnected_and_then_crashed_begins_at_its_acknowl
 
 
 def left(broker: Broker) -> None:
-    """Returns when no session is connected any more."""
+    """Return when all sessions have left."""
     wait_until(lambda: broker.metric("sessions") == 0)

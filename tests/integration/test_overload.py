@@ -1,4 +1,4 @@
-"""One user does the worst that all bounds allow: others are served, and peers do not take the broker for dead."""
+"""A user takes all that the bounds allow: others are served, and peers do not take the broker for dead."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLACES = [
 
 
 def patterns_of(session: int) -> tuple[str, ...]:
-    """With wildcards in as many places as may be, each session in others; none matches anything."""
+    """With wildcards in as many places as allowed, each session in others. No topic matches."""
     mine = itertools.islice(itertools.cycle(PLACES), session * MAX_SHAPES, None)
     return tuple(
         ".".join("*" if segment in places else "no" for segment in range(SEGMENTS))
@@ -53,7 +53,7 @@ def sessions(broker: Broker) -> Iterator[list[RawConnection]]:
 
 
 def many_topics(sequence: int) -> bytes:
-    """A batch of as many new topics as one may have by default."""
+    """A batch of as many new topics as a message may have by default."""
     topics = "\n".join(
         ".".join(["x"] * (SEGMENTS - 1) + [f"{sequence}-{i}"]) for i in range(TOPICS)
     )
@@ -62,7 +62,7 @@ def many_topics(sequence: int) -> bytes:
 
 
 def overload(broker: Broker, crowd: list[RawConnection]) -> None:
-    """New topics for patterns of all kinds, HTTP requests behind one another, changed filters. Returns when all is done."""
+    """New topics for patterns of all kinds, HTTP requests in a row, changed filters. Returns when all is done."""
     with RawConnection(broker.socket) as publisher:
         assert isinstance(publisher.greet("publisher"), Welcome)
         for sequence in range(BATCHES):
@@ -72,7 +72,7 @@ def overload(broker: Broker, crowd: list[RawConnection]) -> None:
     with RawConnection((host, int(port))) as raw:
         raw.send(b"HEAD /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * REQUESTS)
     for raw in crowd:
-        # It is told of what it has judged and not been given.
+        # The session is told of messages that it has judged and not been given.
         while not (isinstance(told := raw.frame(), Skip) and told.next >= BATCHES * TOPICS):
             pass
     change = encode(SetFilter(tuple(f"no.{i}" for i in range(1000))))
@@ -84,10 +84,10 @@ def overload(broker: Broker, crowd: list[RawConnection]) -> None:
 
 
 @async_test
-async def test_whatever_one_user_asks_for_others_are_served_and_peers_stay(
+async def test_one_users_load_costs_neither_others_nor_peers(
     start_cluster: StartCluster,
 ) -> None:
-    # Processes that wait for a processor are silent, whatever the broker does.
+    # Processes that wait for a processor are silent, at any speed of the broker.
     slower = slowness()
     cluster: Cluster = start_cluster(2, heartbeat="300ms", peer_timeout=f"{1500 * slower:.0f}ms")
     a, b = cluster["a"], cluster["b"]

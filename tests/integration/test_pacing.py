@@ -20,7 +20,7 @@ from tests.integration.steps import (
 import pubsubd
 
 BURST = 600_000
-"""Six times what a ring holds."""
+"""Six times the ring."""
 PAYLOAD = b"x" * 100
 BATCH = 256
 
@@ -28,10 +28,10 @@ RING = 500
 SIZE = 16 * 1024
 
 
-def test_a_burst_as_fast_as_one_can_send_expires_nobody(start_cluster: StartCluster) -> None:
+def test_a_burst_at_full_speed_expires_no_reader(start_cluster: StartCluster) -> None:
     """The default settings, but for ports. On another node, a subscriber that only counts, beside one that idles.
 
-    A reader that gets no processor within the pace is overrun, as it should be: not what is asked here.
+    A reader that gets no processor within the pace is overrun, as it should be: this test does not ask for that.
     """
     slower = slowness()
     cluster = start_cluster(
@@ -72,7 +72,7 @@ def test_a_subscriber_that_stops_reading_holds_publishers_once(start_cluster: St
     a, b = cluster
 
     async def burst(client: pubsubd.Client) -> float:
-        """Goes around all rings several times. How long b has waited for its sessions by then."""
+        """Go around all rings several times. Returns how long b has waited for its sessions by then."""
         for _ in range(4 * RING):
             await client.send("x", b"x" * SIZE)
         await client.flush()

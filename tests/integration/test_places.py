@@ -1,4 +1,4 @@
-"""Files that are removed or replaced while the broker runs: it puts them back, or says so and promises nothing more."""
+"""Files that are removed or replaced while the broker runs: it restores them, or reports the loss of their guarantee."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def replace(folder: Path) -> None:
 
 
 def told_as_lost(broker: Broker, place: str, since: int, reason: str) -> None:
-    """`broker` says why it has lost `place`: in the log, at `/readyz` and in the metric."""
+    """`broker` reports why it has lost `place`: in the log, at `/readyz` and in the metric."""
     assert reason in broker.wait_log("place.lost", what=place, since=since)["reason"]
     assert reason in why_not_ready(broker)
     assert broker.metric("place_lost", place=place) == 1
@@ -46,7 +46,7 @@ def told_as_restored(broker: Broker, place: str, since: int) -> None:
 
 
 @pytest.mark.parametrize("lose", [shutil.rmtree, replace])
-def test_a_journal_whose_folder_is_lost_has_failed(
+def test_a_journal_whose_folder_is_lost_fails(
     start_broker: StartBroker, tmp_path: Path, lose: Callable[[Path], None]
 ) -> None:
     a = start_broker("a", journal=tmp_path / "j", fsync="always")
@@ -61,7 +61,7 @@ def test_a_journal_whose_folder_is_lost_has_failed(
 
 
 @async_test
-async def test_a_socket_that_is_removed_is_put_back_and_no_second_broker_gets_between(
+async def test_a_removed_socket_is_restored_before_a_second_broker(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     a = start_broker("a", socket=tmp_path / "run" / "s")
@@ -81,7 +81,7 @@ async def test_a_socket_that_is_removed_is_put_back_and_no_second_broker_gets_be
     assert not path.exists()
 
 
-def test_a_socket_that_was_replaced_by_a_live_one_is_told_until_that_one_ends(
+def test_a_socket_replaced_by_a_live_one_is_reported(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a")
@@ -107,7 +107,7 @@ async def test_a_folder_for_the_stop_is_watched_from_the_start(
         mark = a.mark()
         shutil.rmtree(folder)
         await in_thread(lambda: a.wait_log("place.put_back", what="journal", since=mark))
-        # Another journal in its place is neither overwritten nor gone on with.
+        # Another journal in its place is neither overwritten nor continued.
         mark = a.mark()
         replace(folder)
         foreign = folder / "0000000000000009.journal"
@@ -120,7 +120,7 @@ async def test_a_folder_for_the_stop_is_watched_from_the_start(
         assert await payloads_to(reader, "after") == ["after"]
 
 
-def test_a_certificate_or_secret_that_is_removed_is_told_and_a_new_secret_is_taken(
+def test_a_removed_certificate_or_secret_is_reported(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     authority, secret, theirs = Authority(tmp_path), tmp_path / "secret", tmp_path / "new"
@@ -158,7 +158,7 @@ def test_a_file_system_that_does_not_answer_delays_no_publisher(
     a = start_broker("a", socket=path, command=(*strace, *delay, *PUBSUBD))
 
     async def publish_for(seconds: float) -> list[float]:
-        """How long each publish took."""
+        """The duration of each publish."""
         taken: list[float] = []
         async with sdk.connect(a.socket) as client:
             while sum(taken) < seconds:

@@ -1,4 +1,4 @@
-"""A publish has one place in the stream, whatever happens to its answer; and none if it was refused."""
+"""A publish has one place in the stream, with or without its answer; a refused one has none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def behind_a_relay(broker: Broker) -> AsyncIterator[tuple[Relay, Client]]:
 
 
 @pytest.mark.parametrize("answered_bytes", [0, 3])
-def test_a_publish_whose_answer_is_lost_gets_its_receipt_and_stands_once(
+def test_a_publish_with_a_lost_answer_stands_once(
     start_broker: StartBroker, answered_bytes: int
 ) -> None:
     broker = start_broker("a")
@@ -70,7 +70,7 @@ def test_a_publish_that_was_lost_on_its_way_is_sent_again(start_broker: StartBro
     asyncio.run(scenario())
 
 
-def test_pipelined_messages_keep_their_order_and_stand_once_over_many_breaks(
+def test_pipelined_messages_stand_once_in_order_over_breaks(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -82,7 +82,7 @@ def test_pipelined_messages_keep_their_order_and_stand_once_over_many_breaks(
             subscribed(cluster["b"]) as on_b,
         ):
             for first in range(0, 5000, 1000):
-                # Breaks now in a request, now in an answer.
+                # Break now in a request, now in an answer.
                 relay.cut_after(*(("to_target", 2000) if first % 2000 else ("from_target", 30)))
                 for number in range(first, first + 1000):
                     await client.send("x", number)
@@ -96,10 +96,10 @@ def test_pipelined_messages_keep_their_order_and_stand_once_over_many_breaks(
     asyncio.run(scenario())
 
 
-def test_a_retry_that_reaches_a_restarted_broker_may_place_a_message_twice(
+def test_a_retry_at_a_restarted_broker_may_be_placed_twice(
     start_broker: StartBroker,
 ) -> None:
-    """At least once, on this side: the restarted broker can't know what its last life has accepted."""
+    """At least once, on this side: the restarted broker cannot know what its last life accepted."""
     broker = start_broker("a")
 
     async def scenario() -> None:
@@ -120,7 +120,7 @@ def test_a_retry_that_reaches_a_restarted_broker_may_place_a_message_twice(
     asyncio.run(scenario())
 
 
-def test_a_publish_whose_answer_never_comes_is_unknown_and_one_that_was_never_sent_is_not(
+def test_a_sent_publish_without_an_answer_is_unknown(
     start_broker: StartBroker,
 ) -> None:
     broker = start_broker("a")
@@ -141,7 +141,7 @@ def test_a_publish_whose_answer_never_comes_is_unknown_and_one_that_was_never_se
     asyncio.run(scenario())
 
 
-def test_what_is_refused_never_arrives_and_takes_no_place(start_broker: StartBroker) -> None:
+def test_a_refused_message_never_arrives_and_takes_no_place(start_broker: StartBroker) -> None:
     broker = start_broker("a", max_message="10KiB", ring_messages=100)
 
     async def scenario() -> None:
@@ -167,7 +167,7 @@ def test_what_is_refused_never_arrives_and_takes_no_place(start_broker: StartBro
     ],
     ids=" ".join,
 )
-def test_what_is_too_much_for_one_batch_goes_out_in_several(
+def test_a_large_publish_goes_out_in_several_batches(
     limits: dict[str, Any], start_broker: StartBroker
 ) -> None:
     broker = start_broker("a", **limits)
@@ -188,7 +188,7 @@ def test_what_is_too_much_for_one_batch_goes_out_in_several(
     assert broker.status()["counters"]["messages_published"] == 1212
 
 
-def test_what_can_never_fit_into_the_ring_is_refused_at_once(start_broker: StartBroker) -> None:
+def test_a_message_larger_than_the_ring_is_refused_at_once(start_broker: StartBroker) -> None:
     broker = start_broker("a", ring_bytes="8KiB")
 
     async def scenario() -> None:
@@ -202,27 +202,27 @@ def test_what_can_never_fit_into_the_ring_is_refused_at_once(start_broker: Start
     asyncio.run(scenario())
 
 
-def test_a_payload_that_cannot_be_decoded_is_that_messages_error_only(
+def test_an_undecodable_payload_is_an_error_of_its_message_only(
     start_broker: StartBroker,
 ) -> None:
     broker = start_broker("a")
 
     async def scenario() -> None:
         async with pubsubd.connect(broker.socket) as client, subscribed(broker) as reader:
-            await client.publish("x", b"\xc1 is no msgpack", codec=pubsubd.RAW)
+            await client.publish("x", b"\xc1 is not msgpack", codec=pubsubd.RAW)
             await client.publish("x", "fine")
             broken = await next_event(reader)
             assert isinstance(broken, Message)
             with pytest.raises(pubsubd.DecodeError):
                 _ = broken.payload
-            assert broken.raw == b"\xc1 is no msgpack"
+            assert broken.raw == b"\xc1 is not msgpack"
             assert told([await next_event(reader)]) == ["fine"]
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_publisher_goes_on_by_itself_when_its_broker_is_restarted(
+def test_a_publisher_goes_on_when_its_broker_is_restarted(
     start_broker: StartBroker, how: signal.Signals
 ) -> None:
     broker = start_broker("a")
@@ -244,7 +244,7 @@ def test_a_publisher_goes_on_by_itself_when_its_broker_is_restarted(
     asyncio.run(scenario())
 
 
-def test_a_publish_that_a_stopping_broker_turned_away_was_certainly_not_published(
+def test_a_publish_refused_by_a_stopping_broker_is_not_published(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -258,7 +258,7 @@ def test_a_publish_that_a_stopping_broker_turned_away_was_certainly_not_publishe
 
     async def scenario() -> None:
         async with pubsubd.connect(a.socket) as client, subscribed(b) as on_b:
-            # As long as b has not got what was accepted, a does not end: it turns publishers away.
+            # As long as b lacks accepted messages, a does not end: it turns publishers away.
             await in_thread(b.pause)
             await client.publish("x", "first")
             stopping = asyncio.create_task(in_thread(a.stop))
@@ -274,10 +274,10 @@ def test_a_publish_that_a_stopping_broker_turned_away_was_certainly_not_publishe
     asyncio.run(scenario())
 
 
-def test_the_broker_itself_refuses_a_topic_with_a_wildcard_segment(
+def test_the_broker_refuses_a_topic_with_a_wildcard_segment(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of a client that does not look at what it sends."""
+    """A client that does not check what it sends."""
     broker = start_broker("a")
     monkeypatch.setattr("pubsubd.batching.check_publishable", lambda topic: topic)
 

@@ -1,4 +1,4 @@
-"""Readers whose topics are rare, in a stream that is busy: their position moves with what they have passed."""
+"""Readers of rare topics in a busy stream: their position moves with the offsets that they have passed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ import pubsubd
 from pubsubd import Client, Subscription
 
 BUSY = range(300)
-"""Three times what the ring holds."""
+"""Three times the ring."""
 
 
 async def next_is(subscription: Subscription, client: Client, expected: object) -> None:
-    """The next that comes is what is published now, and no alarm before it."""
+    """The next event is the message published now, without an alarm before it."""
     await client.publish("rare.x", expected)
     assert told([await within(next_event(subscription), f"{expected}")]) == [expected]
 
@@ -45,7 +45,7 @@ async def goes_on(broker: Broker, client: Client, *patterns: str, **where: Any) 
 
 
 @pytest.mark.parametrize(("on", "ack"), [("a", "manual"), ("b", "auto")])
-def test_a_named_session_that_was_closed_goes_on_behind_what_it_passed(
+def test_a_closed_named_session_goes_on_behind_passed_offsets(
     start_cluster: StartCluster, on: str, ack: str
 ) -> None:
     cluster = start_cluster(2, ring_messages=100, replica_messages=100)
@@ -60,7 +60,7 @@ def test_a_named_session_that_was_closed_goes_on_behind_what_it_passed(
     asyncio.run(scenario())
 
 
-def test_a_stored_position_stands_behind_what_was_passed(start_cluster: StartCluster) -> None:
+def test_a_stored_position_stands_behind_passed_offsets(start_cluster: StartCluster) -> None:
     broker = start_cluster(1, ring_messages=100)["a"]
 
     async def scenario() -> None:
@@ -74,7 +74,7 @@ def test_a_stored_position_stands_behind_what_was_passed(start_cluster: StartClu
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=lambda how: how.name)
-def test_a_subscription_stays_open_over_the_restart_of_a_broker_with_a_journal(
+def test_a_subscription_outlives_a_restart_with_a_journal(
     start_cluster: StartCluster, tmp_path: Path, how: signal.Signals
 ) -> None:
     broker = start_cluster(1, ring_messages=100, journal=str(tmp_path / "journal"), fsync="always")[
@@ -112,7 +112,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("does", ["waits", "works"])
-def test_an_application_that_is_killed_goes_on_behind_what_its_broker_had_passed(
+def test_a_killed_application_goes_on_behind_passed_offsets(
     start_cluster: StartCluster, does: str
 ) -> None:
     broker = start_cluster(1, ring_messages=100)["a"]
@@ -138,7 +138,7 @@ def test_an_application_that_is_killed_goes_on_behind_what_its_broker_had_passed
     asyncio.run(scenario())
 
 
-def test_a_name_at_the_producer_has_passed_what_its_broker_had_as_that_was_stopped(
+def test_a_stopped_broker_tells_producers_its_names_places(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_messages=100, replica_messages=1000)
@@ -159,7 +159,7 @@ def test_a_name_at_the_producer_has_passed_what_its_broker_had_as_that_was_stopp
     asyncio.run(scenario())
 
 
-def test_what_was_directed_to_another_node_is_passed_by_a_peer_and_its_sessions(
+def test_peers_and_sessions_pass_messages_to_another_node(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(3, ring_messages=100, replica_messages=100)

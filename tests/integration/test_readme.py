@@ -57,7 +57,7 @@ def pubsubd_commands(name: str) -> list[list[str]]:
 
 
 def usual_options() -> list[click.Option]:
-    """Those that are no bounds."""
+    """The options that are not bounds."""
     bounds = {f"--{setting.name}" for setting in LIMITS}
     return [
         option
@@ -67,7 +67,7 @@ def usual_options() -> list[click.Option]:
 
 
 def options_table() -> str:
-    """What the table of options has to be, made from the options themselves."""
+    """The expected table of options, made from the options themselves."""
     rows = ["| option | default | meaning |", "|---|---|---|"]
     for option in usual_options():
         name = " ".join(filter(None, (option.opts[0], option.metavar))).replace("|", " or ")
@@ -81,14 +81,14 @@ def options_table() -> str:
     return "\n".join(rows)
 
 
-def test_options_table_is_what_start_takes() -> None:
+def test_options_table_matches_start() -> None:
     table = options_table()
     assert table in README, f"put this table under 'Options of `pubsubd start`':\n{table}"
     listed = set(re.findall(r"^\| `(--[a-z-]+)", README, re.MULTILINE))
     assert listed == {option.opts[0] for option in usual_options()}
 
 
-def test_exit_codes_table_is_what_commands_return() -> None:
+def test_exit_codes_table_is_true() -> None:
     _, _, section = README.partition("## Exit codes")
     listed = re.findall(r"^\| (\d+) \|", section.partition("\n## ")[0], re.MULTILINE)
     codes = [value for name, value in vars(exit_codes).items() if name.isupper()]
@@ -104,7 +104,7 @@ def test_reasons_table_is_complete() -> None:
 _UNITS: Final = {"": 1, "KiB": 1024, "MiB": 1024**2, "s": 10**9, "ms": 10**6}
 
 
-def test_bounds_table_is_what_the_code_says() -> None:
+def test_bounds_table_matches_the_code() -> None:
     page = (ROOT / "docs/architecture.md").read_text()
     rows = re.findall(r"^\| `([A-Z_]+)` \| (\S+)(?: (\w+))? \| `([\w.]+)` \|", page, re.MULTILINE)
     assert len(rows) == len(re.findall(r"^\| `[A-Z_]+` \|", page, re.MULTILINE)) > 20
@@ -138,12 +138,12 @@ def test_make_knows_its_targets() -> None:
     targets = {words[1] for words in commands() if words[0] == "make"}
     assert targets == {"start", "test"}
     for target in targets | {"check"}:
-        # -n: as it would be done. To run the tests in a test would not end.
+        # -n: only print the commands. To run the tests in a test would not end.
         found = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=False)
         assert found.returncode == 0, found.stderr
 
 
-def test_to_start_a_broker_nothing_is_installed_that_only_develops_it(tmp_path: Path) -> None:
+def test_starting_a_broker_installs_no_development_packages(tmp_path: Path) -> None:
     asked = ["make", "-n", "start", f"VENV={tmp_path / 'new'}"]
     found = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     installed = set(re.findall(r"supply\.export (\w+)", found.partition("pubsubd start")[0]))
@@ -157,7 +157,7 @@ def test_every_command_of_the_page_is_executed_here() -> None:
 
 
 def free_port() -> int:
-    """Below the ports that systems pick from: what is free now stays free for us."""
+    """A free port below those that systems pick from: it stays free."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe:
@@ -174,7 +174,7 @@ class Page:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         ports = {port: str(free_port()) for port in ("7420", "7431", "7432", "9420")}
-        # A broker has the default port for HTTP unless it is told otherwise; here that may be taken.
+        # A broker uses the default port for HTTP unless an option says otherwise; here that port may be taken.
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("PUBSUBD_")},
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -185,7 +185,7 @@ class Page:
         self._running: list[subprocess.Popen[bytes]] = []
 
     def run(self, words: list[str]) -> str:
-        """A command that ends by itself: its standard output."""
+        """Run a command that ends by itself. Returns its standard output."""
         done = subprocess.run(
             self._words(words), env=self._environment, capture_output=True, timeout=60, check=False
         )
@@ -193,7 +193,7 @@ class Page:
         return done.stdout.decode()
 
     def begin(self, words: list[str]) -> tuple[subprocess.Popen[bytes], Path]:
-        """A command that goes on: its process, and the file into which it writes."""
+        """Begin a command that goes on. Returns its process, and the file into which it writes."""
         written = self.folder / f"output-{len(self._running)}"
         environment = dict(self._environment)
         if "--no-http" in words:
@@ -207,7 +207,7 @@ class Page:
         return process, written
 
     def begin_start(self) -> None:
-        """What `make start` of the page's beginning leaves running: a broker on all defaults."""
+        """Begin the broker that `make start`, at the beginning of the page, leaves running, on all defaults."""
         self._environment["PUBSUBD_LISTEN"] = f"127.0.0.1:{self._ports['7420']}"
         self._environment["XDG_RUNTIME_DIR"] = str(self.folder)
         self.begin_broker(["pubsubd", "start"])
@@ -246,13 +246,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @contextmanager
 def short_folder() -> Iterator[Path]:
-    """A socket's path has to fit into 107 bytes, and pytest's folders are deep."""
+    """A folder for sockets: a socket's path has to fit into 107 bytes, and pytest's folders are deep."""
     with tempfile.TemporaryDirectory(prefix="psd-") as folder:
         yield Path(folder)
 
 
 def generalised(line: str) -> str:
-    """An event as the page prints it: what differs each time is an ellipsis."""
+    """An event as the page prints it, with an ellipsis for each part that differs."""
     line = re.sub(r'"epoch":"[0-9a-f]{32}"', '"epoch":"…"', line)
     return re.sub(r'"time":[0-9.]+', '"time":…', line)
 
@@ -288,7 +288,7 @@ def test_two_brokers_by_hand(page: Page) -> None:
     broker_a.wait(60)
     broker_a = page.begin_broker(first)
     wait_until(lambda: len(lines()) == 2, 60, what="the gap")
-    # And none before it: a clean stop is no loss.
+    # And no gap before it: a clean stop loses nothing.
     assert lines() == [message, expired]
 
     subscription.send_signal(signal.SIGINT)
@@ -310,7 +310,7 @@ def block_with(name: str) -> str:
 
 
 def defined_by(name: str) -> dict[str, Any]:
-    """What the block that defines `name` defines."""
+    """The names that the block with the definition of `name` defines."""
     namespace: dict[str, Any] = {"pubsubd": pubsubd}
     exec(compile(block_with(name), f"README.md, {name}", "exec"), namespace)
     return namespace
@@ -348,7 +348,7 @@ def started(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 class Kept:
-    """What an application keeps, and what was done to it."""
+    """The state that an application keeps, and the calls that changed it."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []
@@ -388,7 +388,7 @@ def test_first_example(start_broker: StartBroker) -> None:
 
 
 class Database:
-    """Keeps what is applied, and the position, of transactions that come to their end."""
+    """Keeps applied messages, and the position, of transactions that come to their end."""
 
     def __init__(self) -> None:
         self.position: object = None

@@ -1,4 +1,4 @@
-"""A broker without a journal that died goes on with what its peers still hold of its stream."""
+"""A broker without a journal that died goes on with the part of its stream that its peers still hold."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ IMPATIENT: dict[str, Any] = {
     "heartbeat": "100ms",
     "peer_timeout": "500ms",
 }
-"""A peer that can't be reached is waited for during twice this time-out."""
+"""The broker waits for an unreachable peer for twice this time-out."""
 
 
 @async_test
-async def test_readers_go_on_without_notice_where_the_surviving_replicas_reach(
+async def test_readers_go_on_silently_within_surviving_replicas(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(3, recover_from_peers=True)
@@ -76,10 +76,10 @@ async def test_readers_go_on_without_notice_where_the_surviving_replicas_reach(
 
 
 @async_test
-async def test_an_application_waits_as_long_as_its_broker_asks_its_peers(
+async def test_an_application_waits_while_its_broker_asks_peers(
     start_cluster: StartCluster,
 ) -> None:
-    # It waits for twice this time-out, longer than the application between two attempts.
+    # The broker waits for twice this time-out, longer than the application between two attempts.
     cluster = start_cluster(2, recover_from_peers=True, peer_timeout="2s")
     a = cluster["a"]
     async with subscribed(a) as reader:
@@ -95,7 +95,7 @@ async def test_an_application_waits_as_long_as_its_broker_asks_its_peers(
 
 
 @async_test
-async def test_who_had_read_further_than_the_peer_that_was_reached_is_told_so(
+async def test_a_reader_beyond_the_reached_peer_is_told_so(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(3, **IMPATIENT)
@@ -120,7 +120,7 @@ async def test_who_had_read_further_than_the_peer_that_was_reached_is_told_so(
         assert told([notice]) == [("a", "ahead", None)]
         assert isinstance(notice, CursorExpired)
         assert notice.next == 50
-        # As many as the broker had accepted, and the process that was killed could tell the next one.
+        # The broker's accepted number: the killed process could leave it for the next one.
         assert told([await next_event(on_b)]) == [("a", "state_lost", 50)]
         async with pubsubd.connect(a.socket) as client:
             await publish(client, range(200, 210))
@@ -130,7 +130,7 @@ async def test_who_had_read_further_than_the_peer_that_was_reached_is_told_so(
 
 @pytest.mark.parametrize(("cut_off", "other"), [("b", "c"), ("c", "b")])
 @async_test
-async def test_the_peer_that_reaches_furthest_is_the_one_that_counts(
+async def test_the_peer_that_reaches_furthest_counts(
     cut_off: str, other: str, start_cluster: StartCluster
 ) -> None:
     cluster = start_cluster(3, recover_from_peers=True)
@@ -152,7 +152,7 @@ async def test_the_peer_that_reaches_furthest_is_the_one_that_counts(
 
 
 @async_test
-async def test_without_any_peer_everybody_is_told_that_the_stream_is_lost(
+async def test_without_any_peer_all_readers_are_told_of_the_loss(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, **IMPATIENT)
@@ -171,7 +171,7 @@ async def test_without_any_peer_everybody_is_told_that_the_stream_is_lost(
 
 
 @async_test
-async def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_without_an_alarm(
+async def test_a_name_goes_on_in_its_recovered_own_stream(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, recover_from_peers=True)
@@ -188,7 +188,7 @@ async def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_without_an
             assert message.offset == expected
             if expected == 5:
                 await named.ack(message)
-    # What a tells b of its names goes with what it acknowledges of b's stream.
+    # The places of its names, a tells b with its acknowledgements of b's stream.
     async with pubsubd.connect(cluster["b"].socket) as client:
         await publish(client, [0], "elsewhere")
     b = cluster["b"]
@@ -205,7 +205,7 @@ async def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_without_an
 
 
 @async_test
-async def test_a_loss_that_only_a_third_node_knows_of_is_told_to_a_name_whose_broker_forgot_it_too(
+async def test_a_forgotten_name_is_told_of_a_loss_by_a_third_node(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(3)
@@ -216,7 +216,7 @@ async def test_a_loss_that_only_a_third_node_knows_of_is_told_to_a_name_whose_br
     ):
         await publish(client, range(10))
         assert await payloads_to(named, 9) == [*range(10)]
-    # What c tells b of its places elsewhere comes with one of its acknowledgements, each of which takes 50 ms or more.
+    # Places in other streams, c tells b with its acknowledgements, each of which takes 50 ms or more.
     async with pubsubd.connect(b.socket) as client:
         for following in range(1, 2 + PLACES_NS // ACK_DELAY_NS):
             await client.publish("elsewhere", following)

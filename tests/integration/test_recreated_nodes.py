@@ -20,7 +20,7 @@ LIMIT = 2
 BROKERS = 4
 
 
-def test_brokers_with_ever_new_names_are_served_by_a_quiet_producer(
+def test_consumers_with_ever_new_names_are_served(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a", max_consumers=LIMIT)
@@ -39,7 +39,7 @@ def test_brokers_with_ever_new_names_are_served_by_a_quiet_producer(
     assert (given_up["consumer"], given_up["for_consumer"]) == (names[0], names[LIMIT])
 
 
-def test_a_producer_with_ever_new_names_is_read_and_goes_on_where_it_was_if_it_is_back(
+def test_a_producer_with_ever_new_names_is_read(
     start_broker: StartBroker,
 ) -> None:
     first = start_broker("container-0")

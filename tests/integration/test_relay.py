@@ -1,4 +1,4 @@
-"""The relay itself, against an echo server: a test of faults is worth what its faults are."""
+"""The relay itself, against an echo server: a test of faults depends on right faults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.integration.cluster import wait_until
 from tests.integration.relay import Address, Relay
 
 QUIET_S = 0.15
-"""How long silence is listened to. Only ever an upper bound on patience, never waited for a success."""
+"""Seconds of silence that are listened to: an upper bound of patience only."""
 
 
 class Echo(socketserver.BaseRequestHandler):
@@ -131,7 +131,7 @@ def test_the_end_of_one_direction_is_passed_on(relay: Relay) -> None:
         assert receive(connection, 100) == b"last words"
 
 
-def test_a_cut_ends_connections_and_refuses_new_ones_until_healed(relay: Relay) -> None:
+def test_a_cut_ends_connections_and_refuses_new_ones(relay: Relay) -> None:
     with connect(relay) as connection:
         assert echoed(connection, b"x") == b"x"
         relay.cut()
@@ -154,7 +154,7 @@ def test_a_relay_can_be_cut_and_healed_again_and_again(relay: Relay) -> None:
             assert echoed(connection, b"x") == b"x"
 
 
-def test_what_is_held_stays_connected_and_arrives_after_the_release(relay: Relay) -> None:
+def test_held_bytes_arrive_after_the_release(relay: Relay) -> None:
     with connect(relay) as connection:
         assert echoed(connection, b"x") == b"x"
         relay.hold()
@@ -177,7 +177,7 @@ def test_one_direction_can_be_held_alone(relay: Relay) -> None:
         assert receive(connection, 5) == b"heard"
 
 
-def test_a_new_connection_through_a_held_relay_is_accepted_and_hears_nothing(relay: Relay) -> None:
+def test_a_new_connection_through_a_held_relay_hears_nothing(relay: Relay) -> None:
     relay.hold()
     with connect(relay) as connection:
         connection.sendall(b"anyone?")
@@ -216,7 +216,7 @@ def test_a_reset_is_a_reset_and_new_connections_are_welcome(relay: Relay) -> Non
         assert echoed(connection, b"y") == b"y"
 
 
-def test_a_drop_is_an_orderly_end_and_new_connections_are_welcome(relay: Relay) -> None:
+def test_a_drop_is_an_orderly_end_and_allows_new_connections(relay: Relay) -> None:
     with connect(relay) as connection:
         assert echoed(connection, b"x") == b"x"
         relay.drop()
@@ -226,7 +226,7 @@ def test_a_drop_is_an_orderly_end_and_new_connections_are_welcome(relay: Relay) 
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 4, 9])
-def test_exactly_so_many_bytes_of_an_answer_come_before_the_cut(relay: Relay, n_bytes: int) -> None:
+def test_an_answer_is_cut_after_an_exact_number_of_bytes(relay: Relay, n_bytes: int) -> None:
     with connect(relay) as connection:
         assert echoed(connection, b"x") == b"x"
         relay.cut_after("from_target", n_bytes)

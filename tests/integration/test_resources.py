@@ -1,4 +1,4 @@
-"""Whoever takes a broker's resources and gives nothing back: it holds out, gives the rest its due, and gets them back."""
+"""Callers that take a broker's resources and give none back: the broker serves others, and gets the resources back."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ import pubsubd
 from pubsubd import Client, Subscription
 
 DEADLINE_S: Final = 1.5
-"""For a greeting, and for a request over HTTP."""
+"""Seconds for a greeting, and for a request over HTTP."""
 
 SLOW_AT_ONCE: Final = 200
-"""More than the admin HTTP server takes: the others are turned away there at once."""
+"""More than the admin HTTP server takes: it turns the others away at once."""
 
 SLOW_KIB: Final = 16 * 1024
 """80 KiB for each of them, with all that the others do meanwhile."""
@@ -42,20 +42,23 @@ SLOW_KIB: Final = 16 * 1024
 STRANGERS: Final = 1000
 AT_ONCE: Final = 50
 MOST_OF_ONE: Final = 800
-"""Connections: fewer than all strangers, so that those that are gone may not count any more."""
+"""Most connections of one user: fewer than all strangers, so that closed ones must not count any more."""
 
 STRANGERS_KIB: Final = 1024
-"""A KiB for each of a further thousand; the first one has made the allocator's room."""
+"""1 KiB for each of a further thousand; the first thousand has made the allocator's room."""
 
 MOST_ROUNDS: Final = 4
-"""On a busy machine more of them are there at once than in the thousand before, and the allocator makes room once more.
-What is not given back grows with each."""
+"""Rounds until memory must stay.
+
+On a busy machine more strangers are there at once than in the thousand before, and the allocator makes room once
+more. A leak grows with each round.
+"""
 
 HELD: Final = 300
-"""Messages in the ring: full long before memory is looked at, however long the strangers take."""
+"""Messages in the ring: it is full long before memory is measured, even with slow strangers."""
 
 PACE_S: Final = 0.005
-"""Between two messages of the others."""
+"""Seconds between two messages of the others."""
 
 FEW_DESCRIPTORS: Final = 64
 
@@ -64,8 +67,10 @@ MOST_PAUSES_PER_S: Final = 25
 
 WATCHED_S: Final = 3.0
 SPINNING: Final = 0.35
-"""Of a processor, while the others' messages go through as well. A loop that finds the same connection again and again
-takes all of one."""
+"""Share of a processor, with the others' messages in it.
+
+A loop that finds the same connection again and again takes all of a processor.
+"""
 
 Door = Literal["unix", "tcp", "http"]
 
@@ -94,7 +99,7 @@ class Others:
                 group.create_task(self._read(at, subscription))
 
     async def go_on(self, more: int = 20) -> None:
-        """Returns when so many further messages have reached everybody."""
+        """Return when `more` further messages have reached all readers."""
         goal = self.published + more
         await wait_until_async(lambda: min(self._counts) >= goal, what=f"{goal} messages")
 
@@ -121,7 +126,7 @@ class Others:
 
 @contextlib.asynccontextmanager
 async def others(*brokers: Broker) -> AsyncIterator[Others]:
-    """While this lasts every message that one publishes reaches all, once and in order, and nobody is cut off."""
+    """Inside, every published message reaches all readers, once and in order, and no connection is cut."""
     async with contextlib.AsyncExitStack() as stack:
         lost: list[object] = []
         first, *_ = clients = [
@@ -160,7 +165,7 @@ def pair(start_broker: StartBroker) -> tuple[Broker, Broker]:
 
 
 def holds(broker: Broker) -> dict[str, int]:
-    """What it has of everything that strangers can take."""
+    """The broker's share of every resource that strangers can take."""
     status = broker.status()
     return {
         "descriptors": descriptors(broker.pid),
@@ -173,7 +178,7 @@ def holds(broker: Broker) -> dict[str, int]:
 
 
 def least(broker: Broker) -> dict[str, int]:
-    """The same, without the request or the dial that was just under way."""
+    """The same, without a request or dial that was just under way."""
     looks = [holds(broker) for _ in range(30)]
     return {what: min(look[what] for look in looks) for what in looks[0]}
 
@@ -192,12 +197,12 @@ def no_errors(*brokers: Broker) -> bool:
     ]
 
 
-# Callers that never get on
+# Callers that stay slow
 
 
 @pytest.mark.parametrize("door", ["unix", "tcp", "http"])
 @async_test
-async def test_callers_that_send_a_byte_now_and_then_end_by_the_deadline_and_harm_nobody(
+async def test_slow_callers_end_by_the_deadline_and_harm_no_session(
     pair: tuple[Broker, Broker], door: Door
 ) -> None:
     a, b = pair
@@ -206,7 +211,7 @@ async def test_callers_that_send_a_byte_now_and_then_end_by_the_deadline_and_har
         with steady_memory(a.pid, SLOW_KIB):
             lasted_s = await in_thread(drip_until_all_have_ended, door_of(a, door), door)
         await beside.go_on()
-    # From the connection on, whatever came: the last ones came a moment later, and are noticed by the next drip.
+    # Counted from the connection on, with any bytes: the last ones came a moment later, and notice at the next drip.
     assert DEADLINE_S < lasted_s < DEADLINE_S + 3
     what = "http_requests_refused_total" if door == "http" else "connections_refused_total"
     assert a.metric(what) == SLOW_AT_ONCE
@@ -242,7 +247,7 @@ Way = Literal["closes", "resets", "is killed"]
     [("unix", "closes"), ("unix", "is killed"), ("tcp", "closes"), ("tcp", "resets")],
 )
 @async_test
-async def test_a_thousand_callers_that_vanish_at_every_stage_leave_nothing_behind(
+async def test_1000_vanishing_callers_leave_nothing_behind(
     pair: tuple[Broker, Broker], door: Door, way: Way
 ) -> None:
     a, b = pair
@@ -290,7 +295,7 @@ def come_and_die(address: Address, _reset: bool) -> None:
 # No descriptors left
 
 
-def test_a_broker_that_has_few_descriptors_leaves_most_of_them_to_itself(
+def test_a_broker_with_few_descriptors_keeps_most_to_itself(
     start_broker: StartBroker,
 ) -> None:
     few = ("sh", "-c", f'ulimit -n {FEW_DESCRIPTORS}; exec "$@"', "few", *PUBSUBD)
@@ -300,19 +305,19 @@ def test_a_broker_that_has_few_descriptors_leaves_most_of_them_to_itself(
     with contextlib.ExitStack() as crowd:
         for _ in range(2 * FEW_DESCRIPTORS):
             crowd.enter_context(RawConnection(a.socket))
-        # Those beyond are turned away or closed, and there is room for whoever asks how it is.
+        # Further callers are turned away or closed, and there is room for health checks.
         wait_until(lambda: a.metric("connections_refused_total", reason="too_many_unheard") > 0)
         assert a.status()["connections"] <= FEW_DESCRIPTORS // 2
 
 
 @async_test
-async def test_without_descriptors_a_broker_lives_waits_and_takes_callers_again(
+async def test_without_descriptors_a_broker_waits_and_recovers(
     start_broker: StartBroker,
 ) -> None:
     a = start_broker("a", command=PUBSUBD, handshake_timeout="1m", http_timeout="1m")
     b = start_broker("b", peers=[a.listen])
     wait_until(b.ready)
-    # Later than it could provide for: something else in its process has taken them.
+    # Later than it could provide for: other code in its process has taken them.
     resource.prlimit(a.pid, resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
     before = least(a)
     async with others(a, b) as beside:
@@ -341,7 +346,7 @@ async def test_without_descriptors_a_broker_lives_waits_and_takes_callers_again(
             await client.publish("afterwards", 1)
         with contextlib.closing(come(door_of(a, "tcp"), "after the greeting")):
             pass
-        # Tried again now and then, whatever the processor had time for, and said once.
+        # Tried again now and then, at any speed of the machine, and logged once.
         exhausted_s = time.monotonic() - began
         for listener in ("socket", "peers"):
             pauses = a.metric("accept_pauses_total", listener=listener)

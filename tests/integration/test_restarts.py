@@ -1,4 +1,4 @@
-"""Brokers and applications that die and come back: what goes on unnoticed, and what has to be told."""
+"""Brokers and applications that die and come back: silent continuations, and losses that must be told."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from pubsubd import (
 )
 
 OWN_STREAM_LOST = ("b", "state_lost", None)
-"""What every session of an earlier life of broker b is told about b's own stream, which began anew."""
+"""The notice for every session of an earlier life of broker b about b's own stream, which began anew."""
 
 
-def test_an_application_lives_through_the_crash_of_its_broker_and_misses_nothing(
+def test_an_application_outlives_a_crash_of_its_broker(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -72,7 +72,7 @@ def test_an_application_lives_through_the_crash_of_its_broker_and_misses_nothing
 
 
 @pytest.mark.parametrize("opened", ["before", "after"])
-def test_a_named_session_goes_on_where_it_had_acknowledged_after_broker_and_application_died(
+def test_a_named_session_goes_on_after_both_ends_died(
     start_cluster: StartCluster, opened: str
 ) -> None:
     cluster = start_cluster(2)
@@ -88,14 +88,14 @@ def test_a_named_session_goes_on_where_it_had_acknowledged_after_broker_and_appl
                     assert not projector.resumed
                     await publish(at_a, range(30))
                     assert await payloads_to(projector, 9) == [*range(10)]
-                    # Asking for it acknowledges the one before.
+                    # The request for the next message acknowledges the one before.
                     assert told([await next_event(projector)]) == [10]
-                    # b tells a of it together with what b itself acknowledges next.
+                    # b tells a of it together with its own next acknowledgement.
                     await at_a.publish("numbers", 30)
                     await wait_until_async(
                         lambda: consumer(a, "b")["cursor"] == 31, DEADLINE_S, "the ack of b"
                     )
-                    # It dies: whatever it would say now, nobody hears it.
+                    # b dies: its last words are not heard.
                     relay.cut()
             await cut(cluster, "b", "a")
             b.kill()
@@ -140,10 +140,10 @@ def test_broker_and_application_go_on_at_a_stored_position(
 
 
 @pytest.mark.parametrize("published", [0, 5, 50])
-def test_a_producer_that_lost_its_state_is_told_before_anything_new(
+def test_a_lost_state_is_told_before_new_messages(
     start_cluster: StartCluster, published: int
 ) -> None:
-    """Also if it has published nothing since, and also if its offsets have passed the consumer's."""
+    """Also if it has published no message since, and also if its offsets have passed the consumer's."""
     cluster = start_cluster(3)
 
     async def scenario() -> None:
@@ -181,7 +181,7 @@ def test_a_lost_state_is_told_though_the_producer_stays_silent(start_cluster: St
 
 
 @pytest.mark.parametrize("restarts", [1, 2])
-def test_a_stored_position_of_a_lost_history_is_told_on_subscribing(
+def test_a_position_of_a_lost_history_is_told_on_subscribing(
     start_cluster: StartCluster, restarts: int
 ) -> None:
     cluster = start_cluster(2)
@@ -208,7 +208,7 @@ def test_a_stored_position_of_a_lost_history_is_told_on_subscribing(
     asyncio.run(scenario())
 
 
-def test_a_session_older_than_the_first_contact_gets_a_stream_from_its_first_message(
+def test_an_older_session_gets_a_new_stream_from_its_start(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, cut=[("b", "a")])
@@ -232,7 +232,7 @@ def test_a_session_older_than_the_first_contact_gets_a_stream_from_its_first_mes
     asyncio.run(scenario())
 
 
-def test_a_session_older_than_the_first_contact_is_told_that_the_beginning_is_gone(
+def test_an_older_session_is_told_of_a_new_streams_lost_start(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, cut=[("b", "a")], ring_messages=100)
@@ -258,7 +258,7 @@ def test_a_session_older_than_the_first_contact_is_told_that_the_beginning_is_go
     asyncio.run(scenario())
 
 
-def test_a_position_in_a_stream_that_was_never_told_is_not_taken_from_the_broker(
+def test_an_untold_position_is_not_taken_from_the_broker(
     start_cluster: StartCluster,
 ) -> None:
     """The broker met the producer, acknowledged, and died before its session heard of that stream."""
@@ -290,7 +290,7 @@ def test_a_position_in_a_stream_that_was_never_told_is_not_taken_from_the_broker
     asyncio.run(scenario())
 
 
-def test_a_broker_told_to_stop_under_load_hands_out_what_it_accepted(
+def test_a_broker_stopped_under_load_delivers_accepted_messages(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)

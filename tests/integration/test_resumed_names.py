@@ -1,4 +1,4 @@
-"""A named session that resumes on a broker without memory, and dies before it has said anything more."""
+"""A named session resumes on a broker without memory, and dies before it has sent anything more."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pubsubd_protocol.frames import Refused, Subscribe, Subscribed, Welcome
 from pubsubd_protocol.positions import Position, load_positions
 
 
-def test_what_was_received_and_not_handed_out_comes_again_after_both_have_crashed(
+def test_unhandled_messages_come_again_after_both_crashed(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
@@ -34,12 +34,12 @@ def test_what_was_received_and_not_handed_out_comes_again_after_both_have_crashe
 
     async def scenario() -> None:
         async with pubsubd.connect(cluster["a"].socket) as at_a:
-            async with subscribed(b) as anybody:
-                begin = anybody.position
+            async with subscribed(b) as witness:
+                begin = witness.position
             await publish(at_a, range(100))
             await cut(cluster, "b", "a")
             await in_thread(b.restart, signal.SIGKILL)
-            # What an application says that has received all of it and was handed eight, in its last moment.
+            # The last words of an application that has received all messages and was handed eight.
             received = load_positions(begin)
             epoch = received["a"].epoch
             received["a"] = Position(epoch, 100)
@@ -63,10 +63,12 @@ def test_what_was_received_and_not_handed_out_comes_again_after_both_have_crashe
     asyncio.run(scenario())
 
 
-def test_a_session_whose_name_was_taken_is_told_so_by_the_next_life_of_its_broker(
+def test_a_taken_name_is_told_by_the_brokers_next_life(
     start_cluster: StartCluster,
 ) -> None:
-    """After a clean stop the broker's own witnesses prove that it still knows who holds the name; after a crash it does not."""
+    """After a clean stop the broker's own witnesses prove that it still knows the name's holder; after a crash it
+    does not.
+    """
     a = start_cluster(1)["a"]
 
     def opens(session_id: bytes, born: bytes | None = None) -> Subscribed | Refused:
@@ -95,7 +97,7 @@ def test_a_session_whose_name_was_taken_is_told_so_by_the_next_life_of_its_broke
     assert isinstance(opens(b"m" * 16, first.born), Subscribed)
 
 
-def test_the_first_of_ten_lives_of_a_producer_can_be_acknowledged_after_all_of_them(
+def test_the_first_of_ten_lives_can_be_acknowledged_at_the_end(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)

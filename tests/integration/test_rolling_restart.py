@@ -1,4 +1,4 @@
-"""Brokers that are stopped properly and started again: nobody is told of anything."""
+"""Brokers are stopped cleanly and started again, without any notice to readers."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from pubsubd import Client, CursorExpired, Subscription
 
 NODES = ("a", "b", "c")
 MORE = 50
-"""So many more messages each node accepts before the next one is stopped."""
+"""Messages that each node accepts before the next one is stopped."""
 
 PAUSE_S = 0.003
-"""Between two messages of a publisher: brokers are to restart under load, not to be measured."""
+"""Seconds between two messages of a publisher: brokers restart under load, and are not measured."""
 
 
 @pytest.mark.parametrize("journal", ["by default", "snapshot"])
 @async_test
-async def test_a_rolling_restart_under_load_expires_nobody_and_loses_nothing(
+async def test_a_rolling_restart_under_load_loses_nothing(
     journal: str, start_cluster: StartCluster, tmp_path: Path
 ) -> None:
     folders = {
@@ -139,7 +139,7 @@ async def test_a_clean_stop_loses_nothing_in_any_mode(
             subscribed(a, start="earliest") as late,
         ):
             assert projector.resumed
-            # Only asking for a further one acknowledges one.
+            # Only the request for the next message acknowledges this one.
             assert await payloads_to(projector, 109) == [*range(49, 110)]
             assert await payloads_to(late, 109) == [*range(110)]
         for reader in (on_a, on_b):

@@ -1,4 +1,6 @@
-"""Where a broker won't put its socket or its journal: it says so in one line, with exit code 2, and touches nothing."""
+"""Unsafe folders for the socket or the journal: the broker refuses in one line, with exit code 2, and touches no
+file.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def folder() -> Iterator[Path]:
 
 
 def refused(path: Path, kind: str, folder: Path) -> str:
-    """What it says as it is to have its socket, or its journal, in `path`, a folder somewhere below `folder`."""
+    """The line of a broker whose socket, or journal, must be in `path`, a folder somewhere below `folder`."""
     if kind == "socket":
         return error_of("start", *ALONE, "--socket", str(path / "s"), code=2)
     socket = str(folder / "s")
@@ -33,7 +35,7 @@ def refused(path: Path, kind: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["socket", "journal"])
-def test_a_folder_that_others_write_to(folder: Path, kind: str) -> None:
+def test_a_folder_that_others_write_to_is_refused(folder: Path, kind: str) -> None:
     place = folder / "open"
     place.mkdir()
     place.chmod(0o777)
@@ -46,7 +48,7 @@ def test_a_folder_that_others_write_to(folder: Path, kind: str) -> None:
 
 @needs_root
 @pytest.mark.parametrize("kind", ["socket", "journal"])
-def test_a_folder_that_a_stranger_has_made_first(folder: Path, kind: str) -> None:
+def test_a_folder_that_a_stranger_has_made_is_refused(folder: Path, kind: str) -> None:
     folder.chmod(0o1777)
     place = folder / "pubsubd-0"
     place.mkdir(0o755)
@@ -58,7 +60,7 @@ def test_a_folder_that_a_stranger_has_made_first(folder: Path, kind: str) -> Non
 
 @needs_root
 @pytest.mark.parametrize("kind", ["socket", "journal"])
-def test_a_link_that_a_stranger_has_made_first(folder: Path, kind: str) -> None:
+def test_a_link_that_a_stranger_has_made_is_refused(folder: Path, kind: str) -> None:
     folder.chmod(0o1777)
     (folder / "real").mkdir()
     place = folder / "pubsubd-0"
@@ -70,7 +72,7 @@ def test_a_link_that_a_stranger_has_made_first(folder: Path, kind: str) -> None:
     assert list((folder / "real").iterdir()) == []
 
 
-def test_a_folder_like_tmp_will_do_for_a_socket(folder: Path, start_broker: StartBroker) -> None:
+def test_a_sticky_folder_is_accepted_for_a_socket(folder: Path, start_broker: StartBroker) -> None:
     folder.chmod(0o1777)
     a = start_broker("a", socket=str(folder / "pubsubd-a.sock"))
     ok("publish", "t", "x", "--socket", a.socket)
@@ -78,7 +80,7 @@ def test_a_folder_like_tmp_will_do_for_a_socket(folder: Path, start_broker: Star
 
 @pytest.fixture
 def read_only(folder: Path) -> Iterator[Path]:
-    """A folder in which this user, whoever that is, can't make anything."""
+    """A folder in which this user cannot create a file."""
     place = folder / "read-only"
     place.mkdir()
     if os.geteuid() != 0:
@@ -95,7 +97,7 @@ def read_only(folder: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["socket", "journal"])
 @pytest.mark.parametrize("below", ["", "new"])
-def test_a_folder_that_can_only_be_read(
+def test_a_read_only_folder_is_refused(
     folder: Path, read_only: Path, kind: str, below: str
 ) -> None:
     line = refused(read_only / below, kind, folder)

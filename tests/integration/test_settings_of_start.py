@@ -1,4 +1,4 @@
-"""What a broker makes of its surroundings when it is started."""
+"""The environment of a broker at its start: paths, files of settings, unknown keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.integration.cluster import PUBSUBD, Broker
 from tests.integration.commands import TIMEOUT_S, environment, ok
 
 
-def test_start_expands_a_tilde_reads_a_byte_order_mark_and_logs_what_it_ignores(
+def test_start_reads_tilde_and_mark_and_logs_ignored_settings(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "a.toml").write_bytes(b'\xef\xbb\xbfnode = "marked"\r\nlisten = false\r\n')
@@ -47,7 +47,7 @@ def test_start_expands_a_tilde_reads_a_byte_order_mark_and_logs_what_it_ignores(
     assert "~" not in os.listdir(tmp_path)
 
 
-def test_relative_paths_are_told_as_absolute_ones(tmp_path: Path) -> None:
+def test_relative_paths_are_reported_as_absolute_ones(tmp_path: Path) -> None:
     with contextlib.closing(Broker(tmp_path, "a", journal="j", fsync="always")) as broker:
         broker.socket = "s"
         broker.start()

@@ -31,7 +31,7 @@ held = Held()
 
 
 class Ending:
-    """A Python that stands still when it has all but ended."""
+    """A Python that stops just before its end."""
 
     def __init__(self, folder: Path) -> None:
         self._ending, self._go = folder / "ending", folder / "go"
@@ -40,7 +40,7 @@ class Ending:
         self.environment = {"PYTHONPATH": str(folder)}
 
     def signals(self, process: int, *numbers: signal.Signals) -> None:
-        """Sends them while Python ends, and lets it."""
+        """Send the signals while Python ends, and let it end."""
         wait_until(self._ending.exists, TIMEOUT_S, "the end of the modules")
         for number in numbers:
             os.kill(process, number)
@@ -50,7 +50,7 @@ class Ending:
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def test_a_signal_after_a_stop_leaves_the_broker_its_exit_code(tmp_path: Path) -> None:
+def test_a_signal_after_a_stop_keeps_the_brokers_exit_code(tmp_path: Path) -> None:
     ending = Ending(tmp_path)
     with Broker(tmp_path, command=PUBSUBD, environment=ending.environment) as broker:
         pid = broker.pid
@@ -61,7 +61,7 @@ def test_a_signal_after_a_stop_leaves_the_broker_its_exit_code(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["nothing"], 2)])
-def test_a_signal_after_a_command_leaves_it_its_exit_code(
+def test_a_signal_after_a_command_keeps_its_exit_code(
     tmp_path: Path, arguments: list[str], code: int
 ) -> None:
     ending = Ending(tmp_path)

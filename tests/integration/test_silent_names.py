@@ -1,4 +1,4 @@
-"""A name server that does not answer: nothing waits for it but what needs the name."""
+"""A name server that does not answer delays only the work that needs the name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMED = "some.where.example:7420"
 
 
 def without_names(folder: Path) -> list[str]:
-    """`pubsubd` where every name is asked for at `NAME_SERVER`, for a minute."""
+    """`pubsubd` with every name asked for at `NAME_SERVER`, for a minute."""
     configuration = folder / "resolv.conf"
     configuration.write_text(f"nameserver {NAME_SERVER}\noptions timeout:30 attempts:2\n")
     script = f'mount --bind {configuration} /etc/resolv.conf && exec "$@"'
@@ -29,7 +29,7 @@ def without_names(folder: Path) -> list[str]:
     os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs root and unshare"
 )
 @pytest.mark.parametrize("option", ["peer", "http"])
-def test_a_stop_does_not_wait_for_a_name_server_that_is_silent(tmp_path: Path, option: str) -> None:
+def test_a_stop_does_not_wait_for_a_silent_name_server(tmp_path: Path, option: str) -> None:
     options: dict[str, Any] = {"peer": [NAMED]} if option == "peer" else {option: NAMED}
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent,
@@ -41,6 +41,6 @@ def test_a_stop_does_not_wait_for_a_name_server_that_is_silent(tmp_path: Path, o
         assert silent.recv(4096)
         if option == "peer":
             ok("publish", "t", "x", "--socket", broker.socket)
-        # The harness waits for a third of the time that the look-up takes.
+        # The harness waits for a third of the time of the look-up.
         assert broker.stop() == 0
         assert not [line for line in broker.logs if line.get("level") != "info"]

@@ -1,4 +1,4 @@
-"""A subscriber that stops reading costs nobody anything but itself."""
+"""A subscriber that stops reading costs no other session anything."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SESSION_BYTES = MIB
 """More than the broker holds for one session: one pull that the socket does not take, and an answer or two."""
 
 OVERHEAD_BYTES = 8 * MIB
-"""What the allocator keeps, receive buffers, code that was not loaded at the beginning."""
+"""Memory of the allocator, receive buffers, and code loaded later."""
 
 
-def test_a_subscriber_that_stops_reading_slows_nobody_and_takes_no_memory(
+def test_a_subscriber_that_stops_reading_costs_no_memory(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, ring_bytes=RING_BYTES, replica_bytes=RING_BYTES)
@@ -53,7 +53,7 @@ def test_a_subscriber_that_stops_reading_slows_nobody_and_takes_no_memory(
                     assert await payloads_to(reader, payloads[-1]) == payloads
             for broker, at_first in zip(cluster, before, strict=True):
                 grown = peak_memory_bytes(broker) - at_first
-                # Its own ring or its replica of the other's, and what is on the way to each session.
+                # Its own ring or its replica of the other's, and the data on the way to each session.
                 assert grown < RING_BYTES + 3 * SESSION_BYTES + OVERHEAD_BYTES
             for reader in stuck:
                 offset = 0

@@ -1,4 +1,4 @@
-"""Starting and stopping: the socket's file, signals, what systemd is told, ports."""
+"""Starting and stopping: the socket's file, signals, notices to systemd, ports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_second_broker_on_a_live_socket_is_refused(start_broker: StartBroker) 
     assert a.status()["ring"]["next_offset"] == 1
 
 
-def test_of_two_that_start_at_once_one_serves(tmp_path: Path) -> None:
+def test_only_one_of_two_brokers_started_at_once_serves(tmp_path: Path) -> None:
     brokers = [Broker(tmp_path, name, command=PUBSUBD) for name in "ab"]
     brokers[1].socket = brokers[0].socket
     try:
@@ -72,7 +72,7 @@ def test_a_file_in_the_sockets_place_is_refused_and_left_alone(tmp_path: Path) -
     assert file.read_text() == "precious"
 
 
-def test_a_path_that_no_socket_can_have_is_refused_with_figures(tmp_path: Path) -> None:
+def test_a_path_too_long_for_a_socket_is_refused_with_figures(tmp_path: Path) -> None:
     path = str(tmp_path / "s").ljust(108, "s")
     line = error_of("start", "--socket", path, *ALONE, code=2)
     assert "107" in line
@@ -88,7 +88,7 @@ def test_a_port_in_use_is_refused_by_its_name(start_broker: StartBroker, tmp_pat
     assert f"--http {a.http}" in line
 
 
-def test_port_0_picks_one_and_says_which(start_broker: StartBroker) -> None:
+def test_port_0_picks_a_port_and_logs_it(start_broker: StartBroker) -> None:
     a, b = start_broker("a"), start_broker("b")
     taken = {a.listen, a.http, b.listen, b.http}
     assert len(taken) == 4
@@ -97,14 +97,16 @@ def test_port_0_picks_one_and_says_which(start_broker: StartBroker) -> None:
     assert (addresses["listen"], addresses["http"]) == (a.listen, a.http)
 
 
-def test_a_broker_alone_listens_nowhere(start_broker: StartBroker) -> None:
+def test_a_broker_without_peers_does_not_listen(start_broker: StartBroker) -> None:
     a = start_broker("a", listen=None, http=None, no_listen=True, no_http=True)
     assert (a.listen, a.http) == ("", "")
     ok("publish", "t", "x", "--socket", a.socket)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_ends_it_with_0(start_broker: StartBroker, number: signal.Signals) -> None:
+def test_the_first_signal_ends_a_broker_with_0(
+    start_broker: StartBroker, number: signal.Signals
+) -> None:
     a = start_broker("a")
     with RawConnection(a.socket) as idle:
         assert isinstance(idle.greet("publisher"), Welcome)
@@ -117,7 +119,7 @@ def test_the_first_signal_ends_it_with_0(start_broker: StartBroker, number: sign
     assert not os.path.exists(a.socket)
 
 
-def test_a_second_signal_ends_it_without_waiting_for_readers_and_keeps_everything(
+def test_a_second_signal_ends_a_broker_without_losses(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, peer_timeout="60s")
@@ -149,7 +151,7 @@ def test_two_signals_in_the_same_moment_lose_nothing(start_broker: StartBroker) 
     assert a.wait_log("journal.recovered")["next"] == 1
 
 
-def test_a_hangup_is_no_end(start_broker: StartBroker) -> None:
+def test_a_hangup_does_not_end_a_broker(start_broker: StartBroker) -> None:
     a = start_broker("a")
     for _ in range(3):
         mark = a.mark()

@@ -1,4 +1,4 @@
-"""A broker that is told to stop at any moment of its start, and what it kept then; a log that is not read."""
+"""Stops at any moment of a start, and the state that survives them; and a log that is not read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def left_by_an_earlier_life(folder: Path, **options: Any) -> Iterator[Broker]:
 
 @contextlib.contextmanager
 def accepting() -> Iterator[str]:
-    """The address of a peer that takes every connection and says nothing."""
+    """The address of a peer that accepts every connection and sends no byte."""
     taken: list[socket.socket] = []
 
     def take() -> None:
@@ -77,8 +77,8 @@ def test_a_stop_at_any_moment_of_a_start_keeps_everything(
         broker.start()
         whole_s = time.monotonic() - began_s
         assert broker.stop() == 0
-        # Beginning where signals are heeded; before that, Python itself is being loaded. Spread by time, as most of
-        # a start is the loading of modules, which nothing tells of.
+        # Begin where signals are handled; before that, Python itself is being loaded. Spread by time, as most of a
+        # start is the loading of modules, which sends no sign.
         for part in parts:
             broker.start(wait=False)
             wait_until(lambda: heeds_signals(broker.pid), what="the first moment")
@@ -96,7 +96,7 @@ def heeds_signals(pid: int) -> bool:
     return False
 
 
-def test_a_stop_while_a_peer_that_says_nothing_is_redialled_keeps_everything(
+def test_a_stop_while_redialling_a_silent_peer_loses_nothing(
     tmp_path: Path,
 ) -> None:
     with (
@@ -123,7 +123,7 @@ def run_with_log(broker: Broker, log: int) -> subprocess.Popen[bytes]:
 
 
 def chatter(address: str, times: int) -> None:
-    """So many lines in the log: a peer's port hears what is none of its business."""
+    """`times` lines in the log: a peer's port gets bytes that are not a greeting."""
     host, _, port = address.rpartition(":")
     for _ in range(times):
         with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 5) as caller:
@@ -131,7 +131,7 @@ def chatter(address: str, times: int) -> None:
             caller.recv(1)
 
 
-def test_a_log_that_is_not_read_stops_nothing_and_says_afterwards_how_much_is_missing(
+def test_an_unread_log_delays_nothing_and_counts_its_losses(
     tmp_path: Path,
 ) -> None:
     reading, writing = os.pipe()
@@ -156,7 +156,7 @@ def test_a_log_that_is_not_read_stops_nothing_and_says_afterwards_how_much_is_mi
     assert lines[-1]["event"] == "broker.stopped"
 
 
-def test_a_broker_whose_log_is_never_read_again_ends_within_seconds(tmp_path: Path) -> None:
+def test_a_broker_with_an_unread_log_ends_within_seconds(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with contextlib.suppress(BlockingIOError):
@@ -175,7 +175,7 @@ def test_a_broker_whose_log_is_never_read_again_ends_within_seconds(tmp_path: Pa
 
 
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
-def test_a_start_with_closed_standard_descriptors_serves_and_ends_with_0(
+def test_a_broker_without_standard_descriptors_ends_with_0(
     tmp_path: Path, closed: tuple[int, ...]
 ) -> None:
     broker = Broker(tmp_path, "a")

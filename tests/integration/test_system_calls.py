@@ -1,4 +1,4 @@
-"""How many system calls a publish costs its broker, counted by strace. Skipped where there is none."""
+"""The system calls of a broker for a publish, counted by strace. Skipped without strace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pubsubd
 PUBLISHES = 200
 
 MOST_PER_PUBLISH = 4
-"""One read, a write for the receipt, one for the peer; acknowledgements and heartbeats now and then."""
+"""A read, a write for the receipt, one for the peer; acknowledgements and heartbeats now and then."""
 
 CALLS = "read,write,readv,writev,sendto,recvfrom,sendmsg,recvmsg"
 
@@ -30,7 +30,7 @@ def can_trace() -> bool:
 
 
 @pytest.mark.skipif(not can_trace(), reason="needs strace, and to be allowed to trace")
-def test_a_publish_costs_its_broker_a_read_and_a_write_to_each_side(
+def test_a_publish_costs_a_read_and_a_write_to_each_side(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     traced = tmp_path / "calls"

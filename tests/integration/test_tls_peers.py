@@ -1,4 +1,4 @@
-"""TLS between brokers: who shows the right certificate is a peer, all others are told why not, and files may change."""
+"""TLS between brokers: a peer needs the right certificate, all others are told the reason, and files may change."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def own(authority: Authority, node: str, *names: str) -> Files:
-    """A certificate for `names`, or for the node's own, in files that are this node's alone."""
+    """A certificate for `names`, or for the node's own name, in files of this node alone."""
     made = authority.certificate(*(names or (node,)))
     files = Files(*(f"{authority.folder}/{node}.{kind}" for kind in ("cert", "key", "ca")))
     put(made, files, "cert", "key", "ca")
@@ -59,7 +59,7 @@ def own(authority: Authority, node: str, *names: str) -> Files:
 
 
 def put(source: Files, target: Files, *kinds: str) -> None:
-    """The files of these kinds take the place of the target's."""
+    """Replace the target's files of these kinds by the source's."""
     for kind in kinds:
         write(getattr(target, kind), Path(getattr(source, kind)).read_bytes())
 
@@ -78,7 +78,7 @@ def address_of(broker: Broker) -> tuple[str, int]:
 
 
 def client_context(files: Files | None = None, protocol: str = ALPN) -> ssl.SSLContext:
-    """One that takes whatever the other end shows."""
+    """A context that accepts any certificate of the other end."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols([protocol])
     context.check_hostname = False
@@ -96,7 +96,7 @@ def server_context(files: Files) -> ssl.SSLContext:
 
 
 def encrypted(broker: Broker, files: Files | None, protocol: str = ALPN) -> RawConnection:
-    """A connection that has a handshake behind it, as far as its dialler can tell."""
+    """A connection whose handshake is done, as far as its dialler can tell."""
     raw = RawConnection(address_of(broker))
     try:
         raw.socket = client_context(files, protocol).wrap_socket(raw.socket)
@@ -107,7 +107,7 @@ def encrypted(broker: Broker, files: Files | None, protocol: str = ALPN) -> RawC
 
 
 def knock(broker: Broker, files: Files | None, protocol: str = ALPN) -> Frame | None:
-    """What the peer `visitor` that shows this certificate is answered; None if it is cut off without a word."""
+    """The answer to the peer `visitor` with this certificate; None if it is cut off without an answer."""
     with encrypted(broker, files, protocol) as raw:
         try:
             return raw.greet("peer", name="visitor")
@@ -133,16 +133,16 @@ def lines_of(broker: Broker, *events: str) -> list[dict[str, Any]]:
 
 
 def error_at(cluster: Cluster, consumer: str, producer: str) -> str:
-    """Why `consumer` can't pull from `producer`, as it logs it."""
+    """The reason why `consumer` cannot pull from `producer`, as it logs it."""
     address = cluster.link(consumer, producer).endpoint
     return str(cluster[consumer].wait_log("peer.unreachable", address=address)["error"])
 
 
-# Who belongs here.
+# Peers that belong to the cluster.
 
 
 @async_test
-async def test_three_brokers_deliver_and_a_listener_sees_nothing_of_it(
+async def test_three_brokers_deliver_and_an_eavesdropper_sees_nothing(
     tmp_path: Path, authority: Authority
 ) -> None:
     names = "a", "b", "c"
@@ -171,7 +171,7 @@ def test_tls_and_a_secret_go_together(
     files = {node: own(authority, node) for node in ("a", "b")}
     cluster = start_cluster(2, per_node=options_of(files), **secret_in(tmp_path))
     asyncio.run(say(cluster["a"], cluster["b"], "from a"))
-    # The certificate alone does not do.
+    # The certificate alone is not enough.
     answer = knock(cluster["a"], authority.certificate("visitor"))
     assert getattr(answer, "code", None) == "secret"
 
@@ -182,7 +182,7 @@ def secret_in(folder: Path) -> dict[str, str]:
 
 
 async def say(at: Broker, heard_at: Broker, what: str) -> None:
-    """What is published at the one comes out at the other."""
+    """Messages of the one broker come out at the other."""
     async with (
         subscribed(heard_at, start="earliest") as subscription,
         pubsubd.connect(at.socket) as client,
@@ -191,10 +191,10 @@ async def say(at: Broker, heard_at: Broker, what: str) -> None:
         assert (await payloads_to(subscription, what))[-1] == what
 
 
-# Who does not.
+# Callers that do not belong.
 
 
-def test_whoever_does_not_belong_is_refused_with_a_reason_on_both_sides(
+def test_a_stranger_is_refused_with_a_reason_on_both_sides(
     start_cluster: StartCluster, authority: Authority, tmp_path: Path
 ) -> None:
     per_node = options_of(
@@ -231,12 +231,12 @@ def test_whoever_does_not_belong_is_refused_with_a_reason_on_both_sides(
     links = [cluster.link(*pair) for pair in itertools.permutations(names, 2) if "a" in pair]
     wait_until(lambda: min(link.accepted for link in links) >= 5, what="a fifth attempt of each")
     assert max(link.accepted for link in links) <= most_attempts(time.monotonic() - began)
-    # Each said once, not each time.
+    # Each is logged once, not each time.
     assert len(lines_of(a, "peer.unreachable")) == 2
 
 
 def most_attempts(seconds: float) -> int:
-    """How often a target is dialled in that time, if chance always has it wait for the shortest."""
+    """The most dials of a target in that time, if chance always draws the shortest wait."""
     waits = (min(5.0, 0.1 * 2**attempt) / 2 for attempt in itertools.count())
     return 1 + sum(
         1 for _ in itertools.takewhile(lambda at: at < seconds, itertools.accumulate(waits))
@@ -244,7 +244,7 @@ def most_attempts(seconds: float) -> int:
 
 
 def why_not_ready(broker: Broker) -> list[str]:
-    """The causes that a 503 of `/readyz` gives."""
+    """The causes in a 503 answer of `/readyz`."""
     with pytest.raises(urllib.error.HTTPError) as caught:
         broker.get("/readyz")
     with caught.value:
@@ -253,7 +253,7 @@ def why_not_ready(broker: Broker) -> list[str]:
     return list(causes)
 
 
-def test_a_visitor_s_certificate_decides_and_each_refusal_is_counted(
+def test_a_visitors_certificate_decides_and_refusals_are_counted(
     start_broker: StartBroker, authority: Authority, tmp_path: Path
 ) -> None:
     a = start_broker("a", **options(own(authority, "a")))
@@ -273,7 +273,7 @@ def test_a_visitor_s_certificate_decides_and_each_refusal_is_counted(
     for names in (["elsewhere"], ["*"]):
         answer = knock(a, authority.certificate(*names))
         assert getattr(answer, "code", None) == "certificate", answer
-    # Nor does one that speaks of something else over TLS.
+    # Nor does a certificate that speaks another protocol over TLS.
     answer = knock(a, authority.certificate("visitor"), protocol="http/1.1")
     assert answer == Refused(
         "certificate",
@@ -283,7 +283,7 @@ def test_a_visitor_s_certificate_decides_and_each_refusal_is_counted(
     assert a.status()["consumers"] == []
 
 
-def test_a_producer_under_another_name_than_its_certificate_s_is_refused_by_name_on_both_sides(
+def test_a_producer_with_another_nodes_certificate_is_refused(
     start_broker: StartBroker, authority: Authority
 ) -> None:
     b = start_broker("b", **options(own(authority, "b")))
@@ -307,7 +307,7 @@ def test_a_producer_under_another_name_than_its_certificate_s_is_refused_by_name
         assert lines_of(a, "peer.attached") == []
 
 
-def test_a_broker_does_not_start_on_a_certificate_for_another_node(
+def test_a_broker_does_not_start_with_another_nodes_certificate(
     authority: Authority, tmp_path: Path
 ) -> None:
     line = error_of(*start(tmp_path, authority.certificate("elsewhere")), code=2)
@@ -315,29 +315,29 @@ def test_a_broker_does_not_start_on_a_certificate_for_another_node(
 
 
 def start(folder: Path, files: Files) -> list[str]:
-    """The node b, which disturbs nobody, should it start after all."""
+    """The node b, without effect on others, should it start after all."""
     flags = (f"--{name.replace('_', '-')}={path}" for name, path in options(files).items())
     return ["start", "--node", "b", "--no-http", "--socket", f"{folder}/s", *flags]
 
 
-def test_a_certificate_that_has_expired_is_seen_before_peers_do_and_by_them(
+def test_an_expired_certificate_is_reported_on_both_sides(
     start_broker: StartBroker, authority: Authority, tmp_path: Path
 ) -> None:
     expired = authority.certificate("b", until=-HOUR / 60)
     line = error_of(*start(tmp_path, expired), code=2)
     assert f"--tls-cert {expired.cert}: " in line
     assert "certificate has expired: renew it" in line
-    nobody = ("127.0.0.1", 1)
-    with Between(nobody, unchanged, accepting=server_context(expired)) as between:
+    unused = ("127.0.0.1", 1)
+    with Between(unused, unchanged, accepting=server_context(expired)) as between:
         a = start_broker("a", peers=[between.endpoint], **options(own(authority, "a")))
         error = a.wait_log("peer.unreachable")["error"]
     assert "its certificate is not accepted: certificate has expired" in error
 
 
-def test_a_dialler_whose_certificate_is_not_accepted_says_so_though_it_is_not_told(
+def test_a_dialler_suspects_its_own_refused_certificate(
     start_broker: StartBroker, authority: Authority, tmp_path: Path
 ) -> None:
-    # It trusts the other's authority, and the other not its own.
+    # It trusts the other's authority, and the other does not trust its own.
     other = Authority(tmp_path, "other")
     ours = own(other, "b")
     write(ours.ca, authority.pem + other.pem)
@@ -349,7 +349,7 @@ def test_a_dialler_whose_certificate_is_not_accepted_says_so_though_it_is_not_to
     assert "it may not accept this node's certificate" in why_not_ready(b)[0]
 
 
-def test_who_has_certificates_of_both_ends_and_not_the_secret_can_t_stand_in_between(
+def test_stolen_certificates_do_not_replace_the_secret(
     start_broker: StartBroker, authority: Authority, tmp_path: Path
 ) -> None:
     a = start_broker("a", **options(own(authority, "a")), **secret_in(tmp_path))
@@ -373,7 +373,10 @@ def test_who_has_certificates_of_both_ends_and_not_the_secret_can_t_stand_in_bet
 
 @contextlib.asynccontextmanager
 async def stream_of_numbers(at: Broker, heard_at: Broker) -> AsyncIterator[None]:
-    """Publishes numbers at the one as long as it lasts; all of them have come out at the other, in order, at its end."""
+    """Publish numbers at the one while the context lasts.
+
+    All of them must have come out at the other, in order, at its end.
+    """
     topic = f"numbers.{at.node}"
     async with subscribed(heard_at, topic) as subscription, pubsubd.connect(at.socket) as client:
         ending = asyncio.Event()
@@ -396,14 +399,14 @@ async def stream_of_numbers(at: Broker, heard_at: Broker) -> AsyncIterator[None]
 
 
 def renew(node: Files, fresh: Files, broker: Broker, *kinds: str) -> None:
-    """Replaces files of a running broker, and waits until it has them."""
+    """Replace files of a running broker, and wait until it has them."""
     mark = broker.mark()
     put(fresh, node, *kinds)
     broker.wait_log("tls.reloaded", since=mark)
 
 
 @async_test
-async def test_a_renewed_certificate_is_shown_to_whoever_comes_and_nobody_is_cut_off(
+async def test_a_renewed_certificate_is_shown_without_a_cut(
     start_cluster: StartCluster, authority: Authority
 ) -> None:
     files = {node: own(authority, node) for node in ("a", "b")}
@@ -421,7 +424,7 @@ async def test_a_renewed_certificate_is_shown_to_whoever_comes_and_nobody_is_cut
         assert now_shown == certificate_in(fresh.cert) != before
         assert isinstance(await in_thread(knock, a, visitor), Welcome)
 
-        # What is there now can't be used: said once, and what was loaded last stays in force.
+        # The present file cannot be used: logged once, and the last good one stays in force.
         mark = a.mark()
         write(files["a"].key, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
         failed = await in_thread(lambda: a.wait_log("tls.reload_failed", since=mark))
@@ -430,7 +433,7 @@ async def test_a_renewed_certificate_is_shown_to_whoever_comes_and_nobody_is_cut
         assert await in_thread(shown_by, a, visitor) == certificate_in(fresh.cert)
         assert isinstance(await in_thread(knock, a, visitor), Welcome)
 
-        # Nor a good one that is somebody else's.
+        # Nor a good certificate of another node.
         mark = a.mark()
         put(authority.certificate("elsewhere"), files["a"], "cert", "key")
         await in_thread(lambda: wait_until(lambda: reload_failed_over(a, mark, "elsewhere")))
@@ -470,7 +473,7 @@ def test_without_tls_there_is_no_expiry_to_be_seen(start_broker: StartBroker) ->
 
 
 @async_test
-async def test_an_authority_is_replaced_step_by_step_and_no_link_is_lost(
+async def test_an_authority_is_replaced_without_losing_a_link(
     start_cluster: StartCluster, authority: Authority, tmp_path: Path
 ) -> None:
     successor = Authority(tmp_path, "successor")
@@ -504,7 +507,7 @@ async def test_an_authority_is_replaced_step_by_step_and_no_link_is_lost(
         await welcomed([new])
     for broker in cluster:
         assert not lines_of(broker, "peer.lost", "consumer.lost")
-    # And who has to come anew is let in.
+    # And a peer that has to connect again is let in.
     for pair in (("a", "b"), ("b", "a")):
         cluster.link(*pair).drop()
         await in_thread(cluster[pair[0]].wait_log, "peer.lost")
@@ -512,13 +515,13 @@ async def test_an_authority_is_replaced_step_by_step_and_no_link_is_lost(
         await in_thread(cluster.wait_connected, *pair)
 
 
-# Who comes and says nothing.
+# Callers that never send a byte.
 
 
 @pytest.mark.skipif(
     not Path("/proc/net").exists(), reason="needs Linux, where all of 127.0.0.0/8 is this machine"
 )
-def test_hundreds_who_never_start_their_handshake_keep_no_peer_out(
+def test_hundreds_of_silent_callers_keep_no_peer_out(
     start_broker: StartBroker, authority: Authority
 ) -> None:
     a = start_broker("a", handshake_timeout="2s", **options(own(authority, "a")))
@@ -528,7 +531,7 @@ def test_hundreds_who_never_start_their_handshake_keep_no_peer_out(
         def refused(reason: str) -> float:
             return a.metric("connections_refused_total", reason=reason)
 
-        # One address takes half of what there may be, three take all but an eighth.
+        # One address takes half of the places, three take all but an eighth.
         wait_until(lambda: refused("too_many_handshakes") == 12, what="the refusal of all over 128")
         line = a.wait_log("connection.refused", code="too_many_handshakes")
         assert "128 of 256 are taken, 128 of them by 127.0.0.2" in line["detail"]
@@ -538,7 +541,7 @@ def test_hundreds_who_never_start_their_handshake_keep_no_peer_out(
             for _ in range(70)
         ]
         wait_until(lambda: refused("too_many_handshakes") == 56, what="the refusal of the next")
-        # From elsewhere at once, though they still are there.
+        # Callers from elsewhere get in at once, though the others still are there.
         assert isinstance(knock(a, authority.certificate("visitor")), Welcome)
         assert refused("tls") == 0
         b = start_broker("b", peers=[a.listen], **options(own(authority, "b")))
@@ -548,7 +551,7 @@ def test_hundreds_who_never_start_their_handshake_keep_no_peer_out(
     asyncio.run(say(a, b, "undisturbed"))
 
 
-def test_a_peer_from_the_same_address_gets_in_when_their_time_is_over(
+def test_a_peer_from_their_address_gets_in_after_their_deadline(
     start_broker: StartBroker, authority: Authority
 ) -> None:
     a = start_broker("a", handshake_timeout="2s", **options(own(authority, "a")))
@@ -561,5 +564,5 @@ def test_a_peer_from_the_same_address_gets_in_when_their_time_is_over(
 
 
 def come_from(host: str, broker: Broker) -> socket.socket:
-    """A connection that will never say a word."""
+    """A connection that will never send a byte."""
     return socket.create_connection(address_of(broker), 10, source_address=(host, 0))

@@ -1,4 +1,4 @@
-"""A broker that comes back says whether it has all that it had accepted. Real processes, real files."""
+"""A restarted broker says whether it has all that it had accepted. Real processes, real files."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ async def test_a_clean_stop_without_any_setting_is_whole(start_broker: StartBrok
 
 
 @async_test
-async def test_a_start_that_is_killed_at_any_moment_forgets_no_proof(
-    start_broker: StartBroker, tmp_path: Path
-) -> None:
+async def test_a_killed_start_forgets_no_proof(start_broker: StartBroker, tmp_path: Path) -> None:
     broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
     await published(broker, 20)
     for _ in range(3):
@@ -96,7 +94,7 @@ async def test_a_start_that_is_killed_at_any_moment_forgets_no_proof(
 
 @contextlib.contextmanager
 def without_journal(broker: Broker) -> Iterator[None]:
-    """Inside, it lives without the journal that it has before and behind. It is down at both ends."""
+    """Inside, the broker lives without the journal that it has before and behind. It is down at both ends."""
     broker.stop()
     journal = {name: broker.options.pop(name) for name in ("journal", "fsync")}
     broker.options["no_journal"] = True
@@ -132,7 +130,7 @@ def overwrite(folder: Path, kept: Path) -> None:
     ],
 )
 @async_test
-async def test_an_older_copy_of_the_folder_is_short_by_what_its_next_life_accepted(
+async def test_an_older_copy_is_short_by_its_next_lifes_messages(
     start_broker: StartBroker,
     tmp_path: Path,
     put_back: Callable[[Path, Path], None],
@@ -140,7 +138,7 @@ async def test_an_older_copy_of_the_folder_is_short_by_what_its_next_life_accept
     *,
     beside_is_left: bool,
 ) -> None:
-    """The witness beside the socket says so. Without it the copy proves nothing."""
+    """The witness beside the socket proves that. Without the witness the copy proves nothing."""
     folder = tmp_path / "journal"
     broker = start_broker("a", journal=folder, fsync="always")
     await published(broker, 20)
@@ -163,10 +161,10 @@ async def test_an_older_copy_of_the_folder_is_short_by_what_its_next_life_accept
 
 @pytest.mark.parametrize("put_back", [swap, overwrite])
 @async_test
-async def test_a_snapshot_that_was_used_up_proves_nothing_when_it_is_put_back(
+async def test_a_used_snapshot_proves_nothing_when_put_back(
     start_broker: StartBroker, tmp_path: Path, put_back: Callable[[Path, Path], None]
 ) -> None:
-    """What lay beside the socket is gone, as after a machine's restart."""
+    """The files beside the socket are gone, as after a machine's restart."""
     folder = tmp_path / "journal"
     broker = start_broker("a", journal=folder, fsync="snapshot")
     await published(broker, 20)
@@ -183,7 +181,7 @@ async def test_a_snapshot_that_was_used_up_proves_nothing_when_it_is_put_back(
 
 
 @async_test
-async def test_the_same_copy_of_a_folder_is_not_the_folder(
+async def test_an_equal_copy_of_a_folder_is_not_the_folder(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
@@ -198,7 +196,7 @@ async def test_the_same_copy_of_a_folder_is_not_the_folder(
 
 
 @async_test
-async def test_an_older_copy_of_a_running_life_is_short_by_what_came_after_it(
+async def test_an_older_copy_of_a_running_life_is_short(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
@@ -236,17 +234,17 @@ async def test_a_life_without_the_journal_in_between_is_not_forgotten(
     with without_journal(broker):
         await in_thread(broker.start)
         await published(broker, 5)
-        # A further one that accepts nothing takes its place.
+        # A further life that accepts no message takes its place.
         await in_thread(broker.restart, how)
     await in_thread(broker.start)
     assert recovered(broker) == (20, "unknown", None)
-    # It has been told: the next end is judged by itself.
+    # Its loss has been told: the next end is judged by itself.
     await in_thread(broker.restart, signal.SIGKILL)
     assert recovered(broker) == (20, "whole", 0)
 
 
 @async_test
-async def test_a_life_in_between_that_accepted_nothing_is_no_loss(
+async def test_an_empty_life_in_between_is_not_a_loss(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
@@ -258,7 +256,7 @@ async def test_a_life_in_between_that_accepted_nothing_is_no_loss(
 
 
 @async_test
-async def test_without_both_files_a_crash_is_unknown_and_the_broker_starts(
+async def test_without_both_files_the_end_of_a_crash_is_unknown(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     broker = start_broker("a", journal=tmp_path / "journal", fsync="interval")
@@ -272,7 +270,7 @@ async def test_without_both_files_a_crash_is_unknown_and_the_broker_starts(
 
 
 @async_test
-async def test_what_peers_gave_is_whole_or_short_by_what_the_killed_life_had_accepted(
+async def test_peers_copies_are_whole_or_short_by_a_known_number(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, recover_from_peers=True)
@@ -289,7 +287,7 @@ async def test_what_peers_gave_is_whole_or_short_by_what_the_killed_life_had_acc
 
 
 @async_test
-async def test_what_peers_gave_to_a_machine_without_memory_is_unknown(
+async def test_peers_copies_are_unknown_on_a_machine_without_memory(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, recover_from_peers=True)
@@ -302,11 +300,11 @@ async def test_what_peers_gave_to_a_machine_without_memory_is_unknown(
     assert recovered(a, "stream.recalled") == (100, None, None)
 
 
-# What readers make of it.
+# The notices of readers.
 
 
 @async_test
-async def test_a_producer_that_went_on_alone_and_died_says_how_much_its_peers_never_had(
+async def test_a_producer_that_died_alone_counts_its_lost_messages(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2, recover_from_peers=True)
@@ -328,7 +326,7 @@ async def test_a_producer_that_went_on_alone_and_died_says_how_much_its_peers_ne
 
 @pytest.mark.parametrize(("missing", "between"), [(None, True), (0, False)])
 @async_test
-async def test_readers_of_a_journal_are_told_of_lives_without_it_that_accepted_something(
+async def test_readers_of_a_journal_are_told_of_lives_without_it(
     start_cluster: StartCluster, tmp_path: Path, missing: int | None, between: bool
 ) -> None:
     journal = {"journal": tmp_path / "journal", "fsync": "always"}

@@ -53,7 +53,9 @@ def test_a_mutant_is_caught(name: str) -> None:
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_mutant_fits_its_place(name: str) -> None:
     """A mutant with other arguments than the code that it replaces would be caught by that alone."""
-    for owner, attribute, instead in MUTANTS[name].patches():
+    patches = MUTANTS[name].patches()
+    assert patches
+    for owner, attribute, instead in patches:
         before = vars(owner)[attribute]
         if inspect.isfunction(before) and inspect.isfunction(instead):
             assert _positional(instead) in (_positional(before), _ANY), f"{owner} {attribute}"

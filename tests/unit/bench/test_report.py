@@ -98,9 +98,11 @@ def test_settings_that_were_not_at_their_default_are_said() -> None:
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:
-    for block in report.fragment(MADE, "plots").split("\n\n"):
-        if block.startswith("|"):
-            assert len({line.count("|") for line in block.splitlines()}) == 1, block
+    blocks = report.fragment(MADE, "plots").split("\n\n")
+    tables = [block.splitlines() for block in blocks if block.startswith("|")]
+    assert tables
+    for table in tables:
+        assert len({line.count("|") for line in table}) == 1, table
 
 
 def test_each_group_that_was_measured_has_a_plot() -> None:

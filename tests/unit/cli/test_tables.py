@@ -65,6 +65,8 @@ def test_nothing_that_others_say_of_themselves_commands_the_terminal(encoding: s
     report = a_status() | {"ready": False, "not_ready": [hostile]}
     for rows, field in (("peers", "error"), ("sessions", "name"), ("consumers", "consumer")):
         report[rows] = [row | {field: hostile} for row in report[rows]]
-    for line in status_text(report, encoding).split("\n"):
+    lines = status_text(report, encoding).split("\n")
+    assert sum("\\u001b" in line for line in lines) == 7
+    for line in lines:
         assert line.isprintable()
         line.encode(encoding)

@@ -126,7 +126,7 @@ def test_what_the_build_copies_is_what_it_is_given() -> None:
         for line in re.findall(r"^COPY (?!--)(.*) \S+$", DOCKERFILE, re.MULTILINE)
         for name in line.split()
     ]
-    assert sorted(copied) == sorted(given)
+    assert sorted(copied) == sorted(given) != []
     assert all((ROOT / name).exists() for name in copied)
 
 

@@ -136,10 +136,33 @@ def test_any_json_is_a_position_or_is_refused(stored: object) -> None:
         loaded = load_positions(stored)
     except InvalidPosition:
         return
-    for node, position in loaded.items():
-        assert is_node_name(node)
-        assert len(position.epoch) == 16
-        assert 0 <= position.offset <= MAX_OFFSET
+    assert all(is_node_name(node) for node in loaded)
+
+
+_epoch = st.binary(min_size=16, max_size=16).map(bytes.hex)
+
+
+# Near both ends of the offsets: random JSON is a position in one of some thousands of draws.
+@given(
+    strategies.node_names,
+    _epoch | _epoch.map(str.upper) | st.text("0af g", min_size=30, max_size=34),
+    st.integers(-2, 2) | st.integers(MAX_OFFSET - 2, MAX_OFFSET + 2) | st.booleans(),
+)
+def test_a_nearly_valid_place_is_loaded_exactly_or_refused(
+    node: str, epoch: str, offset: int
+) -> None:
+    valid = (
+        len(epoch) == 32
+        and set(epoch) <= set("0123456789abcdef")
+        and type(offset) is int
+        and 0 <= offset <= MAX_OFFSET
+    )
+    if valid:
+        expected = {node: Position(Epoch(bytes.fromhex(epoch)), offset)}
+        assert load_positions({node: [epoch, offset]}) == expected
+    else:
+        with pytest.raises(InvalidPosition):
+            load_positions({node: [epoch, offset]})
 
 
 @pytest.mark.parametrize("name", ["a", "A9", "node-1", "a.b_c-d", "host.example.org", "x" * 64])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import socket
 import time
-from functools import partial
 from typing import Final
 
 import structlog
@@ -27,17 +25,16 @@ from pubsubd_broker.logs.setup import dropped_lines
 from pubsubd_broker.process.off_loop import off_loop
 from pubsubd_broker.settings.for_core import config_of
 from pubsubd_broker.settings.values import Settings
-from pubsubd_broker.sockets.host_names import Hosts
+from pubsubd_broker.sockets.dialler import Dialler
 from pubsubd_broker.sockets.link import Link
 from pubsubd_broker.trust.channel import channel_of
 from pubsubd_broker.trust.peer_trust import PeerTrust
 from pubsubd_broker.trust.secret_files import SecretError
-from pubsubd_broker.trust.tls import Failed, Reloaded, Unchanged, explain
+from pubsubd_broker.trust.tls import Failed, Reloaded, Unchanged
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
 
 TICK_S: Final = 0.05
-DIAL_TIMEOUT_S: Final = 5.0
 FLUSH_S: Final = 0.005
 """How long, in one turn of the loop, is worked on what has come in, and how long those who are ready are served."""
 
@@ -85,8 +82,7 @@ class Broker:
         self._pace_timer: asyncio.TimerHandle | None = None
         self._beginning: asyncio.Task[None] | None = None
         """Notes a life that peers gave its history."""
-        self._hosts = Hosts()
-        self._dials: set[asyncio.Task[None]] = set()
+        self._dialler = Dialler(self, trust.tls, self.user_timeout_ms)
         self.drained = True
         """Whether what was accepted had reached everybody who was connected, at the stop."""
 
@@ -148,9 +144,7 @@ class Broker:
         if self._tls is not None:
             self.node.runtime.certificate_expires_s = self._tls.not_after
         for target in self.node.due(now):
-            task = self._loop.create_task(self._dial(target))
-            self._dials.add(task)
-            task.add_done_callback(self._dials.discard)
+            self._dialler.dial(target)
         self.flush_soon()
 
     async def drain(self, seconds: float) -> None:
@@ -167,11 +161,7 @@ class Broker:
 
     async def close_links(self) -> None:
         """Ends every connection, and every dial that is under way. The node has heard of each end when this returns."""
-        dials = list(self._dials)
-        for task in dials:
-            task.cancel()
-        # Not before they have ended: one of them may be open already.
-        await asyncio.gather(*dials, return_exceptions=True)
+        await self._dialler.close()
         now = read_clocks()
         self.node.part(now)
         for link in list(self._links.values()):
@@ -208,6 +198,10 @@ class Broker:
         connection = self.node.dialled(target, caller, read_clocks())
         self._links[connection] = link
         return connection
+
+    def dial_failed(self, target: Target, reason: str) -> None:
+        self.node.dial_failed(target, reason, read_clocks(), random.random())
+        self.flush_soon()
 
     def turned_away(self, caller: Remote, reason: str, detail: str) -> None:
         """Somebody never came so far as to have a connection."""
@@ -328,31 +322,3 @@ class Broker:
             self.node.take_secret(self._secret.value)
             log.info("secret.reloaded", path=self._secret.path)
         return None
-
-    async def _dial(self, target: Target) -> None:
-        link = Link(self, partial(self.dialled, target=target), self.user_timeout_ms)
-        try:
-            async with asyncio.timeout(DIAL_TIMEOUT_S):
-                sock = await self._hosts.connect(*target.address)
-                await self._open(link, target, sock)
-        except Exception as error:
-            # Whatever it is: a host's name that no look-up takes is a `UnicodeError`.
-            link.abort(error)
-            if not link.made:
-                reason = explain(error) or f"no answer within {DIAL_TIMEOUT_S:g} s"
-                self.node.dial_failed(target, reason, read_clocks(), random.random())
-                self.flush_soon()
-        except asyncio.CancelledError:
-            link.abort()
-            raise
-
-    async def _open(self, link: Link, target: Target, sock: socket.socket) -> None:
-        tls = self._tls.client if self._tls is not None else None
-        name = target.address[0] if tls is not None else None
-        try:
-            await self._loop.create_connection(
-                lambda: link, sock=sock, ssl=tls, server_hostname=name
-            )
-        except BaseException:
-            sock.close()
-            raise

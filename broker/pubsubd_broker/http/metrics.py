@@ -1,26 +1,16 @@
-"""Prometheus metrics, read off the broker's status at each scrape: one table, no work per message."""
+"""Table of Prometheus metrics. Each row reads the broker's status at a scrape: no message costs any work."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
 
 from pubsubd_protocol.attach import Reason
 
 Status = Mapping[str, Any]
-"""What `/status.json` shows."""
+"""Content of `/status.json`."""
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values and the figure."""
@@ -30,7 +20,7 @@ PREFIX: Final = "pubsubd_"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One metric. `name` is without the prefix, as it is exposed: a counter's ends in `_total`."""
+    """Row of the table. `name` is without the prefix, as it is exposed: a counter's ends in `_total`."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -350,50 +340,3 @@ METRICS: Final = (
         _single(lambda status: status["tasks"]),
     ),
 )
-
-
-class StatusCollector(Collector):
-    """Turns one status into metric families. `status` is called once per scrape."""
-
-    def __init__(self, status: Callable[[], Status]) -> None:
-        self._status = status
-
-    def collect(self) -> Iterator[Metric]:
-        status = self._status()
-        for row in METRICS:
-            yield _histogram(row, status) if row.kind == "histogram" else _family(row, status)
-
-
-def metrics_type(accept: str) -> str:
-    """The content type that an Accept header is answered with."""
-    _, content_type = choose_encoder(accept)
-    return content_type
-
-
-def render_metrics(status: Status, accept: str) -> tuple[bytes, str]:
-    """The body and its content type: OpenMetrics if the Accept header asks for it, else text."""
-    encode, content_type = choose_encoder(accept)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(StatusCollector(lambda: status))
-    return encode(registry), content_type
-
-
-def _family(row: Row, status: Status) -> Metric:
-    make = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
-    family = make(PREFIX + row.name, row.help, labels=row.labels)
-    for labels, figure in row.read(status):
-        family.add_metric(labels, figure)
-    return family
-
-
-def _histogram(row: Row, status: Status) -> Metric:
-    """From `{"buckets": [[le, cumulative count], …], "sum", "count"}`; the last bucket holds all."""
-    measured = status[row.name]
-    buckets = [(str(float(le)), float(count)) for le, count in measured["buckets"]]
-    if not buckets or buckets[-1][0] != "inf":
-        buckets.append(("+Inf", float(measured["count"])))
-    else:
-        buckets[-1] = "+Inf", buckets[-1][1]
-    family = HistogramMetricFamily(PREFIX + row.name, row.help)
-    family.add_metric((), buckets, measured["sum"])
-    return family

@@ -19,8 +19,8 @@ from typing import Any, Final
 import h11
 import structlog
 
+from pubsubd_broker.http.exposition import metrics_type, render_metrics
 from pubsubd_broker.http.loop_share import LONGEST_REST_S, LoopShare
-from pubsubd_broker.http.metrics import metrics_type, render_metrics
 from pubsubd_broker.process.off_loop import off_loop
 from pubsubd_broker.settings.forms import is_loopback
 from pubsubd_broker.sockets.host_names import BACKLOG, bind

@@ -118,7 +118,7 @@ async def test_a_dial_that_is_cancelled_as_it_succeeds_is_a_link_that_is_lost(
 
     def dialled_and_stopped(link: Link, target: object) -> Connection:
         # The stop comes in the very turn in which the dial succeeds.
-        (dial,) = broker._dials
+        (dial,) = broker._dialler.under_way
         dial.cancel()
         links.append(link)
         return opened(link, broker.node.targets[0])

@@ -8,7 +8,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from tests.unit.broker_shell.a_status import a_status
 
-from pubsubd_broker.http.metrics import METRICS, render_metrics
+from pubsubd_broker.http.exposition import render_metrics
+from pubsubd_broker.http.metrics import METRICS
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 

@@ -13,6 +13,16 @@ from style.words import Finding, first_words, phrases
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
     "bench",
+    "broker/pubsubd_broker/broker.py",
+    "broker/pubsubd_broker/daemon.py",
+    "broker/pubsubd_broker/files",
+    "broker/pubsubd_broker/http",
+    "broker/pubsubd_broker/journal",
+    "broker/pubsubd_broker/logs",
+    "broker/pubsubd_broker/process",
+    "broker/pubsubd_broker/settings",
+    "broker/pubsubd_broker/sockets",
+    "broker/pubsubd_broker/trust",
     "protocol",
     "style/__main__.py",
     "supply",

@@ -36,7 +36,7 @@ from pubsubd_protocol.proof import NONCE_BYTES
 
 TICK_S: Final = 0.05
 FLUSH_S: Final = 0.005
-"""How long, in one turn of the loop, is worked on what has come in, and how long those who are ready are served."""
+"""Time in one turn of the loop for input, and the same time again for connections that are ready to be served."""
 
 log = structlog.get_logger("pubsubd")
 
@@ -46,7 +46,7 @@ def read_clocks() -> Now:
 
 
 class Broker:
-    """One node, live on an event loop. Writes go out once per loop turn, pulled by what is ready."""
+    """Node, live on an event loop. Writes go out once per loop turn, pulled by what is ready."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Broker:
         self._links: dict[Connection, Link] = {}
         self._flush_due = False
         self._taken_s = 0.0
-        """How long, in this turn of the loop, was worked on what has come in."""
+        """Time that input has taken in this turn of the loop."""
         # When those who wait for readers are to ask again, and the timer for that.
         self._paced_until_ns: int | None = None
         self._pace_timer: asyncio.TimerHandle | None = None
@@ -84,7 +84,7 @@ class Broker:
         """Notes a life that peers gave its history."""
         self._dialler = Dialler(self, trust.tls, self.user_timeout_ms)
         self.drained = True
-        """Whether what was accepted had reached everybody who was connected, at the stop."""
+        """Whether every connected reader had all accepted messages at the stop."""
 
     async def begin(self, folder: JournalFolder | None) -> None:
         """This life begins: the next one will know of it. No peer and no client may have heard of it before.
@@ -100,7 +100,7 @@ class Broker:
             await off_loop("pubsubd-life", self._record.settle)
 
     async def _begin_recalled(self) -> None:
-        """Serves everybody as soon as the next life will know of this one, however long the disk takes."""
+        """Serves all callers as soon as the next life will know of this one, however long the disk takes."""
         try:
             await off_loop("pubsubd-life", self.node.own_life.begin)
         except Exception:
@@ -148,7 +148,7 @@ class Broker:
         self.flush_soon()
 
     async def drain(self, seconds: float) -> None:
-        """Waits until what was accepted has reached everybody who is connected; `drained` says whether it did."""
+        """Waits until all connected readers have what was accepted; `drained` says whether they do."""
         self.node.drain()
         self.drained = False
         deadline = self._loop.time() + seconds
@@ -204,7 +204,7 @@ class Broker:
         self.flush_soon()
 
     def turned_away(self, caller: Remote, reason: str, detail: str) -> None:
-        """Somebody never came so far as to have a connection."""
+        """Reports a caller that has ended before it had a connection."""
         self.node.events.turned_away(caller.label, caller.origin, reason, detail)
         self.flush_soon()
 
@@ -298,7 +298,7 @@ class Broker:
 
     @property
     def user_timeout_ms(self) -> int:
-        """How long the kernel keeps on trying for a peer that acknowledges nothing."""
+        """Time for which the kernel keeps on trying for a peer that acknowledges nothing."""
         return self._settings.core.peer_timeout_ns // 1_000_000
 
     async def _look_at_certificate(self) -> str | None:

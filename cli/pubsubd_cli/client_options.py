@@ -61,7 +61,7 @@ def _default_socket() -> str:
     if not os.environ.get(SOCKET_VARIABLE):
         for variable in filter(is_like_the_socket, os.environ):
             raise CommandError(
-                f"{variable} (from environment): there is no such setting; did you mean {SOCKET_VARIABLE}?",
+                f"{variable} (from environment): unknown setting; did you mean {SOCKET_VARIABLE}?",
                 USAGE,
             )
     return default_socket_path(os.environ, os.getuid())
@@ -91,7 +91,7 @@ def read_node(context: click.Context, parameter: click.Parameter, name: str | No
     """The name of a node, of an option or argument that takes one."""
     if name is not None and not is_node_name(name):
         raise click.BadParameter(
-            f"{name!r} is no node name: 1 to {MAX_NODE_NAME} of A-Z a-z 0-9 . _ -, "
+            f"{name!r} is not a node name: 1 to {MAX_NODE_NAME} of A-Z a-z 0-9 . _ -, "
             "beginning and ending with a letter or digit",
             context,
             parameter,

@@ -13,13 +13,13 @@ PLACES_S: Final = 1.0
 """Time between two looks at a place."""
 
 HUNG_LOOKS: Final = 5
-"""A look that is under way when so many later ones are due is trouble itself: the file system does not answer.
+"""A look that is under way when 5 later ones are due is trouble itself: the file system does not answer.
 
 Not measured by a clock: a process that was stopped would accuse its disks.
 """
 
 CLOSE_S: Final = 1.0
-"""How long a stop waits for looks that are under way."""
+"""Time that a stop gives looks that are under way."""
 
 Look = Callable[[], Awaitable[str | None]]
 """Returns what is wrong with a place, in a sentence with its path and the remedy; None if nothing is.
@@ -39,7 +39,7 @@ class _Place:
 
 
 class Places:
-    """Keeps what is wrong with each place. A place has at most one look under way, whatever its disk does."""
+    """Keeps what is wrong with each place. A place has at most one look under way, even if its disk hangs."""
 
     def __init__(self, troubles: dict[str, str | None]) -> None:
         """`troubles`: where it is kept, by the name of the place; None while nothing is wrong."""

@@ -1,11 +1,11 @@
-"""Who else could swap what stands at a path: its folders are looked at one by one, and made where they are missing.
+"""Safe paths: no other user can swap what stands there. Folders are checked one by one, and made where missing.
 
-A folder on the way is safe if nobody but us and root can put something else in the place of what is in it:
+A folder on the way is safe if only we and root can put something else in the place of what is in it:
 
 - it belongs to us (effective uid) or to root, and so does every symbolic link that leads there;
-- others can't write to it, unless it is sticky: there, nobody can touch what belongs to us or root;
+- others can't write to it, unless it is sticky: there, no other user can touch what belongs to us or root;
 - nor can its group, unless it is sticky, or root's group, or one that we are told to trust. Our own primary
-  group always is: on most systems it has no other member, and with their usual umask whatever we make is
+  group always is: on most systems it has no other member, and with their usual umask all that we make is
   writable by it.
 
 What has been found safe stays so: only those whom we trust could change it between this look and its use.
@@ -30,7 +30,7 @@ ROOT: Final = 0
 
 
 class UnsafePath(PubSubError):
-    """Somebody else could put something in the place of what is at or below `component`. Says who, and what to do."""
+    """Another user could put something in the place of what is at or below `component`. Says who, and what to do."""
 
     def __init__(self, component: str, problem: str) -> None:
         super().__init__(f"{component} {problem}")
@@ -39,7 +39,7 @@ class UnsafePath(PubSubError):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Who may own what is on the way, and which groups may write to it."""
+    """Users that may own what is on the way, and groups that may write to it."""
 
     uids: frozenset[int]
     gids: frozenset[int]
@@ -122,7 +122,7 @@ def _found_or_made(path: str, mode: int) -> os.stat_result:
     try:
         os.mkdir(path, mode)
     except FileExistsError:
-        # Somebody was faster; whoever it was is checked like what was there before.
+        # Another process was faster. Its folder is checked like one that was there before.
         return os.lstat(path)
     # The umask may have taken something; what the folder above has handed down stays.
     os.chmod(path, mode | os.lstat(path).st_mode & stat.S_ISGID)

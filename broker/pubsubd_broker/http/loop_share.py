@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Final
 
 REST: Final = 9
-"""How many times as long as one piece of work has taken the next one waits."""
+"""Factor: after a piece of work the next one waits this many times as long as the piece has taken."""
 
 LONGEST_REST_S: Final = 0.25
 

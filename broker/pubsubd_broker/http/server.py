@@ -26,14 +26,14 @@ from pubsubd_broker.settings.forms import is_loopback
 from pubsubd_broker.sockets.host_names import BACKLOG, bind
 
 IDLE_S: Final = 60.0
-"""How long a kept connection may wait for its next request; Prometheus asks every 15 s or so."""
+"""Time for which a kept connection may wait for its next request; Prometheus asks every 15 s or so."""
 
 MAX_TURNED_AWAY: Final = 64
 """Further callers that are told that there are too many; beyond that they are just closed."""
 
 LINGER_S: Final = 1.0
 LINGER_READS: Final = 16
-"""How long, and for how many reads, a refused caller is listened to before the connection closes."""
+"""Time, and number of reads, for which a refused caller is listened to before the connection closes."""
 
 
 _READ_BYTES: Final = 16 * 1024
@@ -48,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back."""
+    """Answer to one request."""
 
     code: int
     content_type: str
@@ -111,7 +111,7 @@ class AdminServer:
         self._max_head_bytes = max_head_bytes
         self._connections: set[asyncio.Task[None]] = set()
         self._kept: dict[asyncio.Task[None], None] = {}
-        """Those that wait for a further request, the one that waits longest first."""
+        """Connections that wait for a further request, the one that waits longest first."""
         self._share = LoopShare(longest_rest_s)
         self._made: dict[tuple[str, str], tuple[float, Answer]] = {}
         """The last answers, and when their making began."""
@@ -262,7 +262,7 @@ class AdminServer:
     async def _exchange(
         self, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        """One request and its answer. Whether the connection may have another.
+        """Serves one request. Returns whether the connection may have another.
 
         Raises `h11.RemoteProtocolError` before anything was answered.
         """

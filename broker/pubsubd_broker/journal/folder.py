@@ -28,11 +28,11 @@ MAKE_ROOM: Final = {
     errno.EDQUOT: "make room there, or raise the quota",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f, LimitFSIZE=)",
 }
-"""What helps against a write that finds none."""
+"""Remedy for a write that finds no room."""
 
 
 class JournalFolder:
-    """One broker's, for as long as it lives: a lock keeps others out. `perform` may run in any one thread.
+    """Folder of one broker, for as long as it lives: a lock keeps others out. `perform` may run in any one thread.
 
     All is done in the folder that was opened, never in another one that stands at `path` by then. `check` says whether
     it is there still.
@@ -70,7 +70,7 @@ class JournalFolder:
         return self._folder
 
     def numbers(self) -> tuple[int, ...]:
-        """Of the segments that there are, in order."""
+        """Numbers of the segments in the folder, in order."""
         names = map(_SEGMENT.match, os.listdir(self._folder))
         return tuple(sorted(int(name[1]) for name in names if name is not None))
 
@@ -209,7 +209,7 @@ class JournalFolder:
         os.rename(name, other, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def _remove(self, name: str) -> None:
-        # Somebody may have tidied up: it was not needed.
+        # Another process may have removed it: it was not needed.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._folder)
 
@@ -239,7 +239,7 @@ def unusable(path: str, error: OSError | PubSubError) -> JournalError:
 
 
 def unwritten(path: str, error: BaseException) -> str:
-    """Why a write below `path` failed, and what helps against that."""
+    """Reason why a write below `path` failed, and its remedy."""
     if not isinstance(error, OSError):
         return str(error) or repr(error)
     advice = {errno.EROFS: "mount it writable"} | MAKE_ROOM

@@ -33,7 +33,7 @@ from pubsubd_broker.files.safe_path import Trust, UnsafePath
 from pubsubd_protocol.positions import MAX_OFFSET
 
 MODE: Final = 0o400
-"""Of the file. It is written to by the descriptor that made it alone: a restore into it, or `: >`, is refused (but to root)."""
+"""Mode of the file. Only the descriptor that made it writes to it: a restore into it, or `: >`, is refused (but to root)."""
 
 _UNFINISHED: Final = ".unfinished"
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -106,7 +106,7 @@ class LifeFile:
             raise
 
     def problem(self, least: int | None) -> str | None:
-        """Why this is not the file under its name any more, or no good one: never looks through the mapping.
+        """Reason why this is not the file under its name any more, or a bad one. Never looks through the mapping.
 
         `least`: its count says at least that, None if it does not count. Where the disk gives no answer nothing is known, and
         None returned: a count that may be good is not thrown away.
@@ -130,7 +130,7 @@ class LifeFile:
         return None
 
     def close(self) -> None:
-        """Nothing is stored any more. What was stored stays."""
+        """Ends storing. What was stored stays."""
         os.close(self._file)
         self._word = None
 
@@ -169,7 +169,7 @@ def told(data: bytes, least: int) -> bool:
 
 
 def read_life(folder: int | None, name: str) -> Found | None:
-    """What an earlier life left at `name`; None if there is nothing. Raises `UnsafePath` for what is another user's."""
+    """Witness that an earlier life left at `name`; None without one. Raises `UnsafePath` for what is another user's."""
     try:
         # Another user may have put a pipe there: it must not be waited for.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -183,7 +183,7 @@ def read_life(folder: int | None, name: str) -> Found | None:
     try:
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise UnsafePath(name, "is no file: remove it")
+            raise UnsafePath(name, "is not a file: remove it")
         Trust.of_this_process().check_owner(name, status)
         witness = decode(os.read(file, WITNESS_BYTES + 1))
         return Found(witness, witness is not None and witness.file == identity_of(file))
@@ -233,7 +233,7 @@ def boot_id() -> bytes:
 
 
 def identity_of(file: int) -> Identity:
-    """Of an open file. Not its device: that number may change with every boot."""
+    """Identity of an open file. Without its device: that number may change with every boot."""
     status = os.fstat(file)
     born_s = getattr(status, "st_birthtime", None)
     born_ns = _born_ns(file) if born_s is None else int(born_s * 10**9)
@@ -241,7 +241,7 @@ def identity_of(file: int) -> Identity:
 
 
 def file_system_of(file: int) -> int:
-    """Its `f_type`, 0 where that can't be had."""
+    """`f_type` of the file's system, 0 where it cannot be had."""
     answer = ctypes.create_string_buffer(_STATFS_BYTES)
     try:
         if not sys.platform.startswith("linux") or _libc().fstatfs(file, answer):

@@ -43,7 +43,7 @@ class Run(Protocol):
 
 
 class Counter:
-    """How far was accepted, stored into every file that is in use."""
+    """Counter of accepted messages, stored into every file that is in use."""
 
     __slots__ = ("_in_use", "_turn", "_words", "_written", "accepted")
 
@@ -201,7 +201,7 @@ class LifePlace:
             self._counter.use(self, file)
 
     def _retire(self) -> None:
-        """Nothing is stored there any more. The event loop closes it: it may be about to write."""
+        """Ends storing into the file. The event loop closes it: it may be about to write."""
         if self._file is not None:
             self._counter.use(self, None)
             self._retired.append(self._file)

@@ -150,7 +150,7 @@ class DiskRecord:
         )
 
     def _without(self, place: LifePlace) -> str:
-        """What it means that there is no witness at this place. Each file makes up for the other where it can."""
+        """Consequence of a missing witness at this place. Each file makes up for the other where it can."""
         if place is not self._beside:
             if self._beside is not None and self._beside.counts:
                 return f"after the machine has gone down {_MAY_BE_TOLD}"

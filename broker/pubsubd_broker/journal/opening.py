@@ -31,7 +31,7 @@ from pubsubd_protocol.positions import MAX_LINEAGE
 log = structlog.get_logger("pubsubd")
 
 SEGMENTS_A_RING: Final = 8
-"""How many segments hold as much as the ring; so much more than that is on disk."""
+"""Segments that hold as much as the ring. On disk is at most one segment more than that."""
 
 LEAST_SEGMENT_BYTES: Final = 64 * 1024
 
@@ -41,11 +41,11 @@ LOST: Final = {"consequence": "readers are told state_lost after a restart"}
 
 
 def open_journal(settings: Settings, record: DiskRecord) -> tuple[JournalFolder, Kept] | None:
-    """The folder, and what an earlier life left there; None if nothing is to be kept. Raises `JournalError`.
+    """Opens the folder, and reads what an earlier life left there; None if nothing is to be kept. Raises `JournalError`.
 
     `record`: of the lives of this node, which tells whether something is missing at the end of what was found.
 
-    The folder beside the socket is used if no setting names one. The broker then starts whatever is wrong with it.
+    The folder beside the socket is used if no setting names one. The broker then starts even if that folder cannot be used.
     """
     if settings.journal is None:
         return None
@@ -84,7 +84,7 @@ def open_folder(path: str) -> JournalFolder:
 def _recover(
     settings: Settings, folder: JournalFolder, evidence: Evidence, *, promised: bool
 ) -> Recovered | None:
-    """What is in the folder. Raises `JournalError` for what can't be used, if the settings promise that it is."""
+    """State in the folder. Raises `JournalError` for one that cannot be used, if the settings promise that it is."""
     try:
         judge = partial(whole_end.lost, evidence=evidence)
         recovered = recover(settings.node, folder.read(), judge)

@@ -1,4 +1,4 @@
-"""What lies beside the clients' socket of earlier lives, once a new life has begun.
+"""Snapshots of earlier lives beside the clients' socket: removed, or kept, once a new life has begun.
 
 The socket's lock keeps other brokers off these folders, too: only the broker that has the socket looks into them.
 """
@@ -24,7 +24,7 @@ log = structlog.get_logger("pubsubd")
 
 
 def tidy_snapshots(settings: Settings) -> None:
-    """What lies beside the socket and is not for this life. To be called when the life has begun."""
+    """Removes what lies beside the socket and is not for this life. To be called when the life has begun."""
     if settings.journal != folder_beside(settings.socket, settings.node):
         use_up(settings.socket, settings.node)
     make_room(settings.socket, settings.node)

@@ -72,7 +72,7 @@ class JournalWriter:
             self._under_way.add_done_callback(self._done)
 
     async def look(self) -> str | None:
-        """Why the folder can't keep all that it ought to; None if it can. What fails a write fails here, too.
+        """Reason why the folder cannot keep all that it ought to; None if it can. A fault that fails a write fails here, too.
 
         Where nothing is written before the stop, a folder that was removed is made anew.
         """
@@ -117,7 +117,7 @@ class JournalWriter:
         return None
 
     async def close(self) -> None:
-        """Everything that was accepted is on disk, or it is logged why not; the folder is free.
+        """Writes all that was accepted, or logs why that failed; frees the folder.
 
         Where keeping it was promised, it is then the node's `failure`, too. A further call, also after one that was
         cancelled, waits for the same end.
@@ -199,7 +199,7 @@ class JournalWriter:
 
 
 def _set_aside(folder: JournalFolder) -> None:
-    """What another version can read is not this one's to remove."""
+    """Sets aside what another version can read: this version must not remove it."""
     log.warning(
         "snapshot.set_aside",
         kept_as=folder.set_aside(folder.numbers()),

@@ -20,7 +20,7 @@ LogFormat = Literal["console", "json"]
 STANDARD_ERROR: Final = 2
 
 _writer: LogWriter | None = None
-"""What the process's own log goes through, if it was configured without a stream."""
+"""Writer of the process's own log, if it was configured without a stream."""
 
 _OF_LINES: Final = frozenset({"exception", "stack"})
 """Fields whose line feeds are their own."""
@@ -106,7 +106,7 @@ def _describe_dropped(count: int) -> str:
 
 
 def _only_printable(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """What others have said is shown to a terminal, which would obey some of it.
+    """Escapes what others have said: a terminal that shows it would obey some of it.
 
     Text is escaped here; of any other value the renderer shows the `repr`, which escapes as much.
     """
@@ -141,7 +141,7 @@ def _dump(fields: EventDict, **options: Any) -> str:
     # For people who read it after all: what happened first, its figures behind.
     first = {key: fields[key] for key in ("timestamp", "level", "event") if key in fields}
     event = {**first, **fields}
-    # JSON has no NaN; a log line must be readable whatever its fields are.
+    # JSON has no NaN; a log line must be readable with any fields.
     try:
         return json.dumps(event, allow_nan=False, **options)
     except ValueError:

@@ -1,7 +1,7 @@
 """Lines on their way to a descriptor that may stop taking them: a full pipe, a stopped terminal, a full disk.
 
-Lines wait in a bounded queue and one thread writes them. The event loop never does: a write to a pipe that nobody
-reads lasts for ever, and `O_NONBLOCK` is no way out, as it belongs to the open file and so to every process that
+Lines wait in a bounded queue and one thread writes them. The event loop never does: a write to a pipe without
+a reader lasts for ever, and `O_NONBLOCK` does not help, as it belongs to the open file and so to every process that
 shares it. What finds no room, or can't be written, is dropped and counted, and the count is said in the log once it
 flows again.
 """
@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Final
 
 MAX_WAITING_BYTES: Final = 256 * 1024
-"""Of lines that wait to be written; further ones are dropped."""
+"""Bytes of lines that wait to be written; further lines are dropped."""
 
 FLUSH_S: Final = 1.0
-"""How long the end of the process waits for the last lines to leave."""
+"""Time that the end of the process gives the last lines to leave."""
 
 
 class LogWriter:
@@ -33,7 +33,7 @@ class LogWriter:
         describe: Callable[[int], str],
         most_bytes: int = MAX_WAITING_BYTES,
     ) -> None:
-        """`describe`: the line that stands where so many are missing. Called in the writing thread, with no lock held."""
+        """`describe`: the line that stands where this number of lines is missing. Called in the writing thread, with no lock held."""
         self.dropped = 0
         """Lines that are never read, since the beginning."""
         self._descriptor = descriptor
@@ -61,7 +61,7 @@ class LogWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing to do: lines leave by themselves. See `wait_written`."""
+        """Does nothing: lines leave by themselves. See `wait_written`."""
 
     def isatty(self) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""How a broker ends: what its start has taken is released in reverse order, each step whatever became of the others."""
+"""End of a broker: releases what its start has taken, in reverse order. A step that fails stops no other step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.get_logger("pubsubd")
 Step = Callable[[], Awaitable[object] | object]
 
 STEP_S: Final = 5.0
-"""How long a step may take, unless it says otherwise."""
+"""Time that a step may take, unless it says otherwise."""
 
 
 class Ending:

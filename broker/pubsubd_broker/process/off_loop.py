@@ -37,7 +37,7 @@ def off_loop(
             result = step(*args, **kwargs)
         except BaseException as error:
             failed = error
-        # The loop may be closed by now: nobody waits for the outcome any more.
+        # The loop may be closed by now: no task waits for the outcome any more.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, result, failed)
 

@@ -4,7 +4,7 @@
 |---|---|
 | first | drains: waits for connected readers; writes all that is to be kept; ends |
 | second | waits for readers no longer; writes all that is to be kept; ends |
-| third | ends in `ABORT_S`, whatever is written by then |
+| third | ends in `ABORT_S`, with what is written by then |
 
 Only the third may lose something: process managers, and people, send two in the same moment (Ctrl-C in a terminal reaches
 the process, and then its manager passes it on). See ADR 27.
@@ -30,10 +30,10 @@ T = TypeVar("T")
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 GRACE_S: Final = 1.0
-"""How long a step of the start that is under way may take to its end once a stop is asked for."""
+"""Time that a step of the start that is under way may take to its end once a stop is asked for."""
 
 ABORT_S: Final = 2.0
-"""How long the stop may still take after a third signal."""
+"""Time that the stop may still take after a third signal."""
 
 log = structlog.get_logger("pubsubd")
 
@@ -45,7 +45,7 @@ class StopAsked(Exception):
 class StopRequest:
     """Takes the signals from when it is made, in the main thread, to the end of the process.
 
-    The handler records and never raises, whatever the thread was doing.
+    The handler records and never raises, at any point of the thread's work.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Tells systemd how the broker is: READY, STOPPING, WATCHDOG. Says nothing where nobody asked."""
+"""Tells systemd how the broker is: READY, STOPPING, WATCHDOG. Says nothing where systemd did not ask."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Systemd:
         self.watchdog_s = _watchdog(environment, pid) if path else None
 
     def ready(self) -> bool:
-        """It serves. Whether systemd took the message."""
+        """Says that the broker serves. Returns whether systemd took the message."""
         return self._send("READY=1")
 
     def stopping(self) -> bool:
-        """It drains and will end."""
+        """Says that the broker drains and will end."""
         return self._send("STOPPING=1")
 
     def watchdog(self) -> bool:
-        """Its loop turns."""
+        """Says that the event loop turns."""
         return self._send("WATCHDOG=1")
 
     def _send(self, state: str) -> bool:
         if not self._address:
             return False
-        # A manager that does not listen is no reason for a broker to fail, nor to wait.
+        # The broker neither fails nor waits if its manager does not listen.
         with (
             contextlib.suppress(OSError, ValueError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify,

@@ -1,4 +1,4 @@
-"""How the values of settings are written: addresses, names, paths, counts, sizes, durations."""
+"""Forms in which values of settings are written: addresses, names, paths, counts, sizes, durations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pubsubd_protocol.addresses import Address, format_address, parse_address
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
 
 MAX_SOCKET_PATH_BYTES = 107
-"""What a `sockaddr_un` holds on Linux, without the closing zero."""
+"""Bytes that a `sockaddr_un` holds on Linux, without the closing zero."""
 
 MAX_FRAME_BYTES = 2**32 - 1
 """The length prefix of a frame has four bytes."""
@@ -27,7 +27,7 @@ FRAME_OVERHEAD_BYTES = 1024
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How values of one kind are written. `read` takes text and raises `ValueError`; `show` is its inverse."""
+    """Form of values of one kind. `read` takes text and raises `ValueError`; `show` is its inverse."""
 
     metavar: str
     allowed: str
@@ -39,7 +39,7 @@ class Form:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there. Of another name than `localhost` nobody can know."""
+    """Whether only this machine reaches what listens there. A name other than `localhost` counts as reachable."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -54,14 +54,14 @@ def node_name_of(host: str) -> str:
 
 def _read_node(text: str) -> str:
     if not is_node_name(text):
-        raise ValueError(f"{text!r} is no node name")
+        raise ValueError(f"{text!r} is not a node name")
     return text
 
 
 def expanded_path(text: str) -> str:
     """`~` and `~user` at the beginning are a user's folder, as a shell reads them where nothing is quoted.
 
-    Raises `ValueError` where there is no such user: a folder called `~user` is never what was meant.
+    Raises `ValueError` for an unknown user: a folder called `~user` is never what was meant.
     """
     path = os.path.expanduser(text)
     if path.startswith("~"):
@@ -74,7 +74,7 @@ def expanded_path(text: str) -> str:
 
 def _read_path(text: str) -> str:
     if not text or "\0" in text:
-        raise ValueError(f"{text!r} is no path")
+        raise ValueError(f"{text!r} is not a path")
     return expanded_path(text)
 
 
@@ -92,7 +92,7 @@ def _read_peer(text: str) -> Address:
 
 def _count(text: str) -> int:
     if re.fullmatch(r"[0-9][0-9_]{0,18}", text) is None:
-        raise ValueError(f"{text!r} is no whole number")
+        raise ValueError(f"{text!r} is not a whole number")
     return int(text.replace("_", ""))
 
 
@@ -116,7 +116,7 @@ def _bounded(
 
 
 def choice(*words: str) -> Form:
-    """One of a few words, in any case."""
+    """Form of one word out of a few, in any case."""
 
     def read(text: str) -> str:
         if text.lower() not in words:
@@ -172,7 +172,7 @@ def nanoseconds(lowest: float) -> Form:
 
 
 def count(highest: int = 10**9) -> Form:
-    """How many of something: at least one."""
+    """Form of a count: at least one."""
     return Form(
         "N", f"a whole number from 1 to {highest}", _bounded(_count, 1, highest), _plain, (int,)
     )
@@ -191,7 +191,7 @@ def _read_rule(text: str) -> TopicRule:
     for word in text.split():
         kind, colon, value = word.partition(":")
         if not colon or kind not in found:
-            raise ValueError(f"{word!r} is no part of a rule")
+            raise ValueError(f"{word!r} is not a part of a rule")
         found[kind].append(value)
     if not found["publish"] and not found["subscribe"]:
         raise ValueError(f"{text!r} allows nothing")
@@ -222,7 +222,7 @@ ID: Final = Form(
 )
 MODE: Final = Form(
     "MODE",
-    "0600 (its own user), 0660 (and its group) or 0666 (everybody)",
+    "0600 (its own user), 0660 (and its group) or 0666 (all users)",
     _read_mode,
     lambda mode: f"{mode:04o}",
 )
@@ -248,7 +248,7 @@ NODE: Final = Form(
 FILE: Final = Form("FILE", "a file", _read_path, _plain, is_path=True)
 RULE: Final = Form(
     "RULE",
-    "uid:ID gid:ID publish:PATTERN subscribe:PATTERN, each as often as needed; neither uid nor gid: everybody",
+    "uid:ID gid:ID publish:PATTERN subscribe:PATTERN, each as often as needed; neither uid nor gid: all users",
     _read_rule,
     _show_rule,
 )

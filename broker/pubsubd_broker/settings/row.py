@@ -26,7 +26,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. `name` is the option and the TOML key.
+    """Row of the table. `name` is the option and the TOML key.
 
     `field`: of `Settings`. Dots lead into its parts: `core.ring_bytes` is a field of the core's `Config`.
     """
@@ -43,7 +43,7 @@ class Setting:
     optional: bool = False
     """Whether the value may be none: `false` in the file."""
     switch_off: str | None = None
-    """What `--no-NAME` means; None if the setting can't be switched off."""
+    """Meaning of `--no-NAME`; None if the setting cannot be switched off."""
 
     @property
     def variable(self) -> str:

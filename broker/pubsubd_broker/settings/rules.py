@@ -105,7 +105,7 @@ def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: Refu
     if not is_loopback(settings.listen[0]):
         refuse(
             "listen",
-            f"{format_address(settings.listen)} takes peers from other machines, and anybody could be one; allowed: "
+            f"{format_address(settings.listen)} takes peers from other machines, and any machine could be one; allowed: "
             "with --cluster-secret-file or --tls-cert, --tls-key and --tls-ca; an address of this machine alone, "
             "as 127.0.0.1; or --insecure where the network keeps strangers out",
         )
@@ -118,8 +118,8 @@ def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: Refu
         if listed:
             refuse(
                 name,
-                f"keeps nobody out who comes as a peer to {format_address(settings.listen)} (from {origins['listen']}), "
-                "as every user of this machine can; allowed: with --cluster-secret-file or --tls-cert, --tls-key and "
+                f"does not keep out users who come as a peer to {format_address(settings.listen)} (from {origins['listen']}), "
+                "as any user of this machine can; allowed: with --cluster-secret-file or --tls-cert, --tls-key and "
                 "--tls-ca; with --no-listen; or with --insecure where that is meant",
             )
 

@@ -1,4 +1,4 @@
-"""Where the value of each setting comes from: the first of flag, environment, file, default. That is remembered."""
+"""Sources of settings: each value comes from the first of flag, environment, file, default, with its origin."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ def resolve(
     unknown = unknown_variables(environment)
     for variable, meant in unknown.items():
         if meant is not None:
-            raise SettingsError(
-                variable, "environment", f"there is no such setting; did you mean {meant}?"
-            )
+            raise SettingsError(variable, "environment", f"unknown setting; did you mean {meant}?")
     values: dict[str, Any] = {
         **DEFAULTS,
         "core.node": node_name_of(host),
@@ -275,13 +273,13 @@ def _no_such(key: str, value: object) -> str:
         inner = next(iter(value), "")
         meant = likely_name(f"{key}-{inner}", _BY_NAME) or likely_name(inner, _BY_NAME)
         hint = f"; did you mean {meant}?" if meant is not None else ""
-        return f"there is no such table: each setting is a key at the top of the file{hint}"
+        return f"unknown table: each setting is a key at the top of the file{hint}"
     if key.startswith("no-") and key[3:] in _BY_NAME and _BY_NAME[key[3:]].switch_off is not None:
-        return f"there is no such setting; write {key[3:]} = false"
+        return f"unknown setting; write {key[3:]} = false"
     meant = likely_name(key, _BY_NAME, near=0.6)
     if meant is not None:
-        return f"there is no such setting; did you mean {meant}?"
-    return "there is no such setting; pubsubd config show lists all"
+        return f"unknown setting; did you mean {meant}?"
+    return "unknown setting; pubsubd config show lists all"
 
 
 def _refuse_in(resolved: Resolved) -> Refuse:

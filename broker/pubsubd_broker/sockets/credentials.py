@@ -1,4 +1,4 @@
-"""Who is at the other end of a Unix socket, by the kernel's word."""
+"""Credentials of the process at the other end of a Unix socket, as the kernel names them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PEER_GROUPS: Final = 59
 """SO_PEERGROUPS, since Linux 4.13; Python has no name for it."""
 
 _NOBODY: Final = 2**32 - 1
-"""Where the kernel knows of no process. An unknown one's pid alone is 0 too: one outside of our container."""
+"""Id where the kernel knows of no process. An unknown one's pid alone is 0 too: one outside of our container."""
 
 _UCRED: Final = struct.Struct("iII")
 _GID: Final = struct.Struct("I")
@@ -27,7 +27,7 @@ _MOST_BYTES: Final = 65_536 * _GID.size
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Those that the other end had as it connected, or began to listen; whoever it has become since.
+    """Credentials that the other end had as it connected, or began to listen; later changes do not count.
 
     `groups`: its supplementary groups, in order; empty where the system doesn't tell. In a container, whom it has
     no number for appears as the overflow uid and gid, 65534 as a rule.
@@ -63,7 +63,7 @@ def _groups_of(sock: socket.socket) -> tuple[int, ...]:
 
 
 def _long_answer(descriptor: int) -> bytes:
-    """Of somebody with more than 256 groups, which directories of large companies give. Past Python's limit."""
+    """Groups of a user with more than 256, which directories of large companies give. Past Python's limit."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

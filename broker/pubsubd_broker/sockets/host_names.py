@@ -28,7 +28,7 @@ class Hosts:
     async def connect(self, host: str, port: int) -> socket.socket:
         """A socket that is connected to the first address of the host that takes it.
 
-        Raises `OSError` as the last address gave it, or `UnicodeError` for what is no name.
+        Raises `OSError` as the last address gave it, or `UnicodeError` for an invalid name.
         """
         addresses = await self._find(host, port)
         for left, address in zip(range(len(addresses))[::-1], addresses, strict=True):
@@ -51,7 +51,7 @@ class Hosts:
     def _found(self, asked: tuple[str, int], done: asyncio.Future[list[Address]]) -> None:
         del self._under_way[asked]
         if not done.cancelled():
-            # The callers may all have given up: then nobody else looks at an error.
+            # The callers may all have given up: then no caller looks at an error.
             done.exception()
 
 

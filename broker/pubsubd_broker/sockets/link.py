@@ -1,4 +1,4 @@
-"""One socket under one core connection: bytes go in and out, nothing is understood here."""
+"""Link: one socket under one connection of the core. Bytes go in and out; the link understands none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HIGH_WATER_BYTES: Final = FETCH_BYTES
 """Unsent bytes in user space at which a connection is not pulled from any more."""
 
 LINGER_S: Final = 1.0
-"""How long a connection that ends may take to send its last words."""
+"""Time that a connection that ends may take to send its last words."""
 
 
 class Host(Protocol):
@@ -31,7 +31,7 @@ class Link(asyncio.BufferedProtocol):
 
     uvloop closes the transport under a dial or an accept that is cancelled after `connection_made`, and then neither
     calls `connection_lost` nor reports `is_closing`: every further call raises `RuntimeError`. So the link remembers
-    its own end. It comes once, from whoever notices first, and nothing touches the transport after it.
+    its own end. It comes once, from the first that notices, and nothing touches the transport after it.
     """
 
     connection: Connection
@@ -166,7 +166,7 @@ class Link(asyncio.BufferedProtocol):
             self._lingers = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
     def _set_user_timeout(self) -> None:
-        # Under the heartbeats: the kernel too gives up on bytes that nobody acknowledges.
+        # Under the heartbeats: the kernel too gives up on bytes that are not acknowledged.
         option = getattr(socket, "TCP_USER_TIMEOUT", None)
         if self._user_timeout_ms is not None and option is not None:
             # One that was reset at once takes no options; `connection_lost` comes next.

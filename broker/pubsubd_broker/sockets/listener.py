@@ -25,7 +25,7 @@ that has more under way than are left for others is turned away.
 """
 
 PAUSE_S: Final = 0.05
-"""How long nothing is taken when descriptors or memory have run out."""
+"""Time for which nothing is taken when descriptors or memory have run out."""
 
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -37,13 +37,13 @@ class Acceptor(Protocol):
 
     @property
     def tls(self) -> ssl.SSLContext | None:
-        """With what the next one is encrypted."""
+        """Encryption of the next connection."""
 
     def welcome(self, taken: socket.socket, address: Address) -> asyncio.BaseProtocol:
-        """The protocol for one that has come. It may hear of its end more than once, and without having been open."""
+        """Protocol of a new connection. It may hear of its end more than once, and without having been open."""
 
     def turned_away(self, address: Address, reason: str, detail: str) -> None:
-        """One has ended before it was a connection, for `reason`, a constant word."""
+        """Hears of a caller that has ended before it was a connection, for `reason`, a constant word."""
 
 
 class Listener:
@@ -125,7 +125,7 @@ class Listener:
                     return
                 # It was there and is gone again: that is about this one alone.
                 continue
-            # An IPv6 address has two more parts, which matter to nobody here.
+            # An IPv6 address has two more parts, which do not matter here.
             self._open(taken, (address[0], address[1]) if address else ("", 0))
 
     def _open(self, taken: socket.socket, address: Address) -> None:
@@ -185,7 +185,7 @@ class Listener:
         self._resume = None
         self._go_on()
         if self._listening:
-            # At once: those who waited may all have left, and nobody would ever say that it goes on.
+            # At once: those who waited may all have left, and `accept.resumed` would never be logged.
             self._take()
 
     def _stop_taking(self) -> None:

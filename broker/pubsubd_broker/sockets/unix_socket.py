@@ -59,7 +59,7 @@ class ClientSocket:
         return self._bound
 
     def look(self) -> str | None:
-        """Why clients can't find it, if they can't. A socket or a lock that was removed is put back first.
+        """Reason why clients cannot find it, if they cannot. A socket or a lock that was removed is put back first.
 
         The rules are those of a start, so a place that another broker has taken meanwhile stays with it.
         """
@@ -81,7 +81,7 @@ class ClientSocket:
     def release(self) -> None:
         """Close the socket and remove its file, if it is still ours. A second call does nothing.
 
-        The lock's file stays: whoever removed it could remove one that the next broker holds.
+        The lock's file stays: a process that removed it could remove one that the next broker holds.
         """
         with self._turn:
             if self._released:
@@ -137,7 +137,7 @@ def bind_client_socket(path: str, mode: int = SOCKET_MODE) -> ClientSocket:
     """Bind and listen at `path`; its file has `mode`, 0600 to 0666, from its first moment. Raises `SocketError`.
 
     A missing folder is made, for those whom `mode` lets in; a dead broker's socket is replaced. Refused:
-    a live broker's, a symbolic link, anything that is no socket, a place where another user could swap it
+    a live broker's, a symbolic link, anything but a socket, a place where another user could swap it
     (see `safe_path`). A socket that is for its group may stand in a folder that a group of ours writes to.
     """
     length = len(os.fsencode(path))
@@ -148,7 +148,7 @@ def bind_client_socket(path: str, mode: int = SOCKET_MODE) -> ClientSocket:
         )
     if mode & 0o600 != 0o600 or mode & ~0o666:
         raise SocketError(
-            path, f"mode {mode:04o} makes no sense: its owner reads and writes, nobody executes"
+            path, f"mode {mode:04o} makes no sense: its owner reads and writes, no user executes"
         )
     return ClientSocket(path, mode)
 
@@ -191,7 +191,7 @@ def _check_lock(name: str, status: os.stat_result, trust: Trust) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise UnsafePath(name, "is a symbolic link: remove it")
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafePath(name, "is no file: remove it")
+        raise UnsafePath(name, "is not a file: remove it")
     trust.check_owner(name, status)
 
 
@@ -204,14 +204,14 @@ def _clear_the_way(path: str, trust: Trust) -> None:
     if stat.S_ISLNK(mode):
         raise SocketError(path, "is a symbolic link: give the path that it points to")
     if not stat.S_ISSOCK(mode):
-        raise SocketError(path, "there is something that is no socket: remove it or choose another")
+        raise SocketError(path, "is not a socket: remove it or choose another")
     trust.check_owner(path, status)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         answer = probe.connect_ex(path)
     if answer == errno.ENOENT:
         return
-    # Only a refusal proves that nobody listens; a full backlog, for one, proves the contrary.
+    # Only a refusal proves that no broker listens; a full backlog, for one, proves the contrary.
     if answer != errno.ECONNREFUSED:
         raise _taken(path)
     os.unlink(path)

@@ -32,7 +32,7 @@ def names_of(ssl_object: ssl.SSLObject) -> frozenset[str]:
     """The node names that the other end's certificate, which has been verified, speaks for.
 
     The DNS names of its subjectAltName; only if it has none of any kind, its common name (RFC 6125, 6.4.4).
-    A name is taken as it stands: one with a wildcard speaks for nobody.
+    A name is taken as it stands: one with a wildcard speaks for no node.
     """
     certificate: Mapping[str, Any] = ssl_object.getpeercert() or {}
     if "subjectAltName" in certificate:

@@ -1,4 +1,4 @@
-"""What this broker knows its peers by: a secret, certificates, both, or nothing."""
+"""Proofs by which this broker knows its peers: a secret, certificates, both, or none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pubsubd_broker.trust.tls import Tls
 
 @dataclass(frozen=True, slots=True)
 class PeerTrust:
-    """`secret`: what the brokers of the cluster prove to each other. `tls`: what links to them are encrypted with."""
+    """`secret`: proved by the brokers of the cluster to each other. `tls`: encrypts links between them."""
 
     secret: SecretFile | None = field(default=None, repr=False)
     tls: Tls | None = None

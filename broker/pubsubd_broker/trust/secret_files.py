@@ -1,4 +1,4 @@
-"""Files that nobody but us may read: the cluster's secret, the key of a certificate."""
+"""Files that only we may read: the cluster's secret, the key of a certificate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SECRET_BYTES: Final = 4096
 
 
 class SecretError(PubSubError):
-    """The file at `path` can't be had, or is no secret. Says why and what to do, never what is in it."""
+    """The file at `path` cannot be had, or is not a secret. Says why and what to do, never what is in it."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"secret file {path}: {problem}")
@@ -75,7 +75,7 @@ class SecretFile:
 
 
 def exposure(status: os.stat_result) -> str | None:
-    """Why others could know or change what is in such a file, and what to do; None if they can't.
+    """Reason why others could know or change what is in such a file, and the remedy; None if they cannot.
 
     Its group may read: that is how a file of root's is shown to a broker that is not root.
     """
@@ -89,7 +89,7 @@ def exposure(status: os.stat_result) -> str | None:
 
 def _check(path: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise SecretError(path, "it is no regular file: give the path of one")
+        raise SecretError(path, "it is not a regular file: give the path of one")
     problem = exposure(status)
     if problem is not None:
         raise SecretError(path, problem)

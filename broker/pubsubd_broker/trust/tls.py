@@ -1,6 +1,6 @@
 """TLS between brokers: both ends show a certificate, and its *node name* is what counts, not the host's.
 
-Version 1.3 only, so there is no renegotiation, no compression and no weak cipher to switch off, and a
+Version 1.3 only, without renegotiation, compression or a weak cipher to switch off, and a
 connection is never resumed: each has a handshake of its own over both certificates.
 """
 
@@ -18,7 +18,7 @@ from pubsubd_broker.trust.secret_files import exposure
 from pubsubd_protocol.errors import PubSubError
 
 MAX_FILE_BYTES: Final = 1024 * 1024
-"""Of a file, where the mark is looked for that tells what it is. All of the system's authorities are a quarter of that."""
+"""Part of a file in which its mark is looked for. All of the system's authorities are a quarter of that."""
 
 
 class TlsError(PubSubError):
@@ -32,7 +32,7 @@ class TlsError(PubSubError):
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """What is in force stays so, and there is nothing new to say about it."""
+    """No change: the files in force stay so, without anything new to say about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ Refreshed = Unchanged | Reloaded | Failed
 
 
 class Tls:
-    """What connections to and from peers are encrypted with, and the files that it comes from."""
+    """Encryption of connections to and from peers, and the files that it comes from."""
 
     def __init__(self, cert: str, key: str, ca: str, *, node: str | None = None) -> None:
         """Paths of PEM files. `node`: whom the certificate has to speak for. Raises `TlsError`."""
@@ -63,7 +63,7 @@ class Tls:
         self._seen = self._files.look()
         self._held = self._files.load()
         self.error: str | None = None
-        """Why the files that are there now are not in force; None when they are."""
+        """Reason why the files that are there now are not in force; None when they are."""
 
     @property
     def server(self) -> ssl.SSLContext:
@@ -77,7 +77,7 @@ class Tls:
 
     @property
     def not_after(self) -> int:
-        """When our own certificate expires, in seconds since 1970."""
+        """Expiry of our own certificate, in seconds since 1970."""
         return self._held.not_after
 
     @property
@@ -108,7 +108,7 @@ class Tls:
 
 
 def explain(error: BaseException) -> str:
-    """Why a connection could not be had, or was lost, in words for the log; "it" is the other end."""
+    """Reason why a connection could not be had, or was lost, in words for the log; "it" is the other end."""
     match error:
         case ssl.SSLCertVerificationError():
             return (
@@ -149,7 +149,7 @@ class _Held:
 
 
 _Look = tuple[tuple[int, int, int] | None, ...]
-"""Of each file, what changes when its content does; None where there is none."""
+"""Values of each file that change when its content does; None for a missing file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class _Files:
         assert isinstance(not_after, str)
         names = names_of(ours)
         if self.node is not None and self.node not in names:
-            speaks_for = ", ".join(sorted(names)) or "nobody"
+            speaks_for = ", ".join(sorted(names)) or "no node"
             problem = f"it speaks for {speaks_for}: give one with the --node name {self.node} as a DNS name"
             raise TlsError("--tls-cert", self.cert, problem)
         return _Held(server, client, ssl.cert_time_to_seconds(not_after), names)
@@ -196,12 +196,12 @@ class _Files:
         except OSError as error:
             raise TlsError("--tls-ca", self.ca, f"{_words(error)}: {_GIVE_PEM}") from error
         try:
-            context.load_cert_chain(self.cert, self.key, self._ask_nobody)
+            context.load_cert_chain(self.cert, self.key, self._no_password)
         except OSError as error:
             raise self._unfit(error) from error
         return context
 
-    def _ask_nobody(self) -> str:
+    def _no_password(self) -> str:
         raise TlsError("--tls-key", self.key, "is locked with a password: give one without")
 
     def _unfit(self, error: OSError) -> TlsError:
@@ -268,9 +268,9 @@ def _check_content(option: str, path: str, mark: bytes, what: str, private: bool
     except OSError as error:
         raise TlsError(option, path, f"{_words(error)}: give a file that can be read") from error
     if content is None:
-        raise TlsError(option, path, "is no regular file: give the path of one")
+        raise TlsError(option, path, "is not a regular file: give the path of one")
     if mark not in content:
-        raise TlsError(option, path, f"there is no {what} in it: {_GIVE_PEM} with one")
+        raise TlsError(option, path, f"it lacks a {what}: {_GIVE_PEM} with one")
     problem = exposure(status) if private else None
     if problem is not None:
         raise TlsError(option, path, problem)

@@ -98,7 +98,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str
         os.mkfifo(path, 0o600)
     else:
         path.symlink_to("/dev/null")
-    with pytest.raises(SecretError, match="no regular file"):
+    with pytest.raises(SecretError, match="not a regular file"):
         read_secret(str(path))
 
 

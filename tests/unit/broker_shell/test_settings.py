@@ -179,12 +179,12 @@ def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> Non
 @pytest.mark.parametrize(
     ("name", "text", "saying"),
     [
-        ("node", "-a", "'-a' is no node name; allowed: 1 to 64 of"),
-        ("node", "a" * 65, "is no node name"),
-        ("node", "", "is no node name"),
+        ("node", "-a", "'-a' is not a node name; allowed: 1 to 64 of"),
+        ("node", "a" * 65, "is not a node name"),
+        ("node", "", "is not a node name"),
         ("socket", "/" + "s" * 107, "has 108 bytes; allowed: a path of 1 to 107 bytes"),
         ("socket", "/" + "é" * 54, "has 109 bytes"),
-        ("socket", "", "is no path"),
+        ("socket", "", "is not a path"),
         ("listen", "7420", "is not an address; allowed: HOST:PORT"),
         ("listen", ":7420", "is not an address"),
         ("listen", "::1:7420", "an IPv6 host stands in brackets"),
@@ -197,8 +197,8 @@ def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> Non
         ("peer", "a:1 b:2", "'a:1 b:2' is more than one address: give each by itself"),
         ("http", "a:1,b:1", "is more than one address"),
         ("ring-messages", "0", "0 is out of range; allowed: a whole number from 1"),
-        ("ring-messages", "-1", "is no whole number"),
-        ("ring-messages", "1.5", "is no whole number"),
+        ("ring-messages", "-1", "is not a whole number"),
+        ("ring-messages", "1.5", "is not a whole number"),
         ("ring-bytes", "0", "0 is out of range; allowed: a size of 1B or more"),
         ("ring-bytes", "1MB", "'1MB' is not a size"),
         ("max-frame", "4GiB", "is out of range; allowed: a size of 1KiB to"),
@@ -209,7 +209,7 @@ def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> Non
         ("max-batch", "65536", "is out of range; allowed: a whole number from 1 to 65535"),
         ("max-producers", "1024", "is out of range; allowed: a whole number from 1 to 1023"),
         ("max-topic-bytes", "256", "is out of range; allowed: a whole number from 1 to 255"),
-        ("cluster", "blue green", "is no node name"),
+        ("cluster", "blue green", "is not a node name"),
         ("log-format", "xml", "'xml' is not one of them; allowed: console or json"),
         ("log-level", "loud", "allowed: debug or info or warning or error"),
     ],
@@ -241,8 +241,8 @@ def test_a_peer_needs_a_port_that_can_be_dialled() -> None:
         ("ring_messages = 1", "did you mean ring-messages?"),
         ("peers = []", "did you mean peer?"),
         ("no-listen = true", "write listen = false"),
-        ("zebra = 1", "there is no such setting; pubsubd config show lists all"),
-        ("config = 'x'", "there is no such setting"),
+        ("zebra = 1", "unknown setting; pubsubd config show lists all"),
+        ("config = 'x'", "unknown setting"),
         ("ring-messages = '5'", "text is the wrong type"),
         ("ring-messages = 1.0", "a number is the wrong type"),
         ("ring-messages = true", "true or false is the wrong type"),
@@ -260,7 +260,7 @@ def test_a_peer_needs_a_port_that_can_be_dialled() -> None:
         ("ring.bytes = 1", "at the top of the file; did you mean ring-bytes?"),
         ("[pubsubd]\nnode = 'a'", "at the top of the file; did you mean node?"),
         ("[[peer]]\nhost = 'a'", "a table is the wrong type; allowed: a list of HOST:PORT"),
-        ("[zebra]", "there is no such table"),
+        ("[zebra]", "unknown table"),
         ("ring-bytes = '64MB'", "'64MB' is not a size; allowed: a size of"),
         ("ring-bytes = '64 M'", "'64 M' is not a size"),
         ("ring-bytes = -1", "'-1' is not a size"),
@@ -344,7 +344,7 @@ def test_a_mistyped_variable_is_refused_with_the_one_that_was_meant(
     with pytest.raises(SettingsError) as caught:
         resolved({}, {variable: "1"})
     assert str(caught.value) == (
-        f"{variable} (from environment): there is no such setting; did you mean {meant}?"
+        f"{variable} (from environment): unknown setting; did you mean {meant}?"
     )
 
 
@@ -470,9 +470,9 @@ def test_every_setting_is_shown_as_the_file_would_have_it(tmp_path: Path) -> Non
     ("rule", "saying"),
     [
         ("uid:1001", "'uid:1001' allows nothing; allowed: uid:ID gid:ID publish:PATTERN"),
-        ("uid:bob publish:>", "'bob' is no whole number"),
-        ("publish", "'publish' is no part of a rule"),
-        ("read:x", "'read:x' is no part of a rule"),
+        ("uid:bob publish:>", "'bob' is not a whole number"),
+        ("publish", "'publish' is not a part of a rule"),
+        ("read:x", "'read:x' is not a part of a rule"),
         ("publish:a.>.b", "'>' stands for the rest of a topic"),
     ],
 )
@@ -503,7 +503,8 @@ def test_who_keeps_local_users_out_has_to_know_its_peers_for_they_can_come_as_th
     name: str, value: str
 ) -> None:
     with pytest.raises(
-        SettingsError, match=rf"{name} \(from --{name}\): keeps nobody out .* 127\.0\.0\.1:7420"
+        SettingsError,
+        match=rf"{name} \(from --{name}\): does not keep out users .* 127\.0\.0\.1:7420",
     ):
         resolved({name: (value,)})
     tls = {"tls-cert": "c", "tls-key": "k", "tls-ca": "a"}

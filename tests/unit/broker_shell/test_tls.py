@@ -87,7 +87,7 @@ def test_a_missing_file_is_named_with_its_option(authority: Authority, missing: 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"hello", "there is no .* in it: give a PEM file with one"),
+        (b"hello", "it lacks a .*: give a PEM file with one"),
         (b"-----BEGIN {0}-----\nAAAA\n-----END {0}-----\n", "it can't be read: give a PEM file"),
         (b"-----BEGIN {0}-----\nAAAA\n", "it can't be read: give a PEM file"),
     ],
@@ -135,7 +135,7 @@ def test_a_key_s_place_that_is_a_pipe_holds_nothing_up(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     files = replace(authority.certificate("a"), key=str(tmp_path / "pipe"))
-    with pytest.raises(TlsError, match="is no regular file"):
+    with pytest.raises(TlsError, match="is not a regular file"):
         tls_of(files)
 
 

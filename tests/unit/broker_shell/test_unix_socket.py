@@ -290,7 +290,7 @@ def test_a_lock_that_is_no_file_is_refused(folder: Path, kind: str) -> None:
         os.mkfifo(lock)
     else:
         leave_stale(lock)
-    with pytest.raises(SocketError, match=r"s\.lock is no file: remove it"):
+    with pytest.raises(SocketError, match=r"s\.lock is not a file: remove it"):
         bind_client_socket(str(folder / "s"))
 
 
@@ -303,7 +303,7 @@ def test_what_is_no_socket_is_refused_and_kept(folder: Path, kind: str) -> None:
         path.mkdir()
     else:
         os.mkfifo(path)
-    with pytest.raises(SocketError, match="something that is no socket"):
+    with pytest.raises(SocketError, match="is not a socket"):
         bind_client_socket(str(path))
     assert path.exists()
 

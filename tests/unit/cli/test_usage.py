@@ -104,15 +104,15 @@ def test_start_has_an_option_for_each_setting_and_no_other() -> None:
         (["publish", "two words", "x"], "no white space"),
         (["publish", "", "x"], "is empty"),
         (["publish", "two words", "--stdin"], "no white space"),
-        (["publish", "t", "x", "--to", "no such"], "'no such' is no node name"),
-        (["publish", "t", "x", "--to", ""], "'' is no node name"),
+        (["publish", "t", "x", "--to", "no such"], "'no such' is not a node name"),
+        (["publish", "t", "x", "--to", ""], "'' is not a node name"),
         (["subscribe", "t", "a.>.b"], "only be the last segment"),
         (["subscribe", ""], "is empty"),
         (["subscribe", "t", "--name", ""], "1 to 128 printable characters"),
         (["subscribe", "t", "--name", "n" * 200], "(200 characters)"),
         (["subscribe", "t", "--name", "a\tb"], "1 to 128 printable characters"),
         (["status", "--timeout", "0"], "longer than nothing"),
-        (["cursors", "drop", "no such"], "'no such' is no node name"),
+        (["cursors", "drop", "no such"], "'no such' is not a node name"),
         (["publish", "t", "x", "--timeout", "soon"], "'soon' is not a duration"),
         (["publish", "t", "x", "--timeout", "0"], "longer than nothing"),
         (["subscribe"], "Missing argument 'PATTERN...'"),
@@ -222,7 +222,7 @@ def test_a_mistyped_variable_is_wrong_usage_wherever_settings_are_read(
     done = pubsubd(*arguments, PUBSUBD_RING_BITES="1")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr == (
-        b"pubsubd: PUBSUBD_RING_BITES (from environment): there is no such setting; "
+        b"pubsubd: PUBSUBD_RING_BITES (from environment): unknown setting; "
         b"did you mean PUBSUBD_RING_BYTES?\n"
     )
 
@@ -281,7 +281,7 @@ def test_a_mistyped_variable_of_the_socket_is_refused_before_another_broker_is_a
 ) -> None:
     done = pubsubd(*arguments, given=None, **{variable: "/nonexistent/s"})
     assert (done.returncode, done.stdout) == (2, b"")
-    said = f"pubsubd: {variable} (from environment): there is no such setting; did you mean PUBSUBD_SOCKET?"
+    said = f"pubsubd: {variable} (from environment): unknown setting; did you mean PUBSUBD_SOCKET?"
     assert done.stderr.decode().splitlines() == [said]
 
 

@@ -68,7 +68,7 @@ def test_a_symbolic_link_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_a_file_in_the_sockets_place_is_refused_and_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "s"
     file.write_text("precious")
-    assert "no socket" in error_of("start", "--socket", str(file), *ALONE, code=2)
+    assert "not a socket" in error_of("start", "--socket", str(file), *ALONE, code=2)
     assert file.read_text() == "precious"
 
 

@@ -15,7 +15,7 @@ from pubsubd_broker.process.off_loop import off_loop
 
 BACKLOG: Final = 1024
 
-Address = tuple[int, str, int]
+ResolvedAddress = tuple[int, str, int]
 """Family, numeric host, port."""
 
 
@@ -23,7 +23,7 @@ class Hosts:
     """Hosts to connect to. A name is looked up once at a time, however often it is asked for."""
 
     def __init__(self) -> None:
-        self._under_way: dict[tuple[str, int], asyncio.Future[list[Address]]] = {}
+        self._under_way: dict[tuple[str, int], asyncio.Future[list[ResolvedAddress]]] = {}
 
     async def connect(self, host: str, port: int) -> socket.socket:
         """A socket that is connected to the first address of the host that takes it.
@@ -39,7 +39,7 @@ class Hosts:
                     raise
         raise OSError(f"{host} has no address")
 
-    async def _find(self, host: str, port: int) -> list[Address]:
+    async def _find(self, host: str, port: int) -> list[ResolvedAddress]:
         # A caller that gives up leaves the look-up to its thread, and the next caller joins it.
         asked = host, port
         looking = self._under_way.get(asked)
@@ -48,14 +48,14 @@ class Hosts:
             looking.add_done_callback(lambda done: self._found(asked, done))
         return await asyncio.shield(looking)
 
-    def _found(self, asked: tuple[str, int], done: asyncio.Future[list[Address]]) -> None:
+    def _found(self, asked: tuple[str, int], done: asyncio.Future[list[ResolvedAddress]]) -> None:
         del self._under_way[asked]
         if not done.cancelled():
             # The callers may all have given up: then no caller looks at an error.
             done.exception()
 
 
-def _look_up(host: str, port: int) -> list[Address]:
+def _look_up(host: str, port: int) -> list[ResolvedAddress]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys((family, _numeric(address), port) for family, *_, address in found))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pubsubd_broker.core.access.permissions import ANYBODY, NO_RULES, Allowed, Rights, TopicRules
+from pubsubd_broker.core.access.permissions import ALL_USERS, NO_RULES, Allowed, Rights, TopicRules
 from pubsubd_broker.core.limits import (
     CLIENT_PATIENCE,
     DEFAULT_LIMITS,
@@ -37,17 +37,17 @@ class Config:
     recover_from_peers: bool = False
     cluster: str = DEFAULT_CLUSTER
     secret: bytes | None = field(default=None, repr=False)
-    """What the brokers of the cluster know, and nobody else."""
-    allowed: Allowed = ANYBODY
-    """Which local users may connect."""
+    """The secret of the cluster, known to its brokers alone."""
+    allowed: Allowed = ALL_USERS
+    """The local users that may connect."""
     topic_rules: TopicRules = NO_RULES
     limits: Limits = DEFAULT_LIMITS
     log_repeat_ns: int = 0
-    """In so much time the same refusal of the same origin is logged once. 0: each."""
+    """The same refusal of the same origin is logged once in this time. 0: each."""
 
     @property
     def client_timeout_ns(self) -> int:
-        """How long a client that sends heartbeats may be silent."""
+        """The longest silence of a client that sends heartbeats."""
         return CLIENT_PATIENCE * self.peer_timeout_ns
 
     @property

@@ -1,4 +1,4 @@
-"""Who may come in at all: how many connections there are, in all and of one origin, and whom the settings allow."""
+"""Admission of connections: bounds in all and of one origin, and the users whom the settings allow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pubsubd_broker.core.limits import MAX_TURNED_AWAY, Limits
 
 
 class Standing(Enum):
-    """How a connection came in, unless it was turned away."""
+    """The way in which a connection came in, unless it was turned away."""
 
     ADMITTED = auto()
     CLOSED = auto()
@@ -22,7 +22,7 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TurnedAway:
-    """It is heard, so that it can be told why it is refused."""
+    """Refusal of a connection that is heard, so that it can be told this."""
 
     code: str
     detail: str
@@ -32,7 +32,7 @@ Admittance = Standing | TurnedAway
 
 
 class Admission:
-    """Those that came in and are still open. Cost of one: a look at three numbers."""
+    """Counts the connections that came in and are still open. Cost of each: a look at three numbers."""
 
     __slots__ = (
         "_allowed",
@@ -54,37 +54,37 @@ class Admission:
         self._turned_away = Quota(min(MAX_TURNED_AWAY, limits.connections))
         self.admitted = 0
         self.commands = Quota(limits.commands)
-        """Of all that are open, those that ask on behalf of a command: each may hold an answer as large as the node."""
+        """Open connections of commands: each may hold an answer as large as the node."""
         self.sessions = Quota(limits.sessions)
-        """Of all that are open, those that read."""
+        """Open connections of sessions."""
 
-    def enter(self, caller: Remote, claimant: Claimant, *, peers: bool) -> Admittance:
-        """What becomes of one that has come, where peers come or where clients do. To be handed to `leave` at its end."""
-        refusal = (None if peers else self._stranger(caller)) or self._crowd(caller, peers)
+    def enter(self, remote: Remote, claimant: Claimant, *, peers: bool) -> Admittance:
+        """Admits or refuses a connection that has come, where `peers` come or where clients do. Hand the result to `leave` at its end."""
+        refusal = (None if peers else self._stranger(remote)) or self._crowd(remote, peers)
         if refusal is None:
             self.admitted += 1
             self._of_peers += peers
-            self._of_origin[caller.origin] += 1
+            self._of_origin[remote.origin] += 1
             return Standing.ADMITTED
         return refusal if self._turned_away.change(claimant, 0, 1) else Standing.CLOSED
 
     def leave(
-        self, caller: Remote, claimant: Claimant, admittance: Admittance, *, peers: bool
+        self, remote: Remote, claimant: Claimant, admittance: Admittance, *, peers: bool
     ) -> None:
         match admittance:
             case Standing.ADMITTED:
                 self.admitted -= 1
                 self._of_peers -= peers
-                self._of_origin[caller.origin] -= 1
-                if not self._of_origin[caller.origin]:
-                    del self._of_origin[caller.origin]
+                self._of_origin[remote.origin] -= 1
+                if not self._of_origin[remote.origin]:
+                    del self._of_origin[remote.origin]
             case TurnedAway():
                 self._turned_away.change(claimant, 1, 0)
             case Standing.CLOSED:
                 pass
 
-    def _stranger(self, caller: Remote) -> TurnedAway | None:
-        allowed, uid, gid = self._allowed, caller.uid, caller.gid
+    def _stranger(self, remote: Remote) -> TurnedAway | None:
+        allowed, uid, gid = self._allowed, remote.uid, remote.gid
         if uid is None or gid is None:
             if not allowed.uids and not allowed.gids:
                 return None
@@ -92,13 +92,13 @@ class Admission:
                 "the system does not say who this is, and --allow-uid or --allow-gid asks for it"
             )
             return TurnedAway("not_allowed", detail)
-        if allowed.admits(uid, gid, caller.groups):
+        if allowed.admits(uid, gid, remote.groups):
             return None
         detail = f"uid {uid} (gid {gid}) may not connect: --allow-uid {uid} would let it in"
         return TurnedAway("not_allowed", detail)
 
-    def _crowd(self, caller: Remote, peers: bool) -> TurnedAway | None:
-        limits, origin = self._limits, caller.origin
+    def _crowd(self, remote: Remote, peers: bool) -> TurnedAway | None:
+        limits, origin = self._limits, remote.origin
         if self.admitted >= limits.connections:
             detail = f"{limits.connections} connections are open, that is the limit"
             return TurnedAway("too_many_connections", detail)
@@ -108,7 +108,7 @@ class Admission:
             detail = f"{most_peers} connections of peers are open, half of what there may be"
             return TurnedAway("too_many_connections", detail)
         of_one = (
-            limits.connections_per_uid if caller.host is None else limits.connections_per_address
+            limits.connections_per_uid if remote.host is None else limits.connections_per_address
         )
         if self._of_origin[origin] >= of_one:
             detail = f"{of_one} connections of {origin} are open, that is the limit for one"

@@ -1,4 +1,4 @@
-"""Who may come in through the clients' socket, and to which topics."""
+"""Permissions of local users: to connect, and to publish and subscribe on topics."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Allowed:
     own: int
 
     def admits(self, uid: int, gid: int, groups: Collection[int]) -> bool:
-        """Whether this client may come in. Where nobody is listed: everybody whom the socket's mode lets in."""
+        """Whether this client may come in. With an empty list, all come in whom the mode of the socket lets in."""
         return uid == self.own or _is_among(self.uids, self.gids, uid, gid, groups)
 
 
-ANYBODY: Final = Allowed(frozenset(), frozenset(), 0)
-"""Whom the socket's mode lets in."""
+ALL_USERS: Final = Allowed(frozenset(), frozenset(), 0)
+"""All whom the mode of the socket lets in."""
 
 
 class Rights:
-    """What one client may do."""
+    """Rights of one client."""
 
     __slots__ = ("_subscribable", "may_publish", "publishable")
 
@@ -51,7 +51,7 @@ EVERYTHING: Final = Rights((EVERY_TOPIC,), (EVERY_TOPIC,))
 
 @dataclass(frozen=True, slots=True)
 class TopicRule:
-    """What some clients may do; a rule that lists no user and no group is for every client."""
+    """Rights of some clients; a rule that lists no user and no group is for every client."""
 
     uids: frozenset[int]
     gids: frozenset[int]
@@ -76,7 +76,7 @@ class TopicRules:
         _add_up(self._rules)
 
     def for_client(self, uid: int, gid: int, groups: Collection[int]) -> Rights:
-        """Everything where there are no rules at all; nothing where none of them is for this client."""
+        """The rights of one client. Without any rule, all rights; with rules, only those that they give."""
         if not self._rules:
             return EVERYTHING
         return _add_up([rule for rule in self._rules if rule.is_for(uid, gid, groups)])

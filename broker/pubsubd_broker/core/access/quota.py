@@ -1,4 +1,4 @@
-"""What there is only so much of, shared so that nobody who takes of it can keep the others out."""
+"""Quota: a shared amount of which each claimant leaves room for a newcomer."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import NamedTuple
 
 
 def has_room(own: int, used: int, limit: int, more: int = 1) -> bool:
-    """Whether one who holds `own` of the `used` may take `more`: not if he held more than would stay free.
+    """Whether a claimant that holds `own` of the `used` may take `more`: not if it held more than would stay free.
 
-    So one takes half of `limit` (and what he takes last), k take all but a part in k + 1, and whoever comes next
-    finds room. Nothing is set aside: one alone is not kept small for others who are not there.
+    A single claimant takes half of `limit` (and the amount that it takes last), k take all but a part in k + 1, and the
+    next one finds room. Nothing is set aside: a single claimant is not kept small for others that are absent.
     Source: Choudhury and Hahne, Dynamic queue length thresholds for shared-memory packet switches (1998), alpha = 1.
     """
     return own <= limit - used - more
 
 
 class Claimant(NamedTuple):
-    """Who takes. `first`: he may take all that is left."""
+    """An account. `first`: it may take all that is left."""
 
     name: str
     first: bool = False
@@ -34,7 +34,7 @@ class Quota:
         self._of: Counter[Claimant] = Counter()
 
     def change(self, claimant: Claimant, held: int, wanted: int) -> bool:
-        """`claimant` has `wanted` instead of `held`. False: there is no room for him, and nothing has changed."""
+        """Gives `claimant` the amount `wanted` instead of `held`. False: no room is left for that, and nothing has changed."""
         own = 0 if claimant.first else self._of[claimant] - held
         if wanted > held and not has_room(own, self.used, self.limit, wanted - held):
             return False
@@ -45,7 +45,7 @@ class Quota:
         return True
 
     def taken(self, claimant: Claimant) -> str:
-        """How much that is, for the one who finds no room."""
+        """The amounts that are taken, for the message to a claimant that finds no room."""
         own = self._of[claimant]
         share = "" if claimant.first else ", who is to leave as much to others"
         return f"{self.used} of {self.limit} are taken, {own} of them by {claimant.name}{share}"

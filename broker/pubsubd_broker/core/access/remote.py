@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, as far as that is known before it has said a word."""
+"""Remote: the other end of a connection, as far as it is known before its first frame."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ class Channel:
     names: frozenset[str]
     binding: bytes
     flaw: str = ""
-    """Why nothing can be proved over it, if so: it speaks for nobody then."""
+    """The reason for which nothing can be proved over it, if there is one: it speaks for no node then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """`nonce`: fresh entropy for this connection alone, for whoever has to be challenged over it."""
+    """`nonce`: fresh entropy for this connection alone, for a peer that has to be challenged over it."""
 
     label: str
-    """Where it comes from, or leads to: for people."""
+    """The name for people: where the connection comes from, or leads to."""
     host: str | None = None
     """The address at the other end of TCP; of one that was dialled, as the settings have it."""
     uid: int | None = None
     gid: int | None = None
     groups: frozenset[int] = frozenset()
-    """Of one that came over the Unix socket, as the kernel says."""
+    """The groups of the user at the Unix socket, as the kernel says."""
     nonce: bytes = b""
     channel: Channel | None = None
 
     @property
     def origin(self) -> str:
-        """Whose it is: connections of one origin are counted together, and so are its refusals."""
+        """The user or the network behind it. Connections and refusals of one origin are counted together."""
         if self.uid is not None:
             return f"uid {self.uid}"
-        return f"address {network_of(self.host)}" if self.host is not None else "nobody known"
+        return f"address {network_of(self.host)}" if self.host is not None else "unknown"
 
 
 def owner_of(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What is well formed, and refused all the same: it is beyond a bound, not allowed, or for a node that is unknown."""
+"""Validation of well-formed frames: bounds, permissions, and whether the node that a batch is for is known."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Connection:
 
     @property
     def label(self) -> str:
-        """Where it comes from, or leads to: for people."""
+        """The name for people."""
         return self.remote.label
 
     @property
@@ -151,7 +151,7 @@ class Connection:
         self.wake()
 
     def go_on(self, now: Now) -> None:
-        """It is its turn again, whether or not its socket takes anything."""
+        """Takes more of the frames that wait for a turn, whether or not the socket takes anything."""
         if self.behind and not self.closing:
             self._turn = FRAMES_AT_ONCE
             self._take_frames(now)
@@ -175,7 +175,7 @@ class Connection:
         if self._finished and not (self._stalled or self.closing):
             self._say_farewell(now)
         if self.closing:
-            # There is no further pull: the last words go with this one.
+            # No further pull comes: the last words go with this one.
             out.buffers += self._outbox
             self._outbox, self._outbox_bytes = [], 0
         return out.buffers

@@ -15,7 +15,7 @@ from pubsubd_protocol.frames import Frame, Heartbeat, Query, Report
 
 
 class ControlEnd:
-    """One query after the other, each answered at once."""
+    """Queries in, one answer each, at once."""
 
     role: Final = "control"
     has_last_words: Final = False

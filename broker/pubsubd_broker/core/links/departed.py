@@ -14,7 +14,7 @@ from pubsubd_broker.core.streams.replica import Replica
 
 
 class Departed(NamedTuple):
-    """One of them. `needed`: some session has not read all that the replica holds."""
+    """A departed producer. `needed`: some session has not read all that the replica holds."""
 
     producer: str
     needed: bool
@@ -75,7 +75,7 @@ class Departures:
         self.limit = limit
         self._ttl_ns = ttl_ns
         self.given_up = 0
-        """How many replicas have made room for another one."""
+        """Number of replicas that have made room for another one."""
         # Given up while sessions needed them, and not read by all of those yet.
         self._unread: list[Replica] = []
 

@@ -11,11 +11,11 @@ from pubsubd_protocol.addresses import Address, format_address
 from pubsubd_protocol.backoff import backoff
 
 SELF_AGAIN_NS: Final = 60 * SECOND_NS
-"""How soon an address is dialled again at which this node itself has answered."""
+"""The wait before an address is dialled again at which this node itself has answered."""
 
 
 class Target:
-    """One address at which a peer is said to be."""
+    """An address at which a peer is said to be."""
 
     __slots__ = (
         "address",
@@ -45,10 +45,10 @@ class Target:
         self.is_self = False
         """Whether this node itself answered there: dialled again once in a while, for it may have been one in between."""
         self.recovers = False
-        """Whether the node there asks its own peers for its stream: it serves nobody, and holds no replica."""
+        """Whether the node there asks its own peers for its stream: it serves no peer, and holds no replica."""
         self.reconnects = 0
         self.error: str | None = None
-        """Why there is no connection; None while there is one."""
+        """The reason for which no connection is open; None while one is."""
 
     @property
     def label(self) -> str:
@@ -58,7 +58,7 @@ class Target:
         return not self.linked and not self.dialling and now_ns >= self.due_ns
 
     def fails(self, error: str) -> bool:
-        """Notes why there is no connection. Whether that is news."""
+        """Notes the reason for which no connection is open. Returns whether that is news."""
         news, self.error = error != self.error, error
         return news
 
@@ -112,7 +112,7 @@ class DialTargets:
         return due
 
     def dial_failed(self, target: Target, error: str, now_ns: int, chance: float) -> None:
-        """Nothing answered there. `chance` in 0..1 spreads the next dials."""
+        """Notes that no node answered there. `chance` in 0..1 spreads the next dials."""
         self.unreachable(target, error)
         target.is_self = False
         target.failed(now_ns, chance)

@@ -110,7 +110,7 @@ class AcceptedHandshake:
         if hello.role != "peer":
             return self._welcome_client(hello)
         if not is_node_name(hello.name):
-            raise ProtocolError("greeting", f"{hello.name!r} is no node name")
+            raise ProtocolError("greeting", f"{hello.name!r} is not a node name")
         _check_cluster(me, hello.name, hello.cluster)
         if me.secret is None:
             return self._welcome_consumer(hello)
@@ -301,7 +301,7 @@ def _check_certificate(name: str, remote: Remote) -> None:
             "certificate", f"nothing is proved by {name}'s TLS connection: {remote.channel.flaw}"
         )
     if name not in remote.channel.names:
-        names = ", ".join(sorted(remote.channel.names)[:8]) or "nobody"
+        names = ", ".join(sorted(remote.channel.names)[:8]) or "no node"
         raise ConnectionRefused(
             "certificate",
             f"{name} came with a certificate for {names}: a node's certificate has its --node name as a DNS name",

@@ -21,7 +21,7 @@ class Health:
         self.version = 0
 
     def lost(self, producer: str, now_ns: int) -> None:
-        """The link to `producer` is down, whatever ended it."""
+        """The link to `producer` is down."""
         if producer not in self._lost_ns:
             self._lost_ns[producer] = now_ns
             self.version += 1
@@ -33,7 +33,7 @@ class Health:
         self.version += 1
 
     def lost_ns(self, producer: str) -> int | None:
-        """When the link to `producer` was lost; None if this life of the broker has not met it, or hears it."""
+        """Time at which the link to `producer` was lost; None if this life of the broker has not met it, or hears it."""
         return self._lost_ns.get(producer)
 
     def forget(self, producer: str) -> None:

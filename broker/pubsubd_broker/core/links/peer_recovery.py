@@ -124,7 +124,7 @@ class PeerRecovery:
         self._decide(history, now)
 
     def _names(self, view: StreamView) -> dict[str, Position]:
-        """Where this node's named sessions stood in its stream: of what peers remember, the place that is furthest."""
+        """The furthest place of each named session of this node in its stream, of all that peers remember."""
         places = dict[str, Position]()
         for end in self._ends.values():
             for name, positions in end.names.items():
@@ -173,7 +173,7 @@ class RecoveryEnd:
 
     @property
     def held(self) -> int:
-        """How many messages of it have come, as far as the ring takes them."""
+        """Messages of it that have come, as far as the ring takes them."""
         return self._log.messages if self._log is not None else 0
 
     def read(self) -> None:
@@ -223,7 +223,7 @@ class RecoveryEnd:
             view = fetched.view
             self.view = _checked(view)
             self.lives = frozenset((*fetched.lives, *(epoch for epoch, _ in view.lineage)))
-            # As large as the ring, whatever size the peer names.
+            # As large as the ring: the peer may name any size.
             self._log = Log(*self._ring, view.epoch, view.lineage, view.oldest, view.losses)
             self._recovery.tick(now)
         elif not isinstance(fetched.answer, Resume):

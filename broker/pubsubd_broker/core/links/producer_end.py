@@ -41,17 +41,17 @@ class ConsumerTable(Protocol):
         """A consumer asks for the stream: from now on this is its link. False: it is refused."""
 
     def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
-        """It has its answer to the attach."""
+        """The consumer has its answer to the attach."""
 
     def consumer_overrun(self, consumer: str, expired: Expired) -> None:
-        """Its cursor expired on a live link, and it is being told."""
+        """The consumer's cursor expired on a live link, and the consumer is being told."""
 
     def consumer_lost(self, end: ProducerEnd, now: Now) -> None:
-        """Its link is gone."""
+        """The link of the consumer is gone."""
 
 
 class ProducerEnd:
-    """One consumer's cursor over the ring. What was sent moves `_cursor`; only its acks move the registry."""
+    """The cursor of one consumer over the ring. Sending moves `_cursor`; only acknowledgements move the registry."""
 
     role = "consumer"
     has_last_words = False

@@ -28,7 +28,7 @@ HELD: Final = (
         "ring-messages",
         "core.ring_messages",
         COUNT,
-        "How many messages the ring holds at most; it lets go of whole batches.",
+        "Most messages in the ring; it evicts whole batches.",
         at_it=(
             "the oldest entries are evicted, each as a whole: the ring holds at most this, and up to one batch less. "
             "Readers that still needed them are told `overwritten`. A larger batch: rejection `too_many_messages`"
@@ -40,7 +40,7 @@ HELD: Final = (
         "ring-bytes",
         "core.ring_bytes",
         size(1),
-        "How many bytes the ring holds.",
+        "Most bytes in the ring.",
         at_it="the same. A larger batch: rejection `too_large`",
         way_back="the oldest make room",
         shown_by=("ring_bytes", "cursor_expired_total"),
@@ -49,7 +49,7 @@ HELD: Final = (
         "replica-messages",
         "core.replica_messages",
         COUNT,
-        "Messages kept of each peer.",
+        "Most messages kept of each peer.",
         at_it="of each peer: the oldest are evicted; a session that is slower reads from the producer",
         way_back="the oldest make room",
         shown_by=("paced_seconds_total",),
@@ -58,7 +58,7 @@ HELD: Final = (
         "replica-bytes",
         "core.replica_bytes",
         size(1),
-        "Bytes kept of each peer.",
+        "Most bytes kept of each peer.",
         at_it="the same",
         way_back="the oldest make room",
         shown_by=("paced_seconds_total",),
@@ -126,7 +126,7 @@ LIMITS: Final = (
         "handshake-timeout",
         "core.limits.handshake_ns",
         nanoseconds(0.01),
-        "How long a connection may take to greet, and to say what it wants.",
+        "Time that a connection may take to greet, and to say what it wants.",
         at_it="refusal `handshake_timeout`; a TLS handshake: `tls`",
         way_back="a new connection",
         shown_by=("connections_refused_total",),
@@ -135,7 +135,7 @@ LIMITS: Final = (
         "max-receive-bytes",
         "core.limits.receive_bytes",
         size(0),
-        "What frames of more than 256KiB take while they come in, all together.",
+        "Bytes of incoming frames of more than 256KiB, all together.",
         at_it=(
             "shared; refusal `too_much_unfinished` of the one whose frame finds no room; the SDK connects and sends "
             "again"
@@ -147,7 +147,7 @@ LIMITS: Final = (
         "max-unsent-bytes",
         "core.limits.unsent_bytes",
         size(0),
-        "What entries of more than 256KiB take that their readers have not taken, all together.",
+        "Bytes of entries of more than 256KiB that their readers have not taken, all together.",
         at_it=(
             "refusal `too_much_unsent` of the reader that has kept a large entry longest; it connects again and goes "
             "on where it stands"
@@ -159,7 +159,7 @@ LIMITS: Final = (
         "max-fetched-bytes",
         "core.limits.fetched_bytes",
         size(0),
-        "What was fetched from peers for subscriptions that have not read it, all together.",
+        "Bytes fetched from peers for subscriptions that have not read them, all together.",
         at_it=(
             "not refused: what was fetched for the session that has not read it for longest is dropped, and fetched "
             "again when it reads on"
@@ -295,7 +295,7 @@ LIMITS: Final = (
         "http-timeout",
         "http_timeout_s",
         duration(0.01),
-        "From the first byte of an HTTP request to the last byte of its answer.",
+        "Time from the first byte of an HTTP request to the last byte of its answer.",
         at_it="408, or just closed: `too_slow`",
         way_back="a new connection",
         shown_by=("http_requests_refused_total",),
@@ -304,7 +304,7 @@ LIMITS: Final = (
         "log-repeat",
         "core.log_repeat_ns",
         nanoseconds(0.0),
-        "The same refusal of the same origin is logged once in this time; 0: each.",
+        "Time in which the same refusal of the same origin is logged once; 0: each.",
         at_it="not refused: the same cause is logged once in this time, then how often it was there again",
         way_back="after that time",
         shown_by=("connections_refused_total", "protocol_errors_total"),

@@ -34,7 +34,7 @@ SETTINGS: Final = (
         "listen",
         "listen",
         LISTEN,
-        "Where peers connect; port 0 picks a free one.",
+        "Address for peers; port 0 picks a free one.",
         switch_off="Take no peers: a single node, or one that only reads from its peers.",
     ),
     Setting("peer", "peers", PEER, "A broker to read from; may be repeated.", repeatable=True),
@@ -43,7 +43,7 @@ SETTINGS: Final = (
         "pace",
         "core.pace_ns",
         nanoseconds(0.0),
-        "How long publishers wait, each time, for a reader that is about to be overrun; 0: never.",
+        "Time that publishers wait, each time, for a reader that is about to be overrun; 0: never.",
     ),
     Setting(
         "journal",
@@ -64,7 +64,7 @@ SETTINGS: Final = (
         "fsync-interval",
         "fsync_interval_s",
         duration(0.001),
-        "What --fsync interval may lose at the most when the machine dies.",
+        "Most that --fsync interval loses when the machine dies.",
     ),
     Setting(
         "recover-from-peers",
@@ -76,7 +76,7 @@ SETTINGS: Final = (
         "cursor-ttl",
         "core.cursor_ttl_ns",
         nanoseconds(0.0),
-        "How long the cursor of a consumer that is away is kept after it has expired.",
+        "Time for which the expired cursor of an absent consumer is kept.",
     ),
     Setting(
         "heartbeat", "core.heartbeat_ns", nanoseconds(0.01), "Time between heartbeats to a peer."
@@ -85,7 +85,7 @@ SETTINGS: Final = (
         "peer-timeout",
         "core.peer_timeout_ns",
         nanoseconds(0.01),
-        "A peer silent for so long is cut off.",
+        "Time after which a silent peer is cut off.",
     ),
     *SIZES,
     Setting(
@@ -99,7 +99,7 @@ SETTINGS: Final = (
         "cluster",
         "core.cluster",
         NODE,
-        "The cluster to which this node belongs: it takes peers of no other.",
+        "Cluster of this node, which takes peers of no other.",
     ),
     Setting(
         "cluster-secret-file",

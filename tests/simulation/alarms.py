@@ -25,15 +25,15 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     if _remembered_loss(walk, lost, at):
         return
     if stream.views is not None and not _was_held(walk, lost, at):
-        refuse("G4", history, node, f"expired by a ring of {oldest}..{place[1]}, which never was")
+        refuse("G4", history, node, f"expired by a ring of {oldest}..{place[1]} that never existed")
     if at is None:
         if lost.reason is not Reason.UNSEEN or lost.missed is not None:
-            refuse("G4", history, node, f"{lost}, though it was told no place there")
+            refuse("G4", history, node, f"{lost}, though the reader has no place there")
         if oldest == 0 and stream.epochs[0] == place[0]:
             refuse("G4", history, node, "unseen, though the ring still held the first message")
     elif at[0] != place[0] and at[0] not in stream.lineages[place[0]]:
         if lost.reason is not Reason.STATE_LOST or lost.missed is not None:
-            refuse("G4", history, node, f"{lost} across epochs, it stood at {at}")
+            refuse("G4", history, node, f"{lost} across epochs, the reader stood at {at}")
     elif _joined_what_was_lost(walk, lost, at) and lost.missed is None:
         pass  # The number of these messages cannot be known.
     elif not stream.connects(at, place[0]) or _went_too_far(stream, lost, at):
@@ -42,7 +42,9 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
         untold = _ends_behind(stream, at, place) or (unplaced and own_loss_before(walk, node, at))
         merged = lost.reason is Reason.STATE_LOST and untold
         if not (lost.reason is Reason.AHEAD or merged) or lost.missed is not None:
-            refuse("G4", history, node, f"{lost}, it stood at {at}, further than that history")
+            refuse(
+                "G4", history, node, f"{lost}, the reader stood at {at}, further than that history"
+            )
     elif lost.reason is Reason.STATE_LOST:
         _true_end(walk, lost, at)
     else:
@@ -180,35 +182,45 @@ def _true_end(walk: Walk, lost: Lost, at: Place) -> None:
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     ends = _ends(stream, at, lost.place)
     if not ends:
-        refuse("G4", history, node, f"{lost}, it stood at {at}, and no message behind it is lost")
+        refuse(
+            "G4",
+            history,
+            node,
+            f"{lost}, the reader stood at {at}, and no message behind it is lost",
+        )
     branch = max(at[0], lost.place[0], key=stream.age)
     wanted = walk.wanted(node, branch, at[1], lost.place[1])
     if wanted and lost.oldest is not None and at[1] >= lost.oldest:
-        what = f"{lost}, it stood at {at}, and {wanted[0]} was held"
+        what = f"{lost}, the reader stood at {at}, and {wanted[0]} was held"
         refuse("G4", history, node, what)
     jump, beyond = lost.place[1] - at[1], sum(len(end.lost) for end in ends)
     if lost.missed is None:
         # Told of two ends at once, the reader may have gone on behind the first one, beyond the place of the second.
         if len(ends) == 1 and ends[0].proven:
-            what = f"{lost}, it stood at {at}, and it can be known that {beyond} are lost"
+            what = f"{lost}, the reader stood at {at}, and {beyond} are known to be lost"
             refuse("G4", history, node, what)
     elif not len(wanted) + beyond <= lost.missed <= jump + beyond:
-        refuse("G4", history, node, f"{lost}, it stood at {at}, lost are {beyond} beyond its end")
+        refuse(
+            "G4",
+            history,
+            node,
+            f"{lost}, the reader stood at {at}, {beyond} are lost beyond its end",
+        )
 
 
 def _true_overrun(walk: Walk, lost: Lost, at: Place) -> None:
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     jump = lost.place[1] - at[1]
     if lost.reason is Reason.OVERWRITTEN and stream.loses(at, lost.place):
-        what = f"{lost}, it stood at {at}, and more than that is lost on the way"
+        what = f"{lost}, the reader stood at {at}, and more than that is lost on the way"
         refuse("G1", history, node, what)
     if lost.oldest is not None and at[1] >= lost.oldest:
-        what = f"{lost}, though the ring held {lost.oldest} on and it stood at {at[1]}"
+        what = f"{lost}, though the ring held {lost.oldest} on and the reader stood at {at[1]}"
         refuse("G4", history, node, what)
     if stream.capacity is not None and jump <= stream.capacity:
-        what = f"{lost}, though the ring holds {stream.capacity} and it stood at {at[1]}"
+        what = f"{lost}, though the ring holds {stream.capacity} and the reader stood at {at[1]}"
         refuse("G4", history, node, what)
     # Merged notices leave out messages passed between them, of which it is not known that they were for this reader.
     passed = jump - len(walk.wanted(node, lost.place[0], at[1], lost.place[1]))
     if lost.reason is not Reason.OVERWRITTEN or lost.missed not in range(jump - passed, jump + 1):
-        refuse("G4", history, node, f"{lost}, it stood at {at[1]}")
+        refuse("G4", history, node, f"{lost}, the reader stood at {at[1]}")

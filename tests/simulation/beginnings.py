@@ -58,7 +58,7 @@ def owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     messages = stream.messages.get(place[0], {})
     for offset in walk.wanted(node, place[0], 0, place[1]):
         if messages[offset].time_ns > walk.born_ns:
-            what = f"begins at {place}, was owed {offset}, published after it subscribed"
+            what = f"begins at {place}, the reader was owed {offset}, published after it subscribed"
             refuse("G1", history, node, what)
     _owed_no_loss_before(walk, node, place)
 
@@ -82,7 +82,7 @@ def _owed_no_loss_before(walk: Walk, node: str, place: Place) -> None:
         for epoch, offset in end.lost:
             late = stream.messages[epoch][offset].time_ns > walk.born_ns
             if late and walk.wants(node, (epoch, offset)):
-                what = f"begins at {place}, was owed {offset} of {epoch}, which was lost at {end.place} after it subscribed"
+                what = f"begins at {place}, the reader was owed {offset} of {epoch}, which was lost at {end.place} after it subscribed"
                 refuse("G1", walk.history, node, what)
 
 
@@ -94,10 +94,10 @@ def _not_beyond(walk: Walk, node: str, place: Place, before: Place) -> None:
     if before[0] in ends:
         missing = walk.wanted(node, place[0], min(before[1], ends[before[0]]), place[1])
         if missing:
-            what = f"begins at {place}, it stood at {before}, and {missing[0]} is missing"
+            what = f"begins at {place}, the reader stood at {before}, and {missing[0]} is missing"
             refuse("G1", walk.history, node, what)
         if before[1] <= ends[before[0]] and walk.truth[node].loses(before, place):
-            what = f"begins at {place}, it stood at {before}, and was not told of the loss between"
+            what = f"begins at {place}, the reader stood at {before}, and was not told of the loss between"
             refuse("G1", walk.history, node, what)
 
 
@@ -112,7 +112,7 @@ def _all_that_was_held(walk: Walk, node: str, place: Place) -> None:
         ]
         missing = walk.wanted(node, place[0], max(begins), place[1]) if begins else []
         if missing:
-            what = f"begins at {place}, the ring held {missing[0]}, and it asked for the earliest"
+            what = f"begins at {place}, the ring held {missing[0]}, and the reader asked for the earliest"
             refuse("G1", walk.history, node, what)
 
 
@@ -151,7 +151,7 @@ def placeless_only_after_a_loss(walk: Walk, opened: Opened, told: set[str]) -> N
         if node == walk.history.node and own_loss_before(walk, node, at):
             continue
         if walk.truth[node].connects(at, held[0]) and at[1] >= held[1]:
-            what = f"begins without a place, it stood at {at}, and {held} is held"
+            what = f"begins without a place, the reader stood at {at}, and {held} is held"
             refuse("G4", walk.history, node, what)
 
 

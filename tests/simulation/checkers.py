@@ -43,7 +43,10 @@ def no_gap(history: History, truth: Truth) -> None:
                 if node in walk.at:
                     stood = walk.at[node]
                     refuse(
-                        "G1", history, node, f"told {place} as a new stream, it stood at {stood}"
+                        "G1",
+                        history,
+                        node,
+                        f"told {place} as a new stream, the reader stood at {stood}",
                     )
                 owed_nothing_before(walk, node, place)
             case Got(node, epoch, offset):
@@ -54,8 +57,9 @@ def no_gap(history: History, truth: Truth) -> None:
 
 
 def own_loss_is_told(history: History, truth: Truth) -> None:
-    """G1, the reader's own node: a name that a producer remembers from before its broker's present life is told that
-    its node's earlier history ended, in that life of the application or in a later one.
+    """G1, the reader's own node: a name that a producer remembers is told that its node's earlier history ended.
+
+    Its broker lives a later life than the name. The notice comes in this life of the application or in a later one.
     """
     known: dict[str, str] = {}
     owed = False
@@ -84,9 +88,9 @@ def own_loss_is_told(history: History, truth: Truth) -> None:
 
 
 def third_loss_is_told(history: History, truth: Truth) -> None:
-    """G1, for a name that broker and producer have both forgotten: if its broker meets a third node that remembers
-    its place in a lost history, the session is told so, in that life of the application or in a later one.
+    """G1, for a name that broker and producer have both forgotten: a third node remembers its place in a lost history.
 
+    If its broker meets that node, the session is told of the loss, in this life of the application or in a later one.
     The broker forgets such news with its memory, too. In its next life the producer's word counts, which knows the
     name again.
     """
@@ -134,7 +138,7 @@ def no_phantom(history: History, truth: Truth) -> None:
             elif (true.topic, true.payload) != (event.topic, event.payload):
                 refuse("G2", history, event.node, f"{event}, published was {true}")
             elif not walk.wants(event.node, (event.epoch, event.offset)):
-                refuse("G2", history, event.node, f"{event} is not for it")
+                refuse("G2", history, event.node, f"{event} is not for the reader")
         walk.take(event)
 
 
@@ -219,15 +223,15 @@ def _nothing_missing(walk: Walk, node: str, to: Place) -> None:
     history, stream = walk.history, walk.truth[node]
     at = walk.at.get(node)
     if at is None:
-        refuse("G1", history, node, f"{to} in a stream in which it was told no place")
+        refuse("G1", history, node, f"{to} in a stream in which the reader has no place")
     if to[0] not in stream.epochs:
         refuse("G1", history, node, f"{to} in a history that the stream never had")
     # An entry keeps the epoch under which it was placed, so a reader may also meet an older name.
     branch = max(at[0], to[0], key=stream.age)
     if not (stream.connects(at, branch) and stream.connects(to, branch)):
-        refuse("G1", history, node, f"{to} without a word, it stood at {at}")
+        refuse("G1", history, node, f"{to} without a notice, the reader stood at {at}")
     if to[1] < at[1]:
-        refuse("G1", history, node, f"{to} after it stood at {at}")
+        refuse("G1", history, node, f"{to} after the reader stood at {at}")
     missing = walk.wanted(node, branch, at[1], to[1])
     if missing:
         message = stream.messages[branch][missing[0]]
@@ -235,5 +239,5 @@ def _nothing_missing(walk: Walk, node: str, to: Place) -> None:
     untold = stream.loses(at, to)
     if untold:
         (epoch, offset), *more = untold[0].lost
-        what = f"{to} without a word, it stood at {at}: {offset} of {epoch} was lost at {untold[0].place}"
+        what = f"{to} without a notice, the reader stood at {at}: {offset} of {epoch} was lost at {untold[0].place}"
         refuse("G1", history, node, f"{what}, and {len(more)} more" if more else what)

@@ -146,7 +146,7 @@ def test_g1_a_name_unknown_to_its_broker_begins_no_later(begin: Place, true: boo
     if true:
         no_gap(seen, {"a": continued()})
     else:
-        refuses(lambda: no_gap(seen, {"a": continued()}), "G1", "it stood at")
+        refuses(lambda: no_gap(seen, {"a": continued()}), "G1", "the reader stood at")
 
 
 @pytest.mark.parametrize(("begin", "true"), [((E1, 2), True), ((E1, 3), False)])
@@ -216,10 +216,10 @@ def unseen_at(begin: int, oldest: int | None = None) -> Lost:
         (unseen_at(4), None),
         (unseen_at(10, oldest=4), None),  # The notice merged with a later one.
         (unseen_at(0), "still held the first message"),
-        (unseen_at(5), "which never was"),
-        (unseen_at(4, oldest=3), "which never was"),
-        (replace(unseen_at(4), missed=4), "told no place there"),
-        (replace(unseen_at(4), reason=Reason.OVERWRITTEN), "told no place there"),
+        (unseen_at(5), "never existed"),
+        (unseen_at(4, oldest=3), "never existed"),
+        (replace(unseen_at(4), missed=4), "has no place there"),
+        (replace(unseen_at(4), reason=Reason.OVERWRITTEN), "has no place there"),
     ],
 )
 def test_g4_a_reader_of_the_earliest_goes_on_at_the_oldest(told: Lost, false: str | None) -> None:
@@ -234,7 +234,7 @@ def test_g4_a_reader_of_the_earliest_goes_on_at_the_oldest(told: Lost, false: st
 def test_g4_only_a_reader_of_the_earliest_goes_on_there() -> None:
     truth = {"a": stream(10, oldest=4)}
     check = partial(no_false_alarm, history(opened(at=None), unseen_at(4)), truth)
-    refuses(check, "G4", "which never was")
+    refuses(check, "G4", "never existed")
 
 
 def test_g1_an_unread_life_may_be_lost_in_silence() -> None:
@@ -261,7 +261,7 @@ def test_g1_an_idle_whole_life_may_be_lost_in_silence() -> None:
 
 def test_g1_a_later_life_may_begin_behind_messages_for_others() -> None:
     stream_a = stream(3)
-    fill(stream_a, E1, 3, 5, topic="not for it")
+    fill(stream_a, E1, 3, 5, topic="not for the reader")
     fill(stream_a, E1, 5, 10)
     stream_a.held(0)
     truth = {"a": stream_a}

@@ -140,7 +140,7 @@ def test_unseen_is_only_for_readers_without_a_place() -> None:
     no_false_alarm(history(opened(at=None), told), truth)
     refuses(lambda: no_false_alarm(history(opened(), got(0), told), truth), "G4")
     other = lost(Reason.OVERWRITTEN, (E1, 10), oldest=6, missed=10)
-    refuses(lambda: no_false_alarm(history(opened(at=None), other), truth), "told no place")
+    refuses(lambda: no_false_alarm(history(opened(at=None), other), truth), "has no place")
 
 
 def test_unseen_is_false_while_the_ring_holds_the_first_message() -> None:
@@ -166,7 +166,7 @@ def test_a_life_without_a_known_place_is_told_unseen_again() -> None:
 def test_a_ring_that_never_was_is_refused() -> None:
     told = lost(Reason.OVERWRITTEN, (E1, 9), oldest=6, missed=9)
     seen = history(opened(), told)
-    refuses(lambda: no_false_alarm(seen, {"a": stream(10, oldest=6)}), "never was")
+    refuses(lambda: no_false_alarm(seen, {"a": stream(10, oldest=6)}), "never existed")
 
 
 def test_a_session_older_than_its_broker_is_told_so_once() -> None:

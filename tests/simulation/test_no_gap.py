@@ -63,9 +63,9 @@ def test_no_gap_accepts_skipped_messages_for_others() -> None:
         ([opened(), *got(0, 2)], "1 of e1 is missing"),
         ([opened(), *got(1)], "0 of e1 is missing"),
         ([opened(), *got(0), Moved("a", (E1, 3))], "1 of e1 is missing"),
-        ([opened(), *got(0, 1, 0)], "after it stood at"),
-        ([opened(), *got(0, 1), Moved("a", (E1, 1))], "after it stood at"),
-        ([opened(at=None), *got(0)], "told no place"),
+        ([opened(), *got(0, 1, 0)], "after the reader stood at"),
+        ([opened(), *got(0, 1), Moved("a", (E1, 1))], "after the reader stood at"),
+        ([opened(at=None), *got(0)], "has no place"),
         ([opened(at=None), Stands("a", (E1, 2))], "was owed 0"),
         ([opened(at=(E1, 2))], "was owed 0"),
         ([opened(), *got(0), Stands("a", (E1, 1))], "as a new stream"),
@@ -81,7 +81,7 @@ def test_no_gap_refuses(bad: list[Event], word: str) -> None:
 def test_no_gap_refuses_a_silent_change_of_epoch() -> None:
     refuses(
         lambda: no_gap(history(opened(), got(0, 1), got(2, epoch=E2)), {"a": restarted()}),
-        "without a word",
+        "without a notice",
     )
     told = lost(Reason.STATE_LOST, (E2, 2), oldest=0)
     no_gap(history(opened(), got(0, 1), told, got(2, epoch=E2)), {"a": restarted()})
@@ -105,7 +105,7 @@ def test_no_gap_accepts_the_step_to_a_continuing_epoch() -> None:
 
 def test_no_gap_refuses_a_step_beyond_the_lineage() -> None:
     events = [opened(), *got(*range(9)), *got(9, epoch=E2)]
-    refuses(lambda: no_gap(history(events), {"a": continued()}), "without a word")
+    refuses(lambda: no_gap(history(events), {"a": continued()}), "without a notice")
 
 
 def test_no_gap_refuses_a_message_missing_at_a_restart() -> None:

@@ -50,7 +50,7 @@ def test_no_phantom_refuses_other_bytes_and_another_topic() -> None:
 def test_no_phantom_refuses_a_message_for_others() -> None:
     truth = stream(3, topic="u")
     seen = history(opened(), got(0, topic="u"))
-    refuses(lambda: no_phantom(seen, {"a": truth}), "not for it")
+    refuses(lambda: no_phantom(seen, {"a": truth}), "not for the reader")
 
 
 def test_no_phantom_refuses_a_message_under_a_later_epoch() -> None:

@@ -320,7 +320,7 @@ class Soak:
             return all(
                 stream.next > ends[node]
                 for process in self._readers
-                for node, stream in _book(process).streams.items()
+                for node, stream in _ledger(process).streams.items()
             )
 
         wait_until(everywhere, PATIENCE_S, "the last message of every stream at every reader")
@@ -405,13 +405,13 @@ class Soak:
         self.counts["lives of readers"] = sum(p.lives for p in self._readers)
         self.counts["lives of passers-by"] = sum(p.lives for p in self._of("passers"))
         for process in self._readers:
-            book = _book(process)
+            ledger = _ledger(process)
             lanes = "x" if process.settings.name.startswith("lane") else "".join(LANES)
             try:
-                audit(book, lanes, accounts)
+                audit(ledger, lanes, accounts)
             except Broken as broken:
                 self.violations.append(f"{process.settings.name}: {broken}")
-            for stream in book.streams.values():
+            for stream in ledger.streams.values():
                 self.counts["read"] += stream.got
                 self.counts["missed and told"] += stream.missed
                 self.counts["notices"] += stream.notices
@@ -455,5 +455,5 @@ def over(idle: dict[str, Sample], after: dict[str, Sample]) -> list[str]:
     ]
 
 
-def _book(process: Process) -> Ledger:
+def _ledger(process: Process) -> Ledger:
     return Ledger.load(json.loads(Path(process.settings.log).read_text())["ledger"])

@@ -1,8 +1,12 @@
-"""Frames as plain JSON and back: how the test vectors are written down.
+"""Frames as plain JSON and back: the form of the test vectors.
 
-Bytes are hex, a position is `[epoch, offset]`, a view `{epoch, lineage, oldest, next}` with `losses` if it has some, a
-claim a position or one of the wire's words, an answer an offset or a reason, a registered cursor an offset of the view,
-or a position where it is not the place of that offset. A batch or an entry lists its messages.
+- Bytes are hex.
+- A position is `[epoch, offset]`.
+- A view is `{epoch, lineage, oldest, next}`, with `losses` if it has any.
+- A claim is a position or one of the wire's words.
+- An answer is an offset or a reason.
+- A registered cursor is an offset of the view, or a position if it is not the place of that offset.
+- A batch or an entry lists its messages.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tests.simulation.brokers import BrokerSocket
+from tests.simulation.broker_socket import BrokerSocket
 from tests.simulation.liars.lies import FALSE, Forge
 from tests.simulation.liars.producers import TOO_FAR, false_entry
 from tests.unit.protocol.samples import KINDS

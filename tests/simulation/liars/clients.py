@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.brokers import BrokerSocket
+from tests.simulation.broker_socket import BrokerSocket
 from tests.simulation.liars.lies import FALSE, Falsehood
 from tests.simulation.liars.producers import TOO_LONG, UNKNOWN
 from tests.simulation.publisher import Publisher

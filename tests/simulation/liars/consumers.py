@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.simulation.brokers import BrokerSocket
+from tests.simulation.broker_socket import BrokerSocket
 from tests.simulation.liars.lies import Falsehood
 from tests.simulation.liars.producers import TOO_FAR, TOO_LONG, UNKNOWN, false_entry
 from tests.simulation.wires import Wire

@@ -6,7 +6,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.brokers import BrokerSocket
+from tests.simulation.broker_socket import BrokerSocket
 from tests.simulation.clockwork import MS
 from tests.simulation.truth import Truth
 from tests.simulation.violation import Violation

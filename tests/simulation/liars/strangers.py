@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.brokers import BrokerSocket, SimBroker, streams_of
+from tests.simulation.broker_socket import BrokerSocket
+from tests.simulation.brokers import SimBroker, streams_of
 from tests.simulation.client_socket import ClientSocket
 from tests.simulation.liars.lies import Falsehood
 from tests.simulation.liars.producers import TOO_FAR, TOO_LONG, false_entry

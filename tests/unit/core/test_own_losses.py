@@ -61,20 +61,25 @@ def test_an_own_loss_is_told_after_a_restart_of_the_application() -> None:
     assert second.of_node("b") == ["state_lost"]
 
 
-def test_an_own_loss_found_between_two_connections_is_told() -> None:
-    net = restarted_apart()
-    first = Subscriber(net, "b", session="s")
-    held = dict(first.positions)
-    first.cut()
-    meet(net)
-    second = Subscriber(
-        *(net, "b"),
+def back_with(first: Subscriber, held: dict[str, Position]) -> Subscriber:
+    """The same application on a new connection, with the positions that it held before the loss was told."""
+    return Subscriber(
+        *(first.net, "b"),
         positions=held,
         acknowledged=held,
         session="s",
         born=first.born,
         life=first.life,
     )
+
+
+def test_an_own_loss_found_between_two_connections_is_told() -> None:
+    net = restarted_apart()
+    first = Subscriber(net, "b", session="s")
+    held = dict(first.positions)
+    first.cut()
+    meet(net)
+    second = back_with(first, held)
     assert second.of_node("b") == ["state_lost"]
     second.acknowledge("b", noticed=True)
     second.cut()
@@ -109,14 +114,7 @@ def test_a_loss_that_did_not_arrive_is_told_again() -> None:
     meet(net)
     assert first.log["b"] == log
     first.cut()
-    second = Subscriber(
-        *(net, "b"),
-        positions=held,
-        acknowledged=held,
-        session="s",
-        born=first.born,
-        life=first.life,
-    )
+    second = back_with(first, held)
     assert second.of_node("b") == ["state_lost"]
     second.cut()
     # It was received, and its application died before it had read it.

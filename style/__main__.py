@@ -12,6 +12,8 @@ from style.words import Finding, first_words, phrases
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
+    ":(exclude)tests/simulation/liars/[clp]*.py",
+    ":(glob)tests/*.py",
     "bench",
     "broker/pubsubd_broker/broker.py",
     "broker/pubsubd_broker/daemon.py",
@@ -23,16 +25,15 @@ CHECKED: Final = (
     "broker/pubsubd_broker/settings",
     "broker/pubsubd_broker/sockets",
     "broker/pubsubd_broker/trust",
+    "client",
     "protocol",
     "style/__main__.py",
     "supply",
-    ":(glob)tests/*.py",
     "tests/faults",
     "tests/fuzz",
     "tests/integration",
     "tests/mutation",
     "tests/simulation",
-    ":(exclude)tests/simulation/liars/[clp]*.py",
     "tests/soak",
 )
 """Files and folders whose words are checked, as paths of git.

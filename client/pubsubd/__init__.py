@@ -1,4 +1,4 @@
-"""The client SDK of pubsubd: publish to the broker on this host, subscribe without a silent gap."""
+"""The client SDK of pubsubd: publish to the broker on this host, and subscribe without a silent gap."""
 
 from pubsubd.client import Client, connect
 from pubsubd.codecs import JSON, MSGPACK, RAW, Codec

@@ -1,6 +1,6 @@
 """Acknowledgements of a named session: those that were sent, and those that are due. Pure.
 
-An acknowledgement says that nothing before a position is needed again. It never goes back.
+An acknowledgement says that the session needs nothing before a position again. Acknowledgements never go back.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from pubsubd_protocol.frames import Ack
 from pubsubd_protocol.positions import Epoch, Position
 
 REMEMBERED_EPOCHS = 64
-"""Epochs of each node. Messages of older epochs can't be acknowledged any more: they come again after a crash."""
+"""Epochs remembered for each node. Messages of older epochs cannot be acknowledged: they come again after a crash."""
 
 
 class Acks:
-    """Acknowledges what is settled; with `manual`, only as far as the application has said so."""
+    """Acknowledges settled messages; with `manual`, only those that the application acknowledged."""
 
     def __init__(self, *, manual: bool) -> None:
         self.manual = manual
         self._sent: dict[str, Position] = {}
         self._acknowledged: dict[str, Position] = {}
         self._latest: dict[str, tuple[str, int]] = {}
-        # By node: the epochs in which messages were handed out, in their order, each with the offset behind the last.
+        # By node: epochs in which messages were handed out, oldest first, each with the offset behind the last message.
         self._handed: dict[str, dict[str, int]] = {}
         # Nodes of which earlier epochs are no longer remembered.
         self._forgetful: set[str] = set()
         self._resumed = False
         self._stood: dict[str, Position] = {}
-        # The epoch of which the application knows that what was before is lost.
+        # By node: the epoch of the last loss of history with which the application has dealt.
         self._noticed: dict[str, Epoch] = {}
 
     def stands(self, positions: Mapping[str, Position], *, resumed: bool = False) -> None:
-        """The session opens; the broker names the positions that it holds to be acknowledged.
+        """Take the positions that the broker has on record as acknowledged, when the session opens.
 
-        `resumed`: it knew the name, so that earlier lives may have handed messages out.
+        `resumed`: the broker knew the name, so earlier lives of the session may have handed messages out.
         """
         self._resumed = resumed
         self._sent.update(positions)
@@ -53,15 +53,15 @@ class Acks:
             del handed[next(iter(handed))]
             self._forgetful.add(node)
         if node not in self._latest:
-            # All messages before it are done with.
+            # The application is done with all messages before this one.
             self._acknowledged[node] = Position(_epoch(message), message.offset)
         self._latest[node] = (message.epoch, message.offset)
 
     def acknowledge(self, message: Message) -> None:
-        """Manual only: nothing up to and with `message` is needed again.
+        """Manual only: the application needs nothing up to and including `message` again.
 
-        A message below the acknowledged place changes nothing, and neither does one of an epoch that is no longer
-        remembered. Raises `InvalidPosition` for a message that was not handed out here.
+        A message before the acknowledged position changes nothing. A message of a forgotten epoch changes nothing.
+        Raises `InvalidPosition` for a message that this subscription did not hand out.
         """
         node = message.node
         handed = self._handed.get(node, {})
@@ -81,10 +81,10 @@ class Acks:
             del self._latest[node]
 
     def _is_below(self, message: Message) -> bool:
-        """Whether it lies before where the session began: an earlier life has acknowledged it.
+        """Whether an earlier life of the session acknowledged `message`: it lies before the session's first position.
 
-        Of an epoch in which nothing was handed out here an earlier life has it, or an earlier epoch would have been
-        handed out again. That changes nothing: what is not acknowledged comes again.
+        For a message of another epoch the answer is yes if the session was resumed. A wrong yes does no harm:
+        messages that are not acknowledged come again.
         """
         stood = self._stood.get(message.node)
         if stood is None:
@@ -94,12 +94,12 @@ class Acks:
         return message.offset < stood.offset
 
     def resumes(self, settled: Mapping[str, Position]) -> dict[str, Position]:
-        """The acknowledgements of a session that opens again. All are due again: those sent may not have arrived."""
+        """The acknowledgements of a session that opens again. All are due: those sent before may not have arrived."""
         self._sent.clear()
         return {node: self._reached(node, position) for node, position in settled.items()}
 
     def passed(self, gap: CursorExpired) -> None:
-        """The application has dealt with `gap`: the broker is told so, also where reading goes on in the same place."""
+        """Note that the application dealt with `gap`. The broker gets an acknowledgement even if the position stays."""
         self._sent.pop(gap.node, None)
         if gap.reason in LOSES_HISTORY:
             self._noticed[gap.node] = Epoch(bytes.fromhex(gap.epoch))
@@ -109,8 +109,8 @@ class Acks:
     ) -> list[Ack]:
         """The acknowledgements to send now, at most one for each node.
 
-        Only for nodes in `known`: a broker that was restarted may not have met the others again. `life`: the broker's own
-        epoch, to which a loss belongs that it may have told in place; a broker that reads `loss` has no need of that.
+        Only for nodes in `known`: a restarted broker may not have met the others yet. `life`: the broker's own epoch;
+        it sets `noticed`, for brokers that do not know the field `loss`.
         """
         acks = []
         for node, position in settled.items():
@@ -124,7 +124,7 @@ class Acks:
 
     def _reached(self, node: str, position: Position) -> Position:
         if self.manual and node in self._latest:
-            # The application has a message of this node that it has not acknowledged.
+            # The application holds a message of this node and did not acknowledge it.
             return self._acknowledged[node]
         return position
 
@@ -139,6 +139,6 @@ def _epoch(message: Message) -> Epoch:
 
 def _foreign(message: Message) -> InvalidPosition:
     return InvalidPosition(
-        f"message {message.offset} of node {message.node} was not handed out by this subscription since it was opened: "
-        "acknowledge the messages that it yields. What an earlier one of its name had and did not acknowledge comes again"
+        f"this subscription did not yield message {message.offset} of node {message.node} since it was opened: "
+        "acknowledge only messages that it yields. Messages that were not acknowledged before come again"
     )

@@ -1,7 +1,7 @@
-"""Checks of arguments, made by the call that brings them.
+"""Checks of arguments, made in the call that gets them.
 
-A wrong argument that is found later raises in a callback of the event loop. There it reaches no caller, and harms
-all tasks that share the client.
+A wrong argument that is found later would raise in a callback of the event loop. No caller gets that error, and it
+harms all tasks that share the client.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pubsubd.errors import InvalidArgument
 from pubsubd_protocol.socket_path import default_socket_path
 
 SHOWN = 40
-"""Characters of a wrong value that an error repeats."""
+"""Characters of a wrong value that an error shows."""
 
 
 def seconds(name: str, value: object, *, above_zero: bool = False) -> float:
-    """`value` as a number of seconds: finite, and not below zero."""
+    """`value` as a number of seconds, finite and not below 0."""
     if isinstance(value, timedelta):
         raise InvalidArgument(
             f"{name} is a number of seconds, not a timedelta: pass {name}=value.total_seconds()"
@@ -46,13 +46,13 @@ def flag(name: str, value: object) -> bool:
 
 
 def text(name: str, value: object, longest: int | None = None) -> str:
-    """`longest`: characters that the wire takes."""
+    """`value` as a string of at most `longest` characters."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{name} is a string, not {shown(value)}")
     if longest is not None and len(value) > longest:
         raise InvalidArgument(f"{name} has {len(value)} characters, the limit is {longest}")
     if not value.isascii() and any("\ud800" <= each <= "\udfff" for each in value):
-        raise InvalidArgument(f"{name} can't be encoded as UTF-8: {shown(value)}")
+        raise InvalidArgument(f"{name} cannot be encoded as UTF-8: {shown(value)}")
     return value
 
 
@@ -72,9 +72,9 @@ def function_or_none(name: str, value: object) -> Callable[..., Any] | None:
 
 
 def socket_path(given: str | os.PathLike[str] | None, environment: Mapping[str, str]) -> str:
-    """The broker's socket as an absolute path: where the process stands later must not matter.
+    """The broker's socket as an absolute path, so that a later change of the working folder does not matter.
 
-    `~` is the user's folder, also in a variable. The path is not simplified: `..` behind a link stays what it is.
+    `~` is the user's home folder, also in a variable. `..` stays, because behind a symbolic link it has its own meaning.
     """
     path: object
     if given is None:
@@ -95,20 +95,21 @@ def socket_path(given: str | os.PathLike[str] | None, environment: Mapping[str, 
 def payloads(value: object) -> None:
     if isinstance(value, (str, bytes, bytearray, memoryview)):
         raise InvalidArgument(
-            f"payloads are several, not one {type(value).__name__}: publish() is for one"
+            f"payloads is a list or iterator, not a single {type(value).__name__}: use publish() for one payload"
         )
     if isinstance(value, Mapping):
         raise InvalidArgument(
-            f"payloads are several, not a {type(value).__name__}: publish() is for one, its values() are several"
+            f"payloads is a list or iterator, not a {type(value).__name__}: use publish() for one payload, or pass its "
+            "values()"
         )
     if not isinstance(value, (Iterable, AsyncIterable)):
-        raise InvalidArgument(f"payloads are a list, or come from an iterator, not {shown(value)}")
+        raise InvalidArgument(f"payloads is a list or iterator, not {shown(value)}")
 
 
 def codec(value: object) -> Codec:
     if not isinstance(value, Codec):
         raise InvalidArgument(
-            f"codec is a pubsubd.Codec, as pubsubd.MSGPACK, pubsubd.JSON or pubsubd.RAW, not {shown(value)}"
+            f"codec is a pubsubd.Codec, such as pubsubd.MSGPACK, pubsubd.JSON or pubsubd.RAW, not {shown(value)}"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Coalescing: the messages that go out in one frame, as columns. Pure."""
+"""Batching: the messages that go out in one frame, as columns. Pure."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from pubsubd_protocol.positions import Epoch
 from pubsubd_protocol.topics import MAX_TOPIC_BYTES, Filter, check_publishable
 
 BATCH_BYTES = 136 * 1024
-"""A batch takes no further message that would bring it over this; one large message may be alone in it."""
+"""Size of a batch. A message that would bring a batch over it goes to the next batch; a larger message goes alone."""
 
 MESSAGE_COST_BYTES = 64
-"""Bytes that a message counts beside its payload, at the least. They bound a batch to 2,176 messages."""
+"""Least number of bytes that a message counts besides its payload. It bounds a batch to 2,176 messages."""
 
 REMEMBERED_TOPICS = 4096
-"""Topics for which the client remembers how many others may be in one batch with them."""
+"""Topics for which the client remembers whether they may share a batch."""
 
 FRAME_BYTES = 128
-"""Bytes of a frame beside its topics, numbers and payloads, at the most; the prefix included."""
+"""Greatest number of bytes of a frame besides its topics, numbers and payloads; includes the prefix."""
 
 NUMBER_BYTES = 6
 """Bytes of a frame for the numbers of each message."""
 
 
 class _TopicsWith(dict[str, int]):
-    """Number of topics that a batch with this topic may have. Raises `InvalidTopic`.
+    """Greatest number of topics of a batch that contains the given topic. Raises `InvalidTopic`.
 
-    A topic that the broker will refuse is alone in its batch: a broker refuses a whole batch, and messages on other
-    topics must not fail with it. The broker refuses, not the client, because the broker counts and logs it. Every
-    batch names its topics anew, and looking up a known one costs no call of Python.
+    A topic that the broker will refuse gets a batch of its own: the broker refuses whole batches, and messages on other
+    topics must not fail with it. The client leaves the refusal to the broker, because the broker counts and logs it.
+    A known topic costs no Python call.
     """
 
     __slots__ = ("_max_topic", "_max_topics", "_may_publish")
@@ -53,7 +53,7 @@ class _TopicsWith(dict[str, int]):
 
 
 class Limits:
-    """Limits of a broker, as a batch is filled: set anew for every connection. Sizes in bytes."""
+    """The broker's limits for filling a batch, new for each connection. Sizes are in bytes."""
 
     __slots__ = ("cost", "max_message", "room", "topics_with")
 
@@ -61,17 +61,17 @@ class Limits:
         max_frame = welcome.max_frame
         alone = max_frame - FRAME_BYTES - MAX_TOPIC_BYTES - 1 - NUMBER_BYTES
         self.max_message = min(welcome.max_message, alone)
-        """The largest message that fits, alone in its batch. Below zero: none does."""
-        # A message may bring a new topic, which counts only when it is in: that much stays free.
+        """The largest message that fits, alone in its batch. Below 0: no message fits."""
+        # A new topic is counted after its message is in the batch, so leave room for one topic.
         self.room = min(BATCH_BYTES, max_frame - FRAME_BYTES - 4 * MAX_TOPIC_BYTES)
-        """Bytes for which a batch is open. The first message is in, however large it is."""
+        """Bytes of a batch. The first message is taken at any size."""
         self.cost = max(MESSAGE_COST_BYTES, -(-self.room // max(1, welcome.max_batch)))
-        """Bytes that a message takes of the room beside its payload. So messages need no counter of their own."""
+        """Bytes of room that a message takes besides its payload. Thereby `room` bounds the number of messages, too."""
         self.topics_with = _TopicsWith(welcome)
 
 
 class Watcher(Protocol):
-    """A waiter for the outcome of a batch. An asyncio future is one."""
+    """A waiter for the outcome of a batch, for example an asyncio future."""
 
     def done(self) -> bool: ...
 
@@ -79,7 +79,7 @@ class Watcher(Protocol):
 
 
 class Placed:
-    """The batch was accepted: its first message stands at `first`."""
+    """The outcome of an accepted batch: its first message stands at `first`."""
 
     __slots__ = ("epoch", "first", "node")
 
@@ -90,7 +90,7 @@ class Placed:
 
 
 class Failed:
-    """The batch was not accepted, or its outcome can't be known."""
+    """The outcome of a batch that was not accepted, or whose fate is unknown."""
 
     __slots__ = ("_error",)
 
@@ -98,7 +98,7 @@ class Failed:
         self._error = error
 
     def error(self) -> PubSubError:
-        """A copy each time."""
+        """A copy of the error for each caller."""
         return copy_of(self._error)
 
 
@@ -127,29 +127,29 @@ class Outgoing:
     )
 
     def __init__(self, topic: str, to: str | None, timeout_s: float, limits: Limits) -> None:
-        """`topic`: of the first message. Raises `InvalidTopic`."""
+        """`topic`: the first message's topic. Raises `InvalidTopic`."""
         self._topics_with = limits.topics_with
         self._most_topics = limits.topics_with[topic]
         self.to = to
         self.timeout_s = timeout_s
         self.room = self._bound = limits.room
-        """Bytes that it still takes."""
+        """Bytes that the batch still takes."""
         self.cost = limits.cost
         self.size = 0
         self.topics: dict[str, int] = {}
         self.index: list[int] = []
         self.payloads: list[bytes] = []
         self.batch: Batch | None = None
-        """The content that was written to a socket; None as long as it was not."""
+        """The content that was written to a socket; None before that."""
         self.may_stand = False
-        """Whether a broker may have accepted it."""
+        """Whether a broker may have accepted the batch."""
         self.opened_at: float | None = None
         self.deadline: float | None = None
-        """Both set at the end of the loop turn in which it was opened."""
+        """Set, like `opened_at`, at the end of the turn of the event loop in which the batch was opened."""
         self.outcome: Placed | Failed | None = None
         self.watchers: list[Watcher] = []
         self.watched = 0
-        """Number of its messages for whose outcome a caller waits."""
+        """Number of messages whose outcome a caller awaits."""
         self.number(topic)
 
     @property
@@ -158,13 +158,13 @@ class Outgoing:
 
     @property
     def frame_bytes(self) -> int:
-        """Length of its frame, at the most. Cost: a look at each message."""
+        """Upper bound of the frame's length. Cost: a look at each message."""
         topics = sum(len(topic.encode()) + 1 for topic in self.topics)
         payloads = sum(map(len, self.payloads)) if self.batch is None else len(self.batch.payloads)
         return FRAME_BYTES + topics + NUMBER_BYTES * self.count + payloads
 
     def extend(self, topic: str, payloads: Sequence[bytes], size: int) -> None:
-        """Adds several at once, of `size` bytes together, of a topic that it takes."""
+        """Add several messages of one topic, `size` bytes together. The batch must accept the topic (see `number`)."""
         which = self.number(topic)
         assert which is not None
         self.index.extend(repeat(which, len(payloads)))
@@ -172,7 +172,7 @@ class Outgoing:
         self.room -= size + len(payloads) * self.cost
 
     def number(self, topic: str) -> int | None:
-        """Its number among the topics, as the last of them if it is new; None if it may not be in one batch with them.
+        """The number of `topic` in this batch; a new topic is added. None if the topic may not join this batch.
 
         Raises `InvalidTopic`.
         """
@@ -187,11 +187,11 @@ class Outgoing:
         return which
 
     def seal(self) -> None:
-        """No message follows."""
+        """Close the batch for further messages."""
         self.size = self._bound - self.room
 
     def write_as(self, sequence: int) -> Batch:
-        """The frame's content; columns are packed once, whatever happens to the connection."""
+        """The frame's content. It is packed once; a retry on a new connection sends the same content."""
         many = len(self.topics) > 1
         self.batch = Batch(
             sequence,

@@ -1,4 +1,4 @@
-"""The application's callbacks, each run as a task of its own: none stops what called it."""
+"""The application's callbacks. Each runs in a task of its own, so it cannot stop its caller."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class Callbacks:
-    """Keeps the tasks that run; an exception of one goes to the loop's exception handler, as for any task."""
+    """Keeps the running tasks. Their exceptions go to the event loop's exception handler."""
 
     __slots__ = ("_tasks",)
 
@@ -16,7 +16,7 @@ class Callbacks:
         self._tasks: set[asyncio.Task[object]] = set()
 
     def call(self, callback: Callable[..., object], *arguments: object) -> None:
-        """Calls a function or a coroutine function soon."""
+        """Call a function or a coroutine function soon."""
 
         async def run() -> object:
             result = callback(*arguments)

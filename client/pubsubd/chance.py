@@ -1,4 +1,4 @@
-"""Chance that is another one in every process: also in forked ones, and in those that seed `random` alike."""
+"""Random numbers that differ in every process, also in forked ones and in those that seed `random` alike."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _chance: Final = random.SystemRandom()
 
 
 def chance() -> float:
-    """A number from 0 up to 1, without 1."""
+    """A random number from 0 up to 1, 1 excluded."""
     return _chance.random()

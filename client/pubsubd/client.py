@@ -31,15 +31,15 @@ from pubsubd_protocol.positions import load_positions
 class Client:
     """Made by `connect`; open it with `async with` or `await`. Belongs to one event loop.
 
-    A copy (by `copy` or `pickle`, and the one in a forked child) has the same configuration and is not open.
-    Opened in its own process it has a connection and an identity of its own.
+    A copy (by `copy`, `pickle` or `fork`) has the same options and is not open. When opened, it gets a connection
+    and an identity of its own.
     """
 
     def __init__(self, options: ClientOptions) -> None:
         self.name = options.name
         self.socket = options.socket
         self._options = options
-        # Beside the options, because each message that is sent looks at them.
+        # Copies of the options that `send` reads for each message.
         self._codec = options.codec
         self._encode = options.codec.encode
         self._publish_timeout_s = options.publish_timeout_s
@@ -48,7 +48,7 @@ class Client:
         begins_anew(self)
 
     def _begin(self, state: State, *, inherited: bool) -> None:
-        """Nothing is open. `inherited`: the parent process had it open, so its first use here opens it."""
+        """Set the state of a client that is not open. `inherited`: it was open in the parent; the first use opens it."""
         self.state = state
         self._inherited = inherited
         self._home = Home("client")
@@ -59,7 +59,7 @@ class Client:
         self._callbacks = Callbacks()
 
     def forked(self) -> None:
-        """In a forked child: what is open or in flight is the parent's."""
+        """In a forked child: leave all that is open or in flight to the parent."""
         keep(
             self._home,
             self._opened,
@@ -96,7 +96,7 @@ class Client:
         try:
             await self.close()
         except PubSubError:
-            # The error inside matters more than the messages that could not be sent because of it.
+            # The error inside the `async with` matters more than messages that it kept from being sent.
             if error is None:
                 raise
 
@@ -108,11 +108,11 @@ class Client:
         return self._opened.node
 
     async def close(self) -> None:
-        """Ends subscriptions, lets what was sent be accepted for `close_timeout_s`, then disconnects.
+        """End subscriptions, wait up to `close_timeout_s` until sent messages are accepted, then disconnect.
 
-        Raises like `flush` if something that was sent, and not flushed, failed. Harmless to repeat; a wait for
-        it that is cancelled leaves the end under way, and the next `close` waits for the same end. Tasks that
-        wait elsewhere for a message or for room are told `ClientClosed`.
+        Raises like `flush` if a sent message failed that was not flushed. Calling it again is harmless. If the caller
+        is cancelled, the end goes on, and the next `close` waits for it. Tasks that wait for a message or for room
+        in the window get `ClientClosed`.
         """
         check_process()
         if not self._ending.over:
@@ -133,10 +133,10 @@ class Client:
         timeout: float | None = None,
         codec: Codec | None = None,
     ) -> Receipt:
-        """Returns when the message is accepted; what one loop turn publishes travels as one batch.
+        """Publish a message and wait until it is accepted. Messages of one turn of the event loop share a batch.
 
-        `to`: only for that node's sessions. `timeout`: for how long it is tried, also over a restart of
-        the broker. Raises `PublishRejected`, `PublishUnknown`, `BrokerUnavailable`, `InvalidTopic`,
+        `to`: only that node's sessions get the message. `timeout`: seconds for which the client tries, also over a
+        restart of the broker. Raises `PublishRejected`, `PublishUnknown`, `BrokerUnavailable`, `InvalidTopic`,
         `MessageTooLarge`, `EncodeError`, `InvalidArgument`. Cancelling does not take the message back.
         """
         publisher = await self._ready()
@@ -156,14 +156,14 @@ class Client:
         timeout: float | None = None,
         codec: Codec | None = None,
     ) -> Receipts:
-        """Returns when all are accepted, in their order: one batch, or several if they are too many.
+        """Publish several messages in order, and wait until all are accepted.
 
-        A collection, as a list, is encoded before anything is published: if one payload can't be, none is. What
-        else can be iterated, also asynchronously, is published as it comes, as fast as the broker accepts it and in
-        bounded memory; `timeout` counts from when a payload came.
+        A collection, such as a list, is encoded first: if one payload cannot be encoded, none is published. Payloads
+        of an iterator, also an asynchronous one, are published as they come, as fast as the broker accepts them and
+        in bounded memory; `timeout` counts from the moment at which a payload comes.
 
-        Raises the first failure like `publish`, as soon as it is known, also if the input goes on; a note says at
-        which payload. Others may have been accepted all the same.
+        Raises the first failure like `publish`, as soon as it is known, even if the input goes on. A note names the
+        failed payload. Other payloads may have been accepted.
         """
         publisher = await self._ready()
         timeout_s = self._timeout_s(timeout)
@@ -174,10 +174,11 @@ class Client:
     async def send(
         self, topic: str, payload: Any, *, to: str | None = None, codec: Codec | None = None
     ) -> None:
-        """Returns at once while the window has room; `flush` says whether all was accepted.
+        """Publish a message without waiting, while the window has room. `flush` tells whether all was accepted.
 
-        Raises `InvalidTopic`, `MessageTooLarge`, `EncodeError` and `InvalidArgument` for this message. Raises the first
-        failure of earlier ones, as `flush` would, before this one is taken: a loop without an end must not send in vain.
+        Raises `InvalidTopic`, `MessageTooLarge`, `EncodeError` and `InvalidArgument` for this message. If an earlier
+        message failed, `send` raises that failure as `flush` would, and does not take this message: an endless loop
+        of sends thereby learns of it.
         """
         publisher = self._opened
         if publisher is None or this_thread() != publisher.open_in or not mark[0]:
@@ -189,7 +190,7 @@ class Client:
             publisher.raise_failure()
         sealed = outbox.sealed
         encode = self._encode if codec is None else arguments.codec(codec).encode
-        # As `encoded` does it: a call more would be a tenth of what a sent message costs.
+        # A copy of `encoded`: another call would add a tenth to the cost of a message.
         try:
             raw = encode(payload)
         except Exception as error:
@@ -199,13 +200,13 @@ class Client:
         publisher.put(topic, raw, to, self._publish_timeout_s)
         if outbox.sealed != sealed:
             publisher.pump()
-            # One turn for each batch: a loop of sends must not starve the readers beside it.
+            # One turn of the event loop for each batch: a loop of sends must not starve readers in this process.
             await asyncio.sleep(0)
 
     async def flush(self) -> None:
-        """Returns when everything sent so far is accepted.
+        """Wait until everything sent so far is accepted.
 
-        Otherwise raises the first failure since the last flush; its `failed` counts the messages.
+        Raises the first failure since the last flush; its `failed` counts the failed messages.
         """
         publisher = await self._ready()
         await publisher.flush()
@@ -224,15 +225,20 @@ class Client:
         on_restored: Callable[[NodeBack], object] | None = None,
         codec: Codec | None = None,
     ) -> Subscription:
-        """A subscription to open with `async with` or `await`; nothing published after that is missed.
+        """A subscription to open with `async with` or `await`. Once open, it misses no message without saying so.
 
-        `position`: a stored `subscription.position` to go on from. `name`: the broker keeps the
-        acknowledged position while the application is away. `wait=True`: opening waits for as long as another
-        connection holds the name, as a hot standby does; else it raises `NameInUse`. Iterating raises it where another
-        connection has taken the name meanwhile. `echo=False`: not what this client published.
-        `on_expired`: called, and awaited, at a gap. `on_lost`, `on_restored`: called when a node is not heard any more,
-        the own broker's too, and when it is heard again. Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`
-        for another argument that can't be meant.
+        - `name`: the broker keeps the acknowledged position under this name while the application is away.
+        - `wait=True`: opening waits while another connection holds the name, as a hot standby does. Otherwise opening
+          raises `NameInUse`. Iterating raises `NameInUse` if another connection takes the name later.
+        - `start`: "latest", or "earliest" for all that the rings still hold.
+        - `position`: a stored `subscription.position` at which to go on.
+        - `echo=False`: leave out the messages that this client publishes.
+        - `ack="manual"`: `subscription.ack(message)` acknowledges; "auto": asking for the next message does.
+        - `on_expired`: called, and awaited, at a gap.
+        - `on_lost`, `on_restored`: called when a node is no longer heard, and when it is heard again. The own broker's
+          node counts, too.
+
+        Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`.
         """
         check_process()
         self._check_not_closed()
@@ -280,7 +286,7 @@ class Client:
         return self._opened
 
     async def _ready(self) -> Publisher:
-        """The open publisher. In a child of the process that had it open, the first use opens it."""
+        """The open publisher. In a child of the process that opened it, the first use opens a new one."""
         check_process()
         if self._inherited:
             await self._open()
@@ -293,7 +299,7 @@ class Client:
         check_process()
         opening = self._opener is not None and not self._opener.done()
         if self._opened is None and not opening and not self._subscriptions:
-            self._home.leave()  # Nothing is open: it may be opened in any loop.
+            self._home.leave()  # Nothing is open, so any event loop may open it.
         self._home.enter()
         while self._opened is None and not self._closed:
             if self._opener is None:
@@ -306,7 +312,7 @@ class Client:
                 raise
             if self._opener is opener:
                 self._opener = None
-            # Cancelled by another task that waited for it as well: once more.
+            # If another waiting task cancelled the opener, try once more.
             error = None if opener.cancelled() else opener.exception()
             if error is not None:
                 raise copy_of(error) if isinstance(error, PubSubError) else error
@@ -335,7 +341,7 @@ class Client:
 
     @property
     def _closed(self) -> bool:
-        # A property, because the state changes during an `await`, where mypy takes a comparison for settled.
+        # A property, because mypy assumes that a compared attribute does not change during an `await`.
         return self.state is State.CLOSED
 
     def _check_not_closed(self) -> None:
@@ -376,10 +382,13 @@ def connect(
 ) -> Client:
     """A client of the broker on this host: `async with connect() as client`, or `await connect()`.
 
-    `socket`: default `$PUBSUBD_SOCKET`, else `$XDG_RUNTIME_DIR/pubsubd/pubsubd.sock`, else
-    `/tmp/pubsubd-<uid>/pubsubd.sock`; made absolute here, once. `name`: for people, in `repr`. `on_lost(error)` and `on_restored()`
-    may be coroutine functions. Opening raises `BrokerUnavailable` at once if no broker answers; later
-    losses are repaired without an end.
+    - `socket`: default `$PUBSUBD_SOCKET`, else `$XDG_RUNTIME_DIR/pubsubd/pubsubd.sock`, else
+      `/tmp/pubsubd-<uid>/pubsubd.sock`. `connect` makes a relative path absolute.
+    - `name`: shown in `repr`, for people.
+    - `on_lost(error)` and `on_restored()`: functions or coroutine functions.
+
+    Opening raises `BrokerUnavailable` at once if no broker answers. After a later loss the client reconnects, and
+    never gives up.
     """
     return Client(
         ClientOptions(

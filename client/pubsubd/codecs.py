@@ -1,6 +1,6 @@
-"""Payloads to bytes and back. A broker never looks into a payload; both applications agree on a codec.
+"""Payloads to bytes and back. Brokers never decode a payload; the applications agree on a codec.
 
-Each of these codecs decodes all that it encodes: `encode` refuses a value that could not be given back.
+Each of these codecs can decode all that it encodes: `encode` refuses any other value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pubsubd_protocol.topics import check_topic
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """`decode(encode(value))` gives the value back; both may raise anything for what they can't handle."""
+    """`decode(encode(value))` gives the value back. Both may raise any exception for a value that they cannot handle."""
 
     name: str
     encode: Callable[[Any], bytes]
@@ -44,7 +44,7 @@ def encoded(codec: Codec, topic: str, payload: Any) -> bytes:
 
 
 def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
-    """The bytes of all payloads. Raises `EncodeError` for the first that can't be encoded."""
+    """The bytes of all payloads. Raises `EncodeError` for the first that cannot be encoded."""
     with contextlib.suppress(Exception):
         raws = list(map(codec.encode, payloads))
         if {*map(type, raws)} <= {bytes}:
@@ -53,32 +53,32 @@ def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
 
 
 def as_bytes(codec: Codec, topic: str, payload: Any, raw: object) -> bytes:
-    """The output of a codec as bytes, where it is not exactly bytes. Raises `EncodeError`."""
+    """A codec's output as bytes, if it is bytes-like. Raises `EncodeError`."""
     if isinstance(raw, (bytes, bytearray, memoryview)):
         return bytes(raw)
-    wrong = TypeError(f"the codec gives {type(raw).__name__}, where bytes are needed")
+    wrong = TypeError(f"the codec's encode must return bytes, not {type(raw).__name__}")
     raise not_encoded(codec, topic, payload, wrong)
 
 
 def not_encoded(codec: Codec, topic: str, payload: Any, error: Exception) -> EncodeError:
-    """Raises `InvalidTopic` instead if the topic is wrong as well."""
+    """The `EncodeError` for `error`. Raises `InvalidTopic` instead if the topic is invalid, too."""
     kind = type(payload).__name__
     return EncodeError(check_topic(topic), kind, codec.name, f"{type(error).__name__}: {error}")
 
 
 class _Packing(threading.local):
-    """A packer keeps its buffer between calls, so each thread has its own."""
+    """A msgpack packer for each thread: a packer keeps its buffer between calls."""
 
     def __init__(self) -> None:
         self.tuples = False
-        """Whether the value that is being packed holds a tuple."""
-        # Strict: what is not exactly a type of msgpack is given to `plain` first, at no cost to all others.
+        """Whether the value being packed holds a tuple."""
+        # Strict: the packer calls `plain` for values of other types, at no cost for values of msgpack's own types.
         self.pack: Callable[[Any], bytes] = msgpack.Packer(
             strict_types=True, default=self.plain
         ).pack
 
     def plain(self, value: Any) -> Any:
-        """The value in a type that msgpack has."""
+        """The value as one of msgpack's own types."""
         match value:
             case tuple():
                 self.tuples = True
@@ -106,11 +106,11 @@ def _pack(value: Any) -> bytes:
     raw = packing.pack(value)
     if packing.tuples:
         packing.tuples = False
-        # It comes back as a list, which can't be the key of a dict.
+        # A tuple comes back as a list, and a list cannot be the key of a dict.
         try:
             _unpack(raw)
         except TypeError:
-            raise TypeError("a tuple can't be the key of a dict in msgpack") from None
+            raise TypeError("a tuple cannot be the key of a dict in msgpack") from None
     return raw
 
 
@@ -133,7 +133,7 @@ def _dump_json(value: Any) -> bytes:
 
 
 def _check_keys(value: Any) -> None:
-    """Raises `TypeError` for a key that JSON would make a string of. Only for values without a circle."""
+    """Raises `TypeError` for a key that JSON would turn into a string. `value` must not contain itself."""
     waiting = [value]
     while waiting:
         held = waiting.pop()
@@ -141,7 +141,7 @@ def _check_keys(value: Any) -> None:
             for key in held:
                 if not isinstance(key, str):
                     raise TypeError(
-                        f"the key {key!r} of a dict is {type(key).__name__}, and JSON has only strings there"
+                        f"the key {key!r} of a dict is {type(key).__name__}: in JSON keys are strings"
                     )
             held = held.values()
         waiting += [one for one in held if isinstance(one, (dict, list, tuple))]

@@ -1,4 +1,4 @@
-"""One connection to the broker: frames in, buffers out, and the greeting that opens it."""
+"""A connection to the broker: frames in, buffers out, and the greeting that opens it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from pubsubd_protocol.frames import VERSION, Frame, Heartbeat, Refused, Welcome
 from pubsubd_protocol.framing import FrameReader
 
 GREETING_BYTES = codec.MAX_CONTROL_BYTES
-"""The longest frame before the welcome, which lists what its reader may publish."""
+"""The longest frame up to and including the welcome, which lists the topics on which the client may publish."""
 
 MAX_FRAME_BYTES = 2**32 - 1
-"""The longest frame from there on. The broker hands on what its peers publish, which may be longer than what
-it takes itself (`Welcome.max_frame`); memory is taken only as a frame's bytes arrive.
+"""The longest frame after the welcome. Entries of peers may be longer than the broker's own `Welcome.max_frame`.
+Memory grows only as a frame's bytes arrive.
 """
 
 QUEUE_RETRY_S = 0.02
-"""Seconds until another attempt when more connections wait for the broker than its system lets wait."""
+"""Seconds until the next attempt to connect while the socket's queue of the system is full."""
 
 ADDRESS_BYTES = 107
 """The longest path that the address of a Unix socket holds."""
 
 GOODBYE_S = 1.0
-"""Seconds that the broker may take to close its end before ours is cut."""
+"""Seconds for which `close` waits for the broker to close its end."""
 
 
 _ALIVE = codec.encode(Heartbeat())
@@ -44,17 +44,17 @@ class Receiver(Protocol):
     """The part of the client that a connection serves."""
 
     def received(self, connection: Connection, frame: Frame) -> None:
-        """A frame after the welcome. A `PubSubError` that it raises ends the connection."""
+        """Take a frame that follows the welcome. Raising a `PubSubError` ends the connection."""
 
     def lost(self, connection: Connection, why: PubSubError) -> None:
-        """The connection is gone; called once, never before the welcome."""
+        """Called once when the connection is gone, if the welcome had come."""
 
     def writable(self, connection: Connection) -> None:
-        """The socket takes bytes again."""
+        """Called when the socket takes bytes again."""
 
 
 class _Nobody:
-    """Receiver of a connection that a forked child has inherited. It does nothing."""
+    """Receiver, in a forked child, of an inherited connection. It does nothing."""
 
     def received(self, connection: Connection, frame: Frame) -> None: ...
 
@@ -67,7 +67,7 @@ _NOBODY: Final = _Nobody()
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Made by `Dialler.dial`. `write` never blocks; look at `choked` before writing much."""
+    """Made by `Dialler.dial`. `write` never blocks: check `choked` before writing much."""
 
     def __init__(self, socket: str, receiver: Receiver) -> None:
         loop = asyncio.get_running_loop()
@@ -80,19 +80,19 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = FrameReader(GREETING_BYTES)
         self._transport: asyncio.Transport | None = None
         self.why: PubSubError | None = None
-        """The reason why it is gone, or about to be."""
+        """The reason for the end, once the connection ends."""
         self._closing = False
         self._listening = True
-        """Whether frames that come are for the receiver."""
+        """Whether the receiver gets the frames that come."""
         self._paused = False
         self._pulse: Pulse | None = None
         self._beats: asyncio.TimerHandle | None = None
         self._heard = False
-        """Whether something came since the last beat."""
+        """Whether bytes came since the last beat."""
         begins_anew(self)
 
     def forked(self) -> None:
-        """It is the parent's: in the child it says nothing, beats no more, and its transport is never touched."""
+        """In a forked child: leave the connection to the parent. It sends nothing here, and never touches its transport."""
         keep(self._transport, self._receiver, self._beats, self.welcome, self.closed)
         self._closing = True
         self._transport = None
@@ -101,12 +101,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def write(self, buffers: Iterable[bytes]) -> None:
         transport = self._transport
-        # One that the other end has closed still asks for more when its last bytes are out, and ends badly if it gets some.
+        # A transport that the other end closed still reports that it is writable, and fails if it gets bytes.
         if transport is not None and not self._closing and not transport.is_closing():
             transport.writelines(buffers)
 
     def pause(self) -> None:
-        """Stops reading; what is in the buffer already still comes."""
+        """Stop reading. Frames that are in the buffer already still come."""
         if self._transport is not None and not self._paused and not self._closing:
             self._paused = True
             self._transport.pause_reading()
@@ -117,7 +117,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def fail(self, why: PubSubError) -> None:
-        """Cuts the connection; `why` is what its receiver is told."""
+        """Cut the connection. The receiver gets `why`."""
         if self.why is None:
             self.why = why
         self._closing = True
@@ -126,9 +126,9 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     async def close(self, *, listening: bool = False) -> None:
-        """Says goodbye: returns when the broker has seen the end, or after `GOODBYE_S`.
+        """Close the connection: wait until the broker has closed its end, or for `GOODBYE_S`.
 
-        `listening`: the receiver is still given what the broker says until then.
+        `listening`: the receiver still gets the frames that come until then.
         """
         self._closing = True
         self._listening = listening
@@ -141,7 +141,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.resume()
                 await asyncio.wait([self.closed], timeout=GOODBYE_S)
         finally:
-            # Also when the wait is cancelled: no socket stays.
+            # Leave no socket behind, even if the wait is cancelled.
             transport.abort()
         await asyncio.wait([self.closed])
 
@@ -156,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader.received(count)
         try:
             for frame in self._reader.frames():
-                # Taken out in any case: the rest must not pile up in the buffer until the end comes.
+                # Take frames out even if they are dropped: they must not pile up in the buffer until the end.
                 if self._listening:
                     self._take(codec.decode(frame))
         except PubSubError as error:
@@ -167,8 +167,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         self.choked = False
-        # Not here: the transport is in the middle of writing, and one whose socket breaks in a write that is made from
-        # here loses its connection twice.
+        # Not at once: the transport is in the middle of writing. If its socket broke during a write from here, it would
+        # report the loss twice.
         asyncio.get_running_loop().call_soon(self._receiver.writable, self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -181,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
             self.closed.set_result(None)
         if not self.welcome.done():
             self.welcome.set_exception(why)
-            # A task that has given up meanwhile does not look at it, and asyncio would complain of that.
+            # Retrieve the exception: asyncio complains if the waiting task has given up and never does.
             self.welcome.exception()
         elif not self.welcome.cancelled() and self.welcome.exception() is None:
             self._receiver.lost(self, why)
@@ -192,7 +192,7 @@ class Connection(asyncio.BufferedProtocol):
         self._beats = loop.call_later(interval_s, self._beat)
 
     def _beat(self) -> None:
-        """Shows the broker that this process lives, and checks whether the broker does."""
+        """Send a heartbeat, and check the broker's."""
         assert self._pulse is not None
         if self._closing:
             return
@@ -222,11 +222,13 @@ class Connection(asyncio.BufferedProtocol):
 
 
 def unexpected(frame: Frame) -> ProtocolError:
-    return ProtocolError("unexpected_frame", f"{type(frame).__name__} has no place here")
+    return ProtocolError(
+        "unexpected_frame", f"the broker sent {type(frame).__name__}, which is not allowed here"
+    )
 
 
 class Dialler:
-    """Opens this client's connections, one identity for all of them."""
+    """Opens this client's connections, all under one identity."""
 
     def __init__(self, socket: str, timeout_s: float) -> None:
         self.socket = socket
@@ -234,19 +236,19 @@ class Dialler:
         self.identity = Identity()
 
     async def dial(self, role: str, receiver: Receiver) -> tuple[Connection, Welcome]:
-        """Connects and greets. The connection stands when this returns.
+        """Connect, greet, and wait for the welcome.
 
-        Raises `BrokerUnavailable`, `ConnectionRefused`, or `ProtocolError` if something else answers.
+        Raises `BrokerUnavailable`, `ConnectionRefused`, or `ProtocolError` if the other end is not a broker.
         """
         check_process()
         connection = Connection(self.socket, receiver)
         said = codec.encode(self.identity.hello(role))
         if role != "control":
-            # With the greeting: a process that hangs before its first beat is due is noticed like any other.
+            # The first heartbeat goes with the greeting, so the broker also notices a process that hangs right then.
             said += _ALIVE
         loop = asyncio.get_running_loop()
         try:
-            # Each time: a stranger may have made it since the last one, after /tmp was emptied.
+            # Check each time: another user may have created the folder meanwhile, after /tmp was emptied.
             check_folder_below_tmp(self.socket)
             async with asyncio.timeout(self.timeout_s):
                 greeted = await _greeted(self.socket, said)
@@ -262,11 +264,14 @@ class Dialler:
             connection.fail(BrokerUnavailable(self.socket, "given up while connecting"))
             if isinstance(error, PubSubError) or not isinstance(error, Exception):
                 raise
-            # Any error: the task that dials again and again must not end by it, unheard.
+            # Turn any error into this one: the task that redials must not end by it unnoticed.
             raise BrokerUnavailable(self.socket, f"{type(error).__name__}: {error}") from error
         if welcome.version != VERSION:
             connection.fail(
-                ProtocolError("version", f"the broker answers in version {welcome.version}")
+                ProtocolError(
+                    "version",
+                    f"the broker answers in version {welcome.version}, this client speaks {VERSION}",
+                )
             )
         if connection.why is not None:
             raise connection.why
@@ -274,7 +279,7 @@ class Dialler:
 
 
 async def _greeted(path: str, said: bytes) -> sockets.socket:
-    """A connected socket on which `said` has been said. Raises `OSError`."""
+    """A connected socket on which `said` has been sent. Raises `OSError`."""
     sock = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
     belongs_here(sock)
     try:
@@ -286,8 +291,8 @@ async def _greeted(path: str, said: bytes) -> sockets.socket:
                     break
                 except BlockingIOError:
                     await asyncio.sleep(QUEUE_RETRY_S)
-        # By hand, because a transport drops what came in when it fails to write: a broker that refuses may have
-        # hung up already, and its word can still be read.
+        # Sent without a transport, because a transport that fails to write drops the received bytes. A broker that
+        # refuses may have hung up already, and its refusal must still be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             await asyncio.get_running_loop().sock_sendall(sock, said)
     except BaseException:
@@ -298,7 +303,7 @@ async def _greeted(path: str, said: bytes) -> sockets.socket:
 
 @contextlib.contextmanager
 def _within_limit(path: str) -> Iterator[str]:
-    """A path to the same socket that the system takes: an absolute one may be longer than an address holds."""
+    """A path to the same socket within `ADDRESS_BYTES`, by the folder's file descriptor if `path` is too long."""
     folder, name = os.path.split(path)
     if len(os.fsencode(path)) <= ADDRESS_BYTES or not os.path.isdir("/proc/self/fd"):
         yield path

@@ -18,7 +18,7 @@ ANSWER_TIMEOUT_S = 10.0
 
 MAX_WHAT = 64
 MAX_ARGUMENT = 1000
-"""Characters of a question, and of its argument, that the wire takes."""
+"""Greatest length in characters of a question, and of its argument."""
 
 
 class _Question:
@@ -38,7 +38,7 @@ class _Question:
             self.answer.set_exception(why)
 
     def writable(self, connection: Connection) -> None:
-        """One small frame is all there is to write."""
+        """Do nothing: the connection writes one small frame only."""
 
 
 async def query(
@@ -50,7 +50,7 @@ async def query(
 ) -> Any:
     """The broker's answer to `what` ("status", "cursors", "drop_cursor"), as decoded JSON.
 
-    Raises `InvalidArgument`, `BrokerUnavailable`, `ConnectionRefused` with what the broker objects to, `ProtocolError`.
+    Raises `InvalidArgument`, `BrokerUnavailable`, `ProtocolError`, or `ConnectionRefused` with the broker's reason.
     """
     arguments.text("what", what, MAX_WHAT)
     if argument is not None:
@@ -72,4 +72,4 @@ async def query(
     try:
         return json.loads(answer)
     except ValueError as error:
-        raise ProtocolError("malformed", f"a report that is no JSON: {error}") from None
+        raise ProtocolError("malformed", f"the broker's report is not JSON: {error}") from None

@@ -1,4 +1,4 @@
-"""The end of a client or subscription: begun once, carried through, and waited for by each call of `close`."""
+"""The end of a client or subscription: it runs once, to its end, and each call of `close` waits for it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pubsubd.errors import PubSubError, copy_of
 
 
 class Ending:
-    """Runs `end` once, in a task of its own. A caller that gives up waiting does not stop it.
+    """Runs `end` once, in a task of its own. A caller that gives up waiting does not stop the task.
 
-    `end` returns what went wrong. It is raised for the callers that wait, or for the next one if none waits any more.
+    `end` returns its error, or None. Each waiting caller gets the error; if no caller waits, the next one gets it.
     """
 
     __slots__ = ("_end", "_task", "_told")
@@ -31,7 +31,7 @@ class Ending:
         return self._task
 
     async def reached(self) -> None:
-        """Returns when all is over. Raises what went wrong."""
+        """Wait for the end. Raises its error."""
         task = self.begin()
         waited = not task.done()
         await asyncio.wait([task])

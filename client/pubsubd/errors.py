@@ -1,16 +1,16 @@
-"""Errors of the SDK. One root, `PubSubError`; figures are attributes; `retriable` says if trying again helps.
+"""Errors of the SDK under one root, `PubSubError`. Figures are attributes; `retriable`: whether trying again can help.
 
 `PubSubError`
 ├── `BrokerUnavailable`  no broker answers at the socket; nothing was published
-├── `PublishRejected`    the broker said no to a publish; it is not in the stream
-├── `PublishUnknown`     the answer was lost and can no longer be had; it may be in the stream
+├── `PublishRejected`    the broker refused a publish; the messages are not in the stream
+├── `PublishUnknown`     the broker's answer was lost; the messages may be in the stream
 ├── `CursorExpired`      messages are lost to a subscription, at this very place
-├── `NameInUse`          another connection holds the subscription's name, or has held it since
-├── `EncodeError`        our caller's payload can't be encoded; nothing was published
-├── `DecodeError`        this one payload can't be decoded; the subscription goes on
-├── `InvalidArgument`    our caller's argument has a wrong type, or is out of range
-├── `ClientClosed`       our caller uses what is closed, or was never opened
-├── `WrongEventLoop`     our caller is in another thread or event loop; nothing was done
+├── `NameInUse`          another connection holds the subscription's name, or took it meanwhile
+├── `EncodeError`        the codec cannot encode the caller's payload; nothing was published
+├── `DecodeError`        the codec cannot decode this one payload; the subscription goes on
+├── `InvalidArgument`    the caller's argument has a wrong type, or is out of range
+├── `ClientClosed`       the caller uses a client or subscription that is not open
+├── `WrongEventLoop`     the caller is in another thread or event loop; nothing was done
 ├── `AlreadyIterating`   another task iterates the subscription
 └── and those of `pubsubd_protocol.errors`
 """
@@ -32,10 +32,10 @@ from pubsubd_protocol.errors import (
 
 
 class BrokerUnavailable(PubSubError):
-    """No broker answers at `socket`; `detail` says why, and what helps.
+    """No broker answers at `socket`; `detail` gives the cause and the remedy.
 
-    A publish that ends so is not in the stream; `failed` counts its messages. `timeout_s`: for how long it was tried,
-    where it ended because that time was over.
+    The messages of a failed publish are not in the stream; `failed` counts them. `timeout_s`: the time-out, if
+    the attempt ended by it.
     """
 
     retriable = True
@@ -49,9 +49,9 @@ class BrokerUnavailable(PubSubError):
 
 
 class PublishRejected(PubSubError):
-    """The broker refused a publish: `code` is a constant word, `detail` its sentence.
+    """The broker refused a publish: `code` is a constant word, `detail` a sentence.
 
-    Where it is over a limit: it is `size` large, and `limit` is allowed.
+    `size` and `limit`: the figures, if the publish was over a limit.
     """
 
     def __init__(
@@ -67,14 +67,13 @@ class PublishRejected(PubSubError):
 
 
 class PublishUnknown(PubSubError):
-    """The message was sent, and no answer can be had any more: it may stand in the stream or not.
+    """The client sent the message and cannot get the answer: the message may be in the stream or not.
 
-    Publishing it again may place it twice. `timeout_s`: for how long an answer was waited for, where it ended because
-    that time was over.
+    Publishing it again may place it twice. `timeout_s`: the time-out, if the wait for the answer ended by it.
     """
 
     def __init__(self, detail: str, timeout_s: float | None = None) -> None:
-        super().__init__(f"the fate of a publish is unknown: {detail}")
+        super().__init__(f"the outcome of a publish is unknown: {detail}")
         self.detail = detail
         self.timeout_s = timeout_s
         self.failed = 1
@@ -83,7 +82,7 @@ class PublishUnknown(PubSubError):
 class CursorExpired(PubSubError):
     """Messages of `node` are lost to this subscription here; it goes on at offset `next` of `epoch`.
 
-    `missed`: how many, None where that can't be known. Reload the state that the messages would have changed.
+    `missed`: the number of lost messages; None if unknown. Reload the state that the messages would have changed.
     """
 
     def __init__(
@@ -101,9 +100,9 @@ class CursorExpired(PubSubError):
 
 
 class NameInUse(PubSubError):
-    """Another connection subscribes under `name`, or has done so since this one was lost.
+    """Another connection subscribes under `name`, or took the name after this connection was lost.
 
-    A name belongs to one connection at a time. A holder that hangs loses it after `--peer-timeout` x 5.
+    A name belongs to one connection at a time. A holder that hangs loses the name after 5 times `--peer-timeout`.
     """
 
     retriable = True
@@ -118,18 +117,18 @@ class NameInUse(PubSubError):
 
 
 class InvalidArgument(PubSubError, ValueError, TypeError):
-    """An argument of a wrong type, or out of its range. Raised by the call that brought it; nothing was done."""
+    """An argument has a wrong type, or is out of range. The call with that argument raises; it did nothing."""
 
 
 class EncodeError(PubSubError, ValueError, TypeError):
-    """A payload that `codec` can't encode, or could not decode again. Nothing was published.
+    """`codec` cannot encode a payload, or could not decode it again. Nothing was published.
 
     `type`: the name of the payload's type.
     """
 
     def __init__(self, topic: str, kind: str, codec: str, detail: str) -> None:
         super().__init__(
-            f"the payload for topic {topic!r}, a {kind}, can't be encoded as {codec}: {detail}"
+            f"the payload for topic {topic!r}, a {kind}, cannot be encoded as {codec}: {detail}"
         )
         self.topic = topic
         self.type = kind
@@ -138,10 +137,12 @@ class EncodeError(PubSubError, ValueError, TypeError):
 
 
 class DecodeError(PubSubError):
-    """One payload that the codec can't decode; `message.raw` has its bytes."""
+    """The codec cannot decode this one payload; `message.raw` has its bytes."""
 
     def __init__(self, topic: str, node: str, offset: int, codec: str, detail: str) -> None:
-        super().__init__(f"message {offset} of node {node} ({topic}) is no {codec}: {detail}")
+        super().__init__(
+            f"the payload of message {offset} of node {node} ({topic}) cannot be decoded as {codec}: {detail}"
+        )
         self.topic = topic
         self.node = node
         self.offset = offset
@@ -164,7 +165,7 @@ E = TypeVar("E", bound=PubSubError)
 
 
 def copy_of(error: E) -> E:
-    """The same error once more: an exception object must not be raised in several tasks."""
+    """A copy of `error`: one exception object must not be raised in several tasks."""
     return copy(error)
 
 

@@ -1,4 +1,4 @@
-"""A mark that every fork wipes out, also one that Python is not told of."""
+"""A mark that every fork clears, also a fork by C code of which Python does not know."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Final
 
 _MADV_WIPEONFORK: Final = 18
-"""Linux 4.14 and later: a forked child finds zeros, see madvise(2). `mmap` does not name it."""
+"""Linux 4.14 and later: a forked child finds zeros, see madvise(2). The module `mmap` lacks this constant."""
 
 
 def _wiped_by_a_fork() -> memoryview:
@@ -21,8 +21,8 @@ def _wiped_by_a_fork() -> memoryview:
 
 
 mark: Final = _wiped_by_a_fork()
-"""`mark[0]` is 1 in the process that has set it, and 0 in a child that was forked since.
+"""`mark[0]` is 1 in the process that set it, and 0 in a child forked later.
 
-Asking the system for the process id costs ten times as much: a message that is in hand is not worth a system call.
-Where the system wipes no memory it stays 1, and a fork by C code is noticed by `forks.check_process` alone.
+Reading it costs a tenth of a system call for the process id. On other systems than Linux it stays 1 after a fork by
+C code; then only `forks.check_process` notices that fork.
 """

@@ -1,10 +1,9 @@
-"""Forked children: they inherit objects whose connections, tasks and locks belong to the parent's loop.
+"""Forked children: they inherit objects whose connections, tasks and locks belong to the parent's event loop.
 
-In the child each of them becomes what it was before it was opened. Nothing is said on the parent's
-connections: a shutdown would end them for the parent too, and so would a change of the epoll set that
-both processes share. Therefore /dev/null takes the place of each inherited socket, under the same
-descriptor, and a later close of that descriptor in the child closes /dev/null. A parent that dies
-is then noticed by its broker at once, though its children live on.
+In the child each such object returns to its state before it was opened. The child sends nothing on the parent's
+connections and does not shut them down: that would end them for the parent, too. The same holds for the epoll set
+that both processes share. Therefore the child replaces each inherited socket by /dev/null, under the same
+descriptor, and later closes /dev/null. When the parent dies, the broker notices it at once, though children live on.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from pubsubd.fork_mark import mark
 
 
 class Inherited(Protocol):
-    """An object that knows how to begin anew."""
+    """An object that can return to its state before it was opened."""
 
     def forked(self) -> None:
-        """Called in the child, before it runs on: forget all that the parent goes on using. Never blocks."""
+        """Forget all that the parent goes on using. Called in the child, first of all. Never blocks."""
 
 
 _objects: Final[WeakSet[Inherited]] = WeakSet()
@@ -31,17 +30,17 @@ _kept: Final[list[object]] = []
 
 
 def begins_anew(thing: Inherited) -> None:
-    """Makes `thing` begin anew in every child that is forked from now on."""
+    """Call `thing.forked()` in every child that is forked from now on."""
     _objects.add(thing)
 
 
 def belongs_here(sock: socket.socket) -> None:
-    """Makes every child that is forked from now on let go of `sock`."""
+    """Release `sock` in every child that is forked from now on."""
     _sockets.add(sock)
 
 
 def keep(*things: object) -> None:
-    """Keeps `things` of the parent's loop from being destroyed in the child, with complaints and effects."""
+    """Keep `things` of the parent's loop alive in the child: destroying them would warn and have effects."""
     _kept.append(things)
 
 
@@ -55,13 +54,13 @@ def _let_go() -> None:
 
 
 def check_process() -> None:
-    """Notices a fork by C code, which Python was not told of. Call it before anything open is used."""
+    """Notice a fork by C code, of which Python does not know. Call it before using anything open."""
     if not mark[0] or os.getpid() != _process[0]:
         _begin_anew()
 
 
 def _begin_anew() -> None:
-    """In a child, before it has opened anything."""
+    """Reset all registered objects. Called in a child, before it opens anything."""
     _this_process()
     _let_go()
     for thing in list(_objects):

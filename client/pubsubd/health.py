@@ -1,4 +1,4 @@
-"""Health of a subscription: which nodes it does not hear now, its own broker included. Pure."""
+"""Health of a subscription: the nodes that it does not hear now, its own broker's included. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """How a connection to the own broker stands: a client's for publishing, or a subscription's."""
+    """State of a connection to the own broker: a client's for publishing, or a subscription's."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"
@@ -18,9 +18,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NodeLost:
-    """The producer `node` is not heard since `since` (seconds since 1970). What it publishes comes when it is back.
+    """The producer `node` is not heard since `since` (seconds since 1970). Its messages come when it is back.
 
-    Where `node` is the own broker's, nothing is heard of any node.
+    If `node` is the own broker's, the subscription hears no node.
     """
 
     node: str
@@ -38,32 +38,32 @@ HealthEvent = NodeLost | NodeBack
 
 
 class Health:
-    """The nodes that are not heard, as the broker tells it, and how much of that the application has been told."""
+    """The nodes that are not heard, as the broker reports them, and the changes still to be told to the application."""
 
     __slots__ = ("_reported", "unreachable")
 
     def __init__(self) -> None:
         self.unreachable: dict[str, float] = {}
-        """Node -> begin of the silence, in seconds since 1970."""
+        """Node -> start of the silence, in seconds since 1970."""
         self._reported: set[str] = set()
 
     def broker_lost(self, node: str, now_s: float) -> list[HealthEvent]:
-        """The connection to the own broker, on `node`, is gone. Nothing is known of other nodes until it is back."""
+        """Note the loss of the own broker, on `node`. Other nodes keep their state until it is back."""
         return self._become({node: now_s} | self.unreachable)
 
     def told(self, lost: Mapping[str, int], now_s: float) -> list[HealthEvent]:
-        """The own broker is there and hears all producers but `lost`: milliseconds since the loss of each."""
+        """Note the own broker's report: it hears all producers except `lost`, each with the milliseconds since its loss."""
         return self._become(
             {node: self.unreachable.get(node, now_s - ms / 1000) for node, ms in lost.items()}
         )
 
     @property
     def news(self) -> bool:
-        """Whether `take` has something."""
+        """Whether `take` would return a change."""
         return self._reported != self.unreachable.keys()
 
     def take(self) -> HealthEvent | None:
-        """One change that an iteration has not been told. A node that came back before it was told lost is none."""
+        """The next change for the application, or None. A loss that ended before it was told is left out."""
         for node, since in self.unreachable.items():
             if node not in self._reported:
                 self._reported.add(node)

@@ -1,4 +1,4 @@
-"""The event loop to which an open client or subscription belongs, and with it the thread."""
+"""The event loop, and thereby the thread, to which an open client or subscription belongs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from threading import get_ident as this_thread
 from pubsubd.errors import WrongEventLoop
 
 __all__ = ["Home", "this_thread"]
-# Asking for the running loop asks the system for the process: what is done for each message compares threads.
+# Asking for the running loop costs a system call (getpid). The code that runs for each message compares threads.
 
 
 class Home:
-    """Taken when something is opened. A call from elsewhere is refused before it has any effect."""
+    """The event loop of one open object. A call from another loop or thread is refused before it has any effect."""
 
     __slots__ = ("_what", "loop")
 
@@ -22,19 +22,19 @@ class Home:
         self._what = what
 
     def enter(self) -> None:
-        """Belongs to the running loop from now on. Raises `WrongEventLoop` if it has another one."""
+        """Bind to the running loop. Raises `WrongEventLoop` if bound to another one."""
         if self.loop is None:
             self.loop = running_loop()
         self.check()
 
     def leave(self) -> None:
-        """Belongs to no loop again: nothing is open."""
+        """Unbind from the loop: nothing is open."""
         self.loop = None
 
     def check(self) -> None:
-        """Raises `WrongEventLoop` for a call from elsewhere."""
+        """Raises `WrongEventLoop` for a call from another loop or thread."""
         if self.loop is not None and running_loop() is not self.loop:
             raise WrongEventLoop(
-                f"this {self._what} belongs to the event loop that opened it, and to its thread: call it there, "
-                "as by asyncio.run_coroutine_threadsafe(), or open another one here"
+                f"this {self._what} belongs to the event loop and thread that opened it: call it there, for example "
+                "with asyncio.run_coroutine_threadsafe(), or open another one here"
             )

@@ -1,4 +1,4 @@
-"""Identity of a client: the id under which a broker knows its publisher and its sessions."""
+"""Identity of a client: the id by which a broker knows its publisher and its sessions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,22 @@ ID_BYTES: Final = 16
 
 
 class Identity:
-    """Belongs to one object in one process. Drawn from the system's entropy when it is first needed.
+    """The id of one object in one process, drawn from the system's entropy on first use.
 
-    Batches are numbered under it: two processes that share an id would get each other's receipts. So
-    the copy of an object, and of a process, draws its own.
+    The broker numbers batches by it: two processes with one id would get each other's receipts. Therefore a copy, and
+    a forked child, draws an id of its own.
     """
 
     __slots__ = ("__weakref__", "_id", "spoke_to")
 
     def __init__(self) -> None:
         self.spoke_to: bytes | None = None
-        """The broker's life that last welcomed the publisher: by it a broker tells that it was restarted
-        from that it has forgotten a batch.
-        """
+        """The broker life that last welcomed the publisher. By it, a broker tells a restart from a forgotten batch."""
         self._id: bytes | None = None
         begins_anew(self)
 
     def renew(self) -> None:
-        """Forgets the id. The next greeting draws another, which no broker has heard of."""
+        """Forget the id. The next greeting draws a new one."""
         self.spoke_to = None
         self._id = None
 

@@ -1,6 +1,6 @@
-"""Events that wait for the application, and the positions where the application stands. Pure.
+"""Events that wait for the application, and the application's positions. Pure.
 
-The session's link bounds it: it stops reading while `full`, and goes on once there is `room` again.
+The session's link stops reading while the inbox is `full`, and reads again once the inbox has `room`.
 Entries wait undecoded.
 """
 
@@ -23,7 +23,7 @@ MAX_WAITING_EVENTS = 64
 
 
 class Inbox:
-    """A queue of events. `messages` and `notice` are at its front and being handed out."""
+    """A queue of events. Its front is in hand: `messages` or `notice`, being handed out."""
 
     __slots__ = (
         "_at",
@@ -40,19 +40,19 @@ class Inbox:
 
     def __init__(self, codec: Codec) -> None:
         self.messages: list[Message] = []
-        """Messages of the entry in hand that are not handed out yet; the next one is the last of the list."""
+        """Messages of the entry in hand that are not handed out yet, in reverse: the next one is last."""
         self.notice: CursorExpired | None = None
-        """The gap in hand. It is passed by `pass_gap`, when the application has dealt with it."""
+        """The gap in hand. `pass_gap` removes it, when the application has dealt with it."""
         self.told = False
-        """Whether the application has the notice in hand already."""
+        """Whether the application was told of the gap in hand."""
         self._codec = codec
         self._events: deque[Event] = deque()
         self._bytes = 0
-        # Of streams in which something came that the application will not be handed any more.
+        # After `close`: streams with an event that the application will not get.
         self._closed: set[str] | None = None
         self._handed: dict[str, Position] = {}
         self._at: tuple[str, Position] | None = None
-        # The frame of which `notice` is made.
+        # The frame from which `notice` was made.
         self._gap: Expired | None = None
 
     @property
@@ -64,18 +64,18 @@ class Inbox:
         return 2 * self._bytes <= MAX_WAITING_BYTES and 2 * len(self._events) <= MAX_WAITING_EVENTS
 
     def begin(self, positions: Mapping[str, Position]) -> None:
-        """The application stands here before it was handed anything."""
+        """Set the application's first positions."""
         self._handed = dict(positions)
 
     def close(self) -> None:
-        """Hands nothing out any more. Later events are kept only as far as they move the application's position."""
+        """Stop handing out. Later events count only if they move the application's position."""
         if self._closed is None:
             self._closed = set()
 
     def put(self, event: Event) -> bool:
-        """Raises no error and drops nothing; a move or a gap may merge with one that still waits.
+        """Queue an event. A move or a gap may merge with one that still waits.
 
-        Returns whether the application has moved at once: nothing of that stream waits for it or is in its hand.
+        Returns whether the event moved the application's position at once: no event of its stream was waiting.
         """
         node = _node(event)
         if self._closed is not None and (node in self._closed or not isinstance(event, Moved)):
@@ -99,9 +99,9 @@ class Inbox:
         return False
 
     def advance(self) -> bool:
-        """Takes up the next messages or the next gap. False if nothing waits that is for the application.
+        """Take the next messages or the next gap in hand. Returns False if none waits.
 
-        Only when what was in hand has been handed out.
+        Call it only when all that was in hand has been handed out.
         """
         self._finish()
         while self._events and not self.messages and self.notice is None:
@@ -123,18 +123,19 @@ class Inbox:
         return bool(self.messages) or self.notice is not None
 
     def pass_gap(self) -> None:
-        """The application has dealt with the gap in hand."""
+        """Move past the gap in hand: the application has dealt with it."""
         self.notice = self._gap = None
         self.told = False
         self._finish()
 
     def positions(self) -> dict[str, Position]:
-        """Behind all that was handed out, and behind moves without a message that come next in that stream."""
+        """Positions behind all that was handed out, and behind the moves that follow it in the same stream."""
         return self._behind(self.messages[-1].offset if self.messages else None, told=self.told)
 
     def settled(self, offset: int | None) -> dict[str, Position]:
-        """Behind all before the entry in hand, and what of that is before `offset`; None: all of it, and moves that
-        come next. A gap in hand counts when it is passed.
+        """Positions behind all settled messages: those before the entry in hand, and those of it before `offset`.
+
+        `offset` None: the whole entry is settled, and the moves that follow it. A gap in hand counts once it is passed.
         """
         return self._behind(offset, told=False)
 
@@ -158,16 +159,18 @@ class Inbox:
         return positions
 
     def done(self, offset: int | None) -> dict[str, Position]:
-        """What is `settled` and can be acknowledged: not where the application is yet to hear that a history is
-        lost, as it may be told of that in the place where it stands.
+        """The `settled` positions that the session may acknowledge.
+
+        Streams with a waiting loss of history are left out: the broker may have to tell that loss again, at the
+        session's present position.
         """
         return self._without_losses(self.settled(offset))
 
     def kept(self, offset: int | None) -> dict[str, Position]:
-        """Where the next life of the session may begin, if this one ends now: what is `settled`, except where a lost history
-        that waits to be told would not be told again from there.
+        """The positions at which the next life of the session may begin, if this one ends now.
 
-        It is told again behind the messages that wait before it, unless it was told in the place where the session stood.
+        These are the `settled` positions. A stream with a waiting loss of history is left out if the broker would not
+        tell that loss again from the settled position.
         """
         positions = self.settled(offset)
         stood = dict(self._handed)
@@ -200,7 +203,7 @@ class Inbox:
             self._at = None
 
     def _merge(self, later: Expired) -> bool:
-        """One notice, wider range: `later` and one that waits, if no message of the node is between."""
+        """Merge `later` with a waiting gap of the same node, if no message of the node is between them."""
         for i in range(len(self._events) - 1, -1, -1):
             event = self._events[i]
             if isinstance(event, Arrived) and event.entry.node == later.node:
@@ -208,7 +211,7 @@ class Inbox:
             if isinstance(event, Expired) and event.node == later.node:
                 merged = merge(_answer(event), _answer(later))
                 self._events[i] = Expired(later.node, merged.reason, merged.missed, later.view)
-                # Moves in between would lead back behind the merged gap.
+                # Drop the moves in between: they would move the position back behind the merged gap.
                 rest = [e for e in list(self._events)[i + 1 :] if _node(e) != later.node]
                 while len(self._events) > i + 1:
                     self._events.pop()
@@ -218,7 +221,7 @@ class Inbox:
 
 
 def _comes_again(expired: Expired, place: Position | None) -> bool:
-    """Whether a reader that comes to `place` is told this very thing by the attach rule."""
+    """Whether the attach rule gives this very expiry to a reader that comes to `place`."""
     return place is not None and resolve(At(place), expired.view) == _answer(expired)
 
 

@@ -1,4 +1,4 @@
-"""Iterating in any way: waits that may be given up and tried again, one at a time."""
+"""Iterators over a subscription. A wait may be cancelled and tried again; one task waits at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Iterating(AsyncIterator[T], Generic[T]):
-    """An iterator over the results of `following`. It keeps nothing of its own, so a cancelled wait loses nothing."""
+    """An iterator over the results of `following`. It holds no events itself, so a cancelled wait loses nothing."""
 
     __slots__ = ("_following", "_left")
 
@@ -25,16 +25,16 @@ class Iterating(AsyncIterator[T], Generic[T]):
         return self
 
     def __anext__(self) -> Awaitable[T]:
-        # Not a coroutine of its own: a message would cost two.
+        # Not `async`: a message would then cost two coroutines.
         return _no_more() if self._left else self._following()
 
     async def aclose(self) -> None:
-        """Ends this iterator, as `contextlib.aclosing` does it; the subscription goes on."""
+        """End this iterator, as `contextlib.aclosing` does. The subscription stays open."""
         self._left = True
 
 
 class Turn:
-    """The right to wait for the next event: one task at a time has it, or each would get a part."""
+    """The right to wait for the next event. One task holds it at a time; two would each get a part of the messages."""
 
     __slots__ = ("_holder",)
 
@@ -44,12 +44,12 @@ class Turn:
     async def take(self) -> None:
         """Raises `AlreadyIterating` if another task waits."""
         if self._holder is not None and self._holder.cancelling():
-            # It has been told to give up, and has had no moment to do so.
+            # The holder was cancelled: give it a turn to end.
             await asyncio.sleep(0)
         if self._holder is not None:
             raise AlreadyIterating(
-                f"task {self._holder.get_name()!r} iterates this subscription already, and each would get a part: "
-                "iterate in one task, or subscribe once for each"
+                f"task {self._holder.get_name()!r} iterates this subscription already, and each task would get a part: "
+                "iterate in one task, or open a subscription for each task"
             )
         self._holder = asyncio.current_task()
 
@@ -58,10 +58,10 @@ class Turn:
 
 
 class Telling:
-    """The call of `on_expired` for the gap in hand.
+    """The call of `on_expired` for the gap in hand, made once for each gap.
 
-    It is begun once for a gap. If the wait for it is given up it runs on, and the next wait joins it: a reload that
-    takes longer than the application waits would never end otherwise. One that has failed is begun again.
+    If the application gives up its wait, the call runs on, and the next wait joins it. Otherwise a reload that takes
+    longer than the application's waits would never end. A call that failed is made again.
     """
 
     __slots__ = ("_closed", "_given_up", "_on_expired", "_run")
@@ -70,13 +70,13 @@ class Telling:
         self._on_expired = on_expired
         self._closed = False
         self._given_up: asyncio.Future[None] | None = None
-        """Done when the subscription is closed and a run that was told to end has not."""
+        """Done when the subscription is closed and the call did not end in time."""
         self._run: asyncio.Task[object] | None = None
 
     async def done(self, notice: CursorExpired) -> bool:
         """Whether the application has been told; False if the subscription was closed before.
 
-        Raises what `on_expired` raises, and `notice` itself where that ended as cancelled, which this task was not.
+        Raises the exception of `on_expired`. Raises `notice` if the call was cancelled, but this task was not.
         """
         if self._run is None:
             result = self._on_expired(notice)
@@ -99,17 +99,17 @@ class Telling:
         if self._closed:
             return False
         again = copy_of(notice)
-        again.add_note("on_expired was cancelled before it had dealt with this: it is called again")
+        again.add_note("on_expired was cancelled before it ended: it will be called again")
         raise again
 
     def cancel(self) -> None:
-        """The subscription is closed: a run ends, unless it is the very task that closes."""
+        """Cancel the call when the subscription closes, unless the call itself closes the subscription."""
         self._closed = True
         if self._run is not None and self._run is not asyncio.current_task():
             self._run.cancel()
 
     async def ended(self, timeout_s: float) -> None:
-        """Returns when a run that was cancelled is over, or after `timeout_s`. Then no task waits for it any more."""
+        """Wait up to `timeout_s` for a cancelled call to end. After that no task waits for it."""
         if self._run is not None and self._run.cancelling():
             await asyncio.wait([self._run], timeout=timeout_s)
             if self._given_up is not None and not self._given_up.done():

@@ -1,4 +1,4 @@
-"""Messages of one `publish_many`: published as their payloads come, with the receipts of all."""
+"""The work of one `publish_many`: publishes payloads as they come, and collects the receipts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pubsubd.receipts import Receipts
 from pubsubd_protocol.errors import PubSubError
 
 SLICE_S: Final = 0.005
-"""An input that computes holds the event loop for this long, or for one payload; then others get a turn."""
+"""Seconds for which the input may hold the event loop, or one payload; then other tasks get a turn."""
 
 
 class Many:
-    """The messages of one call, all for one topic. Holds what is unanswered, which the window bounds, and receipts."""
+    """The messages of one call, all on one topic. It holds unanswered messages, bounded by the window, and receipts."""
 
     def __init__(
         self, publisher: Publisher, codec: Codec, topic: str, to: str | None, timeout_s: float
@@ -32,14 +32,14 @@ class Many:
         self._taken = 0
 
     async def publish(self, payloads: Iterable[Any] | AsyncIterable[Any]) -> Receipts:
-        """Returns when all are accepted. Raises the first failure as soon as it is known.
+        """Publish all, and wait until all are accepted. Raises the first failure as soon as it is known.
 
-        A collection is encoded before anything is published. Anything else is taken bit by bit; an error
-        of the input is raised here, once the messages before it have an outcome.
+        A collection is encoded before anything is published. An iterator is taken payload by payload. An error of the
+        iterator is raised here, once the messages before it have an outcome.
         """
         together = [*payloads] if isinstance(payloads, Collection) else []
         raws = all_encoded(self._codec, self._topic, together)
-        # Without any it checks topic and node all the same: nothing is taken of an input for a wrong one.
+        # Called even without payloads, to check topic and node before an iterator is touched.
         self._pipeline.put_together(self._topic, raws, self._to)
         self._taken = len(raws)
         broke = None if isinstance(payloads, Collection) else await self._fed(payloads)
@@ -51,8 +51,8 @@ class Many:
         return self._placed
 
     async def _fed(self, payloads: Iterable[Any] | AsyncIterable[Any]) -> BaseException | None:
-        """Returns at the end of the input or at the first failure: the error that the input has raised, or None."""
-        # A task, because the next payload may never come: a failure must not wait for it.
+        """Publish the input up to its end or to the first failure. Returns the exception of the input, or None."""
+        # A task of its own, because the next payload may never come, and a failure must not wait for it.
         feeding = asyncio.create_task(self._feed(payloads), name="pubsubd publish_many")
         try:
             await asyncio.wait(
@@ -81,12 +81,12 @@ class Many:
                     return
 
     async def _take(self, payload: Any, began: float) -> float:
-        """Publishes one more. Returns when the present turn of the loop began, which is at `began` or now."""
+        """Publish one payload. Returns the time at which the present turn of the event loop began."""
         self._taken += 1
         try:
             raw = encoded(self._codec, self._topic, payload)
         except EncodeError as error:
-            error.add_note(f"it is payload {self._taken}; those before it are published")
+            error.add_note(f"this is payload {self._taken}; the payloads before it are published")
             raise
         await self._pipeline.send(self._taken, self._topic, raw, self._to)
         if self._loop.time() - began < SLICE_S:
@@ -99,6 +99,6 @@ class Many:
         if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
             error.failed = unknown + refused
         error.add_note(
-            f"payload {number} is the first of those that failed; {accepted} of {self._taken} are accepted"
+            f"payload {number} is the first that failed; {accepted} of {self._taken} are accepted"
         )
         return error

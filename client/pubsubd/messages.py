@@ -1,4 +1,4 @@
-"""A received message, and how an entry becomes a list of them."""
+"""A received message, and the function that turns an entry into messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Source:
 
 
 class _Payload(Enum):
-    """Stands for a payload that was not decoded yet: the same object after pickling and copying, too."""
+    """Placeholder for a payload that was not decoded yet. An enum, so it stays one object after pickling and copying."""
 
     NOT_YET = auto()
 
@@ -34,9 +34,9 @@ _NOT_YET: Any = _Payload.NOT_YET
 
 
 class Message:
-    """One message, as it stands in its node's stream at `offset`.
+    """A message at `offset` of its node's stream.
 
-    `raw` is the payload's bytes; `payload` decodes them at the first look.
+    `raw` is the payload's bytes; `payload` decodes them on first use.
     """
 
     __slots__ = ("_decoded", "_source", "offset", "raw", "topic")
@@ -50,7 +50,7 @@ class Message:
 
     @property
     def payload(self) -> Any:
-        """The decoded payload. Raises `DecodeError`, which concerns this message only."""
+        """The decoded payload. Raises `DecodeError`, for this message only."""
         if self._decoded is _NOT_YET:
             try:
                 self._decoded = self._source.decode(self.raw)
@@ -63,17 +63,17 @@ class Message:
 
     @property
     def node(self) -> str:
-        """The node on which it was published."""
+        """The node on which the message was published."""
         return self._source.node
 
     @property
     def epoch(self) -> str:
-        """The history in which `offset` means something, as 32 hex digits."""
+        """The epoch in which `offset` is valid, as 32 hex digits."""
         return self._source.epoch
 
     @property
     def time(self) -> float:
-        """The producer's wall time in seconds since 1970; for people only, nothing is ordered by it."""
+        """The producer's wall time in seconds since 1970, for people only: do not order messages by it."""
         return self._source.time
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Configuration of a client and of a subscription: checked once, never changed, the same in every copy."""
+"""Options of a client and of a subscription: checked once, never changed, the same in every copy."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class SubscriptionOptions:
             )
         if self.wait:
             raise InvalidArgument(
-                "wait=True needs a name=: without one there is nothing to wait for"
+                "wait=True needs a name=: it waits for a name that another subscription holds"
             )
 
     def session(self) -> Session:
-        """A session that has received nothing. Raises `InvalidTopic`, `InvalidPosition`, `InvalidArgument`."""
+        """A new session that has received nothing. Raises `InvalidTopic`, `InvalidPosition`, `InvalidArgument`."""
         drawn = None if self.name is None else os.urandom(ID_BYTES)
         return Session(self.patterns, self.start, self.positions, self.name, self.echo, drawn)

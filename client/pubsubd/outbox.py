@@ -18,25 +18,25 @@ from pubsubd_protocol.frames import Receipt, Rejected, Welcome
 
 MAX_UNANSWERED_BYTES = 8 * 1024 * 1024
 LONGEST_OPEN_S = 0.05
-"""Seconds that a batch stays open for more messages, at the most, while nothing can be written."""
+"""Longest time in seconds for which a batch stays open for more messages while nothing can be written."""
 
 NEARLY_FULL_BYTES = 4096
-"""With less room than this left a batch is sealed, not kept open for one small message more."""
+"""A batch with less room than this is sealed, not kept open for another small message."""
 
 AT_ONCE = 64
-"""Messages that are looked at together where they come together."""
+"""Messages of one call that are checked together."""
 
-NO_ANSWER = "it does not answer"
+NO_ANSWER = "the broker does not answer"
 
 
 class Outbox:
-    """One client's published batches, in order."""
+    """A client's published batches, in order."""
 
     def __init__(self, socket: str) -> None:
         self.full = False
-        """Whether a pipelined sender should wait. Clears when half of the bound is free again."""
+        """Whether a pipelined sender should wait. Cleared when half of the bound is free again."""
         self.sealed = 0
-        """Number of batches that were closed for further messages."""
+        """Number of batches sealed so far: closed for further messages."""
         self.lost_because = NO_ANSWER
         self._socket = socket
         self._node = ""
@@ -52,12 +52,12 @@ class Outbox:
         self._sequence = 0
 
     def connected(self, welcome: Welcome) -> list[Outgoing]:
-        """A new connection stands; `writable` gives what has to go over it, retries first.
+        """Begin a new connection. `writable` gives the buffers to send on it, retries first.
 
-        Returns the batches that were made for an earlier life of the broker and whose frame this one would
-        not even read. They are not split (a retry has to be what was sent, and receipts count from a batch's
-        first message) but have failed: with `MessageTooLarge`, or `PublishUnknown` if that life may have
-        accepted them. Any other limit they may be over is for the broker to say.
+        Returns the failed batches: those made for an earlier life of the broker, with a frame longer than the new
+        life's `max_frame`. They cannot be split: a retry must equal the first attempt, and receipts count from a
+        batch's first message. They fail with `MessageTooLarge`, or with `PublishUnknown` if the earlier life may have
+        accepted them. The broker checks all other limits.
         """
         self._limits = Limits(welcome)
         self._connected = True
@@ -65,7 +65,7 @@ class Outbox:
         self._node = welcome.node
         self._window = max(1, welcome.window)
         self._max_message = self._limits.max_message
-        # Later messages obey the new limits.
+        # Begin a new batch: later messages obey the new limits.
         self._seal()
         max_frame = welcome.max_frame
         too_long = [outgoing for outgoing in self._pending if outgoing.frame_bytes > max_frame]
@@ -76,7 +76,7 @@ class Outbox:
         return too_long
 
     def disconnected(self, why: str, *, turned_away: bool = False) -> None:
-        """`turned_away`: the broker has said that it took nothing of what it has not answered."""
+        """Keep unanswered batches for a retry. `turned_away`: the broker said that it accepted none of them."""
         self._connected = False
         self.lost_because = why
         unanswered = [outgoing for outgoing in self._in_flight if outgoing.outcome is None]
@@ -91,9 +91,9 @@ class Outbox:
         self._review()
 
     def disowned(self, why: str) -> list[Outgoing]:
-        """The connection is lost, and with it the publisher id. Returns the batches that end by it.
+        """Begin anew after the loss of connection and publisher id. Returns the batches that fail by it.
 
-        A batch that may stand under the old id is not sent again: under a new one it would be placed twice.
+        A batch that may be in the stream under the old id is not sent again: under a new id it could be placed twice.
         """
         self.disconnected(why)
         return [
@@ -103,9 +103,9 @@ class Outbox:
         ]
 
     def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
-        """Adds a message to the open batch, or to a new one, and returns that batch.
+        """Add a message to the open batch, or to a new one. Returns that batch.
 
-        Raises `InvalidTopic` or `MessageTooLarge`, and then nothing has changed.
+        Raises `InvalidTopic` or `MessageTooLarge`, and then changes nothing.
         """
         size = len(payload)
         if size > self._max_message:
@@ -118,7 +118,7 @@ class Outbox:
             or timeout_s != batch.timeout_s
         ):
             batch = self._reopen(topic, to, timeout_s)
-        # Not by a method of the batch: a call more would be a tenth of what a sent message costs.
+        # Not by a method of the batch: another call would add a tenth to the cost of a message.
         which = batch.topics.get(topic)
         if which is None:
             which = batch.number(topic)
@@ -135,9 +135,9 @@ class Outbox:
     def put_many(
         self, topic: str, payloads: Sequence[bytes], to: str | None, timeout_s: float
     ) -> list[tuple[Outgoing, int, int]]:
-        """Adds messages of one topic, in their order: which batches they are in, from which of its messages on, how many.
+        """Add messages of one topic in order. Returns runs of them: the batch, the first message's number, the count.
 
-        Raises like `put`, and then nothing has changed.
+        Raises like `put`, and then changes nothing.
         """
         largest = max(map(len, payloads), default=0)
         if largest > self._max_message:
@@ -164,7 +164,7 @@ class Outbox:
         return runs
 
     def end_turn(self, now: float) -> float | None:
-        """The loop turn is over: its messages may go out. Returns the earliest new deadline."""
+        """End the turn of the event loop: its messages may go out. Returns the earliest new deadline."""
         earliest = self._stamp(now)
         batch = self._open
         if (
@@ -183,7 +183,7 @@ class Outbox:
         while len(self._in_flight) < self._window:
             if not self._pending:
                 if self._open is None or self._open.opened_at is None:
-                    break  # Its turn is not over: more may come.
+                    break  # The batch's turn is not over: more messages may come.
                 self._seal()
             outgoing = self._pending.popleft()
             batch = outgoing.batch
@@ -196,24 +196,24 @@ class Outbox:
         return buffers
 
     def receipt(self, receipt: Receipt) -> Outgoing | None:
-        """The batch that is accepted; None if it was given up before."""
+        """The batch that was accepted; None if the client had given it up."""
         outgoing = self._answered(receipt.sequence)
         if outgoing is None:
             return None
         return self._end(outgoing, Placed(self._node, receipt.epoch, receipt.first))
 
     def rejected(self, rejected: Rejected) -> Outgoing | None:
-        """The batch that is refused; None if it was given up before."""
+        """The batch that was refused; None if the client had given it up."""
         outgoing = self._answered(rejected.sequence)
         return None if outgoing is None else self._end(outgoing, Failed(_rejection(rejected)))
 
     def expire(self, now: float) -> list[Outgoing]:
-        """Gives up the batches whose deadline has come."""
+        """Give up the batches whose deadline has come."""
         due = [o for o in self.unfinished() if o.deadline is not None and o.deadline <= now]
         return [self._give_up(o, f"no answer within {o.timeout_s:g} s", o.timeout_s) for o in due]
 
     def give_up_all(self, why: str) -> list[Outgoing]:
-        """Nothing goes out any more."""
+        """Give up all batches, for the reason `why`."""
         return [self._give_up(outgoing, why) for outgoing in list(self.unfinished())]
 
     def next_deadline(self) -> float | None:
@@ -238,7 +238,7 @@ class Outbox:
         return earliest
 
     def _reopen(self, topic: str, to: str | None, timeout_s: float) -> Outgoing:
-        """The next batch, whose first message has this topic. Raises `InvalidTopic`, and then nothing has changed."""
+        """Open the next batch, for a first message on `topic`. Raises `InvalidTopic`, and then changes nothing."""
         assert self._limits is not None
         fresh = Outgoing(topic, to, timeout_s, self._limits)
         self._seal()
@@ -259,7 +259,8 @@ class Outbox:
         outgoing = self._in_flight[0] if self._in_flight else None
         if outgoing is None or outgoing.batch is None or outgoing.batch.sequence != sequence:
             raise ProtocolError(
-                "unexpected_answer", f"an answer to batch {sequence}, which is not the next one due"
+                "unexpected_answer",
+                f"the broker answered batch {sequence}, which is not the next one due",
             )
         self._in_flight.popleft()
         if outgoing.outcome is None:
@@ -271,12 +272,12 @@ class Outbox:
         error: PubSubError
         why = f"{why} ({self.lost_because})"
         if outgoing.may_stand:
-            error = PublishUnknown(f"it was sent, {why}", timeout_s)
+            error = PublishUnknown(f"the client sent it, {why}", timeout_s)
         else:
             error = BrokerUnavailable(self._socket, why, timeout_s)
         if outgoing is self._open:
             self._seal()
-        # One in flight keeps its place in the window: its answer may still come.
+        # A batch in flight keeps its place in the window: its answer may still come.
         if outgoing in self._pending:
             self._pending.remove(outgoing)
         return self._end(outgoing, Failed(error))
@@ -298,7 +299,7 @@ class Outbox:
 
 
 def _join(runs: list[tuple[Outgoing, int, int]], batch: Outgoing, first: int, count: int) -> None:
-    """`count` more messages, the first of which is number `first` of `batch`."""
+    """Add `count` messages to `runs`; the first is number `first` of `batch`."""
     if runs and runs[-1][0] is batch:
         _, began, before = runs[-1]
         runs[-1] = batch, began, before + count
@@ -310,8 +311,8 @@ def _unreadable(outgoing: Outgoing, max_frame: int) -> PubSubError:
     size = outgoing.frame_bytes
     if outgoing.may_stand:
         return PublishUnknown(
-            f"it was sent, and the broker that is there now takes frames of {max_frame} bytes; "
-            f"this one has up to {size} and can't be sent again"
+            f"the client sent it; the restarted broker takes frames of at most {max_frame} bytes, and this one "
+            f"has up to {size}, so the client cannot send it again"
         )
     return MessageTooLarge(
         f"a batch of {outgoing.count} messages, made before the broker was restarted,",

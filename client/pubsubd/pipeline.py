@@ -1,4 +1,4 @@
-"""Many messages, and their outcomes as they come."""
+"""Pipelined publishing: many messages under way, and their outcomes as they come."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pubsubd_protocol.errors import PubSubError
 
 
 class OpenClient(Protocol):
-    """A client, as a pipeline needs it."""
+    """The part of an open client that a pipeline uses."""
 
     _publish_timeout_s: float
 
@@ -33,10 +33,10 @@ class Fate(Enum):
 
 
 class Pipeline:
-    """Numbers what it sends, counts the outcomes, and tells of the first failure at once.
+    """Numbers messages, counts outcomes, and reports the first failure at once.
 
-    `failed` is done when something was not accepted, also while no further message comes. It holds as many
-    records as there are unanswered batches, which the window bounds. `placed` gets the receipts, in order.
+    `failed` is done as soon as a message was not accepted. The pipeline holds one record for each unanswered batch,
+    and the window bounds those. `placed` gets the receipts, in order.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Pipeline:
     ) -> None:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.first_failure: tuple[int, PubSubError] | None = None
-        """The number of the first message that was not accepted, and why."""
+        """The number of the first message that was not accepted, and its error."""
         self._publisher = publisher
         self._timeout_s = timeout_s
         self._placed = placed
@@ -58,11 +58,14 @@ class Pipeline:
 
     @classmethod
     def of(cls, client: OpenClient) -> Pipeline:
-        """One over the connection of an opened client, with its time-out."""
+        """A pipeline over the connection of an open client, with the client's time-out."""
         return cls(client._publisher, client._publish_timeout_s)
 
     async def send(self, number: int, topic: str, payload: bytes, to: str | None) -> None:
-        """Returns at once while the window has room. Numbers rise. Raises `InvalidTopic`, `MessageTooLarge`."""
+        """Publish a message; wait only while the window is full. Raises `InvalidTopic`, `MessageTooLarge`.
+
+        `number` must be higher than the numbers before.
+        """
         outbox = self._publisher.outbox
         if outbox.full:
             await self._publisher.room()
@@ -75,26 +78,26 @@ class Pipeline:
         self._waits_for(part, 1)
         if outbox.sealed != sealed:
             self._publisher.pump()
-            # One turn for each batch: outcomes and what is read come in between.
+            # One turn of the event loop for each batch, so that outcomes and received messages come in between.
             await asyncio.sleep(0)
 
     def put_together(self, topic: str, payloads: Sequence[bytes], to: str | None) -> None:
-        """Takes all at once, numbered from 1, however full the window is. Raises like `send`."""
+        """Publish all payloads at once, numbered from 1, even if the window is full. Raises like `send`."""
         number = 1
         for outgoing, at, count in self._publisher.put_many(topic, payloads, to, self._timeout_s):
             self._waits_for(self._watch(outgoing, number, at), count)
             number += count
 
     def count(self, fate: Fate) -> int:
-        """How many messages have had this outcome."""
+        """The number of messages with this outcome."""
         return self._fates[fate]
 
     async def settled(self) -> None:
-        """Returns when all that was sent has an outcome."""
+        """Wait until all messages have an outcome."""
         await self._settled.wait()
 
     async def decided(self) -> None:
-        """The same, or sooner: when something has failed."""
+        """Wait until all messages have an outcome, or one has failed."""
         await self._decided.wait()
 
     def _watch(self, outgoing: Outgoing, number: int, at: int) -> _Part:
@@ -103,7 +106,7 @@ class Pipeline:
         return part
 
     def _waits_for(self, part: _Part, count: int) -> None:
-        """`count` more messages of a batch that has no outcome yet."""
+        """Count `count` more messages of a batch that has no outcome yet."""
         part.count += count
         part.outgoing.watched += count
         self._unsettled += count
@@ -112,7 +115,7 @@ class Pipeline:
             self._decided.clear()
 
     def ended(self, part: _Part) -> None:
-        """A batch has its outcome. Called by its part."""
+        """Count the outcome of a batch. Called by its part."""
         outcome = part.outgoing.outcome
         assert outcome is not None
         match outcome:
@@ -137,7 +140,7 @@ class Pipeline:
 
 
 class _Part:
-    """Messages of a pipeline that stand together in one batch; watches that batch, as a future would."""
+    """Messages of a pipeline that follow one another in one batch. It watches that batch, like a future."""
 
     __slots__ = ("at", "count", "first", "outgoing", "pipeline")
 
@@ -145,9 +148,9 @@ class _Part:
         self.pipeline = pipeline
         self.outgoing = outgoing
         self.first = first
-        """The number of the first of them."""
+        """The number of the part's first message in the pipeline."""
         self.at = at
-        """Its place in the batch."""
+        """The place of that message in the batch."""
         self.count = 0
 
     def done(self) -> bool:

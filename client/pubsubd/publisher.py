@@ -1,4 +1,4 @@
-"""The publishing side of a client: its one connection, and the outbox behind it."""
+"""The publishing side of a client: one connection, and the outbox behind it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DISOWNED: Final = frozenset({"protocol", "replaced"})
 
 
 class Publisher:
-    """Writes when a loop turn is over, or when a batch is full; reconnects until it is closed."""
+    """Writes at the end of a turn of the event loop, or when a batch is full. Reconnects until it is closed."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Publisher:
         self._check_home = check_home
         self._loop = asyncio.get_running_loop()
         self.open_in: int | None = this_thread()
-        """The thread in which it takes messages; None when it takes no more."""
+        """The thread in which the publisher takes messages; None once it takes no more."""
         self._connection: Connection | None = None
         self._lost: asyncio.Future[PubSubError] = self._loop.create_future()
         self._keeper: asyncio.Task[None] | None = None
@@ -51,25 +51,25 @@ class Publisher:
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
         self.failure: Failed | None = None
-        """The first failure of messages for whose outcome no caller waits, until a caller is told."""
+        """The first failure of messages whose outcome no caller awaits. Cleared when a caller gets it."""
         self._failed = 0
 
     async def start(self) -> None:
-        """Connects, or raises at once."""
+        """Connect. Raises at once if that fails."""
         await self._connect()
         self._keeper = self._loop.create_task(self._keep(), name="pubsubd publisher")
 
     def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
-        """Takes one message; it goes out when the loop turn is over, at the latest."""
+        """Take one message. It goes out at the end of this turn of the event loop at the latest."""
         if to is not None or self.open_in is None:
             self._check(to)
-        # Asked once a turn, and before anything is taken.
+        # Checked once a turn, before the first message is taken.
         if not self._turn_ends:
             self._check_home()
         try:
             outgoing = self.outbox.put(topic, payload, to, timeout_s)
         except TypeError:
-            check_publishable(topic)  # One that can't be looked up.
+            check_publishable(topic)  # The topic is not hashable; this raises a better error.
             raise
         if not self._turn_ends:
             self._end_turn_soon()
@@ -78,7 +78,7 @@ class Publisher:
     def put_many(
         self, topic: str, payloads: Sequence[bytes], to: str | None, timeout_s: float
     ) -> list[tuple[Outgoing, int, int]]:
-        """The same for several: which batches they are in, from which of its messages on, how many."""
+        """Take several messages. Returns runs of them: the batch, the first message's number in it, the count."""
         self._check(to)
         check_publishable(topic)
         if not self._turn_ends:
@@ -89,14 +89,14 @@ class Publisher:
         if self.open_in is None:
             raise ClientClosed("this client is closed")
         if to is not None and not is_node_name(arguments.text("to", to)):
-            raise PublishRejected("unknown_node", f"{to!r} is no node name")
+            raise PublishRejected("unknown_node", f"{to!r} is not a valid node name")
 
     def _end_turn_soon(self) -> None:
         self._turn_ends = True
         self._loop.call_soon(self._end_turn)
 
     async def placed(self, outgoing: Outgoing, count: int) -> Placed:
-        """Waits for the outcome of `count` messages of a batch. Raises the failure."""
+        """Wait for the outcome of `count` messages of a batch. Raises the failure."""
         if outgoing.outcome is None:
             watcher = self._loop.create_future()
             outgoing.watchers.append(watcher)
@@ -109,13 +109,13 @@ class Publisher:
         return outcome
 
     async def room(self) -> None:
-        """Returns when the window has room again, or nothing is taken any more."""
+        """Wait until the window has room, or the publisher takes no more."""
         while self.outbox.full and self.open_in is not None:
             self._room.clear()
             await self._room.wait()
 
     def pump(self) -> None:
-        """Writes as much as the window and the socket take."""
+        """Write as much as the window and the socket take."""
         connection = self._connection
         if connection is not None and not connection.choked:
             buffers = self.outbox.writable()
@@ -123,30 +123,30 @@ class Publisher:
                 connection.write(buffers)
 
     async def flush(self) -> None:
-        """Returns when all that was put has an outcome. Raises the first failure of which no caller was told."""
+        """Wait until all messages taken so far have an outcome. Raises the first failure that no caller got."""
         covered = list(self.outbox.unfinished())
         await self._ends(covered)
-        # Another task that flushes may have been told already; this one has to be told too.
+        # Another task's flush may have got the failure already; this caller must get it, too.
         failure = self._unreported() or _failure_of(covered)
         if failure is not None:
             raise failure
 
     def raise_failure(self) -> None:
-        """Raises the first failure of messages that were put before, once. Called where one is kept."""
+        """Raises the first failure of earlier messages, once. Call it if `failure` is set."""
         self._check_home()
         failure = self._unreported()
         if failure is not None:
             raise failure
 
     def stop_taking(self) -> None:
-        """Takes no more: callers that wait for room, or come later, are told `ClientClosed`."""
+        """Take no more messages. Callers that wait for room, or come later, get `ClientClosed`."""
         self.open_in = None
         self._room.set()
 
     async def close(self, timeout_s: float) -> PubSubError | None:
-        """Lets unanswered batches end, for at most `timeout_s`; gives up the rest. Returns what `flush` would raise.
+        """Wait up to `timeout_s` for the answers due, then give up the rest. Returns the error that `flush` would raise.
 
-        Called once. Also if it is cancelled nothing stays behind.
+        Call it once. It cleans up even if it is cancelled.
         """
         self.stop_taking()
         try:
@@ -181,17 +181,17 @@ class Publisher:
     def lost(self, connection: Connection, why: PubSubError) -> None:
         if connection is self._connection:
             self._connection = None
-            # A stopping broker answers what it took before it says so.
+            # A broker that stops answers all accepted batches before it says "draining".
             code = why.code if isinstance(why, ConnectionRefused) else None
             if code in DISOWNED:
-                # Another process may publish under the same id. Its answers are not for this one.
+                # Another process may publish under the same id; its answers are not for this one.
                 self._dialler.identity.renew()
                 self._finish(self.outbox.disowned(_reason(why)))
             else:
                 self.outbox.disconnected(_reason(why), turned_away=code == "draining")
             self._settle_room()
             self._on_lost(why)
-            # A loop that is torn down may have cancelled the task that waits for it.
+            # At the end of an event loop, the future may be cancelled already.
             if not self._lost.done():
                 self._lost.set_result(why)
 
@@ -212,7 +212,7 @@ class Publisher:
         redial = Redial()
         while True:
             await self._lost
-            # Any refusal: an administrator may lift it, and each publish has its own deadline.
+            # Redial after any refusal: an administrator may lift it, and each publish has its own deadline.
             await redial.until_connected(self._connect, self._never)
             self._on_restored()
 
@@ -230,7 +230,7 @@ class Publisher:
 
     @contextmanager
     def _ends_all_if_broken(self) -> Iterator[None]:
-        """For callbacks of the loop: an error there reaches no caller, and must leave none waiting."""
+        """Fail all batches if a callback of the event loop raises: no caller sees that error, and none may wait on."""
         try:
             yield
         except Exception as error:
@@ -288,7 +288,7 @@ class Publisher:
 
 
 def _failure_of(batches: list[Outgoing]) -> PubSubError | None:
-    """The first failure of messages of these batches for whose outcome no caller waited."""
+    """The first failure in these batches of messages whose outcome no caller awaited."""
     failed = [o for o in batches if isinstance(o.outcome, Failed) and o.count > o.watched]
     if not failed:
         return None
@@ -306,5 +306,5 @@ def _counting(failure: Failed, failed: int) -> PubSubError:
 
 
 def _reason(why: PubSubError) -> str:
-    """The text without the socket, for an error that names it already."""
+    """The error's text without the socket, for an error that names the socket already."""
     return why.detail if isinstance(why, BrokerUnavailable) else str(why)

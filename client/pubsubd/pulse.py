@@ -1,15 +1,15 @@
-"""Liveness of one connection to the broker, judged from the client's side. Pure.
+"""Liveness of one connection to the broker, judged by the client. Pure.
 
-The broker says in its welcome how often it speaks at the least. A client that has read, and has got nothing for longer
-than the broker allows itself, takes it for stopped. A client whose own loop stood still, or that did not read because its
-application asked for nothing, has not listened: that time does not count.
+The broker's welcome says how often it sends at least, and after which silence the client counts it as gone. Silence
+counts only while the client listens: not while its own event loop stood still, and not while it does not read because
+the application asks for no messages.
 """
 
 from __future__ import annotations
 
 
 class Pulse:
-    """One beat in each `interval_s`. `silent_s`: a broker that is not heard for this long does not answer."""
+    """A beat each `interval_s`. `silent_s`: silence after which the broker counts as gone."""
 
     __slots__ = ("_beat_s", "_listened_s", "interval_s", "silent_s")
 
@@ -20,7 +20,7 @@ class Pulse:
         self._listened_s = 0.0
 
     def beat(self, now_s: float, *, heard: bool, reads: bool) -> bool:
-        """Whether the broker is silent. `heard`: something came since the last beat. `reads`: the client takes what comes."""
+        """Whether the broker counts as gone. `heard`: bytes came since the last beat. `reads`: the client reads now."""
         passed_s = now_s - self._beat_s
         self._beat_s = now_s
         late = passed_s > 2 * self.interval_s

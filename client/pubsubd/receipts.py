@@ -8,7 +8,7 @@ from typing import overload
 
 
 class Receipt:
-    """A message was accepted: it stands at `offset` of `node`'s stream under `epoch` (32 hex digits)."""
+    """The place of an accepted message: `offset` of `node`'s stream under `epoch` (32 hex digits)."""
 
     __slots__ = ("epoch", "node", "offset")
 
@@ -30,9 +30,9 @@ class Receipt:
 
 
 class Receipts(Sequence[Receipt]):
-    """The receipts of many messages, in their order; each is made when it is looked at.
+    """The receipts of many messages, in order. Each is made on access.
 
-    Held as runs of messages that follow one another in the stream: a run's first receipt, and how many came before it.
+    Stored as runs of messages with consecutive offsets: the first receipt of the run, and its index.
     """
 
     __slots__ = ("_firsts", "_length", "_starts")
@@ -43,7 +43,7 @@ class Receipts(Sequence[Receipt]):
         self._length = 0
 
     def append(self, node: str, epoch: str, offset: int, count: int) -> None:
-        """`count` more messages, the first of which stands at `offset`."""
+        """Add `count` messages; the first stands at `offset`."""
         if not (self._firsts and self._goes_on(node, epoch, offset)):
             self._firsts.append(Receipt(node, epoch, offset))
             self._starts.append(self._length)
@@ -67,7 +67,7 @@ class Receipts(Sequence[Receipt]):
             return [self[i] for i in range(*index.indices(len(self)))]
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
-            raise IndexError(f"receipt {index} of {len(self)}")
+            raise IndexError(f"receipt {index} does not exist: there are {len(self)}")
         run = bisect_right(self._starts, at) - 1
         first = self._firsts[run]
         return Receipt(first.node, first.epoch, first.offset + at - self._starts[run])

@@ -1,4 +1,4 @@
-"""Trying again, with back-off, until a connection stands."""
+"""Reconnecting with back-off."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ T = TypeVar("T")
 FIRST_S = 0.05
 LONGEST_S = 2.0
 STEADY_S = 1.0
-"""A connection that stood so long ends a row of failures."""
+"""Seconds after which a connection counts as steady, and the back-off begins anew."""
 
 
 class Redial:
-    """A row of attempts. One that keeps flapping backs off like one that never comes."""
+    """A row of attempts. A connection that keeps breaking backs off like one that never comes up."""
 
     def __init__(self) -> None:
         self._attempt = 0
         self._stood_since: float | None = None
 
     def begin_anew(self) -> None:
-        """Forgets the failures so far: the next attempts follow closely."""
+        """Forget earlier failures: the next attempts follow closely."""
         self._attempt = 0
 
     async def until_connected(

@@ -1,7 +1,7 @@
-"""Positions up to which a session has *received*, and how it goes on over a new connection. Pure.
+"""Positions up to which a session has *received*, and the frames by which it resumes on a new connection. Pure.
 
-Received is what the broker sent and this process holds, handed to the application or not. A reconnect
-presents these positions, so that nothing comes twice; `inbox.py` knows what the application was given.
+Received messages are those that this process holds, handed to the application or not. A reconnect presents these
+positions, so that no message comes twice. `inbox.py` has the application's positions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pubsubd_protocol.topics import Filter, check_asked
 
 
 class Arrived:
-    """Messages: those of `entry` from offset `start` on."""
+    """Messages arrived: those of `entry` from offset `start` on."""
 
     __slots__ = ("entry", "start")
 
@@ -30,7 +30,7 @@ class Arrived:
 
 
 class Moved:
-    """The position in `node`'s stream, without a message for this session."""
+    """The position in `node`'s stream moved, without a message for this session."""
 
     __slots__ = ("node", "position")
 
@@ -43,9 +43,9 @@ Event = Arrived | Moved | Expired
 
 
 class Session:
-    """One subscription's state over all of its connections.
+    """A subscription's state over all of its connections.
 
-    Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument` for a name that is none.
+    Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument` for an invalid name.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Session:
         echo: bool,
         session_id: bytes | None = None,
     ) -> None:
-        """`session_id`: random bytes of a named session, by which a broker tells this one from another that takes its name."""
+        """`session_id`: random bytes of a named session. By them, a broker tells it from another session of that name."""
         self.patterns = _distinct(patterns)
         self.name = None if name is None else _session_name(name)
         self.resumed = False
@@ -68,18 +68,18 @@ class Session:
         self._echo = echo
         self._id = session_id
         self.life: bytes | None = None
-        """The broker's own epoch, as of the connection that stood last."""
-        # The epoch of which it was told last that what was before is lost.
+        """The broker's own epoch, as of the last open connection."""
+        # By node: the epoch of the last loss of history of which the broker told.
         self._began: dict[str, Epoch] = {}
 
     def change_filter(self, add: tuple[str, ...], drop: tuple[str, ...]) -> None:
-        """Raises `InvalidTopic`, and then nothing has changed."""
+        """Change the patterns. Raises `InvalidTopic`, and then changes nothing."""
         kept = tuple(pattern for pattern in self.patterns if pattern not in drop)
         self.patterns = _distinct((*kept, *add))
 
     @property
     def stood(self) -> bool:
-        """Whether the broker has opened it, now or over an earlier connection."""
+        """Whether the broker has opened the session, on this or an earlier connection."""
         return self._born is not None
 
     def subscribe(
@@ -87,9 +87,10 @@ class Session:
         acknowledged: dict[str, Position] | None = None,
         unheard: Mapping[str, float] | None = None,
     ) -> Subscribe:
-        """The frame that opens the session on a new connection. A named one presents what it is done with, too.
+        """The frame that opens the session on a new connection. A named session also presents `acknowledged`.
 
-        It forgets nodes that are `unheard`, if it knows too many. Raises `InvalidPosition` if that is not enough.
+        With more nodes than a position may have, the session forgets `unheard` ones. Raises `InvalidPosition` if
+        that is not enough.
         """
         self.received = _presentable(within_bound(self.received, unheard or {}))
         if acknowledged is not None:
@@ -102,14 +103,15 @@ class Session:
         )
 
     def subscribed(self, answer: Subscribed) -> list[Moved]:
-        """The session stands. Returns the positions that are new to it."""
+        """Take the broker's answer: the session is open. Returns the positions that are new to the session."""
         if self._born is None:
-            # Where it goes on from a stored position it was born before: also a stream that is missing there is owed whole.
+            # A session with a stored position was born before this broker life. So a stream that is missing in the
+            # position is read from its first message on.
             self._born = answer.born if self._fresh else UNTOLD.epoch
             self.resumed = answer.resumed
         self._fresh = False
         self.life = answer.born
-        # The presented positions stand; the broker can only know more streams, or tell of a gap.
+        # The presented positions hold. The broker can only add streams, or tell of a gap.
         news = [
             Moved(node, position)
             for node, position in answer.positions.items()
@@ -128,7 +130,7 @@ class Session:
         return None
 
     def entry(self, entry: Entry) -> Arrived | None:
-        """None if all of it was received before. Raises `ProtocolError` at a hole."""
+        """The new messages of `entry`; None if all were received before. Raises `ProtocolError` at a hole."""
         held = self._held(entry.node)
         self._continues(entry.node, held, entry.first)
         if entry.next <= held.offset:
@@ -145,7 +147,7 @@ class Session:
         return Moved(skip.node, position)
 
     def expired(self, expired: Expired) -> Expired | None:
-        """None if the broker tells again, in the same place, of a loss that is known here."""
+        """The gap; None if the broker repeats, at the same position, a loss that this session knows."""
         node, view = expired.node, expired.view
         place = view.place(view.next)
         again = self.received.get(node) == place and self._began.get(node) == view.epoch
@@ -157,7 +159,9 @@ class Session:
     def _held(self, node: str) -> Position:
         held = self.received.get(node)
         if held is None:
-            raise ProtocolError("no_position", f"a message of node {node}, before a position in it")
+            raise ProtocolError(
+                "no_position", f"a message of node {node} came before a position in its stream"
+            )
         return held
 
     def _continues(self, node: str, held: Position, first: int) -> None:
@@ -169,7 +173,7 @@ class Session:
 
 def _distinct(patterns: tuple[str, ...]) -> tuple[str, ...]:
     if not patterns:
-        raise InvalidTopic('a subscription has at least one pattern; ">" is all topics')
+        raise InvalidTopic('a subscription needs at least one pattern; ">" matches all topics')
     return Filter(map(check_asked, patterns)).patterns
 
 
@@ -187,9 +191,10 @@ def _session_name(name: str) -> str:
 def within_bound(
     positions: Mapping[str, Position], unheard: Mapping[str, float]
 ) -> dict[str, Position]:
-    """Leaves out nodes that are more than a position may have: of those that are not heard the ones silent for longest.
+    """`positions` with at most `MAX_STREAMS` nodes: beyond that it drops unheard nodes, those silent for longest first.
 
-    A node that was recreated under another name stays in every position, and is heard no more. `unheard`: since when.
+    A node that was recreated under another name stays in every position, and is never heard again. `unheard`: by node,
+    the start of its silence.
     """
     surplus = max(0, len(positions) - MAX_STREAMS)
     silent = sorted((node for node in positions if node in unheard), key=unheard.__getitem__)
@@ -200,7 +205,7 @@ def within_bound(
 def _presentable(positions: Mapping[str, Position]) -> dict[str, Position]:
     if len(positions) > MAX_STREAMS:
         raise InvalidPosition(
-            f"a position of {len(positions)} nodes, the limit is {MAX_STREAMS}: remove the nodes that no longer "
-            "exist (`del position[node]`); a node that is missing counts as never seen"
+            f"a position has {len(positions)} nodes, the limit is {MAX_STREAMS}: remove the nodes that no longer "
+            "exist (`del position[node]`); a missing node counts as never seen"
         )
     return dict(positions)

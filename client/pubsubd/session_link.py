@@ -1,4 +1,4 @@
-"""A session's connection, kept: opened, opened again after a loss, and its filter changed on the way."""
+"""Keeps a session's connection: opens it, opens it again after a loss, and changes the session's filter."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pubsubd_protocol.frames import Health as HealthTold
 from pubsubd_protocol.positions import Position, dump_positions
 
 _NAME_LOST: Final = ("name_in_use", "name_lost", "replaced")
-"""Codes by which a broker says that another connection has the name, or has had it since."""
+"""Codes by which a broker says that another connection holds the name, or took it meanwhile."""
 
 MAX_VIOLATIONS: Final = 3
-"""So many protocol errors in a row, with nothing received between, and the session gives up."""
+"""Protocol errors in a row, without an event between them, after which the session gives up."""
 
 Stored = dict[str, list[str | int]]
 """Positions as `dump_positions` writes them."""
@@ -34,21 +34,21 @@ class Sink(Protocol):
     """Receiver of the events of a session."""
 
     def begins(self, answer: Subscribed) -> None:
-        """The session stands for the first time."""
+        """Called when the session opens for the first time."""
 
     def acknowledged(self) -> dict[str, Position] | None:
-        """Positions that the application is done with. The link presents them as it resumes."""
+        """The acknowledged positions. The link presents them when it resumes the session."""
 
     def resumes(self) -> None:
-        """The session stands again, over a new connection."""
+        """Called when the session is open again, on a new connection."""
 
     def arrived(self, event: Event) -> None: ...
 
     def health(self, changes: list[HealthEvent]) -> None:
-        """Nodes were lost, or are back: the own broker, or producers that it hears."""
+        """Called when nodes were lost, or are back: the own broker, or its producers."""
 
     def ended(self) -> None:
-        """Nothing will come any more; `failure` says why."""
+        """Called when the session has ended for good; `failure` says why."""
 
 
 class SessionLink:
@@ -57,17 +57,17 @@ class SessionLink:
     def __init__(
         self, dialler: Dialler, session: Session, sink: Sink, *, waits: bool = False
     ) -> None:
-        """`waits`: opening tries again for as long as another connection holds the session's name."""
+        """`waits`: opening retries while another connection holds the session's name."""
         self.session = session
         self.failure: PubSubError | None = None
         """The error that ended the session, in the SDK's words."""
         self.known: set[str] = set()
-        """The nodes of which the broker has spoken over this connection."""
+        """The nodes that the broker named on this connection."""
         self.health = Health()
         self._node = ""
         self._waits = waits
         self._stands_by = False
-        """Whether another connection held the name at the last attempt, and this one waits for it."""
+        """Whether this session waits for its name, which another connection held at the last attempt."""
         self._dialler = dialler
         self._sink = sink
         self._connection: Connection | None = None
@@ -77,9 +77,9 @@ class SessionLink:
         self._keeper: asyncio.Task[None] | None = None
         self._violations = 0
         self._filter_set: asyncio.Future[Stored | PubSubError] | None = None
-        """The outcome of the last change of the filter, as a value: perhaps no task waits for it any more."""
+        """The outcome of the last change of the filter. An error is a value here: the waiting task may be gone."""
         self._unchanged: tuple[str, ...] = ()
-        """The patterns before the change that waits for its answer."""
+        """The patterns before the change that waits for the broker's answer."""
         self._filters_asked = 0
 
     @property
@@ -92,7 +92,7 @@ class SessionLink:
         return self._connection is not None and self._answer is None
 
     async def open(self) -> None:
-        """Returns when the session stands. Tries for the dialler's timeout if no broker answers."""
+        """Open the session. If no broker answers, retry for the dialler's time-out."""
         try:
             await self._open_first()
         except PubSubError as error:
@@ -100,19 +100,19 @@ class SessionLink:
         self._keeper = asyncio.create_task(self._keep(), name="pubsubd subscription")
 
     def stop(self) -> None:
-        """Ends all waits: of the task that changes the filter, and of those whose turn is still to come."""
+        """End all waits of tasks that change the filter."""
         closed = ClientClosed("this subscription is closed")
         self.failure = self.failure or closed
         self._fail_filter(closed)
 
     async def close(self) -> None:
-        """Says goodbye. Also if it is cancelled nothing stays behind."""
+        """Close the connection. It cleans up even if it is cancelled."""
         if self._keeper is not None:
             self._keeper.cancel()
         connection = self._connection
         try:
             if connection is not None:
-                # The broker answers with how far it has come.
+                # The broker answers with its last position for the session.
                 await connection.close(listening=True)
         finally:
             self._connection = None
@@ -124,8 +124,10 @@ class SessionLink:
             self._connection.write([codec.encode(frame) for frame in frames])
 
     def pause(self) -> None:
-        """Unless a change of the filter waits: its answer stands behind what the broker has sent already, and
-        the application may ask for no message before it has it.
+        """Stop reading, unless a change of the filter waits for its answer.
+
+        That answer comes behind the frames that the broker has sent already, and the application may ask for no
+        message before it has the answer.
         """
         waits = self._filter_set is not None and not self._filter_set.done()
         if self._connection is not None and not waits:
@@ -138,10 +140,10 @@ class SessionLink:
     async def change_filter(
         self, *, add: tuple[str, ...] = (), drop: tuple[str, ...] = ()
     ) -> Stored:
-        """Returns the positions from which on the new patterns count. One change at a time.
+        """Change the patterns. Returns the positions from which the new ones count. Changes run one at a time.
 
-        Raises why the broker refuses it; the session goes on with the patterns that it had. Cancelling does not
-        take the change back: it is under way until the broker has answered.
+        Raises the broker's refusal; the session then goes on with its old patterns. Cancelling does not take the
+        change back.
         """
         while self._filter_set is not None and not self._filter_set.done():
             await asyncio.wait([self._filter_set])
@@ -205,10 +207,10 @@ class SessionLink:
             self._lost.set_result(why)
 
     def writable(self, connection: Connection) -> None:
-        """Nothing waits for it: what a session writes is small and bounded."""
+        """Do nothing: a session writes little, so no write waits."""
 
     async def _open_first(self) -> None:
-        """The time-out runs while no broker serves this session. While the session stands by it does not run."""
+        """Connect for the first time. The time-out stops while the session waits for its name."""
         try:
             await self._connect()
             return
@@ -229,7 +231,7 @@ class SessionLink:
                     if self._stands_by:
                         window.reschedule(None)
                     elif window.when() is None:
-                        # The broker went away. It may be back long before the next attempt of a long wait.
+                        # The broker went away. It may be back long before a backed-off attempt is due.
                         window.reschedule(asyncio.get_running_loop().time() + timeout_s)
                         redial.begin_anew()
                     return False
@@ -247,7 +249,7 @@ class SessionLink:
         self._lost = loop.create_future()
         self._filters_asked = 0
         self.known.clear()
-        # In one frame: a broker that was restarted must not take what was received for what is done with.
+        # Both positions go in one frame: a restarted broker must not take received messages for acknowledged ones.
         acknowledged = self._sink.acknowledged() if self.session.stood else None
         asked = self.session.subscribe(acknowledged, self.health.unreachable)
         self._asked = self.session.patterns
@@ -297,7 +299,7 @@ class SessionLink:
                     raise why
                 await redial.until_connected(self._connect, self._hopeless)
             except Exception as error:
-                # Any error: an application that waits for a message must hear of it.
+                # Tell any error: an application that waits for a message must get it.
                 told = (
                     error if isinstance(error, PubSubError) else lost(self._dialler.socket, error)
                 )
@@ -319,7 +321,7 @@ class SessionLink:
         return not (why.retriable or self._takes_back_filter(why))
 
     def _takes_back_filter(self, why: PubSubError) -> bool:
-        """Whether it was a change of the filter that the broker has refused, and with it the connection."""
+        """Whether the broker refused a change of the filter by ending the connection. Then restore the old patterns."""
         asked = self._filter_set
         if asked is None or asked.done() or not isinstance(why, ConnectionRefused):
             return False
@@ -328,7 +330,7 @@ class SessionLink:
         return self._keeper is not None
 
     def _named(self, error: PubSubError) -> PubSubError:
-        """The error by the name that its reason has in this SDK."""
+        """The SDK's error for `error`."""
         match error:
             case ConnectionRefused(code=code) if code in _NAME_LOST and self.session.name:
                 return NameInUse(self.session.name, error.detail)

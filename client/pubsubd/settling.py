@@ -1,4 +1,4 @@
-"""Acknowledgements of a named subscription: the broker is told once a loop turn."""
+"""Acknowledgements of a named subscription, sent at most once a turn of the event loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pubsubd_protocol.positions import Position
 
 
 class Settling:
-    """Holds the messages that were handed out last. Asking for more settles them; with `manual` only `acknowledge` does."""
+    """Decides when messages are settled: when the application asks for more, or with `manual` by `acknowledge` only."""
 
     __slots__ = ("_acks", "_due", "_inbox", "_link", "_unsettled")
 
@@ -24,25 +24,25 @@ class Settling:
         self._acks = Acks(manual=manual)
         self._due = False
         self._unsettled: Message | None = None
-        """The first of the messages that were handed out and that no later question has settled."""
+        """The first message that was handed out and is not settled."""
 
     @property
     def manual(self) -> bool:
         return self._acks.manual
 
     def stands(self, answer: Subscribed) -> None:
-        """The session is open; the broker names the positions that it holds to be acknowledged."""
+        """Take the positions that the broker has on record as acknowledged, when the session opens."""
         self._acks.stands(answer.positions, resumed=answer.resumed)
 
     def handed(self, message: Message) -> None:
-        """The application has `message` now."""
+        """Note that the application has `message` now."""
         self._unsettled = message
         if self._acks.manual:
             self._acks.handed(message)
         self.soon()
 
     def handed_together(self, batch: list[Message]) -> None:
-        """The application has the messages of `batch` now."""
+        """Note that the application has the messages of `batch` now."""
         self._unsettled = batch[0]
         if self._acks.manual:
             for message in batch:
@@ -50,28 +50,28 @@ class Settling:
         self.soon()
 
     def asked(self, passed: CursorExpired | None) -> None:
-        """The application asks for more: it is done with the messages in hand, and with the gap that it has `passed`."""
+        """Settle the messages in hand, and the gap `passed`: the application asks for more."""
         self._unsettled = None
         if passed is not None:
             self._acks.passed(passed)
 
     def acknowledge(self, message: Message) -> None:
-        """With `manual`: nothing up to and with `message` is needed again. Raises `InvalidPosition`."""
+        """With `manual`: the application needs nothing up to and including `message` again. Raises `InvalidPosition`."""
         self._acks.acknowledge(message)
         self.soon()
 
     def resumes(self) -> dict[str, Position]:
-        """The positions that a new connection presents as done with."""
+        """The positions that a new connection presents as acknowledged."""
         return self._acks.resumes(self._inbox.kept(self._from()))
 
     def soon(self) -> None:
-        """Tells the broker when the loop turn is over."""
+        """Tell the broker at the end of this turn of the event loop."""
         if not self._due:
             self._due = True
             asyncio.get_running_loop().call_soon(self.now)
 
     def now(self) -> None:
-        """Tells the broker of all that is newly settled."""
+        """Tell the broker of all newly settled positions."""
         self._due = False
         if not self._link.stands:
             return
@@ -81,7 +81,7 @@ class Settling:
             self._link.write([*acks])
 
     def _from(self) -> int | None:
-        """The first offset of the entry in hand with which the application is not done."""
+        """The first offset of the entry in hand that is not settled."""
         if self._unsettled is not None and not self._acks.manual:
             return self._unsettled.offset
         return self._inbox.messages[-1].offset if self._inbox.messages else None

@@ -1,4 +1,4 @@
-"""One reload for many subscriptions that expire at once."""
+"""A shared reload for many subscriptions that expire at once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from pubsubd.forks import begins_anew, check_process, keep
 def single_flight(
     reload: Callable[[CursorExpired], object], *, jitter_s: float = 0.5
 ) -> Callable[[CursorExpired], Awaitable[None]]:
-    """An `on_expired` to share: callers that come before a run has begun wait for the same run.
+    """An `on_expired` to share among subscriptions: callers that come before a run of `reload` begins share that run.
 
-    A caller that comes while a run is under way shares the *next* one, which begins when that one is over: what is
-    being read may be older than the caller's gap. A run begins up to `jitter_s` seconds late, by chance, so
-    that many processes don't read one database at the same moment. `reload` is given the first caller's
-    expiry; its error reaches all callers that share the run.
+    A caller that comes during a run shares the *next* one, because the present run may read data older than the
+    caller's gap. A run begins after a random wait of up to `jitter_s` seconds, so that many processes do not read one
+    database at the same moment. `reload` gets the first caller's expiry. Its error goes to all callers of the run.
     """
     arguments.function("reload", reload)
     return _SingleFlight(reload, arguments.seconds("jitter_s", jitter_s))
 
 
 class _SingleFlight:
-    """Each event loop has runs of its own: one may outlive the other, or live in another thread."""
+    """The shared callable. Each event loop has runs of its own: loops may live in different threads."""
 
     __slots__ = ("__weakref__", "_flights", "_jitter_s", "_reload")
 
@@ -39,11 +38,11 @@ class _SingleFlight:
         begins_anew(self)
 
     def __reduce__(self) -> tuple[type[_SingleFlight], tuple[object, float]]:
-        """A copy shares no run with this one."""
+        """A copy has the same options and shares no runs."""
         return _SingleFlight, (self._reload, self._jitter_s)
 
     def forked(self) -> None:
-        """In a forked child: what runs is the parent's run."""
+        """In a forked child: leave the runs to the parent."""
         keep(self._flights)
         self._flights = WeakKeyDictionary()
 
@@ -68,7 +67,7 @@ class _Flight:
     async def shared(self, expired: CursorExpired) -> None:
         if self._next is None or self._next.done():
             self._next = asyncio.create_task(self._run(expired))
-        # A caller that gives up must not take the run from the others.
+        # A caller that gives up must not cancel the run of the others.
         await asyncio.shield(self._next)
 
     async def _run(self, expired: CursorExpired) -> None:

@@ -1,4 +1,4 @@
-"""A subscription: the ways to iterate one session, and how far the application has come in it."""
+"""A subscription: the ways to iterate one session, and the application's position in it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from pubsubd_protocol.topics import check_asked, check_pattern
 class Subscription:
     """Made by `client.subscribe`; open it with `async with` or `await`.
 
-    Iterating yields messages. At a gap `on_expired` is called before the next message; if it raises, it is
-    called again when the next message is asked for. Without it, iterating raises `CursorExpired` there,
-    and goes on behind the gap when asked again.
+    Iterating yields messages. At a gap, `on_expired` is called before the next message. If it raises, it is called
+    again when the application asks for the next message. Without `on_expired`, iterating raises `CursorExpired` at
+    the gap; iterating again goes on behind the gap.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Subscription:
         on_close: Callable[[Subscription], None],
         again: Callable[[], Subscription],
     ) -> None:
-        """`again` makes a subscription with the same options, not open."""
+        """`again`: makes a closed subscription with the same options."""
         self._dialler = dialler
         self._options = options
         self._on_open = on_open
@@ -56,12 +56,12 @@ class Subscription:
         begins_anew(self)
 
     def _begin(self) -> None:
-        """Nothing is open, and nothing has been read."""
+        """Set the state of a subscription that is not open and has read nothing."""
         options = self._options
         self._link = SessionLink(self._dialler, options.session(), self, waits=options.wait)
         self._inbox = Inbox(options.codec)
         self._settling: Settling | None = None
-        """Of a named subscription."""
+        """The acknowledgements; None without a name."""
         if options.name is not None:
             self._settling = Settling(self._inbox, self._link, manual=options.manual_ack)
         self._telling = None if options.on_expired is None else Telling(options.on_expired)
@@ -69,19 +69,19 @@ class Subscription:
         self._arrived = asyncio.Event()
         self._home = Home("subscription")
         self._open_in: int | None = None
-        """The thread in which it is iterated; None while it is not open."""
+        """The thread that iterates the subscription; None while it is not open."""
         self._turn = Turn()
         self._opener: asyncio.Task[None] | None = None
         self._ending = Ending(self._end)
 
     def forked(self) -> None:
-        """In a forked child: the parent goes on reading, the child may open a session of its own."""
+        """In a forked child: leave the session to the parent. The child may open a session of its own."""
         keep(self._link, self._inbox, self._settling, self._telling, self._callbacks, self._arrived)
         keep(self._home, self._turn, self._opener, self._ending)
         self._begin()
 
     def __reduce__(self) -> tuple[Callable[[], Subscription], tuple[()]]:
-        """A copy is as this one was made: not open, and with nothing of what this one has read."""
+        """A copy has the same options. It is not open and has read nothing."""
         return self._again, ()
 
     # Opening and closing
@@ -101,11 +101,11 @@ class Subscription:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the subscription; what was received and not handed out is dropped.
+        """End the subscription. Messages that were received and not handed out are dropped.
 
-        Iterating it elsewhere, or again, raises `ClientClosed`. Harmless to repeat; a wait for it that is
-        cancelled leaves the end under way, and the next `close` waits for the same end. Afterwards `position`
-        stands behind all that the broker has passed for it without a message.
+        Iterating elsewhere, or later, raises `ClientClosed`. Calling `close` again is harmless. If the caller is
+        cancelled, the end goes on, and the next `close` waits for it. Afterwards `position` stands behind all that
+        the broker skipped because it did not match.
         """
         check_process()
         if not self._ending.over:
@@ -114,7 +114,7 @@ class Subscription:
         await self._ending.reached()
 
     def stop(self) -> None:
-        """Hands nothing out any more, and tells the task that waits. `close` does the rest."""
+        """Stop handing out, and wake the waiting task. `close` does the rest."""
         if self._closed:
             return
         self._closed = True
@@ -140,16 +140,16 @@ class Subscription:
 
     @property
     def position(self) -> Stored:
-        """`{node: [epoch, next offset]}` behind all that was handed out; survives `json.dumps`.
+        """`{node: [epoch, next offset]}` behind all messages that were handed out; survives `json.dumps`.
 
-        Stored with what the messages did, `subscribe(position=…)` goes on exactly there. Of more nodes than a position may
-        have, those that have been unreachable for longest are left out.
+        Store it together with the effects of the messages: `subscribe(position=…)` goes on exactly there. A position
+        has at most 1,024 nodes; beyond that, the nodes that have been unreachable for longest are left out.
         """
         return dump_positions(within_bound(self._inbox.positions(), self._link.health.unreachable))
 
     @property
     def state(self) -> State:
-        """State of its connection to the own broker."""
+        """State of the subscription's connection to its broker."""
         if self._closed or self._link.failure is not None:
             return State.CLOSED
         if not self._link.opened:
@@ -158,9 +158,9 @@ class Subscription:
 
     @property
     def unreachable(self) -> dict[str, float]:
-        """The nodes whose producer is not heard now, the own broker's included; since when, in seconds since 1970.
+        """The nodes that are not heard now, the own broker's included, each with the start of the silence (Unix time).
 
-        While a node is not heard, nothing new from it means nothing. What it publishes comes when it is back.
+        Silence of such a node does not mean that it publishes nothing. Its messages come when it is back.
         """
         return dict(self._link.health.unreachable)
 
@@ -170,7 +170,7 @@ class Subscription:
 
     @property
     def resumed(self) -> bool:
-        """Whether the broker knew this subscription's name and went on where it had acknowledged."""
+        """Whether the broker knew this subscription's name, and went on at the acknowledged position."""
         return self._link.session.resumed
 
     def __aiter__(self) -> Self:
@@ -196,30 +196,31 @@ class Subscription:
     def events(
         self, *, status: bool = False
     ) -> Iterating[Message | CursorExpired] | Iterating[Message | CursorExpired | HealthEvent]:
-        """Messages and gaps alike, in their order; `on_expired` is not called.
+        """Messages and gaps (`CursorExpired`) in order. `on_expired` is not called.
 
-        `status=True`: also `NodeLost` and `NodeBack`, as soon as the broker tells it, for the own broker's node too.
+        `status=True`: also `NodeLost` and `NodeBack`, for the own broker's node too, as soon as they are known.
         """
         arguments.flag("status", status)
         return Iterating(self._next_status) if status else Iterating(self._next_event)
 
     def batches(self) -> Iterating[list[Message]]:
-        """Lists of messages, never empty, as they were published together. Gaps as in iterating."""
+        """Lists of messages that were published together, never empty. Gaps are handled as in plain iteration."""
         return Iterating(self._next_batch)
 
     async def ack(self, message: Message) -> None:
-        """With `ack="manual"`: nothing up to and with `message` is needed again."""
+        """With `ack="manual"`: acknowledge `message` and all before it."""
         if self._settling is None or not self._settling.manual:
-            raise InvalidArgument('ack() is for subscribe(name=…, ack="manual")')
+            raise InvalidArgument('ack() works only with subscribe(name=…, ack="manual")')
         if not isinstance(message, Message):
             raise InvalidArgument(f"ack() takes a pubsubd.Message, not {arguments.shown(message)}")
         self._check_open()
         self._settling.acknowledge(message)
 
     async def add(self, *patterns: str) -> Stored:
-        """Subscribes to more. Returns the positions from which on they count.
+        """Subscribe to further patterns. Returns the positions from which they count.
 
-        Raises `ConnectionRefused` for what this user may not read, or what is too much; the subscription goes on as it was.
+        Raises `ConnectionRefused` for a pattern that this user may not read, or over a limit. The subscription then
+        goes on with its old patterns.
         """
         self._check_open()
         for pattern in patterns:
@@ -227,7 +228,7 @@ class Subscription:
         return await self._link.change_filter(add=patterns)
 
     async def remove(self, *patterns: str) -> Stored:
-        """Subscribes to less. A pattern that is not subscribed is ignored; removing the last one is an error."""
+        """Remove patterns. An unknown pattern is ignored. Raises `InvalidTopic` if no pattern would be left."""
         self._check_open()
         for pattern in patterns:
             check_pattern(pattern)
@@ -249,7 +250,7 @@ class Subscription:
 
     def arrived(self, event: Event) -> None:
         if self._inbox.put(event) and self._settling is not None:
-            # Nothing before it waits for the application to ask for it.
+            # No earlier event waits for the application, so the move is settled at once.
             self._settling.soon()
         self._arrived.set()
         if self._inbox.full:
@@ -270,7 +271,7 @@ class Subscription:
     # Handing out
 
     async def _next_event(self) -> Message | CursorExpired:
-        # As in `__anext__`: a message in hand costs no turn and no look at the event loop.
+        # As in `__anext__`: a message in hand needs no turn and no look at the event loop.
         if not self._inbox.messages or this_thread() != self._open_in or not mark[0]:
             await self._ask()
         return self._taken()
@@ -283,7 +284,7 @@ class Subscription:
         return health.take() or self._taken()
 
     def _taken(self) -> Message | CursorExpired:
-        """The event that is in the inbox's hand."""
+        """Take the event in hand."""
         if self._inbox.notice is not None:
             self._inbox.told = True
             return self._inbox.notice
@@ -301,17 +302,16 @@ class Subscription:
         return batch
 
     async def _messages(self) -> list[Message]:
-        """The next messages, in the inbox's hand; the application is told of the gaps before them."""
+        """Wait for the next messages in hand. Gaps before them are told to the application."""
         while True:
             await self._ask(tell=True)
             if self._inbox.messages:
                 return self._inbox.messages
 
     async def _ask(self, *, tell: bool = False, status: bool = False) -> None:
-        """Takes the next event in the inbox's hand; with `tell` the application is told of a gap.
+        """Wait until the inbox has an event in hand. With `tell`, tell the application of a gap.
 
-        `status`: news of its health count, too. Each wait in here may be cancelled: nothing is lost before the
-        application has it.
+        `status`: return for news of health, too. A cancelled wait loses nothing.
         """
         self._check_open()
         inbox = self._inbox
@@ -332,7 +332,7 @@ class Subscription:
         self._check_open()
 
     async def _advance(self) -> None:
-        """Takes up what is next, or waits for something to arrive."""
+        """Take the next event in hand, or wait for one to arrive."""
         found = self._inbox.advance()
         if self._inbox.room:
             self._link.resume()
@@ -348,7 +348,7 @@ class Subscription:
         self._check_open()
 
     async def _tell(self, notice: CursorExpired) -> None:
-        """Tells the application of the gap in hand. It is passed when `on_expired` has returned."""
+        """Tell the application of the gap in hand. The gap is passed when `on_expired` has returned."""
         if self._telling is None:
             self._inbox.told = True
             raise notice
@@ -382,5 +382,5 @@ class Subscription:
             raise ClientClosed("this subscription is closed")
         if not self._link.opened:
             raise ClientClosed(
-                "open a subscription first, in the process that reads it: `async with` or `await` it"
+                "open the subscription first, in the process that reads it: `async with` or `await` it"
             )

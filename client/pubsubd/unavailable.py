@@ -1,4 +1,4 @@
-"""Sentences for `BrokerUnavailable`: each cause, and the remedy."""
+"""Texts of `BrokerUnavailable`: cause and remedy."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM}
 
 
 def not_reached(socket: str, error: OSError) -> BrokerUnavailable:
-    """The system says why there is no connection."""
+    """The error for a connection that the system refused."""
     if error.errno in _NOBODY:
         remedy = "start one with `pubsubd start`"
     elif error.errno in _FORBIDDEN:
         remedy = f"it belongs to {_owner(socket)}, this process is uid {os.getuid()}: run it as that user"
     else:
-        remedy = "is that the path of a broker's socket?"
+        remedy = "check that this is the path of a broker's socket"
     return BrokerUnavailable(socket, f"{error.strerror or error}; {remedy}")
 
 
 def check_folder_below_tmp(socket: str) -> None:
-    """Raises `BrokerUnavailable` for the default path below /tmp, if a stranger has made its folder.
+    """Raises `BrokerUnavailable` for the default path below /tmp, if another user owns its folder.
 
-    Every user knows that path and may be the first to make it, so any user could listen there. A folder that is ours or
-    root's no other user can change. Any other path was chosen by an administrator or the application. Raises `OSError`.
+    Every user knows that path and can create the folder first, and then listen there. Other users cannot change a
+    folder of this user or of root. Any other path was chosen by an administrator or the application, so it is not
+    checked. Raises `OSError`.
     """
     uid = os.getuid()
     folder = folder_below_tmp(uid)
@@ -37,25 +38,26 @@ def check_folder_below_tmp(socket: str) -> None:
         return
     status = os.lstat(folder)
     if status.st_uid not in (0, uid) or not stat.S_ISDIR(status.st_mode):
-        what = "is no folder" if status.st_uid in (0, uid) else f"belongs to uid {status.st_uid}"
+        owned = status.st_uid in (0, uid)
+        what = "is not a folder" if owned else f"belongs to uid {status.st_uid}"
         raise BrokerUnavailable(
             socket,
-            f"{folder} {what}, so anybody may listen there, and this process is uid {uid}: "
+            f"{folder} {what}, so another user may listen there (this process is uid {uid}): "
             "remove it, or give another path ($PUBSUBD_SOCKET) to the broker and to its clients",
         )
 
 
 def silent(socket: str, timeout_s: float) -> BrokerUnavailable:
-    """A process holds the socket, and says nothing."""
+    """The error for a process that listens at the socket and does not answer."""
     return BrokerUnavailable(
         socket,
-        f"something listens there, but has said nothing for {timeout_s:g} s; "
-        "it hangs, is stopped or has too much to do: look at its process",
+        f"a process listens there, but sent nothing for {timeout_s:g} s; "
+        "it hangs, is stopped or is overloaded: look at that process",
     )
 
 
 def lost(socket: str, error: Exception | None) -> BrokerUnavailable:
-    """The broker was there, and has gone."""
+    """The error for a connection that was open and is gone."""
     return BrokerUnavailable(
         socket, f"the connection was lost ({error or 'closed by the broker'}); its log may say why"
     )
@@ -66,5 +68,5 @@ def _owner(socket: str) -> str:
         try:
             return f"uid {place.stat().st_uid}"
         except OSError:
-            continue  # The path lies in a folder that may not be searched: the folder's owner will do.
+            continue  # This user may not search the folder: name the folder's owner instead.
     return "another user"

@@ -53,7 +53,7 @@ async def test_an_application_is_told_that_its_broker_hangs(
                 pubsubd.BrokerUnavailable,
                 pubsubd.NodeLost,
             }
-            assert "has said nothing for 1 s" in str(told)
+            assert "sent nothing for 1 s" in str(told)
         finally:
             a.resume()
         await wait_until_async(lambda: len(told) == 4, DEADLINE_S, "both returns")

@@ -214,7 +214,7 @@ UNENCODABLE: list[tuple[pubsubd.Codec, Any, str]] = [
     (pubsubd.JSON, {("a", 1): 2}, "tuple"),
     (pubsubd.JSON, {1, 2}, "set"),
     (pubsubd.RAW, "text", "str"),
-    (pubsubd.Codec("mine", _as_text, str), 5, "bytes are needed"),
+    (pubsubd.Codec("mine", _as_text, str), 5, "must return bytes, not"),
 ]
 
 

@@ -54,11 +54,11 @@ async def test_one_that_does_not_answer_is_not_one_that_is_not_there(
     with listening(path, queue), before:
         before.connect(path)
         with pytest.raises(
-            pubsubd.BrokerUnavailable, match=r"something listens .* 0\.2 s"
+            pubsubd.BrokerUnavailable, match=r"a process listens .* 0\.2 s"
         ) as caught:
             await control.query(path, "status", timeout_s=0.2)
         assert "pubsubd start" not in str(caught.value)
-        with pytest.raises(pubsubd.BrokerUnavailable, match="something listens"):
+        with pytest.raises(pubsubd.BrokerUnavailable, match="a process listens"):
             await pubsubd.connect(path, connect_timeout_s=0.1)
 
 
@@ -216,14 +216,14 @@ def test_whoever_was_faster_below_tmp_is_not_taken_for_our_broker(
         listener.settimeout(0)
         os.chown(below_tmp, STRANGER, STRANGER)
         said = ask(None if default else path)
-        assert f"{below_tmp} belongs to uid {STRANGER}, so anybody may listen there" in said
+        assert f"{below_tmp} belongs to uid {STRANGER}, so another user may listen there" in said
         assert f"this process is uid {os.getuid()}" in said
         with pytest.raises(BlockingIOError):
             listener.accept()
         # Ours or root's: we ask, and wait for the answer.
         for owner in (0, os.getuid()):
             os.chown(below_tmp, owner, owner)
-            assert "something listens there" in ask(path)
+            assert "a process listens there" in ask(path)
             listener.accept()[0].close()
 
 
@@ -232,7 +232,7 @@ def test_a_link_below_tmp_is_not_followed(below_tmp: Path, tmp_path: Path) -> No
     with listening(str(tmp_path / "pubsubd.sock")) as listener:
         listener.settimeout(0)
         below_tmp.symlink_to(tmp_path)
-        assert "is no folder, so anybody may listen there" in ask(None)
+        assert "is not a folder, so another user may listen there" in ask(None)
         os.lchown(below_tmp, STRANGER, STRANGER)
         assert f"belongs to uid {STRANGER}" in ask(None)
         with pytest.raises(BlockingIOError):

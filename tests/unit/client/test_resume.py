@@ -26,13 +26,13 @@ from pubsubd_protocol.positions import UNTOLD, Epoch, Position, StreamView
 BORN = b"b" * 16
 
 MANY_NODES = re.escape(
-    "a position of 1025 nodes, the limit is 1024: remove the nodes that no longer exist (`del position[node]`); "
-    "a node that is missing counts as never seen"
+    "a position has 1025 nodes, the limit is 1024: remove the nodes that no longer exist (`del position[node]`); "
+    "a missing node counts as never seen"
 )
 
 FOREIGN = re.escape(
-    "message 0 of node a was not handed out by this subscription since it was opened: acknowledge the messages that it "
-    "yields. What an earlier one of its name had and did not acknowledge comes again"
+    "this subscription did not yield message 0 of node a since it was opened: acknowledge only messages that it "
+    "yields. Messages that were not acknowledged before come again"
 )
 
 
@@ -173,7 +173,7 @@ def test_a_hole_is_a_violation_for_entries_skips_and_told_positions() -> None:
 
 def test_a_message_before_a_position_is_a_violation() -> None:
     opened = session()
-    before = "a message of node a, before a position in it"
+    before = "a message of node a came before a position in its stream"
     with pytest.raises(ProtocolError, match=before):
         opened.entry(entry(0, 0))
     with pytest.raises(ProtocolError, match=before) as error:
@@ -211,7 +211,7 @@ def test_the_last_pattern_stays() -> None:
     assert opened.patterns == ("u",)
     with pytest.raises(InvalidTopic) as error:
         opened.change_filter((), ("u",))
-    assert str(error.value) == 'a subscription has at least one pattern; ">" is all topics'
+    assert str(error.value) == 'a subscription needs at least one pattern; ">" matches all topics'
     assert opened.patterns == ("u",)
 
 
@@ -697,7 +697,7 @@ def test_a_message_that_an_earlier_life_has_acknowledged_changes_nothing() -> No
     acks.stands({"a": at(3)})
     acks.acknowledge(messages(2, 1)[0])
     assert offsets(acks, {"a": at(3)}) == []
-    with pytest.raises(InvalidPosition, match="not handed out by this subscription"):
+    with pytest.raises(InvalidPosition, match="this subscription did not yield"):
         acks.acknowledge(messages(3, 1)[0])
 
 
@@ -720,9 +720,9 @@ def test_a_message_that_another_subscription_was_handed_and_this_one_was_not_is_
     acks.stands({"a": at(0)})
     for message in messages(0, 3):
         acks.handed(message)
-    with pytest.raises(InvalidPosition, match="not handed out by this subscription"):
+    with pytest.raises(InvalidPosition, match="this subscription did not yield"):
         acks.acknowledge(messages(*foreign)[0])
-    with pytest.raises(InvalidPosition, match="not handed out by this subscription"):
+    with pytest.raises(InvalidPosition, match="this subscription did not yield"):
         acks.acknowledge(of_epoch(7))
     assert acks.resumes({"a": at(3)}) == {"a": at(0)}
 

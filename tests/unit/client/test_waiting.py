@@ -200,7 +200,7 @@ async def test_two_tasks_do_not_iterate_one_subscription(
         following = ways(subscription)
         waiting = asyncio.ensure_future(following[first]())
         await asyncio.sleep(0)
-        with pytest.raises(pubsubd.AlreadyIterating, match="subscribe once for each"):
+        with pytest.raises(pubsubd.AlreadyIterating, match="open a subscription for each"):
             await following[second]()
         broker.sessions[0].send(entry(0, "for the first"))
         assert payloads(await waiting) == ["for the first"]

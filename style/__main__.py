@@ -25,6 +25,7 @@ CHECKED: Final = (
     "broker/pubsubd_broker/settings",
     "broker/pubsubd_broker/sockets",
     "broker/pubsubd_broker/trust",
+    "cli",
     "client",
     "protocol",
     "style/__main__.py",

@@ -1,1 +1,1 @@
-"""The `pubsubd` command. The one place that may use both the broker and the client."""
+"""The `pubsubd` command. Only this package may use both the broker and the client."""

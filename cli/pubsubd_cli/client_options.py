@@ -24,10 +24,10 @@ Result = TypeVar("Result")
 def read_duration(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> float | None:
-    """Seconds of an option that takes `10s`, `250ms`, `5m`, or seconds."""
+    """The value of a duration option (`10s`, `250ms`, `5m`, or seconds), in seconds."""
     if text is None:
         return None
-    # Pure, and loaded only where a duration was given: clients do not load the broker.
+    # Imported only if a duration was given: client commands do not load the broker.
     from pubsubd_broker.settings.sizes import parse_duration
 
     try:
@@ -36,28 +36,28 @@ def read_duration(
         problem = f"{error}; allowed: 250ms, 10s, 5m, 1h or seconds"
         raise click.BadParameter(problem, context, parameter) from error
     if seconds <= 0:
-        raise click.BadParameter("it must be longer than nothing", context, parameter)
+        raise click.BadParameter("it must be above 0", context, parameter)
     return seconds
 
 
 SOCKET_VARIABLE: Final = "PUBSUBD_SOCKET"
-"""The one variable that these commands read."""
+"""The only environment variable that client commands read."""
 
 
 def is_like_the_socket(variable: str) -> bool:
-    """Whether `variable` is likely a typing error."""
+    """Whether `variable` is probably a typing error for `SOCKET_VARIABLE`."""
     prefix, _, ending = SOCKET_VARIABLE.partition("_")
     begin, _, found = variable.partition("_")
     if begin != prefix or found == ending:
         return False
-    # Pure, and loaded only where such a variable is set: clients do not load the broker.
+    # Imported only if such a variable is set: client commands do not load the broker.
     from pubsubd_broker.settings.likely_names import likely_name
 
     return likely_name(found, [ending]) is not None
 
 
 def _default_socket() -> str:
-    """Asked for where no `--socket` is given. Raises `CommandError` where another broker may have been meant."""
+    """The socket without `--socket`. Raises `CommandError` if a variable looks like a misspelt `PUBSUBD_SOCKET`."""
     if not os.environ.get(SOCKET_VARIABLE):
         for variable in filter(is_like_the_socket, os.environ):
             raise CommandError(
@@ -68,31 +68,31 @@ def _default_socket() -> str:
 
 
 def socket_option(command: Decorated) -> Decorated:
-    """Adds `--socket`; arrives as a path, the default one if none was given."""
+    """Add `--socket`. The command gets a path: the given one, or the default."""
     return click.option(
         "--socket",
         metavar="PATH",
         default=_default_socket,
-        help="The broker's socket. Default: $PUBSUBD_SOCKET, else the same as the broker's.",
+        help="The broker's socket. Default: $PUBSUBD_SOCKET, else the broker's default.",
     )(command)
 
 
 def timeout_option(command: Decorated) -> Decorated:
-    """Adds `--timeout`; arrives as seconds or None."""
+    """Add `--timeout`. The command gets seconds, or None."""
     return click.option(
         "--timeout",
         metavar="DURATION",
         callback=read_duration,
-        help="Give up after this time, with exit code 4.",
+        help="Give up after this time with exit code 4.",
     )(command)
 
 
 def read_node(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
-    """The name of a node, of an option or argument that takes one."""
+    """The value of an option or argument that takes a node name."""
     if name is not None and not is_node_name(name):
         raise click.BadParameter(
             f"{name!r} is not a node name: 1 to {MAX_NODE_NAME} of A-Z a-z 0-9 . _ -, "
-            "beginning and ending with a letter or digit",
+            "first and last a letter or digit",
             context,
             parameter,
         )
@@ -101,7 +101,7 @@ def read_node(context: click.Context, parameter: click.Parameter, name: str | No
 
 @contextmanager
 def checking_usage() -> Iterator[None]:
-    """Makes wrong usage of arguments that the SDK refuses in here."""
+    """Turn a `ValueError` of the SDK about an argument into a usage error."""
     try:
         yield
     except ValueError as error:
@@ -113,10 +113,10 @@ def run_client(
     timeout_s: float | None = None,
     interrupts: Sequence[asyncio.Event] = (),
 ) -> Result:
-    """The result of `work`; an error of the SDK becomes a `CommandError` with the right code.
+    """Run `work` and return its result. An error of the SDK becomes a `CommandError` with its exit code.
 
-    SIGINT or SIGTERM cancels it. `work` that has something to finish gives events, which are set instead, one for each
-    signal. A further signal ends the process at once.
+    SIGINT or SIGTERM cancels `work`. If `interrupts` are given, each signal sets the next of them instead. A further
+    signal ends the process at once.
     """
     import pubsubd
 
@@ -152,13 +152,13 @@ def run_client(
     except pubsubd.PubSubError as error:
         raise command_error(error) from error
     if asked:
-        # It came too late to cancel anything. What follows may take its time.
+        # The signal came after the end of `work`; what follows may take long, so end here.
         raise Interrupted
     return result
 
 
 def command_error(error: PubSubError, text: str | None = None) -> CommandError:
-    """The end of a command for an error of the SDK: with the error's own words, or with `text`."""
+    """The `CommandError` for an error of the SDK, with the error's text or with `text`."""
     import pubsubd
 
     match error:

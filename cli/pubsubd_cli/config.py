@@ -1,4 +1,4 @@
-"""`pubsubd config`: the settings in force, and where each came from."""
+"""`pubsubd config`: the settings in force, and the source of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Examples:
 """,
 )
 def config() -> None:
-    """The settings that `pubsubd start` would run on, given the same options."""
+    """Show or check the settings that `pubsubd start` would use with the same options."""
 
 
 @config.command(
@@ -37,7 +37,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="JSON: value and source of each setting.")
 @setting_options
 def show(as_json: bool, **options: Any) -> None:
-    """Print each setting and where it came from, as a file that --config takes."""
+    """Print each setting and its source, as a file for --config."""
     settings = resolved(options)
     _warn(settings)
     if as_json:
@@ -56,14 +56,14 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help='JSON: {"ok": true}.')
 @setting_options
 def check(as_json: bool, **options: Any) -> None:
-    """Exit with 0 if the settings are good, and the secret and certificates they name; else with 2 and the reason.
+    """Check the settings, and the secret and certificates that they name. Exit code 0: valid; 2: invalid.
 
-    Ask as the broker's user: the files have to be readable for it, and safe from others. Only `pubsubd start` finds
-    out whether the socket, the addresses and the journal can be had.
+    Run it as the broker's user: that user must be able to read the files, and others must not. Only `pubsubd start`
+    checks the socket, the addresses and the journal.
     """
     settings = resolved(options)
     _warn(settings)
-    # Only now: wrong settings need nothing of TLS.
+    # Imported here, because invalid settings do not need TLS.
     from pubsubd_broker.trust.peer_trust import load_peer_trust
 
     try:
@@ -87,7 +87,7 @@ def _as_json(settings: Resolved) -> dict[str, dict[str, Any]]:
 def _as_toml(settings: Resolved) -> str:
     lines = []
     for name, row in _as_json(settings).items():
-        # JSON of texts, numbers, lists of them and false is also TOML.
+        # JSON strings, numbers, lists of them and false are valid TOML, too.
         written = f"{name} = {json.dumps(row['value'], ensure_ascii=False)}"
         lines.append(f"{written:<45} # {row['origin']}")
     return "\n".join(lines)
@@ -95,4 +95,4 @@ def _as_toml(settings: Resolved) -> str:
 
 def _warn(settings: Resolved) -> None:
     for name in settings.ignored:
-        complain(f"{name} is not a setting and is not read; pubsubd config show lists all")
+        complain(f"{name} is not a setting and is ignored; pubsubd config show lists all settings")

@@ -1,4 +1,4 @@
-"""`pubsubd cursors`: consumers that this node remembers, and how to forget one."""
+"""`pubsubd cursors`: list the consumers that this node remembers, or forget one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Examples:
 """,
 )
 def cursors() -> None:
-    """The cursors that this node keeps for its consumers."""
+    """List or drop the cursors that this node keeps for its consumers."""
 
 
 @cursors.command(
@@ -33,11 +33,11 @@ Examples:
   pubsubd cursors list --json | jq '.cursors[] | select(.connected | not)'
 """,
 )
-@click.option("--json", "as_json", is_flag=True, help='A line of JSON: {"cursors": [...]}.')
+@click.option("--json", "as_json", is_flag=True, help='Print a line of JSON: {"cursors": [...]}.')
 @socket_option
 @timeout_option
 def list_cursors(as_json: bool, socket: str, timeout: float | None) -> None:
-    """List consumers, where each stands, and how far behind it is."""
+    """List the consumers, each with its cursor and its lag."""
     report = run_client(_query(socket, "cursors"), timeout)
     say(json.dumps(report) if as_json else consumers_table(report["cursors"], output_encoding()))
 
@@ -52,11 +52,11 @@ Example:
 @socket_option
 @timeout_option
 def drop(node: str, socket: str, timeout: float | None) -> None:
-    """Forget the cursor of NODE, which will not come back."""
+    """Forget the cursor of NODE. Use it for a node that will not come back."""
     report = run_client(_query(socket, "drop_cursor", node), timeout)
     if not report["dropped"]:
-        why = report.get("error", "there is none; see pubsubd cursors list")
-        raise CommandError(f"no cursor of {node} was dropped: {why}")
+        why = report.get("error", "it does not exist; see pubsubd cursors list")
+        raise CommandError(f"the cursor of {node} was not dropped: {why}")
 
 
 async def _query(socket: str, what: str, argument: str | None = None) -> Any:

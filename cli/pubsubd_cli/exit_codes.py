@@ -1,4 +1,4 @@
-"""What the exit codes mean, and the errors that carry one. Imports nothing: signals are taken care of with it."""
+"""Exit codes, and the exceptions that carry one. It imports nothing, because `signals` needs it first of all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CommandError(Exception):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM: ends a command with 130. No `except Exception` may keep it from that.
+    """Ends a command with 130 after SIGINT or SIGTERM. A `BaseException`, so that no `except Exception` stops it.
 
-    Raised where the command looks, never by a signal's handler.
+    The command raises it where it checks for signals. A signal handler never raises it.
     """

@@ -1,4 +1,4 @@
-"""The group `pubsubd`: finds the command's module."""
+"""The click group `pubsubd`: loads the module of the given command."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import click
 from pubsubd_protocol import __version__
 
 COMMANDS: Final = ("start", "publish", "subscribe", "status", "cursors", "config")
-"""In the order of `--help`. Each is the module of its name, loaded only when it is asked for."""
+"""Commands in the order of `--help`. Each has a module of its name, loaded on use."""
 
 CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class LazyGroup(click.Group):
-    """`publish` starts fast: it imports the client, and never the broker."""
+    """A group that imports only the module of the given command: `publish` never imports the broker."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -35,23 +35,23 @@ class LazyGroup(click.Group):
     context_settings=CONTEXT,
     epilog="""\b
 Examples:
-  pubsubd start                                  a single node on its defaults
-  pubsubd subscribe 'orders.>'                   what is published, a line each
+  pubsubd start                                  run a single node on its defaults
+  pubsubd subscribe 'orders.>'                   print messages, a line each
   pubsubd publish orders.created '{"id": 1}' --json
 
 \b
-Completion, for bash (zsh and fish alike: zsh_source, fish_source):
+Completion for bash (zsh and fish: zsh_source, fish_source):
   eval "$(_PUBSUBD_COMPLETE=bash_source pubsubd)"
 
 \b
 Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 no broker at the socket,
-4 --timeout passed, 130 interrupted (SIGINT or SIGTERM). A reader of the output that has enough, as
-`head` has, is no failure: 0.
+4 --timeout passed, 130 interrupted (SIGINT or SIGTERM). If the reader of the output ends, as `head`
+does, the exit code is 0.
 """,
 )
 @click.version_option(__version__, prog_name="pubsubd", message="%(prog)s %(version)s")
 @click.pass_context
 def pubsubd(context: click.Context) -> None:
-    """Events between applications on several machines, without a silent gap."""
+    """Publish and read events between applications on several machines, without a silent gap."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

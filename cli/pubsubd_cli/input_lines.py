@@ -12,13 +12,13 @@ from pubsubd_cli.exit_codes import CommandError
 
 READ_BYTES: Final = 256 * 1024
 READ_AHEAD: Final = 2
-"""Chunks that wait for the loop; then the reading thread does."""
+"""Chunks that may wait for the event loop. At this number the reading thread waits."""
 
 MAX_LINE_BYTES: Final = 64 << 20
 
 
 async def read_lines(descriptor: int, read_bytes: int = READ_BYTES) -> AsyncIterator[list[bytes]]:
-    """The lines, without their line feeds, in lists: those that are there, as soon as they are there.
+    """The input's lines without line feeds. Each list holds the lines that have arrived since the one before.
 
     Raises `CommandError` at a line longer than `MAX_LINE_BYTES`.
     """
@@ -59,14 +59,14 @@ async def _chunks(descriptor: int, read_bytes: int) -> AsyncIterator[bytes]:
             except RuntimeError:
                 return  # The loop has ended before the input.
 
-    # A daemon thread, because a read from a terminal can't be broken off: Ctrl-C must not wait for it.
-    # And no pipe transport, because that can't read a regular file.
+    # A daemon thread, because a read from a terminal cannot be interrupted, and Ctrl-C must not wait for it.
+    # A pipe transport of asyncio cannot read a regular file.
     threading.Thread(target=read, name="stdin", daemon=True).start()
     try:
         while True:
             chunk = await arrived.get()
             if isinstance(chunk, OSError):
-                raise CommandError(f"can't read standard input: {chunk.strerror}") from chunk
+                raise CommandError(f"cannot read standard input: {chunk.strerror}") from chunk
             if not chunk:
                 return
             yield chunk

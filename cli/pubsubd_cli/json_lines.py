@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def message_line(message: Message, encoding: str = "utf-8") -> bytes:
-    """`{"event":"message",…}` and a line feed, for an output of that encoding: JSON in any, see `printable_json`."""
+    """`{"event":"message",…}` and a line feed, valid JSON in any encoding of the output: see `printable_json`."""
     return _encode_json(
         f'{{"event":"message","node":{dump(message.node)},"offset":{message.offset},'
         f'"topic":{dump(message.topic)},"payload":{_payload(message)},'
@@ -41,9 +41,9 @@ def expired_line(gap: CursorExpired, encoding: str = "utf-8") -> bytes:
 
 
 def text_line(message: Message, encoding: str = "utf-8") -> bytes:
-    """`topic payload` and a line feed. Text stands as it is, if it is all printable; all else is JSON.
+    """`topic payload` and a line feed. A payload of printable text is shown as it is; any other as JSON.
 
-    Nothing in it ends the line or commands the terminal: see `printable`.
+    The line holds no further line feed and no control character: see `printable`.
     """
     shown = _payload(message)
     if shown.startswith('"'):
@@ -54,7 +54,7 @@ def text_line(message: Message, encoding: str = "utf-8") -> bytes:
 
 
 def dump(value: Any) -> str:
-    """`value` as one line of valid JSON, whatever msgpack can hold: see `plain`. Cost: C, if it can."""
+    """`value`, any value of msgpack, as one line of valid JSON: see `plain`. Cost: C code, if JSON has the value."""
     try:
         return _dump(value)
     except (ValueError, TypeError):
@@ -62,7 +62,7 @@ def dump(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` as far as JSON can say it: bytes as text or base64, NaN and infinities as null, keys as text."""
+    """`value` in JSON's types: bytes as text or base64, NaN and infinities as null, keys as text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, (str, int)):
@@ -75,7 +75,7 @@ def plain(value: Any) -> Any:
 
 
 def _payload(message: Message) -> str:
-    """The payload in JSON; base64 of its bytes if it can't be decoded, or is too deep for JSON's writer."""
+    """The payload as JSON; base64 of its bytes if it cannot be decoded, or is nested too deeply for JSON's writer."""
     from pubsubd import DecodeError
 
     try:
@@ -95,7 +95,7 @@ def _encode_json(line: str, encoding: str) -> bytes:
 
 
 def _foreign(value: Any) -> Any:
-    """A value that msgpack has and JSON has not: bytes, or a point in time."""
+    """The JSON form of a value that only msgpack has: bytes, or a timestamp."""
     if not isinstance(value, (bytes, bytearray, memoryview)):
         return str(value)
     try:

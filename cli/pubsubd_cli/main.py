@@ -1,4 +1,4 @@
-"""The process of the command `pubsubd`. Signals come first: what is loaded after them is slow to load."""
+"""Entry point of the command `pubsubd`. It sets signal handlers first, because the other imports are slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["start"]:
-        # A broker that is told to end before it has taken anything has done as it was told.
+        # A broker that ends by a signal before it has accepted anything has done its job: exit code 0.
         signals.end_at_once(DONE)
         signals.outlive_hangup()
     else:

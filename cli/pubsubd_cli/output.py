@@ -1,4 +1,4 @@
-"""Output of an asynchronous command, which never blocks its loop."""
+"""Output of an asynchronous command. It never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pubsubd_cli.standard_streams import STDOUT, OutputFailed, output_encoding
 from pubsubd_protocol.printable import printable_lines
 
 WATCHES: Final = hasattr(select, "epoll")
-"""Elsewhere than on Linux the next write notices that a reader is gone."""
+"""Whether the command can watch for the end of its reader. Without it, the next write notices that the reader is gone."""
 
 
 class Output:
-    """One descriptor. A write that blocks, as a pipe's that nothing reads, blocks a thread of its own.
+    """Writes to one file descriptor, in a thread of its own: a pipe that no process reads may block a write.
 
-    The thread is a daemon and holds no lock of Python's: the process can end while it waits.
+    The thread is a daemon and holds no lock of Python, so the process can end while the thread waits.
     """
 
     def __init__(self, descriptor: int = STDOUT) -> None:
         self._descriptor = descriptor
 
     async def write(self, data: bytes) -> None:
-        """Returns when all is written. Raises `OutputFailed`."""
+        """Write all of `data`. Raises `OutputFailed`."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
 
@@ -48,7 +48,7 @@ class Output:
                     rest = rest[os.write(self._descriptor, rest) :]
             except OSError as failed:
                 error = failed
-            # The loop may have ended before the reader took anything.
+            # The loop may have ended before the reader took the data.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, error)
 
@@ -56,14 +56,14 @@ class Output:
         await written
 
     async def say(self, text: str) -> None:
-        """Writes lines for people."""
+        """Write lines for people."""
         line = printable_lines(text, output_encoding()) + "\n"
         await self.write(line.encode(output_encoding(), "backslashreplace"))
 
     async def while_read(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does `work`, until it is done or the reader of the output is gone: then raises `OutputFailed`.
+        """Run `work` to its end. Raises `OutputFailed` as soon as the reader of the output is gone.
 
-        A pipe tells that by an error condition, without a write: `epoll` reports it where no event is asked for.
+        A pipe reports that as an error condition, without a write. `epoll` reports error conditions always.
         """
         working = asyncio.ensure_future(work)
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -90,7 +90,7 @@ class Output:
             try:
                 watch.register(self._descriptor, 0)
             except PermissionError:
-                # A regular file, which has no reader.
+                # The output is a regular file, which has no reader.
                 yield
                 return
             loop.add_reader(watch.fileno(), _settle, gone)

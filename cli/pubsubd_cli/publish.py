@@ -22,7 +22,7 @@ from pubsubd_protocol.topics import check_publishable
 
 
 class BadPayload(Exception):
-    """A payload that can't be sent; says why."""
+    """A payload cannot be sent; the text says why."""
 
 
 @click.command(
@@ -35,23 +35,25 @@ Examples:
   pubsubd publish cache.clear all --to node-b
 
 \b
-Nothing is printed; exit code 0 means that every message was accepted. The first that is not ends the
-command at once, also in the middle of the input, with a line that says which and how many.
+The command prints nothing. Exit code 0 means that the broker accepted every message. At the first message
+that it did not accept, the command ends, with a line that names that message and the counts.
 """,
 )
 @click.argument("topic")
 @click.argument("payloads", metavar="[PAYLOAD]...", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Each payload is JSON; default: text.")
-@click.option("--stdin", "from_stdin", is_flag=True, help="A message per line of standard input.")
+@click.option("--json", "as_json", is_flag=True, help="Payloads are JSON. Default: text.")
 @click.option(
-    "--to", metavar="NODE", callback=read_node, help="For the sessions of this node only."
+    "--stdin", "from_stdin", is_flag=True, help="Publish each line of standard input as a message."
+)
+@click.option(
+    "--to", metavar="NODE", callback=read_node, help="Only sessions on this node get the messages."
 )
 @socket_option
 @click.option(
     "--timeout",
     metavar="DURATION",
     callback=read_duration,
-    help="Give up when a message is not accepted after this time, with exit code 4. Default: 10s.",
+    help="Longest wait until a message is accepted; then exit code 4. Default: 10s.",
 )
 def publish(
     topic: str,
@@ -66,7 +68,7 @@ def publish(
     if from_stdin and payloads:
         raise click.UsageError("give payloads or --stdin, not both")
     if not from_stdin and not payloads:
-        raise click.UsageError("give a payload, or --stdin for a message per line")
+        raise click.UsageError("give a payload, or --stdin to read a message per line")
     with checking_usage():
         check_publishable(topic)
     values: list[tuple[int, Any]] = []
@@ -75,7 +77,7 @@ def publish(
             values.append((number, _json(text) if as_json else text))
         except BadPayload as problem:
             raise click.UsageError(f"payload {number} {problem}") from None
-    # Loads the client, which wrong usage does without.
+    # Imported here, because a usage error does not need the client.
     from pubsubd_cli.sending import Sending
 
     what = "line {} of standard input" if from_stdin else "payload {}"
@@ -90,7 +92,7 @@ async def _at_once(values: list[tuple[int, Any]]) -> AsyncIterator[tuple[int, An
 
 
 async def _lines(as_json: bool) -> AsyncIterator[tuple[int, Any]]:
-    """The messages of standard input, and the number of the line of each. Raises `CommandError`."""
+    """Line number and message for each line of standard input. Raises `CommandError`."""
     from pubsubd_cli.input_lines import read_lines
 
     number = 0
@@ -121,11 +123,11 @@ def _json(text: str) -> Any:
 
 
 def _no_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON value")
+    raise ValueError(f"{word} is not a JSON value")
 
 
 def _finite(digits: str) -> float:
     number = float(digits)
     if math.isinf(number):
-        raise ValueError(f"{digits[:40]} is larger than a float can be")
+        raise ValueError(f"{digits[:40]} is too large for a float")
     return number

@@ -1,4 +1,4 @@
-"""One run of the command: turns every error into at most one line, and an exit code."""
+"""A run of the command: turns every error into at most one line and an exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pubsubd_cli.standard_streams import OutputFailed, complain
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run one command. Returns its exit code; errors go to standard error, a line each."""
+    """Run one command. Returns its exit code; an error is one line on standard error."""
     try:
         return _run(arguments)
     except CommandError as error:
@@ -16,7 +16,7 @@ def run(arguments: list[str] | None = None) -> int:
         return error.code
     except OutputFailed as error:
         if error.unread:
-            # A reader that is gone has what it wanted.
+            # The reader of the output ended, as `head` does: success.
             return DONE
         complain(str(error))
         return FAILED

@@ -1,4 +1,4 @@
-"""Sends messages from an input that may have no end, and ends at the first that is not accepted."""
+"""Publishes messages from an input that may be endless. Ends at the first message that is not accepted."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from pubsubd_cli.client_options import command_error
 from pubsubd_cli.exit_codes import INTERRUPTED, TIMED_OUT, CommandError, Interrupted
 
 PATIENCE_S: Final = 10.0
-"""Seconds for which a message is tried without `--timeout`."""
+"""Default of `--timeout`, for each message."""
 
 FLUSH_S: Final = 5.0
-"""Seconds that an interrupted command waits for the answers to what it has sent."""
+"""Seconds for which an interrupted command waits for the answers due."""
 
 
 class Sending:
-    """One run of `pubsubd publish`. `what` names a message by its number: `line {}`.
+    """A run of `pubsubd publish`. `what`: format that names a message by its number, as `line {}`.
 
-    `timeout_s`: how long the broker may let a message wait. The time in which no input comes does not count.
+    `timeout_s`: the longest time for which the broker may let a message wait. Time without input does not count.
     """
 
     def __init__(
         self, socket: str, topic: str, to: str | None, what: str, timeout_s: float | None
     ) -> None:
         self.interrupt = asyncio.Event()
-        """Set from outside: nothing more is read, and what was sent may be answered for `FLUSH_S`."""
+        """Set by the caller: stop reading, and wait up to `FLUSH_S` for the answers due."""
         self.hurry = asyncio.Event()
-        """Set from outside after `interrupt`: no answer is waited for any more."""
+        """Set by the caller after `interrupt`: stop waiting for answers."""
         self._socket = socket
         self._topic = topic
         self._to = to
@@ -39,9 +39,9 @@ class Sending:
         self._last = 0
 
     async def run(self, given: AsyncIterator[tuple[int, Any]]) -> None:
-        """Returns when all that was given is accepted. Raises `CommandError`, `Interrupted`, or what the SDK raises."""
+        """Publish all messages of `given`. Raises `CommandError`, `Interrupted`, or an error of the SDK."""
         patience_s = PATIENCE_S if self._timeout_s is None else self._timeout_s
-        # Answers are waited for here: what has none when the client closes is given up, and counted.
+        # This method waits for the answers itself. Messages without an answer when the client closes are counted.
         client = pubsubd.connect(self._socket, publish_timeout_s=patience_s, close_timeout_s=0)
         await self._open(client)
         async with client:
@@ -51,7 +51,7 @@ class Sending:
             try:
                 either: list[asyncio.Future[Any]] = [feeding, pipeline.failed, stopping]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                # A signal that comes when all is accepted changes nothing.
+                # A signal after the last acceptance changes nothing.
                 interrupted = self.interrupt.is_set() and not feeding.done()
                 if interrupted and not pipeline.failed.done():
                     await _cancelled(feeding)
@@ -67,7 +67,7 @@ class Sending:
         feeding.result()
 
     async def _open(self, client: pubsubd.Client) -> None:
-        """Connects, unless it is interrupted or too late. Raises `CommandError`, `Interrupted`, or what the SDK raises."""
+        """Connect within the time-out. Raises `CommandError`, `Interrupted`, or an error of the SDK."""
         opening = asyncio.ensure_future(client.__aenter__())
         stopping = asyncio.ensure_future(self.interrupt.wait())
         try:
@@ -88,7 +88,7 @@ class Sending:
                 await self._send(pipeline, number, value)
                 self._last = number
         except CommandError as bad:
-            # The messages before a bad one are accepted all the same, or said to have failed.
+            # Wait for the outcome of the messages before the bad one.
             await pipeline.settled()
             raise CommandError(f"{bad}; {self._count(pipeline)}", bad.code) from bad
         await pipeline.settled()
@@ -100,10 +100,10 @@ class Sending:
         except pubsubd.InvalidTopic:
             raise
         except (ValueError, OverflowError, pubsubd.MessageTooLarge) as error:
-            # Too large; or one of JSON's values that msgpack has not: integers beyond 64 bits, half a
-            # surrogate pair, a thousand lists in each other.
+            # The value is too large, or msgpack cannot hold it: integers beyond 64 bits, half a surrogate pair,
+            # or 1,000 nested lists.
             which = self._what.format(number).partition(" of ")[0]
-            raise CommandError(f"{which} can't be sent: {error}") from error
+            raise CommandError(f"{which} cannot be sent: {error}") from error
 
     def _failure(self, pipeline: Pipeline, number: int, error: pubsubd.PubSubError) -> CommandError:
         text = str(error)

@@ -1,4 +1,4 @@
-"""The broker's settings as click options, made from its one table."""
+"""The broker's settings as click options, made from the table of settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _DEFAULTS = settings_of({**DEFAULTS, "core.node": "", "socket": ""})
 _SAYS_YES: dict[str, Any] = {"is_flag": False, "flag_value": "yes"}
-"""Arguments of an option that may stand without a value."""
+"""Arguments of an option whose value may be left out."""
 
 _COMPUTED = frozenset(
     {
@@ -39,7 +39,7 @@ _COMPUTED = frozenset(
 
 
 def setting_options(command: Decorated) -> Decorated:
-    """Adds `--config` and an option for each setting; they arrive as keyword arguments for `resolved`."""
+    """Add `--config` and an option for each setting. The command passes them on to `resolved`."""
     for setting in reversed(SETTINGS):
         if setting.switch_off is not None:
             command = click.option(
@@ -68,7 +68,8 @@ def resolved(options: dict[str, Any]) -> Resolved:
         if setting.switch_off is not None and options[f"no_{setting.name.replace('-', '_')}"]:
             if value is not None:
                 raise CommandError(
-                    f"--{setting.name} and --no-{setting.name} exclude each other: give one", USAGE
+                    f"--{setting.name} and --no-{setting.name} exclude each other: give only one",
+                    USAGE,
                 )
             value = False
         flags[setting.name] = value

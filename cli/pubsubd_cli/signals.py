@@ -1,10 +1,10 @@
-"""What SIGINT and SIGTERM do in each phase of a process. No phase swallows one, and none raises.
+"""Handlers of SIGINT and SIGTERM for each phase of a process. No handler swallows a signal, and none raises.
 
-An exception that a handler raises comes at any bytecode: a finaliser, a weak reference's callback or the import machinery
-may drop it, and the signal with it. So a handler ends the process at once, or tells the loop. As a handler it also
-reaches process 1 of a container, to which the kernel delivers no other signal.
+An exception from a handler can occur at any bytecode. A finaliser, a weak reference's callback or the import machinery
+may drop it, and thereby the signal. Therefore a handler ends the process at once, or tells the event loop. Process 1 of
+a container needs handlers in any case: the kernel does not deliver it signals without one.
 
-Loaded before anything else: imports only what Python's own start has loaded, and `signal`.
+Imported before all else, so it imports only `signal` and modules that Python itself has loaded.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 def end_at_once(code: int) -> None:
-    """Where nothing has been taken that is to be put in order: a signal ends the process with `code`.
+    """End the process with `code` at a signal. For phases in which there is nothing to clean up.
 
-    One that the parent ignores, as `nohup` does, stays ignored.
+    A signal that the parent process ignores stays ignored (`nohup`).
     """
     for number in _heeded():
         signal.signal(number, lambda *_: os._exit(code))
 
 
 def outlive_hangup() -> None:
-    """SIGHUP does nothing."""
+    """Ignore SIGHUP."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def ignore() -> None:
-    """Where all is done: Python's end of the process gives signals back to the system, and the exit code would be theirs."""
+    """Ignore all signals, once the exit code is known: at exit Python restores the default handlers, which change it."""
     for number in (*ENDING, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
 class Telling:
-    """Where something is under way: each signal calls the next of `tells`, in the main thread, at any bytecode of it.
+    """While it is entered, each signal calls the next of `tells`, in the main thread, at any bytecode.
 
-    One more signal than there are `tells` ends the process at once.
+    A signal after the last of `tells` ends the process at once.
     """
 
     def __init__(self, *tells: Callable[[], object]) -> None:

@@ -1,8 +1,8 @@
-"""Standard input, output and error, also where they are closed, full, or read by no process.
+"""Standard input, output and error, also if they are closed, full, or read by no process.
 
-A descriptor below 3 that is closed at the start would be given to the next socket or file, which then gets
-what is printed. So each is opened first, for the wrong direction: any use of it gets `EBADF`, as if it were
-closed (GNU coreutils' stdopen does the same).
+The system gives a closed descriptor below 3 to the next socket or file, which would then get the printed text.
+Therefore `guard` opens each closed one first, for the wrong direction: any use fails with `EBADF`, as if it were
+closed. GNU coreutils' stdopen does the same.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ STDERR: Final = 2
 
 
 class OutputFailed(Exception):
-    """Standard output takes nothing more. `unread`: its reader is gone, which needs no word."""
+    """Standard output takes nothing more. `unread`: its reader is gone, so the command ends without an error line."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(f"can't write to standard output: {error.strerror}")
+        super().__init__(f"cannot write to standard output: {error.strerror}")
         self.unread = error.errno == errno.EPIPE
 
 
 class _Guarded(io.RawIOBase):
-    """A descriptor below Python's text streams. After `abandon` it takes everything and writes nothing.
+    """A file descriptor below Python's text streams. After `abandon` it takes everything and writes nothing.
 
-    Not being an `OSError`, what `fail` raises passes click, which would end the process on its own; and
-    what is left in buffers does not fail once more when the interpreter ends.
+    A failed write raises `OutputFailed`, which is not an `OSError`: click ends the process itself at an `OSError`.
+    After the first failure, buffered text does not fail again at the end of the interpreter.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -54,7 +54,7 @@ class _Guarded(io.RawIOBase):
         except OSError as error:
             self.abandon()
             if self._descriptor == STDERR:
-                # There is no other place to say it.
+                # Standard error has failed: no other place is left to report it.
                 return view.nbytes
             raise OutputFailed(error) from error
 
@@ -69,19 +69,19 @@ class _Guarded(io.RawIOBase):
 
 
 def guard() -> None:
-    """Call it first of all: afterwards `sys.stdout` and `sys.stderr` are there and fail in one way."""
+    """Set up `sys.stdout` and `sys.stderr`, so that both exist and fail with `OutputFailed`. Call it first of all."""
     _open_what_is_closed()
     sys.stdout = _text_stream(STDOUT, sys.stdout)
     sys.stderr = _text_stream(STDERR, sys.stderr)
 
 
 def finish() -> None:
-    """Writes what is buffered. Raises `OutputFailed`."""
+    """Write buffered text. Raises `OutputFailed`."""
     sys.stdout.flush()
 
 
 def abandon() -> None:
-    """Drops what is buffered: the command has ended otherwise, and its end must not wait for a reader."""
+    """Drop buffered text: the command has ended, and its end must not wait for a reader."""
     for stream in (sys.stdout, sys.stderr):
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
         if isinstance(raw, _Guarded):
@@ -89,17 +89,17 @@ def abandon() -> None:
 
 
 def output_encoding() -> str:
-    """The encoding of standard output: the terminal's, or what `PYTHONIOENCODING` says."""
+    """The encoding of standard output: the terminal's, or that of `PYTHONIOENCODING`."""
     return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def say(text: str) -> None:
-    """Prints lines on standard output. Raises `OutputFailed`."""
+    """Print lines on standard output. Raises `OutputFailed`."""
     print(printable_lines(text, output_encoding()), flush=True)
 
 
 def complain(text: str) -> None:
-    """Prints one line on standard error, if that takes it."""
+    """Print one line on standard error. A failure to write it is ignored."""
     line = " ".join(text.split())
     encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
     print(f"pubsubd: {printable(line, encoding)}", file=sys.stderr, flush=True)
@@ -110,13 +110,13 @@ def _open_what_is_closed() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free one is taken, which is this one: those below are open by now.
+            # open() takes the lowest free descriptor, which is this one: those below are open by now.
             mode = os.O_WRONLY if descriptor == STDIN else os.O_RDONLY
             os.set_inheritable(os.open(os.devnull, mode), True)
 
 
 def _text_stream(descriptor: int, before: object) -> io.TextIOWrapper:
-    """Python's own setting of the encoding is kept; what it does not have is escaped, never an error."""
+    """A text stream in Python's chosen encoding. Characters that the encoding lacks are escaped, never an error."""
     encoding = getattr(before, "encoding", None) or "utf-8"
     buffered = io.BufferedWriter(_Guarded(descriptor))
     return io.TextIOWrapper(

@@ -21,20 +21,20 @@ Examples:
   pubsubd start --config /etc/pubsubd/pubsubd.toml --log-level debug
 
 \b
-Every option is also a variable (--ring-bytes: PUBSUBD_RING_BYTES) and a key of the file (ring-bytes).
-Order: option, variable, file, default. Sizes take KiB, MiB, GiB; durations ms, s, m, h.
+Each option is also an environment variable (--ring-bytes: PUBSUBD_RING_BYTES) and a key of the file
+(ring-bytes). Order: option, variable, file, default. Sizes take KiB, MiB, GiB; durations ms, s, m, h.
 """,
 )
 @setting_options
 def start(**options: Any) -> int:
     """Run a broker in the foreground.
 
-    Without any option it is a single node on sensible defaults. SIGTERM or SIGINT let it finish
-    what it has accepted and end. A second one ends it without waiting for readers, and keeps what
-    was accepted all the same; a third one ends it within two seconds, whatever is lost then.
+    Without options it runs a single node on its defaults. At SIGTERM or SIGINT the broker hands accepted
+    messages to connected readers, keeps its stream, and ends. A second signal ends it without waiting for
+    readers; it still keeps its stream. A third signal ends it within 2 seconds and may lose messages.
     """
     found = resolved(options)
-    # Only now: `start --help` and wrong settings need none of the broker.
+    # Imported here, because `start --help` and invalid settings do not need the broker.
     from pubsubd_broker.daemon import run
 
     if found.ignored:
@@ -42,12 +42,12 @@ def start(**options: Any) -> int:
     try:
         return run(found.settings)
     except PubSubError as error:
-        # It could not have its socket or an address: another setting is needed.
+        # The broker could not use its socket or an address: a setting must change.
         raise CommandError(str(error), USAGE) from error
 
 
 def _warn(found: Resolved) -> None:
-    """Warns in the log, and in its form: its reader may be a program."""
+    """Warn in the log's own format, because a program may read it."""
     import structlog
 
     from pubsubd_broker.logs.setup import configure_logging

@@ -1,4 +1,4 @@
-"""`pubsubd status`: what the running broker says of itself."""
+"""`pubsubd status`: shows the state of the running broker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 @click.command(
-    short_help="Show what the broker is doing.",
+    short_help="Show the state of the broker.",
     epilog="""\b
 Examples:
   pubsubd status
@@ -27,12 +27,12 @@ Examples:
   pubsubd status --json | jq .ring
 """,
 )
-@click.option("--watch", is_flag=True, help="Again every second, until interrupted.")
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON, the same as /status.json.")
+@click.option("--watch", is_flag=True, help="Repeat every second, until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON, as in /status.json.")
 @socket_option
 @timeout_option
 def status(watch: bool, as_json: bool, socket: str, timeout: float | None) -> None:
-    """Show this node, its ring, its peers, its consumers with their lag, its sessions."""
+    """Show this node, its ring, its peers, its consumers with their lag, and its sessions."""
     run_client(_show(socket, watch, as_json), timeout)
 
 

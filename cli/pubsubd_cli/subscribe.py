@@ -1,4 +1,4 @@
-"""`pubsubd subscribe`: a line per message, and a gap where one is."""
+"""`pubsubd subscribe`: prints a line per message, and each gap at its place."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ Examples:
   pubsubd subscribe 'orders.>' --name projector --json
 
 \b
-In a pattern, * stands for one segment and a last > for one or more. Lost messages are told of at
-their place: a line on standard error, with --json an object {"event":"cursor_expired",...}.
-Characters that would command a terminal come as escapes. When the reader of the output is gone, as
-after `| head`, it ends with 0.
+In a pattern, * stands for one segment and a last > for one or more. Where messages are lost, the
+command prints a line on standard error, or with --json an object {"event":"cursor_expired",...}.
+It escapes control characters. It exits with 0 when the reader of its output ends, as in `| head`.
 """,
 )
 @click.argument("patterns", metavar="PATTERN...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="A JSON object per event, gaps included.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON object per event, gaps included."
+)
 @click.option(
     "--name",
     metavar="NAME",
-    help="Go on where the subscription of this name ended. One may use a name at a time.",
+    help="Go on where the subscription of this name ended. One connection may use a name at a time.",
 )
 @click.option(
     "--start",
@@ -51,7 +52,7 @@ after `| head`, it ends with 0.
     help="earliest: begin with all that the rings still hold.",
 )
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after N messages.")
-@click.option("--no-echo", is_flag=True, help="Not what this same client has published.")
+@click.option("--no-echo", is_flag=True, help="Leave out messages that this client published.")
 @socket_option
 @timeout_option
 def subscribe(
@@ -64,10 +65,10 @@ def subscribe(
     socket: str,
     timeout: float | None,
 ) -> None:
-    """Print what is published under topics that match any PATTERN, a line per message."""
+    """Print the messages whose topics match any PATTERN, a line per message."""
     options: dict[str, Any] = {"start": start, "echo": not no_echo}
     if name is not None:
-        # Acknowledged when it is printed, not when the next one is asked for: --count ends before that.
+        # Acknowledge a message when it is printed: with --count, the command never asks for the next one.
         options |= {"name": name, "ack": "manual"}
     run_client(_print_events(socket, patterns, options, as_json, count), timeout)
 
@@ -91,7 +92,7 @@ async def _print_events(
 
 
 class _Printer:
-    """Writes once per batch: at once when little comes, in large pieces under load."""
+    """Prints events, with one write per batch: small writes at a low rate, large ones under load."""
 
     def __init__(
         self,
@@ -113,7 +114,7 @@ class _Printer:
         self._encoding = output_encoding()
 
     async def run(self) -> None:
-        """Returns after the last message that was asked for. Raises `OutputFailed`."""
+        """Print events up to the last message of `--count`. Raises `OutputFailed`."""
         from pubsubd import CursorExpired
 
         while True:
@@ -127,7 +128,7 @@ class _Printer:
                 await self._gap(gap)
 
     async def _messages(self, batch: list[pubsubd.Message]) -> bool:
-        """Whether that was the last."""
+        """Print a batch. Returns whether it held the last message of `--count`."""
         if self._left is not None:
             batch = batch[: self._left]
             self._left -= len(batch)

@@ -11,9 +11,9 @@ from pubsubd_protocol.printable import printable
 def table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], encoding: str = "utf-8"
 ) -> str:
-    """Columns as wide as they need to be; None is `-`, numbers stand right. One line per row.
+    """A table with one line per row. None is shown as `-`; columns of numbers are aligned right.
 
-    What an output of that encoding does not show is escaped here, before widths are counted.
+    Characters that an output of that encoding cannot show are escaped before widths are counted.
     """
     cells = [["-" if cell is None else _cell(cell, encoding) for cell in row] for row in rows]
     numeric = [
@@ -35,7 +35,7 @@ def table(
 
 
 def consumers_table(consumers: Iterable[Mapping[str, Any]], encoding: str = "utf-8") -> str:
-    """The cursors of `/status.json`."""
+    """The consumers of `/status.json` as a table."""
     return table(
         ("CONSUMER", "CONNECTED", "CURSOR", "LAG", "AWAY"),
         (
@@ -53,7 +53,7 @@ def consumers_table(consumers: Iterable[Mapping[str, Any]], encoding: str = "utf
 
 
 def status_text(status: Mapping[str, Any], encoding: str = "utf-8") -> str:
-    """The whole of `/status.json` for a person."""
+    """All of `/status.json`, for people."""
     ring, addresses = status["ring"], status["addresses"]
     ready = "yes" if status["ready"] else f"no: {'; '.join(status['not_ready'])}"
     capacity = ring["capacity_messages"]

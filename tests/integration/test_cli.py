@@ -248,7 +248,7 @@ async def test_bytes_come_as_text_or_base64(start_broker: StartBroker) -> None:
         (b"{broken", "line 3 is not JSON"),
         (b"NaN", "line 3 is not JSON: NaN"),
         (b'"\xff"', "line 3 is not UTF-8"),
-        (str(2**64).encode(), "line 3 can't be sent"),
+        (str(2**64).encode(), "line 3 cannot be sent"),
     ],
 )
 def test_a_broken_line_is_named_and_earlier_ones_are_published(

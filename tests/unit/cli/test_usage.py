@@ -98,9 +98,9 @@ def test_start_has_an_option_for_each_setting_and_no_other() -> None:
         (["publish", "t"], "give a payload, or --stdin"),
         (["publish", "t", "x", "--stdin"], "not both"),
         (["publish", "t", "--json", "{}", "{"], "payload 2 is not JSON"),
-        (["publish", "t", "--json", "NaN"], "payload 1 is not JSON: NaN is no JSON value"),
-        (["publish", "t", "--json", '{"a":1e400}'], "payload 1 is not JSON: 1e400 is larger"),
-        (["publish", "t", "--json", "[-1e999]"], "payload 1 is not JSON: -1e999 is larger"),
+        (["publish", "t", "--json", "NaN"], "payload 1 is not JSON: NaN is not a JSON value"),
+        (["publish", "t", "--json", '{"a":1e400}'], "payload 1 is not JSON: 1e400 is too large"),
+        (["publish", "t", "--json", "[-1e999]"], "payload 1 is not JSON: -1e999 is too large"),
         (["publish", "two words", "x"], "no white space"),
         (["publish", "", "x"], "is empty"),
         (["publish", "two words", "--stdin"], "no white space"),
@@ -111,10 +111,10 @@ def test_start_has_an_option_for_each_setting_and_no_other() -> None:
         (["subscribe", "t", "--name", ""], "1 to 128 printable characters"),
         (["subscribe", "t", "--name", "n" * 200], "(200 characters)"),
         (["subscribe", "t", "--name", "a\tb"], "1 to 128 printable characters"),
-        (["status", "--timeout", "0"], "longer than nothing"),
+        (["status", "--timeout", "0"], "it must be above 0"),
         (["cursors", "drop", "no such"], "'no such' is not a node name"),
         (["publish", "t", "x", "--timeout", "soon"], "'soon' is not a duration"),
-        (["publish", "t", "x", "--timeout", "0"], "longer than nothing"),
+        (["publish", "t", "x", "--timeout", "0"], "it must be above 0"),
         (["subscribe"], "Missing argument 'PATTERN...'"),
         (["subscribe", "t", "--start", "middle"], "'middle' is not one of"),
         (["subscribe", "t", "--count", "0"], "not in the range"),
@@ -244,8 +244,8 @@ def test_config_check_says_yes_and_names_a_variable_that_is_not_a_setting() -> N
     done = pubsubd("config", "check", "--json", PUBSUBD_IMAGE_TAG="1")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"ok": True})
     assert done.stderr == (
-        b"pubsubd: PUBSUBD_IMAGE_TAG is not a setting and is not read; "
-        b"pubsubd config show lists all\n"
+        b"pubsubd: PUBSUBD_IMAGE_TAG is not a setting and is ignored; "
+        b"pubsubd config show lists all settings\n"
     )
 
 

@@ -155,7 +155,7 @@ types: $(STAMP)
 	$(BIN)/mypy --strict
 
 imports: $(STAMP)
-	$(BIN)/python -m pytest tests/unit/test_imports.py
+	$(BIN)/python -m pytest tests/unit/test_imports.py tests/unit/test_import_circles.py tests/unit/test_folders_of_the_shell.py
 
 wheel: $(STAMP)
 	rm -rf dist

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="pubsubd beside what a Python team would pick instead, in one run.",
+        description="pubsubd beside its alternatives for a Python team, in one run.",
         epilog="Exit code 1: a round was void (something was lost, or a process broke).",
     )
     parser.add_argument(

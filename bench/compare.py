@@ -78,9 +78,9 @@ def lines(then: Result, now: Result) -> Iterator[str]:
     found = list(changes(then, now))
     yield f"Compared with the result of {then.date} ({then.source.get('commit', '?')[:10]}):"
     if then.machine != now.machine:
-        yield "  That was another machine: only what is left after its share says something."
+        yield "  That was another machine: only the change beyond its share counts."
     if not found:
-        yield "  nothing that both have measured"
+        yield "  no figure that both have measured"
     width = max((len(f"{c.workload} {c.contestant}") for c in found), default=0)
     for change in found:
         name = f"{change.workload} {change.contestant}".ljust(width)

@@ -84,7 +84,7 @@ class Contestant:
 
 def _journaled(fsync: str | None) -> Contestant:
     about = {
-        None: "nothing of it on disk",
+        None: "no data on disk",
         "off": "its brokers with a journal that is written and never synced",
         "interval": "its brokers with a journal that is synced every 50 ms",
         "always": "its brokers with a journal that is synced before any answer or delivery",
@@ -135,7 +135,7 @@ CONTESTANTS: Final = (
     Contestant(
         name="nats-core",
         quick=True,
-        about="one nats-server; nats-py `publish`, `flush` at the end, read by callback; nothing is kept "
+        about="one nats-server; nats-py `publish`, `flush` at the end, read by callback; no message is kept "
         "for a reader that is away; nats-py's pending limits off, the server's raised to 1 GiB",
         client="nats_core",
         servers=NatsServers,
@@ -204,7 +204,7 @@ CONTESTANTS: Final = (
     Contestant(
         name="redis-pubsub",
         about="one redis-server; redis-py with hiredis: blocking pipelines of 500 PUBLISH; "
-        "PSUBSCRIBE read by `listen()` on asyncio; nothing is kept for a reader that is away",
+        "PSUBSCRIBE read by `listen()` on asyncio; no message is kept for a reader that is away",
         client="redis_pubsub",
         servers=RedisServers,
         kinds=_FLEETING,
@@ -225,8 +225,8 @@ CONTESTANTS: Final = (
     Contestant(
         name="socket",
         quick=True,
-        about="no broker and no relay: one Unix socket between the two processes; its latency is what "
-        "waking up a process costs here",
+        about="no broker and no relay: one Unix socket between the two processes; its latency is the "
+        "cost of waking up a process here",
         client="floor",
         reader="SocketReader",
         servers=NoServers,

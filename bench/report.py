@@ -66,7 +66,7 @@ def fragment(result: Result, plots: str) -> str:
             parts += ["As a share of its own throughput at 100 B:"]
             parts.append(tables.share_table(result, group))
         if group == "fan-out":
-            parts += ["As a multiple of what is delivered to one session:"]
+            parts += ["As a multiple of the messages delivered to one session:"]
             parts.append(tables.linear_table(result))
     if measured(result, "throughput"):
         parts += ["### CPU µs a message, in each process", tables.cpu_table(result)]
@@ -156,5 +156,5 @@ def _footnotes(result: Result) -> Iterator[str]:
             said = " ".join(f"`--{option} {value}`" for option, value in options.items())
             settings.setdefault(said, []).append(name)
     if settings:
-        yield "What of `pubsubd start` was not at its default:"
+        yield "Options of `pubsubd start` that were not at their defaults:"
         yield "\n".join(f"- {said}, in {', '.join(names)}" for said, names in settings.items())

@@ -124,7 +124,7 @@ def memory_table(result: Result) -> str:
         "idle_mib": "idle, MiB",
         "session_kib": "per idle session, KiB",
         "full_mib": "full, MiB",
-        "kept_mib": "of that for what is kept, MiB",
+        "kept_mib": "of that for kept messages, MiB",
     }
     rows = []
     for workload in measured(result, "memory"):

@@ -51,7 +51,7 @@ class Publisher:
         await self._write(packer.take())
 
     async def one(self, topic: str, value: Value) -> None:
-        raise NotImplementedError("the floor confirms nothing")
+        raise NotImplementedError("the floor confirms no message")
 
     async def soon(self, topic: str, value: bytes) -> None:
         packer = Packer()

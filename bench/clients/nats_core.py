@@ -32,7 +32,7 @@ class Publisher:
         await self._connection.flush(FLUSH_TIMEOUT_S)
 
     async def one(self, topic: str, value: Value) -> None:
-        raise NotImplementedError("NATS core confirms nothing")
+        raise NotImplementedError("NATS core confirms no message")
 
     async def soon(self, topic: str, value: bytes) -> None:
         await self._connection.publish(topic, value)

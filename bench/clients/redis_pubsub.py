@@ -36,7 +36,7 @@ class Publisher:
                 pipeline.execute()
 
     async def one(self, topic: str, value: Value) -> None:
-        raise NotImplementedError("PUBLISH says how many subscribers there are, and keeps nothing")
+        raise NotImplementedError("PUBLISH gives no receipt of a message")
 
     async def soon(self, topic: str, value: bytes) -> None:
         await self._client.publish(topic, value)

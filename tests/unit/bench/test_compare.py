@@ -39,7 +39,7 @@ def test_without_others_in_both_runs_the_machine_is_unknown() -> None:
 def test_a_void_run_is_no_change() -> None:
     now = result({"100b": {"pubsubd": [None], "nats-core": [100.0]}})
     assert list(changes(THEN, now)) == []
-    assert list(lines(THEN, now))[-1].strip() == "nothing that both have measured"
+    assert list(lines(THEN, now))[-1].strip() == "no figure that both have measured"
 
 
 def test_another_machine_is_said() -> None:

@@ -96,10 +96,11 @@ def _refuses_for_good() -> list[Patch]:
 def _publisher_waits() -> list[Patch]:
     """No publisher is answered before every connected consumer has acknowledged."""
     answers: dict[PublisherEnd, list[Frame]] = {}
-    tick = PublisherEnd.tick
+    received, tick = PublisherEnd.received, PublisherEnd.tick
 
     def hold(self: PublisherEnd, frame: Frame, now: Now) -> bool:
-        assert isinstance(frame, Batch)
+        if not isinstance(frame, Batch):
+            return received(self, frame, now)
         answer = self._intake.publish(
             frame, self._publisher, self._id, self._rights, now, self._connection
         )

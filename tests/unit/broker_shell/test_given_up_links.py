@@ -140,7 +140,7 @@ async def test_one_bad_link_ends_no_flush(tmp_path: Path) -> None:
 
     class Bad:
         writable = closing = True
-        label = lane = "bad"
+        label = flow_key = "bad"
 
         def pull(self, *_: object) -> list[bytes]:
             return [b"x"]

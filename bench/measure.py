@@ -1,4 +1,4 @@
-"""A round of one workload with one contestant: figures, or the reason why there are none."""
+"""A round of one workload with one contestant: its figures, or the reason why it is void."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def ratios(over: Sequence[float | None], under: Sequence[float | None]) -> list[
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """The nearest-rank percentile of figures in rising order: always one that was measured."""
+    """The nearest-rank percentile of figures in rising order: always a measured figure."""
     if not ordered:
         raise ValueError("no figure: a percentile needs one at least")
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

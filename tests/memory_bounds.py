@@ -51,7 +51,7 @@ _TEXT: Final = 160
 """Cost of a short text in a table beside its bytes: the object, its hash, its place, twice if the table grows."""
 
 _ANSWER: Final = 1280
-"""The answer to a batch: a rejection whose sentence has the longest topic in it. A receipt takes 275."""
+"""The answer to a batch: a rejection whose sentence has the longest topic in it. A receipt takes 275 bytes."""
 
 _PUBLISHER: Final = 512
 _CONSUMER: Final = 512

@@ -13,7 +13,7 @@ from tests.fuzz.limits import TooLong, Watch, measured
 from tests.fuzz.target import Target
 
 MEASURE_EVERY: Final = 97
-"""Inputs for each one whose memory is measured."""
+"""The memory of one input in this number is measured."""
 
 
 class Finding(AssertionError):

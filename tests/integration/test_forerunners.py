@@ -221,7 +221,7 @@ async def test_09_a_nodes_own_session_does_not_hold_the_fill_level_up(
         for first in range(0, 90, 30):  # A real consumer may take a moment for each.
             await publish(client, range(first, first + 30))
             await caught_up(a)
-        # The own session of a has been handed nothing, and is not a consumer: no lag, no warning.
+        # Node a's own session has not been handed a message, and is not a consumer: no lag, no warning.
         assert [row["consumer"] for row in a.status()["consumers"]] == ["b"]
         assert a.metric("consumer_lag_messages") == 0
         assert a.metric("cursors") == 1

@@ -1,4 +1,4 @@
-"""Local users: who may open the clients' socket, who may connect, and to which topics."""
+"""Local users: their rights to open the clients' socket, to connect, and to use topics."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_the_mode_decides_which_users_can_open_the_socket(
         assert f"this process is uid {STRANGER}: run it as that user" in line
 
 
-# Users that may connect, of those that can.
+# Users that may connect, among those that can open the socket.
 
 
 @needs_root

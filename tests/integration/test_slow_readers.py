@@ -1,4 +1,4 @@
-"""A subscriber that stops reading costs no other session anything."""
+"""A subscriber that stops reading costs other sessions neither time nor messages."""
 
 from __future__ import annotations
 

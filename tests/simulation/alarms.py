@@ -220,7 +220,7 @@ def _true_overrun(walk: Walk, lost: Lost, at: Place) -> None:
     if stream.capacity is not None and jump <= stream.capacity:
         what = f"{lost}, though the ring holds {stream.capacity} and the reader stood at {at[1]}"
         refuse("G4", history, node, what)
-    # Merged notices leave out messages passed between them, of which it is not known that they were for this reader.
+    # Merged notices leave out messages passed between them that are not known to be for this reader.
     passed = jump - len(walk.wanted(node, lost.place[0], at[1], lost.place[1]))
     if lost.reason is not Reason.OVERWRITTEN or lost.missed not in range(jump - passed, jump + 1):
         refuse("G4", history, node, f"{lost}, the reader stood at {at[1]}")

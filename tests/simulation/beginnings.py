@@ -131,8 +131,9 @@ def forgotten_only_after_a_loss(walk: Walk, opened: Opened) -> None:
 
 
 def placeless_only_after_a_loss(walk: Walk, opened: Opened, told: set[str]) -> None:
-    """A life without a place will be told of a loss: there must be one, or an earlier one that was told and not taken
-    in.
+    """A life without a place will be told of a loss.
+
+    That loss must exist, or an earlier life was told of it and has not taken it in.
     """
     # If its broker has not kept its name, the session may learn late of its own node's earlier history, by the memory
     # of its producers.

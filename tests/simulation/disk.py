@@ -48,7 +48,7 @@ class Disk:
                 self._files[number].data += data[: chance.randint(0, len(data))]
 
     def lose_power(self, chance: random.Random) -> None:
-        """Data that is not durable stays, goes, or becomes something else."""
+        """Data that is not durable stays, goes, or turns into other bytes."""
         for number, file in list(self._removed.items()):
             if chance.random() < 0.5:
                 self._files[number] = file

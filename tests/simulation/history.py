@@ -1,4 +1,4 @@
-"""The record of what one application saw, for the checkers. It holds nothing of the broker's inside."""
+"""The record of what one application saw, for the checkers. It holds no inner state of a broker."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_g4_claims_nothing_of_a_name_unknown_to_its_broker() -> None:
 
 
 def test_g4_a_life_keeps_its_place_before_a_lost_end() -> None:
-    """The broker has gone back to an older state, and may be told by producers of a later one: that changes nothing."""
+    """The broker has gone back to an older state, and may be told by producers of a later one: its place stays."""
     truth = stream(10)
     truth.begin(E2, (E1, 10), proven=False)
     truth.held(0)

@@ -219,8 +219,8 @@ PLANS = {
 }
 
 
-# A producer came back with all that it had accepted, which was empty. A consumer stood there under the earlier epoch,
-# and lied under that. A producer cannot judge what was read beyond the end of an earlier epoch.
+# A producer came back with all that it had accepted: no message. A consumer stood there under the earlier epoch, and
+# lied under that. A producer cannot judge what was read beyond the end of an earlier epoch.
 LIED_UNDER_AN_EARLIER_EPOCH = Plan(
     seed=1469,
     nodes=7,

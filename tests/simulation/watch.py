@@ -97,7 +97,7 @@ class Watch(Observer):
             self._world.recalled_names[self._life] = self._recalled_names(ends)
 
     def _recalls_the_newest(self, recovered: Recovered, ends: Collection[RecoveryEnd]) -> None:
-        """Raises `Violation` if a peer that was asked held a later life than the one whose history goes on."""
+        """Raises `Violation` if an asked peer held a later life than the life whose history goes on."""
 
         def age(view: StreamView) -> int:
             return self._truth.age(view.place(view.next).epoch.hex())

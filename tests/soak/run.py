@@ -21,8 +21,8 @@ from tests.soak.trend import ERRORS, trend
 LEAST_SPAN_S: Final = 60.0
 """Least time over which growth is judged.
 
-In a shorter one, applications and slow callers that come and go look like growth. Anything that is not given back at
-the end is found in a short run as well.
+In a shorter time, applications and slow callers that come and go look like growth. Leaks that stay at the end are
+found in a short run as well.
 """
 
 COLUMNS: Final = "{:<3}{:<13}{:>8}{:>9}{:>9}{:>9}{:>9}{:>8}{:>9}{:>7}{:>7}  {}"

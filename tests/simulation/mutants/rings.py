@@ -54,7 +54,7 @@ def _appended_wakes_no_reader() -> list[Patch]:
 
 
 def _appended_wakes_no_waiting_reader() -> list[Patch]:
-    """An append wakes no waiting reader. A session's heartbeats would wake it a little later: there are none."""
+    """An append wakes no waiting reader. Heartbeats, which would wake a session a little later, are off."""
     return [(Log, "wake", lambda self: None), (SessionEnd, "heartbeat", lambda self: None)]
 
 

@@ -7,6 +7,7 @@ import tempfile
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.examples import examples
 
 import pubsubd_cli.input_lines
 from pubsubd_cli.exit_codes import CommandError
@@ -40,7 +41,7 @@ def test_lines_end_with_line_feeds_and_the_last_may_lack_it(
     assert lines_of(data) == lines
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.lists(st.binary().map(lambda line: line.replace(b"\n", b"")), max_size=20))
 def test_lines_are_the_same_at_every_size_of_chunk(lines: list[bytes]) -> None:
     for read_bytes in (1, 3, READ_BYTES):

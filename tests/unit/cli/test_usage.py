@@ -20,6 +20,8 @@ from pubsubd_cli.group import COMMANDS
 from pubsubd_cli.group import pubsubd as group
 from pubsubd_protocol import __version__
 
+pytestmark = pytest.mark.slow
+
 PATHS = [
     *([name] for name in COMMANDS),
     ["cursors", "list"],

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import pytest
 from tests.unit.cli.running import LIMIT_S, a_broker, command, environment, objects, pubsubd
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[str]:

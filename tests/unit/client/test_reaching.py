@@ -137,6 +137,7 @@ async def test_one_that_hangs_up_without_a_word_was_there(tmp_path: Path) -> Non
 
 
 @async_test
+@pytest.mark.slow
 async def test_an_attempt_that_is_given_up_at_any_moment_leaves_no_complaint_behind(
     tmp_path: Path,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
 from pubsubd_broker.core.journal.checkpoint import encode_checkpoint
@@ -12,6 +13,8 @@ from pubsubd_broker.core.status import status
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.frames import Ack, Attach
 from pubsubd_protocol.positions import Position
+
+pytestmark = pytest.mark.slow
 
 TTL_S = 60
 AT_ONCE = 20

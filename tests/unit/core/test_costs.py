@@ -17,6 +17,8 @@ from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.node import Node
 from pubsubd_protocol.codec import encode
 
+pytestmark = pytest.mark.slow
+
 RING = 4096
 BATCHES = 64
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.builders import E1, E2, E3, at, entry, log_of, skip, view
 from tests.unit.core.test_interest import Rester
+from tests.unit.examples import examples
 
 from pubsubd_broker.core.limits import ITEM_OVERHEAD
 from pubsubd_broker.core.log.interest import Interest
@@ -181,7 +182,9 @@ class LogMachine(RuleBasedStateMachine):
             assert log.view == view(first, newest.next, newest.epoch, *newest.lineage)
 
 
-LogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+LogMachine.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=30, deadline=None
+)
 test_the_log_agrees_with_a_plain_list_at_every_step = LogMachine.TestCase
 
 
@@ -383,7 +386,7 @@ ITEMS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 200)), max_size=6)
 """Messages and bytes of a payload, of each entry."""
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(held=ITEMS, reserved=ITEMS, then=st.tuples(st.integers(1, 4), st.integers(0, 200)))
 def test_what_has_its_place_already_is_evicted_for_as_if_it_were_appended(
     held: list[tuple[int, int]], reserved: list[tuple[int, int]], then: tuple[int, int]

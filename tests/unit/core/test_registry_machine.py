@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.builders import at, view
+from tests.unit.examples import examples
 
 from pubsubd_broker.core.streams.registry import CursorRegistry
 from pubsubd_protocol.attach import Expired, Remembered, resolve
@@ -231,6 +232,6 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 RegistryMachine.TestCase.settings = settings(
-    max_examples=120, stateful_step_count=40, deadline=None
+    max_examples=examples(120), stateful_step_count=40, deadline=None
 )
 test_the_registry_agrees_with_the_history_of_its_consumers = RegistryMachine.TestCase

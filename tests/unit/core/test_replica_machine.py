@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.builders import entry, skip
+from tests.unit.examples import examples
 
 from pubsubd_broker.core.limits import ITEM_OVERHEAD
 from pubsubd_broker.core.log.log import Gap
@@ -528,5 +529,7 @@ def _in_all(losses: list[_Loss]) -> int | None:
     return sum(known) if len(known) == len(losses) else None
 
 
-ReplicaMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+ReplicaMachine.TestCase.settings = settings(
+    max_examples=examples(40), stateful_step_count=40, deadline=None
+)
 test_the_replica_agrees_with_what_its_producer_published = ReplicaMachine.TestCase

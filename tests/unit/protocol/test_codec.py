@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.feeding import feed
+from tests.unit.examples import examples
 from tests.unit.protocol import strategies
 from tests.unit.protocol.samples import AT_300, EPOCH, KINDS, SAMPLES
 from tests.unit.protocol.strategies import same
@@ -52,7 +53,7 @@ def test_every_frame_has_a_kind_a_sample_and_a_strategy() -> None:
 
 @pytest.mark.parametrize("name", sorted(strategies.by_kind))
 def test_every_frame_comes_back_as_it_was(name: str) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(strategies.by_kind[name])
     def round_trip(frame: frames.Frame) -> None:
         wire = encode(frame)
@@ -303,14 +304,14 @@ def test_a_view_holds_what_it_says() -> None:
         decode_fields(fields)
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.binary(max_size=120))
 def test_any_bytes_decode_or_are_a_protocol_error(noise: bytes) -> None:
     with contextlib.suppress(ProtocolError):
         decode(memoryview(noise))
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(st.sampled_from(sorted(KINDS.values())), st.integers(0x90, 0x9F), st.binary(max_size=60))
 def test_any_bytes_after_a_real_beginning_decode_or_are_a_protocol_error(
     kind: int, array: int, noise: bytes
@@ -319,7 +320,7 @@ def test_any_bytes_after_a_real_beginning_decode_or_are_a_protocol_error(
         decode(framed(bytes((array, kind)) + noise))
 
 
-@settings(max_examples=250)
+@settings(max_examples=examples(250))
 @given(strategies.any_frame, st.data())
 def test_a_mutated_frame_decodes_or_is_a_protocol_error(
     frame: frames.Frame, data: st.DataObject
@@ -361,7 +362,7 @@ _anything = st.recursive(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.sampled_from(sorted(KINDS.values())), st.lists(_anything, max_size=9))
 def test_any_msgpack_in_the_fields_decodes_or_is_a_protocol_error(
     kind: int, fields: list[Any]

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.feeding import feed
+from tests.unit.examples import examples
 from tests.unit.protocol import strategies
 from tests.unit.protocol.samples import DIRECTED, ONE_TOPIC, SAMPLES, part
 from tests.unit.protocol.strategies import same
@@ -65,7 +66,7 @@ def test_every_sample_comes_through_at_every_split_point(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(strategies.by_kind))
 def test_any_frame_of_every_class_comes_through_at_every_split_point(name: str) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=SLOW_TO_DRAW)
+    @settings(max_examples=examples(25), deadline=None, suppress_health_check=SLOW_TO_DRAW)
     @given(strategies.by_kind[name].filter(lambda frame: len(encode(frame)) <= LONGEST_SPLIT))
     def comes_through(frame: Frame) -> None:
         _comes_through_at_every_split_point(frame)
@@ -213,6 +214,9 @@ class PipeMachine(RuleBasedStateMachine):
 
 
 PipeMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=SLOW_TO_DRAW
+    max_examples=examples(60),
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=SLOW_TO_DRAW,
 )
 test_a_pipe_of_frames_agrees_with_the_list_of_what_was_sent = PipeMachine.TestCase

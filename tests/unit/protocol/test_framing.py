@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.feeding import feed
+from tests.unit.examples import examples
 
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.framing import BUFFER_BYTES, SMALL_BUFFER_BYTES, FrameReader
@@ -196,7 +197,7 @@ def test_frames_before_a_broken_length_still_come_out() -> None:
         next(frames)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.binary(max_size=200), st.integers(1, 50))
 def test_noise_yields_frames_within_the_limit_or_a_protocol_error(noise: bytes, step: int) -> None:
     with contextlib.suppress(ProtocolError):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.counting import calls_of
+from tests.unit.examples import examples
 
 from pubsubd_protocol.errors import InvalidTopic
 from pubsubd_protocol.topics import (
@@ -170,7 +171,7 @@ _topic = st.lists(_segment, min_size=1, max_size=5).map(".".join).filter(bool)
 _pattern = _topic.filter(lambda p: ">" not in p.split(".")[:-1])
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.lists(_pattern, max_size=5), st.lists(_topic, min_size=1, max_size=8))
 def test_a_filter_wants_what_any_of_its_patterns_matches(
     patterns: list[str], topics: list[str]
@@ -227,7 +228,7 @@ def test_cover_table(allowed: str, asked: str, covered: bool) -> None:
     assert covers(allowed.split("."), asked.split(".")) is covered
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(_pattern, _pattern, st.lists(_topic, min_size=1, max_size=8))
 def test_what_is_covered_matches_nothing_that_is_not_allowed(
     allowed: str, asked: str, topics: list[str]

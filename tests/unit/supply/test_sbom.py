@@ -14,6 +14,8 @@ from supply.locked import Lock
 
 from pubsubd_protocol import __version__
 
+pytestmark = pytest.mark.slow
+
 ROOT: Final = Path(__file__).parents[3]
 LOCK: Final = ROOT / "uv.lock"
 WHEEL: Final = b"what was built"

@@ -539,6 +539,7 @@ def test_the_end_is_judged_once_and_by_all_that_its_bytes_tell() -> None:
     ("lossy", "kept_from", "missing"),
     [((0,), 0, 0), ((0,), 0, 2), ((MAX_LINEAGE - 1, 0), 1, None)],
 )
+@pytest.mark.slow
 def test_where_the_lineage_is_full_a_loss_at_the_end_costs_no_entries(
     missing: int | None, lossy: tuple[int, ...], kept_from: int
 ) -> None:

@@ -14,6 +14,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
     ":(exclude)tests/simulation/liars/[clp]*.py",
     ":(glob)tests/*.py",
+    "README.md",
     "bench",
     "broker/pubsubd_broker/broker.py",
     "broker/pubsubd_broker/daemon.py",
@@ -27,6 +28,8 @@ CHECKED: Final = (
     "broker/pubsubd_broker/trust",
     "cli",
     "client",
+    "docs/application.md",
+    "docs/options.md",
     "protocol",
     "style/__main__.py",
     "supply",

@@ -38,7 +38,7 @@ class Database:
 
 async def main() -> None:
     defined: dict[str, Any] = {"pubsubd": pubsubd}
-    exec(compile(sys.stdin.read(), "README.md", "exec"), defined)
+    exec(compile(sys.stdin.read(), "docs/application.md", "exec"), defined)
     async with pubsubd.connect(sys.argv[1]) as client:
         await defined["project"](client, Database(Path(sys.argv[2])))
 

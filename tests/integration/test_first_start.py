@@ -20,11 +20,11 @@ import pubsubd
 StartBroker = Callable[..., Broker]
 
 ROOT: Final = Path(__file__).parents[2]
-README: Final = (ROOT / "README.md").read_text()
+PAGE: Final = (ROOT / "docs/application.md").read_text()
 
 
 def recipe(name: str) -> str:
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     (found,) = [block for block in blocks if f"def {name}(" in block]
     return str(found)
 

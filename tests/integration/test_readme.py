@@ -1,4 +1,4 @@
-"""README.md is executed: its commands and its Python run against real brokers, its tables are compared.
+"""README.md, docs/application.md and docs/options.md are executed, and their tables are compared.
 
 Only ports and the folder of the sockets are replaced. The commands run in the order of the page.
 """
@@ -32,7 +32,9 @@ from pubsubd_cli import exit_codes
 from pubsubd_cli.start import start
 
 ROOT: Final = Path(__file__).parents[2]
-README: Final = (ROOT / "README.md").read_text()
+PAGES: Final = ("README.md", "docs/application.md", "docs/options.md")
+README: Final = "\n".join((ROOT / page).read_text() for page in PAGES)
+"""The pages as one text."""
 BIN: Final = Path(sys.executable).parent
 
 _FENCE: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -117,7 +119,7 @@ def test_bounds_table_matches_the_code() -> None:
 @pytest.mark.parametrize(
     "page",
     [
-        "README.md",
+        *PAGES,
         *("docs/guarantees.md", "docs/architecture.md", "docs/security.md", "docs/metrics.md"),
         "docs/bounds.md",
         "docs/adr",

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 TTL_S = 60
 AT_ONCE = 20
-COMERS = 3000
+COMERS = 900
 
 
 def node_with_a_journal() -> tuple[Net, Keeper]:

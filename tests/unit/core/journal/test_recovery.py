@@ -535,25 +535,32 @@ def test_the_end_is_judged_once_and_by_all_that_its_bytes_tell() -> None:
     assert (recovered.lost, recovered.losses) == (7, ((E2, 7),))
 
 
+FEW_LIVES = 10
+"""A lineage that is full with 10 lives is judged like the longest one."""
+
+
 @pytest.mark.parametrize(
     ("lossy", "kept_from", "missing"),
-    [((0,), 0, 0), ((0,), 0, 2), ((MAX_LINEAGE - 1, 0), 1, None)],
+    [((0,), 0, 0), ((0,), 0, 2), ((FEW_LIVES - 1, 0), 1, None)],
 )
-@pytest.mark.slow
-def test_where_the_lineage_is_full_a_loss_at_the_end_costs_no_entries(
-    missing: int | None, lossy: tuple[int, ...], kept_from: int
+def test_a_loss_behind_a_full_lineage_costs_no_entries(
+    missing: int | None,
+    lossy: tuple[int, ...],
+    kept_from: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The last life placed nothing and did not end. Only a loss at the very end before it needs room for its place, too."""
-    before = lives(0, MAX_LINEAGE - 1)
+    monkeypatch.setattr(positions, "MAX_LINEAGE", FEW_LIVES)
+    before = lives(0, FEW_LIVES - 1)
     segments = [
-        begins(n, a_life(n), *before[MAX_LINEAGE - n :]) + run(n, n + 1, a_life(n))
-        for n in range(MAX_LINEAGE)
+        begins(n, a_life(n), *before[FEW_LIVES - n :]) + run(n, n + 1, a_life(n))
+        for n in range(FEW_LIVES)
     ]
     losses = tuple((a_life(n), 1) for n in lossy)
-    segments.append(begins(MAX_LINEAGE, a_life(MAX_LINEAGE), *before, losses=losses))
+    segments.append(begins(FEW_LIVES, a_life(FEW_LIVES), *before, losses=losses))
     recovered = recover("a", enumerate(segments), lambda end: missing)
     assert recovered is not None
-    assert offsets(recovered) == [*range(kept_from, MAX_LINEAGE)]
+    assert offsets(recovered) == [*range(kept_from, FEW_LIVES)]
     assert recovered.lost == missing
 
 

@@ -256,7 +256,7 @@ def _go(
     log.info(
         "broker.started",
         node=settings.node,
-        epoch=broker.node.life.hex(),
+        epoch=broker.node.epoch.hex(),
         version=__version__,
         socket=settings.socket,
         listen=around.listen,

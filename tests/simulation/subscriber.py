@@ -342,7 +342,7 @@ class Subscriber:
             for stream, place in registered.places.get(self.name, {}).items():
                 if stream != self.broker.name:
                     stood = (place.epoch.hex(), place.offset)
-                    found.setdefault(stream, {})[teller] = stood, node.life.hex()
+                    found.setdefault(stream, {})[teller] = stood, node.epoch.hex()
         return found
 
     def broker_started(self) -> None:
@@ -366,7 +366,7 @@ class Subscriber:
                 kept = registered.named[self.name]
                 reach = producer.stream.view.reach(kept.epoch)
                 lost = reach is None or kept.offset > reach
-                found[node] = (NOWHERE if lost else place, producer.life)
+                found[node] = (NOWHERE if lost else place, producer.epoch)
         return found
 
     def lags_behind_its_broker(self, since: Mapping[str, int]) -> bool:
@@ -664,7 +664,7 @@ class Subscriber:
 
     def _still_remembered(self) -> dict[str, Place]:
         """The places without those of producers that have lost their memory since."""
-        lives = {name: b.node.life for name, b in self.world.brokers.items() if b.node is not None}
+        lives = {name: b.node.epoch for name, b in self.world.brokers.items() if b.node is not None}
         return {n: place for n, (place, life) in self._remembered.items() if lives.get(n) == life}
 
     def _wanting(self, patterns: tuple[str, ...]) -> Wants:

@@ -55,7 +55,7 @@ class Node:
         """`kept`: on disk. `record`: later lives find it. `answer_query`: answers a command in JSON, see `status.report`."""
         recovered = kept.recovered if kept is not None else None
         self.config = config
-        self.name, self.life = config.node, epoch
+        self.name, self.epoch = config.node, epoch
         self.started_ns = self._ticked_ns = now.mono_ns
         self._observer = observer or Observer()
         self.own_life = Life(epoch, record or MemoryRecord(config.node), recovered)

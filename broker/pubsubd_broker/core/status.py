@@ -156,7 +156,7 @@ def status(node: Node, now: Now) -> Status:
     counters = node.events.counters
     return {
         "node": node.name,
-        "epoch": node.life.hex(),
+        "epoch": node.epoch.hex(),
         "version": __version__,
         "protocol_version": VERSION,
         "uptime_s": (now.mono_ns - node.started_ns) / SECOND_NS,

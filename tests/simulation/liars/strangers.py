@@ -116,7 +116,7 @@ def _itself(world: World, chance: random.Random) -> tuple[SimBroker, Hello, str,
     if broker is None or broker.node is None:
         return None
     life = broker.life
-    return broker, _hello(broker.name, broker.node.life), "self", lambda: broker.life == life
+    return broker, _hello(broker.name, broker.node.epoch), "self", lambda: broker.life == life
 
 
 def _others_name(

@@ -72,7 +72,7 @@ def test_a_broker_that_waits_for_the_disk_goes_on_and_serves_nobody_yet(settings
         found = read_life(None, life_beside(settings.socket))
         assert found is not None
         assert found.witness is not None
-        assert found.witness.life == broker.node.life
+        assert found.witness.life == broker.node.epoch
 
     asyncio.run(run())
 

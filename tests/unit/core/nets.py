@@ -36,7 +36,7 @@ def acknowledged_three_of_five() -> Net:
     subscriber = Subscriber(net, "b", session="s")
     publisher = Publisher(net, "a")
     publisher.fill(5)
-    subscriber.acknowledge("a", Position(net.nodes["a"].life, 3))
+    subscriber.acknowledge("a", Position(net.nodes["a"].epoch, 3))
     net.advance(1)
     assert named(net, "a") == {"s": 3}
     net.stop("b")
@@ -83,7 +83,7 @@ class Consumer(RawClient):
 
 def producer(published: int = 10, ring: int = 4) -> tuple[Net, Epoch]:
     net = Net()
-    life = net.start("a", ring_messages=ring).life
+    life = net.start("a", ring_messages=ring).epoch
     Publisher(net, "a").fill(published)
     return net, life
 

@@ -70,7 +70,7 @@ def test_a_node_without_memory_goes_on_at_its_registered_cursor(
     publisher.fill(10 - (acknowledged or 0))
     attached = Consumer(net).attach(Remembered(waiting=waiting))
     assert attached.answer == answer
-    expected = None if acknowledged is None else Position(net.nodes["a"].life, acknowledged)
+    expected = None if acknowledged is None else Position(net.nodes["a"].epoch, acknowledged)
     assert attached.registered == expected
 
 
@@ -103,7 +103,7 @@ def test_a_directed_message_leaves_offsets_contiguous_elsewhere() -> None:
     subscribers = {name: Subscriber(net, name) for name in ("a", "b", "c")}
     publisher = Publisher(net, "a")
     publisher.publish("all")
-    assert publisher.publish("x", "y", to="c") == Receipt(2, net.nodes["a"].life, 1)
+    assert publisher.publish("x", "y", to="c") == Receipt(2, net.nodes["a"].epoch, 1)
     publisher.publish("all")
     assert subscribers["a"].of_node("a") == [0, 3]
     assert subscribers["b"].of_node("a") == [0, 3]

@@ -320,13 +320,13 @@ def test_publishers_that_are_away_are_bounded_and_a_retry_of_a_forgotten_one_is_
         Publisher(net, "a", life=life).publish()
         net.pipes[-1].cut()
     assert node.publishers.forgotten == 0
-    again = Publisher(net, "a", life=lives[0], spoke_to=node.life)
+    again = Publisher(net, "a", life=lives[0], spoke_to=node.epoch)
     assert again.batch(1, retry=True) == first[0], "at the bound each is remembered"
     again.cut()
     Publisher(net, "a", life=lives[2]).publish()
     net.pipes[-1].cut()
     assert (node.publishers.forgotten, len(node.publishers)) == (1, 2)
-    forgotten = Publisher(net, "a", life=lives[1], spoke_to=node.life).batch(1, retry=True)
+    forgotten = Publisher(net, "a", life=lives[1], spoke_to=node.epoch).batch(1, retry=True)
     assert isinstance(forgotten, Rejected)
     assert forgotten.code == "unknown"
     assert rejected(node, "unknown") == 1
@@ -337,7 +337,7 @@ def test_answers_to_one_publisher_are_remembered_for_as_many_batches_as_its_wind
     publisher = Publisher(net, "a")
     assert publisher.welcome.window == PUBLISH_WINDOW
     publisher.fill(PUBLISH_WINDOW + 1)
-    again = Publisher(net, "a", life=publisher.life, spoke_to=node.life)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=node.epoch)
     oldest = again.batch(1, retry=True)
     assert isinstance(again.batch(2, retry=True), Receipt)
     assert isinstance(oldest, Rejected)
@@ -351,13 +351,13 @@ def consumer_of(
     consumer = RawClient(net, "a", "peer", peer=name)
     consumer.send(Attach(Remembered(waiting=False)))
     assert consumer.of(Attached)
-    consumer.send(Ack("a", Position(node.life, 0), named or {}))
+    consumer.send(Ack("a", Position(node.epoch, 0), named or {}))
     return consumer
 
 
 def test_connected_consumers_and_those_with_names_are_bounded_and_come_back() -> None:
     net, node = bounded(consumers=2)
-    consumer_of(net, node, "b", {"projector": Position(node.life, 0)}).cut()
+    consumer_of(net, node, "b", {"projector": Position(node.epoch, 0)}).cut()
     consumer = consumer_of(net, node, "c")
     assert RawClient(net, "a", "peer", peer="d").refusal == "too_many_consumers"
     assert refused(node, "too_many_consumers") == 1
@@ -397,7 +397,7 @@ def test_commands_are_bounded_since_each_may_be_answered_with_all_that_there_is(
 def test_what_is_shown_of_one_session_is_little_however_much_it_asks_for() -> None:
     net, node = bounded()
     elsewhere = {f"n{i}": Position(net.new_epoch(), i) for i in range(100)}
-    Subscriber(net, "a", *(f"t{i}" for i in range(100)), positions=elsewhere, born=node.life)
+    Subscriber(net, "a", *(f"t{i}" for i in range(100)), positions=elsewhere, born=node.epoch)
     (shown,) = status(node, net.now)["sessions"]
     assert (len(shown["patterns"]), shown["pattern_count"]) == (SHOWN_PATTERNS, 100)
     assert list(shown["positions"]) == ["a"]

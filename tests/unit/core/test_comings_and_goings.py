@@ -39,7 +39,7 @@ def test_consumers_that_come_and_go_leave_nothing_behind() -> None:
     for number in range(COMERS):
         consumer = RawClient(net, "a", "peer", peer=f"consumer-{number}")
         consumer.send(Attach(Remembered(waiting=False)))
-        consumer.send(Ack("a", Position(node.life, node.stream.next)))
+        consumer.send(Ack("a", Position(node.epoch, node.stream.next)))
         consumer.cut()
         if number % AT_ONCE == 0:
             # The ring goes past all cursors, and their time is over.

@@ -60,7 +60,7 @@ def test_only_a_heartbeat_may_precede_the_answer_to_an_attach() -> None:
         link = producer.net.link("b", "a")
         link.swallows.clear()
         served = link.ends[1]
-        served.send(Welcome(1, "a", producer.fake.life, 2**20, 2**24, 1))
+        served.send(Welcome(1, "a", producer.fake.epoch, 2**20, 2**24, 1))
         served.send(frame)
         producer.net.run()
         assert producer.refused == refused
@@ -89,7 +89,7 @@ def test_a_second_answer_to_the_attach_is_a_violation() -> None:
 
 def test_a_hole_in_the_stream_is_a_violation_and_a_new_link() -> None:
     producer = Producer()
-    producer.says(Skip("a", producer.fake.life, 3, 4))
+    producer.says(Skip("a", producer.fake.epoch, 3, 4))
     assert producer.refused == ["offset"]
     assert not producer.net.linked("b", "a")
     producer.net.advance(5)
@@ -108,7 +108,7 @@ def asked_of_a_producer() -> Producer:
     Publisher(producer.net, "a").fill(3)
     link = producer.net.link("b", "a")
     link.swallow(link.ends[0])
-    Subscriber(producer.net, "b", positions={"a": Position(producer.fake.life, 0)})
+    Subscriber(producer.net, "b", positions={"a": Position(producer.fake.epoch, 0)})
     return producer
 
 
@@ -119,7 +119,7 @@ def fetched(producer: Producer, count: int) -> Fetched:
 def test_what_answers_a_fetch_follows_on_without_a_hole() -> None:
     for items in ([skip(1, 2)], [skip(0, 1), skip(2, 3)], [skip(0, 2), skip(1, 3)]):
         producer = asked_of_a_producer()
-        life = producer.fake.life
+        life = producer.fake.epoch
         producer.says(
             fetched(producer, len(items)),
             *(Skip("a", life, item.first, item.next) for item in items),
@@ -135,7 +135,7 @@ def test_an_answer_that_contradicts_its_own_view_is_a_violation() -> None:
 
 def test_an_expired_cursor_gets_no_messages_with_the_answer() -> None:
     producer = asked_of_a_producer()
-    life = producer.fake.life
+    life = producer.fake.epoch
     producer.says(
         Fetched(1, StreamView(life, (), 2, 3), Reason.OVERWRITTEN, 1), Skip("a", life, 2, 3)
     )
@@ -144,12 +144,12 @@ def test_an_expired_cursor_gets_no_messages_with_the_answer() -> None:
 
 def test_an_answer_longer_than_asked_is_cut_off() -> None:
     producer = asked_of_a_producer()
-    life = producer.fake.life
+    life = producer.fake.epoch
     big = [entry(n, epoch=life, payload=b"x" * (FETCH_BYTES // 2)) for n in range(3)]
     producer.says(fetched(producer, 1000), *big)
     assert producer.refused == ["fetch"]
     producer = asked_of_a_producer()
-    life = producer.fake.life
+    life = producer.fake.epoch
     far = Fetched(1, StreamView(life, (), 0, 10**6), Resume(0), 10**6)
     producer.says(far, *(Skip("a", life, n, n + 1) for n in range(FETCH_BYTES // 28 + 2)))
     assert producer.refused == ["fetch"]
@@ -157,7 +157,7 @@ def test_an_answer_longer_than_asked_is_cut_off() -> None:
 
 def test_an_answer_may_exceed_what_was_asked_by_one_entry() -> None:
     producer = asked_of_a_producer()
-    life = producer.fake.life
+    life = producer.fake.epoch
     items: list[Entry | Skip] = [
         entry(0, epoch=life, payload=b"x" * (FETCH_BYTES // 2)),
         entry(1, epoch=life, payload=b"x" * FETCH_BYTES),
@@ -184,7 +184,7 @@ def test_a_heartbeat_never_goes_back_nor_beyond_the_last_offset(
 
 def test_a_heartbeat_below_what_was_sent_is_a_violation() -> None:
     producer = Producer()
-    producer.says(Skip("a", producer.fake.life, 0, 5), Heartbeat(4))
+    producer.says(Skip("a", producer.fake.epoch, 0, 5), Heartbeat(4))
     assert producer.refused == ["offset"]
 
 
@@ -196,14 +196,14 @@ def test_a_heartbeat_without_a_figure_leaves_what_is_known() -> None:
 
 def test_nothing_leads_beyond_the_last_offset() -> None:
     producer = Producer()
-    producer.says(Skip("a", producer.fake.life, 0, MAX_OFFSET + 1))
+    producer.says(Skip("a", producer.fake.epoch, 0, MAX_OFFSET + 1))
     assert producer.refused == ["offset"]
 
 
 def test_an_answer_to_a_fetch_is_of_the_history_in_its_view() -> None:
     for epoch, following in ((Epoch(bytes(16)), 3), (None, 4)):
         producer = asked_of_a_producer()
-        life = producer.fake.life if epoch is None else epoch
+        life = producer.fake.epoch if epoch is None else epoch
         producer.says(fetched(producer, 1), Skip("a", life, 0, following))
         assert producer.refused == ["epoch"]
 
@@ -214,11 +214,11 @@ def test_nothing_comes_between_an_answer_and_its_messages(kind: str) -> None:
     between: dict[str, Heartbeat | CursorExpired | Fetched] = {
         "Heartbeat": Heartbeat(3),
         "CursorExpired": CursorExpired(
-            "a", Reason.OVERWRITTEN, 1, StreamView(producer.fake.life, (), 4, 4)
+            "a", Reason.OVERWRITTEN, 1, StreamView(producer.fake.epoch, (), 4, 4)
         ),
         "Fetched": fetched(producer, 0),
     }
-    producer.says(fetched(producer, 2), Skip("a", producer.fake.life, 0, 1), between[kind])
+    producer.says(fetched(producer, 2), Skip("a", producer.fake.epoch, 0, 1), between[kind])
     assert producer.refused == ["unexpected_frame"]
 
 
@@ -235,6 +235,6 @@ def test_one_place_has_one_content_however_it_is_read(payload: bytes, refused: l
 
 def test_what_a_consumer_refuses_it_says_to_the_producer() -> None:
     producer = Producer()
-    producer.says(Skip("a", producer.fake.life, 3, 4))
+    producer.says(Skip("a", producer.fake.epoch, 3, 4))
     (said,) = producer.net.said("a", "connection.refused")
     assert said["code"] == "protocol"

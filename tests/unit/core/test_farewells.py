@@ -43,7 +43,7 @@ def test_all_that_a_client_said_before_its_last_word_is_taken_in_first() -> None
     node = net.start("a")
     subscriber = Subscriber(net, "a", session="n")
     Publisher(net, "a").fill(2 * FRAMES_AT_ONCE)
-    acks = [Ack("a", Position(node.life, offset)) for offset in range(2 * FRAMES_AT_ONCE)]
+    acks = [Ack("a", Position(node.epoch, offset)) for offset in range(2 * FRAMES_AT_ONCE)]
     # Not run in between: the last word is there before its turn to be heard comes.
     subscriber.pipe.carry(subscriber, b"".join(map(encode, acks)))
     assert subscriber.connection.behind

@@ -163,7 +163,7 @@ def test_a_retry_of_a_batch_that_waits_for_the_disk_is_placed_once_and_gets_the_
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1)
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
     send(again, 1, retry=True)
     send(again, 2)
     assert answers(again) == []
@@ -177,7 +177,7 @@ def test_the_retry_of_another_message_than_the_one_that_waits_for_the_disk_is_a_
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1)
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
     again.send(batch_of([("t", b"another")], sequence=1, retry=True))
     assert again.refusal == "protocol"
     net.write("a")
@@ -203,11 +203,11 @@ def test_the_answer_to_a_batch_that_waits_for_the_disk_reaches_who_is_there_by_t
     publisher = Publisher(net, "a")
     send(publisher, 1, 2)
     publisher.cut()
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
     send(again, 1, 2, retry=True)
     net.write("a")
     assert answers(again) == [(1, 0), (2, 1)]
-    late = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    late = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
     send(late, 1, 2, retry=True)
     assert answers(late) == [(1, 0), (2, 1)]
     assert net.nodes["a"].stream.next == 2
@@ -249,7 +249,7 @@ def test_an_answer_that_is_known_keeps_nobody_who_asks_for_it_again() -> None:
     send(publisher, 1)
     net.write("a")
     record = net.nodes["a"].publishers.connect(publisher.life, same_life=True)
-    assert record.recall(1, retry=True) == Receipt(1, net.nodes["a"].life, 0)
+    assert record.recall(1, retry=True) == Receipt(1, net.nodes["a"].epoch, 0)
 
 
 def test_a_node_that_stops_waits_for_its_disk() -> None:
@@ -420,14 +420,14 @@ def test_a_batch_that_was_written_and_not_answered_gets_its_first_receipt_in_the
     assert work is not None
     net._disks["a"].perform(work)
     restart(net)
-    again = Publisher(net, "a", life=publisher.life, spoke_to=node.life)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=node.epoch)
     assert again.of(Receipt) == []
     send(again, 1, 2, retry=True)
-    assert again.of(Receipt) == [Receipt(1, node.life, 0), Receipt(2, node.life, 1)]
+    assert again.of(Receipt) == [Receipt(1, node.epoch, 0), Receipt(2, node.epoch, 1)]
     assert net.nodes["a"].stream.next == 2
     send(again, 3)
     net.write("a")
-    assert again.of(Receipt)[2:] == [Receipt(3, net.nodes["a"].life, 2)]
+    assert again.of(Receipt)[2:] == [Receipt(3, net.nodes["a"].epoch, 2)]
     assert held(net, "b") == [0, 1, 2]
 
 
@@ -437,12 +437,12 @@ def test_a_batch_that_was_not_written_is_placed_in_the_next_life() -> None:
     send(publisher, 1)
     net.write("a")
     send(publisher, 2)
-    spoke_to = net.nodes["a"].life
+    spoke_to = net.nodes["a"].epoch
     restart(net)
     again = Publisher(net, "a", life=publisher.life, spoke_to=spoke_to)
     send(again, 2, retry=True)
     net.write("a")
-    assert again.of(Receipt) == [Receipt(2, net.nodes["a"].life, 1)]
+    assert again.of(Receipt) == [Receipt(2, net.nodes["a"].epoch, 1)]
 
 
 def test_a_batch_older_than_what_is_remembered_is_unknown_in_the_next_life_too() -> None:
@@ -478,7 +478,7 @@ def test_a_retry_that_is_refused_now_may_have_been_accepted_by_the_life_before()
     # Readers see it, and the disk never does.
     send(publisher, 2, to="b")
     assert answers(publisher) == [(1, 0), (2, 1)]
-    spoke_to = net.nodes["a"].life
+    spoke_to = net.nodes["a"].epoch
     net.stop("b")
     net.restart("a")
     again = Publisher(net, "a", life=publisher.life, spoke_to=spoke_to)
@@ -522,7 +522,7 @@ class Lives:
         if power:
             self.disk.lose_power()
         self._take_receipts()
-        spoke_to = self.net.nodes["a"].life
+        spoke_to = self.net.nodes["a"].epoch
         self.net.restart("a")
         life = self.publisher.life
         self.publisher = Publisher(self.net, "a", life=life, spoke_to=spoke_to)
@@ -687,10 +687,10 @@ def test_after_a_stop_in_good_order_readers_and_publishers_go_on_from_the_snapsh
     net = kept(Fsync.SNAPSHOT, ring_messages=4)
     there, publisher = Subscriber(net, "b"), Publisher(net, "a")
     send(publisher, *range(1, 7))
-    lives = [net.nodes["a"].life]
+    lives = [net.nodes["a"].epoch]
     end(net)
     restart(net)
-    lives.append(net.nodes["a"].life)
+    lives.append(net.nodes["a"].epoch)
     publish(net, 1)
     end(net)
     restart(net)
@@ -782,8 +782,8 @@ def test_a_named_session_goes_on_in_every_stream_where_it_acknowledged_last() ->
     send(own, 1, 2, 3)
     net.advance(1)
     net.write("b")
-    subscriber.acknowledge("a", Position(net.nodes["a"].life, 2))
-    subscriber.acknowledge("b", Position(net.nodes["b"].life, 1))
+    subscriber.acknowledge("a", Position(net.nodes["a"].epoch, 2))
+    subscriber.acknowledge("b", Position(net.nodes["b"].epoch, 1))
     net.advance(1)
     net.write("b")
     # Only its own broker remembers it.
@@ -804,7 +804,7 @@ def test_named_sessions_of_a_peer_are_remembered_for_it_over_lives_of_both() -> 
     net = kept()
     subscriber = Subscriber(net, "b", session="projector")
     publish(net, 5)
-    subscriber.acknowledge("a", Position(net.nodes["a"].life, 2))
+    subscriber.acknowledge("a", Position(net.nodes["a"].epoch, 2))
     net.advance(1)
     net.write("a")
     net.stop("b")

@@ -352,7 +352,7 @@ def test_a_producer_of_another_version_is_refused_and_dialled_again() -> None:
     net.mute.clear()
     pipe = net.pipes[0]
     pipe.swallows.clear()
-    connection.send(Welcome(7, "a", net.nodes["a"].life, 1, 1, 1))
+    connection.send(Welcome(7, "a", net.nodes["a"].epoch, 1, 1, 1))
     net.run()
     assert b.events.counters.protocol_errors == {"greeting": 1}
     assert "version 7" in str(b.targets[0].error)
@@ -443,7 +443,7 @@ def test_cursors_of_consumers_that_stay_away_are_removed_when_they_have_expired(
     for number in range(50):
         peer = RawClient(net, "a", "peer", peer=f"c{number}")
         peer.send(Attach(Remembered(waiting=False)))
-        peer.send(Ack("a", Position(a.life, a.stream.next)))
+        peer.send(Ack("a", Position(a.epoch, a.stream.next)))
         peer.cut()
         publisher.publish()
         net.advance(1)
@@ -456,7 +456,7 @@ def test_only_so_many_consumers_are_registered() -> None:
     net = Net()
     a = net.start("a")
     for number in range(1024):
-        a.registry.acknowledge(f"c{number}", Position(a.life, 0), {}, 0)
+        a.registry.acknowledge(f"c{number}", Position(a.epoch, 0), {}, 0)
     assert RawClient(net, "a", "peer", peer="one-more").refusal == "too_many_consumers"
     assert RawClient(net, "a", "peer", peer="c7").refusal is None
 
@@ -486,7 +486,7 @@ def test_consumers_that_have_not_acknowledged_yet_count_for_the_limit() -> None:
     net = Net()
     a = net.start("a")
     for number in range(1022):
-        a.registry.acknowledge(f"c{number}", Position(a.life, 0), {}, 0)
+        a.registry.acknowledge(f"c{number}", Position(a.epoch, 0), {}, 0)
     both = [RawClient(net, "a", "peer", peer=name) for name in ("new", "newer", "newest")]
     assert [consumer.refusal for consumer in both] == [None, None, None]
     for consumer in both:
@@ -494,7 +494,7 @@ def test_consumers_that_have_not_acknowledged_yet_count_for_the_limit() -> None:
     assert [consumer.refusal for consumer in both] == [None, None, "too_many_consumers"]
     for consumer in both:
         if not consumer.lost:
-            consumer.send(Ack("a", Position(a.life, 0)))
+            consumer.send(Ack("a", Position(a.epoch, 0)))
     assert len(a.registry) == 1024
 
 

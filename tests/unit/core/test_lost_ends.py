@@ -89,7 +89,7 @@ def test_readers_that_stand_at_the_recovered_end_are_told_what_was_lost_behind_i
 
 def test_a_reader_that_is_behind_gets_all_up_to_the_gap_then_the_gap_then_what_is_new() -> None:
     net = kept()
-    behind = Position(net.nodes["a"].life, 3)
+    behind = Position(net.nodes["a"].epoch, 3)
     publish(net, 10)
     dies(net, missing=4)
     publish(net, 2)
@@ -185,7 +185,7 @@ def test_the_next_life_of_a_name_gets_what_waited_before_the_gap_then_the_gap() 
     there = Subscriber(net, "b", session="s")
     publish(net, 10)
     net.advance(1)
-    read = Position(net.nodes["a"].life, 4)
+    read = Position(net.nodes["a"].epoch, 4)
     dies(net, missing=4)
     assert there.of_node("a") == [*range(10), "state_lost"]
     there.cut()
@@ -225,7 +225,7 @@ def test_a_named_session_of_the_producers_own_node_is_told_once() -> None:
 
 def test_a_reader_that_comes_lives_later_is_told_of_each_loss_at_its_place() -> None:
     net = kept()
-    begins = Position(net.nodes["a"].life, 0)
+    begins = Position(net.nodes["a"].epoch, 0)
     expected: list[object] = []
     for life in range(10):
         publish(net, 3)
@@ -255,7 +255,7 @@ def test_losses_at_one_place_are_one_notice() -> None:
 
 def test_what_the_ring_has_let_go_of_and_what_was_lost_are_one_notice() -> None:
     net = kept(ring_messages=10)
-    begins = Position(net.nodes["a"].life, 2)
+    begins = Position(net.nodes["a"].epoch, 2)
     publish(net, 10)
     dies(net, missing=4)
     publish(net, 12)

@@ -102,7 +102,7 @@ def test_a_restarted_broker_attaches_where_its_sessions_stand() -> None:
     net.unreachable.add(("b", "a"))
     net.restart("b")
     resumed = subscriber.again()
-    behind = Subscriber(net, "b", positions={"a": Position(net.nodes["a"].life, 1)}, born=None)
+    behind = Subscriber(net, "b", positions={"a": Position(net.nodes["a"].epoch, 1)}, born=None)
     net.unreachable.clear()
     net.advance(10)
     assert resumed.of_node("a") == [3, 4, 5, 6, 7]

@@ -52,7 +52,7 @@ def test_a_position_with_as_many_streams_as_may_be_makes_room_for_those_that_are
 def test_a_place_in_a_stream_that_is_met_is_never_forgotten() -> None:
     net = Net()
     reader(net)
-    known = {"b": Position(net.nodes["b"].life, 0)}
+    known = {"b": Position(net.nodes["b"].epoch, 0)}
     Publisher(net, "b").fill(3)
     subscriber = Subscriber(net, "a", positions=known | gone(net, MAX_STREAMS - 1), session="n")
     assert subscriber.of_node("b") == [0, 1, 2]
@@ -66,10 +66,10 @@ def test_a_stream_whose_place_was_forgotten_is_given_from_its_beginning_or_told(
     net.start("c", disk=disk)
     Publisher(net, "c").send(*(batch_of([("t", b"")], sequence=n) for n in (1, 2, 3)))
     net.write("c")
-    place = {"c": Position(net.nodes["c"].life, 3)}
+    place = {"c": Position(net.nodes["c"].epoch, 3)}
     net.stop("c")
     subscriber = Subscriber(
-        net, "a", positions=place | gone(net, MAX_STREAMS - 1), born=net.nodes["a"].life
+        net, "a", positions=place | gone(net, MAX_STREAMS - 1), born=net.nodes["a"].epoch
     )
     del subscriber.positions["c"]
     net.start("c", disk=disk)

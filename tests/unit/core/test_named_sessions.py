@@ -21,7 +21,7 @@ def test_a_named_session_goes_on_at_what_it_acknowledged() -> None:
     publisher = Publisher(net, "a")
     first = Subscriber(net, "b", session="s")
     publisher.fill(5)
-    first.acknowledge("a", Position(net.nodes["a"].life, 3))
+    first.acknowledge("a", Position(net.nodes["a"].epoch, 3))
     first.cut()
     publisher.publish()
     second = Subscriber(net, "b", session="s")
@@ -76,7 +76,7 @@ def test_an_expired_name_is_dropped_if_its_application_stays_away() -> None:
 def test_an_acknowledgement_beyond_what_was_sent_ends_the_session() -> None:
     net = alone()
     subscriber = Subscriber(net, "a", session="s")
-    subscriber.acknowledge("a", Position(net.nodes["a"].life, 1))
+    subscriber.acknowledge("a", Position(net.nodes["a"].epoch, 1))
     assert subscriber.refusal == "protocol"
     assert Subscriber(net, "a", session="s").resumed
 
@@ -105,7 +105,7 @@ def test_a_returning_name_learns_of_streams_met_meanwhile() -> None:
 
 def test_an_acknowledgement_counts_when_its_stream_is_met_again() -> None:
     net = acknowledged_three_of_five()
-    life = net.nodes["a"].life
+    life = net.nodes["a"].epoch
     net.unreachable.add(("b", "a"))
     net.start("b", peers=["a"])
     subscriber = Subscriber(net, "b", session="s", positions={"a": Position(life, 5)})
@@ -128,7 +128,7 @@ def test_a_revived_session_gets_its_place_in_every_stream() -> None:
     for publisher in publishers:
         publisher.fill(3)
     for name in ("a", "c"):
-        subscriber.acknowledge(name, Position(net.nodes[name].life, 1))
+        subscriber.acknowledge(name, Position(net.nodes[name].epoch, 1))
     net.advance(1)
     net.stop("b")
     for publisher in publishers:

@@ -64,7 +64,7 @@ def test_a_session_with_a_place_is_told_to_producers_at_once() -> None:
     net = acknowledged_three_of_five()
     net.start("b", peers=["a"])
     net.advance(1)
-    here = {"a": Position(net.nodes["a"].life, 4)}
+    here = {"a": Position(net.nodes["a"].epoch, 4)}
     Subscriber(net, "b", session="s", positions=here, born=net.new_epoch(), acknowledged=here)
     net.advance(1)
     assert named(net, "a") == {"s": 4}
@@ -106,7 +106,7 @@ def test_a_new_session_of_an_old_name_is_soon_known_to_producers() -> None:
     net = pair()
     Publisher(net, "a").fill(3)
     a = net.nodes["a"]
-    a.registry.acknowledge("b", Position(a.life, 3), {"s": UNTOLD}, 0)
+    a.registry.acknowledge("b", Position(a.epoch, 3), {"s": UNTOLD}, 0)
     Subscriber(net, "b", session="s")
     net.advance(1)
     assert named(net, "a") == {"s": 3}
@@ -149,9 +149,9 @@ def test_a_name_further_than_its_broker_is_remembered_so_far() -> None:
 def test_more_moves_than_a_frame_takes_are_told_in_turns() -> None:
     net = pair()
     a, b = net.nodes["a"], net.nodes["b"]
-    names = {f"old-{n}": Position(a.life, 0) for n in range(MAX_NAMED_SESSIONS)}
+    names = {f"old-{n}": Position(a.epoch, 0) for n in range(MAX_NAMED_SESSIONS)}
     b.peers.producers["a"]._places.begin(names)
-    a.registry.acknowledge("b", Position(a.life, 0), names, 0)
+    a.registry.acknowledge("b", Position(a.epoch, 0), names, 0)
     for number in range(MAX_NAMED_SESSIONS):
         Subscriber(net, "b", session=f"new-{number}").cut()
     Publisher(net, "a").publish()

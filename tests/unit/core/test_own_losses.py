@@ -125,7 +125,7 @@ def test_received_and_not_acknowledged_comes_again_after_crashes() -> None:
     net = acknowledged_three_of_five()
     net.unreachable.add(("b", "a"))
     net.start("b", peers=["a"])
-    life = net.nodes["a"].life
+    life = net.nodes["a"].epoch
     received, done = {"a": Position(life, 5)}, {"a": Position(life, 4)}
     old = net.new_epoch()
     Subscriber(net, "b", session="s", positions=received, acknowledged=done, born=old).cut()
@@ -135,7 +135,7 @@ def test_received_and_not_acknowledged_comes_again_after_crashes() -> None:
 
 def test_the_next_life_is_told_of_a_stream_with_no_acknowledgement() -> None:
     net = acknowledged_three_of_five()
-    received = {"a": Position(net.nodes["a"].life, 5)}
+    received = {"a": Position(net.nodes["a"].epoch, 5)}
     net.start("b", peers=["a"])
     net.advance(1)
     old = net.new_epoch()
@@ -175,7 +175,7 @@ def test_a_name_beyond_the_recovered_end_is_told_after_both_restart() -> None:
     net.stop("a")
     a = net.start("a")
     kept = [before.stream.log[index] for index in range(3)]
-    a.stream.begin(((before.life, 3),), 0, (), kept)  # type: ignore[arg-type]
+    a.stream.begin(((before.epoch, 3),), 0, (), kept)  # type: ignore[arg-type]
     net.advance(10)
     Publisher(net, "a").fill(2)
     net.advance(1)

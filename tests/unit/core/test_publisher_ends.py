@@ -36,20 +36,20 @@ def test_a_retry_after_a_lost_answer_gets_the_first_receipt() -> None:
     publisher.pipe.swallow(publisher.connection)
     publisher.send(batch_of([("t", b"x")], sequence=1))
     publisher.cut()
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
-    assert again.batch(1, "x", retry=True) == Receipt(1, net.nodes["a"].life, 0)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
+    assert again.batch(1, "x", retry=True) == Receipt(1, net.nodes["a"].epoch, 0)
     assert net.nodes["a"].stream.next == 1
-    assert again.batch(2, "y") == Receipt(2, net.nodes["a"].life, 1)
+    assert again.batch(2, "y") == Receipt(2, net.nodes["a"].epoch, 1)
 
 
 def test_a_retry_at_a_restarted_broker_is_placed_there() -> None:
     net = alone()
     publisher = Publisher(net, "a")
     publisher.publish("x")
-    old = net.nodes["a"].life
+    old = net.nodes["a"].epoch
     net.restart("a")
     again = Publisher(net, "a", life=publisher.life, spoke_to=old)
-    assert again.batch(1, "x", retry=True) == Receipt(1, net.nodes["a"].life, 0)
+    assert again.batch(1, "x", retry=True) == Receipt(1, net.nodes["a"].epoch, 0)
 
 
 def test_a_retry_that_the_table_has_forgotten_is_answered_unknown() -> None:
@@ -60,7 +60,7 @@ def test_a_retry_that_the_table_has_forgotten_is_answered_unknown() -> None:
     answer = again.batch(1, retry=True)
     assert isinstance(answer, Rejected)
     assert answer.code == "unknown"
-    assert again.batch(2, retry=True) == Receipt(2, net.nodes["a"].life, 1)
+    assert again.batch(2, retry=True) == Receipt(2, net.nodes["a"].epoch, 1)
 
 
 @pytest.mark.parametrize("retry", [False, True])
@@ -76,7 +76,7 @@ def test_sequences_rise_on_one_connection(sequence: int, retry: bool) -> None:
     )
     assert net.nodes["a"].stream.next == 2
     assert Publisher(net, "a", life=publisher.life).batch(5, retry=True) == Receipt(
-        5, net.nodes["a"].life, 1
+        5, net.nodes["a"].epoch, 1
     )
 
 
@@ -93,11 +93,11 @@ def test_a_batch_that_was_held_is_not_behind_itself() -> None:
 
 def test_a_retry_of_a_forgotten_publisher_is_answered_unknown() -> None:
     net = alone()
-    publisher = Publisher(net, "a", spoke_to=net.nodes["a"].life)
+    publisher = Publisher(net, "a", spoke_to=net.nodes["a"].epoch)
     answer = publisher.batch(1, retry=True)
     assert isinstance(answer, Rejected)
     assert answer.code == "unknown"
-    assert publisher.batch(2) == Receipt(2, net.nodes["a"].life, 0)
+    assert publisher.batch(2) == Receipt(2, net.nodes["a"].epoch, 0)
 
 
 def test_a_message_to_a_node_never_seen_takes_no_place() -> None:
@@ -124,7 +124,7 @@ def test_a_retry_is_accepted_though_its_target_was_forgotten() -> None:
     net.stop("b")
     net.run()
     query(net, "a", "drop_cursor", "b")
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].life)
+    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
     assert again.batch(1, to="b", retry=True) == first
 
 
@@ -196,7 +196,7 @@ def test_what_one_has_said_at_once_is_taken_in_turns(reads: bool) -> None:
     if not reads:
         subscriber.stop_reading()
     asked: list[tuple[str, ...]] = [(f"t{i}",) for i in range(5)]
-    ack = Ack("a", Position(net.nodes["a"].life, 0))
+    ack = Ack("a", Position(net.nodes["a"].epoch, 0))
     for frames, further_turns in (
         ([SetFilter(patterns) for patterns in asked], len(asked)),
         ([ack] * (2 * FRAMES_AT_ONCE + 1), 2),

@@ -178,7 +178,7 @@ def test_a_position_of_another_cluster_is_told_not_guessed(far: bool) -> None:
 def test_a_position_beyond_the_end_is_told_ahead() -> None:
     net = pair()
     Publisher(net, "a").fill(5)
-    beyond = {"a": Position(net.nodes["a"].life, 9)}
+    beyond = {"a": Position(net.nodes["a"].epoch, 9)}
     for name in ("a", "b"):
         assert Subscriber(net, name, positions=beyond).of_node("a") == ["ahead"]
 

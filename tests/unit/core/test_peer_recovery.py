@@ -43,7 +43,7 @@ def test_a_restarted_producer_goes_on_with_what_its_peer_holds_and_says_that_mor
 ):
     net = mesh("a", "b")
     on_b = Subscriber(net, "b")
-    first = net.nodes["a"].life
+    first = net.nodes["a"].epoch
     publisher = Publisher(net, "a")
     publisher.fill(5)
     net.restart("a")
@@ -231,9 +231,9 @@ def acknowledged_by_name(net: Net) -> Subscriber:
 
 def remember(net: Net, offset: int) -> None:
     """Node b remembers, of the named session of a, another place in the stream of a than it was told."""
-    place = {"n": {"a": Position(net.nodes["a"].life, offset)}}
+    place = {"n": {"a": Position(net.nodes["a"].epoch, offset)}}
     net.nodes["b"].registry.acknowledge(
-        "a", Position(net.nodes["b"].life, 0), {}, net.now.mono_ns, place
+        "a", Position(net.nodes["b"].epoch, 0), {}, net.now.mono_ns, place
     )
 
 
@@ -334,7 +334,7 @@ def test_a_peer_that_met_a_later_life_counts_more_than_one_that_holds_more_of_an
 
 def test_peers_tell_which_lives_they_met_before() -> None:
     net = mesh("a", "b", "c")
-    first = net.nodes["a"].life
+    first = net.nodes["a"].epoch
     Publisher(net, "a").fill(5)
     net.advance(1)
     # A life that finds nobody to ask begins anew; `b` and `c` hear of it one after the other.
@@ -347,7 +347,7 @@ def test_peers_tell_which_lives_they_met_before() -> None:
     net.advance(10)
     Publisher(net, "a").fill(2)
     net.advance(1)
-    second = net.nodes["a"].life
+    second = net.nodes["a"].epoch
     assert net.nodes["c"].peers.replicas["a"].lives == (first,)
     net.heal("a", "b")
     net.restart("a", recover_from_peers=True)

@@ -14,6 +14,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
     ":(exclude)tests/simulation/liars/[clp]*.py",
     ":(glob)tests/*.py",
+    "CHANGELOG.md",
     "README.md",
     "bench",
     "broker/pubsubd_broker/broker.py",

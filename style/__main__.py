@@ -30,6 +30,7 @@ CHECKED: Final = (
     "cli",
     "client",
     "docs/application.md",
+    "docs/architecture.md",
     "docs/options.md",
     "protocol",
     "style/__main__.py",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import urllib.error
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import pytest
 from tests.integration.cluster import Broker, Cluster, NotReached, wait_until_async
 
 import pubsubd
@@ -180,3 +183,29 @@ def peak_memory_bytes(broker: Broker) -> int:
 def _closable(subscription: Subscription) -> Any:
     # An async generator; its annotation says less.
     return subscription.events()
+
+
+def address_of(broker: Broker) -> tuple[str, int]:
+    host, _, port = broker.listen.rpartition(":")
+    return host, int(port)
+
+
+async def say(at: Broker, heard_at: Broker, what: str) -> None:
+    """Messages of the one broker come out at the other."""
+    async with (
+        subscribed(heard_at, start="earliest") as subscription,
+        pubsubd.connect(at.socket) as client,
+    ):
+        await client.publish("t", what)
+        assert (await payloads_to(subscription, what))[-1] == what
+
+
+def why_not_ready(broker: Broker) -> list[str]:
+    """The causes in a 503 answer of `/readyz`."""
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        broker.get("/readyz")
+    with caught.value:
+        assert caught.value.code == 503
+        body: dict[str, list[str]] = json.load(caught.value)
+    (causes,) = (value for value in body.values() if isinstance(value, list))
+    return causes

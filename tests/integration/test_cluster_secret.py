@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import os
-import urllib.error
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,7 +19,14 @@ from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until
 from tests.integration.commands import error_of, ok
 from tests.integration.hostile import RawConnection
 from tests.integration.relay import DIRECTIONS, Direction
-from tests.integration.steps import StartBroker, StartCluster, payloads_to, subscribed
+from tests.integration.steps import (
+    StartBroker,
+    StartCluster,
+    address_of,
+    payloads_to,
+    subscribed,
+    why_not_ready,
+)
 
 import pubsubd
 from pubsubd_broker.core.config import Config
@@ -47,11 +53,6 @@ def written(path: Path, content: bytes, mode: int = 0o600) -> str:
     return str(path)
 
 
-def address_of(broker: Broker) -> tuple[str, int]:
-    host, _, port = broker.listen.rpartition(":")
-    return host, int(port)
-
-
 def say(at: Broker, heard_at: Broker, what: str) -> None:
     """Messages of the one broker come out at the other."""
 
@@ -64,17 +65,6 @@ def say(at: Broker, heard_at: Broker, what: str) -> None:
             assert await payloads_to(subscription, what) == [what]
 
     asyncio.run(said())
-
-
-def why_not_ready(broker: Broker) -> list[str]:
-    """The causes in a 503 answer of `/readyz`."""
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        broker.get("/readyz")
-    with caught.value:
-        assert caught.value.code == 503
-        body: dict[str, list[str]] = json.load(caught.value)
-    (causes,) = (value for value in body.values() if isinstance(value, list))
-    return causes
 
 
 def unreached(broker: Broker) -> dict[str, Any]:

@@ -5,137 +5,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
 import os
-import re
-import socket
-import ssl
 import time
-import urllib.error
-from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 from tests.certificates import HOUR, Authority, Files, write
 from tests.integration.asynchronous import async_test
 from tests.integration.between import Between, unchanged
-from tests.integration.cluster import Broker, Cluster, wait_until
+from tests.integration.cluster import Cluster, wait_until
 from tests.integration.commands import error_of
-from tests.integration.hostile import RawConnection
 from tests.integration.relay import DIRECTIONS
 from tests.integration.steps import (
     StartBroker,
     StartCluster,
-    in_thread,
+    address_of,
     payloads_to,
+    say,
     subscribed,
-    within,
+    why_not_ready,
+)
+from tests.integration.tls_steps import (
+    NO_TLS,
+    SECRET,
+    client_context,
+    error_at,
+    knock,
+    lines_of,
+    options,
+    options_of,
+    own,
+    server_context,
 )
 
 import pubsubd
-from pubsubd_broker.trust.channel import ALPN
-from pubsubd_protocol.frames import Frame, Refused, Welcome
-
-SECRET: Final = b"Five boxing wizards jump quickly"
-NO_TLS: Final = (
-    "it does not speak TLS: give all brokers --tls-cert, --tls-key and --tls-ca, or none"
-)
+from pubsubd_protocol.frames import Refused, Welcome
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
-
-
-def own(authority: Authority, node: str, *names: str) -> Files:
-    """A certificate for `names`, or for the node's own name, in files of this node alone."""
-    made = authority.certificate(*(names or (node,)))
-    files = Files(*(f"{authority.folder}/{node}.{kind}" for kind in ("cert", "key", "ca")))
-    put(made, files, "cert", "key", "ca")
-    return files
-
-
-def put(source: Files, target: Files, *kinds: str) -> None:
-    """Replace the target's files of these kinds by the source's."""
-    for kind in kinds:
-        write(getattr(target, kind), Path(getattr(source, kind)).read_bytes())
-
-
-def options(files: Files) -> dict[str, str]:
-    return {"tls_cert": files.cert, "tls_key": files.key, "tls_ca": files.ca}
-
-
-def options_of(files: dict[str, Files]) -> dict[str, dict[str, str]]:
-    return {node: options(each) for node, each in files.items()}
-
-
-def address_of(broker: Broker) -> tuple[str, int]:
-    host, _, port = broker.listen.rpartition(":")
-    return host, int(port)
-
-
-def client_context(files: Files | None = None, protocol: str = ALPN) -> ssl.SSLContext:
-    """A context that accepts any certificate of the other end."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols([protocol])
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    if files is not None:
-        context.load_cert_chain(files.cert, files.key)
-    return context
-
-
-def server_context(files: Files) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.set_alpn_protocols([ALPN])
-    context.load_cert_chain(files.cert, files.key)
-    return context
-
-
-def encrypted(broker: Broker, files: Files | None, protocol: str = ALPN) -> RawConnection:
-    """A connection whose handshake is done, as far as its dialler can tell."""
-    raw = RawConnection(address_of(broker))
-    try:
-        raw.socket = client_context(files, protocol).wrap_socket(raw.socket)
-    except BaseException:
-        raw.close()
-        raise
-    return raw
-
-
-def knock(broker: Broker, files: Files | None, protocol: str = ALPN) -> Frame | None:
-    """The answer to the peer `visitor` with this certificate; None if it is cut off without an answer."""
-    with encrypted(broker, files, protocol) as raw:
-        try:
-            return raw.greet("peer", name="visitor")
-        except (ssl.SSLError, ConnectionError):
-            return None
-
-
-def shown_by(broker: Broker, files: Files) -> bytes:
-    """The certificate that a dialler is shown now."""
-    with encrypted(broker, files) as raw:
-        assert isinstance(raw.socket, ssl.SSLSocket)
-        certificate = raw.socket.getpeercert(binary_form=True)
-        assert certificate is not None
-        return certificate
-
-
-def certificate_in(path: str) -> bytes:
-    return ssl.PEM_cert_to_DER_cert(Path(path).read_text())
-
-
-def lines_of(broker: Broker, *events: str) -> list[dict[str, Any]]:
-    return [line for line in list(broker.logs) if line["event"] in events]
-
-
-def error_at(cluster: Cluster, consumer: str, producer: str) -> str:
-    """The reason why `consumer` cannot pull from `producer`, as it logs it."""
-    address = cluster.link(consumer, producer).endpoint
-    return str(cluster[consumer].wait_log("peer.unreachable", address=address)["error"])
 
 
 # Peers that belong to the cluster.
@@ -179,16 +88,6 @@ def test_tls_and_a_secret_go_together(
 def secret_in(folder: Path) -> dict[str, str]:
     write(f"{folder}/secret", SECRET)
     return {"cluster_secret_file": f"{folder}/secret"}
-
-
-async def say(at: Broker, heard_at: Broker, what: str) -> None:
-    """Messages of the one broker come out at the other."""
-    async with (
-        subscribed(heard_at, start="earliest") as subscription,
-        pubsubd.connect(at.socket) as client,
-    ):
-        await client.publish("t", what)
-        assert (await payloads_to(subscription, what))[-1] == what
 
 
 # Callers that do not belong.
@@ -241,16 +140,6 @@ def most_attempts(seconds: float) -> int:
     return 1 + sum(
         1 for _ in itertools.takewhile(lambda at: at < seconds, itertools.accumulate(waits))
     )
-
-
-def why_not_ready(broker: Broker) -> list[str]:
-    """The causes in a 503 answer of `/readyz`."""
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        broker.get("/readyz")
-    with caught.value:
-        body = json.load(caught.value)
-    (causes,) = (value for value in body.values() if isinstance(value, list))
-    return list(causes)
 
 
 def test_a_visitors_certificate_decides_and_refusals_are_counted(
@@ -366,203 +255,3 @@ def test_stolen_certificates_do_not_replace_the_secret(
         a.wait_log("connection.refused", code="secret")
         assert Welcome not in {type(frame) for _, frame in between.passed}
     assert a.status()["consumers"] == []
-
-
-# Files that change.
-
-
-@contextlib.asynccontextmanager
-async def stream_of_numbers(at: Broker, heard_at: Broker) -> AsyncIterator[None]:
-    """Publish numbers at the one while the context lasts.
-
-    All of them must have come out at the other, in order, at its end.
-    """
-    topic = f"numbers.{at.node}"
-    async with subscribed(heard_at, topic) as subscription, pubsubd.connect(at.socket) as client:
-        ending = asyncio.Event()
-
-        async def publish() -> int:
-            for number in itertools.count():
-                await client.publish(topic, number)
-                if ending.is_set():
-                    return number
-                await asyncio.sleep(0.002)
-            raise AssertionError("numbers have no end")
-
-        publishing = asyncio.create_task(publish())
-        try:
-            yield
-        finally:
-            ending.set()
-            last = await within(publishing, "the last number")
-        assert await payloads_to(subscription, last) == list(range(last + 1))
-
-
-def renew(node: Files, fresh: Files, broker: Broker, *kinds: str) -> None:
-    """Replace files of a running broker, and wait until it has them."""
-    mark = broker.mark()
-    put(fresh, node, *kinds)
-    broker.wait_log("tls.reloaded", since=mark)
-
-
-@async_test
-async def test_a_renewed_certificate_is_shown_without_a_cut(
-    start_cluster: StartCluster, authority: Authority
-) -> None:
-    files = {node: own(authority, node) for node in ("a", "b")}
-    cluster = start_cluster(2, per_node=options_of(files))
-    a, b = cluster
-    fresh = authority.certificate("a", until=3 * HOUR)
-    visitor = authority.certificate("visitor")
-    accepted = cluster.link("b", "a").accepted
-    async with stream_of_numbers(a, b), stream_of_numbers(b, a):
-        before = await in_thread(shown_by, a, visitor)
-        assert before == certificate_in(files["a"].cert)
-        first_expiry = a.metric("tls_certificate_expiry_seconds")
-        await in_thread(renew, files["a"], fresh, a, "cert", "key")
-        now_shown = await in_thread(shown_by, a, visitor)
-        assert now_shown == certificate_in(fresh.cert) != before
-        assert isinstance(await in_thread(knock, a, visitor), Welcome)
-
-        # The present file cannot be used: logged once, and the last good one stays in force.
-        mark = a.mark()
-        write(files["a"].key, b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
-        failed = await in_thread(lambda: a.wait_log("tls.reload_failed", since=mark))
-        assert files["a"].key in failed["reason"]
-        assert failed["level"] == "error"
-        assert await in_thread(shown_by, a, visitor) == certificate_in(fresh.cert)
-        assert isinstance(await in_thread(knock, a, visitor), Welcome)
-
-        # Nor a good certificate of another node.
-        mark = a.mark()
-        put(authority.certificate("elsewhere"), files["a"], "cert", "key")
-        await in_thread(lambda: wait_until(lambda: reload_failed_over(a, mark, "elsewhere")))
-        assert await in_thread(shown_by, a, visitor) == certificate_in(fresh.cert)
-
-        await in_thread(renew, files["a"], fresh, a, "cert", "key")
-    assert a.metric("tls_certificate_expiry_seconds") == pytest.approx(
-        time.time() + 3 * 3600, abs=300
-    )
-    assert first_expiry == pytest.approx(time.time() + 24 * 3600, abs=300)
-    assert (
-        len(
-            [
-                line
-                for line in lines_of(a, "tls.reload_failed")
-                if line["reason"] == failed["reason"]
-            ]
-        )
-        == 1
-    )
-    assert not lines_of(a, "peer.lost", "consumer.lost") + lines_of(b, "peer.lost", "consumer.lost")
-    assert cluster.link("b", "a").accepted == accepted
-    # And the next time they meet it is with the new one.
-    cluster.link("b", "a").drop()
-    await in_thread(lambda: b.wait_log("peer.lost"))
-    await in_thread(lambda: cluster.wait_connected("b", "a"))
-
-
-def reload_failed_over(broker: Broker, since: int, word: str) -> bool:
-    lines = list(broker.logs)[since:]
-    return any(line["event"] == "tls.reload_failed" and word in line["reason"] for line in lines)
-
-
-def test_without_tls_there_is_no_expiry_to_be_seen(start_broker: StartBroker) -> None:
-    a = start_broker("a")
-    assert not re.search(r"^pubsubd_tls_certificate_expiry_seconds", a.metrics(), re.MULTILINE)
-
-
-@async_test
-async def test_an_authority_is_replaced_without_losing_a_link(
-    start_cluster: StartCluster, authority: Authority, tmp_path: Path
-) -> None:
-    successor = Authority(tmp_path, "successor")
-    both = replace(authority.certificate("both"), ca=str(tmp_path / "both.pem"))
-    write(both.ca, authority.pem + successor.pem)
-    files = {node: own(authority, node) for node in ("a", "b")}
-    cluster = start_cluster(2, per_node=options_of(files))
-    a, b = cluster
-    old, new = authority.certificate("visitor"), successor.certificate("visitor")
-
-    async def welcomed(visitors: Sequence[Files]) -> None:
-        for broker in cluster:
-            for visitor in (old, new):
-                answer = await in_thread(knock, broker, visitor)
-                assert isinstance(answer, Welcome) == (visitor in visitors)
-
-    async def replaced(broker: Broker, fresh: Files, *kinds: str) -> None:
-        await in_thread(renew, files[broker.node], fresh, broker, *kinds)
-
-    async with stream_of_numbers(a, b), stream_of_numbers(b, a):
-        await welcomed([old])
-        for broker in cluster:
-            await replaced(broker, both, "ca")
-        await welcomed([old, new])
-        for broker in cluster:
-            await replaced(broker, successor.certificate(broker.node), "cert", "key")
-            assert await in_thread(shown_by, broker, old) == certificate_in(files[broker.node].cert)
-            await welcomed([old, new])
-        for broker in cluster:
-            await replaced(broker, new, "ca")
-        await welcomed([new])
-    for broker in cluster:
-        assert not lines_of(broker, "peer.lost", "consumer.lost")
-    # And a peer that has to connect again is let in.
-    for pair in (("a", "b"), ("b", "a")):
-        cluster.link(*pair).drop()
-        await in_thread(cluster[pair[0]].wait_log, "peer.lost")
-    for pair in (("a", "b"), ("b", "a")):
-        await in_thread(cluster.wait_connected, *pair)
-
-
-# Callers that never send a byte.
-
-
-@pytest.mark.skipif(
-    not Path("/proc/net").exists(), reason="needs Linux, where all of 127.0.0.0/8 is this machine"
-)
-def test_hundreds_of_silent_callers_keep_no_peer_out(
-    start_broker: StartBroker, authority: Authority
-) -> None:
-    a = start_broker("a", handshake_timeout="2s", **options(own(authority, "a")))
-    with ExitStack() as stack:
-        first = [stack.enter_context(come_from("127.0.0.2", a)) for _ in range(140)]
-
-        def refused(reason: str) -> float:
-            return a.metric("connections_refused_total", reason=reason)
-
-        # One address takes half of the places, three take all but an eighth.
-        wait_until(lambda: refused("too_many_handshakes") == 12, what="the refusal of all over 128")
-        line = a.wait_log("connection.refused", code="too_many_handshakes")
-        assert "128 of 256 are taken, 128 of them by 127.0.0.2" in line["detail"]
-        more = [
-            stack.enter_context(come_from(f"127.0.0.{host}", a))
-            for host in (3, 4)
-            for _ in range(70)
-        ]
-        wait_until(lambda: refused("too_many_handshakes") == 56, what="the refusal of the next")
-        # Callers from elsewhere get in at once, though the others still are there.
-        assert isinstance(knock(a, authority.certificate("visitor")), Welcome)
-        assert refused("tls") == 0
-        b = start_broker("b", peers=[a.listen], **options(own(authority, "b")))
-        wait_until(b.ready, what="an honest peer's link")
-        wait_until(lambda: refused("tls") == 224, what="the end of their time")
-        assert all(each.recv(1) == b"" for each in first + more)
-    asyncio.run(say(a, b, "undisturbed"))
-
-
-def test_a_peer_from_their_address_gets_in_after_their_deadline(
-    start_broker: StartBroker, authority: Authority
-) -> None:
-    a = start_broker("a", handshake_timeout="2s", **options(own(authority, "a")))
-    with ExitStack() as stack:
-        for _ in range(140):
-            stack.enter_context(come_from("127.0.0.1", a))
-        b = start_broker("b", peers=[a.listen], **options(own(authority, "b")))
-        wait_until(b.ready, what="an honest peer's link")
-    assert a.metric("connections_refused_total", reason="too_many_handshakes") >= 12
-
-
-def come_from(host: str, broker: Broker) -> socket.socket:
-    """A connection that will never send a byte."""
-    return socket.create_connection(address_of(broker), 10, source_address=(host, 0))

@@ -213,8 +213,8 @@ class Node:
         assert self.recovery is not None
         self._observer.peers_answered(recovered, self.recovery.ends)
         if recovered is not None:
-            self.own_life.recalled(recovered)
+            self.own_life.goes_on(recovered)
             restore(self._parts, recovered, self.own_life, self.notices, now)
         self._observer.stream_began(self.stream, recovered)
         for remembered in history.remembered if history is not None else ():
-            self.sessions.recalled(*remembered)
+            self.sessions.remembered(*remembered)

@@ -1,18 +1,15 @@
-"""What a node tells those who watch it: a simulation that compares it with a model, a test that counts."""
+"""Observer of a node: a simulation that compares it with a model, or a test that counts, hears its decisions here."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
 from pubsubd_broker.core.journal.recovery import Recovered
+from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
+from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Answer, Claim, Expired
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Position, StreamView
-
-if TYPE_CHECKING:
-    from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
-    from pubsubd_broker.core.streams.stream import Stream
 
 
 class Observer:

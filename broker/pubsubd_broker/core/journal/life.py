@@ -62,7 +62,7 @@ class Life:
         if recovered is not None:
             self._behind = recovered.end, recovered.lost
 
-    def recalled(self, recovered: Recovered) -> None:
+    def goes_on(self, recovered: Recovered) -> None:
         """Peers have given this. How much is lost behind it is judged by what an earlier life left here."""
         self.recovered = recovered
         self.proof = whole_end.prove(recovered.end, self.record.evidence)

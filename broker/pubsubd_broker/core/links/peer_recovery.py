@@ -137,7 +137,7 @@ class PeerRecovery:
 class RecoveryEnd:
     """The consumer's end of a link to a peer, before this node pulls that peer's stream."""
 
-    role: Final = "recall"
+    role: Final = "recovery"
     has_last_words: Final = False
     beats: Final = True
     settled: Final = True

@@ -303,7 +303,7 @@ class Sessions:
         self._keep(session)
         self._changed(session)
 
-    def recalled(self, name: str, node: str, place: Position) -> None:
+    def remembered(self, name: str, node: str, place: Position) -> None:
         """A peer remembers that the restored session `name` stood at `place` of `node`'s stream."""
         if name in self._named:
             self._named[name].lived_before(node, place)

@@ -18,6 +18,7 @@ CHECKED: Final = (
     "README.md",
     "bench",
     "broker/pubsubd_broker/broker.py",
+    "broker/pubsubd_broker/core/log",
     "broker/pubsubd_broker/daemon.py",
     "broker/pubsubd_broker/files",
     "broker/pubsubd_broker/http",

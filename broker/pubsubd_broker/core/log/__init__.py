@@ -1,1 +1,1 @@
-"""The bounded row of entries, cursors over it, who is woken, pacing, and what one pull writes."""
+"""The bounded row of entries, cursors over it, interest, pacing, and what one pull writes."""

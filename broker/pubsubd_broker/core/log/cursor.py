@@ -12,27 +12,28 @@ from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import Position
 
 Choose = Callable[[Entry], Entry | None]
-"""What of an entry a reader gets: all of it, a part, nothing."""
+"""Selects the part of an entry that a reader gets: the whole entry, a part, or None."""
 
 
 class Stop(Enum):
-    """Why reading stopped."""
+    """The reason for which reading stopped."""
 
     END = auto()
-    """Everything that the log holds has been read."""
+    """The reader has read all items of the log."""
     FULL = auto()
     """The budget is used up."""
     GAP = auto()
     """The next item is a gap marker."""
     OVERRUN = auto()
-    """What was to be read next has been evicted."""
+    """The log has evicted the next item."""
 
 
 class Cursor:
-    """The next offset that a reader needs. `told`: up to where the reader itself knows that it has read.
+    """The next offset that a reader needs.
 
-    The two differ while nothing was for the reader; the difference is sent as one skip. `given`: the place behind the
-    last message or notice that was for the reader.
+    `told`: the offset before which the reader knows that it has read all. It lags behind `position` while no message is for
+    the reader; one skip makes up for the difference. `given`: the place behind the last message or notice that was for the
+    reader.
     """
 
     __slots__ = ("given", "node", "position", "told")
@@ -44,12 +45,12 @@ class Cursor:
         self.given = position
 
     def jump(self, position: Position) -> None:
-        """The reader is told to go on at `position`; whoever calls this tells it."""
+        """Goes on at `position`. The caller tells the reader."""
         self.position = self.given = position
         self.told = position.offset
 
     def pass_item(self, item: Entry | Skip, choose: Choose, out: Outgoing) -> None:
-        """Writes what the reader gets of the item that contains its position, and moves past it."""
+        """Writes the reader's part of the item at its position, and moves past the item."""
         chosen = None
         if isinstance(item, Entry):
             chosen = choose(item)
@@ -65,13 +66,13 @@ class Cursor:
             self.given = self.position
 
     def passed(self) -> Skip | None:
-        """What was skipped at the end, of which the reader has not been told."""
+        """The skip that the reader has not been told of yet; None without one."""
         if self.told < self.position.offset:
             return Skip(self.node, self.position.epoch, self.told, self.position.offset)
         return None
 
     def settle(self, out: Outgoing) -> None:
-        """Tells the reader of what was skipped at the end."""
+        """Tells the reader of offsets that it passed since its last message."""
         passed = self.passed()
         if passed is not None:
             out.frame(passed)
@@ -79,12 +80,12 @@ class Cursor:
 
     @property
     def untold(self) -> int:
-        """Offsets passed of which the reader has not been told."""
+        """Offsets that the reader has passed without being told."""
         return self.position.offset - self.told
 
 
 def read(cursor: Cursor, log: Log, index: int, choose: Choose, out: Outgoing) -> tuple[int, Stop]:
-    """Reads on from item `index` of `log`. Returns the index to go on at, and why it stopped.
+    """Reads on from item `index` of `log`. Returns the index to go on at, and the reason for the stop.
 
     The index is compared with the oldest item at every step: an evicted slot is never read as an old one.
     """

@@ -1,7 +1,7 @@
-"""Who is woken by what: readers that have read all that a log holds rest, until something comes that they want.
+"""Wakes caught-up readers when an entry matches their filter.
 
-A topic is matched against the filters of all readers once, not once per entry and reader. Whoever rests is not
-touched by what it does not want; it stands at the log's end all the same.
+A reader that has read all of a log rests. Each topic is matched against the filters of all readers once, not once per
+entry and reader. An entry that a resting reader does not want costs that reader nothing.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from pubsubd_protocol.positions import Position
 from pubsubd_protocol.topics import Filter
 
 REMEMBERED_TOPICS: Final = 4096
-"""Topics of which it is remembered who wants them."""
+"""Topics whose readers are remembered."""
 
 MOST_PATTERNS: Final = 16_384
-"""Patterns that are kept together, by where their wildcards stand; readers that have more are asked one by one."""
+"""Patterns in the index. The filters of further readers are matched one by one."""
 
 MOST_LOOKS: Final = 65_536
-"""What finding out who is woken by one entry may cost; one that would cost more wakes everybody."""
+"""Lookups that matching one entry may cost. An entry that would cost more wakes all resting readers."""
 
 
 class Follower(Protocol):
-    """A reader that can rest. `told`: no item before this index is news to it."""
+    """A reader that can rest. `told`: the reader knows of all items before this index."""
 
     filter: Filter
     told: int
 
     def remind(self) -> None:
-        """It is to be told how far it has come, in its turn."""
+        """Has the reader told of its position, in its turn."""
 
     def rouse(self, index: int, position: Position) -> None:
-        """Something comes at `index` that it may want; `position` is where that begins."""
+        """Wakes the reader for the item at `index`, which begins at `position` and may match its filter."""
 
 
 class _Wanting(dict[str, tuple[Follower, ...]]):
-    """Who wants a topic; finds it out for what is missing. Looking up costs no call of Python."""
+    """Readers that want a topic. Matches a missing topic at its first lookup; later lookups make no call of Python."""
 
     __slots__ = ("_index", "_others")
 
@@ -54,7 +54,7 @@ class _Wanting(dict[str, tuple[Follower, ...]]):
 
 
 class Interest:
-    """The readers of one log that have ever rested, and those of them that rest now."""
+    """The readers of one log that have rested at least once, and those that rest now."""
 
     __slots__ = (
         "_by_topic",
@@ -74,15 +74,15 @@ class Interest:
         self._selective: dict[Follower, Filter] = {}
         self._resting: dict[Follower, None] = {}
         self._index: PatternIndex[Follower] = PatternIndex()
-        # Those of the selective ones that are not in the index, and what asking them costs.
+        # The selective readers that are not in the index, and the lookups that matching them costs.
         self._others: dict[Follower, None] = {}
         self._others_looks = 0
         self._by_topic = _Wanting(self._index, self._others)
-        # Of those that rest and were ever given something: the index behind the last item of that.
+        # Resting readers that got at least one item, each with the index behind its last item.
         self._level: dict[Follower, int] = {}
 
     def somebody_is_level(self, begin: int) -> bool:
-        """Whether one that rests was given something that is still held, from `begin` on: who wants nothing does not count."""
+        """Whether a resting reader got an item that the log still holds, from `begin` on."""
         while self._level:
             follower, taken = next(iter(self._level.items()))
             if taken > begin:
@@ -91,7 +91,7 @@ class Interest:
         return False
 
     def rest(self, follower: Follower, taken: int = 0) -> None:
-        """It has read everything. `taken`: the index behind the last item of which it was given something."""
+        """Lets `follower` rest: it has read all items. `taken`: the index behind the last item that it got."""
         if taken:
             self._level[follower] = taken
         if follower not in self._selective and follower not in self._everything:
@@ -99,12 +99,12 @@ class Interest:
         self._resting[follower] = None
 
     def rise(self, follower: Follower) -> None:
-        """It reads again, for a reason of its own."""
+        """Ends the rest of `follower`: it reads again for a reason of its own."""
         self._resting.pop(follower, None)
         self._level.pop(follower, None)
 
     def leave(self, follower: Follower) -> None:
-        """It is gone, or wants something else from now on."""
+        """Forgets `follower`: it is gone, or gets another filter."""
         self.rise(follower)
         self._everything.pop(follower, None)
         known_by = self._selective.pop(follower, None)
@@ -117,13 +117,13 @@ class Interest:
             self._by_topic.clear()
 
     def rouse(self, topics: str, index: int, position: Position) -> None:
-        """An entry of these (joined) topics has come: wakes whoever rests and may want it."""
+        """Wakes the resting readers that may want a new entry. `topics`: the entry's, joined by line ends."""
         if not self._resting:
             return
         for follower in self._everything:
             self._wake(follower, index, position)
         if self._selective:
-            # Not by a method alone: this is asked for every entry.
+            # Asked for every entry, so the cheap half of the question is not in the method.
             looks = self._index.looks + self._others_looks
             if (topics.count("\n") + 1) * looks > MOST_LOOKS and self._are_many_new(topics, looks):
                 self.rouse_all(index, position)
@@ -135,12 +135,12 @@ class Interest:
                     return
 
     def rouse_all(self, index: int, position: Position) -> None:
-        """Something has come that concerns everybody."""
+        """Wakes all resting readers: an item for all of them has come."""
         for follower in list(self._resting):
             self._wake(follower, index, position)
 
     def remind(self, index: int) -> None:
-        """Has those told how far they have come that rest, and know of less than all before `index`."""
+        """Has resting readers told of their position if they do not know of all items before `index`."""
         for follower in list(self._resting):
             if follower.told < index:
                 follower.remind()
@@ -159,7 +159,7 @@ class Interest:
         self._by_topic.clear()
 
     def _are_many_new(self, topics: str, looks: int) -> bool:
-        """Whether finding out who wants those that are not remembered costs more than having everybody look."""
+        """Whether matching the topics that are not remembered costs more than waking all readers."""
         return len(set(topics.split("\n")) - self._by_topic.keys()) * looks > MOST_LOOKS
 
     def _wake(self, follower: Follower, index: int, position: Position) -> None:

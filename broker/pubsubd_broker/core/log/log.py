@@ -1,8 +1,8 @@
 """A constant-size log of a stream's newest items: the producer's ring, and a consumer's replica of it.
 
-Items have an absolute index (0, 1, 2 …) that only this log knows, and every entry has offsets that all
-nodes know. A log holds segments, with a gap marker between two: in a ring at the end of each life that lost something
-of what it had accepted, in a replica also where its own registration expired.
+Items have an absolute index (0, 1, 2 …) that only this log knows, and every entry has offsets that all nodes know. A log
+holds segments, with a gap marker between two. A ring has a gap at the end of each life that lost accepted messages. A
+replica also has one where its own registration expired.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamV
 
 
 class Gap:
-    """The place where messages are missing: it holds what the producer held of the stream up to where it goes on.
+    """A gap marker: messages are missing here.
 
-    A reader that reaches it is judged against `view` by the attach rule, as if the producer answered.
+    `view`: the producer's view of the stream, up to the offset at which the log goes on. A reader that reaches the gap is
+    judged against `view` by the attach rule, as if the producer answered.
     """
 
     __slots__ = ("view",)
@@ -31,7 +32,7 @@ class Gap:
 
     @property
     def next(self) -> int:
-        """The offset at which the log goes on behind it."""
+        """The offset at which the log goes on behind the gap."""
         return self.view.next
 
 
@@ -39,9 +40,9 @@ Item = Entry | Skip | Gap
 
 
 class Segment:
-    """A run of contiguous offsets on one branch, without a gap. `first <= offset < next` is what it still holds.
+    """A run of contiguous offsets on one branch, without a gap. The segment still holds `first <= offset < next`.
 
-    The branch may be known beyond its end: of a stream that goes on behind a gap that has not come yet.
+    The branch may be known beyond the segment's end: the stream then goes on behind a gap that has not come yet.
     """
 
     __slots__ = ("begin", "epoch", "first", "joined", "last", "lineage", "losses", "next")
@@ -53,19 +54,19 @@ class Segment:
         self.first = view.next
         self.next = view.next
         self.last = view.place(view.next).epoch
-        """The epoch that names the place at its end."""
+        """The epoch of the position at the segment's end."""
         self.begin = begin
-        """The index of its first item."""
+        """The index of the segment's first item."""
         self.joined = joined
-        """Whether it goes on at the offset at which the segment before it ends, in one history."""
+        """Whether the segment before this one ends at the offset where this one begins, in one history."""
 
     @property
     def front(self) -> Position:
-        """The place at its end, before any gap that may follow there."""
+        """The position at the segment's end, before a gap that may follow there."""
         return Position(self.last, self.next)
 
     def holds(self, position: Position) -> bool:
-        """Whether a reader at `position` stands on this branch, inside or at the end of what is held."""
+        """Whether `position` lies on this branch, inside or at the end of the held offsets."""
         if not self.first <= position.offset <= self.next:
             return False
         if position.epoch == self.last:
@@ -78,7 +79,7 @@ class Segment:
 
 
 class Log:
-    """Bounded by `max_messages` and by `max_bytes`; evicts whole items, oldest first."""
+    """Items in order, bounded by `max_messages` and by `max_bytes`. Evicts whole items, oldest first."""
 
     __slots__ = (
         "_head",
@@ -113,7 +114,7 @@ class Log:
         self.bytes = 0
         self.reserved_messages = 0
         self.reserved_bytes = 0
-        """What has its place behind the end already, and is appended later."""
+        """Room for entries that have their place behind the end and are appended later."""
         self.begin = 0
         """The index of the oldest item."""
         self.end = 0
@@ -125,9 +126,9 @@ class Log:
         self._waiting: dict[Callable[[], None], None] = {}
         self.interest = Interest()
         """The readers that rest at the end."""
-        # Readers that rest are looked at when begin + end has come so far.
+        # The value of begin + end at which resting readers are looked at next.
         self._remind_at = 0
-        # Every reader that rests was told of all before this index, or is about to be.
+        # Every resting reader has been told of all items before this index, or is about to be.
         self._told_from = 0
 
     @property
@@ -136,7 +137,7 @@ class Log:
 
     @property
     def oldest(self) -> int:
-        """The offset from which on none is missing here."""
+        """The first offset behind the last hole: the log holds all offsets from here to its end."""
         index = len(self.segments) - 1
         while index and self.segments[index].joined:
             index -= 1
@@ -150,7 +151,7 @@ class Log:
 
     @property
     def front(self) -> Position:
-        """The position of a reader that has read all that is at hand."""
+        """The position of a reader that has read the whole log."""
         return self.segments[-1].front
 
     def __getitem__(self, index: int) -> Item:
@@ -159,7 +160,7 @@ class Log:
         return item
 
     def is_old(self, index: int) -> bool:
-        """Whether `index` lies in the older half of a log that fills up: the next items are evicted from there."""
+        """Whether `index` lies in the older half of a log that is at least half full. The log evicts from that half next."""
         if index < self._told_from:
             return True
         return 2 * index < self.begin + self.end and (
@@ -167,11 +168,11 @@ class Log:
         )
 
     def fits(self, messages: int, size: int) -> bool:
-        """Whether an entry of this size can be held at all."""
+        """Whether an entry of this size fits into the empty log."""
         return messages <= self.max_messages and size + ITEM_OVERHEAD <= self.max_bytes
 
     def horizon(self, messages: int, size: int) -> int:
-        """The index of the oldest item that would be left if one of this cost were appended."""
+        """The index of the oldest item that stays if an item of this cost is appended."""
         messages += self.messages + self.reserved_messages - self.max_messages
         size += self.bytes + self.reserved_bytes - self.max_bytes
         index = self.begin
@@ -183,15 +184,15 @@ class Log:
         return index
 
     def reserve(self, item: Entry | Skip, sign: Literal[1, -1] = 1) -> None:
-        """`item` will be appended, or (-1) is now."""
+        """Reserves room for `item`, which is appended later. `sign` -1: gives the room back."""
         messages, size = cost_of(item)
         self.reserved_messages += sign * messages
         self.reserved_bytes += sign * size
 
     def append(self, item: Entry | Skip) -> None:
-        """Puts `item` at the end. It has to begin where the log ends; its caller has checked that.
+        """Puts `item` at the end. The caller has checked that the item begins where the log ends.
 
-        An item larger than the whole log passes through it: everything is evicted, it too.
+        An item larger than the whole log passes through: the log evicts all items, and this one too.
         """
         messages, size = cost_of(item)
         # Evict first: a full log must never hold more than its bounds, not even for one turn.
@@ -219,7 +220,7 @@ class Log:
             self._remind()
 
     def append_gap(self, view: StreamView) -> None:
-        """Marks that what comes next is `view.next` on `view`'s branch, and does not follow on what is held."""
+        """Appends a gap marker. The next item begins at `view.next` on `view`'s branch, behind missing messages."""
         self._make_room(0, ITEM_OVERHEAD)
         index, front = self.end, self.front
         self._items.append(Gap(view))
@@ -231,18 +232,18 @@ class Log:
         self.interest.rouse_all(index, front)
 
     def empty(self) -> None:
-        """Evicts all that is held. A reader that has read all of it stands at the end as before."""
+        """Evicts all items. A reader that has read them all stands at the end as before."""
         while self._head < len(self._items):
             self._evict()
         self.wake()
 
     def continue_as(self, view: StreamView) -> None:
-        """The branch of the newest segment is that of `view` now, which contains it."""
+        """Gives the newest segment the branch of `view`, which contains the segment's old branch."""
         newest = self.newest
         newest.epoch, newest.lineage, newest.losses = view.epoch, view.lineage, view.losses
 
     def locate(self, position: Position) -> int | None:
-        """The index of the item to read next from `position`; None if it does not stand in this log."""
+        """The index of the item to read next from `position`; None if that position does not lie in this log."""
         stop = self.end
         for segment in reversed(self.segments):
             if segment.holds(position):
@@ -251,7 +252,7 @@ class Log:
         return None
 
     def entry_at(self, position: Position) -> Entry | None:
-        """The entry that begins at `position`, if it is held."""
+        """The entry that begins at `position`, if the log holds it."""
         index = self.locate(position)
         if index is None or index == self.end:
             return None
@@ -263,20 +264,20 @@ class Log:
         self._waiting[wake] = None
 
     def wake(self) -> None:
-        """Calls everybody who waits."""
+        """Calls all waiting readers."""
         if self._waiting:
             waiting, self._waiting = self._waiting, {}
             for wake in waiting:
                 wake()
 
     def forget(self, wake: Callable[[], None]) -> None:
-        """The reader behind `wake` is gone."""
+        """Stops waiting: `wake` is not called."""
         self._waiting.pop(wake, None)
 
     def _remind(self) -> None:
-        """Has the readers told how far they have come that rest, and were told so last in the older half.
+        """Has resting readers told of their position if they were told last in the older half of the log.
 
-        Looked at again when a quarter of the log has gone by, or when a large entry has evicted more than that.
+        Looks again when a quarter of the log has gone by, or when a large entry has evicted more than that.
         """
         if self.begin > self._told_from or self.is_old(self.begin):
             self._told_from = (self.begin + self.end + 1) // 2

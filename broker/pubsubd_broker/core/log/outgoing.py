@@ -1,4 +1,4 @@
-"""What one pull writes: frames as buffers, in order, up to a budget."""
+"""The frames that one pull writes: buffers, in order, up to a budget."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import CursorExpired, Frame
 
 LOOKS_AT_ONCE: Final = 32_768
-"""What a pull may cost a reader that looks at topics; it goes on with the next one, whether or not anything was for it."""
+"""Lookups of topics that one pull may cost. The reader then goes on with its next pull, even if no message was for it."""
 
 
 class Outgoing:
-    """Collects the buffers of a pull. `frames`: how many frames they are. `full`: the budget is used up.
+    """Collects the buffers of a pull. `frames`: the number of frames in them. `full`: the budget is used up.
 
-    `looks`: what one topic costs this reader to judge, 0 if it takes everything. `settled`: the streams in which the
-    reader is told what it has passed.
+    `looks`: lookups that matching one topic costs this reader, 0 if it takes all topics. `settled`: the streams in which
+    this pull tells the reader which offsets it has passed.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Outgoing:
             self.expired.append(frame)
 
     def extend(self, part: Outgoing) -> None:
-        """Everything that another one collected."""
+        """Adds all that `part` has collected."""
         self.buffers.extend(part.buffers)
         self.frames += part.frames
         self.size += part.size

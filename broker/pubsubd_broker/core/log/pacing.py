@@ -1,9 +1,8 @@
-"""Whoever appends to a full log waits a moment for readers that would be overrun, and never for long.
+"""Holds an append to a full log while a live reader still needs the items that it would evict.
 
-Before an append evicts what a live reader still needs it is held, until the reader has moved on or the log's
-allowance is used up. The log has a new one when a quarter of what it holds has been appended since. So publishers
-go at the speed of the slowest reader, down to a quarter of the log in each allowance, and no slower, however many
-readers there are and whatever they do; a reader that is slower than that is overrun.
+The hold ends when the reader has moved on, or when the log's allowance is used up. The log gets a new allowance when a
+quarter of its size has been appended since the last one. Publishers thus go at the speed of the slowest reader, but at
+least a quarter of the log in each allowance. The number of readers does not matter. A slower reader is overrun.
 """
 
 from __future__ import annotations
@@ -20,44 +19,44 @@ class Follower(Protocol):
 
     @property
     def index(self) -> int | None:
-        """The index of the item that it reads next; None while it reads nothing here."""
+        """The index of the reader's next item; None while it does not read this log."""
 
     @property
     def label(self) -> str:
-        """By what it is called in the metric: out of a bounded number of names."""
+        """The reader's name in the metric, one of a bounded number of names."""
 
 
 class Appender(Protocol):
-    """Who brings what is to be appended, and may have to keep it for a while."""
+    """A publisher's end that has an item to append, and keeps the item while it is held."""
 
     def retry(self, now: Now) -> None:
-        """It asks again now, unless it has nothing to ask any more."""
+        """Asks again now, if the item is still to be appended."""
 
 
 MAX_LABELS: Final = 1024
-"""Names of readers that are told apart. For a further one the name that was waited for least is counted among the others."""
+"""Names of readers that are told apart. Beyond that, the name with the shortest wait is counted as `OTHER`."""
 
 OTHER: Final = "other"
 
 
 class Pace:
-    """What a node's logs have in common: how long one reader is waited for, and for whom it was how long."""
+    """Shared by a node's logs: the allowance of each, and the time for which publishers waited for each reader."""
 
     __slots__ = ("allowance_ns", "holding", "waited_ns")
 
     def __init__(self, allowance_ns: int) -> None:
         self.allowance_ns = allowance_ns
         self.holding: dict[Pacing, None] = {}
-        """Those that hold somebody now."""
+        """The logs that hold an appender now."""
         self.waited_ns: Counter[str] = Counter()
 
     @property
     def due_ns(self) -> int | None:
-        """When the first of those that hold somebody has waited long enough; None if nobody is held."""
+        """The time at which the first hold ends at the latest; None if no appender is held."""
         return min((pacing.due_ns for pacing in self.holding), default=None)
 
     def charge(self, label: str, waited_ns: int) -> None:
-        """Publishers were held for the reader that is called `label`. Nodes that come under ever new names end as "other"."""
+        """Counts time for which publishers were held for the reader `label`."""
         waited = self.waited_ns
         if label not in waited and len(waited) >= MAX_LABELS:
             least = min((known for known in waited if known != OTHER), key=waited.__getitem__)
@@ -65,17 +64,17 @@ class Pace:
         waited[label] += waited_ns
 
     def go_on(self, now: Now) -> None:
-        """Lets everybody ask again who is held: readers have moved, or time has passed."""
+        """Lets all held appenders ask again: readers have moved, or time has passed."""
         for pacing in list(self.holding):
             pacing.go_on(now)
 
 
 STRIDE: Final = 4
-"""An allowance is for this part of what a log holds."""
+"""A log gets a new allowance for each quarter of its items."""
 
 
 class Pacing:
-    """The live readers of one log, and those who wait to append to it, in their turn."""
+    """The live readers of one log, and the appenders that wait for them, in their turn."""
 
     __slots__ = (
         "_blocking",
@@ -91,36 +90,34 @@ class Pacing:
     )
 
     def __init__(self, log: Log, pace: Pace, *, yields: bool = False) -> None:
-        """`yields`: nobody is held while some reader has read all of what the log holds that is for it. It would wait for
-        one that is slower.
-        """
+        """`yields`: no appender is held while a caught-up reader would have to wait for a slower one."""
         self._log = log
         self._pace = pace
         self._yields = yields
         self._readers: dict[Follower, None] = {}
-        # How long somebody has been held since the log had its allowance, and at which end it has a new one.
+        # The time held under the present allowance, and the log's end at which it gets a new one.
         self._waited_ns = 0
         self._mark = 0
         # No live reader needs an item below this index, so that most appends need not look at any.
         self._safe = 0
-        # What each of them would add to the log: messages and bytes.
+        # The messages and bytes that each appender would add to the log.
         self._waiting: dict[Appender, tuple[int, int]] = {}
-        # For whom the first in turn has been waiting, and since when that was counted last.
+        # The readers that the first appender waits for, and the time up to which that wait is counted.
         self._blocking: list[Follower] = []
         self._since_ns = 0
 
     def enter(self, reader: Follower) -> None:
-        """It reads from here on, at its `index`."""
+        """Counts `reader` as a live one, at its `index`."""
         self._readers[reader] = None
         if reader.index is not None and reader.index < self._safe:
             self._safe = reader.index
 
     def leave(self, reader: Follower) -> None:
-        """It has read everything, or is gone."""
+        """Forgets `reader`: it has read all items, or is gone."""
         self._readers.pop(reader, None)
 
     def admits(self, appender: Appender, cost: tuple[int, int], now_ns: int) -> bool:
-        """Whether an item of this cost, see `cost_of`, may be appended now. If not, `appender` is asked to retry, in its turn."""
+        """Whether an item of this cost may be appended now. If not, `appender` retries in its turn. `cost`: see `cost_of`."""
         in_turn = not self._waiting or next(iter(self._waiting)) is appender
         if not in_turn or not self._may_evict_for(cost, now_ns):
             self._waiting[appender] = cost
@@ -131,25 +128,25 @@ class Pacing:
         return True
 
     def forget(self, appender: Appender) -> None:
-        """It waits no longer."""
+        """Forgets `appender`: it waits no longer."""
         if self._waiting.pop(appender, None) is not None and not self._waiting:
             self._blocking = []
             del self._pace.holding[self]
 
     def go_on(self, now: Now) -> None:
-        """Lets those who wait ask again, one after the other, until one has to wait on."""
+        """Lets waiting appenders ask again, one after the other, until an appender has to wait on."""
         while self._waiting:
             first, cost = next(iter(self._waiting.items()))
             if not self._may_evict_for(cost, now.mono_ns):
                 return
             first.retry(now)
-            # It may have brought the next one already, and wait with that behind the others.
+            # The appender may already wait with its next item, behind the others.
             if self._waiting.get(first) is cost:
                 self.forget(first)
 
     @property
     def due_ns(self) -> int:
-        """When the allowance is used up."""
+        """The time at which the allowance is used up."""
         return self._since_ns + max(0, self._pace.allowance_ns - self._waited_ns)
 
     def _may_evict_for(self, cost: tuple[int, int], now_ns: int) -> bool:

@@ -1,4 +1,4 @@
-"""Whose patterns match a topic, for many who may have the same ones."""
+"""Finds the owners of the patterns that match a topic. Many owners may have the same pattern."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Owner = TypeVar("Owner")
 
 
 class PatternIndex(Generic[Owner]):
-    """Patterns and who has them, by where their wildcards stand.
+    """Patterns and their owners, by the places of the wildcards.
 
-    A topic costs one look for each place of wildcards that any of the patterns has, however many have it.
+    Matching a topic costs one lookup for each set of places that occurs, however many patterns have it.
     """
 
     __slots__ = ("_by_shape", "looks", "patterns")
@@ -22,12 +22,12 @@ class PatternIndex(Generic[Owner]):
         # Ordered, so that equal histories find in an equal order.
         self._by_shape: dict[Shape | None, dict[str, dict[Owner, None]]] = {}
         self.patterns = 0
-        """How many, counted for each who has them."""
+        """The number of patterns, each counted once per owner."""
         self.looks = 0
-        """What finding the owners of one topic costs."""
+        """Lookups that finding the owners of one topic costs."""
 
     def add(self, owner: Owner, patterns: tuple[str, ...]) -> None:
-        """`owner` has these; he had none."""
+        """Adds the patterns of an `owner` that has none yet."""
         for pattern in patterns:
             shape, worn = dress(pattern)
             self._by_shape.setdefault(shape, {}).setdefault(worn, {})[owner] = None
@@ -35,7 +35,7 @@ class PatternIndex(Generic[Owner]):
         self.looks = len(self._by_shape)
 
     def remove(self, owner: Owner, patterns: tuple[str, ...]) -> None:
-        """The same that were added."""
+        """Removes the same patterns that were added."""
         for pattern in patterns:
             shape, worn = dress(pattern)
             wearers = self._by_shape[shape]
@@ -48,7 +48,7 @@ class PatternIndex(Generic[Owner]):
         self.looks = len(self._by_shape)
 
     def owners(self, topic: str) -> tuple[Owner, ...]:
-        """Everybody with a pattern that matches, once."""
+        """The owners with at least one matching pattern, each once."""
         return tuple(dict.fromkeys(self._found(topic)))
 
     def _found(self, topic: str) -> Iterator[Owner]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,12 @@ TESTS: Final = Path(__file__).parents[1]
 WAITS: Final = ("wait_", "until")
 """Beginnings of functions that raise if a condition is not reached."""
 
+RAISE: Final = frozenset({"raises", "fail", "warns"})
+"""Functions of pytest that raise where a claim does not hold."""
+
+
+parsed = functools.cache(ast.parse)
+
 
 def functions(tree: ast.AST) -> Iterator[Function]:
     for node in ast.walk(tree):
@@ -22,33 +29,26 @@ def functions(tree: ast.AST) -> Iterator[Function]:
             yield node
 
 
-def claims_itself(function: Function) -> bool:
+def read(function: Function) -> tuple[bool, set[str]]:
+    """Whether the function makes a claim itself, and the names that it calls or passes on."""
+    names = set()
+    claims = False
     for node in ast.walk(function):
         match node:
             case ast.Assert() | ast.Raise():
-                return True
-            case ast.Attribute(attr="raises" | "fail" | "warns"):
-                return True
-            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
-                if name.startswith(WAITS):
-                    return True
-    return False
-
-
-def mentions(function: Function) -> set[str]:
-    """Names that the function calls or passes on."""
-    nodes = list(ast.walk(function))
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return names | {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+                claims = True
+            case ast.Name(id=name) | ast.Attribute(attr=name):
+                names.add(name)
+    return claims or any(name in RAISE or name.startswith(WAITS) for name in names), names
 
 
 def idle_tests(sources: dict[str, str]) -> list[str]:
     """Tests that claim nothing, by themselves or through functions of these sources."""
-    trees = {name: ast.parse(source) for name, source in sources.items()}
+    trees = {name: parsed(source) for name, source in sources.items()}
     found = [(name, each) for name, tree in trees.items() for each in functions(tree)]
-    claiming = {each.name for _, each in found if claims_itself(each)}
-    waiting = [(each.name, mentions(each)) for _, each in found if each.name not in claiming]
-    while more := {name for name, mentioned in waiting if mentioned & claiming} - claiming:
+    known = [(each.name, *read(each)) for _, each in found]
+    claiming = {name for name, claims, _ in known if claims}
+    while more := {name for name, _, mentioned in known if mentioned & claiming} - claiming:
         claiming |= more
     return [
         f"{name}: {each.name}"
@@ -60,7 +60,7 @@ def idle_tests(sources: dict[str, str]) -> list[str]:
 def empty_claims(source: str) -> list[int]:
     """Lines of asserts that are true whatever the code does."""
     lines = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         match node:
             case ast.Assert(test=ast.Constant() | ast.Tuple() | ast.JoinedStr()):
                 lines.append(node.lineno)
@@ -70,16 +70,19 @@ def empty_claims(source: str) -> list[int]:
     return lines
 
 
+@functools.cache
 def sources() -> dict[str, str]:
     return {str(path.relative_to(TESTS)): path.read_text() for path in TESTS.rglob("*.py")}
 
 
+@pytest.mark.slow
 def test_each_test_makes_a_claim() -> None:
     found = sources()
     assert len(found) > 200
     assert idle_tests(found) == []
 
 
+@pytest.mark.slow
 def test_no_claim_is_true_whatever_happens() -> None:
     found = {name: lines for name, source in sources().items() if (lines := empty_claims(source))}
     assert found == {}

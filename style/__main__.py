@@ -22,6 +22,8 @@ CHECKED: Final = (
     "bench",
     "broker/pubsubd_broker/broker.py",
     "broker/pubsubd_broker/core/log",
+    "broker/pubsubd_broker/core/observe",
+    "broker/pubsubd_broker/core/streams",
     "broker/pubsubd_broker/daemon.py",
     "broker/pubsubd_broker/files",
     "broker/pubsubd_broker/http",

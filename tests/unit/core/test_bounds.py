@@ -635,7 +635,7 @@ def test_causes_that_are_told_apart_are_bounded_and_further_ones_are_one() -> No
     notices.tick(2 * SECOND_NS)
     repeated = {str(n.fields["origin"]): n.fields["times"] for n in notices.take()[:MAX_NOTICES]}
     assert repeated["address 0"] == 1
-    assert repeated["anybody"] == 99
+    assert repeated["any"] == 99
 
 
 def test_notices_between_two_collections_are_bounded_and_further_ones_counted() -> None:

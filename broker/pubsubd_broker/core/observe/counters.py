@@ -1,4 +1,4 @@
-"""What a node has counted: plain integers, read at scrape time."""
+"""Counters of a node: plain integers, read at scrape time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pubsubd_protocol.frames import Skip
 
 
 class Counters:
-    """Every one only grows. Labels are bounded: peers are those whose streams are known, the others are constant words."""
+    """Counters that only grow. Labels are bounded: names of nodes whose streams are known, and constant words."""
 
     def __init__(self) -> None:
         self.messages_received: Counter[str] = Counter()
@@ -32,6 +32,6 @@ class Counters:
             self.bytes_received[peer] += item.size
 
     def forget(self, peer: str) -> None:
-        """The stream of `peer` is known no more."""
+        """Drops the counters of `peer`: this node has given up its stream."""
         self.messages_received.pop(peer, None)
         self.bytes_received.pop(peer, None)

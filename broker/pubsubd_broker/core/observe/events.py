@@ -1,4 +1,4 @@
-"""Events of a node: each is counted, and told as a notice. For metrics and logs, never for a rule."""
+"""Events of a node: each is counted, and most are logged as a notice. For metrics and logs, never for a rule."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Written(Protocol):
 
 
 class Events:
-    """One method for each kind of event.
+    """Counts and logs: a method for each kind of event.
 
-    `label` names a connection in the log, `origin` its user or network. The same event of one origin is told once a minute.
+    `label` names a connection in the log, `origin` its user or network. Repeated events of one origin: see `Notices`.
     """
 
     def __init__(self, counters: Counters, notices: Notices) -> None:
@@ -37,7 +37,7 @@ class Events:
         self._met_itself = False
 
     def session_lagged(self, node: str, position: Position | None, replica: StreamView) -> None:
-        """A session needs what its broker's replica does not hold: the broker asks the producer."""
+        """A session needs an offset that its broker's replica does not hold: the broker asks the producer."""
         self.notices.info(
             "session.lagged",
             node=node,
@@ -47,7 +47,7 @@ class Events:
         )
 
     def delivered(self, session: str | None, written: Written) -> None:
-        """One pull of a session wrote so much. `session`: its name."""
+        """Counts what one pull wrote. `session`: the session's name, if it has one."""
         self.counters.messages_delivered += written.messages
         self.counters.bytes_delivered += written.entries_bytes
         for expired in written.expired:
@@ -65,7 +65,7 @@ class Events:
         """This node turns a connection away."""
         self.counters.connections_refused[code] += 1
         if code == "self" and self._met_itself:
-            return  # It comes again every minute, and is not a fault.
+            return  # A node dials itself every minute, and that is not a fault.
         self._met_itself = self._met_itself or code == "self"
         fields = {"connection": label, "code": code, "detail": detail}
         self._repeatable("connection.refused", origin, code, fields)
@@ -83,7 +83,7 @@ class Events:
         self._repeatable("connection.refused", origin, reason, fields)
 
     def closed_unheard(self) -> None:
-        """A connection was closed without a word: too many are waiting to be refused."""
+        """The node closed a connection without a word: too many connections wait for their refusal."""
         self.counters.connections_refused["too_many_unheard"] += 1
 
     def violated(self, label: str, origin: str, error: ProtocolError) -> None:
@@ -95,17 +95,17 @@ class Events:
         self.notices.warning("peer.silent", connection=label, silent_ms=silent_ms)
 
     def failed(self, label: str, error: Exception) -> None:
-        """A bug in handling one connection: it ends, the broker lives."""
+        """A bug in handling one connection. The connection ends, the broker lives."""
         self.counters.protocol_errors["internal"] += 1
         self.notices.error("connection.failed", connection=label, error=repr(error)[:1000])
 
     def refused_by(self, label: str, origin: str, code: str, detail: str) -> None:
-        """The other end of a connection that it opened refuses this node. Its own words do not tell causes apart."""
+        """A peer that this node dialled refuses it. All refusals of one peer count as one cause: the peer chooses the words."""
         fields = {"connection": label, "code": code, "detail": detail, "by": "them"}
         self._repeatable("connection.refused", origin, "by_the_other_end", fields)
 
     def unreachable(self, address: str, error: str) -> None:
-        """No link to `address` can be had."""
+        """This node has no link to `address`."""
         self.notices.warning("peer.unreachable", address=address, error=error)
 
     def expired(

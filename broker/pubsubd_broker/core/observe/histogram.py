@@ -10,7 +10,7 @@ BOUNDS_S: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01,
 
 
 class Histogram:
-    """Seconds in buckets: `cumulative()` is what Prometheus wants."""
+    """Seconds in buckets. `cumulative()` gives them in the form of Prometheus."""
 
     __slots__ = ("_counts", "sum_s")
 

@@ -1,4 +1,4 @@
-"""What a node has to say to its operators: the shell logs it."""
+"""Notices for a node's operators. The shell logs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One event: a constant dotted name in the past tense; figures as fields, never in the text."""
+    """An event for the log: a constant dotted name in the past tense. Figures are fields, never part of the text."""
 
     event: str
     level: Level = Level.INFO
@@ -22,26 +22,24 @@ class Notice:
 
 
 MAX_NOTICES = 1000
-"""Between two collections by the shell; further ones are counted in one notice."""
+"""Notices held until the shell collects them. Further ones are only counted, in one notice."""
 
 MAX_CAUSES = 250
-"""Causes that are told apart; those of further ones are logged as if they had one. So few that how often each was
-there again can be told in one go, and leaves room for other notices.
-"""
+"""Causes that are told apart; all others count as one. A summary of them all must leave room for other notices."""
 
 
 class Notices:
-    """Collects notices until the shell takes them. Bounded: noise from outside takes neither memory nor the log."""
+    """Collects notices until the shell takes them. Bounded: noise from outside fills neither the memory nor the log."""
 
     __slots__ = ("_began_ns", "_dropped", "_notices", "_repeat_ns", "_said")
 
     def __init__(self, repeat_ns: int = 0) -> None:
-        """`repeat_ns`: in so much time one cause is told once. 0: as often as there is one."""
+        """`repeat_ns`: the time in which one cause is logged once. 0: every notice is logged."""
         self._notices: list[Notice] = []
         self._dropped = 0
         self._repeat_ns = repeat_ns
         self._began_ns: int | None = None
-        # What was told since then, and how often it has happened again.
+        # Causes logged since `_began_ns`, each with the number of its repetitions.
         self._said: dict[tuple[str, ...], int] = {}
 
     def info(self, event: str, **fields: object) -> None:
@@ -54,11 +52,11 @@ class Notices:
         self._add(Notice(event, Level.ERROR, fields))
 
     def repeatable(self, notice: Notice, why: str, origin: str) -> None:
-        """What somebody outside can make happen as often as he likes. One cause: this event, `why` and from where."""
+        """Adds a notice that an outsider can cause at will. A cause is this event, `why` and `origin`; each is logged once."""
         if self._repeat_ns:
             cause = (notice.event, why, origin)
             if len(self._said) >= MAX_CAUSES and cause not in self._said:
-                cause = (notice.event, "any", "anybody")
+                cause = (notice.event, "any", "any")
             if cause in self._said:
                 self._said[cause] += 1
                 return
@@ -66,7 +64,7 @@ class Notices:
         self._add(notice)
 
     def tick(self, now_ns: int) -> None:
-        """When their time is over, tells how often each cause has been there again."""
+        """Logs the number of repetitions of each cause, once `repeat_ns` has passed."""
         if self._began_ns is None:
             self._began_ns = now_ns
         if now_ns - self._began_ns < self._repeat_ns:

@@ -1,4 +1,4 @@
-"""Runtime info: what only the shell knows of a node, for status and metrics."""
+"""Runtime info: figures that only the shell of a node knows, for status and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sessions of one consumer node that read from the producer itself: readers of its ring, from fetch to fetch."""
+"""Sessions of one consumer node that read from the producer itself. Each is a reader of the ring, from fetch to fetch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pubsubd_protocol.attach import At, Claim
 from pubsubd_protocol.positions import Position
 
 MAX_CATCH_UPS: Final = 64
-"""So many are waited for at once; of further ones those that asked last."""
+"""Catch-ups of one link that publishers wait for. Beyond that the ones that asked longest ago are not waited for."""
 
 
 class CatchUp:
-    """One of them. Between two fetches it is known by the position to which the last answer led."""
+    """A catch-up. Between two fetches it is known by the position at which the last answer ended."""
 
     __slots__ = ("index", "label")
 
@@ -23,7 +23,7 @@ class CatchUp:
 
 
 class CatchUps:
-    """Those of one link."""
+    """The catch-ups of one link."""
 
     def __init__(self, pacing: Pacing, consumer: str) -> None:
         self._pacing = pacing
@@ -31,13 +31,13 @@ class CatchUps:
         self._readers: dict[Position, CatchUp] = {}
 
     def goes_on(self, claim: Claim, index: int) -> CatchUp:
-        """One that asks for what begins at item `index`: a new one, or one that has read up to there."""
+        """The catch-up that asks for items from `index` on: a new one, or one that has read all before."""
         reader = self._take(claim) or CatchUp(self._consumer)
         reader.index = index
         return reader
 
     def reads_to(self, reader: CatchUp, position: Position, index: int) -> None:
-        """It has been sent all before `position`."""
+        """Notes that `reader` has been sent all before `position`, where item `index` begins."""
         reader.index = index
         replaced = self._readers.pop(position, None)
         if replaced is not None:
@@ -48,13 +48,13 @@ class CatchUps:
         self._pacing.enter(reader)
 
     def ends(self, claim: Claim) -> None:
-        """One has caught up, or asks for nothing more."""
+        """Ends the catch-up that stands at `claim`: it has caught up, or asks for no more."""
         reader = self._take(claim)
         if reader is not None:
             self._pacing.leave(reader)
 
     def close(self) -> None:
-        """The link is gone, and with it everybody behind it."""
+        """Ends all catch-ups: the link is gone."""
         for reader in self._readers.values():
             self._pacing.leave(reader)
         self._readers.clear()

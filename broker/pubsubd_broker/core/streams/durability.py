@@ -15,7 +15,7 @@ class Durability(Protocol):
         """Whether an entry of `count` messages and `size` bytes may get its place now. If not, `appender` retries later."""
 
     def keeps(self, entry: Entry, sequence: int) -> bool:
-        """Takes an entry that has its place. Whether readers may see it before it is on disk."""
+        """Takes an entry that has its place. Returns whether readers may see the entry before it is on disk."""
 
     def hold(self, appender: Appender) -> None:
         """Has `appender` retry when the disk is done with the present work."""

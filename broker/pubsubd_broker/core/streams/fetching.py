@@ -1,4 +1,4 @@
-"""Readers that a link fetches for: sessions that need what the replica at hand does not hold."""
+"""Readers that a link fetches for: sessions that need messages that the replica does not hold."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pubsubd_protocol.positions import Position, StreamView
 
 
 class LaggingReader(Protocol):
-    """A reader that the producer is asked for, over the link to it."""
+    """A reader on whose behalf a link asks the producer."""
 
     @property
     def position(self) -> Position | None:
-        """The next offset that it needs, if it knows that."""
+        """The next position that the reader needs; None if the reader does not know it."""
 
     @property
     def fetched_bytes(self) -> int:
-        """Bytes that were fetched for it and that it has not read."""
+        """Bytes that were fetched for the reader and that it has not read."""
 
     def catches_up(self) -> bool:
-        """Notes that it reads from the producer from now on. Whether it did not before."""
+        """Notes that the reader reads from the producer from now on. Returns whether that is new."""
 
     def awaits(self, claim: Claim) -> bool:
-        """Whether it still wants the answer to this very claim."""
+        """Whether the reader still wants the answer to exactly this claim."""
 
     def fetched(
         self, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
@@ -34,11 +34,11 @@ class LaggingReader(Protocol):
         """Takes the producer's answer to `claim`, and the items that follow."""
 
     def forget_fetched(self) -> None:
-        """Drops what was fetched and not read. The reader asks again when it reads on."""
+        """Drops fetched items that the reader has not read. The reader asks again when it reads on."""
 
     def link_lost(self) -> None:
         """The link is down: no answer comes."""
 
 
 Fetch = Callable[[LaggingReader, Claim, int], bool]
-"""Has the producer asked for up to so many bytes on behalf of a reader. False if the link cannot ask now."""
+"""Asks the producer on behalf of a reader: reader, claim, and the most bytes to send. False if the link cannot ask now."""

@@ -1,4 +1,4 @@
-"""Intake: takes in publishes. Validates each batch, places it in the node's stream, or says why not."""
+"""Intake of publishes: validates each batch, and places it in the node's stream or rejects it with a reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pubsubd_protocol.positions import Epoch
 
 
 class Intake:
-    """Open until the node stops or its journal fails."""
+    """Accepts batches until the node stops or its journal fails."""
 
     __slots__ = (
         "_knows",
@@ -36,7 +36,7 @@ class Intake:
         limits: Limits,
         knows: Callable[[str], bool],
     ) -> None:
-        """`epoch`: that of this life. `knows`: whether a batch may be directed to the node of this name."""
+        """`epoch`: of this life. `knows`: whether this node knows a node of that name, to which a batch may be directed."""
         self.epoch = epoch
         self._stream = stream
         self._publishers = publishers
@@ -45,18 +45,18 @@ class Intake:
         self.draining = False
         """Whether the node stops."""
         self.failure: str | None = None
-        """The reason for which nothing is accepted any more, if the journal has failed."""
+        """The reason for which the node accepts no more, if its journal has failed."""
         self.closed: tuple[str, str] | None = None
-        """Code and detail of the refusal of every publisher, unless the intake is open."""
+        """Code and detail with which every publisher is refused; None while the intake is open."""
 
     def drain(self) -> None:
-        """Accepts nothing more: the node stops."""
+        """Accepts no more: the node stops."""
         self.draining = True
-        # Not rejected for good: the publisher tries it again with the next life.
+        # A refusal, not a rejection: the publisher tries the batch again with the next life.
         self.closed = "draining", f"{self._stream.node} is stopping"
 
     def fail(self, reason: str) -> str:
-        """Accepts nothing more: the journal has failed. Returns the sentence for publishers."""
+        """Accepts no more: the journal has failed. Returns the sentence for publishers."""
         self.failure = f"the journal failed: {reason}"
         if not self.draining:
             self.closed = "journal_failed", self.failure
@@ -64,11 +64,11 @@ class Intake:
 
     @property
     def settled(self) -> bool:
-        """Whether every batch that has its place is there for all readers, or never will be."""
+        """Whether readers can see every placed batch, or never will."""
         return self._stream.settled or self.failure is not None
 
     def connect(self, publisher_id: bytes, spoke_to: bytes | None, user: str) -> Publisher:
-        """The record of a publisher that connects. `spoke_to`: the epoch of the life that answered it last, if any."""
+        """The record of a publisher that connects. `spoke_to`: the epoch of the life that answered the publisher last."""
         return self._publishers.connect(
             publisher_id,
             same_life=spoke_to == self.epoch,
@@ -90,9 +90,9 @@ class Intake:
         now: Now,
         appender: Appender,
     ) -> Answer | None:
-        """Answers one batch of a publisher. None: it has to wait, and `appender` is asked again.
+        """Answers one batch of a publisher. None: the batch has to wait, and `appender` retries.
 
-        Raises `ProtocolError` for a batch that contradicts itself, or what its publisher id was answered.
+        Raises `ProtocolError` for a batch that contradicts itself, or an earlier answer to its publisher id.
         """
         rejection = rejection_of(batch, self._limits, rights, self._stream.node, self._knows)
         return self._stream.publish(
@@ -101,10 +101,10 @@ class Intake:
 
     @property
     def waits_for_disk(self) -> bool:
-        """Whether batches are accepted only once they are on disk, or may have to wait for the disk."""
+        """Whether a batch may have to wait for the disk."""
         return self._stream.durability is not None and self.failure is None
 
     def hold(self, appender: Appender) -> None:
-        """Asks `appender` again when the disk is done with its present work."""
+        """Has `appender` retry when the disk is done with its present work."""
         if self._stream.durability is not None:
             self._stream.durability.hold(appender)

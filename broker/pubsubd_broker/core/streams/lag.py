@@ -1,4 +1,4 @@
-"""When to warn that a consumer is about to be overrun."""
+"""Warns that a consumer is about to be overrun."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pubsubd_broker.core.streams.registry import CursorRegistry
 
 
 def lag_share(lag: int, log: Log) -> float:
-    """How much of the ring's capacity a lag of `lag` messages takes, by count or bytes, whichever is more."""
+    """The share of the ring's capacity that `lag` messages take, by count or by bytes: the larger one."""
     if not log.messages:
         return 0.0
     waiting = min(lag, log.messages)
@@ -19,7 +19,7 @@ def lag_share(lag: int, log: Log) -> float:
 
 
 class LagWarning:
-    """At most one in a while, for the slowest consumer that has not expired yet."""
+    """Warns of the slowest consumer whose cursor is still in the ring, at most once in `LAG_WARNING_EVERY_NS`."""
 
     def __init__(self) -> None:
         self._warned_ns: int | None = None

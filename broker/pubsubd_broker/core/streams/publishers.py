@@ -1,4 +1,4 @@
-"""What each publisher was answered last, so that a retry is answered the same and placed once.
+"""The last answers of each publisher: a retry gets the same answer, and its batch is placed once.
 
 Only a batch that is marked as a retry is looked up. A new batch under an answered sequence comes from a second holder of
 the same id, such as a copy of the publisher's process: an old answer would be a receipt for a message that is not stored.
@@ -20,7 +20,7 @@ Refuse = Callable[[str, str], None]
 
 
 class Promise:
-    """The answer to a batch that has its place, before anybody may know of it. `wake`: once it is settled."""
+    """The answer to a placed batch that is not on disk yet. `wake`: called once the promise is settled."""
 
     __slots__ = ("outcome", "wake")
 
@@ -39,7 +39,7 @@ Answer = Outcome | Promise
 
 
 class Publisher:
-    """One publisher's newest outcomes, at most `window` of them."""
+    """The newest outcomes of a publisher, at most `window` of them."""
 
     __slots__ = (
         "_holder",
@@ -56,21 +56,21 @@ class Publisher:
         self._window = window
         self._outcomes: OrderedDict[int, Answer] = OrderedDict()
         self.forgotten = forgotten
-        """Whether an earlier record of it, in this same life of the broker, has been dropped."""
+        """Whether this life of the broker has dropped an earlier record of the publisher."""
         self.elsewhere = elsewhere
-        """Whether it spoke to another life of the broker: what it retries may be in that one's stream."""
+        """Whether the publisher spoke to another life of the broker, which may have placed the batch that is retried."""
         self.last = -1
         """The highest sequence answered."""
         self.connections = 0
         self.user = ""
-        """Whose it is, as far as that is known."""
+        """The user that owns the record; empty if that is not known."""
         self._holder: tuple[int, Refuse] | None = None
-        """The connection that publishes under this id: when it was opened, and how it is ended."""
+        """The connection that publishes under this id: the time at which it was opened, and the callable that ends it."""
 
     def take_over(self, opened_ns: int, refuse: Refuse) -> None:
-        """One connection publishes under an id. Of two the one that was opened later stays.
+        """Keeps one connection under this id. Of two the one that was opened later stays.
 
-        Not the one that greeted later: a broker that stood still may find the greeting of a dead connection last.
+        The order of greetings does not count: a broker that stood still may read the greeting of a dead connection last.
         """
         older, mine = self._holder, (opened_ns, refuse)
         if older is not None and older[0] > opened_ns:
@@ -80,15 +80,15 @@ class Publisher:
             older[1]("replaced", "another connection publishes under this id")
 
     def let_go(self, refuse: Refuse) -> None:
-        """The connection that is ended by `refuse` is gone."""
+        """Forgets the connection that `refuse` ends: it is gone."""
         if self._holder is not None and self._holder[1] == refuse:
             self._holder = None
 
     def recall(self, sequence: int, retry: bool) -> Answer | None:
-        """The answer that a retry of `sequence` got before; None if the batch is new and has to be judged now.
+        """The earlier answer to a retry of `sequence`; None if the batch is new and has to be judged now.
 
-        What can't be known any more is answered "unknown", never guessed. Raises `ProtocolError` for a new batch under a
-        sequence that is answered already.
+        A forgotten answer is given as "unknown", never guessed. Raises `ProtocolError` for a new batch under a sequence that
+        is answered already.
         """
         if not retry:
             if sequence <= self.last:
@@ -100,7 +100,7 @@ class Publisher:
             return None
         outcome = self._outcomes.get(sequence)
         if outcome is not None:
-            # Once it is settled nobody is to wait there for it.
+            # A settled promise wakes no further waiter.
             return (outcome.outcome or outcome) if isinstance(outcome, Promise) else outcome
         if sequence <= self.last or self.forgotten:
             detail = (
@@ -118,7 +118,7 @@ class Publisher:
         size: int | None = None,
         limit: int | None = None,
     ) -> Rejected:
-        """The refusal of `batch`; of a retry from another life only that nobody can say what has become of it."""
+        """The rejection of `batch`. A retry from an earlier life of the broker is answered `unknown`."""
         if batch.retry and self.elsewhere:
             code, size, limit = "unknown", None, None
             detail = (
@@ -134,9 +134,9 @@ class Publisher:
 
 
 class Publishers:
-    """The table of publishers: at most `limit` of those that are away.
+    """The table of publishers: the connected ones, and at most `limit` that are away.
 
-    Of the user who has most of them the least recently used is dropped: nobody drives out what is another's.
+    Drops the least recently used record of the user that has most: no user drives out the records of another.
     """
 
     __slots__ = ("_away", "_connected", "_limit", "_of_user", "_window", "forgotten")
@@ -148,7 +148,7 @@ class Publishers:
         self._away: OrderedDict[bytes, Publisher] = OrderedDict()
         self._of_user: Counter[str] = Counter()
         self.forgotten = 0
-        """How many records have been dropped."""
+        """The number of records that have been dropped."""
 
     def __len__(self) -> int:
         return len(self._connected) + len(self._away)
@@ -156,7 +156,7 @@ class Publishers:
     def connect(
         self, publisher_id: bytes, *, same_life: bool, other_life: bool = False, user: str = ""
     ) -> Publisher:
-        """The record of a publisher that connects, and which life of the broker it spoke to before, if any."""
+        """The record of a publisher that connects. `same_life`, `other_life`: the broker's life that it spoke to before."""
         publisher = self._connected.get(publisher_id) or self._take_back(publisher_id)
         if publisher is None:
             publisher = Publisher(self._window, forgotten=same_life, elsewhere=other_life)
@@ -166,12 +166,12 @@ class Publishers:
         return publisher
 
     def lasts(self) -> dict[bytes, int]:
-        """The highest sequence that each was answered, the one that was heard of longest ago first."""
+        """The highest answered sequence of each publisher, the one heard of longest ago first."""
         known = (*self._away.items(), *self._connected.items())
         return {publisher_id: each.last for publisher_id, each in known if each.last >= 0}
 
     def restore(self, lasts: Mapping[bytes, int], placed: Iterable[tuple[Entry, int]]) -> None:
-        """Begins with what an earlier life answered: `placed` are the entries that are left, and their sequences."""
+        """Begins with the answers of an earlier life. `placed`: the entries that are left, and their sequences."""
         for publisher_id, last in lasts.items():
             self._restored(publisher_id).last = last
         for entry, sequence in placed:

@@ -1,4 +1,4 @@
-"""The cursor registry: what each consumer node acknowledged, and which of its named sessions did what."""
+"""The cursor registry: the acknowledged cursor of each consumer node, and the places of its named sessions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pubsubd_protocol.positions import Position
 
 
 class Registered:
-    """One consumer node's cursor, and the places of its named sessions, kept here for its next life.
+    """The cursor of a consumer node, and the places of its named sessions, kept here for that node's next life.
 
-    `named`: in this node's stream. `elsewhere`: by name and stream, in others; the one told longest ago first.
+    `named`: places in this node's stream. `elsewhere`: places in other streams, by name and stream, oldest news first.
     """
 
     __slots__ = ("connected", "cursor", "elsewhere", "named", "seen_ns")
@@ -26,7 +26,7 @@ class Registered:
 
     @property
     def places(self) -> dict[str, dict[str, Position]]:
-        """Where the names stand in others' streams, by name."""
+        """Places in the streams of other nodes, by name and stream."""
         places: dict[str, dict[str, Position]] = {}
         for (name, stream), place in self.elsewhere.items():
             places.setdefault(name, {})[stream] = place
@@ -37,7 +37,7 @@ class Registered:
         named: Mapping[str, Position | None],
         elsewhere: Mapping[str, Mapping[str, Position]],
     ) -> None:
-        """Beyond `MAX_PLACES` the places told longest ago are given up; those of a name that is gone are."""
+        """Takes news of places in other streams. Drops those of names that are gone, and the oldest beyond `MAX_PLACES`."""
         kept = self.elsewhere
         if any(place is None and name not in elsewhere for name, place in named.items()):
             gone = {name for name, place in named.items() if place is None} - elsewhere.keys()
@@ -55,7 +55,7 @@ class Registered:
 
 
 class CursorRegistry:
-    """Only acknowledgements move a cursor, and never backwards. At most `limit` consumers."""
+    """Cursors of at most `limit` consumers. Only acknowledgements move a cursor, and never backwards."""
 
     __slots__ = ("_consumers", "given_up", "limit", "moved", "removed")
 
@@ -64,9 +64,9 @@ class CursorRegistry:
         self.limit = limit
         self.removed = 0
         self.given_up = 0
-        """Those of the removed that made room for another consumer."""
+        """The number of removed cursors that made room for another consumer."""
         self.moved: dict[str, None] | None = None
-        """Who has acknowledged something, or is gone, since somebody looked; None: nobody does."""
+        """Consumers that acknowledged or were dropped since the keeper looked last; None: no keeper looks."""
 
     def __len__(self) -> int:
         return len(self._consumers)
@@ -83,7 +83,7 @@ class CursorRegistry:
     def admits(
         self, consumer: str, linked: Collection[str], oldest: int, ttl_ns: int, now_ns: int
     ) -> bool:
-        """Whether there is room for this consumer beside those that are `linked`, or can be made."""
+        """Whether the registry has or can make room for this consumer, beside those that are `linked`."""
         return self._has_room(consumer, linked) or (
             self._least(linked, oldest, ttl_ns, now_ns) is not None
         )
@@ -91,7 +91,7 @@ class CursorRegistry:
     def make_room(
         self, consumer: str, linked: Collection[str], oldest: int, ttl_ns: int, now_ns: int
     ) -> str | None:
-        """Drops the cursor that means least, if `consumer` would find no room without that, and returns whose it was."""
+        """Drops the least important cursor if `consumer` finds no room otherwise. Returns the name of the dropped consumer."""
         if self._has_room(consumer, linked):
             return None
         least = self._least(linked, oldest, ttl_ns, now_ns)
@@ -105,11 +105,11 @@ class CursorRegistry:
         return consumer in known or len(known) < self.limit
 
     def _least(self, linked: Collection[str], oldest: int, ttl_ns: int, now_ns: int) -> str | None:
-        """The consumer whose cursor may be given up for another one: an expired one, then the one away for longest.
+        """The consumer whose cursor may be given up for another one: first an expired one, then the one away for longest.
 
-        A consumer without memory that finds no cursor loses nothing in silence: its sessions get the stream from 0, or are
-        told `unseen`. A named session would: it would count as new. Consumers that have some are given up last, and not
-        within the time-to-live. Cost: a look at each.
+        A consumer without memory and without a cursor loses no message in silence: its sessions get the stream from 0, or
+        are told `unseen`. A named session would count as new, and lose messages in silence. Consumers with named sessions
+        are thus given up last, and not within the time-to-live. Cost: one look at each consumer.
         """
         away = (
             (r.cursor.offset >= oldest, bool(r.named), r.seen_ns, consumer)
@@ -128,9 +128,9 @@ class CursorRegistry:
         now_ns: int,
         elsewhere: Mapping[str, Mapping[str, Position]] | None = None,
     ) -> None:
-        """`consumer` needs nothing before `position`; `named` are the moves of its named sessions, `elsewhere` those in others' streams.
+        """Notes that `consumer` needs no message before `position`. `named`, `elsewhere`: the moves of its named sessions.
 
-        Raises `ProtocolError` if that makes too many names, and then nothing has changed.
+        Raises `ProtocolError` for too many names, and then changes nothing.
         """
         registered = self._consumers.get(consumer)
         kept = _moved(registered.named if registered is not None else {}, named, consumer)
@@ -139,7 +139,7 @@ class CursorRegistry:
             registered.connected = True
         registered.named = kept
         registered.move_elsewhere(named, elsewhere or {})
-        # An attach at a lower position may read again; what was acknowledged stays so.
+        # An attach at a lower position may read again; the acknowledged cursor stays.
         if position.offset >= registered.cursor.offset:
             registered.cursor = position
         registered.seen_ns = now_ns
@@ -149,7 +149,7 @@ class CursorRegistry:
     def restore(
         self, consumer: str, cursor: Position, named: dict[str, Position], now_ns: int
     ) -> None:
-        """Begins with what an earlier life of this node kept."""
+        """Begins with a cursor that an earlier life of this node kept."""
         registered = self._consumers[consumer] = Registered(cursor, now_ns)
         registered.named = named
 
@@ -169,7 +169,7 @@ class CursorRegistry:
         return True
 
     def expire(self, oldest: int, ttl_ns: int, now_ns: int) -> list[str]:
-        """Drops the cursors of consumers that are away for longer than the time-to-live and have expired anyway."""
+        """Drops expired cursors of consumers that are away for longer than the time-to-live. Returns their names."""
         gone = [
             consumer
             for consumer, r in self._consumers.items()
@@ -183,7 +183,7 @@ class CursorRegistry:
 def _moved(
     kept: Mapping[str, Position], moves: Mapping[str, Position | None], consumer: str
 ) -> dict[str, Position]:
-    """`kept` after `moves`; None is a name that is gone. Raises `ProtocolError` for more names than there may be."""
+    """`kept` after `moves`. None in a move: the name is gone. Raises `ProtocolError` for more names than are allowed."""
     moved = {name: place for name, place in kept.items() if name not in moves}
     moved.update((name, place) for name, place in moves.items() if place is not None)
     if len(moved) > MAX_NAMED_SESSIONS:

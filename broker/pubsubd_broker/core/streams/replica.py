@@ -1,4 +1,4 @@
-"""A consumer's copy of a peer's newest messages, in the same offsets, and its registration in that stream."""
+"""Replica: a consumer's copy of a peer's newest messages, in the same offsets, and its registration in that stream."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Position, StreamView
 
 
 class Replica:
-    """Made at first contact. Checks that what arrives follows on what is held; never guesses.
+    """The replica of one peer's stream, made at first contact. Checks that each item follows on the last one; never guesses.
 
-    `origin`: where a session stands that was open in this life of the broker before first contact: at the
-    cursor that the producer had registered for this node, else at 0. `named`: the same for the named
-    sessions of this node's earlier lives.
+    `origin`: the position of a session that was open in this life of the broker before first contact. It is the cursor
+    that the producer had registered for this node, else 0. `named`: the positions of named sessions of earlier lives.
     """
 
     __slots__ = (
@@ -45,32 +44,32 @@ class Replica:
         max_bytes: int,
         pace: Pace,
     ) -> None:
-        """`answer`: what is said in `attached`, with its figures."""
+        """`answer`: the answer in `attached`, with its figures."""
         self.node = node
         self.reader = reader
         """The node that holds this replica."""
         view = attached.view
         offset = answer.offset if isinstance(answer, Resume) else answer.next
         self.log = Log(max_messages, max_bytes, view.epoch, view.lineage, offset, view.losses)
-        # One that is slow reads from the producer; the others of this node need not wait for it.
+        # A slow session reads from the producer; the other sessions of this node need not wait for it.
         self.pacing = Pacing(self.log, pace, yields=True)
         self.origin = attached.registered or view.start
         self.named: Mapping[str, Position] = attached.named
         self.fetcher: Fetch | None = None
-        """Asks the producer on behalf of a session; None while the link is down."""
+        """Asks the producer on behalf of a session. None while the link is down."""
         self._given_up = False
         self.lives: tuple[Epoch, ...] = ()
-        """Epochs of the producer that its later history does not continue, the newest first; not all of them."""
+        """Newest epochs of the producer that its later history does not continue: at most `MAX_LIVES`, newest first."""
 
     def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
-        """Only the producer can say, and it is elsewhere. Of one that was given up nothing is left to wait for."""
+        """None: only the producer can answer. Answers by this replica's view once the replica has been given up."""
         if not self._given_up:
             return None
         view = self.log.view
         return view, resolve(claim, view)
 
     def give_up(self) -> None:
-        """Drops what is held: sessions that have not read it are told so, and go on at its end."""
+        """Evicts all items for good. Sessions that have not read them are told so, and go on at the end."""
         self._given_up = True
         self.log.empty()
 
@@ -85,12 +84,12 @@ class Replica:
 
     @property
     def registration(self) -> Position:
-        """What this node presents when it attaches: it holds everything before this."""
+        """The position that this node presents when it attaches: the replica has got all messages before it."""
         return self.log.front
 
     @property
     def unbroken(self) -> StreamView:
-        """What of the newest run of offsets stands here without a hole. Cost: a look at each item."""
+        """The newest run of messages without a skipped offset. Cost: one look at each item."""
         log, newest = self.log, self.log.newest
         oldest = newest.first
         for index in range(max(newest.begin, log.begin), log.end):
@@ -100,7 +99,7 @@ class Replica:
         return StreamView(newest.epoch, newest.lineage, oldest, newest.next, newest.losses)
 
     def attached(self, attached: Attached) -> None:
-        """The producer's answer to the registration: go on, or a gap at this place."""
+        """Takes the producer's answer to the registration: goes on, or appends a gap marker."""
         view, said = attached.view, attached.answer
         answer = resolve(At(self.registration), view)
         if short(answer) != said:
@@ -117,7 +116,7 @@ class Replica:
         self.log.wake()
 
     def expired(self, expired: CursorExpired) -> None:
-        """The ring overtook this node while it was connected, or a gap in the stream comes next."""
+        """Appends a gap marker: the ring overtook this connected node, or the stream itself has a gap here."""
         newest = self.log.newest
         view = expired.view
         if expired.node != self.node or view.epoch != newest.epoch or view.next < newest.next:
@@ -134,7 +133,7 @@ class Replica:
         self.log.append_gap(view)
 
     def append(self, item: Entry | Skip) -> None:
-        """An entry or a skipped range of the stream. Raises `ProtocolError` unless it comes next."""
+        """Appends an entry or a skipped range of the stream. Raises `ProtocolError` unless it comes next."""
         check_origin(item, self.node, self.reader)
         newest = self.log.newest
         if item.first != newest.next and not (self._empty and item.first < newest.next < item.next):
@@ -149,14 +148,14 @@ class Replica:
         self.log.append(item)
 
     def _goes_on(self, item: Entry | Skip) -> bool:
-        """Whether an item of its epoch can come next: in this history, and on this side of its gaps."""
+        """Whether the epoch of `item` can come next: in this history, and on this side of its gaps."""
         newest, view = self.log.newest, self.log.view
         if newest.epoch != item.epoch and not view.covers(item.epoch, item.next):
             return False
         return len(view.gaps(item.epoch)) == len(view.gaps(newest.last))
 
     def contradicts(self, entry: Entry) -> bool:
-        """Whether another one stands here in its place, on the same branch."""
+        """Whether the replica holds other bytes in the place of `entry`, on the same branch."""
         held = self.log.entry_at(Position(entry.epoch, entry.first))
         return held is not None and held.wire != entry.wire
 
@@ -182,6 +181,6 @@ def check_origin(item: Entry | Skip, node: str, reader: str) -> None:
 
 
 def check_view(view: StreamView, node: str) -> None:
-    """Raises `ProtocolError` if it goes beyond the last offset: no position could be stored there."""
+    """Raises `ProtocolError` if `view` goes beyond the last offset: no position could be stored there."""
     if view.next > MAX_OFFSET:
         raise ProtocolError("offset", f"{node} says that it is at {view.next}, beyond {MAX_OFFSET}")

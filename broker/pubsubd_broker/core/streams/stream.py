@@ -1,4 +1,4 @@
-"""A node's own stream: where publishes take their place."""
+"""A node's own stream: gives each publish its place."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Placed:
 
 
 class Stream:
-    """The ring of one node's messages, under one epoch; the authority on what it still holds.
+    """The ring of one node's messages, under one epoch. Its view is the authority on the offsets that are still held.
 
     One object serves the node's whole life. `begin` gives it the history of earlier lives, before its first publish.
     """
@@ -67,9 +67,9 @@ class Stream:
         accepted: Callable[[int], None] = _unnoted,
         published: Callable[[Entry], None] | None = None,
     ) -> None:
-        """`accepted`: called with the offset up to which all is accepted, before any publisher is told.
+        """`accepted`: called with the offset before which all is accepted, before any publisher is told.
 
-        `published`: called with each accepted entry, after its append.
+        `published`: called with each accepted entry, after the entry is appended.
         """
         self.node = node
         self.max_message = max_message
@@ -79,8 +79,8 @@ class Stream:
         self.log = Log(ring_messages, ring_bytes, epoch, (), 0)
         self.pacing = Pacing(self.log, pace)
         self.durability: Durability | None = None
-        """Keeps accepted batches as they come; None: in memory only."""
-        # What has its place, and has to be on disk before anybody knows of it.
+        """Keeps accepted batches on disk as they come. None: in memory only."""
+        # Entries that have their place, and must be on disk before any reader or publisher knows of them.
         self._placed: deque[_Placed] = deque()
         self.messages_published = 0
         self.bytes_published = 0
@@ -104,12 +104,12 @@ class Stream:
 
     @property
     def settled(self) -> bool:
-        """Whether all that has its place is there for everybody."""
+        """Whether all placed entries can be read."""
         return not self._placed
 
     @property
     def origin(self) -> Position:
-        """Where a session of this life stands that has no position here."""
+        """The position of a session of this life that has no position in this stream."""
         return self.view.start
 
     def begin(
@@ -117,7 +117,7 @@ class Stream:
     ) -> None:
         """Goes on with earlier lives: `entries` from `offset` on, with a gap where a life lost accepted messages.
 
-        The stream gets a new log. To be called before any reader or publisher has met this one.
+        The stream gets a new log. Called before any reader or publisher has met the old one.
         """
         old = self.log
         self.log = log = Log(old.max_messages, old.max_bytes, self.epoch, lineage, offset, losses)
@@ -131,7 +131,7 @@ class Stream:
             log.append(entry)
         for end in gaps:
             log.append_gap(whole.until(end))
-        # Only now it is known from where on the ring holds: it may have let go of the oldest.
+        # Only now the oldest held offset is known: the ring may have evicted the oldest entries.
         held = self.view
         for item in (log[index] for index in range(log.begin, log.end)):
             if isinstance(item, Gap):
@@ -140,16 +140,16 @@ class Stream:
     def answer(
         self, claim: Claim, registered: Position | None = None
     ) -> tuple[StreamView, Verdict]:
-        """What this producer says to a reader's claim, and what it held when it said so."""
+        """The answer to a reader's claim, and the view by which it was judged."""
         view = self.view
         return view, resolve(claim, view, registered)
 
     def fetch(self, reader: object, claim: Claim, budget: int) -> bool:
-        """Never needed: this node answers for its own stream here and now."""
+        """Never asks: this node answers for its own stream at once."""
         return False
 
     def caught_up(self, reader: object, claim: Claim) -> None:
-        """Never needed either."""
+        """Does nothing: no producer has to be told."""
 
     def publish(
         self,
@@ -161,10 +161,10 @@ class Stream:
         *,
         rejection: Rejection | None = None,
     ) -> Answer | None:
-        """Places `batch`, or says why not; a retry gets its first answer again. None: it has to wait for readers.
+        """Places `batch`, or rejects it with a reason. A retry gets its first answer again. None: the batch has to wait.
 
-        `rejection`: why it is refused although it is well formed, if it is.
-        Raises `ProtocolError` for a batch that contradicts itself, or what its publisher id was answered.
+        `rejection`: the reason to reject a well-formed batch, if one exists.
+        Raises `ProtocolError` for a batch that contradicts itself, or an earlier answer to its publisher id.
         """
         outcome = publisher.recall(batch.sequence, batch.retry)
         if outcome is not None:
@@ -182,7 +182,7 @@ class Stream:
             self.durability.forget(appender)
 
     def commit(self, durable: int) -> None:
-        """What was placed before the offset `durable` is on disk: it is accepted, and there for everybody."""
+        """Accepts the entries placed before the offset `durable`, which are on disk now. Readers see them from now on."""
         while self._placed and self._placed[0].entry.next <= durable:
             placed = self._placed.popleft()
             self.log.reserve(placed.entry, -1)
@@ -190,7 +190,7 @@ class Stream:
             placed.answer.settle(placed.receipt)
 
     def _check_same(self, batch: Batch, answer: Answer) -> None:
-        """A retry repeats what was accepted under its sequence. Raises `ProtocolError` if the stream holds other bytes there."""
+        """Raises `ProtocolError` if the stream holds other bytes than `batch` under the sequence of this retry."""
         entry = self._placed_as(answer)
         if entry is not None and not is_of(entry, batch):
             raise ProtocolError(
@@ -200,7 +200,7 @@ class Stream:
             )
 
     def _placed_as(self, answer: Answer) -> Entry | None:
-        """The entry whose receipt `answer` is, as long as it is held."""
+        """The entry whose receipt is `answer`, while the stream holds it."""
         if isinstance(answer, Promise):
             return next((p.entry for p in self._placed if p.answer is answer), None)
         if isinstance(answer, Rejected):

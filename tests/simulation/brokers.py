@@ -28,6 +28,7 @@ from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.sessions.reading_states import PARKED
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.entries import Entry, open_entry
@@ -336,7 +337,7 @@ class SimBroker:
             for reading in end.session.readings.values():
                 log, cursor = reading.source.log, reading.bookmark.cursor
                 if (
-                    reading.rests
+                    reading.state is PARKED
                     and cursor is not None
                     and log.begin < log.end
                     and len(log.segments) == 1

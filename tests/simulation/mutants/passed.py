@@ -9,6 +9,7 @@ from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.node import Node
+from pubsubd_broker.core.sessions.log_place import LogPlace
 from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_protocol.positions import Position
 
@@ -79,10 +80,10 @@ def _large_entry_reminds_no_reader() -> list[Patch]:
 def _kept_stays_behind() -> list[Patch]:
     """The kept place of a named session is its last acknowledgement, without the messages that it passed since."""
 
-    def kept(self: Reading) -> Position | None:
+    def kept(self: LogPlace) -> Position | None:
         return self.bookmark.acknowledged
 
-    return [(Reading, "kept", property(kept))]
+    return [(LogPlace, "kept", property(kept))]
 
 
 PASSED = (

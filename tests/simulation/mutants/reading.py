@@ -15,7 +15,9 @@ from pubsubd_broker.core.log.cursor import Choose, Cursor
 from pubsubd_broker.core.log.interest import Interest
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.sessions import reading_states as states
 from pubsubd_broker.core.sessions.bookmark import Bookmark
+from pubsubd_broker.core.sessions.log_place import LogPlace
 from pubsubd_broker.core.sessions.pending import Pending
 from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_broker.core.sessions.session import Session
@@ -98,6 +100,8 @@ def _late_answer_accepted() -> list[Patch]:
         self._asked = None
         self.bookmark.apply(view, answer)
         self._inbox.extend(items)
+        if self.state is not states.PARKED:
+            self.state = states.CATCHING_UP if self._inbox else states.SEEKING
         self.wake()
 
     return [(Reading, "fetched", fetched)]
@@ -211,29 +215,29 @@ def _gone_from_the_replica() -> list[Patch]:
 def _interest_outlives_filter() -> list[Patch]:
     """A session that changes its filter is still woken by its former topics, and by no others."""
 
-    def refilter(self: Reading, changed: Filter) -> None:
-        self._rise()
+    def refilter(self: LogPlace, changed: Filter) -> None:
+        self._read_on()
         self.filter = changed
 
-    return [(Reading, "refilter", refilter)]
+    return [(LogPlace, "refilter", refilter)]
 
 
 def _resting_stands_still() -> list[Patch]:
     """A resting session does not move along with the log."""
 
-    def rouse(self: Reading, index: int, position: Position) -> None:
+    def unpark(self: LogPlace, index: int, position: Position) -> None:
         original(self, self.index or 0, position)
 
-    original = Reading.rouse
-    return [(Reading, "_move_along", lambda self: None), (Reading, "rouse", rouse)]
+    original = LogPlace.unpark
+    return [(LogPlace, "_move_along", lambda self: None), (LogPlace, "unpark", unpark)]
 
 
 def _wakes_the_first_topic_only() -> list[Patch]:
-    def rouse(self: Interest, topics: str, index: int, position: Position) -> None:
+    def wake(self: Interest, topics: str, index: int, position: Position) -> None:
         original(self, topics.split("\n")[0], index, position)
 
-    original = Interest.rouse
-    return [(Interest, "rouse", rouse)]
+    original = Interest.wake
+    return [(Interest, "wake", wake)]
 
 
 def _own_loss_never_told() -> list[Patch]:

@@ -10,7 +10,7 @@ from tests.simulation.recreated import run_recreated
 
 from pubsubd_broker.core.links import departed
 from pubsubd_broker.core.links.departed import Departed, Departures
-from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.sessions.log_place import LogPlace
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_broker.core.streams.registry import CursorRegistry
 
@@ -37,12 +37,12 @@ def _place_goes_with_the_replica() -> list[Patch]:
 
 def _untold_is_done() -> list[Patch]:
     """A session is let go whose application does not know yet how far it has come."""
-    original = Reading.is_done
+    original = LogPlace.is_done
 
-    def is_done(self: Reading, *, connected: bool, named: bool) -> bool:
+    def is_done(self: LogPlace, *, connected: bool, named: bool) -> bool:
         return original(self, connected=False, named=named)
 
-    return [(Reading, "is_done", is_done)]
+    return [(LogPlace, "is_done", is_done)]
 
 
 def _met_again_and_not_moved() -> list[Patch]:

@@ -49,7 +49,7 @@ def _appended_wakes_no_reader() -> list[Patch]:
     """An append wakes neither readers that wait for a change of the log, nor those that rest at its end."""
     return [
         (Log, "wake", lambda self: None),
-        (Interest, "rouse", lambda self, topics, index, position: None),
+        (Interest, "wake", lambda self, topics, index, position: None),
     ]
 
 
@@ -130,7 +130,7 @@ def _wakes_forgotten() -> list[Patch]:
     def stop(self: Reading) -> None:
         original(self)
         self.source.log._waiting.clear()
-        self.source.log.interest._resting.clear()
+        self.source.log.interest._parked.clear()
 
     return [(Reading, "stop", stop)]
 

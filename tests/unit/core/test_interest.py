@@ -18,12 +18,12 @@ class Rester:
 
     def __init__(self, *patterns: str) -> None:
         self.filter = Filter(patterns)
-        self.roused: list[tuple[int, Position]] = []
+        self.woken: list[tuple[int, Position]] = []
         self.told = 0
         self.reminded = 0
 
-    def rouse(self, index: int, position: Position) -> None:
-        self.roused.append((index, position))
+    def unpark(self, index: int, position: Position) -> None:
+        self.woken.append((index, position))
 
     def remind(self) -> None:
         self.reminded += 1
@@ -32,51 +32,51 @@ class Rester:
 def resting(*followers: Rester) -> Interest:
     found = Interest()
     for follower in followers:
-        found.rest(follower)
+        found.park(follower)
     return found
 
 
 def test_only_who_wants_a_topic_of_the_entry_is_woken_and_once() -> None:
     a, b, everything = Rester("a", "a.>"), Rester("b"), Rester(">")
     log = resting(a, b, everything)
-    log.rouse("a\na.x\nc", 7, at(5))
-    assert (a.roused, b.roused, everything.roused) == ([(7, at(5))], [], [(7, at(5))])
+    log.wake("a\na.x\nc", 7, at(5))
+    assert (a.woken, b.woken, everything.woken) == ([(7, at(5))], [], [(7, at(5))])
 
 
 def test_whoever_was_woken_sleeps_through_the_next_until_it_rests_again() -> None:
     a = Rester("a")
     log = resting(a)
-    log.rouse("a", 0, at(0))
-    log.rouse("a", 1, at(1))
-    assert len(a.roused) == 1
-    log.rest(a)
-    log.rouse("a", 2, at(2))
-    assert [index for index, _ in a.roused] == [0, 2]
+    log.wake("a", 0, at(0))
+    log.wake("a", 1, at(1))
+    assert len(a.woken) == 1
+    log.park(a)
+    log.wake("a", 2, at(2))
+    assert [index for index, _ in a.woken] == [0, 2]
 
 
-@pytest.mark.parametrize("end", [Interest.rise, Interest.leave])
+@pytest.mark.parametrize("end", [Interest.unpark, Interest.leave])
 def test_whoever_rose_or_left_is_not_woken(end: object) -> None:
     for follower in (Rester("a"), Rester(">")):
         log = resting(follower)
         end(log, follower)  # type: ignore[operator]
-        log.rouse("a", 0, at(0))
-        log.rouse_all(0, at(0))
-        assert follower.roused == []
+        log.wake("a", 0, at(0))
+        log.wake_all(0, at(0))
+        assert follower.woken == []
 
 
 def test_a_gap_wakes_all_who_rest() -> None:
     some = [Rester("a"), Rester("b"), Rester(">")]
-    resting(*some).rouse_all(3, at(9))
-    assert [rester.roused for rester in some] == [[(3, at(9))]] * 3
+    resting(*some).wake_all(3, at(9))
+    assert [rester.woken for rester in some] == [[(3, at(9))]] * 3
 
 
 def test_whoever_comes_later_counts_for_topics_that_are_known_already() -> None:
     first, second = Rester("a"), Rester("*")
     log = resting(first)
-    log.rouse("a", 0, at(0))
-    log.rest(second)
-    log.rouse("a", 1, at(1))
-    assert second.roused == [(1, at(1))]
+    log.wake("a", 0, at(0))
+    log.park(second)
+    log.wake("a", 1, at(1))
+    assert second.woken == [(1, at(1))]
 
 
 def test_a_topic_is_looked_up_once_for_all_however_often_it_comes(
@@ -92,7 +92,7 @@ def test_a_topic_is_looked_up_once_for_all_however_often_it_comes(
     monkeypatch.setattr(PatternIndex, "owners", counted)
     log = resting(*(Rester("never") for _ in range(10)))
     for index in range(100):
-        log.rouse("a\nb", index, at(index))
+        log.wake("a\nb", index, at(index))
     assert sorted(asked) == ["a", "b"]
 
 
@@ -100,16 +100,16 @@ def test_an_entry_costs_no_more_looks_than_its_topics_have_shapes_however_many_r
     """A publisher chooses the topics, a session the patterns, and the broker has one thread for all."""
     topics = [f"t.{i}" for i in range(1000)]
     log = resting(*(Rester("no", "no.*", "*.no", "no.>") for _ in range(1000)))
-    assert calls_of(lambda: log.rouse("\n".join(topics), 0, at(0))) < 10 * len(topics)
+    assert calls_of(lambda: log.wake("\n".join(topics), 0, at(0))) < 10 * len(topics)
 
 
 def test_an_entry_that_would_cost_too_many_looks_wakes_everybody() -> None:
     resters = [Rester("a" + ".*" * i) for i in range(100)]
     log = resting(*resters)
-    log.rouse("\n".join(f"b{i}" for i in range(interest.MOST_LOOKS // 100)), 1, at(0))
-    assert not any(rester.roused for rester in resters)
-    log.rouse("\n".join(f"c{i}" for i in range(interest.MOST_LOOKS // 100 + 1)), 2, at(1))
-    assert [rester.roused for rester in resters] == [[(2, at(1))]] * 100
+    log.wake("\n".join(f"b{i}" for i in range(interest.MOST_LOOKS // 100)), 1, at(0))
+    assert not any(rester.woken for rester in resters)
+    log.wake("\n".join(f"c{i}" for i in range(interest.MOST_LOOKS // 100 + 1)), 2, at(1))
+    assert [rester.woken for rester in resters] == [[(2, at(1))]] * 100
 
 
 def test_an_entry_of_topics_that_are_remembered_costs_nothing_and_wakes_who_wants_it() -> None:
@@ -117,11 +117,11 @@ def test_an_entry_of_topics_that_are_remembered_costs_nothing_and_wakes_who_want
     log = resting(*resters)
     topics = [f"b{i}" for i in range(interest.REMEMBERED_TOPICS - 1)]
     for topic in topics:
-        log.rouse(topic, 1, at(0))
-    log.rouse("\n".join(topics), 2, at(1))
-    assert not any(rester.roused for rester in resters)
-    log.rouse("\n".join((*topics, "a")), 3, at(2))
-    assert [bool(rester.roused) for rester in resters] == [True] + [False] * 99
+        log.wake(topic, 1, at(0))
+    log.wake("\n".join(topics), 2, at(1))
+    assert not any(rester.woken for rester in resters)
+    log.wake("\n".join((*topics, "a")), 3, at(2))
+    assert [bool(rester.woken) for rester in resters] == [True] + [False] * 99
 
 
 def test_patterns_that_are_kept_together_are_bounded_and_who_has_more_is_asked_himself(
@@ -130,16 +130,16 @@ def test_patterns_that_are_kept_together_are_bounded_and_who_has_more_is_asked_h
     monkeypatch.setattr(interest, "MOST_PATTERNS", 5)
     within, beyond = Rester("a", "b", "c.*"), Rester("c", "d", "e.>")
     log = resting(within, beyond)
-    log.rouse("x\ne", 1, at(0))
-    assert (within.roused, beyond.roused) == ([], [])
-    log.rouse("e.x", 2, at(1))
-    assert (within.roused, beyond.roused) == ([], [(2, at(1))])
+    log.wake("x\ne", 1, at(0))
+    assert (within.woken, beyond.woken) == ([], [])
+    log.wake("e.x", 2, at(1))
+    assert (within.woken, beyond.woken) == ([], [(2, at(1))])
     log.leave(within)
     log.leave(beyond)
     # There is room now.
-    log.rest(beyond)
-    log.rouse("d", 3, at(2))
-    assert len(beyond.roused) == 2
+    log.park(beyond)
+    log.wake("d", 3, at(2))
+    assert len(beyond.woken) == 2
 
 
 def test_readers_beyond_the_bound_count_for_what_an_entry_may_cost(
@@ -149,8 +149,8 @@ def test_readers_beyond_the_bound_count_for_what_an_entry_may_cost(
     resters = [Rester("a", "a.*") for _ in range(500)]
     log = resting(*resters)
     topics = "\n".join(f"b{i}" for i in range(1000))
-    assert calls_of(lambda: log.rouse(topics, 1, at(0))) < 10 * 500
-    assert all(rester.roused for rester in resters)
+    assert calls_of(lambda: log.wake(topics, 1, at(0))) < 10 * 500
+    assert all(rester.woken for rester in resters)
     for rester in resters:
         log.leave(rester)
     assert log._others_looks == 0
@@ -161,7 +161,7 @@ def test_so_many_topics_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPat
     rester = Rester("t.*")
     log = resting(rester)
     for number in range(100):
-        log.rouse(f"t.{number}", number, at(number))
-        log.rest(rester)
+        log.wake(f"t.{number}", number, at(number))
+        log.park(rester)
         assert len(log._by_topic) <= 10
-    assert len(rester.roused) == 100
+    assert len(rester.woken) == 100

@@ -509,9 +509,9 @@ class _Reader:
     def rest(self) -> None:
         if self.log.is_old(self.told):
             self.told = self.log.end
-        self.log.interest.rest(self)
+        self.log.interest.park(self)
 
-    def rouse(self, index: int, position: Position) -> None:
+    def unpark(self, index: int, position: Position) -> None:
         raise AssertionError("nothing is for it")
 
     def remind(self) -> None:
@@ -532,7 +532,7 @@ def test_a_reader_that_rests_is_told_its_place_before_the_log_lets_go_of_it(
     for step in steps:
         match step:
             case "reads":
-                log.interest.rise(reader)
+                log.interest.unpark(reader)
                 rests = False
             case "rests":
                 reader.rest()
@@ -583,9 +583,9 @@ def test_a_gap_wakes_too() -> None:
 def test_a_gap_wakes_those_who_rest_at_its_place() -> None:
     log = log_of(entry(0), entry(1))
     rester = Rester("never")
-    log.interest.rest(rester)
+    log.interest.park(rester)
     log.append_gap(view(5, 5))
-    assert rester.roused == [(2, at(2))]
+    assert rester.woken == [(2, at(2))]
 
 
 def test_who_waits_again_while_being_called_is_not_called_for_the_same_change() -> None:

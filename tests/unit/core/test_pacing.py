@@ -171,17 +171,17 @@ def test_new_readers_bring_no_new_allowance() -> None:
 def test_where_readers_yield_nobody_waits_for_one_that_is_slower_than_another() -> None:
     ring = Ring(messages=4, yields=True)
     ring.reader(0)
-    ring.log.interest.rest(Rester("never.published"))
+    ring.log.interest.park(Rester("never.published"))
     Appender(ring, "p")
     assert held(ring), "whoever was never given anything is not faster than another"
-    ring.log.interest.rest(Rester("a"), ring.log.end)
+    ring.log.interest.park(Rester("a"), ring.log.end)
     ring.pass_time(0)
     assert ring.appended == ["p"]
 
 
 def test_where_readers_yield_one_counts_as_long_as_what_it_was_given_is_held() -> None:
     ring = Ring(messages=4, yields=True)
-    ring.log.interest.rest(Rester("a"), taken=2)
+    ring.log.interest.park(Rester("a"), taken=2)
     ring.reader(0)
     Appender(ring, "p", items=2)
     assert ring.appended == ["p", "p"]

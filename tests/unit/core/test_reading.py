@@ -58,9 +58,10 @@ class Reader:
     frames: list[Frame] = field(default_factory=list)
 
     @classmethod
-    def of(cls, source: Source, start: Position | Claim) -> Reader:
+    def of(cls, source: Source, start: Position | Claim, *, away: bool = False) -> Reader:
         woken: list[int] = []
-        return cls(Reading(source, start, Filter((">",)), lambda: woken.append(1)), woken)
+        wanted = Filter((">",))
+        return cls(Reading(source, start, wanted, lambda: woken.append(1), away=away), woken)
 
     def pull(self, choose: Choose = everything, budget: int = MANY) -> list[str]:
         """What one pull writes."""
@@ -651,10 +652,11 @@ def test_who_was_never_placed_begins_its_next_life_from_the_start() -> None:
 
 def test_what_comes_behind_an_answered_inquiry_is_read() -> None:
     source = FakeSource(small_log())
-    reader = Reader.of(source, at(3))
+    reader = Reader.of(source, at(3), away=True)
     reader.reading.inquire()
     source.reply(view(0, 10))
     assert not reader.reading.gone
+    reader.reading.attend()
     reader.pull()
     source.reply(view(0, 10), *messages(3, 8))
     assert len(reader.pull()) == 7
@@ -662,7 +664,7 @@ def test_what_comes_behind_an_answered_inquiry_is_read() -> None:
 
 def test_a_session_whose_place_was_gone_is_not_gone_in_its_next_life() -> None:
     source = FakeSource(small_log())
-    reader = Reader.of(source, at(3))
+    reader = Reader.of(source, at(3), away=True)
     reader.reading.inquire()
     source.reply(view(4, 10))
     assert reader.reading.gone
@@ -672,7 +674,7 @@ def test_a_session_whose_place_was_gone_is_not_gone_in_its_next_life() -> None:
 
 def test_who_is_back_does_not_wait_for_what_was_inquired_in_its_absence() -> None:
     source = FakeSource(small_log())
-    reader = Reader.of(source, at(3))
+    reader = Reader.of(source, at(3), away=True)
     reader.reading.inquire()
     reader.reading.inquire()
     assert source.budgets == [0]
@@ -689,22 +691,23 @@ def test_who_is_back_does_not_wait_for_what_was_inquired_in_its_absence() -> Non
 @pytest.mark.parametrize(("held", "gone"), [(view(3, 10), False), (view(4, 10), True)])
 def test_what_its_producer_does_not_hold_any_more_is_gone(held: StreamView, gone: bool) -> None:
     source = FakeSource(small_log())
-    reader = Reader.of(source, at(3))
+    reader = Reader.of(source, at(3), away=True)
     reader.reading.inquire()
     source.reply(held)
     assert reader.reading.gone is gone
-    assert reader.pull() == []  # nobody is there to be told
+    reader.reading.attend()
+    assert reader.pull() == [], "what was inquired is not told"
 
 
 def test_a_gap_that_is_its_own_makes_it_gone_and_one_of_others_only_is_asked_about() -> None:
     source = FakeSource(log_of(*messages(0, 3)))
     source.log.append_gap(view(5, 9))
-    reader = Reader.of(source, at(3))
+    reader = Reader.of(source, at(3), away=True)
     reader.reading.inquire()
     assert (reader.reading.gone, source.asked) == (True, [])
     source = FakeSource(log_of(*messages(0, 3)))
     source.log.append_gap(view(0, 9, E3, (E1, 5)))
-    reader = Reader.of(source, at(3))
+    reader = Reader.of(source, at(3), away=True)
     reader.reading.inquire()
     assert (reader.reading.gone, source.asked) == (False, [At(at(3))])
 
@@ -767,13 +770,14 @@ def test_what_was_fetched_for_one_life_is_not_read_by_the_next() -> None:
     source.reply(view(0, 10), *messages(3, 6))
     assert reader.pull(budget=1) == ["entry 3..4"]
     reader.reading.leave()
+    reader.reading.attend()
     assert reader.pull() == []
     assert source.asked == [At(at(3)), At(at(3))]
 
 
 def test_a_life_that_is_yet_to_hear_of_a_loss_is_not_gone() -> None:
     source = FakeSource(small_log())
-    reading = Reader.of(source, UNTOLD).reading
+    reading = Reader.of(source, UNTOLD, away=True).reading
     reading.inquire()
     assert not reading.gone
     assert source.asked == []

@@ -187,7 +187,7 @@ def test_a_full_replica_waits_for_a_session_unless_another_one_has_read_all_of_i
             replica.append(item)
         replica.pacing.enter(Reader(0))
         if level:
-            replica.log.interest.rest(Rester(">"), 2)
+            replica.log.interest.park(Rester(">"), 2)
         assert replica.pacing.admits(Impatient(), cost_of(entry(2)), 0) is level
         assert list(pace.holding) == ([] if level else [replica.pacing])
 

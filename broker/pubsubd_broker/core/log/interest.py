@@ -1,7 +1,7 @@
 """Wakes caught-up readers when an entry matches their filter.
 
-A reader that has read all of a log rests. Each topic is matched against the filters of all readers once, not once per
-entry and reader. An entry that a resting reader does not want costs that reader nothing.
+A reader that has read all of a log is parked. Each topic is matched against the filters of all readers once, not once per
+entry and reader. An entry that a parked reader does not want costs that reader nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MOST_PATTERNS: Final = 16_384
 """Patterns in the index. The filters of further readers are matched one by one."""
 
 MOST_LOOKS: Final = 65_536
-"""Lookups that matching one entry may cost. An entry that would cost more wakes all resting readers."""
+"""Lookups that matching one entry may cost. An entry that would cost more wakes all parked readers."""
 
 
 class Follower(Protocol):
-    """A reader that can rest. `told`: the reader knows of all items before this index."""
+    """A reader that can be parked. `told`: the reader knows of all items before this index."""
 
     filter: Filter
     told: int
@@ -32,7 +32,7 @@ class Follower(Protocol):
     def remind(self) -> None:
         """Has the reader told of its position, in its turn."""
 
-    def rouse(self, index: int, position: Position) -> None:
+    def unpark(self, index: int, position: Position) -> None:
         """Wakes the reader for the item at `index`, which begins at `position` and may match its filter."""
 
 
@@ -54,7 +54,7 @@ class _Wanting(dict[str, tuple[Follower, ...]]):
 
 
 class Interest:
-    """The readers of one log that have rested at least once, and those that rest now."""
+    """The readers of one log that were parked at least once, and those that are parked now."""
 
     __slots__ = (
         "_by_topic",
@@ -63,7 +63,7 @@ class Interest:
         "_level",
         "_others",
         "_others_looks",
-        "_resting",
+        "_parked",
         "_selective",
     )
 
@@ -72,17 +72,17 @@ class Interest:
         self._everything: dict[Follower, None] = {}
         # With the filter by which each is known.
         self._selective: dict[Follower, Filter] = {}
-        self._resting: dict[Follower, None] = {}
+        self._parked: dict[Follower, None] = {}
         self._index: PatternIndex[Follower] = PatternIndex()
         # The selective readers that are not in the index, and the lookups that matching them costs.
         self._others: dict[Follower, None] = {}
         self._others_looks = 0
         self._by_topic = _Wanting(self._index, self._others)
-        # Resting readers that got at least one item, each with the index behind its last item.
+        # Parked readers that got at least one item, each with the index behind its last item.
         self._level: dict[Follower, int] = {}
 
     def somebody_is_level(self, begin: int) -> bool:
-        """Whether a resting reader got an item that the log still holds, from `begin` on."""
+        """Whether a parked reader got an item that the log still holds, from `begin` on."""
         while self._level:
             follower, taken = next(iter(self._level.items()))
             if taken > begin:
@@ -90,22 +90,22 @@ class Interest:
             del self._level[follower]
         return False
 
-    def rest(self, follower: Follower, taken: int = 0) -> None:
-        """Lets `follower` rest: it has read all items. `taken`: the index behind the last item that it got."""
+    def park(self, follower: Follower, taken: int = 0) -> None:
+        """Parks `follower`: it has read all items. `taken`: the index behind the last item that it got."""
         if taken:
             self._level[follower] = taken
         if follower not in self._selective and follower not in self._everything:
             self._follow(follower)
-        self._resting[follower] = None
+        self._parked[follower] = None
 
-    def rise(self, follower: Follower) -> None:
-        """Ends the rest of `follower`: it reads again for a reason of its own."""
-        self._resting.pop(follower, None)
+    def unpark(self, follower: Follower) -> None:
+        """Lets `follower` go on: it reads again for a reason of its own."""
+        self._parked.pop(follower, None)
         self._level.pop(follower, None)
 
     def leave(self, follower: Follower) -> None:
         """Forgets `follower`: it is gone, or gets another filter."""
-        self.rise(follower)
+        self.unpark(follower)
         self._everything.pop(follower, None)
         known_by = self._selective.pop(follower, None)
         if known_by is not None:
@@ -116,9 +116,9 @@ class Interest:
                 self._index.remove(follower, known_by.patterns)
             self._by_topic.clear()
 
-    def rouse(self, topics: str, index: int, position: Position) -> None:
-        """Wakes the resting readers that may want a new entry. `topics`: the entry's, joined by line ends."""
-        if not self._resting:
+    def wake(self, topics: str, index: int, position: Position) -> None:
+        """Wakes the parked readers that may want a new entry. `topics`: the entry's, joined by line ends."""
+        if not self._parked:
             return
         for follower in self._everything:
             self._wake(follower, index, position)
@@ -126,22 +126,22 @@ class Interest:
             # Asked for every entry, so the cheap half of the question is not in the method.
             looks = self._index.looks + self._others_looks
             if (topics.count("\n") + 1) * looks > MOST_LOOKS and self._are_many_new(topics, looks):
-                self.rouse_all(index, position)
+                self.wake_all(index, position)
                 return
             for wanting in map(self._by_topic.__getitem__, topics.split("\n")):
                 for follower in wanting:
                     self._wake(follower, index, position)
-                if not self._resting:
+                if not self._parked:
                     return
 
-    def rouse_all(self, index: int, position: Position) -> None:
-        """Wakes all resting readers: an item for all of them has come."""
-        for follower in list(self._resting):
+    def wake_all(self, index: int, position: Position) -> None:
+        """Wakes all parked readers: an item for all of them has come."""
+        for follower in list(self._parked):
             self._wake(follower, index, position)
 
     def remind(self, index: int) -> None:
-        """Has resting readers told of their position if they do not know of all items before `index`."""
-        for follower in list(self._resting):
+        """Has parked readers told of their position if they do not know of all items before `index`."""
+        for follower in list(self._parked):
             if follower.told < index:
                 follower.remind()
 
@@ -163,6 +163,6 @@ class Interest:
         return len(set(topics.split("\n")) - self._by_topic.keys()) * looks > MOST_LOOKS
 
     def _wake(self, follower: Follower, index: int, position: Position) -> None:
-        if follower in self._resting:
-            self.rise(follower)
-            follower.rouse(index, position)
+        if follower in self._parked:
+            self.unpark(follower)
+            follower.unpark(index, position)

@@ -215,7 +215,7 @@ class Log:
         if self._waiting:
             self.wake()
         if isinstance(item, Entry):
-            self.interest.rouse(item.topics, self.end - 1, front)
+            self.interest.wake(item.topics, self.end - 1, front)
         if self.begin > self._told_from or self.begin + self.end >= self._remind_at:
             self._remind()
 
@@ -229,7 +229,7 @@ class Log:
         joined = front.offset == view.next and view.covers(front.epoch, front.offset)
         self.segments.append(Segment(view, index + 1, joined=joined))
         self.wake()
-        self.interest.rouse_all(index, front)
+        self.interest.wake_all(index, front)
 
     def empty(self) -> None:
         """Evicts all items. A reader that has read them all stands at the end as before."""

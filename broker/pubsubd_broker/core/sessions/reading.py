@@ -1,58 +1,34 @@
-"""One session in one stream: where it stands, and where it reads from.
+"""Reading: one session in one stream, where it stands, and where it reads from.
 
-It reads from the log at hand if its position stands there. If not, the producer has to answer: at once
-where the stream is this node's own, by a fetch over the link where it is a peer's, later where that link is
-down. Only the producer's answer, or a gap marker that holds one, expires it.
+It reads from the log at hand if its position stands there. If not, the producer has to answer: at once where the
+stream is this node's own, by a fetch over the link where it is a peer's, later where that link is down. Only the
+producer's answer, or a gap marker that holds one, expires it. `reading_states` has its states and the moves between them.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 from pubsubd_broker.core.limits import FETCH_BYTES
 from pubsubd_broker.core.log.cursor import Choose, Stop, read
 from pubsubd_broker.core.log.log import Gap
 from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.sessions import reading_states as states
 from pubsubd_broker.core.sessions.bookmark import Bookmark
+from pubsubd_broker.core.sessions.log_place import LogPlace
 from pubsubd_broker.core.sessions.source import Source, answer_at_hand
-from pubsubd_protocol.attach import (
-    Answer,
-    At,
-    Claim,
-    Expired,
-    Resume,
-    resolve,
-)
+from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
 from pubsubd_protocol.topics import Filter
 
 
-class Reading:
-    """`wake` is called when there may be something to read again. `tell`: the session does not know `start`."""
+class Reading(LogPlace):
+    """Reads one stream for a session. `tell`: the session does not know `start`. `away`: it has no application yet."""
 
-    label: Final = "session"
-
-    __slots__ = (
-        "_asked",
-        "_fetched_bytes",
-        "_inbox",
-        "_inquires",
-        "_taken",
-        "bookmark",
-        "filter",
-        "gone",
-        "index",
-        "lags",
-        "overdue",
-        "rests",
-        "source",
-        "told",
-        "wake",
-    )
+    __slots__ = ("_asked", "_fetched_bytes", "_inbox", "gone", "lags")
 
     def __init__(
         self,
@@ -62,65 +38,18 @@ class Reading:
         wake: Callable[[], None],
         *,
         tell: bool = False,
+        away: bool = False,
     ) -> None:
-        self.source = source
-        self.bookmark = Bookmark(source, start, tell=tell)
-        self.filter = wanted
-        """By which it is woken; what it gets of an entry is for `pull` to say."""
-        self.wake = wake
-        self.rests = False
-        """Whether it has read everything, and is woken only by what it may want."""
-        self.told = 0
-        """The session knows of all before this item of the log at hand that nothing more of it comes.
-
-        -1: the place that it was told last lies before all that this log ever held.
-        """
-        self.overdue = False
-        """Whether the session is to be told how far it has come, though nothing may be for it."""
+        bookmark = Bookmark(source, start, tell=tell)
+        super().__init__(source, bookmark, wanted, wake, states.AWAY if away else states.SEEKING)
         self.gone = False
         """Whether the producer, when it was asked last, did not hold any more what the next life needs."""
         self.lags = False
-        """Whether it reads from the producer, because the log at hand does not hold what it needs."""
-        self._inquires = False
+        """Whether the producer keeps a place for it: it has fetched, and not met the log at hand since."""
         self._inbox: deque[Entry | Skip] = deque()
         self._fetched_bytes = 0
-        self.index: int | None = None
-        """The item of the log at hand that it reads next; None while it has no place there."""
-        # The claim on which the producer's answer is under way: any other answer is late.
+        # The claim on which the producer's answer is under way, while asking or inquiring: any other answer is late.
         self._asked: Claim | None = None
-        # The index behind the last item of the log at hand of which it was given something.
-        self._taken = 0
-
-    @property
-    def position(self) -> Position | None:
-        """The next offset that the session needs; None while the producer has not said where it stands."""
-        self._move_along()
-        return self.bookmark.position
-
-    @property
-    def needs(self) -> Claim:
-        """The claim that the session would present to the producer."""
-        self._move_along()
-        return self.bookmark.needs
-
-    @property
-    def untold(self) -> int:
-        """Offsets passed without a message, of which the session has not been told."""
-        self._move_along()
-        return self.bookmark.untold
-
-    @property
-    def kept(self) -> Position | None:
-        """Where the next life of the session begins."""
-        self._move_along()
-        return self.bookmark.kept
-
-    def is_done(self, *, connected: bool, named: bool) -> bool:
-        """Whether nothing of what the log at hand holds is needed: by the session, and by the next life of one that is `named`."""
-        self._move_along()
-        if connected and self._inbox:
-            return False
-        return self.bookmark.is_done(connected=connected, named=named)
 
     def moves_to(self, source: Source) -> None:
         """The stream is met anew, with another log at hand. What the session is yet to be told, it is told there."""
@@ -132,7 +61,7 @@ class Reading:
 
     def lived_before(self, place: Position, *, reads: bool) -> None:
         """A peer remembers that an earlier life of the session stood at `place`; this one was placed as if it were new."""
-        self._rise()
+        self._read_on()
         onward = self.bookmark.lived_before(place, reads=reads)
         if onward is not None:
             self.go_on(onward)
@@ -142,22 +71,23 @@ class Reading:
         """The application is gone; its next life begins at what is kept."""
         self.bookmark.acknowledged = self.kept
         self.rewind()
+        self.state = states.MOVES[self.state, states.LEFT]
 
     def rewind(self) -> None:
-        """Nobody reads; whoever reads next begins at what was acknowledged."""
+        """The next pull begins at what was acknowledged."""
         self.stop()
         self.gone = False
         self.bookmark.rewind()
 
     def inquire(self) -> None:
-        """Nobody reads here: finds out whether it is `gone`, from the producer if the log at hand can't say."""
+        """While it is away: finds out whether it is `gone`, from the producer if the log at hand cannot tell."""
         position = self.bookmark.position
-        if position is None or self._asked is not None:
+        if position is None or self.state is states.INQUIRING:
             return
         # What it has lost it is told when it is back; that alone is no reason to forget where it goes on elsewhere.
         answer = Resume(0) if position == UNTOLD else answer_at_hand(self.source, position)
         if answer is None:
-            self._inquires = self._fetch(self.needs, 0)
+            self._fetch(self.needs, 0)
         else:
             self.gone = isinstance(answer, Expired)
 
@@ -167,21 +97,22 @@ class Reading:
         self.bookmark.go_on(position)
 
     def attend(self) -> None:
-        """The application is back: what was inquired in its absence is wanted no more."""
+        """The application is back: an answer to what was inquired in its absence comes too late."""
         self.gone = False
-        if self._inquires:
-            self.link_lost()
+        self._asked = None
+        self.state = states.MOVES[self.state, states.RETURNED]
 
     def stop(self) -> None:
-        """Nobody reads here, for now or for good."""
+        """Gives up its place in the log at hand, for now or for good."""
         self.source.log.forget(self.wake)
         self.source.log.interest.leave(self)
         self.source.pacing.leave(self)
-        self.rests = self.overdue = False
+        self.overdue = False
         self.index = None
         self.link_lost()
         self._ends_catch_up()
         self._inbox.clear()
+        self.state = states.MOVES[self.state, states.STOPPED]
 
     def catches_up(self) -> bool:
         """Notes that it reads from the producer from now on. Whether it did not before."""
@@ -193,9 +124,10 @@ class Reading:
         return self._asked is claim
 
     def link_lost(self) -> None:
-        """What was asked will not be answered."""
-        self._asked = None
-        self._inquires = False
+        """The link is down: an answer that is under way never comes."""
+        if self._asked is not None:
+            self._asked = None
+            self.state = states.MOVES[self.state, states.UNLINKED]
 
     def fetched(
         self, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
@@ -204,8 +136,9 @@ class Reading:
         if not self.awaits(claim):
             return
         self._asked = None
-        if self._inquires:
-            self._inquires = False
+        inquired = self.state is states.INQUIRING
+        self.state = states.MOVES[self.state, states.FETCHED if items else states.ANSWERED]
+        if inquired:
             self.gone = isinstance(answer, Expired)
         else:
             self.bookmark.apply(view, answer)
@@ -215,104 +148,50 @@ class Reading:
 
     @property
     def fetched_bytes(self) -> int:
-        """What was fetched for it, as long as some of that has not been read."""
-        return self._fetched_bytes if self._inbox else 0
+        """Bytes of the last fetch, as long as some of that has not been read."""
+        return self._fetched_bytes if self.state is states.CATCHING_UP else 0
 
     def forget_fetched(self) -> None:
         """Drops what was fetched. It asks again when it reads on."""
         self._ends_catch_up()
-        self._inbox.clear()
+        if self.state is states.CATCHING_UP:
+            self._inbox.clear()
+            self.state = states.MOVES[self.state, states.EMPTIED]
         self.wake()
 
     def pull(self, choose: Choose, out: Outgoing) -> bool:
         """Writes what there is to read. Returns whether there is more; if not, `wake` tells when there is."""
-        if self.rests:
+        if self.state is states.PARKED:
             if self.overdue:
                 self.settle(out)
             return False
-        reading = True
-        while reading and not out.full:
-            if self._inbox:
+        more = True
+        while more and not out.full:
+            state = self.state
+            if state is states.READING:
+                more = self._read_log(choose, out)
+            elif state is states.CATCHING_UP:
                 self._read_inbox(choose, out)
-            elif self._asked is not None:
-                reading = False
-            elif self.index is not None:
-                reading = self._read_log(choose, out)
+            elif state is states.ASKING:
+                more = False
             else:
-                reading = self._find()
+                more = self._find()
         self.bookmark.tell(out)
         log, cursor = self.source.log, self.bookmark.cursor
-        rests = not reading and self.index is not None and self._asked is None
+        parks = not more and self.state is states.READING
         if cursor is None or cursor.told == cursor.position.offset:
             self.overdue = False
             # Not the end: it may have had no room to read on.
             self.told = self.index if self.index is not None else -1
-        elif not rests or self.overdue or log.is_old(self.told):
+        elif not parks or self.overdue or log.is_old(self.told):
             self._settle(out)
-        if rests:
-            self.rests = True
+        if parks:
+            self.state = states.MOVES[self.state, states.READ_ALL]
             self.source.pacing.leave(self)
-            log.interest.rest(self, self._taken)
-        elif not reading:
+            log.interest.park(self, self._taken)
+        elif not more:
             log.wait(self.wake)
-        return reading
-
-    def remind(self) -> None:
-        """The session is to be told how far it has come, in its turn."""
-        if not self.overdue:
-            self.overdue = True
-            self.wake()
-
-    def rouse(self, index: int, position: Position) -> None:
-        """It rested, and nothing before `index` was for it."""
-        cursor = self.bookmark.cursor
-        assert cursor is not None
-        self.rests = False
-        self.index = index
-        # It may have rested inside the entry that comes: where a replica begins there.
-        if position.offset >= cursor.position.offset:
-            cursor.position = position
-        self.source.pacing.enter(self)
-        self.wake()
-
-    def refilter(self, changed: Filter) -> None:
-        """From where it stands on it wants something else."""
-        self._rise()
-        self.source.log.interest.leave(self)
-        self.filter = changed
-
-    def settle(self, out: Outgoing) -> None:
-        """Tells the session up to where it has passed offsets without a message."""
-        self._move_along()
-        self.bookmark.tell(out)
-        self._settle(out)
-
-    def _settle(self, out: Outgoing) -> None:
-        self.overdue = False
-        if self.index is not None:
-            self.told = self.index
-        cursor = self.bookmark.cursor
-        if cursor is not None and cursor.untold:
-            cursor.settle(out)
-            self.bookmark.acknowledged = self.kept
-            out.settled.append(self.source.node)
-
-    def _move_along(self) -> None:
-        """Whoever rests stands at the end of the log, wherever that is by now."""
-        if self.rests:
-            cursor = self.bookmark.cursor
-            assert cursor is not None
-            self.index = self.source.log.end
-            front = self.source.log.front
-            if front != cursor.position:
-                cursor.position = front
-
-    def _rise(self) -> None:
-        if self.rests:
-            self._move_along()
-            self.rests = False
-            self.source.log.interest.rise(self)
-            self.source.pacing.enter(self)
+        return more
 
     def _read_inbox(self, choose: Choose, out: Outgoing) -> None:
         cursor = self.bookmark.cursor
@@ -320,6 +199,8 @@ class Reading:
         self.bookmark.tell(out)
         while self._inbox and not out.full:
             cursor.pass_item(self._inbox.popleft(), choose, out)
+        if not self._inbox:
+            self.state = states.MOVES[self.state, states.EMPTIED]
 
     def _read_log(self, choose: Choose, out: Outgoing) -> bool:
         """Reads from the log at hand. Returns whether to go on."""
@@ -337,6 +218,7 @@ class Reading:
         match stop:
             case Stop.OVERRUN:
                 self.index = None
+                self.state = states.MOVES[self.state, states.DISPLACED]
                 return True
             case Stop.GAP:
                 return self._pass_gap(log[self.index])
@@ -348,6 +230,7 @@ class Reading:
         claim = self.bookmark.needs
         answer = resolve(claim, gap.view)
         self.index = None
+        self.state = states.MOVES[self.state, states.DISPLACED]
         if isinstance(answer, Expired):
             self.bookmark.apply(gap.view, answer)
             return True
@@ -359,6 +242,7 @@ class Reading:
         if self._locate():
             return True
         if self._waits_for_replica():
+            self.state = states.MOVES[self.state, states.AHEAD]
             return False
         claim = self.needs
         now = self.source.answer(claim)
@@ -369,16 +253,20 @@ class Reading:
         return self._locate()
 
     def _fetch(self, claim: Claim, budget: int) -> bool:
+        """Has the producer asked. Returns whether a link takes the question."""
         self._asked = claim
-        if not self.source.fetch(self, claim, budget):
+        asked = self.source.fetch(self, claim, budget)
+        if not asked:
             self._asked = None
-        return self._asked is not None
+        self.state = states.MOVES[self.state, states.ASKED if asked else states.UNREACHABLE]
+        return asked
 
     def _locate(self) -> bool:
         position = self.bookmark.position
         if position is not None:
             self.index = self.source.log.locate(position)
         if self.index is not None:
+            self.state = states.MOVES[self.state, states.FOUND]
             self.told = -1 if self.bookmark.untold else self.index
             self.source.pacing.enter(self)
             self._ends_catch_up()

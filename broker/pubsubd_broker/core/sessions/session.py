@@ -10,6 +10,7 @@ from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.sessions.acks import check_ack
 from pubsubd_broker.core.sessions.reading import Reading
+from pubsubd_broker.core.sessions.reading_states import PARKED
 from pubsubd_broker.core.sessions.source import Source
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry, part_of
@@ -108,7 +109,8 @@ class Session:
 
     def add(self, source: Source, start: Position | Claim, *, tell: bool = False) -> Reading:
         """Begins to read `source` at `start`. `tell`: its application does not know that place."""
-        reading = Reading(source, start, self.filter, self._woken, tell=tell)
+        away = not self.connected
+        reading = Reading(source, start, self.filter, self._woken, tell=tell, away=away)
         for said in (self._kept, self._acknowledged):
             if source.node in said:
                 reading.bookmark.acknowledged = said[source.node]
@@ -280,7 +282,7 @@ class Session:
             if out.full:
                 more = True
                 break
-            if reading.rests and not reading.overdue:
+            if reading.state is PARKED and not reading.overdue:
                 continue
             more = reading.pull(self._choose, out) or more
         self._order.rotate(-1)

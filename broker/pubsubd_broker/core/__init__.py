@@ -1,1 +1,1 @@
-"""The rules of a broker, without sockets, clock, chance, threads, logger or metrics."""
+"""The rules of a broker, without sockets, clocks, randomness, threads, loggers or metrics."""

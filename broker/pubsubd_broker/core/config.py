@@ -1,4 +1,4 @@
-"""The settings of the core. Durations in nanoseconds, sizes in bytes."""
+"""Settings of the core. Durations in nanoseconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pubsubd_protocol.positions import Epoch
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The settings that the rules need."""
+    """Settings that the rules need."""
 
     node: str
     ring_messages: int = 100_000
@@ -37,26 +37,26 @@ class Config:
     recover_from_peers: bool = False
     cluster: str = DEFAULT_CLUSTER
     secret: bytes | None = field(default=None, repr=False)
-    """The secret of the cluster, known to its brokers alone."""
+    """The secret of the cluster. Only its brokers know it."""
     allowed: Allowed = ALL_USERS
     """The local users that may connect."""
     topic_rules: TopicRules = NO_RULES
     limits: Limits = DEFAULT_LIMITS
     log_repeat_ns: int = 0
-    """The same refusal of the same origin is logged once in this time. 0: each."""
+    """The time in which the same refusal of the same origin is logged once. 0: every refusal is logged."""
 
     @property
     def client_timeout_ns(self) -> int:
-        """The longest silence of a client that sends heartbeats."""
+        """The longest silence of a client that sends heartbeats, before the broker closes its connection."""
         return CLIENT_PATIENCE * self.peer_timeout_ns
 
     @property
     def max_frame_held(self) -> int:
-        """The longest publish that is accepted: as an entry it has to fit into the ring."""
+        """The longest publish that the node accepts: as an entry it has to fit into the ring."""
         return min(self.max_frame, max(1, self.ring_bytes - ITEM_OVERHEAD - ENTRY_HEAD_BYTES))
 
     def welcome(self, epoch: Epoch, rights: Rights) -> Welcome:
-        """The frame that welcomes another end with these rights. `epoch`: of this life."""
+        """The frame that welcomes a remote end with these rights. `epoch`: of this life."""
         return Welcome(
             VERSION,
             self.node,

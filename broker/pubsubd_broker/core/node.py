@@ -39,7 +39,7 @@ from pubsubd_protocol.positions import Epoch
 
 
 class Node:
-    """`epoch` is this life's: drawn by the shell from the system's entropy, never twice."""
+    """A broker without sockets. `epoch`: of this life; the shell draws it from the system's entropy, never twice."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Node:
         observer: Observer | None = None,
         answer_query: Callable[[Node, Query, Now], str] = lambda node, query, now: "{}",
     ) -> None:
-        """`kept`: on disk. `record`: later lives find it. `answer_query`: answers a command in JSON, see `status.report`."""
+        """`kept`: state on disk. `record`: notes for later lives. `answer_query`: answers a command, see `status.report`."""
         recovered = kept.recovered if kept is not None else None
         self.config = config
         self.name, self.epoch = config.node, epoch
@@ -117,33 +117,33 @@ class Node:
     # Connections.
 
     def accept(self, remote: Remote, now: Now, *, peers: bool) -> Connection:
-        """A connection came in, where `peers` are served or where clients are."""
+        """Takes a connection that came in. `peers`: on the socket for peers, else on that for clients."""
         return self.connections.accept(remote, now, peers=peers)
 
     def due(self, now: Now) -> list[Target]:
-        """The targets to dial now."""
+        """Targets to dial now."""
         return self.links.due(now)
 
     def dialled(self, target: Target, remote: Remote, now: Now) -> Connection:
-        """The dial succeeded."""
+        """Takes the connection of a dial that succeeded."""
         return self.links.dialled(target, remote, now)
 
     def dial_failed(self, target: Target, error: str, now: Now, chance: float) -> None:
         self.targets.dial_failed(target, error, now.mono_ns, chance)
 
     def take_secret(self, secret: bytes) -> None:
-        """Links that open from now on are proved with `secret`; those that are open stay as they are."""
+        """Proves links that open from now on with `secret`. Open links stay as they are."""
         self.links.take_secret(secret)
 
     # Time.
 
     def pulled(self, now: Now) -> None:
-        """The ready connections have been pulled from: readers may have moved, and publishers that are held may go on."""
+        """Lets held publishers retry after a round of pulls: readers may have moved."""
         if self.pace.holding:
             self.pace.go_on(now)
 
     def tick(self, now: Now) -> None:
-        """Does all that waits for time. To be called every 50 ms or so."""
+        """Does all that waits for time. The shell calls this about every 50 ms."""
         self.pace.go_on(now)
         if self.keeper is not None:
             self.keeper.tick()
@@ -163,28 +163,28 @@ class Node:
     # The end of this life.
 
     def drain(self) -> None:
-        """Accepts nothing more; what was accepted still goes out, and how far every session has come."""
+        """Accepts no more publishes. Accepted messages and the positions of sessions still go out."""
         self.intake.drain()
         self.sessions.remind()
 
     def part(self, now: Now) -> None:
-        """Tells applications and producers how far every session has come: the last words of this life."""
+        """Tells applications and producers the position of every session: the last frames of this life."""
         self.links.farewell(now)
 
     @property
     def drained(self) -> bool:
-        """Whether every connected consumer and session has what was accepted."""
+        """Whether every connected consumer and session has all accepted messages."""
         return self.intake.settled and self.peers.drained and self.sessions.drained
 
     @property
     def failure(self) -> str | None:
-        """The reason for which nothing is accepted any more, if the journal has failed."""
+        """The reason for which the node accepts no more, if its journal has failed."""
         return self.intake.failure
 
-    # What is kept on disk, and what peers hold.
+    # State on disk, and history that peers hold.
 
     def keep(self, kept: Kept) -> None:
-        """Keeps the node's state on disk from now on, as `kept` says."""
+        """Keeps the node's state on disk from now on, with the settings of `kept`."""
         self.keeper = Keeper(
             self._parts,
             kept,
@@ -197,16 +197,16 @@ class Node:
 
     @property
     def recovery(self) -> PeerRecovery | None:
-        """Set as long as this node asks its peers for its own stream, and serves no client and no peer."""
+        """The recovery from peers, while it runs: until its end this node serves no client and no peer."""
         return self.links.recovery
 
     def life_begun(self) -> None:
-        """The next life will find this one, whose recovery was decided: from now on all are served."""
+        """Ends the recovery from peers, and serves clients and peers. The shell has noted this life for the next one."""
         report_recovery(self.own_life, self.stream.view, self.notices)
         self.links.end_recovery()
 
     def _continue(self, history: PeerHistory | None, now: Now) -> None:
-        """Goes on with what the peers held of this stream. The shell notes this life, and then calls `life_begun`."""
+        """Goes on with the history that peers held. The shell then notes this life, and calls `life_begun`."""
         recovered = None
         if history is not None:
             recovered = from_peers(self.name, history.view, history.entries, history.names)

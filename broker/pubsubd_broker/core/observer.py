@@ -1,4 +1,4 @@
-"""Observer of a node: a simulation that compares it with a model, or a test that counts, hears its decisions here."""
+"""Observer of a node's decisions: for a simulation that compares them with a model, and for tests that count."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pubsubd_protocol.positions import Position, StreamView
 
 
 class Observer:
-    """Hears what a node does, in the moment it does it. Every method does nothing: override what is of interest.
+    """Hears of each decision when the node makes it. The methods do nothing: override those of interest.
 
-    An observer only looks. A broker runs without one.
+    An observer never changes the node. A broker runs without an observer.
     """
 
     def peers_answered(self, recovered: Recovered | None, ends: Collection[RecoveryEnd]) -> None:
-        """The node has chosen what its stream goes on with, of what the peers behind `ends` hold."""
+        """The node has chosen the history that its stream goes on with, from those of the peers behind `ends`."""
 
     def stream_began(self, stream: Stream, recovered: Recovered | None) -> None:
-        """The node's own stream is ready for its first publish. `recovered`: what it goes on with."""
+        """The node's own stream is ready for its first publish. `recovered`: the history that it goes on with."""
 
     def published(self, entry: Entry) -> None:
-        """A batch was accepted: it is the newest entry of the node's own stream."""
+        """The node accepted a batch: the newest entry of its own stream."""
 
     def consumer_attached(self, claim: Claim, registered: Position | None, answer: Answer) -> None:
         """A consumer presented `claim`. `registered`: the cursor that the node kept for it until then."""

@@ -59,13 +59,13 @@ class Peer(TypedDict):
 
 
 SHOWN_PATTERNS: Final = 4
-"""Of a session; and its positions in streams that this node knows. What is shown of all must not take much memory."""
+"""Patterns shown of a session. A status of all sessions must not take much memory."""
 
 
 class SessionStatus(TypedDict):
     name: str | None
     patterns: list[str]
-    """The first few of `pattern_count`."""
+    """At most `SHOWN_PATTERNS` of the session's `pattern_count` patterns."""
     pattern_count: int
     connected: bool
     positions: dict[str, list[str | int]]
@@ -135,7 +135,7 @@ class Status(TypedDict):
 
 
 def not_ready(node: Node) -> list[str]:
-    """Why the node is not ready, one sentence a cause; empty when it is."""
+    """The causes for which the node is not ready, one sentence each. Empty if it is ready."""
     causes = [
         f"peer {target.label} has not been reached yet: {target.error or 'dialling'}"
         for target in node.targets
@@ -150,7 +150,7 @@ def not_ready(node: Node) -> list[str]:
 
 
 def status(node: Node, now: Now) -> Status:
-    """Cost: one look at every peer, consumer and session."""
+    """The whole status. Cost: one look at every peer, consumer and session."""
     log, around = node.stream.log, node.runtime
     causes = not_ready(node)
     counters = node.events.counters
@@ -233,7 +233,7 @@ def _seconds(histogram: Histogram) -> Seconds:
 
 
 def paced_seconds(node: Node) -> dict[str, float]:
-    """By reader; also of those for whom nobody has waited yet."""
+    """Seconds for which publishers waited, by reader; 0 for readers that no publisher has waited for."""
     readers = {"session", *node.peers.consumers, *node.pace.waited_ns}
     return {reader: node.pace.waited_ns[reader] / SECOND_NS for reader in sorted(readers)}
 

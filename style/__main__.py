@@ -22,6 +22,7 @@ CHECKED: Final = (
     "SECURITY.md",
     "bench",
     "broker/pubsubd_broker/broker.py",
+    "broker/pubsubd_broker/core/journal",
     "broker/pubsubd_broker/core/log",
     "broker/pubsubd_broker/core/observe",
     "broker/pubsubd_broker/core/streams",

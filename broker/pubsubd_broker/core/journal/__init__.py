@@ -1,1 +1,1 @@
-"""What a node keeps on disk: records, segments, what is recovered of them, and what is to be written when. Pure."""
+"""State of a node on disk: records, segments, their recovery, and the work of writing them. Pure."""

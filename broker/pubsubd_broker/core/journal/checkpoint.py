@@ -1,4 +1,4 @@
-"""What a node keeps beside its stream's entries, and how that is written down."""
+"""Checkpoint: the state of a node beside its stream's entries, and its encoding."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MANY: Final = 2**20
 
 @dataclass(slots=True)
 class Consumer:
-    """One consumer's place in the cursor registry."""
+    """A consumer's place in the cursor registry."""
 
     cursor: Position
     named: dict[str, Position] = field(default_factory=dict)
@@ -48,11 +48,11 @@ class Consumer:
 
 @dataclass(slots=True)
 class Checkpoint:
-    """The state of a node where its stream stands at `next`.
+    """The state of a node whose stream stands at `next`.
 
-    `publishers`: the highest sequence that each was answered, the one that was heard of longest ago first.
-    `sessions`: where each named session begins again, in every stream. `durable`: this life shows nothing to anybody
-    before it is on disk. `holders`: the id of the application's session that took each name last, where it is known.
+    `publishers`: the highest answered sequence of each, the one heard of longest ago first. `sessions`: the positions at
+    which each named session resumes. `durable`: this life shows a message only after it is on disk. `holders`: the id of
+    the application's session that took each name last, if known.
     """
 
     node: str
@@ -68,7 +68,7 @@ class Checkpoint:
 
     @property
     def view(self) -> StreamView:
-        """The history that this state belongs to. No message of it need be held."""
+        """The history that this state belongs to, without its messages."""
         return StreamView(self.epoch, self.lineage, self.next, self.next, self.losses)
 
 
@@ -88,7 +88,7 @@ def encode_checkpoint(state: Checkpoint) -> bytes:
 
 
 def decode_checkpoint(body: bytes) -> Checkpoint:
-    """Raises `ProtocolError` for what is no checkpoint, though its checksum is right."""
+    """Raises `ProtocolError` for a body that is not a checkpoint, though its checksum is right."""
     fields = _fields(body)
     node, epoch = fields.take(check_node), fields.take(check_epoch)
     lineage, following = fields.take(check_lineage), fields.take(check_int)
@@ -110,12 +110,12 @@ def decode_checkpoint(body: bytes) -> Checkpoint:
 
 
 def encode_cursor(name: str, consumer: Consumer | None) -> bytes:
-    """None: it is gone."""
+    """The body of a record of `consumer`. None: the consumer is gone."""
     return _pack(name, None if consumer is None else _pack_consumer(consumer))
 
 
 def apply_cursor(state: Checkpoint, body: bytes) -> None:
-    """Raises `ProtocolError`."""
+    """Applies a record of a consumer. Raises `ProtocolError` for an invalid body."""
     fields = _fields(body)
     name, consumer = fields.take(check_node), fields.take(check_maybe(_check_consumer(state.view)))
     _put(state.consumers, name, consumer)
@@ -124,12 +124,12 @@ def apply_cursor(state: Checkpoint, body: bytes) -> None:
 def encode_session(
     name: str, positions: Mapping[str, Position] | None, holder: bytes | None = None
 ) -> bytes:
-    """`positions` None: it is gone. `holder` None: not known."""
+    """The body of a record of a named session. `positions` None: it is gone. `holder` None: unknown."""
     return _pack(name, None if positions is None else pack_positions(positions), holder)
 
 
 def apply_session(state: Checkpoint, body: bytes) -> None:
-    """Raises `ProtocolError`."""
+    """Applies a record of a named session. Raises `ProtocolError` for an invalid body."""
     fields = _fields(body)
     name, positions = fields.take(check_session_name), fields.take(check_maybe(_check_positions))
     holder = fields.take_or(check_maybe(_check_holder), None)
@@ -145,7 +145,7 @@ def _put(table: dict[str, T], name: str, value: T | None) -> None:
 
 
 def _pack(*values: object) -> bytes:
-    # The first field is for a kind on the wire; here a record has it.
+    # The first field is the kind of a frame on the wire. Here the record's head has the kind.
     packed: bytes = msgpack.packb([0, *values])
     return packed
 
@@ -167,7 +167,7 @@ def _pack_consumer(consumer: Consumer) -> list[object]:
 def _check_consumer(view: StreamView) -> Check[Consumer]:
     def check(value: object) -> Consumer:
         cursor, named = check_list(value, 2)
-        # Before format 3 it was an offset: there were no gaps before or behind which it could stand.
+        # Before format 3 a cursor was an offset: streams had no gaps that made an offset ambiguous.
         place = view.place(cursor) if isinstance(cursor, int) else check_position(cursor)
         return Consumer(place, check_named(named))
 
@@ -204,12 +204,12 @@ def _check_holders(value: object) -> dict[str, bytes]:
 
 
 def _check_holder(value: object) -> bytes:
-    """Empty: a session whose client said no id."""
+    """The id of a client; empty if the client gave none."""
     return b"" if value == b"" else check_epoch(value)
 
 
 def _check_positions(value: object) -> dict[str, Position]:
-    # Not bounded as in a frame: to the streams that an application presents come those that its broker knows.
+    # Not bounded as in a frame: the broker adds the streams it knows to those that an application presents.
     return {
         check_node(node): check_position(place) for node, place in check_map(value, _MANY).items()
     }

@@ -1,7 +1,7 @@
-"""What is to be written when: the journal of a running node. It knows no file; a shell does what it says.
+"""The journal of a running node: decides which bytes are written, and when. The shell writes the files.
 
-Work is handed out one piece at a time, all that has come since the last one together: that is the group commit. Files
-are numbered segments. A segment comes into being whole, with its checkpoint, and is only appended to after that.
+The journal hands out one piece of work at a time, with all that has come since the last one: a group commit. Files are
+numbered segments. A segment is created whole, with its checkpoint, and after that only appended to.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pubsubd_broker.core.journal.recovery import SEQUENCE, Recovered
 from pubsubd_protocol.entries import Entry
 
 MAX_BACKLOG_BYTES: Final = 8 * 1024 * 1024
-"""So much may wait to be written, or be under way; whoever publishes more waits."""
+"""Bytes that may wait for the disk or be under way. Further publishes wait."""
 
 
 class Fsync(StrEnum):
-    """When what is written has to survive the machine, too."""
+    """The moment at which written records must survive a crash of the machine."""
 
     OFF = "off"
-    """When the system likes."""
+    """No moment: the operating system decides."""
     SNAPSHOT = "snapshot"
-    """At a clean stop; before that nothing is written at all."""
+    """A clean stop. No record is written before that."""
     INTERVAL = "interval"
-    """Every so often."""
+    """Each end of a configured interval."""
     ALWAYS = "always"
-    """Before anybody is told of it."""
+    """Before a receipt is sent and a reader sees the messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """Make a segment that holds `buffers`, whole or not at all; all that was to be done before it is done first."""
+    """Make a segment that holds `buffers`, whole or not at all. Earlier steps are done first."""
 
     segment: int
     buffers: list[bytes]
@@ -51,7 +51,7 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """A segment is not needed any more."""
+    """Delete a segment that is not needed any more."""
 
     segment: int
 
@@ -61,16 +61,16 @@ Step = Append | Create | Remove
 
 @dataclass(slots=True)
 class Work:
-    """Steps to do in this order. `sync`: they are done when they survive the machine."""
+    """Steps to do in this order. `sync`: they are done only when they survive a crash of the machine."""
 
     sync: bool
     steps: list[Step] = field(default_factory=list)
 
 
 class Journal:
-    """`checkpoint` tells the node's state, as of all that has been appended here.
+    """The records that wait for the disk, and the segments on it. `checkpoint`: gives the state after all appended records.
 
-    `failed` is final: what a failed write or fsync has left on disk can't be known, so nothing more is promised.
+    `failed` is final: the bytes that a failed write or fsync left on disk are unknown, so no more is promised.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Journal:
         recovered: Recovered | None = None,
         numbers: Sequence[int] = (),
     ) -> None:
-        """`numbers`: of all segments on disk, whatever is in them."""
+        """`numbers`: of all segments on disk, readable or not."""
         self.fsync = fsync
         self.failed: str | None = None
-        """Why nothing is written any more."""
+        """The reason for which no more is written."""
         self.backlog_bytes = 0
         self.durable = recovered.next if recovered is not None else 0
-        """Entries before this offset need not be waited for."""
+        """The offset before which no publisher has to wait for the disk."""
         self._interval_ns = interval_ns
         self._segment_bytes = segment_bytes
         self._checkpoint = checkpoint
-        # Number and end offset of those on disk; the last one is written to.
+        # Number and end offset of each segment on disk; the last one is written to.
         self._segments = list(recovered.segments) if recovered is not None else []
         self._number = max(numbers, default=0)
         self._useless = set(numbers) - {number for number, _ in self._segments}
@@ -120,10 +120,10 @@ class Journal:
         return self.backlog_bytes >= MAX_BACKLOG_BYTES
 
     def begin(self) -> Work:
-        """To be done before the node says anything: its new epoch must not be forgotten, or its readers would be."""
+        """Work to do before the node sends its first frame. A life that forgot its epoch would lose its readers."""
         work = Work(self.fsync is not Fsync.OFF)
         if self.fsync is Fsync.SNAPSHOT:
-            # Used up: after a crash it would be older than what readers saw.
+            # A snapshot is used up: after a crash it would be older than the messages that readers saw.
             self._useless.update(number for number, _ in self._segments)
             self._segments.clear()
         else:
@@ -133,7 +133,7 @@ class Journal:
         return work
 
     def end(self, oldest: int, entries: list[tuple[Entry, int]]) -> Work:
-        """A snapshot of a node that stops: one segment with everything."""
+        """The snapshot of a node that stops: one segment with all state and entries."""
         state = self._checkpoint()
         state.next = oldest
         buffers = _head(state)
@@ -148,14 +148,14 @@ class Journal:
         self._next = entry.next
 
     def note(self, kind: Kind, body: bytes) -> None:
-        """Something beside the stream has changed."""
+        """Adds a record of a change beside the stream."""
         if self._writes:
             self._add(record(kind, body))
 
     def take(self, oldest: int, now_ns: int, *, last: bool = False) -> Work | None:
-        """What to do now; None if there is nothing, or something is under way.
+        """Work to do now; None if no work waits, or some is under way.
 
-        `oldest`: what the ring holds from. `last`: all of it has to be on disk, and that this is all.
+        `oldest`: the oldest offset in the ring. `last`: sync all records, and a record of the clean end.
         """
         if self._under_way is not None or self.failed is not None:
             return None
@@ -174,7 +174,7 @@ class Journal:
             self._segments[-1] = self._segments[-1][0], self._next
             if self._size >= self._limit and not self._ended:
                 self._roll(work)
-                # Else the new segment might survive, and the end of the last one not.
+                # Otherwise the new segment might survive a crash that loses the end of the last one.
                 work.sync = self.fsync is not Fsync.OFF
         self._drop_evicted(work, oldest)
         self._under_way = (work, self._pending_bytes, self._next)
@@ -182,7 +182,7 @@ class Journal:
         return work
 
     def done(self, now_ns: int) -> None:
-        """The work that was taken is done."""
+        """Takes note that the shell has done the work."""
         assert self._under_way is not None
         work, size, following = self._under_way
         self._under_way = None
@@ -200,7 +200,7 @@ class Journal:
 
     @property
     def _writes(self) -> bool:
-        """Whether what comes is written as it comes."""
+        """Whether records are written as they come."""
         return self.failed is None and self.fsync is not Fsync.SNAPSHOT
 
     def _add(self, buffers: list[bytes]) -> None:

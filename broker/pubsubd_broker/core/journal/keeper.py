@@ -25,10 +25,10 @@ from pubsubd_protocol.positions import MAX_OFFSET, Position
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How a node keeps its stream, and what an earlier life left. `numbers`: of all segments that there are.
+    """Settings of a node's journal, and the state that an earlier life left. `numbers`: of all segments on disk.
 
-    `promised`: whether keeping nothing is a failure of the node. A snapshot that no setting asked for is kept where
-    that is possible.
+    `promised`: whether a journal that cannot be written is a failure of the node. It is not for a snapshot that no
+    setting asked for.
     """
 
     fsync: Fsync
@@ -67,11 +67,11 @@ class Keeper:
         )
         self.promised = kept.promised
         self._waiting: dict[Appender, None] = {}
-        # Those that were let go on, since the last work was done.
+        # Appenders that were admitted since the last work was done.
         self._served: set[Appender] = set()
         self._sessions: dict[str, None] = {}
-        # Where named sessions stand in the node's stream, by what was noted last; and the least of these places that the
-        # ring still holds.
+        # The place of each named session in the node's stream, as noted last; and the lowest of these places that the ring
+        # still holds.
         self._noted: dict[str, int] = {}
         self._least = MAX_OFFSET
         if self.writes:
@@ -79,15 +79,15 @@ class Keeper:
 
     @property
     def writes(self) -> bool:
-        """Whether changes are written as they come. Else the whole node is, at a clean stop."""
+        """Whether changes are written as they come. Otherwise a clean stop writes the whole state."""
         return self.journal.fsync is not Fsync.SNAPSHOT
 
     # The stream's side.
 
     def admits(self, appender: Appender, count: int, size: int) -> bool:
-        """Whether an entry of `count` messages and `size` bytes may be placed now. If not, `appender` is asked to retry."""
+        """Whether an entry of `count` messages and `size` bytes may be placed now. If not, `appender` retries later."""
         log = self._parts.stream.log
-        # All that waits for the disk comes into the ring at once: it has to fit, or it would overrun every reader.
+        # All entries that wait for the disk enter the ring at once. They must fit, or every reader would be overrun.
         fits = log.fits(log.reserved_messages + count, log.reserved_bytes + size)
         if self.journal.full or not fits:
             self.hold(appender)
@@ -96,18 +96,18 @@ class Keeper:
         return True
 
     def hold(self, appender: Appender) -> None:
-        """It is asked to retry when what is under way is done."""
+        """Has `appender` retry when the work under way is done."""
         self._waiting[appender] = None
 
     def keeps(self, entry: Entry, sequence: int) -> bool:
-        """Takes an entry that has its place. Whether it is there for everybody at once."""
+        """Takes an entry that has its place. Returns whether readers may see the entry before it is on disk."""
         if self.writes and self._least < self._parts.stream.placed:
             self._note_before(entry)
         self.journal.append(entry, sequence)
         return self.journal.fsync is not Fsync.ALWAYS
 
     def forget(self, appender: Appender) -> None:
-        """It waits no longer."""
+        """Forgets `appender`: it waits no longer."""
         self._waiting.pop(appender, None)
         self._served.discard(appender)
 
@@ -119,38 +119,38 @@ class Keeper:
     # The shell's side.
 
     def begin(self) -> Work:
-        """To be done before the node says anything to anybody."""
+        """Work to do before the node sends its first frame."""
         return self.journal.begin()
 
     def take(self, now: Now, *, last: bool = False) -> Work | None:
-        """What is to be done now, if anything; then `done` or `failed`. `last`: all of it has to be on disk."""
+        """Work to do now, or None. The shell then calls `done` or `failed`. `last`: sync all of it."""
         return self.journal.take(self._parts.stream.view.oldest, now.mono_ns, last=last)
 
     def end(self, now: Now) -> Work | None:
-        """What a node that stops has to do last, when nothing is under way: all of it is on disk then."""
+        """The last work of a node that stops, after which all is on disk. Called while no work is under way."""
         if self.writes:
             self.tick()
             return self.take(now, last=True)
         if self._recovering():
-            # Its history is still with its peers. The empty one of this life would be continued instead of that.
+            # The peers still have the node's history. The next life would continue the empty history of this one instead.
             return None
         return self._snapshot()
 
     def done(self, now: Now) -> None:
-        """The work that was taken is done."""
+        """Takes note that the shell has done the work."""
         self.journal.done(now.mono_ns)
         self._parts.stream.commit(self.journal.durable)
         waiting, self._waiting = self._waiting, {}
         self._served.clear()
         for appender in waiting:
             appender.retry(now)
-        # One that brought much would be the first again, and leave no room to those behind it.
+        # An admitted appender goes to the back: with much to append it would leave no room to the others.
         again = [appender for appender in self._waiting if appender in self._served]
         for appender in again:
             self._waiting[appender] = self._waiting.pop(appender)
 
     def failed(self, reason: str) -> None:
-        """Something could not be written. Where keeping is promised, no more is accepted, whatever the disk says later."""
+        """Takes note that a write failed. A node with a promised journal accepts no more, even if the disk recovers."""
         self.journal.fail(reason)
         self._waiting.clear()
         if self.promised:
@@ -165,7 +165,7 @@ class Keeper:
         return self.journal.end(self._parts.stream.view.oldest, placed)
 
     def tick(self) -> None:
-        """Notes who has moved since the last time."""
+        """Notes the cursors and sessions that have moved since the last tick."""
         if not self.writes:
             return
         moved, self._parts.cursors.moved = self._parts.cursors.moved or {}, {}
@@ -191,9 +191,10 @@ class Keeper:
         self._least = min(self._least, self._noted[name])
 
     def _note_before(self, entry: Entry) -> None:
-        """The ring lets go of no place that was noted, unless a later one is noted before: after a crash it would be told.
+        """Notes sessions whose last noted place is about to leave the ring, if they have moved on since.
 
-        A session that really stands there stays so, and counts no more.
+        Otherwise they would be told of a loss after a crash, though they had passed that place. A session that still stands
+        there is not noted again.
         """
         log = self._parts.stream.log
         horizon = log.horizon(*cost_of(entry))

@@ -1,4 +1,4 @@
-"""This life of a node, as later ones will find it: what it goes on with, and how far it has accepted."""
+"""This life of a node, noted for later lives: the history that it continues, and the end of what it has accepted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pubsubd_protocol.positions import Epoch
 
 
 class LifeRecord(Protocol):
-    """Where a node notes what no later life may forget. A shell brings one that outlives the process."""
+    """Notes that no later life may miss. The shell provides a record that outlives the process."""
 
     evidence: Evidence
-    """The witnesses of earlier lives."""
+    """Witnesses of earlier lives."""
 
     def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
-        """A life begins behind `end`, of which `missing` are lost. Nothing has been accepted under it yet. May block."""
+        """Notes a life that begins behind `end`, where `missing` messages are lost. It has accepted none yet. May block."""
 
     def accepted(self, following: int) -> None:
-        """Everything before the offset `following` is accepted. Called before any receipt says so; cheap."""
+        """Notes that all before the offset `following` is accepted. Called before the receipts are sent. Cheap."""
 
 
 class MemoryRecord:
-    """A `LifeRecord` that ends with its object: its `witness` may be what a later one finds."""
+    """A `LifeRecord` in memory. A test can hand its `left` witness to a later record."""
 
     def __init__(self, node: str, evidence: Evidence | None = None) -> None:
         self.evidence = evidence or Evidence()
@@ -47,7 +47,7 @@ class MemoryRecord:
 
 
 class Life:
-    """The life that has the epoch `epoch`. `begin` comes before the node serves anybody."""
+    """The life of epoch `epoch`. The shell calls `begin` before the node serves any client or peer."""
 
     __slots__ = ("_behind", "epoch", "proof", "record", "recovered")
 
@@ -56,33 +56,33 @@ class Life:
         self.record = record
         self._behind: tuple[End, int | None] | None = None
         self.recovered: Recovered | None = None
-        """The history that peers gave, if they gave one."""
+        """The history that peers gave; None if they gave none."""
         self.proof: Proof | None = None
         """The proof for the history that peers gave; None if this life did not ask peers."""
         if recovered is not None:
             self._behind = recovered.end, recovered.lost
 
     def goes_on(self, recovered: Recovered) -> None:
-        """Peers have given this. How much is lost behind it is judged by what an earlier life left here."""
+        """Goes on with a history from peers. Witnesses of earlier lives tell how much is lost behind it."""
         self.recovered = recovered
         self.proof = whole_end.prove(recovered.end, self.record.evidence)
         recovered.judge(self.proof.lost)
         self._behind = recovered.end, recovered.lost
 
     def continues(self, recovered: Recovered) -> bool:
-        """Whether it is proved that no other life came since, and that `recovered` is the last state of its own life.
+        """Whether `recovered` is proved to be the last state of its life, and no other life came since.
 
-        What a later state would contradict, as who holds a name, may be believed only then.
+        Only then facts that later states may contradict can be trusted, such as the holder of a name.
         """
         evidence = self.record.evidence
         return recovered.lost == 0 and whole_end.is_last(recovered.end.epoch, evidence)
 
     def begin(self) -> None:
-        """Notes this life where the next one looks. May block for a disk."""
+        """Notes this life for the next one. May block for a disk."""
         self.record.begin(self.epoch, *(self._behind or (None, None)))
 
     @property
     def latest_known(self) -> Epoch | None:
-        """The last life of this node that is known of here."""
+        """The last life of this node that a witness here names; None if none does."""
         beside = self.record.evidence.beside
         return None if beside is None or beside.witness is None else beside.witness.life

@@ -47,7 +47,7 @@ class KeptCursors(Protocol):
     """The cursor registry."""
 
     moved: dict[str, None] | None
-    """Consumers that acknowledged something, or are gone, since the keeper looked last."""
+    """Consumers that acknowledged or were dropped since the keeper looked last."""
 
     def get(self, consumer: str) -> KeptCursor | None: ...
 
@@ -62,7 +62,7 @@ class KeptAnswers(Protocol):
     """The table of publishers and their last answers."""
 
     def lasts(self) -> dict[bytes, int]:
-        """The highest sequence that each publisher was answered."""
+        """The highest answered sequence of each publisher."""
 
     def restore(self, lasts: Mapping[bytes, int], placed: Iterable[tuple[Entry, int]]) -> None: ...
 
@@ -72,14 +72,14 @@ class KeptSession(Protocol):
 
     @property
     def kept(self) -> dict[str, Position]:
-        """Positions at which its next life begins."""
+        """Positions at which the session resumes in the node's next life."""
 
     @property
     def holder(self) -> bytes | None:
-        """Id of the client that took the name last."""
+        """The id of the client that took the name last."""
 
     def kept_in(self, node: str) -> int:
-        """The offset of its kept position in `node`'s stream; 0 if that is unknown."""
+        """The offset of the session's kept position in `node`'s stream; 0 if that is unknown."""
 
 
 class KeptSessions(Protocol):
@@ -94,7 +94,7 @@ class KeptSessions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All that a checkpoint holds, and that a later life begins with."""
+    """The parts whose state a checkpoint holds, and with which a later life begins."""
 
     node: str
     stream: KeptStream

@@ -1,11 +1,11 @@
-"""Records: a segment of a journal is a row of them, behind a first line that names the format.
+"""Records of a journal. A segment is a row of records behind a first line that names the format.
 
     crc      uint32  CRC-32C of all that follows
     length   uint32  of the body, in bytes
     kind     uint8
     body
 
-All numbers are little-endian. A record counts as a whole or not at all.
+All numbers are little-endian. A record that is not whole does not count.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ also has no `END`, and its checkpoint does not say whether its life was durable.
 """
 
 OLDEST_FORMAT: Final = 1
-"""What is read: this format up to `FORMAT`."""
+"""The oldest format that this version reads."""
 
 _FIRST_LINE: Final = re.compile(rb"pubsubd journal (\d{1,9}) ([0-9a-f]{8})\n")
 
 
 def first_line(version: int) -> bytes:
-    """What every segment of this format begins with; it has a checksum, too, or a wrong bit would be another format."""
+    """The first line of a segment. Its own checksum keeps a flipped bit from passing for another format."""
     text = b"pubsubd journal %d" % version
     return text + b" %08x\n" % google_crc32c.value(text)
 
@@ -53,19 +53,19 @@ HEADER_BYTES: Final = _CRC.size + _HEAD.size
 
 class Kind(IntEnum):
     CHECKPOINT = 1
-    """All that is kept beside the entries, as it stands where this segment begins."""
+    """All state beside the entries, as of the segment's beginning."""
     ENTRY = 2
-    """One entry of the stream."""
+    """An entry of the stream."""
     CURSOR = 3
-    """A consumer's cursor moved, or is gone."""
+    """The new cursor of a consumer, or its removal."""
     SESSION = 4
-    """A named session's positions moved, or it is gone."""
+    """The new positions of a named session, or its removal."""
     END = 5
-    """The life ended cleanly: nothing was placed beyond this."""
+    """The clean end of a life: no entry was placed behind this record."""
 
 
 def record(kind: Kind, *parts: bytes) -> list[bytes]:
-    """The buffers of one record; `parts` are its body, and are not copied."""
+    """The buffers of one record. `parts`: the body, which is not copied."""
     head = _HEAD.pack(sum(map(len, parts)), kind)
     crc = google_crc32c.value(head)
     for part in parts:
@@ -74,7 +74,7 @@ def record(kind: Kind, *parts: bytes) -> list[bytes]:
 
 
 def scan(segment: bytes, begin: int = len(FIRST_BYTES)) -> Iterator[tuple[int, bytes, int]]:
-    """`(kind, body, end)` of each record from byte `begin` on, up to the first that is not whole."""
+    """Yields `(kind, body, end)` of each record from byte `begin` on, up to the first that is not whole."""
     size = len(segment)
     while size - begin >= HEADER_BYTES:
         (crc,) = _CRC.unpack_from(segment, begin)

@@ -1,8 +1,8 @@
-"""What a journal's segments still tell: a pure function of their bytes.
+"""Recovers a node's state from its journal: a pure function of the segments' bytes.
 
-Each segment begins with a checkpoint and goes on with records. Up to the first record that is not whole it is
-believed. In the newest segment that is where the stream ends; in an older one something is missing before the next
-begins, and only what follows is kept: the ring has to be unbroken, and its newest messages are what readers need.
+Each segment begins with a checkpoint and goes on with records. Recovery believes a segment up to the first record that
+is not whole. In the newest segment the stream ends there. In an older segment messages are missing before the next one
+begins, and recovery keeps only the newer segments: the ring must be unbroken, and readers need the newest messages.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from pubsubd_protocol.errors import ProtocolError, PubSubError
 from pubsubd_protocol.positions import UNTOLD, Lineage, Losses, Position, StreamView, succeed
 
 SEQUENCE: Final = struct.Struct("<Q")
-"""In front of an entry's frame: the number that its publisher gave it."""
+"""The publisher's sequence, in front of the entry's frame."""
 
 Judge = Callable[[End], int | None]
-"""How many accepted messages are missing behind an end; None where that is not known. See `whole_end.lost`."""
+"""Counts the accepted messages that are missing behind an end; None if unknown. See `whole_end.lost`."""
 
 
 class JournalError(PubSubError):
-    """A journal that can't be used. The text says which, why, and what to do."""
+    """A journal that cannot be used. The text names the journal, the cause and the remedy."""
 
 
 class UnknownFormat(JournalError):
-    """A segment of a format that this version does not read. It is whole: another version can read it."""
+    """A segment of a format that this version does not read. Another version can."""
 
     def __init__(self, segment: int, version: int) -> None:
         super().__init__(
@@ -54,7 +54,7 @@ class UnknownFormat(JournalError):
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something in `segment` is not as it was written. `lost`: the offsets that are gone with it, if any are."""
+    """Damage in `segment`: bytes differ from those that were written. `lost`: the offsets that are gone with them."""
 
     segment: int
     what: str
@@ -67,13 +67,13 @@ def unreadable(segment: int) -> Damage:
 
 @dataclass(slots=True)
 class Recovered:
-    """An unbroken run of entries up to `next`, and what else was kept there.
+    """An unbroken run of entries up to `next`, and the other state of that moment.
 
-    `state` is as of the last whole record; its epoch is the one that ended at `next`. `placed`: for each entry its
-    publisher's sequence. `segments`: number and end offset of each that holds some of it. `ended`: the bytes say that
-    nothing was placed beyond this, because the life ended cleanly, or because it showed nothing before it was on disk.
-    `lost`: how many messages were accepted under the epoch that ended, and are missing; None where that is not known.
-    `format`: of the newest segment.
+    `state`: as of the last whole record; its epoch is the one that ended at `next`. `sequences`: of each entry, as its
+    publisher numbered the batch. `segments`: number and end offset of each segment that holds some of the entries.
+    `ended`: the bytes prove that no message behind `next` was accepted: the life ended cleanly, or wrote each message
+    before it accepted it. `lost`: the accepted messages of the ended epoch that are missing; None if unknown. `format`:
+    of the newest segment.
     """
 
     state: Checkpoint
@@ -93,23 +93,23 @@ class Recovered:
 
     @property
     def end(self) -> End:
-        """As the bytes alone tell it."""
+        """The end of the history, by the bytes alone."""
         state = self.state
         return End(state.node, state.epoch, state.lineage, self.next, self.ended, self.format)
 
     @property
     def lineage(self) -> Lineage:
-        """What a new epoch continues, and up to where: no further than the data that is left."""
+        """The lineage of a new epoch: no ended epoch reaches further than the entries that are left."""
         return self._succession[0]
 
     @property
     def losses(self) -> Losses:
-        """Which of the epochs of its lineage a new epoch says ended with a loss."""
+        """The losses of a new epoch: the epochs of its lineage that ended with one."""
         return self._succession[1]
 
     @property
     def view(self) -> StreamView:
-        """The history that ended, as far as the data is left."""
+        """The history that ended, as far as its entries are left."""
         earlier = tuple((epoch, min(end, self.next)) for epoch, end in self.state.lineage)
         return StreamView(self.state.epoch, earlier, self.first, self.next, self.state.losses)
 
@@ -118,8 +118,9 @@ class Recovered:
         return succeed(self.view, lost=self.lost)
 
     def judge(self, lost: int | None) -> None:
-        """Says how many are lost at the end, once. Lets go of entries before a loss for which the lineage has no room any
-        more: a reader that began with them would come over that place and not be told.
+        """Sets the number of messages lost at the end. Called once.
+
+        Drops entries before a loss for which the lineage has no more room: a reader of them would pass the loss untold.
         """
         self.lost = lost
         lineage = [epoch for epoch, _ in self.lineage]
@@ -138,9 +139,10 @@ class Recovered:
 
 
 def recover(node: str, segments: Iterable[tuple[int, bytes]], judge: Judge) -> Recovered | None:
-    """What the journal of `node` still holds; None if no segment is readable. `segments`: number and bytes, oldest first.
+    """The state that the journal of `node` still holds; None if no segment is readable.
 
-    `judge`: says what is missing at the end that is found. What is kept before that depends on it.
+    `segments`: number and bytes of each, oldest first. `judge`: counts the missing messages behind the end that was found.
+    The count also decides which entries are kept.
 
     Raises `JournalError` for the journal of another node, `UnknownFormat` for one that this version does not read.
     """
@@ -169,7 +171,7 @@ def recover(node: str, segments: Iterable[tuple[int, bytes]], judge: Judge) -> R
     if found is not None:
         found.damage = damage
         if last != Kind.END:
-            # Another one may have taken a name in the last moments: to send that one away would be wrong.
+            # Another session may have taken a name in the last moments, and must not be sent away.
             found.state.holders.clear()
         _clamp(found)
         found.judge(judge(found.end))
@@ -200,10 +202,10 @@ def _begin(node: str, number: int, data: bytes) -> tuple[Checkpoint | None, int]
 
 
 def _continues_at(found: Recovered, offset: int, damage: list[Damage]) -> None:
-    """A later segment begins at `offset`: what is held has to lead up to it, without a hole."""
+    """Goes on with a segment that begins at `offset`. Drops the entries before it unless they lead up to it."""
     oldest = found.first
     while found.entries and found.entries[-1].next > offset:
-        # What an earlier recovery did not take over stands there still.
+        # Entries that an earlier recovery did not take over are still in the file.
         found.next = found.entries.pop().first
         found.sequences.pop()
     if found.next < offset:
@@ -217,7 +219,7 @@ def _continues_at(found: Recovered, offset: int, damage: list[Damage]) -> None:
 
 
 def _read(found: Recovered, data: bytes, begin: int) -> tuple[int, int]:
-    """Takes over what stands in one segment behind its checkpoint. Returns where its last whole record ends, and its kind."""
+    """Takes over the records of a segment. Returns the end of the last whole record, and the kind of that record."""
     last: int = Kind.CHECKPOINT
     for kind, body, end in scan(data, begin):
         try:
@@ -242,7 +244,7 @@ def _take_entry(found: Recovered, body: bytes) -> None:
     (sequence,) = SEQUENCE.unpack_from(body.ljust(SEQUENCE.size, b"\0"))
     entry = read_entry(memoryview(body)[SEQUENCE.size :])
     state = found.state
-    # A snapshot holds what earlier lives placed, too.
+    # A snapshot also holds entries that earlier lives placed.
     branch = replace(state.view, next=entry.next)
     if (
         entry.node != state.node
@@ -256,14 +258,14 @@ def _take_entry(found: Recovered, body: bytes) -> None:
 
 
 def _clamp(found: Recovered) -> None:
-    """Nobody has read further than the stream goes: whoever had read more read something else."""
+    """Moves cursors behind the stream's end back to it: their consumers read messages that are lost."""
     for consumer in found.state.consumers.values():
         if consumer.cursor.offset > found.next:
             consumer.cursor = found.view.place(found.next)
 
 
 def _forget_contradicted(found: Recovered) -> None:
-    """Drops entries that the lineage says were never part of this history, and all before them. No broker wrote those.
+    """Drops entries that the lineage excludes from this history, and all before them. No broker writes such entries.
 
     Consumers would take them for a violation, at every attach.
     """
@@ -275,7 +277,7 @@ def _forget_contradicted(found: Recovered) -> None:
 
 
 def _pass_over_empty(found: Recovered) -> None:
-    """A segment that holds nothing of what is left is not needed: lives without a message would fill the disk."""
+    """Leaves out segments that hold none of the entries: otherwise lives without a message would fill the disk."""
     reached = found.first
     holding = []
     for number, end in found.segments:
@@ -288,7 +290,7 @@ def _pass_over_empty(found: Recovered) -> None:
 def from_peers(
     node: str, view: StreamView, entries: list[Entry], names: Mapping[str, Position]
 ) -> Recovered:
-    """The history of `node`'s stream as a peer held it. `names`: positions of named sessions in that stream."""
+    """The history of `node`'s stream that a peer held. `names`: positions of named sessions in that stream."""
     sessions = {name: {node: place} for name, place in names.items()}
     state = Checkpoint(
         *(node, view.epoch, view.lineage, view.oldest, {}, {}, sessions), losses=view.losses

@@ -1,4 +1,4 @@
-"""The beginning of a node's life with what an earlier life left."""
+"""Begins a node's life with the state that an earlier life left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pubsubd_protocol.positions import StreamView
 
 
 def restore(parts: Parts, recovered: Recovered, life: Life, notices: Notices, now: Now) -> None:
-    """Gives new `parts` what was recovered. `life`: the new one."""
+    """Gives the recovered state to new `parts`. `life`: the new life."""
     parts.stream.begin(recovered.lineage, recovered.first, recovered.losses, recovered.entries)
     _report_trimming(parts.stream, recovered, notices)
     state = recovered.state
@@ -19,14 +19,14 @@ def restore(parts: Parts, recovered: Recovered, life: Life, notices: Notices, no
     parts.answers.restore(state.publishers, placed)
     for name, consumer in state.consumers.items():
         parts.cursors.restore(name, consumer.cursor, consumer.named, now.mono_ns)
-    # Another session may have taken a name since: to send that one away would be wrong.
+    # Another session may have taken a name since, and must not be sent away.
     holders = state.holders if life.continues(recovered) else {}
     for name, positions in state.sessions.items():
         parts.sessions.restore(name, positions, holders.get(name))
 
 
 def report_recovery(life: Life, view: StreamView, notices: Notices) -> None:
-    """Reports that peers have been asked for the stream. `view`: of the stream as it goes on."""
+    """Reports the outcome of the recovery from peers. `view`: of the stream as it goes on."""
     recovered, proof = life.recovered, life.proof
     say = notices.info if proof is None or proof.lost == 0 else notices.warning
     say(
@@ -40,7 +40,7 @@ def report_recovery(life: Life, view: StreamView, notices: Notices) -> None:
 
 
 def _report_trimming(stream: KeptStream, recovered: Recovered, notices: Notices) -> None:
-    """Reports messages that the ring cannot hold. A journal has a little more than the ring; a smaller ring drops some."""
+    """Reports messages that the ring cannot hold. A journal holds a little more than its ring; a smaller ring drops some."""
     log = stream.log
     found = sum(entry.count for entry in recovered.entries)
     if log.messages == found:

@@ -5,8 +5,8 @@ rewritten in place for each accepted batch, so it outlives the process, though n
 compares it with what it has recovered. `lost` is that comparison: 0, a number, or None where the proof is missing.
 
 A witness lies in two places. The one in the journal's folder proves that the folder holds the newest history: it is
-*bound*, that is, it stands in the very file it was written to, so a copied folder proves nothing. The one beside the
-clients' socket names the last life that was served there, with a journal or without, so that a life in between is known of.
+*bound*: it stands in the very file it was written to, so a copied folder proves nothing. The witness beside the
+clients' socket names the last life that served there, with a journal or without, so that no life in between is missed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pubsubd_broker.core.journal.records import FORMAT
 from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch, Lineage
 
 WITNESS_BYTES: Final = 4096
-"""A page and a block: the file is written as a whole once, so a later store into it needs no room on the disk."""
+"""A page and a block. The file is written as a whole once, so a later store into it needs no room on the disk."""
 
 COUNT_AT: Final = WITNESS_BYTES - 8
-"""Where the count of accepted messages stands, as an aligned uint64."""
+"""The place of the count of accepted messages, an aligned uint64."""
 
 FIRST_WITNESSED_FORMAT: Final = 3
-"""Journals of earlier formats come from versions that wrote no witness. Their own bytes are the only proof."""
+"""The first format whose versions wrote a witness. The only proof for earlier formats is the journal's own bytes."""
 
 NO_LIFE: Final = Epoch(bytes(EPOCH_BYTES))
 SEVERAL_LIVES: Final = Epoch(b"\xff" * EPOCH_BYTES)
@@ -53,13 +53,13 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A life's word about itself. All but `accepted` is constant.
+    """A life's record of itself. All but `accepted` is constant.
 
-    `begin`: where its stream went on. `previous`: the epoch whose end was there, and `lost` what was lost of that one.
-    `owed`: an earlier life that may have accepted messages which are not in this life's history, `NO_LIFE` for none.
-    `boot`: the machine's boot, empty where that is not known. `file`: the file that this was written to.
-    `accepted`: the offset after the last message that was accepted. `counting`: that is kept up to date; else it is as it was
-    at the beginning, and the witness beside the socket has the count.
+    `begin`: the offset at which its stream went on. `previous`: the epoch that ended there, and `lost` the number of
+    messages lost at that end. `owed`: an earlier life that may have accepted messages which this life's history lacks,
+    `NO_LIFE` for none. `boot`: the machine's boot, empty if unknown. `file`: the file that the witness was written to.
+    `accepted`: the offset after the last accepted message. `counting`: whether `accepted` is kept up to date. If not, it
+    is as at the beginning, and the witness beside the socket has the count.
     """
 
     node: str
@@ -76,7 +76,7 @@ class Witness:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A witness's file. `witness` None: it can't be read. `bound`: it is the file that the witness was written to."""
+    """The file of a witness. `witness`: None if the file is unreadable. `bound`: the witness was written to this very file."""
 
     witness: Witness | None
     bound: bool
@@ -84,14 +84,14 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """All that a start finds of witnesses. None: no file is there. `boot`: the present one."""
+    """Witnesses that a start finds. None: no file. `boot`: the present boot of the machine."""
 
     folder: Found | None = None
     beside: Found | None = None
     boot: bytes = b""
 
     def trusts(self, found: Found) -> bool:
-        """Whether its count is the last one: the same file, and the machine has not gone down since."""
+        """Whether the count in `found` is the last one: the file is bound, and the machine has not gone down since."""
         witness = found.witness
         return (
             witness is not None
@@ -102,7 +102,7 @@ class Evidence:
 
     @property
     def with_one_count(self) -> Evidence:
-        """A witness in the folder that does not count has the count of the one beside the socket, if both are of one life."""
+        """Gives a witness in the folder that does not count the count beside the socket, if both are of one life."""
         folder, beside = self.folder, self.beside
         if folder is None or beside is None or not self.trusts(beside):
             return self
@@ -110,7 +110,7 @@ class Evidence:
         if ours is None or other is None or ours.counting or ours.life != other.life:
             return self
         if not folder.bound:
-            # A copy proves nothing. The witness beside the socket is heard without it.
+            # A copy proves nothing. The witness beside the socket is heard alone.
             return self
         counted = replace(ours, accepted=other.accepted, counting=True)
         return replace(self, folder=replace(folder, witness=counted))
@@ -118,9 +118,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where a recovered history ends.
+    """The end of a recovered history.
 
-    `promised`: its own bytes say that nothing is missing, by a clean end or as everything was durable before it was accepted.
+    `promised`: the journal's own bytes prove that no message is missing. The life ended cleanly, or wrote each message
+    before it accepted it.
     """
 
     node: str
@@ -136,7 +137,7 @@ class End:
 
 
 def is_last(life: Epoch, evidence: Evidence) -> bool:
-    """Whether no life came after `life`. Both places have to say so: a folder that was put back names its own life."""
+    """Whether no life came after `life`. Both witnesses must say so: a folder that was put back names its own life."""
     return all(
         found is not None
         and found.bound
@@ -148,7 +149,7 @@ def is_last(life: Epoch, evidence: Evidence) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """`lost`: how many accepted messages are missing; None where that is not known. `because`: what shows it, for people."""
+    """`lost`: the number of missing accepted messages; None if unknown. `because`: the evidence, for people."""
 
     lost: int | None
     because: str
@@ -165,15 +166,15 @@ class Proof:
 
 
 def lost(end: End, evidence: Evidence) -> int | None:
-    """How many accepted messages are missing behind `end`; None where that is not known. Pure."""
+    """The number of accepted messages missing behind `end`; None if unknown. Pure."""
     return prove(end, evidence).lost
 
 
 def prove(end: End, evidence: Evidence) -> Proof:
     """Counts the accepted messages that are missing behind `end`, and names the evidence. Pure.
 
-    Both places are heard. One that shows that the number can't be known counts more than any proof; of two numbers the
-    larger one counts.
+    Both witnesses are heard. A witness that makes the number unknowable outweighs any proof. Of two numbers the larger
+    one counts.
     """
     evidence = evidence.with_one_count
     proofs: list[Proof] = []
@@ -199,21 +200,21 @@ def _hear(end: End, found: Found, evidence: Evidence, *, in_folder: bool) -> tup
     if witness is None:
         return True, Proof(None, f"the witness {place} is not readable")
     if witness.node != end.node:
-        # A wrong --node was served at this socket. It may have taken the place of the witness that matters.
+        # A broker with a wrong --node served at this socket. Its witness may have replaced the one that matters.
         harmless = witness.owed in {NO_LIFE, *end.lives}
         return not harmless, Proof(None, f"node {witness.node!r} was served since, {place}")
     trusted = evidence.trusts(found)
     if witness.life == end.epoch:
         return _hear_its_own(end, found, place, trusted=trusted, in_folder=in_folder)
     if witness.previous == end.epoch and trusted and witness.begin >= end.next:
-        # It had judged the same end. What it accepted itself is missing, too.
+        # That life had judged the same end. The messages that it accepted are missing, too.
         since = f"the witness {place} counted {witness.accepted} accepted in the life after it"
         if witness.lost is None:
             return True, Proof(None, "its next life could not know what was lost before it")
         return True, Proof(witness.accepted - end.next + witness.lost, since)
     if witness.life in end.lives:
         return False, Proof(None, f"the witness {place} is of an earlier life")
-    # Another life of this node was served since. Its readers and publishers know what is not in this history.
+    # Another life of this node served since. Its readers and publishers know messages that this history lacks.
     idle = trusted and witness.accepted == witness.begin
     harmless = idle and witness.owed in {NO_LIFE, *end.lives}
     return not harmless, Proof(None, f"life {witness.life.hex()} was served since, {place}")
@@ -222,7 +223,7 @@ def _hear(end: End, found: Found, evidence: Evidence, *, in_folder: bool) -> tup
 def _hear_its_own(
     end: End, found: Found, place: str, *, trusted: bool, in_folder: bool
 ) -> tuple[bool, Proof]:
-    """The same, of a witness of the life that ended there."""
+    """The same for a witness of the life that ended at `end`."""
     witness = found.witness
     assert witness is not None
     if trusted:
@@ -239,10 +240,10 @@ def _hear_its_own(
 
 
 def owed(node: str, history: frozenset[Epoch], evidence: Evidence) -> Epoch:
-    """The life that a new one's witness has to name, because it takes the place of the witness of that life. Pure.
+    """The life that a new witness has to name as owed, because it replaces the witness of that life. Pure.
 
-    `history`: the lives that the new one continues. A life tells its readers of all that was lost before it. So an
-    earlier life is settled in every history that holds a later one.
+    `history`: the lives that the new life continues. A life tells its readers of all losses before it. An earlier life is
+    thus settled in every history that holds a later one.
     """
     found = evidence.beside
     if found is None:
@@ -262,7 +263,7 @@ def owed(node: str, history: frozenset[Epoch], evidence: Evidence) -> Epoch:
 def begun(
     node: str, life: Epoch, end: End | None, missing: int | None, evidence: Evidence
 ) -> Witness:
-    """The witness of a life that goes on behind `end`, with nothing accepted yet. Its file is still to be named."""
+    """The witness of a life that goes on behind `end` and has accepted no message yet. `file` is set later."""
     begin, previous = (0, NO_LIFE) if end is None else (end.next, end.epoch)
     history = frozenset({life}) if end is None else end.lives
     not_ours = owed(node, history, evidence)
@@ -273,7 +274,7 @@ def begun(
 
 
 def encode(witness: Witness) -> bytes:
-    """The whole file."""
+    """The bytes of the whole file."""
     body = _BODY.pack(
         witness.node.encode(),
         witness.life,
@@ -291,7 +292,7 @@ def encode(witness: Witness) -> bytes:
 
 
 def decode(data: bytes) -> Witness | None:
-    """The witness in these bytes. None if they are damaged, or of another version's form."""
+    """The witness in these bytes. None if they are damaged, or written in another version's form."""
     if len(data) != WITNESS_BYTES:
         return None
     magic, version, crc = _HEAD.unpack_from(data)
@@ -319,5 +320,5 @@ def decode(data: bytes) -> Witness | None:
 
 
 def checked(accepted: int) -> int:
-    """An offset with a checksum in the 11 bits that no offset uses: both are stored at once. No offset makes it 0."""
+    """An offset with its checksum in the 11 bits that no offset uses, to store both at once. Never 0."""
     return accepted | (accepted % CHECK_PRIME + 1) << CHECK_SHIFT

@@ -49,7 +49,7 @@ def test_a_place_that_the_session_knows_is_introduced_and_not_told() -> None:
     mark = bookmark(at(3))
     assert mark.introduce() == at(3)
     assert said(mark) == []
-    assert mark.unheard is None
+    assert mark.unreported_loss is None
 
 
 @pytest.mark.parametrize("introduced", [False, True])
@@ -102,11 +102,11 @@ def test_a_session_that_resumes_stands_where_the_producer_says_in_its_epoch() ->
 def test_what_a_session_lost_that_was_never_told_of_the_stream_is_unseen(reason: Reason) -> None:
     mark = bookmark(FromStart())
     mark.apply(view(5, 10, E2), Expired(reason, 10, 4))
-    assert (mark.position, mark.acknowledged, mark.unheard) == (at(10, E2), UNTOLD, E2)
+    assert (mark.position, mark.acknowledged, mark.unreported_loss) == (at(10, E2), UNTOLD, E2)
     (notice,) = said(mark)
     assert isinstance(notice, CursorExpired)
     assert (notice.node, notice.reason, notice.missed) == ("a", Reason.UNSEEN, None)
-    assert mark.unheard is None, "it has been told"
+    assert mark.unreported_loss is None, "it has been told"
 
 
 def test_a_loss_is_told_behind_what_was_passed_and_of_the_bookmarks_node() -> None:
@@ -240,7 +240,7 @@ def test_a_session_that_knows_its_place_goes_on_there_and_was_told_all() -> None
     mark.apply(view(5, 10), LOST)
     mark.rewind()
     mark.go_on(at(8))
-    assert (mark.position, mark.unheard) == (at(8), None)
+    assert (mark.position, mark.unreported_loss) == (at(8), None)
     assert said(mark) == []
 
 

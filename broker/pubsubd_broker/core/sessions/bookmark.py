@@ -31,13 +31,13 @@ class Bookmark:
     __slots__ = (
         "_began",
         "_claim",
-        "_owes",
         "_pending",
         "_source",
+        "_unacknowledged_loss",
         "acknowledged",
         "cursor",
         "proved",
-        "unheard",
+        "unreported_loss",
     )
 
     def __init__(self, source: Source, start: Position | Claim, *, tell: bool) -> None:
@@ -45,7 +45,7 @@ class Bookmark:
         self.cursor: Cursor | None = None
         self.acknowledged: Position | None = None
         """Where the session begins again in its next life, if the broker keeps it."""
-        self.unheard: Epoch | None = None
+        self.unreported_loss: Epoch | None = None
         """Epoch whose beginning was lost while the session was away; not yet reported."""
         self.proved = False
         """Whether the producer is known to hold what follows on the position."""
@@ -53,7 +53,7 @@ class Bookmark:
         self._pending = Pending(source.node)
         # The epoch with which it was told of the loss of an earlier history, as long as it has not said that it has taken
         # that in: it may be told in place, and then its position is the same before and after.
-        self._owes: Epoch | None = None
+        self._unacknowledged_loss: Epoch | None = None
         # Where it was placed in this stream; None: it is told that it lost the beginning.
         self._began: Position | None = None
         if isinstance(start, Position):
@@ -86,7 +86,12 @@ class Bookmark:
         Nothing that it was given, message or notice, is passed before it is acknowledged.
         """
         cursor, done = self.cursor, self.acknowledged
-        if cursor is None or done is None or done == UNTOLD or self._owes is not None:
+        if (
+            cursor is None
+            or done is None
+            or done == UNTOLD
+            or self._unacknowledged_loss is not None
+        ):
             return done
         if self._pending.expired:
             return done
@@ -125,14 +130,14 @@ class Bookmark:
     def tell(self, out: Outgoing) -> None:
         """Writes what the session is to be told before it reads on."""
         if self._pending.tell(out):
-            self.unheard = None
+            self.unreported_loss = None
 
     def acknowledge(self, ack: Ack) -> None:
         """The application is done with all before the position that it acknowledges."""
         # A client that does not say which loss it has taken in only knows of those in its own node's stream.
-        if ack.loss == self._owes or (ack.noticed and ack.loss is None):
-            self._owes = None
-        if self._owes is None and not self._is_behind(ack.position):
+        if ack.loss == self._unacknowledged_loss or (ack.noticed and ack.loss is None):
+            self._unacknowledged_loss = None
+        if self._unacknowledged_loss is None and not self._is_behind(ack.position):
             self.acknowledged = ack.position
 
     def judge(self, view: StreamView, registered: Position | None) -> None:
@@ -156,7 +161,7 @@ class Bookmark:
                     reason, missed = Reason.UNSEEN, None
                     # Until it has acknowledged that, every further life is told of a loss again.
                     self.acknowledged = UNTOLD
-                    self.unheard = view.epoch
+                    self.unreported_loss = view.epoch
                 self._expire(Expired(reason, following, missed), view)
 
     def begin(self, start: Position) -> None:
@@ -183,7 +188,7 @@ class Bookmark:
         if not reads and view.contains(place):
             self.acknowledged = place
             return place
-        self.acknowledged, self._owes = UNTOLD, view.epoch
+        self.acknowledged, self._unacknowledged_loss = UNTOLD, view.epoch
         if not (reads and self.would_resume):
             return UNTOLD
         self._expire_in_place()
@@ -210,9 +215,9 @@ class Bookmark:
 
         What it was told in place may not have reached it: it is told again, and knows whether it has it.
         """
-        self.unheard = None
+        self.unreported_loss = None
         self.cursor = Cursor(self._source.node, position)
-        if self._owes is not None and self.would_resume:
+        if self._unacknowledged_loss is not None and self.would_resume:
             self.acknowledged = UNTOLD
             self._expire_in_place()
 
@@ -222,8 +227,10 @@ class Bookmark:
         if done is not None and done.offset > expired.next and view.contains(done):
             # It presented a place that this history never reached: acknowledging the notice must not look like a step back.
             self.acknowledged = UNTOLD
-        if self._owes is not None and (self._pending.expired or expired.reason in LOSES_HISTORY):
-            self._owes = view.epoch
+        if self._unacknowledged_loss is not None and (
+            self._pending.expired or expired.reason in LOSES_HISTORY
+        ):
+            self._unacknowledged_loss = view.epoch
         self._pending.expires(expired, view.until(expired.next), self.cursor.passed())
         self.cursor.jump(view.place(expired.next))
 

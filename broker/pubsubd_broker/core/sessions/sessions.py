@@ -209,7 +209,7 @@ class Sessions:
         view = source.log.view
         for name, session in self._named.items():
             reading = session.readings.get(source.node)
-            if reading is None or reading.bookmark.unheard == view.epoch:
+            if reading is None or reading.bookmark.unreported_loss == view.epoch:
                 continue
             position = reading.bookmark.acknowledged
             if position is not None:

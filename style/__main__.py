@@ -16,6 +16,7 @@ CHECKED: Final = (
     ":(exclude)tests/simulation/liars/[clp]*.py",
     ":(glob)broker/pubsubd_broker/core/*.py",
     ":(glob)tests/*.py",
+    ":(glob)tests/unit/*.py",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
@@ -48,6 +49,9 @@ CHECKED: Final = (
     "tests/mutation",
     "tests/simulation",
     "tests/soak",
+    "tests/unit/broker_shell",
+    "tests/unit/core",
+    "tests/unit/protocol",
 )
 """Files and folders whose words are checked, as paths of git.
 

@@ -36,7 +36,7 @@ def import_graph(folder: Path, package: str, without: tuple[str, ...] = ()) -> G
 
 
 def _modules(name: str, known: Mapping[str, object]) -> list[str]:
-    """`a.b.C` is the module `a.b` if there is no module `a.b.C`."""
+    """The module that holds `a.b.C`: `a.b.C` itself if it is a module, else `a.b`."""
     above = name.rpartition(".")[0]
     return [each for each in (name, above) if each in known][:1]
 
@@ -53,7 +53,7 @@ def circles(graph: Graph) -> list[frozenset[str]]:
 
 
 def _reached(graph: Graph, start: str) -> frozenset[str]:
-    """Everything that `start` imports, directly or through others."""
+    """All modules that `start` imports, directly or through others."""
     seen: set[str] = set()
     waiting = list(graph[start])
     while waiting:

@@ -19,14 +19,14 @@ IMPURE = frozenset(
         *("threading", "multiprocessing", "concurrent", "logging", "os"),
     }
 )
-"""What would bring a socket, a clock, chance, a thread or a logger into pure code."""
+"""Modules that would bring a socket, a clock, chance, a thread or a logger into pure code."""
 
 OURS = frozenset({"pubsubd", "pubsubd_broker", "pubsubd_cli", "pubsubd_protocol"})
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a package may import. `ours` and `others` are prefixes of dotted names."""
+    """Imports that a package may have. `ours` and `others` are prefixes of dotted names."""
 
     folder: str
     package: str
@@ -43,7 +43,7 @@ class Rule:
             return "is not pure" if self.pure and top in IMPURE else None
         if self.others is None or _below(name, self.others):
             return None
-        return "is no dependency of this layer"
+        return "is not a dependency of this layer"
 
 
 RULES = (

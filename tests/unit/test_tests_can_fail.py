@@ -58,7 +58,7 @@ def idle_tests(sources: dict[str, str]) -> list[str]:
 
 
 def empty_claims(source: str) -> list[int]:
-    """Lines of asserts that are true whatever the code does."""
+    """Lines of asserts that are true for any behaviour of the code."""
     lines = []
     for node in ast.walk(parsed(source)):
         match node:

@@ -1,4 +1,4 @@
-"""The admin server over a real socket: what it answers, and what nobody can do to it."""
+"""The admin server over a real socket: its answers, and its defence against hostile clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is at the other end, by the kernel's word: of real processes of other users."""
+"""Credentials of the remote end, as the kernel tells them: for real processes of other users."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def listener() -> Iterator[socket.socket]:
 
 @contextmanager
 def process(listener: socket.socket, *steps: str) -> Iterator[tuple[int, socket.socket]]:
-    """One that has done these steps, a connect among them: its pid, and our end."""
+    """A process that has done these steps, a connect among them: its pid, and our end of the connection."""
     name = listener.getsockname()[1:].decode()
     # It becomes another user by itself: that one may not be allowed to run this interpreter.
     program = ["import os, socket, sys", "client = socket.socket(socket.AF_UNIX)", *steps, WAIT]

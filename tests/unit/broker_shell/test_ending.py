@@ -1,4 +1,4 @@
-"""Each step of a stop runs, whatever became of the others."""
+"""Each step of a stop runs, even if others fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dial or an accept that is given up after it was open: uvloop tells nobody, so the link's host has to be told."""
+"""A dial or an accept that is given up after it was open: uvloop does not tell, so our code tells the link's host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pubsubd_protocol.addresses import Address
 
 
 class Broken(asyncio.Transport):
-    """Whose handle is closed, as uvloop leaves it: it does not say so, and raises."""
+    """A transport whose handle uvloop has closed: it does not say so, and raises."""
 
     def is_closing(self) -> bool:
         return False

@@ -85,7 +85,7 @@ async def test_an_error_that_comes_when_all_have_given_up_is_not_complained_of(
     await asyncio.wait({given_up})
     names.answer(socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"))
     await until(lambda: "pubsubd-look-up" not in [each.name for each in threading.enumerate()])
-    # What the thread has left for the loop comes now; a future says that nobody looked when it is forgotten.
+    # The thread's last callbacks run now. A forgotten future with an unread exception would say so.
     await asyncio.sleep(0)
     gc.collect()
     assert complaints == []

@@ -1,4 +1,4 @@
-"""A journal's folder is for nobody else, does on disk what it is told, and has it durable when it says so."""
+"""A journal's folder is closed to other users, does its steps on disk, and reports them done only when durable."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_folder_that_others_write_to_is_refused_be_it_a_sticky_one(
     with pytest.raises(JournalError, match=re.escape(f"{problem}: {advice}")):
         JournalFolder(str(place))
     assert list(place.iterdir()) == []
-    # Below a sticky one it is safe: nobody can touch what is ours there.
+    # Below a sticky folder it is safe: other users cannot touch our files there.
     if mode == 0o1777:
         JournalFolder(str(place / "a")).close()
 

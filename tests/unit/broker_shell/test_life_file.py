@@ -1,4 +1,4 @@
-"""The witness's file: bound to itself, rewritten in place, and never in anybody's way."""
+"""The witness's file: bound to itself, rewritten in place, and never an obstacle to a broker."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ PLACES: Final = ["/tmp", "/dev/shm"]
 @pytest.fixture(params=PLACES)
 def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
     if not os.access(request.param, os.W_OK):
-        pytest.skip(f"there is no {request.param}")
+        pytest.skip(f"{request.param} does not exist")
     path = Path(request.param) / f"pubsubd-life-{os.getpid()}"
     path.mkdir()
     yield path

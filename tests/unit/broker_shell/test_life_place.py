@@ -1,4 +1,4 @@
-"""A witness's file that is lost is made anew: no count is ever older than what was accepted, nobody else can write into it."""
+"""A lost witness's file is made anew. Its count is never older than the accepted messages; no other user can write it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def accepted_at(path: Path) -> int:
 
 
 def look(record: DiskRecord, between: Callable[[str], object] = lambda step: None) -> list[str]:
-    """One look; `between` is called before and after each of its steps off the loop. Their names."""
+    """Looks once. Calls `between` before and after each step off the loop, and returns the names of these steps."""
     steps: list[str] = []
 
     async def run(step: Callable[[], T], /) -> T | None:

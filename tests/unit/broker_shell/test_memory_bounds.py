@@ -1,4 +1,4 @@
-"""What is computed of memory at the bounds; `tests/integration/test_memory_at_bounds.py` measures it."""
+"""Memory at the bounds, as computed. `tests/integration/test_memory_at_bounds.py` measures it."""
 
 from __future__ import annotations
 

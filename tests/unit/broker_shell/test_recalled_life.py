@@ -1,4 +1,4 @@
-"""A life that peers gave its history is noted on a disk that takes its time: meanwhile the loop goes on, and nobody is served."""
+"""A life with a history from peers is noted on a slow disk: meanwhile the loop goes on, and no client is served."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_PEER = ("127.0.0.1", 1)
 
 
 class SlowRecord(DiskRecord):
-    """Its disk answers when `gate` is open."""
+    """A record whose disk answers when `gate` is open."""
 
     def __init__(self, socket: str, node: str) -> None:
         super().__init__(socket, node)

@@ -1,4 +1,4 @@
-"""Who else could swap what stands at a path: real folders of real users, looked at as root and as somebody else."""
+"""Users that could swap the file at a path: real folders of real users, checked as root and as another user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A secret is one only as long as nobody else can read or change it."""
+"""A secret file is refused if another user can read or change it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each signal asks of a broker, also while nothing listens to it."""
+"""Requests to a broker by signal, also before it listens for them."""
 
 from __future__ import annotations
 

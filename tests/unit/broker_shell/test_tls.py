@@ -1,4 +1,4 @@
-"""Which certificates count and for whom, what is loaded anew and when, and what binds a connection."""
+"""Certificates: those that are trusted, the names they prove, their reloading, and the binding of a connection."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_a_certificate_of_another_authority_is_no_certificate(
 ) -> None:
     ours = tls_of(authority.certificate("a"))
     theirs = tls_of(Authority(tmp_path, "other").certificate("a"))
-    # The other end takes anybody: it is ours that has to say no.
+    # The other end accepts any certificate: our end has to refuse.
     theirs.server.verify_mode = theirs.client.verify_mode = ssl.CERT_NONE
     ends = (ours.server, theirs.client) if accepts else (theirs.server, ours.client)
     with pytest.raises(ssl.SSLCertVerificationError) as refused:

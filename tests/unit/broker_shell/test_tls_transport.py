@@ -31,7 +31,7 @@ LIMIT_S: Final = 60.0
 A_HELLO: Final = Hello(MAGIC, VERSION, VERSION, "peer", "a", b"")
 
 KERNEL_BYTES: Final = 64 * KIB
-"""What the sockets of these tests ask for; the kernel takes it for twice as much."""
+"""Buffer size that the sockets of these tests ask for. The kernel doubles it."""
 
 
 def on_uvloop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -49,7 +49,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def settled(figure: Callable[[], int]) -> int:
-    """What it comes to when it changes no more."""
+    """The value once it has stopped changing."""
     last, since = figure(), 0
     while since < 100:
         await asyncio.sleep(0.001)
@@ -67,7 +67,7 @@ class End:
         self.came = bytearray()
         self.most_at_once = 0
         self.offered: list[bytes] = []
-        """What is still to be written, piece by piece."""
+        """Pieces that are still to be written."""
         self.handed_over = 0
         # What a link asks of a connection.
         self.writable = True
@@ -84,7 +84,7 @@ class End:
         self.most_at_once = max(self.most_at_once, count)
 
     def finished(self) -> bool:
-        """It has no last words for one that has said its own."""
+        """False: this end has no last words that it could have finished."""
         return False
 
     def lost(self, link: Link) -> None:
@@ -94,7 +94,7 @@ class End:
         asyncio.get_running_loop().call_soon(self.flush)
 
     def flush(self) -> None:
-        """One pull a loop turn, as the broker does it."""
+        """Pulls once a loop turn, as the broker does."""
         if self.gone or not self.made:
             return
         if self.writable and self.offered:
@@ -179,7 +179,7 @@ async def meeting(
     dialler_says: bytes = b"",
     handshake_s: float = 5.0,
 ) -> AsyncIterator[Meeting]:
-    """Both handshakes are over, whatever came of them; None: that end speaks no TLS."""
+    """Two ends whose handshakes have succeeded or failed. None: that end speaks no TLS."""
     found = Meeting()
     found.accepting.offered = [accepter_says] if accepter_says else []
     found.dialling.offered = [dialler_says] if dialler_says else []

@@ -1,4 +1,4 @@
-"""The journal's shell: whatever moment it ends at, what was accepted is on disk."""
+"""The journal's shell: accepted messages are on disk at each moment at which it may end."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_flush_that_fails_for_any_reason_is_told_and_lets_go_of_the_folder(
     JournalFolder(str(tmp_path)).close()
 
 
-# While it runs: what somebody removes.
+# Files that a user removes while the writer runs.
 
 Lose = Callable[[Path], None]
 

@@ -67,7 +67,7 @@ def log_of(
 
 
 def frames_of(buffers: list[bytes]) -> list[Frame]:
-    """What was written, as frames."""
+    """The written buffers, as frames."""
     reader = FrameReader(2**30)
     frames = [decode(frame) for buffer in buffers for frame in feed(reader, buffer)]
     assert reader.unfinished == 0, "what is written ends with a whole frame"
@@ -102,7 +102,7 @@ def _word(frame: Frame) -> str:
 
 
 class Impatient:
-    """Brings something to append where nobody is ever waited for."""
+    """An appender for logs that never hold an append."""
 
     def retry(self, now: Now) -> None:
         raise AssertionError("it was never held")

@@ -2,7 +2,7 @@
 
     net = Net()
     net.start("a"); net.start("b", peers=["a"])
-    net.run()                      # until nobody has anything more to say
+    net.run()                      # until all ends are quiet
     net.advance(1.5)               # seconds, tick by tick
 
 A node that has a disk is kept on it, as far as `write` is called. A pipe can be cut, or made to swallow what goes one
@@ -72,7 +72,7 @@ class Pipe:
         self.ends: tuple[Connection | RawClient, Connection] = (dialler, server)
         self.open = True
         self.swallows: set[Connection | RawClient] = set()
-        """What these send is lost on the way, and nobody notices."""
+        """Ends whose bytes are lost on the way. Neither end notices."""
         self.sent: dict[Connection | RawClient, int] = {dialler: 0, server: 0}
         """Bytes that each has sent, lost ones too."""
 
@@ -88,7 +88,7 @@ class Pipe:
             self.net.deliver(self.other(sender), data)
 
     def cut(self, *notices: Connection | RawClient) -> None:
-        """Ends it. Only `notices` learn of it, everybody if none is named."""
+        """Ends the pipe. Only the ends in `notices` learn of it; by default both."""
         if self.open:
             self.open = False
             self.net.pipes.remove(self)
@@ -106,7 +106,7 @@ class Net:
         self.unreachable: set[tuple[str, str]] = set()
         """(from, to): a dial that fails."""
         self.observers: dict[str, Observer] = {}
-        """What watches the nodes of these names."""
+        """Observers of nodes, by name."""
         self.mute: set[str] = set()
         """Nodes that accept connections and never speak."""
         self.witnessed = False
@@ -141,7 +141,7 @@ class Net:
     def start(
         self, name: str, peers: Sequence[str] = (), disk: Disk | None = None, **options: Any
     ) -> Node:
-        """A node that dials `peers`; options are `Config`'s. It waits for nobody unless it is told to.
+        """Starts a node that dials `peers`. Options are those of `Config`; the pace is 0 unless it is given.
 
         `disk`: on which it is kept, in this life and, by `restart`, in those to come.
         """
@@ -179,7 +179,7 @@ class Net:
         return record
 
     def stop(self, name: str, *, silently: bool = False) -> None:
-        """Crashes a node: nothing of it is left. `silently`: nobody notices, as when the machine is gone."""
+        """Crashes a node: only its disk is left. `silently`: no other end notices, as when the machine is gone."""
         node = self.nodes.pop(name)
         for pipe in list(self.pipes):
             ours = [end for end in pipe.ends if end in node.connections]
@@ -197,7 +197,7 @@ class Net:
         return self.start(name, self._peers[name], disk, **(self._options[name] | changes))
 
     def write(self, name: str) -> None:
-        """Does all that the node has to write, and lets everybody know who waited for it."""
+        """Does all writes of the node's journal, and lets waiting publishers go on."""
         keeper = self.nodes[name].keeper
         assert keeper is not None
         while (work := keeper.take(self.now)) is not None:
@@ -239,7 +239,7 @@ class Net:
     # Time.
 
     def run(self) -> None:
-        """Until nobody has anything more to say at this moment."""
+        """Runs until no end has more to say at this moment."""
         for _ in range(10_000):
             self._dial()
             if not self.lives_wait:
@@ -308,7 +308,7 @@ class Net:
         return None
 
     def events(self, name: str) -> list[str]:
-        """What a node had to say to its operators."""
+        """The names of a node's notices, in order."""
         self._collect()
         return [notice.event for notice in self.notices[name]]
 
@@ -327,13 +327,13 @@ class Net:
                 self._connect(name, node, target)
 
     def caller(self, label: str, channel: Channel | None = None) -> Remote:
-        """Somebody of whom nothing else is known."""
+        """A remote end of which only the label is known."""
         self._callers += 1
         nonce = self._callers.to_bytes(NONCE_BYTES)
         return Remote(label, host=f"{label} {self._callers}", nonce=nonce, channel=channel)
 
     def _channels(self, name: str, called: str) -> tuple[Channel | None, Channel | None]:
-        """What each end knows of the TLS channel between the two."""
+        """The two ends of a TLS channel, as each end knows the other."""
         if name not in self.certificates:
             return None, None
         binding = f"channel {self._callers}".encode()
@@ -345,7 +345,7 @@ class Net:
     def _connect(self, name: str, node: Node, target: Target) -> None:
         called = target.address[0]
         if called not in self.nodes or (name, called) in self.unreachable:
-            node.dial_failed(target, "nobody answers", self.now, CHANCE)
+            node.dial_failed(target, "no answer", self.now, CHANCE)
             return
         ours, theirs = self._channels(name, called)
         dialled = node.dialled(target, self.caller(target.label, ours), self.now)
@@ -369,7 +369,7 @@ class Net:
 
 
 class RawClient:
-    """Whoever speaks to a node by frames of its own choice; `frames` is what it was answered."""
+    """A remote end that sends frames of a test's choice. `frames`: the node's answers."""
 
     def __init__(
         self,
@@ -415,7 +415,7 @@ class RawClient:
         self.net.run()
 
     def stop_reading(self) -> None:
-        """Its socket buffer is full from now on."""
+        """Fills the socket buffer of this end for good."""
         self.connection.writable = False
 
     def read_on(self) -> None:
@@ -442,7 +442,7 @@ class RawClient:
 
     @property
     def detail(self) -> str:
-        """What it was told with it."""
+        """The detail of the refusal."""
         return self.of(Refused)[0].detail
 
     @property
@@ -464,7 +464,7 @@ class Publisher(RawClient):
         return self.batch(self.sequence, *payloads, topic=topic, to=to)
 
     def fill(self, batches: int, payload: bytes = b"") -> None:
-        """So many batches of one message each."""
+        """Publishes this number of batches, each of one message."""
         for _ in range(batches):
             self.publish(payload)
 

@@ -47,7 +47,7 @@ LOST = "lost"
 
 
 def named(net: Net, producer: str) -> dict[str, int | str]:
-    """What it remembers of `b`'s named sessions: an offset in its present history, or that there is none."""
+    """Places of `b`'s named sessions at the producer: an offset in its present history, or `LOST`."""
     node = net.nodes[producer]
     found = node.registry.get("b")
     assert found is not None

@@ -1,4 +1,4 @@
-"""Where a session stands in one stream, what it is done with, and what it is told before it reads on."""
+"""The bookmark of a session in one stream: its place, its acknowledgements, and the notices before it reads on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOST = Expired(Reason.OVERWRITTEN, 10, 4)
 
 
 def source_of(messages: int = 10) -> FakeSource:
-    """A log that holds so many messages, from 0 on."""
+    """A log with this number of messages, from offset 0 on."""
     return FakeSource(log_of(*(entry(offset) for offset in range(messages))))
 
 
@@ -36,7 +36,7 @@ def bookmark(start: Position | Claim, *, tell: bool = False, messages: int = 10)
 
 
 def said(mark: Bookmark) -> list[Frame]:
-    """What the session is told now."""
+    """The frames that the session is sent now."""
     out = Outgoing(MANY)
     mark.tell(out)
     return frames_in(out)

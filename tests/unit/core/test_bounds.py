@@ -1,4 +1,4 @@
-"""Each bound of a node: whoever is exactly at it is served, one beyond is refused with its code, and that is counted."""
+"""Each bound of a node: a user exactly at the bound is served, one beyond is refused with its code and counted."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def rejected(node: Node, code: str) -> int:
     return node.events.counters.publishes_rejected[code]
 
 
-def come(net: Net, node: Node, label: str = "somebody", **known: Any) -> Connection:
-    """Somebody connects, and says nothing yet."""
+def come(net: Net, node: Node, label: str = "stranger", **known: Any) -> Connection:
+    """Opens a connection that says nothing yet."""
     caller = dataclasses.replace(net.caller(label), **known)
     return node.accept(caller, net.now, peers="host" in known)
 
@@ -156,7 +156,9 @@ def test_so_many_are_heard_to_be_turned_away_and_one_more_is_closed_unheard() ->
     assert refused(node, "too_many_unheard") == 1
     last.cut()
     assert RawClient(net, "a", "session").refusal == "too_many_connections"
-    assert len(node.connections) == MAX_TURNED_AWAY + len(turned_away), "whoever is refused is gone"
+    assert len(node.connections) == MAX_TURNED_AWAY + len(turned_away), (
+        "a refused connection is gone"
+    )
 
 
 def test_no_more_are_heard_to_be_turned_away_than_there_may_be() -> None:
@@ -518,7 +520,7 @@ def test_a_producer_that_this_node_has_dialled_needs_no_room_of_strangers() -> N
 
 
 class SlowReader(Subscriber):
-    """Its socket is full as soon as it has been given something of one stream."""
+    """A session whose socket is full as soon as it has got an entry of one stream."""
 
     def took(self, data: bytes) -> None:
         before = len(self.of(Entry))
@@ -592,7 +594,7 @@ def behind_the_replica(fetched_bytes: int) -> tuple[Net, Node, list[SlowOnce]]:
 
 
 class SlowOnce(Subscriber):
-    """Its socket is full as soon as it has been asked for on its behalf, and before it has been given anything."""
+    """A session whose socket is full as soon as its broker has fetched for it, before it has got an entry."""
 
     def read_on(self) -> None:
         self.connection.writable = True
@@ -641,9 +643,9 @@ def test_causes_that_are_told_apart_are_bounded_and_further_ones_are_one() -> No
 def test_notices_between_two_collections_are_bounded_and_further_ones_counted() -> None:
     notices = Notices()
     for _ in range(MAX_NOTICES):
-        say(notices, "somebody")
+        say(notices, "stranger")
     assert [n.event for n in notices.take()] == ["connection.refused"] * MAX_NOTICES
     for _ in range(MAX_NOTICES + 3):
-        say(notices, "somebody")
+        say(notices, "stranger")
     *_, last = notices.take()
     assert (last.event, last.fields) == ("notices.dropped", {"count": 3})

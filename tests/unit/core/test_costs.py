@@ -1,6 +1,6 @@
-"""What a batch costs on its way through two brokers, counted in calls: nothing for each message, and so much at most.
+"""Calls that a batch costs on its way through two brokers: none for each message, and a bounded number in all.
 
-Counts, not times: they are the same on every machine. Where one has to grow, that is decided here.
+Counts, not times: they are the same on every machine. A change that needs more calls raises the bound here.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Path:
         self.sequence = 0
 
     def carry(self, topics: list[str]) -> Callable[[], bytes]:
-        """One batch of a message of each topic; what is returned sends it, and gives what the session is sent."""
+        """Prepares a batch with a message of each topic. The returned callable sends it, and returns the session's frames."""
         self.sequence += 1
         frame = encode(batch_of([(topic, b"x") for topic in topics], sequence=self.sequence))
 
@@ -102,5 +102,5 @@ def test_a_batch_costs_no_more_calls_than_decided() -> None:
 
 
 def test_the_bytes_arrive() -> None:
-    """So that the counts above are those of something that works."""
+    """Proves that the counts above are those of a working path."""
     assert b"room.7" in Path("room.*").carry(["room.7"])()

@@ -18,7 +18,7 @@ TTL_S = 60
 
 
 def reader_of(net: Net, *addresses: str, producers: int = 2, disk: Disk | None = None) -> Node:
-    """A node `a` that dials these addresses and has room for so many producers."""
+    """A node `a` that dials these addresses and has room for `producers` producers."""
     limits = Limits(producers=producers)
     return net.start(
         "a", peers=addresses, disk=disk, limits=limits, cursor_ttl_ns=TTL_S * SECOND_NS
@@ -34,7 +34,7 @@ def recreate(net: Net, address: str, name: str, disk: Disk | None = None) -> Non
 
 
 def publish(net: Net, address: str, count: int) -> None:
-    """Its answers wait until it is written, if it is to be kept."""
+    """Publishes `count` batches. Their answers wait for the disk, if the node keeps a journal."""
     publisher = Publisher(net, address)
     for sequence in range(1, count + 1):
         publisher.send(batch_of([("t", b"")], sequence=sequence))

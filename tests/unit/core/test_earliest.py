@@ -9,7 +9,7 @@ RING = 5
 
 
 def parted(before: int) -> tuple[Net, Publisher]:
-    """`b` has not reached `a` yet, on whose small ring so many messages were published."""
+    """`b` has not reached `a` yet, which has published this number of messages on a small ring."""
     net = Net()
     net.start("a", ring_messages=RING)
     publisher = Publisher(net, "a")

@@ -49,7 +49,7 @@ def test_a_consumers_named_sessions_are_no_further_than_the_stream(
 
 
 def test_a_named_session_may_be_ahead_of_what_was_sent_for_all() -> None:
-    """It has fetched on its own, while its broker did not read."""
+    """The session has fetched on its own, while its broker did not read."""
     net, consumer = attached_consumer()
     consumer.stop_reading()
     Publisher(net, "a").publish("x")

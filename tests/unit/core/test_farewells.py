@@ -1,4 +1,4 @@
-"""How far a session has come is the last that is said: to an application that closes, and by a node that stops."""
+"""The position of a session is sent last: to an application that closes, and by a node that stops."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_only_a_session_has_something_to_hear_after_its_last_word(role: str) -> 
 
 
 def kept_at_producer(net: Net) -> Position:
-    """Where the producer has the named session of its consumer `b`."""
+    """The place that the producer keeps for the named session of its consumer `b`."""
     registered = net.nodes["a"].registry.get("b")
     assert registered is not None
     return registered.named["n"]

@@ -1,4 +1,4 @@
-"""Who gets in as a peer: clusters, secrets, certificates, and what somebody in between can make of them."""
+"""Peers are admitted by cluster, secret and certificate; an attacker in between gains nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def is_linked(net: Net) -> bool:
 
 
 def errors(net: Net) -> list[str]:
-    """What each node says of the other's address."""
+    """The error that each node has for the other's address."""
     return [str(net.nodes[name].targets[0].error) for name in ("a", "b")]
 
 
@@ -111,7 +111,7 @@ def test_the_secret_is_in_nothing_that_is_sent_or_shown() -> None:
 
 
 class Dialler(RawClient):
-    """Somebody who dials `a` as the node `b`, and goes through the greeting by hand."""
+    """A dialler that calls itself `b`, and goes through the handshake with `a` by hand."""
 
     def __init__(
         self, net: Net, *, caller: Remote | None = None, hello: Hello | None = None
@@ -121,7 +121,7 @@ class Dialler(RawClient):
         self.send(self.hello)
 
     def exchange(self, **changes: Any) -> Exchange:
-        """What an honest proof is about, but for `changes`."""
+        """The channel of an honest proof, with `changes`."""
         (challenge,) = self.of(Challenge)
         assert self.hello.nonce is not None
         channel = self.connection.remote.channel
@@ -174,7 +174,7 @@ def test_a_proof_is_for_these_two_on_this_connection_alone(changes: dict[str, An
     peer = dialler()
     peer.prove(**changes)
     assert peer.refusal == "secret"
-    assert not peer.of(Proof), "whoever has proved nothing is given nothing to guess on"
+    assert not peer.of(Proof), "a peer without a proof gets no material to guess the secret"
     assert not peer.of(Welcome)
 
 
@@ -247,7 +247,7 @@ class Impostor:
         self.net.run()
         self.net.mute.clear()
         self.pipe = self.net.link("b", "a")
-        # What `b` says is heard by nobody: the real `a` would answer it.
+        # No node hears the words of `b`: the real `a` would answer them.
         self.pipe.swallows = {self.pipe.ends[0]}
         self.served = self.pipe.ends[1]
 
@@ -308,7 +308,7 @@ def test_an_address_is_given_up_as_ones_own_only_on_the_word_of_who_is_trusted(
 def test_an_address_where_a_node_met_itself_is_dialled_again_for_it_may_have_been_one_in_between() -> (
     None
 ):
-    """Whoever stands there can pass on what this node says to itself, and be gone the next moment."""
+    """An attacker in between can pass this node's frames back to it, and be gone the next moment."""
     impostor = Impostor(secret=None)
     impostor.says(Refused("self", "this is b itself"))
     net, (target,) = impostor.net, impostor.node.targets
@@ -353,7 +353,7 @@ def test_a_node_whose_name_is_not_in_its_certificate_is_refused_by_both(
 
 
 def test_a_secret_is_proved_over_the_channel_on_which_it_is_said() -> None:
-    """Somebody in between who ends TLS on both sides has two channels, and can't pass the proof on."""
+    """An attacker that ends TLS on both sides has two channels, and cannot pass the proof on."""
     net = Net()
     net.start("a", secret=SECRET)
     to_a = Remote("b", host="h", nonce=NONCE, channel=Channel(frozenset({"b"}), b"between and a"))

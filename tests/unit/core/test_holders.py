@@ -1,4 +1,4 @@
-"""Who holds a name: a session that is back over another connection, or another session since."""
+"""Holders of a name: a session that is back over another connection, or another session since."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def held_once(net: Net) -> tuple[Subscriber, Disk]:
 
 
 def test_who_took_the_name_in_a_life_without_the_journal_has_it_when_the_journal_is_back() -> None:
-    """What the journal says of the name is older, though its end is clean and nothing was published since."""
+    """The journal's word on the name is older, though its end is clean and no message was published since."""
     net = Net()
     _, disk = held_once(net)
     net.start("a")

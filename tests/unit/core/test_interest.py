@@ -1,4 +1,4 @@
-"""Who rests at the end of a log, and what wakes it."""
+"""Readers rest at the end of a log, and wake for entries that match their filter."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 class ProvenDisk(Disk):
-    """Its folder is proven to be the one that `always` wrote: a record cut short was of nothing that was accepted."""
+    """A folder proven to be the one that `always` wrote: a record that was cut short held no accepted message."""
 
     def judge(self, end: End) -> int | None:
         return 0
@@ -82,7 +82,7 @@ def held(net: Net, name: str) -> list[object]:
 
 
 def publish(net: Net, count: int) -> None:
-    """So many batches of one message, by a publisher of their own, written as soon as that may be."""
+    """Publishes batches of one message each, by a new publisher, and has them written as soon as possible."""
     publisher = Publisher(net, "a")
     send(publisher, *range(1, count + 1))
     if net.nodes["a"].keeper is not None:
@@ -219,8 +219,8 @@ def test_answers_come_in_the_order_of_their_batches_also_where_some_are_known_at
     send(publisher, 1)
     send(publisher, 2, topic="no topic")
     send(publisher, 3)
-    send(publisher, 4, to="nobody")
-    send(publisher, 5, to="nobody", retry=True)
+    send(publisher, 4, to="unknown")
+    send(publisher, 5, to="unknown", retry=True)
     assert answers(publisher) == []
     net.write("a")
     known = [(4, "unknown_node"), (5, "unknown_node")]
@@ -321,7 +321,7 @@ def test_what_waits_for_the_disk_fits_into_the_ring_by_its_bytes_too() -> None:
     assert here.of_node("a") == list(range(31))
 
 
-# When it can't be written.
+# A journal that cannot be written.
 
 
 def test_after_a_failure_publishers_are_sent_away_and_readers_are_served() -> None:

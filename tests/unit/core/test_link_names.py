@@ -32,7 +32,7 @@ def test_the_late_end_of_an_old_link_changes_nothing() -> None:
     net, life = producer(5, ring=100)
     old = Consumer(net)
     old.attach(At(Position(life, 0)))
-    net.pipes.remove(old.pipe)  # nobody carries its last words, nobody notices its end yet
+    net.pipes.remove(old.pipe)  # its last words are lost, and no end notices yet
     new = Consumer(net, life=old.life)
     new.attach(At(Position(life, 3)))
     new.acknowledge(3)

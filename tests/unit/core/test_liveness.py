@@ -389,7 +389,7 @@ def test_a_peer_that_is_not_there_is_dialled_ever_more_slowly_and_reported_once(
     assert 12 <= target.attempts <= 25
     assert len(net.said("b", "peer.unreachable")) == 1
     assert not_ready(b) == [
-        "peer a:1 has not been reached yet: nobody answers",
+        "peer a:1 has not been reached yet: no answer",
     ]
     net.start("a")
     net.advance(6)
@@ -407,8 +407,8 @@ def test_a_connection_that_ends_before_it_has_greeted_is_reported_once_with_a_gu
         while not net.linked("b", "a"):
             net.advance(0.25)
         net.link("b", "a").cut()
-    nobody, closed = net.said("b", "peer.unreachable")
-    assert nobody["error"] == "nobody answers"
+    unanswered, closed = net.said("b", "peer.unreachable")
+    assert unanswered["error"] == "no answer"
     assert "it may ask for TLS" in str(closed["error"])
     assert not_ready(b) == [f"peer a:1 has not been reached yet: {closed['error']}"]
 
@@ -465,11 +465,11 @@ def test_only_so_many_connections_are_open_at_once() -> None:
     net = Net()
     a = net.start("a")
     for _ in range(4096):
-        a.accept(net.caller("somebody"), net.now, peers=False)
+        a.accept(net.caller("stranger"), net.now, peers=False)
     for role in ("publisher", "session"):
         assert RawClient(net, "a", role).refusal == "too_many_connections"
     assert RawClient(net, "a", "peer", peer="b").refusal == "too_many_connections"
-    # Whoever looks for the reason can still ask.
+    # An operator that looks for the reason can still ask.
     assert "consumers" in query(net, "a", "status")
 
 
@@ -477,7 +477,7 @@ def test_far_beyond_the_limit_connections_are_closed_unheard() -> None:
     net = Net()
     a = net.start("a")
     for _ in range(4096 + 64):
-        a.accept(net.caller("somebody"), net.now, peers=False)
+        a.accept(net.caller("stranger"), net.now, peers=False)
     client = RawClient(net, "a")
     assert (client.frames, client.lost) == ([], True)
 

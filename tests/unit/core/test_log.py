@@ -498,7 +498,7 @@ def test_an_entry_that_evicts_more_than_the_older_half_reminds_at_once() -> None
 
 
 class _Reader:
-    """Nothing is for it. It says how far it has come when it is reminded, and where it comes to rest late."""
+    """A reader that wants no entry. It reports its position when it is reminded, and when it comes to rest late."""
 
     def __init__(self, log: Log) -> None:
         self.filter = Filter(("never",))

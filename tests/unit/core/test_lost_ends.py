@@ -18,7 +18,7 @@ from pubsubd_protocol.positions import Position
 
 
 class Ends(Disk):
-    """A disk that has what was written, and a witness that says how many more were accepted (`missing`; None: it can't)."""
+    """A disk with the written entries, and a witness that counts `missing` more accepted messages; None: it cannot."""
 
     missing: int | None = None
 
@@ -47,7 +47,7 @@ def publish(net: Net, count: int, *, written: bool = True, topic: str = "t") -> 
 
 
 def dies(net: Net, *, missing: int | None = None) -> None:
-    """`a` dies with what was not written, and comes back; its witness names so many more than it finds."""
+    """`a` dies before it has written all, and comes back. Its witness counts `missing` more than the disk holds."""
     disk = net._disks["a"]
     assert isinstance(disk, Ends)
     disk.missing = missing

@@ -179,7 +179,7 @@ def test_an_absent_name_expires_once_like_any_session() -> None:
 
 
 def test_each_user_has_names_of_his_own() -> None:
-    """Whoever came under another one's name while that one is away would read on in its place."""
+    """Otherwise a session under another user's name would read on in the place of that one while it is away."""
     net = Net()
     a = net.start("a")
     users = {uid: Remote(f"client of {uid}", uid=uid, gid=uid) for uid in (0, 1001, 1002)}
@@ -199,7 +199,7 @@ def test_each_user_has_names_of_his_own() -> None:
 def test_a_name_too_long_with_its_user_is_refused_with_figures() -> None:
     net = Net()
     net.start("a")
-    user = Remote("somebody", uid=1001, gid=1001)
+    user = Remote("a user", uid=1001, gid=1001)
     assert Subscriber(net, "a", session="n" * 123, caller=user).subscribed
     longer = Subscriber(net, "a", session="n" * 124, caller=user)
     assert longer.refusal == "name_too_long"

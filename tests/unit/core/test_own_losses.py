@@ -26,7 +26,7 @@ def test_a_resumed_session_is_told_of_its_nodes_loss_once() -> None:
 
 
 def restarted_apart() -> Net:
-    """The same, and b has been restarted and can't reach a yet."""
+    """The same, and b has been restarted and cannot reach a yet."""
     net = acknowledged_three_of_five()
     net.unreachable.add(("b", "a"))
     net.start("b", peers=["a"])

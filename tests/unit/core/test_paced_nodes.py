@@ -69,7 +69,7 @@ def catching_up(net: Net) -> Subscriber:
 
 
 def waited_for(net: Net) -> int:
-    """How many sessions of `b` are readers of `a`'s ring, apart from the link itself."""
+    """The number of `b`'s sessions that read `a`'s ring, without the link itself."""
     end = net.nodes["a"].peers.consumers["b"]
     readers = net.nodes["a"].stream.pacing._readers
     return sum(reader.label == "b" and reader is not end for reader in readers)
@@ -194,7 +194,7 @@ def test_a_peers_stream_waits_for_a_session_of_its_replica_and_the_publisher_wit
     reader = Subscriber(net, "b")
     reader.stop_reading()
     burst = Burst(net, "a", 25)
-    # The replica is full, and so is what has been sent; in these pipes there is no limit to that.
+    # The replica is full. The pipes of this test have no limit, so all has been sent.
     assert net.nodes["b"].peers.replicas["a"].log.view.next == 10
     net.advance(PACE_S / 2)
     reader.read_on()
@@ -256,7 +256,7 @@ def test_a_held_link_is_not_taken_for_a_silent_one() -> None:
     link = net.link("b", "a")
     Subscriber(net, "b").stop_reading()
     Burst(net, "a", 11)
-    # Nobody reads from it: whatever a says stays in the socket.
+    # The other end does not read: all words of `a` stay in the socket.
     link.swallow(net.nodes["a"].peers.consumers["b"].connection)
     net.advance(4)
     assert net.link("b", "a") is link

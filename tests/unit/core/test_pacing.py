@@ -1,4 +1,4 @@
-"""Who is waited for before a full log evicts, for how long, and who may append next."""
+"""Pacing: the readers that a full log waits for, the length of the wait, and the order of the appenders."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_where_readers_yield_nobody_waits_for_one_that_is_slower_than_another() 
     ring.reader(0)
     ring.log.interest.park(Rester("never.published"))
     Appender(ring, "p")
-    assert held(ring), "whoever was never given anything is not faster than another"
+    assert held(ring), "a reader that never got an item is not faster than another"
     ring.log.interest.park(Rester("a"), ring.log.end)
     ring.pass_time(0)
     assert ring.appended == ["p"]
@@ -260,7 +260,7 @@ def test_nobody_overtakes_those_who_wait_not_even_with_what_would_fit() -> None:
     ring = Ring()
     reader = ring.reader(0)
     Appender(ring, "p")
-    assert not ring.pacing.admits(Appender(ring, "nobody", items=0), cost_of(skip(4, 5)), ring.now)
+    assert not ring.pacing.admits(Appender(ring, "empty", items=0), cost_of(skip(4, 5)), ring.now)
     reader.index = 2
     ring.pass_time(0)
     assert ring.appended == ["p"]
@@ -289,7 +289,7 @@ def test_what_the_log_can_not_hold_waits_until_all_has_been_read() -> None:
     ring = Ring()
     reader = ring.reader(0)
     large: Entry | Skip = entry(4, 8)
-    waits = Appender(ring, "nobody", items=0)
+    waits = Appender(ring, "empty", items=0)
     assert not ring.pacing.admits(waits, cost_of(large), ring.now)
     reader.index = 3
     assert not ring.pacing.admits(waits, cost_of(large), ring.now)

@@ -1,4 +1,4 @@
-"""Whose patterns match a topic: the same as if each were asked."""
+"""The index finds the same owners for a topic as asking each owner's filter."""
 
 from __future__ import annotations
 

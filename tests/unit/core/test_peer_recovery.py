@@ -19,7 +19,7 @@ from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 
 def mesh(*names: str) -> Net:
-    """Everybody reads from everybody, and asks after a restart."""
+    """A cluster in which each node reads from all others, and asks them for its stream after a restart."""
     net = Net()
     for name in names:
         peers = [peer for peer in names if peer != name]
@@ -318,7 +318,7 @@ def test_a_node_that_would_not_ask_its_peers_does_not_tell_them_either() -> None
 
 
 def holds(held: StreamView, *before: Epoch) -> RecoveryEnd:
-    """A peer that holds so much, and met these lives before, whose history that does not continue."""
+    """A peer that holds `held`, and met `lives` before, which its history does not continue."""
     lives = frozenset((*before, *(epoch for epoch, _ in held.lineage)))
     return cast(RecoveryEnd, SimpleNamespace(view=held, lives=lives))
 
@@ -337,7 +337,7 @@ def test_peers_tell_which_lives_they_met_before() -> None:
     first = net.nodes["a"].epoch
     Publisher(net, "a").fill(5)
     net.advance(1)
-    # A life that finds nobody to ask begins anew; `b` and `c` hear of it one after the other.
+    # A life that finds no peer to ask begins anew; `b` and `c` hear of it one after the other.
     net.part("a", "b")
     net.part("a", "c")
     net.restart("a")

@@ -1,4 +1,4 @@
-"""Who may come in, and to which topics: tables."""
+"""Permissions: tables of the users that may connect, and of the topics that each may use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def allowed(uids: set[int], gids: set[int]) -> Allowed:
 @pytest.mark.parametrize(
     ("uids", "gids", "client", "admitted"),
     [
-        # Nobody is listed: who can open the socket may come in.
+        # Without a list every user that can open the socket may connect.
         (set(), set(), (1, 1, ()), True),
         ({1}, set(), (1, 5, ()), True),
         ({1}, set(), (2, 5, ()), False),
@@ -38,7 +38,7 @@ def allowed(uids: set[int], gids: set[int]) -> Allowed:
         ({1}, {5}, (1, 6, ()), True),
         ({1}, {5}, (2, 5, ()), True),
         ({1}, {5}, (2, 6, (7,)), False),
-        # A user's number is no group's number.
+        # A user id does not stand for the group with the same number.
         ({5}, set(), (1, 5, (5,)), False),
         (set(), {1}, (1, 5, (5,)), False),
         # The broker's own user is never kept out, root is if it is not listed.
@@ -109,7 +109,7 @@ RULES = TopicRules(
         ((3, 5, ()), "b", "b.* public.x"),
         ((3, 9, (8, 5)), "b", "b.* public.x"),
         ((1, 5, (6,)), "abc", "a b.* b.> public.x"),
-        # A rule that names nobody is for everybody.
+        # A rule that names no user is for all users.
         ((4, 9, ()), "", "public.x"),
     ],
 )

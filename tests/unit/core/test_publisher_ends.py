@@ -1,4 +1,4 @@
-"""Publishers at a node: retries, refusals, and answers that nobody takes."""
+"""Publishers at a node: retries, refusals, and answers that the publisher does not read."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_retry_of_a_forgotten_publisher_is_answered_unknown() -> None:
 def test_a_message_to_a_node_never_seen_takes_no_place() -> None:
     net = pair()
     publisher = Publisher(net, "a")
-    answer = publisher.publish(to="nobody")
+    answer = publisher.publish(to="unknown")
     assert isinstance(answer, Rejected)
     assert answer.code == "unknown_node"
     assert isinstance(publisher.publish(to="b"), Receipt)

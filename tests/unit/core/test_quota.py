@@ -1,4 +1,4 @@
-"""What is shared by many: the sum is bounded, and nobody who takes all he can keeps the others out."""
+"""A shared quota: the sum is bounded, and a user that takes all he can does not keep others out."""
 
 from __future__ import annotations
 

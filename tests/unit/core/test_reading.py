@@ -1,4 +1,4 @@
-"""Where one session reads one stream: from the log at hand, from the producer, or not yet."""
+"""A reading of a session in one stream: from its broker's log, from the producer, or not yet."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Reader:
         return cls(Reading(source, start, wanted, lambda: woken.append(1), away=away), woken)
 
     def pull(self, choose: Choose = everything, budget: int = MANY) -> list[str]:
-        """What one pull writes."""
+        """The frames that one pull writes."""
         out = Outgoing(budget)
         self.reading.pull(choose, out)
         self.frames += frames_in(out)
@@ -245,7 +245,7 @@ def test_another_history_or_too_far_is_for_the_producer_to_say(
     assert reader.reading.position == at(10)
 
 
-# While nobody can answer.
+# While no producer can answer.
 
 
 def test_without_a_link_it_waits_and_asks_when_there_is_one() -> None:

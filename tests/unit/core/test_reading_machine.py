@@ -1,4 +1,4 @@
-"""A reading hands its session every wanted message once, in order, or a notice, whatever happens around it."""
+"""A reading hands its session every wanted message once, in order, or a notice, in spite of all that happens around it."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class ReadingMachine(RuleBasedStateMachine):
         assert (reading.state in ABSENT) == self.away
 
     def teardown(self) -> None:
-        """Everything heals: the session comes to the end, if it only pulls when it was woken."""
+        """All faults heal: the session comes to the end, if it only pulls when it was woken."""
         self.link_is_back()
         if self.away:
             self.come_back()

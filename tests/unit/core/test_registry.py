@@ -107,7 +107,7 @@ def test_consumers_with_ever_new_names_all_find_room_in_a_quiet_stream() -> None
 def test_giving_up_a_cursor_hides_no_message_from_a_session_that_waited(
     acknowledged: int, oldest: int
 ) -> None:
-    """It gets the stream from an offset that is no higher, or is told."""
+    """The dropped node gets the stream from the same or a lower offset, or is told of the loss."""
     now = view(oldest, 20)
     kept = resolve(Remembered(waiting=True), now, at(acknowledged))
     given_up = resolve(Remembered(waiting=True), now, None)

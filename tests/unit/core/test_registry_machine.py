@@ -35,7 +35,7 @@ class _History:
     acknowledged: list[int] = field(default_factory=list)
     moves: list[tuple[str, Position | None]] = field(default_factory=list)
     heard: list[int] = field(default_factory=list)
-    """When it acknowledged, came or left."""
+    """The times at which the consumer acknowledged, came and left."""
 
     @property
     def cursor(self) -> int:
@@ -81,7 +81,7 @@ class RegistryMachine(RuleBasedStateMachine):
     def a_consumer_comes(
         self, consumer: str, behind: int, moves: dict[str, Position | None]
     ) -> None:
-        """It is admitted or not; a new one acknowledges at once where it attached."""
+        """A consumer attaches, if it is admitted. A new one acknowledges at once where it attached."""
         if not self._finds_room(consumer):
             return
         self.linked.add(consumer)
@@ -89,7 +89,7 @@ class RegistryMachine(RuleBasedStateMachine):
         if consumer in self.histories:
             self.histories[consumer].heard.append(self.now)
         else:
-            assert consumer not in self.registry, "a link alone registers nobody"
+            assert consumer not in self.registry, "a link alone registers no consumer"
             self._acknowledge(consumer, behind, moves)
 
     @precondition(lambda self: self.linked)
@@ -99,12 +99,12 @@ class RegistryMachine(RuleBasedStateMachine):
     ) -> None:
         """Also lower than before: an attach at a lower position reads again. Also after it was dropped."""
         consumer = sorted(self.linked)[which % len(self.linked)]
-        # Whether there is room is asked before; `acknowledge` itself refuses nobody.
+        # The node asks for room before. `acknowledge` itself refuses no consumer.
         if self._finds_room(consumer):
             self._acknowledge(consumer, behind, moves)
 
     def _finds_room(self, consumer: str) -> bool:
-        """It is known, or there is a place, or one is given up: which one follows from the histories."""
+        """The consumer is known, or finds room, or another one is given up: the histories tell which."""
         crowd = self.linked, self.oldest, TTL, self.now
         known = self.histories.keys() | self.linked
         room = consumer in known or len(known) < self.limit

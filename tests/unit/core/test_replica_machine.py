@@ -36,7 +36,7 @@ from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamV
 NEVER_DRAWN = Epoch(b"?" * 16)
 
 _Sent = Entry | Skip | Attached | CursorExpired
-"""What a replica is handed of what its producer sends."""
+"""Items that a producer sends to a replica."""
 
 CLAIMS: list[Claim] = [FromStart(), Earliest(), Remembered(True), Remembered(False)]
 
@@ -45,10 +45,10 @@ BATCHES = st.lists(
     min_size=1,
     max_size=4,
 )
-"""How many messages, for whom, how large."""
+"""The number of messages, the node they are for, and their size."""
 
 MISSING = st.sampled_from([0, 0, 1, 7, None])
-"""How many messages a life had accepted beyond what its successor has; None: nobody knows."""
+"""The number of accepted messages of a life that its successor lacks; None: unknown."""
 
 
 class _Loss(NamedTuple):
@@ -67,7 +67,7 @@ class _Producer:
         """For each offset the entry that stands there: entries of several messages stand there repeatedly."""
         self.continues: dict[Epoch, tuple[Epoch, int]] = {}
         self.missing: dict[Epoch, int | None] = {}
-        """How many messages were accepted under an epoch and are lost beyond its end, of those with such a loss."""
+        """The number of lost messages behind the end of each epoch that has a loss."""
         self.restart(None)
 
     def restart(self, kept: int | None, missing: int | None = 0) -> None:
@@ -127,7 +127,7 @@ class _Producer:
         )
 
     def boundary(self, back: int) -> int:
-        """Where an entry begins, `back` entries before the end."""
+        """The position at which an entry begins, `back` entries before the end."""
         starts = [0, *dict.fromkeys(e.next for e in self.history)]
         return starts[max(0, len(starts) - 1 - back)]
 
@@ -152,7 +152,7 @@ class _Producer:
 
 
 class _Segment:
-    """What the replica took without a gap: `items` on the branch of `epoch`, from `start` to `next`."""
+    """A run of `items` that the replica took without a gap, on the branch of `epoch`, from `start` to `next`."""
 
     def __init__(self, view: StreamView, start: int) -> None:
         self.epoch = view.epoch
@@ -161,7 +161,7 @@ class _Segment:
         """Under which the last message before `next` was placed; behind all that is lost there."""
         self.items: list[Entry | Skip] = []
         self.gap: StreamView | None = None
-        """How it ended."""
+        """The gap at which the run ended; None while it goes on."""
 
 
 _Taken = tuple[_Segment, Entry | Skip | StreamView]
@@ -255,7 +255,7 @@ class ReplicaMachine(RuleBasedStateMachine):
 
     @rule(lost=st.integers(0, 2), missing=MISSING.filter(lambda missing: missing != 0))
     def the_producer_comes_back_with_a_lost_end(self, lost: int, missing: int | None) -> None:
-        """It has all but the last entries, and more than that had been accepted."""
+        """The producer restarts without its last entries, and had accepted more than it recovers."""
         self.linked = False
         floor = self.producer.oldest
         self.producer.restart(self.producer.boundary(lost), missing)
@@ -287,7 +287,7 @@ class ReplicaMachine(RuleBasedStateMachine):
 
     @rule(entries=st.integers(1, 6))
     def send(self, entries: int) -> None:
-        """What comes next; or, to a consumer that the ring has overtaken, that it has."""
+        """Sends the next items, or a notice to a consumer that the ring has overtaken."""
         if not self.linked:
             self.attach_again()
         view, newest = self.producer.view, self.taken[-1]
@@ -313,13 +313,13 @@ class ReplicaMachine(RuleBasedStateMachine):
             newest.last = item.epoch
 
     def _lost_here(self, position: Position) -> list[_Loss]:
-        """What is lost between a reader at `position` and the next message of the producer's present history."""
+        """Messages lost between a reader at `position` and the next one of the producer's present history."""
         ahead = self.producer.ahead(self.producer.epoch, position.epoch)
         return [loss for loss in ahead if loss.end == position.offset]
 
     def _gap(self, view: StreamView, lost: list[_Loss]) -> None:
         lives = {loss.life for loss in lost}
-        assert not lives & self.told, "nobody is told twice of one loss"
+        assert not lives & self.told, "the reader is told of each loss once"
         self.told |= lives
         self.taken[-1].gap = view
         self.taken.append(_Segment(view, view.next))
@@ -402,7 +402,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         with pytest.raises(ProtocolError):
             self._receive(sent)
         assert self._state() == before
-        assert self.woken == woken, "nobody is woken for nothing"
+        assert self.woken == woken, "a reader is woken only for an item"
 
     def _receive(self, sent: _Sent) -> None:
         match sent:

@@ -39,7 +39,7 @@ def test_while_more_are_ready_than_can_be_served_users_take_turns_and_readers_ar
     assert node.ready.take() == every, "there is room for all: in the order in which they woke"
 
     def turns(served: int) -> list[Connection]:
-        """Whom the shell has served, if it can serve so many at a time."""
+        """The next connections of a shell that serves `served` at a time."""
         ready = node.ready.take()
         node.ready.put_off(ready[served:])
         return ready[:served]
@@ -71,7 +71,7 @@ def test_what_comes_in_while_much_is_to_do_waits_for_its_turn() -> None:
 
 
 def test_a_pull_that_judges_many_topics_ends_and_goes_on_in_the_next() -> None:
-    """Whatever is for the reader: it chooses how many patterns there are, a publisher how many topics."""
+    """True even for unwanted entries: the reader chooses the number of patterns, the publisher that of topics."""
     net = Net()
     node = net.start("a", ring_messages=100_000)
     publisher = RawClient(net, "a", "publisher")

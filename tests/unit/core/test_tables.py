@@ -191,7 +191,7 @@ def refusal(**fields: object) -> Notice:
 
 def test_a_cause_is_told_once_in_its_time_and_then_how_often_it_was_there_again() -> None:
     notices = Notices(repeat_ns=60 * SECOND)
-    # The clock's zero is nobody's start: the first time begins with the first tick.
+    # The clock's zero is not the start: the first period begins with the first tick.
     notices.tick(10**15)
     for _ in range(50):
         notices.repeatable(refusal(), "secret", "address 10.0.0.1")

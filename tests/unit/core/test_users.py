@@ -46,7 +46,7 @@ def raw(net: Net, uid: int, role: str = "control", *frames: Frame, life: bytes =
 
 
 def served(clients: Iterable[RawClient]) -> int:
-    """How many of these, made one after the other, come before one that is refused."""
+    """The number of `clients`, made one after the other, before one is refused."""
     return sum(1 for _ in takewhile(lambda client: client.refusal is None, clients))
 
 
@@ -61,7 +61,7 @@ def test_a_user_leaves_as_many_commands_to_others_as_it_has() -> None:
         "of the commands that may be connected 6 of 8 are taken, 4 of them by uid 1001, "
         "who is to leave as much to others"
     )
-    # Whoever looks after the broker takes what is left.
+    # The broker's operator takes the room that is left.
     assert served(raw(net, 0) for _ in range(9)) == 2
 
 
@@ -135,7 +135,7 @@ def test_who_presents_the_publisher_id_of_another_user_changes_nothing_of_his() 
     victim.send(batch("pay", 1))
     assert isinstance(victim.last, Receipt)
     assert [entry.topics for entry in entries(reader)].count("pay") == 2
-    # Nor is he answered for them, whatever they had been.
+    # Nor does the user get answers for them.
     again = raw(net, 1004, "publisher", batch("pay", 1, retry=True), life=seen).last
     assert isinstance(again, Receipt)
     assert again.first == node.stream.next - 1

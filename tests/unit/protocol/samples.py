@@ -1,4 +1,4 @@
-"""One full example of every frame, every optional field set. Also what the test vectors were made of."""
+"""A full example of every frame, with every optional field set. The test vectors were made of these."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def placed(first: int = 300) -> Entry:
 
 
 def part() -> Entry:
-    """What a session that wants "orders.created" gets of `placed()`."""
+    """The part of `placed()` that a session with the filter "orders.created" gets."""
     cut = part_of(placed(), lambda topic: topic == "orders.created")
     assert cut is not None
     return cut

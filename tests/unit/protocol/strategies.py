@@ -209,6 +209,6 @@ by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
     "Query": st.builds(frames.Query, st.text(max_size=64), st.none() | _details),
     "Report": st.builds(frames.Report, st.text(max_size=100)),
 }
-"""One strategy for each frame of the union, by the name of its class."""
+"""A strategy for each frame of the union, by the name of its class."""
 
 any_frame: st.SearchStrategy[frames.Frame] = st.one_of(*by_kind.values())

@@ -1,4 +1,4 @@
-"""Frames to bytes and back; whatever else comes in is a `ProtocolError` and takes little memory."""
+"""Frames to bytes and back. Any other bytes are a `ProtocolError` and take little memory."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_frames_one_after_another_come_back_in_order(sent: list[frames.Frame], s
 
 
 class TestNewerPeers:
-    """What a later version may add, this one has to accept."""
+    """This version has to accept fields that a later version may add."""
 
     @pytest.mark.parametrize("name", PLAIN)
     @pytest.mark.parametrize("extra", [None, 7, "new", b"new", [1, [2]], {"a": 1}])
@@ -124,7 +124,7 @@ OPTIONAL = {
     "Heartbeat": 1,
     "Query": 1,
 }
-"""How many fields at the end may be missing."""
+"""The number of fields at the end that may be missing."""
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -197,7 +197,7 @@ def test_a_wrong_type_in_the_head_of_a_batch_is_refused(name: str) -> None:
     kind, packed, payloads = fields_of(encode(SAMPLES[name]))
     head = msgpack.unpackb(packed)
     for at in range(len(head)):
-        # true is no number; a retry is true or false and nothing else.
+        # true does not count as a number; a retry is only true or false.
         wrong = [1.5, [], {}, -1 if isinstance(head[at], int) else 1]
         wrong.append(1 if isinstance(head[at], bool) else True)
         for value in wrong:
@@ -253,7 +253,7 @@ MALFORMED: dict[str, bytes] = {
     "a publish without payloads": b"\x92\x0a\xc4\x01\x90",
     "a publish whose head is cut": b"\x93\x0a\xc6\x00\x00\x00",
     "a publish whose head ends early": b"\x93\x0a\xc4\x05\x90",
-    "a publish whose head is no array": b"\x93\x0a\xc4\x01\xc0\xc4\x00",
+    "a publish whose head is not an array": b"\x93\x0a\xc4\x01\xc0\xc4\x00",
     "a publish whose head is empty": b"\x93\x0a\xc4\x00\xc4\x00",
     "a publish with bytes after its payloads": b"\x93\x0a\xc4\x01\x90\xc4\x00\x00",
     "an entry without a head": b"\x91\x19",

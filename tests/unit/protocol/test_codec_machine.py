@@ -89,11 +89,11 @@ def test_a_frame_comes_through_between_two_others_byte_by_byte(name: str) -> Non
 
 
 class PipeMachine(RuleBasedStateMachine):
-    """One end sends frames into a pipe, the other receives pieces of whatever size from it.
+    """A sender writes frames into a pipe, and a receiver reads pieces of any size from it.
 
-    The model: the frames that were sent, each with the place in the stream at which it ends. Whatever has
-    arrived, exactly those frames are out that end there or before. A length that is not allowed is refused
-    as soon as it is there, at the place of its frame.
+    The model: the frames that were sent, each with the place in the stream at which it ends. The receiver gives
+    exactly the frames that end before the last byte that has arrived. It refuses an invalid length as soon as that
+    has arrived, at the place of its frame.
     """
 
     reader: FrameReader
@@ -106,7 +106,7 @@ class PipeMachine(RuleBasedStateMachine):
         self.arrived = 0
         self.sent: list[tuple[Frame, int]] = []
         self.spoilt: int | None = None
-        """Where the first length ends that is not allowed."""
+        """The place at which the first invalid length ends."""
         self.received = 0
         self.refusal: ProtocolError | None = None
 
@@ -206,7 +206,7 @@ class PipeMachine(RuleBasedStateMachine):
             assert self.reader.unfinished == self.arrived - taken
 
     def teardown(self) -> None:
-        """Whatever is still under way arrives."""
+        """Delivers all bytes that are still under way."""
         while self.refusal is None and self.arrived < len(self.pipe):
             self.a_piece_is_fed(1000)
         self.all_that_has_arrived_is_out()

@@ -56,7 +56,7 @@ def test_a_refusal_is_tried_again_where_the_table_says_so() -> None:
     again = {
         code: row[2].startswith("yes") for row in rows for code in re.findall(r"`(\w+)`", row[0])
     }
-    # Said to brokers only, which dial an address again whatever was said.
+    # Only brokers get these, and they dial an address again after any refusal.
     del again["replaced"]
     assert again["recovering"]
     assert not again["secret"]

@@ -36,7 +36,7 @@ from pubsubd_protocol.positions import Epoch
 
 @dataclass(frozen=True)
 class Read:
-    """One message as a reader sees it."""
+    """A message as a reader sees it."""
 
     offset: int
     topic: str
@@ -167,7 +167,7 @@ def test_a_large_payload_is_not_copied_when_it_is_placed() -> None:
 
 
 def test_a_part_may_be_longer_than_the_batch_by_the_overhead_and_no_more() -> None:
-    """One small message left out of many: the places of the others weigh more than it did."""
+    """A small message left out of many: the places of the others take more bytes than it did."""
     messages = [("x", b"1")] * (MAX_BATCH_MESSAGES - 1) + [("y", b"")]
     batch = batch_of(messages, to="n" * 64)
     published = len(encode(batch))
@@ -207,7 +207,7 @@ REFUSED: dict[str, tuple[Batch, type[Exception], str]] = {
         ProtocolError,
         "a batch has 0 messages",
     ),
-    "lengths that are no whole numbers": (
+    "lengths that are not whole numbers": (
         Batch(1, False, None, "x", b"", b"\x01\x00\x00", b"a"),
         ProtocolError,
         "packed numbers have 3 bytes: it must be a multiple of 4",
@@ -338,7 +338,7 @@ def test_places_say_which_offsets_of_the_span_are_there() -> None:
         pytest.param(entry_frame(places=numbers("I", 0, 4)), id="a place at the end of the span"),
         pytest.param(entry_frame(places=numbers("I", 1, 1)), id="a place twice"),
         pytest.param(entry_frame(places=numbers("I", 2, 1)), id="places that go back"),
-        pytest.param(entry_frame(places=b"\x00\x00\x00"), id="places that are no numbers"),
+        pytest.param(entry_frame(places=b"\x00\x00\x00"), id="places that are not numbers"),
         pytest.param(entry_frame(span=0), id="no span"),
         pytest.param(entry_frame(span=-1), id="a negative span"),
         pytest.param(entry_frame(span=65_536, places=numbers("I", 0, 1)), id="too long a span"),

@@ -1,4 +1,4 @@
-"""Which refusals time can lift."""
+"""Refusals that time can lift are told apart from final ones."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def test_a_passing_refusal_can_be_tried_again(code: str) -> None:
     "code", ["version", "protocol", "role", "invalid_topic", "self", "new", "too_many_patterns"]
 )
 def test_a_lasting_refusal_is_no_use_to_try_again(code: str) -> None:
-    refused = ConnectionRefused(code, "somebody has to change something")
+    refused = ConnectionRefused(code, "an operator has to act")
     assert not refused.retriable
-    assert str(refused) == f"somebody has to change something ({code})"
+    assert str(refused) == f"an operator has to act ({code})"

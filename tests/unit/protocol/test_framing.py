@@ -23,7 +23,7 @@ def framed(body: bytes) -> bytes:
 
 
 def receive(reader: FrameReader, data: bytes, step: int) -> list[bytes]:
-    """What a receiver gets that writes at most `step` bytes a time into the reader's space."""
+    """The frames of a receiver that writes at most `step` bytes at a time into the reader's buffer."""
     frames: list[bytes] = []
     rest = memoryview(data)
     while rest:
@@ -38,7 +38,7 @@ def receive(reader: FrameReader, data: bytes, step: int) -> list[bytes]:
 
 
 def held_bytes(reader: FrameReader) -> int:
-    """How large the reader's buffer is."""
+    """The size of the reader's buffer."""
     return len(reader.space()) + reader._end
 
 

@@ -1,4 +1,4 @@
-"""Lives that lost the end of what they accepted: whoever goes on through them is told of each loss at its place, once."""
+"""Lives that lost the end of what they accepted: a reader is told of each loss once, at its place."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ E1, E2, E3, E4 = map(epoch, range(1, 5))
 
 @dataclass(frozen=True)
 class Life:
-    """What one life placed and kept, and how many more it accepted that are lost (None: not known)."""
+    """The messages that a life placed and kept, and the number of accepted ones that are lost; None: unknown."""
 
     kept: int
     lost: int | None
@@ -45,7 +45,7 @@ lives = st.lists(
 
 
 def stream(lives: list[Life], oldest: int = 0) -> StreamView:
-    """What the last of these lives shows. Nothing it accepted is lost yet."""
+    """The view of the last of these lives, which has not lost a message yet."""
     view = StreamView(epoch(1), (), 0, lives[0].kept)
     for number, (before, life) in enumerate(pairwise(lives), 2):
         lineage, losses = succeed(view, lost=before.lost)

@@ -55,13 +55,13 @@ class Disk:
         return sorted(self.segments.items())
 
     def judge(self, end: End) -> int | None:
-        """How many are missing behind what is on it."""
+        """The number of accepted messages missing behind those on the disk."""
         return by_its_own_word(end)
 
     def recover(self, node: str = "a", judge: Judge | None = None) -> Recovered | None:
         return recover(node, self.read(), judge or self.judge)
 
     def kept(self, node: str, judge: Judge | None = None) -> Kept:
-        """What a life of `node` begins with that starts now. `judge`: knows better than this disk what is missing."""
+        """The recovered state for a life of `node` that starts now. `judge`: replaces the disk's count of missing messages."""
         numbers = tuple(sorted(self.segments))
         return Kept(self.fsync, self.interval_ns, 64 * 1024, self.recover(node, judge), numbers)

@@ -1,4 +1,4 @@
-"""What is kept beside the entries: it comes back as it was, and what is none is refused."""
+"""Checkpoints come back as they were written; bytes that are not a checkpoint are refused."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-"""Whatever msgpack can hold."""
+"""Any value that msgpack can hold."""
 
 packed = st.binary(max_size=80) | values.map(msgpack.packb)
 

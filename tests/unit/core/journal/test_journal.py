@@ -36,7 +36,7 @@ WRITES = [Fsync.OFF, Fsync.INTERVAL, Fsync.ALWAYS]
 
 
 class Life:
-    """One life of node "a": its journal, its disk, and what stands beside its entries."""
+    """A life of node "a": its journal, its disk, and the state beside its entries."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Life:
         return work
 
     def fill(self, segments: int) -> None:
-        """Entries, one by one, until there are so many segments."""
+        """Appends entries, one by one, until the journal has this number of segments."""
         while self.journal.segments < segments:
             self.append()
             self.write()
@@ -99,7 +99,7 @@ def steps(work: Work) -> list[str]:
 
 
 def written(work: Work) -> bytes:
-    """What it appends."""
+    """The bytes that `work` appends."""
     return b"".join(b"".join(step.buffers) for step in work.steps if isinstance(step, Append))
 
 

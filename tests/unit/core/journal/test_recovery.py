@@ -1,4 +1,4 @@
-"""Recovery: of whatever is left on disk, an unbroken run of what was really appended, and no promise beyond it."""
+"""Recovery gives an unbroken run of entries that were really appended, and promises no more, from any bytes on disk."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def begins(
     durable: bool = False,
     losses: Losses = (),
 ) -> bytes:
-    """What a segment begins with whose first entry is the one at `following`."""
+    """The beginning of a segment whose first entry is the one at `following`."""
     state = Checkpoint(
         node, epoch, lineage, following, consumers or {}, publishers or {}, sessions or {}, durable
     )
@@ -80,14 +80,14 @@ def ends() -> bytes:
 
 
 def found(*segments: bytes) -> Recovered:
-    """What is recovered of segments 1, 2, 3 …"""
+    """Recovers segments 1, 2, 3 …"""
     recovered = recover("a", enumerate(segments, 1), by_its_own_word)
     assert recovered is not None
     return recovered
 
 
 def offsets(recovered: Recovered) -> list[int]:
-    """Of the entries; they begin where `first` says and end at `next`."""
+    """Offsets of the entries, checked to begin at `first` and to end at `next`."""
     taken = [entry.first for entry in recovered.entries]
     assert len(recovered.sequences) == len(taken)
     assert recovered.first == (taken[0] if taken else recovered.next)
@@ -509,7 +509,7 @@ def a_life(number: int) -> Epoch:
 
 
 def lives(first: int, last: int) -> Lineage:
-    """Of one message each, newest first."""
+    """A lineage of lives with one message each, newest first."""
     return tuple((a_life(number), number + 1) for number in range(last, first - 1, -1))
 
 
@@ -574,7 +574,7 @@ def test_a_life_that_surely_placed_nothing_takes_no_place_in_the_lineage() -> No
 
 
 def test_a_life_that_may_have_placed_what_was_lost_keeps_its_place() -> None:
-    """Its readers are told `ahead` then, not that its history is unknown."""
+    """Readers of that life are told `ahead`, not that its history is unknown."""
     older = begins(0, E1) + run(0, 3)
     idle = begins(3, E2, (E1, 3))
     torn = begins(3, E2, (E1, 3), durable=True) + run(3, 4, E2)[:-1]
@@ -624,7 +624,7 @@ def test_entries_beyond_the_end_of_their_life_are_not_kept() -> None:
     assert offsets(recovered) == [4, 5]
 
 
-# Whatever the bytes.
+# Any bytes.
 
 
 class Journals:

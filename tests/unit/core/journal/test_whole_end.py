@@ -355,7 +355,7 @@ Left = tuple[Epoch, int]
 def test_lives_without_the_journal_are_known_however_many_follow(
     lives: list[tuple[bool, int]],
 ) -> None:
-    """Of each: whether it served another node, and how many messages it accepted."""
+    """For each life: whether it served another node, and the number of messages that it accepted."""
     beside: Found | None = bound(witness())
     for number, (other, accepted) in enumerate(lives):
         node = "b" if other else "a"
@@ -373,7 +373,7 @@ def test_lives_without_the_journal_are_known_however_many_follow(
 
 
 def test_a_life_owes_what_the_witness_that_it_replaces_stands_for() -> None:
-    """One name is enough: who lost what came before a life is told by that life, in every history that holds it."""
+    """A single owed life is enough: a life tells of all losses before it, in every history that holds that life."""
     busy = Evidence(None, bound(witness(E2, owed=E4)), BOOT)
     assert owed("a", frozenset({E2}), busy) == NO_LIFE
     assert owed("a", frozenset({E4}), busy) == E2

@@ -21,7 +21,7 @@ def witness(life: Epoch = E2, accepted: int = 100, **other: object) -> Witness:
 
 
 def idle(life: Epoch, begin: int, **other: object) -> Witness:
-    """Of a life that has accepted nothing."""
+    """The witness of a life that has accepted no message."""
     return witness(life, begin, begin=begin, **other)
 
 

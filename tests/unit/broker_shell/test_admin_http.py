@@ -340,9 +340,7 @@ def test_connections_at_the_bound_are_served_one_beyond_is_refused_and_counted()
     asyncio.run(run())
 
 
-def test_at_the_bound_a_kept_connection_without_a_request_gives_its_place_the_longest_first() -> (
-    None
-):
+def test_at_the_bound_the_longest_idle_connection_gives_its_place() -> None:
     async def run() -> None:
         refused: Counter[str] = Counter()
         async with (
@@ -393,7 +391,7 @@ def test_who_waits_is_answered_with_what_was_made_after_he_had_asked() -> None:
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/status.json"])
 @pytest.mark.parametrize("callers", [1, 30])
-def test_between_two_answers_the_loop_has_its_turn_however_many_were_asked_for_at_once(
+def test_the_loop_has_its_turn_between_two_pipelined_answers(
     monkeypatch: pytest.MonkeyPatch, path: str, callers: int
 ) -> None:
     asked = 60 // callers

@@ -374,7 +374,7 @@ def evidence_in(opened: JournalFolder) -> Found | None:
     return read_life(opened.descriptor, life_record.IN_FOLDER)
 
 
-def test_a_file_that_cannot_be_made_is_told_once_and_the_older_one_goes_once_this_life_has_begun(
+def test_a_failure_to_make_the_file_is_told_once_and_the_old_one_goes(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live(folder, 100)

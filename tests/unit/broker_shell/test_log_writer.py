@@ -44,7 +44,7 @@ def test_lines_come_whole_and_in_order(pipe: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shared_without_waiting", [False, True])
-def test_a_pipe_that_is_not_read_stops_nothing_and_the_count_stands_where_lines_are_missing(
+def test_an_unread_pipe_stops_nothing_and_missing_lines_are_counted(
     pipe: tuple[int, int], shared_without_waiting: bool
 ) -> None:
     reading, writing = pipe

@@ -168,7 +168,7 @@ def test_a_session_that_was_never_told_of_the_stream_acknowledges_what_it_says()
     assert mark.acknowledged == at(5)
 
 
-def test_what_is_acknowledged_does_not_count_before_the_loss_of_a_history_was_taken_in() -> None:
+def test_an_acknowledgement_counts_only_after_the_loss_is_taken_in() -> None:
     mark = bookmark(at(3))
     mark.lived_before(UNTOLD, reads=False)
     assert (mark.acknowledged, mark.kept) == (UNTOLD, UNTOLD)
@@ -244,7 +244,7 @@ def test_a_session_that_knows_its_place_goes_on_there_and_was_told_all() -> None
     assert said(mark) == []
 
 
-def test_a_session_that_may_not_have_heard_of_a_lost_history_is_told_in_place_once_more() -> None:
+def test_a_loss_that_may_be_unheard_is_told_in_place_once_more() -> None:
     mark = bookmark(at(3))
     mark.lived_before(UNTOLD, reads=False)
     mark.rewind()

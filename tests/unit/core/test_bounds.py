@@ -313,7 +313,7 @@ def test_a_client_is_told_how_many_messages_a_batch_may_have(ring: int, told: in
 # What is remembered of others.
 
 
-def test_publishers_that_are_away_are_bounded_and_a_retry_of_a_forgotten_one_is_unknown() -> None:
+def test_away_publishers_are_bounded_and_forgotten_retries_unknown() -> None:
     net, node = bounded(publishers=2)
     lives = [net.new_epoch() for _ in range(3)]
     first = [Publisher(net, "a", life=life).publish() for life in lives[:1]]

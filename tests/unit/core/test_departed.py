@@ -180,9 +180,7 @@ def test_a_session_is_told_what_the_ring_lost_while_its_producer_was_given_up() 
     assert subscriber.of_node("p0")[-1] == "overwritten"
 
 
-def test_what_a_session_still_has_to_read_is_given_up_after_the_time_to_live_only_and_told() -> (
-    None
-):
+def test_unread_messages_are_given_up_only_after_the_ttl_and_told() -> None:
     net = Net()
     node = reader_of(net, "x", producers=1)
     subscriber = Subscriber(net, "a")
@@ -254,7 +252,7 @@ def test_a_session_that_was_not_told_yet_gets_all_of_it_if_the_producer_is_back_
     assert subscriber.of_node("p0") == ["told 0", 0, 1, 2, 3, 4, 5]
 
 
-def test_a_replica_that_no_session_needs_goes_when_its_time_is_over_though_there_is_room() -> None:
+def test_an_unneeded_replica_goes_after_its_time_even_with_room() -> None:
     net = Net()
     node = reader_of(net, "x", producers=100)
     reader, slow = Subscriber(net, "a"), Subscriber(net, "a", "rare")

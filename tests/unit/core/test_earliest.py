@@ -24,7 +24,7 @@ def meet(net: Net) -> None:
     net.advance(10)
 
 
-def test_what_the_ring_lost_after_the_subscription_is_told_and_all_that_it_holds_is_given() -> None:
+def test_a_loss_since_the_subscription_is_told_and_the_rest_given() -> None:
     net, publisher = parted(0)
     reader = Subscriber(net, "b", start="earliest")
     publisher.fill(10)
@@ -69,7 +69,7 @@ def test_what_its_node_had_acknowledged_before_was_published_before(
     ("meanwhile", "given"),
     [(RING, ["told 3", *range(3, 8)]), (RING + 1, ["unseen", *range(4, 9)])],
 )
-def test_subscribed_while_the_link_is_down_it_is_owed_all_that_its_broker_does_not_know_of(
+def test_a_session_subscribed_offline_gets_all_its_broker_missed(
     meanwhile: int, given: list[object]
 ) -> None:
     net = Net()
@@ -86,7 +86,7 @@ def test_subscribed_while_the_link_is_down_it_is_owed_all_that_its_broker_does_n
     assert reader.of_node("a") == given
 
 
-def test_a_producer_that_restarts_meanwhile_is_told_and_its_new_history_is_given_whole() -> None:
+def test_a_restart_meanwhile_is_told_and_the_new_history_given_whole() -> None:
     net = Net()
     net.start("a", ring_messages=RING)
     net.start("b", peers=["a"])

@@ -27,7 +27,7 @@ def beside_a_busy_stream(session: str | None = None) -> tuple[Net, Subscriber]:
 # An application that closes.
 
 
-def test_a_session_whose_client_has_said_its_last_word_is_told_where_it_stands_and_ends() -> None:
+def test_a_closing_session_is_told_its_place_and_ends() -> None:
     net, subscriber = beside_a_busy_stream()
     assert subscriber.positions["a"].offset == 0
     assert subscriber.connection.finished()
@@ -107,9 +107,7 @@ def test_a_node_that_parts_says_nothing_on_a_connection_that_is_ending() -> None
 # In between.
 
 
-def test_a_session_beside_a_busy_stream_is_told_its_place_within_a_second_and_not_more_often() -> (
-    None
-):
+def test_beside_a_busy_stream_a_session_is_told_its_place_each_second() -> None:
     net, subscriber = beside_a_busy_stream()
     publisher, tick_ms = Publisher(net, "a"), 50
     told_ms = [0]

@@ -305,9 +305,7 @@ def test_an_address_is_given_up_as_ones_own_only_on_the_word_of_who_is_trusted(
     assert impostor.node.targets[0].is_self == (secret is None)
 
 
-def test_an_address_where_a_node_met_itself_is_dialled_again_for_it_may_have_been_one_in_between() -> (
-    None
-):
+def test_an_address_where_a_node_met_itself_is_dialled_again() -> None:
     """An attacker in between can pass this node's frames back to it, and be gone the next moment."""
     impostor = Impostor(secret=None)
     impostor.says(Refused("self", "this is b itself"))

@@ -140,7 +140,7 @@ def held_once(net: Net) -> tuple[Subscriber, Disk]:
     return first, disk
 
 
-def test_who_took_the_name_in_a_life_without_the_journal_has_it_when_the_journal_is_back() -> None:
+def test_a_name_taken_without_the_journal_is_kept_when_it_is_back() -> None:
     """The journal's word on the name is older, though its end is clean and no message was published since."""
     net = Net()
     _, disk = held_once(net)

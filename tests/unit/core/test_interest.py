@@ -124,7 +124,7 @@ def test_an_entry_of_topics_that_are_remembered_costs_nothing_and_wakes_who_want
     assert [bool(rester.woken) for rester in resters] == [True] + [False] * 99
 
 
-def test_patterns_that_are_kept_together_are_bounded_and_who_has_more_is_asked_himself(
+def test_indexed_patterns_are_bounded_and_further_filters_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(interest, "MOST_PATTERNS", 5)

@@ -100,9 +100,7 @@ def restart(net: Net) -> None:
 # Before it is on disk.
 
 
-def test_before_a_message_is_on_disk_nobody_sees_it_and_nobody_is_told_that_it_is_accepted() -> (
-    None
-):
+def test_a_message_is_neither_seen_nor_accepted_before_it_is_on_disk() -> None:
     net = kept()
     here, there, publisher = Subscriber(net, "a"), Subscriber(net, "b"), Publisher(net, "a")
     send(publisher, 1, 2)
@@ -159,7 +157,7 @@ def test_where_the_disk_is_not_waited_for_a_message_is_there_at_once(fsync: Fsyn
     assert answers(publisher) == [(1, 0)]
 
 
-def test_a_retry_of_a_batch_that_waits_for_the_disk_is_placed_once_and_gets_the_receipt() -> None:
+def test_a_retry_while_the_batch_waits_for_the_disk_is_placed_once() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1)
@@ -173,7 +171,7 @@ def test_a_retry_of_a_batch_that_waits_for_the_disk_is_placed_once_and_gets_the_
     assert net.nodes["a"].stream.next == 2
 
 
-def test_the_retry_of_another_message_than_the_one_that_waits_for_the_disk_is_a_violation() -> None:
+def test_a_retry_that_differs_from_the_waiting_batch_is_a_violation() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1)
@@ -184,7 +182,7 @@ def test_the_retry_of_another_message_than_the_one_that_waits_for_the_disk_is_a_
     assert net.nodes["a"].stream.next == 1
 
 
-def test_a_stopping_broker_answers_what_waits_for_the_disk_before_it_turns_the_rest_away() -> None:
+def test_a_stopping_broker_answers_waiting_batches_before_it_refuses() -> None:
     """Else a publisher would take what was accepted for turned away, and send it as new to the next life."""
     net = kept()
     publisher = Publisher(net, "a")
@@ -407,9 +405,7 @@ def test_what_was_receipted_survives_the_machine_with_always() -> None:
     assert held(net, "a") == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_batch_that_was_written_and_not_answered_gets_its_first_receipt_in_the_next_life() -> (
-    None
-):
+def test_a_written_unanswered_batch_gets_its_receipt_in_the_next_life() -> None:
     net = kept()
     node = net.nodes["a"]
     publisher = Publisher(net, "a")
@@ -457,7 +453,7 @@ def test_a_batch_older_than_what_is_remembered_is_unknown_in_the_next_life_too()
     assert answers(again) == [(1, "unknown"), (2, 1)]
 
 
-def test_of_a_publisher_whose_messages_are_gone_from_the_ring_the_last_number_is_known() -> None:
+def test_the_last_sequence_outlives_the_messages_in_the_ring() -> None:
     net = kept(ring_messages=5, ring_bytes=MIB)
     publisher = Publisher(net, "a")
     send(publisher, 1)
@@ -567,9 +563,7 @@ def test_with_always_every_message_comes_once_and_in_order_whenever_the_node_die
 # What readers saw of what is lost.
 
 
-def test_a_reader_that_saw_more_than_is_left_is_told_ahead_and_one_that_saw_less_of_the_loss() -> (
-    None
-):
+def test_a_reader_beyond_the_end_is_told_ahead_one_before_it_the_loss() -> None:
     net = kept(Fsync.INTERVAL)
     here, there = Subscriber(net, "a"), Subscriber(net, "b")
     net.start("c", peers=["a"])
@@ -596,7 +590,7 @@ def test_a_reader_that_saw_more_than_is_left_is_told_ahead_and_one_that_saw_less
     assert noticed == [("registration", "state_lost"), ("session", "state_lost")]
 
 
-def test_a_reader_that_saw_exactly_what_is_left_is_told_that_more_may_be_lost_and_goes_on() -> None:
+def test_a_reader_exactly_at_the_end_is_told_that_more_may_be_lost() -> None:
     net = kept(Fsync.INTERVAL)
     there = Subscriber(net, "b")
     publish(net, 3)

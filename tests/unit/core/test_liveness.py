@@ -218,7 +218,7 @@ def test_a_session_is_told_which_producers_are_not_heard_and_when_they_are_back(
     assert [told.of(Health)[-1].lost for told in (session, other, late)] == [{}, {}, {}]
 
 
-def test_a_producer_that_comes_and_goes_before_a_session_reads_is_told_as_it_stands_then() -> None:
+def test_health_is_told_as_it_stands_when_the_session_reads() -> None:
     net = pair()
     session = Subscriber(net, "b")
     session.stop_reading()
@@ -526,9 +526,7 @@ def test_only_publishers_may_send_long_frames() -> None:
         assert client.refusal == "protocol"
 
 
-def test_a_producer_that_sends_longer_frames_than_this_node_takes_is_refused_with_both_figures() -> (
-    None
-):
+def test_a_producer_of_longer_frames_is_refused_with_both_figures() -> None:
     net = Net()
     net.start("a", max_frame=2**21)
     b = net.start("b", peers=["a"], max_frame=2**20)

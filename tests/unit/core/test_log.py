@@ -219,7 +219,7 @@ def test_an_offset_that_fits_stands_nowhere_under_an_unknown_epoch() -> None:
     assert log_of(entry(0), entry(1)).locate(at(1, E2)) is None
 
 
-def test_a_position_of_an_earlier_epoch_stands_on_the_branch_up_to_the_end_of_that_epoch() -> None:
+def test_an_earlier_epochs_position_is_on_the_branch_up_to_its_end() -> None:
     log = log_of(entry(0, 4), entry(4, 4))
     log.continue_as(view(8, 8, E2, (E1, 8)))
     log.append(entry(8, 4, epoch=E2))

@@ -25,7 +25,7 @@ def reader(net: Net, disk: Disk | None = None) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "n"])
-def test_a_position_with_as_many_streams_as_may_be_makes_room_for_those_that_are_there(
+def test_a_full_position_makes_room_for_streams_that_are_there(
     name: str | None,
 ) -> None:
     net = Net()

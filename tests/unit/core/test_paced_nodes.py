@@ -89,9 +89,7 @@ def test_a_burst_waits_for_a_session_that_is_a_moment_behind_and_nobody_expires(
     assert 0 < paced(net, "a")["session"] < PACE_S
 
 
-def test_a_session_that_stops_reading_holds_a_publisher_once_and_not_for_longer_than_the_pace() -> (
-    None
-):
+def test_a_stopped_session_holds_a_publisher_once_for_one_pace() -> None:
     net = single()
     reader = Subscriber(net, "a")
     reader.stop_reading()

@@ -80,9 +80,7 @@ def test_nobody_is_waited_for_while_there_is_room() -> None:
     assert not held(ring)
 
 
-def test_an_append_waits_for_a_reader_that_needs_what_would_go_and_goes_on_when_it_has_read_that() -> (
-    None
-):
+def test_an_append_waits_until_a_reader_has_read_what_it_evicts() -> None:
     ring = Ring()
     reader = ring.reader(0)
     Appender(ring, "p")
@@ -105,9 +103,7 @@ def test_nobody_waits_for_a_reader_that_needs_only_what_stays() -> None:
     assert ring.appended == ["p"]
 
 
-def test_a_reader_that_does_not_read_on_is_waited_for_once_and_no_longer_than_its_allowance() -> (
-    None
-):
+def test_a_stopped_reader_is_waited_for_once_within_its_allowance() -> None:
     ring = Ring()
     ring.reader(0)
     Appender(ring, "p", items=20)
@@ -143,9 +139,7 @@ def test_one_that_reads_a_quarter_of_the_ring_in_each_allowance_is_never_overrun
     assert ring.pace.waited_ns["session"] == 5 * (ALLOWANCE - 1)
 
 
-def test_however_many_have_stopped_and_wherever_publishers_wait_once_for_a_quarter_of_the_ring() -> (
-    None
-):
+def test_many_stopped_readers_cost_one_wait_per_quarter_of_the_ring() -> None:
     ring = Ring(messages=16)
     for index in range(16):
         ring.reader(index)
@@ -200,9 +194,7 @@ def test_all_that_are_behind_are_waited_for_at_once_not_one_after_the_other() ->
     assert ring.pace.waited_ns == {"a": ALLOWANCE, "b": ALLOWANCE}
 
 
-def test_of_too_many_names_of_readers_the_one_waited_for_least_is_counted_among_the_others() -> (
-    None
-):
+def test_beyond_the_bound_the_least_waited_for_label_becomes_other() -> None:
     pace = Pace(ALLOWANCE)
     for number in range(MAX_LABELS):
         pace.charge(f"n{number}", 5 + number)

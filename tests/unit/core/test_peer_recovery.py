@@ -38,9 +38,7 @@ def test_a_first_start_asks_and_finds_nothing() -> None:
     assert net.linked("b", "a")
 
 
-def test_a_restarted_producer_goes_on_with_what_its_peer_holds_and_says_that_more_may_be_lost() -> (
-    None
-):
+def test_a_producer_recovers_from_its_peer_and_tells_a_possible_loss() -> None:
     net = mesh("a", "b")
     on_b = Subscriber(net, "b")
     first = net.nodes["a"].epoch
@@ -237,7 +235,7 @@ def remember(net: Net, offset: int) -> None:
     )
 
 
-def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_where_it_had_acknowledged() -> None:
+def test_a_recovered_nodes_own_name_goes_on_where_it_acknowledged() -> None:
     net = mesh("a", "b")
     acknowledged_by_name(net)
     net.restart("a")
@@ -249,9 +247,7 @@ def test_a_name_of_the_recovered_node_goes_on_in_its_own_stream_where_it_had_ack
     assert again.of_node("a") == [5, 6, "state_lost", 7, 8]
 
 
-def test_a_name_that_had_everything_is_told_once_that_more_may_be_lost_however_often_its_node_is_recovered() -> (
-    None
-):
+def test_repeated_recoveries_tell_a_name_once_of_a_possible_loss() -> None:
     net = mesh("a", "b", "c")
     named = acknowledged_by_name(net)
     named.acknowledge("a")
@@ -323,9 +319,7 @@ def holds(held: StreamView, *before: Epoch) -> RecoveryEnd:
     return cast(RecoveryEnd, SimpleNamespace(view=held, lives=lives))
 
 
-def test_a_peer_that_met_a_later_life_counts_more_than_one_that_holds_more_of_an_earlier_one() -> (
-    None
-):
+def test_a_peer_that_met_a_later_life_wins_over_a_longer_history() -> None:
     more, later = ends = [holds(view(0, 50, E1)), holds(view(0, 9, E2), E1)]
     assert max(ends, key=lambda end: _reach(end, ends)) is later
     ends = [more, holds(view(0, 9, E2))]

@@ -116,7 +116,7 @@ def test_two_connections_of_one_publisher_share_one_record() -> None:
     assert table.connect(ID, same_life=True).recall(2, retry=True) == receipt(2)
 
 
-def test_a_retry_of_a_forgotten_publisher_of_this_life_is_unknown_but_a_new_batch_is_new() -> None:
+def test_a_forgotten_publishers_retry_is_unknown_its_new_batch_new() -> None:
     publisher = Publishers(10, 3).connect(ID, same_life=True)
     assert code(publisher.recall(5, retry=True)) == "unknown"
     assert publisher.recall(5, retry=False) is None

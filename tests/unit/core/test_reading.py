@@ -214,9 +214,7 @@ def test_only_the_producers_answer_expires_it_with_the_number_missed() -> None:
     assert len(reader.notices) == 1
 
 
-def test_after_it_expired_it_goes_on_where_the_producer_said_even_if_the_replica_is_behind() -> (
-    None
-):
+def test_an_expired_reading_goes_on_at_next_even_behind_a_replica() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()
@@ -400,9 +398,7 @@ def test_a_lost_state_is_told_at_its_place_though_its_offsets_go_back() -> None:
     assert reader.reading.position == at(2, E2)
 
 
-def test_a_session_that_resumes_exactly_at_the_marker_gets_the_notice_in_each_life_it_needs_it() -> (
-    None
-):
+def test_a_session_at_the_marker_gets_the_notice_in_each_life() -> None:
     source = gapped()
     assert Reader.of(source, at(3)).pull() == ["overwritten -> 8", "entry 8..9"]
     assert Reader.of(source, at(3)).pull() == ["overwritten -> 8", "entry 8..9"]
@@ -632,7 +628,7 @@ def test_a_life_that_acknowledged_nothing_is_lived_again_from_where_it_began() -
     assert reader.pull() == first
 
 
-def test_a_notice_that_was_written_but_not_acknowledged_is_told_again_in_the_next_life() -> None:
+def test_an_unacknowledged_notice_is_told_again_in_the_next_life() -> None:
     reader = Reader.of(gapped(), at(2))
     first = reader.pull()
     reader.reading.rewind()
@@ -750,7 +746,7 @@ def test_an_answer_to_an_earlier_life_is_ignored() -> None:
     assert reader.notices == []
 
 
-def test_a_lost_history_of_its_own_node_is_told_where_it_stands_until_it_is_acknowledged() -> None:
+def test_its_own_nodes_lost_history_is_told_until_acknowledged() -> None:
     stream = own_stream(3)
     reader = Reader.of(stream, at(1))
     reader.reading.lived_before(UNTOLD, reads=True)
@@ -800,9 +796,7 @@ def test_a_stream_that_is_met_anew_is_read_from_its_new_log() -> None:
     assert reader.woken == [], "it is not of that log any more"
 
 
-def test_what_a_reader_was_given_of_an_earlier_log_does_not_make_it_level_with_the_new_one() -> (
-    None
-):
+def test_a_reader_of_an_earlier_log_is_not_level_with_the_new_one() -> None:
     old, new = FakeSource(log_of(*messages(0, 3))), FakeSource(log_of(*messages(0, 3)))
     reader = Reader.of(old, at(0))
     assert len(reader.pull()) == 3
@@ -888,7 +882,7 @@ def test_a_reader_that_was_told_in_place_is_not_woken_once_more_by_what_comes() 
     assert reader.pull() == ["state_lost -> 2", "entry 2..3"]
 
 
-def test_a_reader_that_settles_says_in_which_stream_and_nothing_where_nothing_was_passed() -> None:
+def test_a_reader_settles_only_streams_in_which_it_passed_something() -> None:
     source = FakeSource(log_of(max_messages=100))
     reader = Reader.of(source, at(0))
     reader.reading.filter = Filter(("never",))

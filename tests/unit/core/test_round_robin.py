@@ -26,7 +26,7 @@ def client(net: Net, uid: int, role: str) -> RawClient:
     return made
 
 
-def test_while_more_are_ready_than_can_be_served_users_take_turns_and_readers_are_apart() -> None:
+def test_busy_users_take_turns_apart_from_readers() -> None:
     net = Net()
     node = net.start("a")
     many = [client(net, 1001, "session") for _ in range(4)]

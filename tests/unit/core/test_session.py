@@ -489,9 +489,7 @@ def test_a_life_that_goes_back_may_acknowledge_below_what_an_earlier_one_had() -
     assert session.kept == {"a": at(3)}
 
 
-def test_of_a_stream_that_is_not_met_yet_counts_what_a_life_presents_not_what_one_had_acknowledged() -> (
-    None
-):
+def test_in_an_unmet_stream_the_presented_position_counts() -> None:
     session = a_session(name="n", positions={"a": at(5)})
     session.acknowledge(Ack("a", at(5)))
     session.leave(0)

@@ -52,7 +52,7 @@ def test_a_name_is_told_the_loss_that_only_a_third_node_can_know_of() -> None:
     assert reader.of_node("a")[-1] == 3
 
 
-def test_a_loss_that_is_learned_of_while_the_application_reads_is_told_in_place_and_once() -> None:
+def test_a_loss_learned_of_while_reading_is_told_once_in_place() -> None:
     net = read_by_name()
     both_forget(net)
     net.unreachable |= {("b", "c"), ("c", "b")}
@@ -86,9 +86,7 @@ def test_an_acknowledgement_under_way_does_not_take_in_a_loss_in_a_peers_stream(
     assert again.of_node("a") == ["state_lost"]
 
 
-def test_where_the_producer_recovered_its_stream_the_name_goes_on_at_the_place_that_a_third_node_knows() -> (
-    None
-):
+def test_a_name_goes_on_at_the_place_that_a_third_node_remembers() -> None:
     net = read_by_name(recover_from_peers=True)
     net.stop("c")
     net.restart("a")
@@ -105,9 +103,7 @@ def test_where_the_producer_recovered_its_stream_the_name_goes_on_at_the_place_t
     )
 
 
-def test_a_consumer_that_recovers_its_own_stream_knows_all_places_before_it_serves_anybody() -> (
-    None
-):
+def test_a_recovering_consumer_knows_all_places_before_it_serves() -> None:
     net = read_by_name(recover_from_peers=True)
     net.part("a", "b")
     both_forget(net)

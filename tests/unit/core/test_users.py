@@ -65,7 +65,7 @@ def test_a_user_leaves_as_many_commands_to_others_as_it_has() -> None:
     assert served(raw(net, 0) for _ in range(9)) == 2
 
 
-def test_whoever_is_turned_away_leaves_others_room_to_be_told_or_to_look_after_the_broker() -> None:
+def test_refused_users_leave_room_for_others_and_for_the_operator() -> None:
     net, _ = bounded(connections_per_uid=1, commands=200)
     held = [raw(net, 1001) for _ in range(100)]
     assert [each.refusal for each in held[:33]] == [None] * 33

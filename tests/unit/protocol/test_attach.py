@@ -151,7 +151,7 @@ def test_a_session_from_the_first_message_gets_it_while_the_ring_holds_it() -> N
     assert resolve(FromStart(), WHOLE) == Resume(0)
 
 
-def test_a_waiting_node_without_a_cursor_gets_the_first_message_while_the_ring_holds_it() -> None:
+def test_a_waiting_node_without_a_cursor_gets_a_held_first_message() -> None:
     assert resolve(Remembered(waiting=True), WHOLE) == Resume(0)
 
 

@@ -87,7 +87,7 @@ def rest(view: StreamView, at: Position) -> tuple[list[int], list[tuple[int, int
 
 
 @given(lives)
-def test_each_reader_gets_all_that_is_left_and_is_told_how_much_is_not_where_it_is_missing(
+def test_each_reader_gets_all_that_is_left_and_each_loss_in_place(
     lives: list[Life],
 ) -> None:
     view = stream(lives)

@@ -341,7 +341,7 @@ def test_segments_of_earlier_lives_are_removed_too() -> None:
     assert again(second.disk).lineage == ((E2, second.next), (E1, second.next - 1))
 
 
-def test_what_can_not_be_read_is_removed_at_the_beginning_and_its_number_not_used_again() -> None:
+def test_an_unreadable_segment_is_removed_and_its_number_stays_unused() -> None:
     disk = Disk()
     first = Life(disk)
     first.append()
@@ -517,7 +517,7 @@ def test_a_snapshot_and_a_journal_begin_with_one_another(fsync: Fsync) -> None:
     cut=st.floats(0, 1),
     ring=st.integers(1, 30),
 )
-def test_whenever_a_life_ends_what_was_durable_is_left_and_nothing_that_was_not_appended(
+def test_each_end_of_a_life_leaves_durable_entries_and_no_others(
     lives: list[list[tuple[int, int]]], cut: float, ring: int
 ) -> None:
     """(messages, …): an entry; and then nothing is done, work is taken, or taken and done."""

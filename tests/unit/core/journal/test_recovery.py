@@ -739,7 +739,7 @@ def test_of_any_bytes_nothing_is_recovered(segments: list[bytes]) -> None:
         max_size=4,
     )
 )
-def test_records_of_any_bytes_whose_checksum_is_right_end_the_segment_or_change_no_entry(
+def test_odd_records_end_the_segment_or_change_no_entry(
     records: list[bytes],
 ) -> None:
     segment = begins(0) + run(0, 2)

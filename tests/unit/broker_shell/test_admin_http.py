@@ -188,7 +188,7 @@ def test_http_1_0_is_answered_and_closed() -> None:
         (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 16 * 1024, 431),
     ],
 )
-def test_what_is_no_request_gets_its_code_and_the_connection_ends(sent: bytes, code: int) -> None:
+def test_an_invalid_request_gets_its_code_and_the_connection_ends(sent: bytes, code: int) -> None:
     async def run() -> None:
         async with serving() as server:
             async with connection(server) as (reader, writer):
@@ -321,7 +321,7 @@ async def ended(reader: Reader) -> bool:
         return True
 
 
-def test_connections_at_the_bound_are_served_one_beyond_is_refused_and_counted() -> None:
+def test_one_connection_beyond_the_bound_is_refused_and_counted() -> None:
     async def run() -> None:
         refused: Counter[str] = Counter()
         async with (
@@ -361,7 +361,7 @@ def test_at_the_bound_the_longest_idle_connection_gives_its_place() -> None:
     asyncio.run(run())
 
 
-def test_who_waits_is_answered_with_what_was_made_after_he_had_asked() -> None:
+def test_a_waiting_caller_gets_an_answer_made_after_its_request() -> None:
     made = 0
 
     def status() -> Mapping[str, Any]:
@@ -427,7 +427,7 @@ def test_the_loop_has_its_turn_between_two_pipelined_answers(
     asyncio.run(run())
 
 
-def test_so_many_further_callers_are_told_and_one_more_is_closed_unheard() -> None:
+def test_further_callers_are_told_up_to_a_bound_then_closed() -> None:
     async def run() -> None:
         refused: Counter[str] = Counter()
         async with (

@@ -60,7 +60,7 @@ def test_a_process_of_our_own_is_known_by_its_pid_and_our_groups(listener: socke
 
 @needs_root
 @pytest.mark.parametrize("groups", [(), (STRANGER,), (7, 9, OURS, STRANGER)])
-def test_one_of_another_user_is_known_by_its_user_and_all_its_groups(
+def test_another_users_process_is_known_by_user_and_all_groups(
     listener: socket.socket, groups: tuple[int, ...]
 ) -> None:
     with process(listener, become(OURS, STRANGER, groups), CONNECT) as (pid, taken):

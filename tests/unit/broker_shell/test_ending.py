@@ -9,7 +9,7 @@ import pytest
 from pubsubd_broker.process.ending import Ending
 
 
-def test_what_was_taken_last_is_released_first_and_a_failure_ends_only_its_step() -> None:
+def test_release_is_in_reverse_order_and_a_failure_ends_its_step() -> None:
     ran: list[str] = []
 
     def failing() -> None:

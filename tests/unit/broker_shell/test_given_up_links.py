@@ -190,7 +190,7 @@ class Gate:
 
 
 @on_uvloop
-async def test_a_listener_that_closes_while_an_accept_is_under_way_leaves_no_link_untold(
+async def test_a_listener_closing_during_an_accept_leaves_no_link_untold(
     tmp_path: Path,
 ) -> None:
     path = str(tmp_path / "s")

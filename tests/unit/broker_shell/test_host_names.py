@@ -92,7 +92,7 @@ async def test_an_error_that_comes_when_all_have_given_up_is_not_complained_of(
 
 
 @on_uvloop
-async def test_of_several_addresses_the_first_that_takes_it_is_connected_to(names: Names) -> None:
+async def test_the_first_of_several_addresses_that_accepts_is_used(names: Names) -> None:
     with listening() as there, listening() as gone:
         port, closed = there.getsockname()[1], gone.getsockname()[1]
         gone.close()

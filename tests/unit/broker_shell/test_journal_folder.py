@@ -83,7 +83,7 @@ def test_a_folder_that_is_neither_ours_nor_roots_is_refused() -> None:
 
 
 @needs_root
-def test_one_of_roots_that_is_shared_through_a_group_of_ours_can_be_used() -> None:
+def test_a_folder_of_root_shared_through_our_group_can_be_used() -> None:
     with folder_for_all() as folder:
         place = folder / "journal"
         place.mkdir()

@@ -199,7 +199,7 @@ def test_without_a_birth_time_the_inode_binds(
 # File systems on which a store into a mapping may end the process, or that can't be mapped.
 
 
-def test_where_blocks_are_not_rewritten_in_place_the_count_is_written(
+def test_the_count_is_written_if_blocks_are_not_rewritten_in_place(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(life_file, "file_system_of", lambda file: 0x9123683E)
@@ -323,7 +323,7 @@ def test_one_that_accepted_nothing_changes_nothing(folder: Path) -> None:
     assert lost(END, evidence(folder)) == 0
 
 
-def test_where_the_socket_is_in_memory_no_disk_is_waited_for_and_the_count_is_there(
+def test_a_socket_folder_in_memory_has_the_count_without_a_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinds = {tmp_path / "journal": 0xEF53}
@@ -425,7 +425,7 @@ def test_a_damaged_file_is_told_and_proves_nothing(folder: Path) -> None:
     assert lost(END, left) is None
 
 
-def test_what_another_user_put_beside_the_socket_is_told_and_says_nothing(folder: Path) -> None:
+def test_another_users_file_beside_the_socket_is_told_and_ignored(folder: Path) -> None:
     live(folder, 100)
     beside = Path(life_beside(str(folder / "sock")))
     beside.unlink()

@@ -76,7 +76,7 @@ def look(record: DiskRecord, between: Callable[[str], object] = lambda step: Non
 
 
 @pytest.mark.usefixtures("kind")
-def test_what_is_accepted_at_any_moment_is_counted_before_the_new_file_is_found(
+def test_accepted_messages_are_counted_before_the_new_file_is_found(
     tmp_path: Path,
 ) -> None:
     record, path = begun(tmp_path)
@@ -113,7 +113,7 @@ def test_a_count_that_was_put_back_is_noticed(tmp_path: Path) -> None:
     assert accepted_at(path) == 9
 
 
-def test_nothing_is_stored_into_a_truncated_file_from_the_moment_at_which_it_is_seen() -> None:
+def test_a_file_seen_as_truncated_is_not_stored_into() -> None:
     program = (
         "import os, tempfile\n"
         "from pathlib import Path\n"
@@ -141,7 +141,7 @@ def test_a_disk_that_gives_no_answer_does_not_cost_a_good_file(
     assert accepted_at(path) == 5
 
 
-def test_a_file_that_could_not_be_made_or_written_is_made_as_soon_as_there_is_room(
+def test_a_failed_file_is_made_as_soon_as_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: object) -> int:
@@ -171,7 +171,7 @@ def test_a_file_that_could_not_be_made_or_written_is_made_as_soon_as_there_is_ro
 
 
 @needs_root
-def test_its_own_user_cannot_write_into_it_by_accident_and_a_new_life_replaces_it(
+def test_the_file_is_read_only_and_a_new_life_replaces_it(
     shared: Path,
 ) -> None:
     os.chown(shared, OURS, OURS)
@@ -192,7 +192,7 @@ def test_its_own_user_cannot_write_into_it_by_accident_and_a_new_life_replaces_i
 
 
 @needs_root
-def test_one_that_cannot_be_removed_is_emptied_though_it_is_closed_to_its_user(
+def test_a_file_that_cannot_be_removed_is_emptied_though_read_only(
     shared: Path,
 ) -> None:
     path = shared / "s.life"

@@ -51,7 +51,7 @@ def test_fields_that_json_has_not_do_not_break_the_line() -> None:
     assert output.getvalue().count("\n") == 1
 
 
-def test_what_a_terminal_would_obey_is_written_out_on_the_console() -> None:
+def test_control_characters_are_written_out_on_the_console() -> None:
     output = io.StringIO()
     configure_logging("console", "info", output)
     structlog.get_logger().info("a.b", detail="\x1b[2J\x1b]0;owned\x07 two\nlines\x9b grün")

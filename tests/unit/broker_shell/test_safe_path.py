@@ -111,7 +111,7 @@ def test_in_a_sticky_one_what_a_stranger_made_first_is_refused(top: Path) -> Non
 
 
 @needs_root
-def test_what_is_our_own_or_roots_is_safe_and_a_third_ones_is_not(top: Path) -> None:
+def test_our_own_and_roots_files_are_safe_and_other_users_are_not(top: Path) -> None:
     mine, theirs = made(top / "mine", uid=OURS), made(top / "theirs", uid=STRANGER)
     made(theirs / "mine", uid=OURS)
     with acting_as(OURS):

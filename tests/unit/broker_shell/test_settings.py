@@ -348,7 +348,7 @@ def test_a_mistyped_variable_is_refused_with_the_one_that_was_meant(
     )
 
 
-def test_variables_of_others_are_told_and_those_of_a_service_of_our_name_are_not() -> None:
+def test_unknown_variables_are_told_except_those_of_a_service() -> None:
     of_a_service = [
         "PUBSUBD_SERVICE_HOST",
         "PUBSUBD_SERVICE_PORT",
@@ -499,9 +499,7 @@ def test_who_takes_peers_from_this_machine_alone_needs_not(listen: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("allow-uid", "1"), ("allow-gid", "1"), ("topic-rule", "publish:t")]
 )
-def test_who_keeps_local_users_out_has_to_know_its_peers_for_they_can_come_as_those(
-    name: str, value: str
-) -> None:
+def test_a_broker_closed_to_local_users_has_to_know_its_peers(name: str, value: str) -> None:
     with pytest.raises(
         SettingsError,
         match=rf"{name} \(from --{name}\): does not keep out users .* 127\.0\.0\.1:7420",
@@ -551,13 +549,13 @@ def test_every_relative_path_stands_where_the_broker_was_started(
     assert {setting.name for setting in SETTINGS if setting.form.is_path} == set(PATHS)
 
 
-def test_what_lies_beside_a_relative_socket_has_an_absolute_path_too() -> None:
+def test_files_beside_a_relative_socket_have_absolute_paths() -> None:
     assert resolved({"socket": "s"}).settings.journal == "/here/s.state/box"
     found = resolved({}, {"XDG_RUNTIME_DIR": "run"}).settings
     assert found.socket == "/here/run/pubsubd/pubsubd.sock"
 
 
-def test_a_relative_socket_has_to_fit_together_with_the_folder_in_which_it_stands() -> None:
+def test_a_relative_socket_has_to_fit_with_its_whole_folder() -> None:
     with pytest.raises(SettingsError, match=r"socket \(from --socket\): '/xxx.*/s' has 108 bytes"):
         resolved({"socket": "s"}, folder="/" + "x" * 105)
     assert len(resolved({"socket": "s"}, folder="/" + "x" * 104).settings.socket) == 107

@@ -109,7 +109,7 @@ def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
         tls_of(files)
 
 
-def test_a_key_that_is_locked_is_refused_and_nobody_is_asked_for_the_password(
+def test_a_locked_key_is_refused_without_asking_for_its_password(
     authority: Authority,
 ) -> None:
     with pytest.raises(TlsError, match=r"^--tls-key .*: is locked with a password: give one"):
@@ -172,7 +172,7 @@ def test_a_certificate_has_to_speak_for_the_node_that_shows_it(authority: Author
         Tls(files.cert, files.key, files.ca, node="b")
 
 
-def test_a_new_certificate_that_speaks_for_another_node_does_not_replace_ours(
+def test_a_new_certificate_of_another_node_does_not_replace_ours(
     authority: Authority,
 ) -> None:
     files = authority.certificate("a")
@@ -263,7 +263,7 @@ def test_no_connection_is_resumed(authority: Authority) -> None:
     assert names_of(server) == {"a"}
 
 
-def test_who_speaks_another_protocol_over_tls_has_no_binding_that_counts(
+def test_another_protocol_over_tls_has_no_valid_binding(
     authority: Authority,
 ) -> None:
     files = authority.certificate("a")
@@ -290,7 +290,7 @@ def test_who_speaks_another_protocol_over_tls_has_no_binding_that_counts(
         (["a.b", "A"], None, {"a.b", "A"}),
     ],
 )
-def test_names_are_the_dns_names_or_else_the_common_name_and_no_wildcard_counts(
+def test_names_are_dns_names_or_the_common_name_without_wildcards(
     authority: Authority, names: list[str], common_name: str | None, expected: set[str]
 ) -> None:
     assert tls_of(authority.certificate(*names, common_name=common_name)).names == expected
@@ -434,7 +434,7 @@ def test_another_reason_is_said_and_the_same_one_is_not(authority: Authority) ->
     assert second != first
 
 
-def test_what_failed_is_tried_again_though_the_files_look_the_same(authority: Authority) -> None:
+def test_a_failed_load_is_tried_again_though_the_files_look_the_same(authority: Authority) -> None:
     files = authority.certificate("a")
     tls = tls_of(files)
     put(authority.certificate("new"), files, "cert", "key")
@@ -458,7 +458,7 @@ def test_both_ends_have_the_same_binding_and_no_two_connections_do(authority: Au
     assert len(bindings) == 10
 
 
-def test_who_sits_in_between_has_another_binding_on_either_side(authority: Authority) -> None:
+def test_an_attacker_in_between_has_two_different_bindings(authority: Authority) -> None:
     """The worst case: its certificate is signed by our authority, and speaks for both names."""
     a, b = tls_of(authority.certificate("a")), tls_of(authority.certificate("b"))
     thief = tls_of(authority.certificate("a", "b"))

@@ -337,7 +337,7 @@ async def test_an_abort_ends_both_sides(tls: Tls) -> None:
 
 
 @on_uvloop
-async def test_an_end_that_vanishes_while_nobody_reads_is_noticed_when_somebody_writes(
+async def test_a_vanished_end_that_is_not_read_is_noticed_at_a_write(
     tls: Tls,
 ) -> None:
     async with meeting(tls.server, tls.client) as both:

@@ -121,7 +121,7 @@ def test_a_folder_that_is_a_link_is_refused_and_one_above_it_is_not(folder: Path
 
 
 @needs_root
-def test_what_a_stranger_made_first_in_a_folder_for_everybody_is_refused(folder: Path) -> None:
+def test_a_strangers_file_in_a_shared_folder_is_refused(folder: Path) -> None:
     folder.chmod(0o1777)
     with acting_as(STRANGER):
         (folder / "pubsubd-1").mkdir(0o700)
@@ -346,7 +346,7 @@ def test_release_does_not_mind_that_the_folder_is_gone(folder: Path) -> None:
     bound.release()
 
 
-def test_of_brokers_that_start_at_once_over_a_stale_socket_one_gets_it(folder: Path) -> None:
+def test_one_of_several_starting_brokers_gets_a_stale_socket(folder: Path) -> None:
     path, starters = folder / "s", 8
     for _ in range(20):
         leave_stale(path)
@@ -395,7 +395,7 @@ def leave_a_dead_socket(path: Path) -> None:
 @pytest.mark.parametrize(
     "lose", [remove_socket, remove_lock, remove_folder, replace_folder, leave_a_dead_socket]
 )
-def test_what_is_removed_under_a_broker_is_put_back_and_the_place_stays_its_own(
+def test_a_removed_socket_is_put_back_and_stays_the_brokers_own(
     folder: Path, lose: Callable[[Path], None]
 ) -> None:
     path = folder / "new" / "s"

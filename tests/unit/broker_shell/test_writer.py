@@ -256,7 +256,7 @@ def test_a_folder_for_the_stop_is_made_anew_at_once(tmp_path: Path, lose: Lose) 
     assert left(path).next == 1
 
 
-def test_another_journal_in_the_place_of_a_folder_for_the_stop_is_told_and_left_alone(
+def test_a_journal_in_the_place_of_a_snapshot_is_told_and_kept(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "j"

@@ -81,7 +81,7 @@ def test_a_consumer_open_before_gets_all_from_the_first_message() -> None:
     assert consumer.offsets == [0, 1, 2]
 
 
-def test_what_is_published_reaches_the_sessions_of_every_node_once() -> None:
+def test_a_message_reaches_the_sessions_of_every_node_once() -> None:
     net = Net()
     names = ["a", "b", "c"]
     for name in names:

@@ -74,7 +74,7 @@ def test_a_place_is_told_before_the_loss_behind_it() -> None:
 # The producer's answer.
 
 
-def test_a_claim_is_presented_until_the_producer_says_where_the_session_stands() -> None:
+def test_a_claim_is_presented_until_the_producer_answers() -> None:
     mark = bookmark(FromStart())
     assert (mark.position, mark.needs, mark.untold, mark.proved) == (None, FromStart(), 0, False)
     mark.judge(view(0, 10), None)
@@ -99,7 +99,7 @@ def test_a_session_that_resumes_stands_where_the_producer_says_in_its_epoch() ->
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_what_a_session_lost_that_was_never_told_of_the_stream_is_unseen(reason: Reason) -> None:
+def test_losses_of_a_session_never_told_of_the_stream_are_unseen(reason: Reason) -> None:
     mark = bookmark(FromStart())
     mark.apply(view(5, 10, E2), Expired(reason, 10, 4))
     assert (mark.position, mark.acknowledged, mark.unreported_loss) == (at(10, E2), UNTOLD, E2)
@@ -161,7 +161,7 @@ def test_acknowledging_another_history_goes_where_it_says() -> None:
     assert mark.acknowledged == at(2, E2)
 
 
-def test_a_session_that_was_never_told_of_the_stream_acknowledges_what_it_says() -> None:
+def test_a_session_never_told_of_the_stream_still_acknowledges() -> None:
     mark = bookmark(FromStart())
     mark.acknowledge(Ack("a", at(7)))
     mark.acknowledge(Ack("a", at(5)))
@@ -188,7 +188,7 @@ def test_a_place_beyond_the_end_of_its_history_is_not_kept_behind_the_notice() -
     assert mark.acknowledged == at(40)
 
 
-def test_a_session_that_reads_is_told_where_it_stands_what_its_earlier_life_has_lost() -> None:
+def test_a_reading_session_is_told_its_earlier_lifes_loss_in_place() -> None:
     mark = bookmark(at(4))
     mark.lived_before(UNTOLD, reads=True)
     assert (mark.position, mark.acknowledged) == (at(4), UNTOLD)
@@ -197,7 +197,7 @@ def test_a_session_that_reads_is_told_where_it_stands_what_its_earlier_life_has_
     assert (notice.reason, notice.missed, notice.view) == (Reason.STATE_LOST, None, view(0, 4))
 
 
-def test_what_is_kept_moves_with_what_was_passed_and_not_with_what_was_given() -> None:
+def test_the_kept_place_moves_with_passed_offsets() -> None:
     mark = bookmark(at(3))
     assert mark.cursor is not None
     mark.cursor.position = at(5)
@@ -214,7 +214,7 @@ def test_what_is_kept_moves_with_what_was_passed_and_not_with_what_was_given() -
 # Lives of the application.
 
 
-def test_the_next_reader_begins_at_what_was_acknowledged_and_nothing_is_told_twice() -> None:
+def test_the_next_reader_begins_at_the_acknowledged_place() -> None:
     mark = bookmark(at(3), tell=True)
     mark.apply(view(0, 10), Resume(6))
     assert mark.proved
@@ -227,9 +227,7 @@ def test_the_next_reader_begins_at_what_was_acknowledged_and_nothing_is_told_twi
     ("claim", "again"),
     [(Remembered(waiting=True), FromStart()), (FromStart(), FromStart()), (Earliest(), Earliest())],
 )
-def test_a_session_without_a_place_claims_the_stream_from_its_start_in_its_next_life(
-    claim: Claim, again: Claim
-) -> None:
+def test_without_a_place_the_next_life_claims_the_whole_stream(claim: Claim, again: Claim) -> None:
     mark = bookmark(claim)
     mark.rewind()
     assert (mark.position, mark.needs) == (None, again)
@@ -267,7 +265,7 @@ def test_a_loss_that_may_be_unheard_is_told_in_place_once_more() -> None:
     ("at_end", "acknowledged", "done"),
     [(9, 9, False), (10, 9, True), (10, 10, True), (11, 11, True)],
 )
-def test_a_session_is_done_at_the_end_of_the_log_and_a_named_one_when_it_has_said_so(
+def test_a_session_is_done_at_the_end_a_named_one_when_it_said_so(
     connected: bool, named: bool, at_end: int, acknowledged: int, done: bool
 ) -> None:
     mark = bookmark(at(at_end))
@@ -292,7 +290,7 @@ def test_a_connected_session_is_not_done_before_it_was_told_all() -> None:
         assert mark.is_done(connected=False, named=False)
 
 
-def test_a_stream_that_is_met_anew_is_judged_by_its_new_log_and_proves_nothing_yet() -> None:
+def test_a_stream_met_anew_is_judged_by_its_new_log() -> None:
     mark = bookmark(at(10))
     mark.apply(view(0, 10), Resume(10))
     mark.moves_to(source_of(12))

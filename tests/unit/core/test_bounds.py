@@ -103,7 +103,7 @@ def test_connections_of_one_origin_are_bounded_and_no_other_is_in_the_way(
     assert admittance(come(net, node, **known)) is Standing.ADMITTED
 
 
-def test_peers_and_strangers_never_take_the_connections_of_local_applications() -> None:
+def test_peers_never_take_the_connections_of_local_applications() -> None:
     net, node = bounded(connections=4)
     for number in range(2):
         assert admittance(come(net, node, host=f"10.0.0.{number}")) is Standing.ADMITTED
@@ -131,7 +131,7 @@ def test_all_addresses_of_one_network_of_ipv6_are_one_origin() -> None:
     assert network_of("a.example") == "a.example"
 
 
-def test_who_is_one_too_many_of_one_user_is_told_so_and_counted() -> None:
+def test_one_connection_too_many_of_a_user_is_told_and_counted() -> None:
     net, node = bounded(connections_per_uid=1)
     user: dict[str, Any] = {"host": None, "uid": 1001, "gid": 1001}
 
@@ -144,7 +144,7 @@ def test_who_is_one_too_many_of_one_user_is_told_so_and_counted() -> None:
     assert refused(node, "too_many_of_one") == 1
 
 
-def test_so_many_are_heard_to_be_turned_away_and_one_more_is_closed_unheard() -> None:
+def test_refusals_are_told_up_to_a_bound_and_then_closed_unheard() -> None:
     net, node = bounded(connections=MAX_TURNED_AWAY)
     for _ in range(MAX_TURNED_AWAY):
         come(net, node)
@@ -207,7 +207,7 @@ def test_names_of_sessions_are_bounded_connected_or_not() -> None:
     assert Subscriber(net, "a", session="two").refusal is None
 
 
-def test_names_that_are_ever_new_find_room_after_the_time_to_live_in_a_quiet_stream() -> None:
+def test_ever_new_names_find_room_after_the_ttl_in_a_quiet_stream() -> None:
     net = Net()
     net.start("a", limits=Limits(named_sessions=3), cursor_ttl_ns=10 * SECOND_NS)
     here = Subscriber(net, "a", session="here")
@@ -334,7 +334,7 @@ def test_away_publishers_are_bounded_and_forgotten_retries_unknown() -> None:
     assert rejected(node, "unknown") == 1
 
 
-def test_answers_to_one_publisher_are_remembered_for_as_many_batches_as_its_window() -> None:
+def test_a_publishers_answers_are_remembered_for_its_window() -> None:
     net, node = bounded()
     publisher = Publisher(net, "a")
     assert publisher.welcome.window == PUBLISH_WINDOW
@@ -369,7 +369,7 @@ def test_connected_consumers_and_those_with_names_are_bounded_and_come_back() ->
     assert node.registry.given_up == 0
 
 
-def test_consumers_with_ever_new_names_are_served_and_the_ones_given_up_are_logged() -> None:
+def test_ever_new_consumers_are_served_and_given_up_ones_logged() -> None:
     net, node = bounded(consumers=3)
     for number in range(6):
         consumer_of(net, node, f"container-{number}").cut()
@@ -386,7 +386,7 @@ def test_a_greeting_alone_gives_nobody_up() -> None:
     assert "b" in node.registry
 
 
-def test_commands_are_bounded_since_each_may_be_answered_with_all_that_there_is() -> None:
+def test_commands_are_bounded() -> None:
     net, node = bounded(commands=2)
     first, second = RawClient(net, "a"), RawClient(net, "a")
     assert (first.refusal, second.refusal) == (None, None)
@@ -396,7 +396,7 @@ def test_commands_are_bounded_since_each_may_be_answered_with_all_that_there_is(
     assert RawClient(net, "a").refusal is None
 
 
-def test_what_is_shown_of_one_session_is_little_however_much_it_asks_for() -> None:
+def test_the_status_of_one_session_is_bounded() -> None:
     net, node = bounded()
     elsewhere = {f"n{i}": Position(net.new_epoch(), i) for i in range(100)}
     Subscriber(net, "a", *(f"t{i}" for i in range(100)), positions=elsewhere, born=node.epoch)
@@ -463,14 +463,14 @@ def test_a_frame_that_fits_the_usual_buffer_always_finds_room() -> None:
     assert node.connections.receiving.used == 0
 
 
-def test_whoever_has_only_announced_a_large_frame_takes_nothing_of_the_others_room() -> None:
+def test_an_announced_large_frame_takes_no_room_of_others() -> None:
     net, node = bounded(receive_bytes=16 << 20)
     for _ in range(20):
         RawClient(net, "a", "publisher").send_bytes(large(1 << 20)[:100])
     assert node.connections.receiving.used == 0
 
 
-def test_what_still_comes_from_one_that_is_refused_takes_no_memory() -> None:
+def test_further_bytes_of_a_refused_connection_take_no_memory() -> None:
     net, node = bounded(receive_bytes=0)
     publisher = RawClient(net, "a", "publisher")
     connection = publisher.connection
@@ -538,7 +538,7 @@ def slow_readers(net: Net, count: int, size: int) -> list[SlowReader]:
     return readers
 
 
-def test_large_entries_that_nobody_takes_are_bounded_and_who_keeps_one_longest_ends() -> None:
+def test_untaken_large_entries_are_bounded_and_the_slowest_reader_ends() -> None:
     size = BUFFER_BYTES + KIB
     net, node = bounded(unsent_bytes=3 * size - 1)
     readers = slow_readers(net, 2, size)
@@ -604,7 +604,7 @@ class SlowOnce(Subscriber):
 
 
 @pytest.mark.parametrize("limit", [0, 1 << 20])
-def test_what_was_fetched_and_is_not_read_is_bounded_and_dropped_without_a_loss(limit: int) -> None:
+def test_unread_fetches_are_bounded_and_dropped_without_a_loss(limit: int) -> None:
     net, node, readers = behind_the_replica(limit)
     if limit:
         assert node.links.fetch_budget.dropped == 0
@@ -640,7 +640,7 @@ def test_causes_that_are_told_apart_are_bounded_and_further_ones_are_one() -> No
     assert repeated["any"] == 99
 
 
-def test_notices_between_two_collections_are_bounded_and_further_ones_counted() -> None:
+def test_uncollected_notices_are_bounded_and_further_ones_counted() -> None:
     notices = Notices()
     for _ in range(MAX_NOTICES):
         say(notices, "stranger")

@@ -83,7 +83,7 @@ def calls_per_batch(path: Path, topics: list[str]) -> float:
     return sum(calls_of(batch, of="pubsubd_") for batch in batches) / BATCHES
 
 
-def test_a_batch_costs_the_brokers_as_many_calls_however_many_messages_it_has() -> None:
+def test_the_calls_for_a_batch_do_not_grow_with_its_messages() -> None:
     path = Path()
     one, many = calls_per_batch(path, ["t"]), calls_per_batch(path, ["t"] * 512)
     # Every other one of these batches the peer acknowledges (1,024 messages), and both logs look after the readers

@@ -80,7 +80,7 @@ def test_reading_stops_before_a_gap() -> None:
 
 
 @pytest.mark.parametrize("later", [1, 2, 3, 50])
-def test_what_was_evicted_under_a_reader_is_never_read_as_something_older(later: int) -> None:
+def test_an_evicted_item_is_never_read_as_an_older_one(later: int) -> None:
     log = log_of(entry(0), entry(1), max_messages=2)
     cursor = Cursor("a", at(0))
     index = log.locate(at(0))
@@ -93,7 +93,7 @@ def test_what_was_evicted_under_a_reader_is_never_read_as_something_older(later:
     assert cursor.position == at(0)
 
 
-def test_a_reader_is_overrun_too_when_everything_passed_through_and_nothing_is_left() -> None:
+def test_a_reader_is_overrun_even_if_the_log_is_left_empty() -> None:
     log = log_of(entry(0), max_messages=2)
     cursor, out = Cursor("a", at(0)), Outgoing(MANY)
     log.append(entry(1, 3))
@@ -102,7 +102,7 @@ def test_a_reader_is_overrun_too_when_everything_passed_through_and_nothing_is_l
     assert out.buffers == []
 
 
-def test_a_reader_at_the_end_is_overrun_by_one_item_that_is_larger_than_the_log() -> None:
+def test_an_item_larger_than_the_log_overruns_a_reader_at_the_end() -> None:
     log = log_of(entry(0), max_messages=2)
     cursor, out = Cursor("a", at(1)), Outgoing(MANY)
     index = log.locate(at(1))
@@ -126,7 +126,7 @@ def test_an_eviction_while_reading_is_noticed_at_the_next_step() -> None:
     assert cursor.position == at(1)
 
 
-def test_a_cursor_inside_an_entry_gets_that_entry_whole_and_no_skip_before_it() -> None:
+def test_a_cursor_inside_an_entry_gets_the_whole_entry() -> None:
     cursor, seen, _ = read_all(log_of(entry(0, 5), entry(5)), offset=3)
     assert seen == ["entry 0..5", "entry 5..6"]
     assert cursor.position == at(6)
@@ -136,7 +136,7 @@ def test_a_cursor_inside_an_entry_that_is_not_for_it_skips_only_what_is_left() -
     assert read_all(log_of(entry(0, 5)), offset=3, choose=nothing)[1] == ["skip 3..5"]
 
 
-def test_what_is_left_out_is_told_as_one_skip_before_the_next_entry() -> None:
+def test_passed_entries_are_told_as_one_skip_before_the_next_entry() -> None:
     log = log_of(*(entry(offset) for offset in range(6)))
     assert read_all(log, choose=only(3))[1] == ["skip 0..3", "entry 3..4", "skip 4..6"]
 
@@ -158,7 +158,7 @@ def test_a_skip_is_not_told_before_somebody_asks_for_it() -> None:
     assert cursor.untold == 0
 
 
-def test_what_a_reader_looks_at_is_counted_by_topics_and_by_what_one_costs_it() -> None:
+def test_lookups_of_a_reader_are_counted_by_topics_and_their_cost() -> None:
     log = log_of(entry(0, topics=["t", "u"]), skip(2, 4), entry(4))
     cursor, out = Cursor("a", at(0)), Outgoing(MANY)
     out.looks = 3
@@ -173,7 +173,7 @@ def test_the_epoch_of_a_position_is_that_of_the_last_item_read() -> None:
     assert read_all(log)[0].position == at(2, E2)
 
 
-def test_the_place_that_a_reader_was_given_is_behind_the_last_item_that_was_for_it() -> None:
+def test_the_given_place_is_behind_the_last_item_for_the_reader() -> None:
     log = log_of(*(entry(offset) for offset in range(6)))
     cursor, out = Cursor("a", at(0)), Outgoing(MANY)
     assert cursor.given == at(0)

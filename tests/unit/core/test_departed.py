@@ -102,7 +102,7 @@ def test_nothing_is_kept_of_a_producer_that_was_given_up_but_places() -> None:
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_a_session_goes_on_where_it_stood_when_a_producer_that_was_given_up_is_back(
+def test_a_session_goes_on_when_a_given_up_producer_is_back(
     named: bool,
 ) -> None:
     net, disk = Net(), Disk(Fsync.ALWAYS)
@@ -163,7 +163,7 @@ def test_a_session_that_reconnects_meanwhile_goes_on_as_well() -> None:
     assert again.of_node("p0") == [3, 4]
 
 
-def test_a_session_is_told_what_the_ring_lost_while_its_producer_was_given_up() -> None:
+def test_a_session_is_told_losses_of_a_given_up_producer() -> None:
     net, disk = Net(), Disk(Fsync.ALWAYS)
     reader_of(net, "x", "y", producers=2)
     subscriber = Subscriber(net, "a")
@@ -234,7 +234,7 @@ def test_a_named_session_that_is_away_is_told_when_it_is_back() -> None:
     assert back.positions["p0"].offset == 5
 
 
-def test_a_session_that_was_not_told_yet_gets_all_of_it_if_the_producer_is_back_first() -> None:
+def test_an_untold_session_gets_all_if_the_producer_is_back_first() -> None:
     net, disk = Net(), Disk(Fsync.ALWAYS)
     reader_of(net, "x", producers=1)
     subscriber = Subscriber(net, "a")
@@ -274,7 +274,7 @@ def test_an_unneeded_replica_goes_after_its_time_even_with_room() -> None:
     assert list(node.peers.replicas) == ["p2"]
 
 
-def test_a_producer_at_whose_address_no_other_answers_is_kept_however_long_it_is_away() -> None:
+def test_a_producer_is_kept_while_no_other_answers_at_its_address() -> None:
     net = Net()
     node = reader_of(net, "x", "y", producers=1)
     recreate(net, "x", "p0")
@@ -296,7 +296,7 @@ def test_a_linked_producer_is_kept() -> None:
     assert not net.said("a", "producer.given_up")
 
 
-def test_a_name_that_a_producer_was_given_up_under_keeps_its_place_over_a_restart() -> None:
+def test_a_name_keeps_its_place_in_a_given_up_stream_over_a_restart() -> None:
     net, disk, own = Net(), Disk(Fsync.ALWAYS), Disk(Fsync.INTERVAL)
     reader_of(net, "x", "y", disk=own)
     subscriber = Subscriber(net, "a", session="n")

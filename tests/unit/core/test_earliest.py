@@ -47,7 +47,7 @@ def test_while_the_ring_begins_at_the_first_message_nothing_is_lost(before: int)
     ("meanwhile", "given"),
     [(RING, ["told 8", *range(8, 13)]), (RING + 1, ["unseen", *range(9, 14)])],
 )
-def test_what_its_node_had_acknowledged_before_was_published_before(
+def test_a_new_session_begins_at_its_nodes_acknowledged_cursor(
     meanwhile: int, given: list[object]
 ) -> None:
     net = Net()
@@ -119,7 +119,7 @@ def test_a_restart_of_its_broker_before_contact_takes_nothing_back(name: str | N
     assert reader.of_node("a") == ["unseen", *range(3, 3 + RING)]
 
 
-def test_a_name_that_was_away_at_first_contact_gets_what_it_asked_for_when_it_is_back() -> None:
+def test_a_name_away_at_first_contact_gets_what_it_asked_for_later() -> None:
     net, publisher = parted(0)
     Subscriber(net, "b", start="earliest", session="projector").cut()
     publisher.fill(10)

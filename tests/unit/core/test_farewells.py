@@ -81,7 +81,7 @@ def kept_at_producer(net: Net) -> Position:
     return registered.named["n"]
 
 
-def test_a_node_that_parts_tells_its_sessions_and_its_producers_how_far_it_has_come() -> None:
+def test_a_parting_node_tells_sessions_and_producers_its_positions() -> None:
     net = Net()
     net.start("a")
     net.start("b", peers=["a"])

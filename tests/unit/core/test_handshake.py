@@ -219,7 +219,7 @@ def test_a_proof_that_nobody_asked_for_is_a_violation() -> None:
     assert peer.refusal == "protocol"
 
 
-def test_whoever_is_challenged_and_says_nothing_is_sent_away_in_time() -> None:
+def test_a_silent_challenged_connection_is_closed_in_time() -> None:
     peer = dialler()
     peer.net.advance(6)
     assert peer.refusal == "handshake_timeout"
@@ -297,7 +297,7 @@ def test_one_proves_and_another_welcomes_is_a_violation() -> None:
 
 
 @pytest.mark.parametrize("secret", [None, SECRET])
-def test_an_address_is_given_up_as_ones_own_only_on_the_word_of_who_is_trusted(
+def test_only_a_trusted_end_can_declare_an_address_ones_own(
     secret: bytes | None,
 ) -> None:
     impostor = Impostor(secret=secret)

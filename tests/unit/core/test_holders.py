@@ -67,7 +67,7 @@ def test_what_the_older_connection_still_says_does_not_count() -> None:
     assert second.refusal is None
 
 
-def test_of_two_connections_of_a_session_the_one_opened_later_stays() -> None:
+def test_the_later_opened_connection_of_a_session_stays() -> None:
     """A broker that stood still may find the words of a dead connection last."""
     net = Net()
     net.start("a")
@@ -112,7 +112,7 @@ def test_it_is_told_so_by_the_next_life_of_its_broker(fsync: Fsync) -> None:
     assert other.again().refusal is None
 
 
-def test_who_took_the_name_in_the_last_moments_before_a_crash_has_it_in_the_next_life() -> None:
+def test_a_name_taken_just_before_a_crash_is_kept_in_the_next_life() -> None:
     net = Net()
     net.start("a", disk=Disk(Fsync.ALWAYS))
     net.run()
@@ -151,7 +151,7 @@ def test_a_name_taken_without_the_journal_is_kept_when_it_is_back() -> None:
     assert other.again().refusal is None
 
 
-def test_who_took_the_name_has_it_when_an_older_copy_of_the_journal_is_put_back() -> None:
+def test_a_taken_name_is_kept_when_an_old_journal_is_put_back() -> None:
     net = Net()
     _, disk = held_once(net)
     copy = dict(disk.segments)

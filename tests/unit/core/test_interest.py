@@ -43,7 +43,7 @@ def test_only_who_wants_a_topic_of_the_entry_is_woken_and_once() -> None:
     assert (a.woken, b.woken, everything.woken) == ([(7, at(5))], [], [(7, at(5))])
 
 
-def test_whoever_was_woken_sleeps_through_the_next_until_it_rests_again() -> None:
+def test_a_woken_reader_is_not_woken_again_until_it_rests() -> None:
     a = Rester("a")
     log = resting(a)
     log.wake("a", 0, at(0))
@@ -70,7 +70,7 @@ def test_a_gap_wakes_all_who_rest() -> None:
     assert [rester.woken for rester in some] == [[(3, at(9))]] * 3
 
 
-def test_whoever_comes_later_counts_for_topics_that_are_known_already() -> None:
+def test_a_later_reader_counts_for_remembered_topics() -> None:
     first, second = Rester("a"), Rester("*")
     log = resting(first)
     log.wake("a", 0, at(0))
@@ -96,7 +96,7 @@ def test_a_topic_is_looked_up_once_for_all_however_often_it_comes(
     assert sorted(asked) == ["a", "b"]
 
 
-def test_an_entry_costs_no_more_looks_than_its_topics_have_shapes_however_many_rest() -> None:
+def test_lookups_for_an_entry_do_not_grow_with_resting_readers() -> None:
     """A publisher chooses the topics, a session the patterns, and the broker has one thread for all."""
     topics = [f"t.{i}" for i in range(1000)]
     log = resting(*(Rester("no", "no.*", "*.no", "no.>") for _ in range(1000)))
@@ -112,7 +112,7 @@ def test_an_entry_that_would_cost_too_many_looks_wakes_everybody() -> None:
     assert [rester.woken for rester in resters] == [[(2, at(1))]] * 100
 
 
-def test_an_entry_of_topics_that_are_remembered_costs_nothing_and_wakes_who_wants_it() -> None:
+def test_an_entry_of_remembered_topics_wakes_its_readers_at_no_cost() -> None:
     resters = [Rester("a" + ".*" * i) for i in range(100)]
     log = resting(*resters)
     topics = [f"b{i}" for i in range(interest.REMEMBERED_TOPICS - 1)]

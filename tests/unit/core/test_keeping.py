@@ -117,7 +117,7 @@ def test_a_message_is_neither_seen_nor_accepted_before_it_is_on_disk() -> None:
     assert answers(publisher) == [(1, 0), (2, 1)]
 
 
-def test_what_came_while_others_are_being_written_waits_for_its_own_turn() -> None:
+def test_batches_that_come_during_a_write_wait_for_the_next() -> None:
     net = kept()
     subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
     send(publisher, 1)
@@ -149,7 +149,7 @@ def test_a_publisher_with_much_to_say_leaves_room_to_the_others() -> None:
 
 
 @pytest.mark.parametrize("fsync", [Fsync.OFF, Fsync.SNAPSHOT, Fsync.INTERVAL])
-def test_where_the_disk_is_not_waited_for_a_message_is_there_at_once(fsync: Fsync) -> None:
+def test_without_waiting_for_the_disk_a_message_is_seen_at_once(fsync: Fsync) -> None:
     net = kept(fsync)
     subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
     send(publisher, 1)
@@ -196,7 +196,7 @@ def test_a_stopping_broker_answers_waiting_batches_before_it_refuses() -> None:
     assert net.nodes["a"].stream.next == 1
 
 
-def test_the_answer_to_a_batch_that_waits_for_the_disk_reaches_who_is_there_by_then() -> None:
+def test_a_late_answer_reaches_the_connection_that_is_there_by_then() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1, 2)
@@ -211,7 +211,7 @@ def test_the_answer_to_a_batch_that_waits_for_the_disk_reaches_who_is_there_by_t
     assert net.nodes["a"].stream.next == 2
 
 
-def test_answers_come_in_the_order_of_their_batches_also_where_some_are_known_at_once() -> None:
+def test_answers_come_in_the_order_of_their_batches() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1)
@@ -227,7 +227,7 @@ def test_answers_come_in_the_order_of_their_batches_also_where_some_are_known_at
     assert answers(publisher)[5:] == [(6, "invalid_topic")]
 
 
-def test_no_more_answers_are_kept_behind_a_slow_disk_than_a_publisher_may_wait_for() -> None:
+def test_answers_kept_behind_a_slow_disk_are_bounded_by_the_window() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, *range(1, PUBLISH_WINDOW))
@@ -265,7 +265,7 @@ def test_a_node_that_stops_waits_for_its_disk() -> None:
 
 
 @pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.INTERVAL, Fsync.OFF])
-def test_so_much_may_wait_for_the_disk_and_who_brings_more_goes_on_when_it_is_written(
+def test_a_publisher_beyond_the_backlog_goes_on_after_the_write(
     fsync: Fsync,
 ) -> None:
     net = kept(fsync)
@@ -296,7 +296,7 @@ def test_nobody_is_held_where_nothing_is_written_before_the_end() -> None:
 
 
 @pytest.mark.parametrize("pace_ns", [0, SECOND_NS])
-def test_what_waits_for_the_disk_does_not_overrun_a_reader_that_has_everything(
+def test_waiting_entries_do_not_overrun_a_caught_up_reader(
     pace_ns: int,
 ) -> None:
     net = kept(ring_messages=10, pace_ns=pace_ns)
@@ -309,7 +309,7 @@ def test_what_waits_for_the_disk_does_not_overrun_a_reader_that_has_everything(
     assert there.of_node("a") == list(range(25))
 
 
-def test_what_waits_for_the_disk_fits_into_the_ring_by_its_bytes_too() -> None:
+def test_waiting_entries_fit_into_the_ring_by_bytes_too() -> None:
     net = kept(ring_bytes=100_000)
     here, publisher = Subscriber(net, "a"), Publisher(net, "a")
     send(publisher, *range(1, 31), payload=bytes(10_000))
@@ -381,7 +381,7 @@ def test_readers_go_on_in_the_next_life_as_if_nothing_had_happened() -> None:
     assert not net.said("b", "cursor.expired")
 
 
-def test_a_peer_that_was_away_gets_from_the_next_life_what_it_missed_in_the_last() -> None:
+def test_a_peer_gets_from_the_next_life_what_it_missed() -> None:
     net = kept()
     there = Subscriber(net, "b")
     publish(net, 1)
@@ -441,7 +441,7 @@ def test_a_batch_that_was_not_written_is_placed_in_the_next_life() -> None:
     assert again.of(Receipt) == [Receipt(2, net.nodes["a"].epoch, 1)]
 
 
-def test_a_batch_older_than_what_is_remembered_is_unknown_in_the_next_life_too() -> None:
+def test_a_forgotten_batch_is_unknown_in_the_next_life_too() -> None:
     net = kept(ring_messages=1000)
     publisher = Publisher(net, "a")
     for sequence in range(1, PUBLISH_WINDOW + 2):
@@ -466,7 +466,7 @@ def test_the_last_sequence_outlives_the_messages_in_the_ring() -> None:
     assert answers(again) == [(1, "unknown")]
 
 
-def test_a_retry_that_is_refused_now_may_have_been_accepted_by_the_life_before() -> None:
+def test_a_refused_retry_may_have_been_accepted_by_an_earlier_life() -> None:
     net = kept(Fsync.INTERVAL)
     publisher = Publisher(net, "a")
     send(publisher, 1)
@@ -540,7 +540,7 @@ steps = st.one_of(
 
 
 @given(st.lists(steps, max_size=25))
-def test_with_always_every_message_comes_once_and_in_order_whenever_the_node_dies(
+def test_with_always_every_message_comes_once_and_in_order(
     course: list[str | tuple[float, bool]],
 ) -> None:
     lives = Lives()
@@ -601,7 +601,7 @@ def test_a_reader_exactly_at_the_end_is_told_that_more_may_be_lost() -> None:
     assert (notice.missed, notice.view.next) == (None, 3)
 
 
-def test_after_a_clean_end_a_reader_that_saw_all_of_it_goes_on_without_notice() -> None:
+def test_after_a_clean_end_a_caught_up_reader_gets_no_notice() -> None:
     net = kept(Fsync.INTERVAL)
     there = Subscriber(net, "b")
     publish(net, 3)
@@ -620,7 +620,7 @@ def test_without_its_journal_a_node_begins_anew_and_says_so() -> None:
     assert there.of_node("a") == [0, 1, 2, "state_lost"]
 
 
-def test_after_more_lives_than_a_lineage_names_their_messages_are_still_there(
+def test_messages_outlive_the_lineages_memory_of_their_lives(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(positions, "MAX_LINEAGE", 4)
@@ -644,7 +644,7 @@ def test_after_more_lives_than_a_lineage_names_their_messages_are_still_there(
 
 
 @pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.SNAPSHOT])
-def test_lives_in_which_nothing_happens_leave_no_trace_in_what_readers_compare(
+def test_lives_without_a_message_leave_no_trace_for_readers(
     fsync: Fsync,
 ) -> None:
     net = kept(fsync)
@@ -677,7 +677,7 @@ def end(net: Net) -> None:
     net.stop("a")
 
 
-def test_after_a_stop_in_good_order_readers_and_publishers_go_on_from_the_snapshot() -> None:
+def test_after_a_clean_stop_all_go_on_from_the_snapshot() -> None:
     net = kept(Fsync.SNAPSHOT, ring_messages=4)
     there, publisher = Subscriber(net, "b"), Publisher(net, "a")
     send(publisher, *range(1, 7))
@@ -746,7 +746,7 @@ def test_a_cursor_that_was_dropped_stays_dropped() -> None:
     assert "b" not in net.nodes["a"].registry
 
 
-def test_cursors_and_sessions_survive_by_the_next_segment_as_by_their_records() -> None:
+def test_cursors_and_sessions_survive_by_segment_and_by_record() -> None:
     net = kept()
     publish(net, 1)
     subscriber = Subscriber(net, "a", session="s")
@@ -824,7 +824,7 @@ def test_lives_in_which_nothing_happens_leave_no_segments_behind() -> None:
     assert len(net._disks["a"].segments) == 32
 
 
-def test_a_named_session_of_which_nothing_was_acknowledged_begins_where_it_began() -> None:
+def test_an_unacknowledged_named_session_begins_where_it_began() -> None:
     net = kept()
     publish(net, 2)
     subscriber = Subscriber(net, "a", session="projector")
@@ -838,7 +838,7 @@ def test_a_named_session_of_which_nothing_was_acknowledged_begins_where_it_began
     assert back.of_node("a") == [2, 3]
 
 
-def test_a_named_session_that_was_forgotten_is_forgotten_in_the_next_life_too() -> None:
+def test_a_forgotten_named_session_stays_forgotten() -> None:
     net = kept(ring_messages=4, cursor_ttl_ns=5 * SECOND_NS)
     subscriber = Subscriber(net, "a", session="projector")
     net.advance(1)
@@ -852,7 +852,7 @@ def test_a_named_session_that_was_forgotten_is_forgotten_in_the_next_life_too() 
     assert not Subscriber(net, "a", session="projector").resumed
 
 
-def test_a_named_session_that_saw_more_than_is_left_is_told_so_in_its_next_life() -> None:
+def test_a_named_session_beyond_the_end_is_told_in_its_next_life() -> None:
     net = kept(Fsync.INTERVAL)
     subscriber = Subscriber(net, "a", session="projector")
     publish(net, 2)
@@ -868,7 +868,7 @@ def test_a_named_session_that_saw_more_than_is_left_is_told_so_in_its_next_life(
     assert back.of_node("a") == ["ahead"]
 
 
-def test_a_named_session_that_presents_as_many_streams_as_it_may_spoils_no_journal() -> None:
+def test_a_named_session_with_the_most_streams_spoils_no_journal() -> None:
     net = kept()
     positions = {f"node-{n}": Position(net.new_epoch(), n) for n in range(MAX_STREAMS)}
     client = RawClient(net, "a", "session")
@@ -887,7 +887,7 @@ def test_a_named_session_that_presents_as_many_streams_as_it_may_spoils_no_journ
 
 
 @pytest.mark.parametrize("fsync", [Fsync.ALWAYS, Fsync.INTERVAL, Fsync.OFF])
-def test_the_place_of_a_name_is_on_disk_before_what_the_ring_lets_go_of_it_for(
+def test_a_names_place_is_on_disk_before_the_ring_evicts_it(
     fsync: Fsync,
 ) -> None:
     """A burst of a few milliseconds moves the ring on by more than it holds; then everything dies at once."""

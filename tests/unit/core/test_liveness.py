@@ -68,7 +68,7 @@ def test_a_one_way_cut_ends_for_both_and_is_no_endless_half_life(mute: str) -> N
     assert net.linked("b", "a")
 
 
-def test_what_was_sent_proves_nothing_only_what_was_heard_counts() -> None:
+def test_only_received_bytes_prove_that_a_peer_lives() -> None:
     net = pair()
     publisher = Publisher(net, "a")
     link = net.link("b", "a")
@@ -159,7 +159,7 @@ def test_a_client_that_never_beats_is_never_cut_for_silence() -> None:
     assert subscriber.of_node("a") == [0]
 
 
-def test_a_broker_is_never_silent_for_longer_than_it_said_towards_its_clients() -> None:
+def test_a_broker_is_never_silent_for_longer_than_it_told_clients() -> None:
     net = pair()
     for client in (Subscriber(net, "a"), Publisher(net, "a")):
         assert client.welcome.heartbeat_ms == HEARTBEAT_S * 1000
@@ -197,7 +197,7 @@ def test_the_name_of_a_session_that_fell_silent_is_free_again() -> None:
 # Health.
 
 
-def test_a_session_is_told_which_producers_are_not_heard_and_when_they_are_back() -> None:
+def test_a_session_is_told_of_lost_producers_and_their_return() -> None:
     net = pair()
     session, other = Subscriber(net, "b"), Subscriber(net, "b")
     link = net.link("b", "a")
@@ -265,7 +265,7 @@ def test_who_connects_and_never_speaks_is_shown_out(peers: bool) -> None:
     assert client.connection not in net.nodes["a"].connections
 
 
-def test_a_session_that_never_subscribes_is_shown_out_and_a_publisher_may_wait() -> None:
+def test_a_session_that_never_subscribes_is_closed() -> None:
     net = pair()
     session, publisher = RawClient(net, "a", "session"), RawClient(net, "a", "publisher")
     net.advance(HANDSHAKE_S + 1.5)
@@ -381,7 +381,7 @@ def test_a_wall_clock_that_steps_changes_nothing(hours: int) -> None:
 # Dialling.
 
 
-def test_a_peer_that_is_not_there_is_dialled_ever_more_slowly_and_reported_once() -> None:
+def test_an_absent_peer_is_dialled_ever_more_slowly_and_told_once() -> None:
     net = Net()
     b = net.start("b", peers=["a"])
     net.advance(60)
@@ -397,7 +397,7 @@ def test_a_peer_that_is_not_there_is_dialled_ever_more_slowly_and_reported_once(
     assert target.attempts == 0
 
 
-def test_a_connection_that_ends_before_it_has_greeted_is_reported_once_with_a_guess() -> None:
+def test_an_end_before_the_greeting_is_reported_once_with_a_guess() -> None:
     net = Net()
     b = net.start("b", peers=["a"])
     net.advance(1)
@@ -436,7 +436,7 @@ def test_an_address_is_dialled_once_at_a_time() -> None:
 # Clean-up.
 
 
-def test_cursors_of_consumers_that_stay_away_are_removed_when_they_have_expired() -> None:
+def test_expired_cursors_of_absent_consumers_are_removed() -> None:
     net = Net()
     a = net.start("a", ring_messages=5, cursor_ttl_ns=10 * SECOND_NS)
     publisher = Publisher(net, "a")

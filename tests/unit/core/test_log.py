@@ -242,7 +242,7 @@ def test_a_position_at_the_end_of_an_older_segment_stands_at_the_gap() -> None:
     assert log.locate(at(5)) is None  # in the gap: neither before nor after it
 
 
-def test_a_place_on_a_branch_is_named_by_the_epoch_that_placed_the_message_before_it() -> None:
+def test_a_place_is_named_by_the_epoch_of_the_message_before_it() -> None:
     log = log_of(entry(0, 4))
     log.continue_as(view(4, 4, E2, (E1, 4)))
     log.append(entry(4, epoch=E2))
@@ -250,7 +250,7 @@ def test_a_place_on_a_branch_is_named_by_the_epoch_that_placed_the_message_befor
     assert places == [at(3, E1), at(4, E1), at(5, E2)]
 
 
-def test_a_position_that_fits_on_both_sides_of_a_gap_stands_on_its_own_branch() -> None:
+def test_a_position_at_a_gap_stands_on_its_own_branch() -> None:
     log = log_of(entry(0, 5), entry(5, 5))
     log.append_gap(view(0, 3, E2))
     log.append(entry(3, 5, epoch=E2))
@@ -324,9 +324,7 @@ def test_a_gap_marker_is_not_a_message_and_evicts_none() -> None:
 
 
 @pytest.mark.parametrize(("more", "evicted"), [(0, 0), (1, 1)])
-def test_an_append_evicts_only_if_it_would_go_beyond_the_bytes_that_a_log_holds(
-    more: int, evicted: int
-) -> None:
+def test_an_append_evicts_only_beyond_the_bytes_of_the_log(more: int, evicted: int) -> None:
     item, later = entry(0), entry(1, payload=b"x" * more)
     log = log_of(item, max_bytes=cost_of(item)[1] + cost_of(entry(1))[1])
     assert log.horizon(*cost_of(later)) == evicted
@@ -335,7 +333,7 @@ def test_an_append_evicts_only_if_it_would_go_beyond_the_bytes_that_a_log_holds(
 
 
 @pytest.mark.parametrize("by", ["count", "bytes"])
-def test_an_item_larger_than_the_log_passes_through_and_takes_everything_with_it(by: str) -> None:
+def test_an_item_larger_than_the_log_leaves_it_empty(by: str) -> None:
     log = log_of(entry(0), entry(1), max_messages=10, max_bytes=3 * (ITEM_OVERHEAD + 200))
     log.append_gap(view(2, 2))
     big = entry(2, 11) if by == "count" else entry(2, 1, payload=b"x" * 4000)
@@ -388,7 +386,7 @@ ITEMS = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 200)), max_size=6)
 
 @settings(max_examples=examples(50))
 @given(held=ITEMS, reserved=ITEMS, then=st.tuples(st.integers(1, 4), st.integers(0, 200)))
-def test_what_has_its_place_already_is_evicted_for_as_if_it_were_appended(
+def test_reserved_entries_count_for_the_horizon(
     held: list[tuple[int, int]], reserved: list[tuple[int, int]], then: tuple[int, int]
 ) -> None:
     log, first = log_of(max_messages=9, max_bytes=6 * ITEM_OVERHEAD), 0
@@ -543,7 +541,7 @@ def test_a_reader_that_rests_is_told_its_place_before_the_log_lets_go_of_it(
 
 
 @given(max_messages=st.integers(1, 40), begins=st.integers(0, 100))
-def test_a_reader_is_reminded_before_its_place_is_evicted_where_entries_are_small(
+def test_a_reader_of_small_entries_is_reminded_before_its_eviction(
     max_messages: int, begins: int
 ) -> None:
     log = log_of(*(entry(offset) for offset in range(begins)), max_messages=max_messages)
@@ -588,7 +586,7 @@ def test_a_gap_wakes_those_who_rest_at_its_place() -> None:
     assert rester.woken == [(2, at(2))]
 
 
-def test_who_waits_again_while_being_called_is_not_called_for_the_same_change() -> None:
+def test_a_reader_that_waits_again_is_not_called_for_the_same_change() -> None:
     log = log_of()
     calls: list[str] = []
 

@@ -68,7 +68,7 @@ def part(net: Net, act: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize("lost", [50, None])
-def test_readers_that_stand_at_the_recovered_end_are_told_what_was_lost_behind_it(
+def test_readers_at_the_recovered_end_are_told_the_loss_behind_it(
     lost: int | None,
 ) -> None:
     net = kept()
@@ -87,7 +87,7 @@ def test_readers_that_stand_at_the_recovered_end_are_told_what_was_lost_behind_i
     assert notices(there) == [(Reason.STATE_LOST, lost, 100)]
 
 
-def test_a_reader_that_is_behind_gets_all_up_to_the_gap_then_the_gap_then_what_is_new() -> None:
+def test_a_reader_behind_gets_old_messages_the_gap_then_new_ones() -> None:
     net = kept()
     behind = Position(net.nodes["a"].epoch, 3)
     publish(net, 10)
@@ -154,7 +154,7 @@ def test_it_is_told_once_over_reconnects_and_restarts_of_both_brokers() -> None:
     assert reader.of_node("a") == [10]
 
 
-def test_a_session_that_is_told_and_dies_before_it_acknowledges_is_told_again() -> None:
+def test_a_session_that_dies_before_its_ack_is_told_again() -> None:
     net = kept()
     first = Subscriber(net, "b", session="n")
     publish(net, 10)
@@ -179,7 +179,7 @@ def test_a_session_that_is_told_and_dies_before_it_acknowledges_is_told_again() 
     assert third.of_node("a") == [10]
 
 
-def test_the_next_life_of_a_name_gets_what_waited_before_the_gap_then_the_gap() -> None:
+def test_a_names_next_life_gets_the_messages_then_the_gap() -> None:
     """The application resumed with messages and the notice unread, said so, and died."""
     net = kept()
     there = Subscriber(net, "b", session="s")
@@ -253,7 +253,7 @@ def test_losses_at_one_place_are_one_notice() -> None:
     assert notices(reader) == [(Reason.STATE_LOST, None, 10)]
 
 
-def test_what_the_ring_has_let_go_of_and_what_was_lost_are_one_notice() -> None:
+def test_evicted_and_lost_messages_are_one_notice() -> None:
     net = kept(ring_messages=10)
     begins = Position(net.nodes["a"].epoch, 2)
     publish(net, 10)
@@ -308,7 +308,7 @@ def test_a_consumer_without_memory_whose_cursor_stands_at_the_gap_is_told() -> N
     assert reader.of_node("a") == ["unseen", 10]
 
 
-def test_a_stream_that_was_lost_as_a_whole_and_goes_on_is_told_to_who_was_owed_it() -> None:
+def test_a_wholly_lost_stream_is_told_to_sessions_owed_its_start() -> None:
     net = kept()
     there = Subscriber(net, "b")
 

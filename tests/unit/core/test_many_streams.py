@@ -60,7 +60,7 @@ def test_a_place_in_a_stream_that_is_met_is_never_forgotten() -> None:
     assert session.kept["b"].offset == 0
 
 
-def test_a_stream_whose_place_was_forgotten_is_given_from_its_beginning_or_told() -> None:
+def test_a_stream_with_a_forgotten_place_is_given_whole_or_told() -> None:
     net, disk = Net(), Disk(Fsync.ALWAYS)
     reader(net)
     net.start("c", disk=disk)

@@ -75,7 +75,7 @@ def waited_for(net: Net) -> int:
     return sum(reader.label == "b" and reader is not end for reader in readers)
 
 
-def test_a_burst_waits_for_a_session_that_is_a_moment_behind_and_nobody_expires() -> None:
+def test_a_burst_waits_for_a_session_that_is_a_moment_behind() -> None:
     net = single()
     reader = Subscriber(net, "a")
     reader.stop_reading()
@@ -125,7 +125,7 @@ def test_publishers_that_wait_cost_one_encoding_each(monkeypatch: pytest.MonkeyP
     assert len(encoded) == 20
 
 
-def test_the_answers_come_in_the_order_of_the_batches_and_a_retry_is_placed_once() -> None:
+def test_held_batches_are_answered_in_order_and_placed_once() -> None:
     net = single()
     Subscriber(net, "a").stop_reading()
     burst = Burst(net, "a", 12)
@@ -140,7 +140,7 @@ def test_the_answers_come_in_the_order_of_the_batches_and_a_retry_is_placed_once
         assert [r.first for r in receipts] == sequences
 
 
-def test_one_publisher_that_is_cut_off_while_it_waits_does_not_stop_the_next() -> None:
+def test_a_held_publisher_that_is_cut_off_does_not_stop_the_next() -> None:
     net = single()
     reader = Subscriber(net, "a")
     reader.stop_reading()
@@ -187,7 +187,7 @@ def test_a_producer_waits_for_a_peer_whose_link_is_full() -> None:
     assert end.label == "b"
 
 
-def test_a_peers_stream_waits_for_a_session_of_its_replica_and_the_publisher_with_it() -> None:
+def test_a_slow_session_of_a_replica_holds_the_peers_publisher() -> None:
     net = pair(ring=10, replica=10)
     reader = Subscriber(net, "b")
     reader.stop_reading()
@@ -216,7 +216,7 @@ def test_a_session_that_reads_nothing_holds_its_brokers_link_once() -> None:
     assert reader.of_node("a") == [*range(125)]
 
 
-def test_a_session_that_reads_nothing_does_not_hold_the_link_of_one_that_reads() -> None:
+def test_a_stopped_session_does_not_hold_the_link_of_a_reading_one() -> None:
     net = pair(ring=1000, replica=10)
     stuck, other = Subscriber(net, "b"), Subscriber(net, "b")
     stuck.stop_reading()
@@ -227,7 +227,7 @@ def test_a_session_that_reads_nothing_does_not_hold_the_link_of_one_that_reads()
     assert stuck.of_node("a") == [*range(25)]
 
 
-def test_sessions_that_want_nothing_of_a_burst_do_not_let_it_overrun_one_that_does() -> None:
+def test_indifferent_sessions_do_not_let_a_burst_overrun_a_reader() -> None:
     net = pair(ring=10, replica=10)
     reader, idle, later = Subscriber(net, "b", ">"), Subscriber(net, "b", "other"), None
     Burst(net, "a", 2)
@@ -287,7 +287,7 @@ def test_one_that_has_caught_up_is_not_waited_for_any_more() -> None:
     assert paced(net, "a") == waited
 
 
-def test_one_that_leaves_while_it_catches_up_is_not_waited_for_any_more() -> None:
+def test_a_session_that_leaves_its_catch_up_is_not_waited_for() -> None:
     net = pair(ring=100, replica=5)
     reader = catching_up(net)
     assert waited_for(net) == 1

@@ -127,7 +127,7 @@ def test_one_that_trickles_gains_nothing() -> None:
     assert len(ring.appended) == 40
 
 
-def test_one_that_reads_a_quarter_of_the_ring_in_each_allowance_is_never_overrun() -> None:
+def test_a_quarter_of_the_ring_per_allowance_is_fast_enough() -> None:
     ring = Ring(messages=16)
     reader = ring.reader(0)
     Appender(ring, "p", items=20)
@@ -162,7 +162,7 @@ def test_new_readers_bring_no_new_allowance() -> None:
     assert ring.pace.waited_ns["session"] <= 2 * ALLOWANCE + ALLOWANCE // 2
 
 
-def test_where_readers_yield_nobody_waits_for_one_that_is_slower_than_another() -> None:
+def test_yielding_readers_do_not_wait_for_a_slower_one() -> None:
     ring = Ring(messages=4, yields=True)
     ring.reader(0)
     ring.log.interest.park(Rester("never.published"))
@@ -173,7 +173,7 @@ def test_where_readers_yield_nobody_waits_for_one_that_is_slower_than_another() 
     assert ring.appended == ["p"]
 
 
-def test_where_readers_yield_one_counts_as_long_as_what_it_was_given_is_held() -> None:
+def test_a_yielding_reader_counts_while_its_last_item_is_held() -> None:
     ring = Ring(messages=4, yields=True)
     ring.log.interest.park(Rester("a"), taken=2)
     ring.reader(0)
@@ -225,7 +225,7 @@ def test_one_that_enters_further_back_is_waited_for_as_well() -> None:
     assert held(ring)
 
 
-def test_one_that_was_overrun_or_reads_elsewhere_is_not_waited_for() -> None:
+def test_an_overrun_reader_or_one_elsewhere_is_not_waited_for() -> None:
     ring = Ring()
     ring.reader(None)
     ring.log.append(ring.next())
@@ -248,7 +248,7 @@ def test_those_who_wait_append_in_turn() -> None:
     assert ring.appended == ["p", "q", "r", "p", "q", "r"]
 
 
-def test_nobody_overtakes_those_who_wait_not_even_with_what_would_fit() -> None:
+def test_no_appender_overtakes_waiting_ones() -> None:
     ring = Ring()
     reader = ring.reader(0)
     Appender(ring, "p")
@@ -277,7 +277,7 @@ def test_without_an_allowance_nobody_is_ever_waited_for() -> None:
     assert len(ring.appended) == 9
 
 
-def test_what_the_log_can_not_hold_waits_until_all_has_been_read() -> None:
+def test_an_item_beyond_the_log_waits_until_all_has_been_read() -> None:
     ring = Ring()
     reader = ring.reader(0)
     large: Entry | Skip = entry(4, 8)

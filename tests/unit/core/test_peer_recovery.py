@@ -57,7 +57,7 @@ def test_a_producer_recovers_from_its_peer_and_tells_a_possible_loss() -> None:
     assert again.batch(5, retry=True) == Receipt(5, first, 4)
 
 
-def test_the_one_that_reaches_furthest_is_taken_and_one_that_had_more_is_told_so() -> None:
+def test_the_furthest_history_is_taken_and_readers_beyond_are_told() -> None:
     net = mesh("a", "b", "c")
     publisher = Publisher(net, "a")
     publisher.fill(5)
@@ -80,7 +80,7 @@ def test_the_one_that_reaches_furthest_is_taken_and_one_that_had_more_is_told_so
     assert on_b.of_node("a") == ["state_lost", *range(5, 12)]
 
 
-def test_what_was_for_somebody_else_leaves_a_hole_and_only_what_follows_is_taken() -> None:
+def test_recovery_takes_only_entries_behind_a_skipped_range() -> None:
     net = mesh("a", "b", "c")
     publisher = Publisher(net, "a")
     publisher.fill(3)
@@ -104,7 +104,7 @@ def test_more_than_one_answer_holds_is_asked_for_again_and_again() -> None:
     assert net.nodes["a"].stream.next == 100
 
 
-def test_nobody_is_served_before_all_have_answered_or_time_is_over() -> None:
+def test_no_client_is_served_before_all_peers_answered_or_time_is_up() -> None:
     net = mesh("a", "b", "c")
     Publisher(net, "a").fill(3)
     net.advance(1)
@@ -273,7 +273,7 @@ def test_a_name_that_stood_beyond_what_the_peers_hold_is_told_so() -> None:
     assert again.of_node("a") == ["ahead"]
 
 
-def test_of_what_peers_remember_of_a_name_the_furthest_place_counts() -> None:
+def test_the_furthest_place_that_peers_remember_of_a_name_counts() -> None:
     net = mesh("a", "b", "c")
     named = acknowledged_by_name(net)
     net.part("a", "b")
@@ -360,7 +360,7 @@ def test_lives_that_no_node_can_have_had_are_a_violation(
         _checked(view(0, 9, E3, *lives))
 
 
-def test_the_later_history_counts_though_a_life_that_placed_nothing_is_in_no_lineage() -> None:
+def test_the_later_history_counts_though_empty_lives_leave_no_lineage() -> None:
     """A peer that came further met an idle life; what the other one holds continues the same history."""
     views = view(0, 10, E2, (E1, 10)), view(0, 9, E4, (E3, 8), (E1, 8))
     older, later = ends = [holds(each) for each in views]
@@ -376,7 +376,7 @@ def test_a_history_that_holds_the_last_known_life_counts_more_than_any_other() -
     assert max(ends, key=lambda end: _reach(end, ends, E3)) is knowing
 
 
-def test_what_is_missing_behind_a_recalled_end_is_what_the_last_life_had_accepted() -> None:
+def test_the_last_lifes_count_tells_what_a_recalled_end_lacks() -> None:
     net = mesh("a", "b")
     net.witnessed = True
     Publisher(net, "a").fill(5)

@@ -47,7 +47,7 @@ def test_a_new_batch_under_a_sequence_that_is_answered_is_a_violation(sequence: 
 
 
 @pytest.mark.parametrize("first_to_greet", [0, 1])
-def test_of_two_connections_under_one_id_the_one_that_was_opened_later_stays(
+def test_the_later_opened_connection_under_one_id_stays(
     first_to_greet: int,
 ) -> None:
     publisher = Publishers(10, 3).connect(ID, same_life=False)

@@ -105,7 +105,7 @@ def test_what_stands_in_the_replica_is_read_from_it() -> None:
     assert reader.reading.position == at(4)
 
 
-def test_who_has_read_everything_is_woken_once_per_change_it_waited_for() -> None:
+def test_a_caught_up_reader_is_woken_once_per_change() -> None:
     source = FakeSource(log_of())
     reader = Reader.of(source, at(0))
     reader.pull()
@@ -137,7 +137,7 @@ def test_reading_in_small_steps_reads_the_same() -> None:
 # From the producer.
 
 
-def test_what_the_replica_does_not_hold_is_fetched_until_both_meet() -> None:
+def test_messages_before_the_replica_are_fetched_until_both_meet() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     assert reader.pull() == []
@@ -189,7 +189,7 @@ def test_what_was_fetched_is_read_within_the_budget() -> None:
     assert reader.pull(budget=1) == ["entry 4..5"]
 
 
-def test_a_reader_overrun_in_the_replica_loses_nothing_that_the_producer_holds() -> None:
+def test_a_reader_overrun_in_the_replica_fetches_from_the_producer() -> None:
     source = FakeSource(log_of(*messages(0, 4), max_messages=4))
     reader = Reader.of(source, at(0))
     assert reader.pull(budget=1) == ["entry 0..1"]
@@ -420,7 +420,7 @@ def test_a_session_that_waits_at_the_end_is_told_of_a_gap_at_once() -> None:
     assert reader.pull() == ["overwritten -> 8"]
 
 
-def test_two_gaps_with_nothing_read_between_are_one_notice_over_the_wider_range() -> None:
+def test_two_gaps_without_a_read_between_are_one_wider_notice() -> None:
     source = FakeSource(log_of(*messages(0, 3)))
     source.log.append_gap(view(6, 8))
     source.log.append_gap(view(10, 12))
@@ -522,7 +522,7 @@ def test_where_a_session_begins_at_first_contact(
         (FromStart(), at(6)),
     ],
 )
-def test_a_session_never_told_of_a_stream_whose_beginning_is_gone_is_told_unseen(
+def test_a_session_never_told_of_a_lost_beginning_is_told_unseen(
     start: Claim, registered: Position | None
 ) -> None:
     source = FakeSource(log_of(offset=10))
@@ -638,7 +638,7 @@ def test_an_unacknowledged_notice_is_told_again_in_the_next_life() -> None:
     assert reader.pull() == ["entry 8..9"]
 
 
-def test_who_was_never_placed_begins_its_next_life_from_the_start() -> None:
+def test_a_session_never_placed_begins_its_next_life_at_the_start() -> None:
     source = FakeSource(small_log(), reachable=False)
     reader = Reader.of(source, Remembered(waiting=True))
     reader.reading.rewind()
@@ -668,7 +668,7 @@ def test_a_session_whose_place_was_gone_is_not_gone_in_its_next_life() -> None:
     assert not reader.reading.gone
 
 
-def test_who_is_back_does_not_wait_for_what_was_inquired_in_its_absence() -> None:
+def test_a_returning_session_does_not_wait_for_an_old_inquiry() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3), away=True)
     reader.reading.inquire()
@@ -695,7 +695,7 @@ def test_what_its_producer_does_not_hold_any_more_is_gone(held: StreamView, gone
     assert reader.pull() == [], "what was inquired is not told"
 
 
-def test_a_gap_that_is_its_own_makes_it_gone_and_one_of_others_only_is_asked_about() -> None:
+def test_a_reading_is_gone_at_its_own_gap_and_asks_about_others() -> None:
     source = FakeSource(log_of(*messages(0, 3)))
     source.log.append_gap(view(5, 9))
     reader = Reader.of(source, at(3), away=True)
@@ -708,13 +708,13 @@ def test_a_gap_that_is_its_own_makes_it_gone_and_one_of_others_only_is_asked_abo
     assert (reader.reading.gone, source.asked) == (False, [At(at(3))])
 
 
-def test_who_asked_for_the_earliest_and_was_never_placed_asks_for_it_again() -> None:
+def test_a_session_never_placed_asks_for_the_earliest_again() -> None:
     reader = Reader.of(FakeSource(small_log(), reachable=False), Earliest())
     reader.reading.rewind()
     assert reader.reading.needs == Earliest()
 
 
-def test_who_has_not_acknowledged_that_a_stream_was_unseen_is_told_of_a_loss_again() -> None:
+def test_an_unacknowledged_unseen_is_told_again() -> None:
     source = FakeSource(log_of(*messages(5, 7), offset=5))
     reader = Reader.of(source, FromStart())
     reader.reading.bookmark.judge(view(5, 7), None)
@@ -805,7 +805,7 @@ def test_a_reader_of_an_earlier_log_is_not_level_with_the_new_one() -> None:
     assert not new.log.interest.somebody_is_level(0)
 
 
-def test_what_was_fetched_is_read_before_a_connected_session_is_done() -> None:
+def test_fetched_messages_are_read_before_a_session_is_done() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()
@@ -871,7 +871,7 @@ def test_a_reader_that_has_risen_is_waited_for_and_one_that_rests_is_not() -> No
     assert not source.pacing.admits(Impatient(), cost_of(entry(10)), 0)
 
 
-def test_a_reader_that_was_told_in_place_is_not_woken_once_more_by_what_comes() -> None:
+def test_a_reader_told_in_place_is_not_woken_once_more() -> None:
     source = FakeSource(log_of(*messages(0, 2)))
     reader = Reader.of(source, at(2))
     reader.pull()
@@ -897,7 +897,7 @@ def test_a_reader_settles_only_streams_in_which_it_passed_something() -> None:
     assert (reader.reading.index, reader.reading.told) == (3, 3), "it stands at the end"
 
 
-def test_a_reader_without_a_place_in_the_log_settles_what_it_passed_elsewhere() -> None:
+def test_a_reader_outside_the_log_settles_what_it_passed_elsewhere() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()
@@ -909,7 +909,7 @@ def test_a_reader_without_a_place_in_the_log_settles_what_it_passed_elsewhere() 
     assert reader.reading.told == before
 
 
-def test_a_resting_reader_has_nothing_more_to_read_also_when_it_is_told_its_place() -> None:
+def test_a_resting_reader_has_no_more_to_read_when_told_its_place() -> None:
     source = FakeSource(log_of(max_messages=100))
     reader = Reader.of(source, at(0))
     reader.reading.filter = Filter(("never",))
@@ -924,7 +924,7 @@ def test_a_resting_reader_has_nothing_more_to_read_also_when_it_is_told_its_plac
     assert told(frames_in(out)) == ["skip 0..1"]
 
 
-def test_a_reader_knows_what_it_was_given_last_and_nothing_of_what_it_passed_since() -> None:
+def test_a_reader_knows_its_last_item_and_not_what_it_passed_since() -> None:
     source = FakeSource(log_of(*messages(0, 4)))
     reader = Reader.of(source, at(0))
     assert reader.pull(lambda item: item if item.first == 1 else None) == [
@@ -965,7 +965,7 @@ def test_a_reader_that_finds_its_place_is_waited_for_and_ends_its_catch_up() -> 
     assert not source.pacing.admits(Impatient(), cost_of(entry(11)), 0)
 
 
-def test_a_reader_that_passed_offsets_elsewhere_is_told_so_as_soon_as_it_rests() -> None:
+def test_offsets_passed_elsewhere_are_told_as_soon_as_a_reader_rests() -> None:
     source = FakeSource(log_of(*messages(8, 10), offset=8))
     reader = Reader.of(source, at(3))
     reader.pull()
@@ -985,7 +985,7 @@ def test_a_catch_up_that_is_given_up_ends_behind_all_that_was_sent_for_it() -> N
 
 
 @pytest.mark.parametrize(("choose", "level"), [(everything, True), (nothing, False)])
-def test_a_resting_reader_is_level_with_the_log_if_something_there_was_for_it(
+def test_a_resting_reader_is_level_if_the_log_holds_an_item_for_it(
     choose: Choose, level: bool
 ) -> None:
     source = FakeSource(log_of(*messages(0, 4)))
@@ -1006,7 +1006,7 @@ def test_a_roused_reader_needs_the_item_that_woke_it() -> None:
 # Told in time.
 
 
-def test_a_reader_that_had_no_room_to_read_on_does_not_know_what_it_has_not_read() -> None:
+def test_a_reader_without_room_does_not_know_what_it_has_not_read() -> None:
     log = log_of(*messages(0, 3), max_messages=10)
     reader = Reader(Reading(FakeSource(log), at(3), Filter(("rare",)), lambda: None))
     assert reader.pull(nothing) == []

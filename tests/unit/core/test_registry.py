@@ -135,7 +135,7 @@ def test_dropping_is_counted_once() -> None:
         (True, 9, TTL + 1, False),  # it is there
     ],
 )
-def test_a_cursor_is_dropped_when_it_expired_and_its_consumer_is_away_for_too_long(
+def test_an_expired_cursor_of_a_long_absent_consumer_is_dropped(
     connected: bool, at_offset: int, away_ns: int, dropped: bool
 ) -> None:
     registry = CursorRegistry(4)
@@ -176,7 +176,7 @@ def test_dropping_changes_no_answer_to_a_consumer_that_presents_its_position(
 
 
 @given(acknowledged=st.integers(0, 20), oldest=st.integers(0, 20))
-def test_dropping_what_expired_loses_a_node_without_memory_no_message_that_is_left(
+def test_dropping_an_expired_cursor_loses_no_message_that_is_left(
     acknowledged: int, oldest: int
 ) -> None:
     now = view(oldest, 20)
@@ -241,7 +241,7 @@ def test_places_elsewhere_are_kept_within_a_bound_and_end_with_their_name() -> N
     assert kept.places["new"] == {"d": Position(E1, 6), "c": Position(E1, 7)}
 
 
-def test_a_restored_cursor_whose_consumer_stays_away_ends_when_its_time_is_over() -> None:
+def test_a_restored_cursor_of_an_absent_consumer_ends_in_time() -> None:
     registry = CursorRegistry(2)
     registry.restore("b", at(3), {}, now_ns=10)
     assert registry.expire(oldest=4, ttl_ns=5, now_ns=15) == []

@@ -47,7 +47,7 @@ def test_it_begins_at_next_when_the_attach_expired() -> None:
 
 
 @pytest.mark.parametrize(("registered", "origin"), [(None, 0), (0, 0), (7, 7)])
-def test_who_was_open_before_contact_stands_at_the_registered_cursor_or_at_the_start(
+def test_an_early_session_stands_at_the_registered_cursor_or_at_0(
     registered: int | None, origin: int
 ) -> None:
     cursor = at(registered) if registered is not None else None
@@ -139,7 +139,7 @@ def test_what_reaches_beyond_the_last_offset_is_a_violation() -> None:
         (entry(0, 1, epoch=E3), False),
     ],
 )
-def test_an_entry_of_an_earlier_epoch_counts_up_to_exactly_where_the_lineage_ends(
+def test_an_earlier_epochs_entry_counts_exactly_up_to_its_end(
     item: Entry | Skip, taken: bool
 ) -> None:
     replica = replica_at(held=view(0, 10, E2, (E1, 6)))
@@ -177,7 +177,7 @@ def test_an_entry_larger_than_the_replica_passes_through() -> None:
     assert replica.log.view == view(7, 8)
 
 
-def test_a_full_replica_waits_for_a_session_unless_another_one_has_read_all_of_it() -> None:
+def test_a_full_replica_waits_unless_another_session_has_read_all() -> None:
     for level in (False, True):
         pace = Pace(1000)
         replica = Replica(
@@ -215,7 +215,7 @@ def test_a_resume_at_another_offset_than_presented_is_a_violation(offset: int) -
     assert replica.registration == at(3)
 
 
-def test_a_producer_that_continues_its_history_under_a_new_epoch_leaves_no_gap() -> None:
+def test_a_history_continued_under_a_new_epoch_leaves_no_gap() -> None:
     replica = replica_at()
     replica.append(entry(0, 3))
     replica.attached(Attached(view(0, 10, E2, (E1, 5)), Resume(3), None))
@@ -243,7 +243,7 @@ def test_an_expired_registration_leaves_a_gap_at_its_place() -> None:
         replica.append(entry(3, epoch=E1))
 
 
-def test_what_comes_after_a_gap_does_not_begin_inside_an_entry_twice() -> None:
+def test_an_item_after_a_gap_begins_inside_an_entry_only_once() -> None:
     replica = replica_at()
     replica.attached(expired(Reason.STATE_LOST, view(0, 5, E2)))
     replica.append(entry(5, epoch=E2))
@@ -251,7 +251,7 @@ def test_what_comes_after_a_gap_does_not_begin_inside_an_entry_twice() -> None:
         replica.append(entry(5, 3, epoch=E2))
 
 
-def test_who_waits_is_woken_when_the_link_is_back_even_if_nothing_came() -> None:
+def test_a_waiting_session_is_woken_when_the_link_is_back() -> None:
     replica, calls = replica_at(), []
     replica.log.wait(lambda: calls.append(1))
     replica.attached(Attached(view(0, 10), Resume(0), None))
@@ -355,7 +355,7 @@ def test_only_a_replica_that_was_given_up_answers_for_its_producer() -> None:
     assert replica.answer(At(at(1))) == (view(3, 3), Expired(Reason.OVERWRITTEN, 3, 2))
 
 
-def test_what_stands_without_a_hole_begins_behind_the_last_skip_of_the_newest_run() -> None:
+def test_the_unbroken_view_begins_behind_the_newest_runs_last_skip() -> None:
     replica = replica_at()
     assert replica.unbroken == view(0, 0)
     replica.append(entry(0, 3))

@@ -127,7 +127,7 @@ def idle_beside(source: FakeSource) -> Session:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 100])
-def test_its_place_is_told_before_its_log_lets_go_of_the_one_that_was_told_last(size: int) -> None:
+def test_its_place_is_told_before_the_last_told_one_is_evicted(size: int) -> None:
     source = FakeSource(log_of(max_messages=size))
     session, woken, told = idle_beside(source), 0, 0
 
@@ -204,7 +204,7 @@ def test_what_is_kept_moves_over_what_was_not_for_it() -> None:
 
 
 @pytest.mark.parametrize(("acknowledged", "kept"), [(None, 0), (0, 0), (1, 9)])
-def test_what_is_kept_stays_before_a_message_that_was_given_and_not_acknowledged(
+def test_the_kept_place_stays_before_an_unacknowledged_message(
     acknowledged: int | None, kept: int
 ) -> None:
     source = FakeSource(log_of())
@@ -221,7 +221,7 @@ def test_what_is_kept_stays_before_a_message_that_was_given_and_not_acknowledged
     assert session.positions == {"a": at(kept)}
 
 
-def test_what_is_kept_stays_before_a_message_in_the_middle_of_what_came_since() -> None:
+def test_the_kept_place_stays_before_an_unacknowledged_middle_message() -> None:
     source = FakeSource(log_of())
     session = idle_beside(source)
     source.log.append(entry(0, topic="busy.x"))
@@ -236,7 +236,7 @@ def test_what_is_kept_stays_before_a_message_in_the_middle_of_what_came_since() 
     assert session.kept == {"a": at(3)}
 
 
-def test_what_is_kept_stays_before_a_gap_that_was_told_and_not_acknowledged() -> None:
+def test_the_kept_place_stays_before_an_unacknowledged_gap() -> None:
     source = FakeSource(log_of(entry(0, topic="busy.x")))
     session = idle_beside(source)
     source.log.append_gap(view(3, 5))
@@ -258,7 +258,7 @@ def test_a_late_acknowledgement_of_what_was_passed_takes_nothing_back() -> None:
     assert session.readings["a"].bookmark.acknowledged == at(8)
 
 
-def test_what_was_received_before_a_reconnect_and_not_acknowledged_is_not_passed() -> None:
+def test_unacknowledged_messages_are_not_passed_by_a_reconnect() -> None:
     source = FakeSource(log_of(*(entry(i, topic="busy.x") for i in range(5))))
     again = Subscribe(("rare.>",), "latest", {"a": at(3)}, None, "n", True, {"a": at(1)})
     session = Session("b", again, CLIENT, born_here=True)
@@ -281,7 +281,7 @@ def test_streams_take_turns() -> None:
     assert nodes == ["a", "d", "e"] * 2
 
 
-def test_there_is_more_when_the_budget_is_used_up_and_no_more_when_all_is_read() -> None:
+def test_a_session_has_more_only_if_its_budget_was_used_up() -> None:
     session = a_session()
     session.add(FakeSource(log_of(entry(0), entry(1))), at(0))
     assert session.pull(Outgoing(1))
@@ -382,7 +382,7 @@ def test_an_acknowledgement_of_a_stream_without_a_place_yet_is_a_violation() -> 
         session.acknowledge(Ack("a", at(0)))
 
 
-def test_what_was_read_before_an_expiry_may_be_acknowledged_after_it() -> None:
+def test_messages_before_an_expiry_may_be_acknowledged_after_it() -> None:
     source = FakeSource(log_of(*(entry(offset) for offset in range(5))))
     session = a_session(name="s")
     session.add(source, at(0))
@@ -415,7 +415,7 @@ def test_a_position_that_the_application_presents_counts_more() -> None:
     assert pull(session)[0] == "entry 1..2"
 
 
-def test_a_session_that_is_back_is_connected_and_goes_by_the_client_that_came() -> None:
+def test_a_returning_session_goes_by_the_client_that_came() -> None:
     session = reading_five()
     session.leave(now_ns=7)
     session.rejoin(Subscribe((">",), "latest", None, None, "s", False), PUBLISHER)
@@ -425,7 +425,7 @@ def test_a_session_that_is_back_is_connected_and_goes_by_the_client_that_came() 
     assert pull(session) == [], "all of it is of its own client"
 
 
-def test_of_the_places_that_peers_remember_the_one_in_the_latest_history_counts_once() -> None:
+def test_of_remembered_places_the_one_in_the_latest_history_counts() -> None:
     session = a_session()
     for place in (at(9, E2), at(5), at(3)):
         session.lived_before("a", place)
@@ -435,7 +435,7 @@ def test_of_the_places_that_peers_remember_the_one_in_the_latest_history_counts_
     assert session.remembered("a", stream) is None
 
 
-def test_what_is_kept_of_a_stream_is_0_until_something_is_known_of_it() -> None:
+def test_the_kept_place_in_an_unknown_stream_is_0() -> None:
     session = a_session(name="s")
     assert session.kept_in("a") == 0
     session.add(FakeSource(log_of(), reachable=False), FromStart())

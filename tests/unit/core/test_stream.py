@@ -91,7 +91,7 @@ def test_the_retry_of_what_the_ring_has_let_go_of_gets_its_first_answer() -> Non
     assert publish(stream, b"x", sequence=1, retry=True, by=publisher) == first
 
 
-def test_a_new_batch_under_an_answered_sequence_is_a_violation_and_takes_no_place() -> None:
+def test_a_new_batch_under_an_answered_sequence_is_a_violation() -> None:
     stream, publisher = a_stream(), Publisher(8, forgotten=False)
     publish(stream, b"x", by=publisher)
     for payload in (b"x", b"y"):
@@ -114,7 +114,7 @@ def test_at_the_last_offset_a_batch_is_refused_and_nothing_wraps(free: int) -> N
         assert stream.view == view(MAX_OFFSET - free, MAX_OFFSET - free)
 
 
-def test_a_batch_of_more_messages_than_the_ring_holds_is_refused_with_figures() -> None:
+def test_a_batch_larger_than_the_ring_is_refused_with_figures() -> None:
     stream = a_stream(ring_messages=3)
     publish(stream, b"kept")
     outcome = publish(stream, *[b""] * 4)

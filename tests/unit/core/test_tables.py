@@ -189,7 +189,7 @@ def refusal(**fields: object) -> Notice:
     return Notice("connection.refused", Level.WARNING, fields)
 
 
-def test_a_cause_is_told_once_in_its_time_and_then_how_often_it_was_there_again() -> None:
+def test_a_cause_is_logged_once_and_then_its_repetitions_counted() -> None:
     notices = Notices(repeat_ns=60 * SECOND)
     # The clock's zero is not the start: the first period begins with the first tick.
     notices.tick(10**15)

@@ -71,7 +71,7 @@ def test_a_loss_learned_of_while_reading_is_told_once_in_place() -> None:
     assert again.of_node("a") == []
 
 
-def test_an_acknowledgement_under_way_does_not_take_in_a_loss_in_a_peers_stream() -> None:
+def test_an_ack_under_way_does_not_cover_a_loss_in_a_peers_stream() -> None:
     net = read_by_name()
     both_forget(net)
     net.unreachable |= {("b", "c"), ("c", "b")}
@@ -134,7 +134,7 @@ def test_neither_a_new_node_nor_a_new_name_is_a_reason_for_an_alarm() -> None:
         assert new.of_node(node) == []
 
 
-def test_what_a_producer_says_of_its_own_stream_counts_more_than_what_others_remember() -> None:
+def test_a_producers_word_on_its_own_stream_outweighs_others_memory() -> None:
     net = read_by_name()
     net.part("c", "b")
     net.advance(1)

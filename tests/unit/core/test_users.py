@@ -124,7 +124,7 @@ def entries(client: RawClient) -> list[Entry]:
     return [frame for frame in client.frames if isinstance(frame, Entry)]
 
 
-def test_who_presents_the_publisher_id_of_another_user_changes_nothing_of_his() -> None:
+def test_a_user_cannot_change_another_users_publisher_record() -> None:
     net, node = bounded()
     reader = raw(net, 1003, "session", subscribe(">"))
     victim = raw(net, 1001, "publisher", batch("pay", 0), life=b"v" * 16)

@@ -225,7 +225,7 @@ class TestRingOfOne:
         assert resolve(At(Position(NOW, offset)), self.VIEW) == answer
 
 
-def test_the_present_epoch_counts_for_more_than_the_same_epoch_in_the_lineage() -> None:
+def test_the_present_epoch_outweighs_the_same_one_in_the_lineage() -> None:
     odd = StreamView(NOW, ((NOW, 3),), oldest=0, next=9)
     assert odd.reach(NOW) == 9
 
@@ -301,6 +301,6 @@ def test_of_two_reasons_ahead_is_graver_than_overwritten(turned: bool) -> None:
     assert merge(earlier, later).reason is Reason.AHEAD
 
 
-def test_a_producer_is_not_told_what_one_that_asks_for_the_earliest_would_be_owed() -> None:
+def test_the_producer_is_not_told_what_an_earliest_claim_is_owed() -> None:
     assert asked(Earliest(FromStart())) == Earliest()
     assert asked(FromStart()) == FromStart()

@@ -68,9 +68,7 @@ def test_an_unfinished_frame_is_counted_and_kept() -> None:
         (b"HTTP/1.1 400 Bad Request\r\n", "HTTP"),
     ],
 )
-def test_who_speaks_another_protocol_is_told_from_who_breaks_ours(
-    begin: bytes, protocol: str
-) -> None:
+def test_another_protocol_is_told_from_a_violation_of_ours(begin: bytes, protocol: str) -> None:
     with pytest.raises(ProtocolError, match=f"begins like {protocol}: this port") as caught:
         list(feed(FrameReader(LIMIT), begin))
     assert caught.value.kind == "frame_length"
@@ -172,7 +170,7 @@ def test_a_length_outside_the_limit_is_refused_before_memory_is_taken(length: in
     assert peak < 64 * 1024
 
 
-def test_an_announced_length_within_the_limit_takes_no_memory_until_bytes_arrive() -> None:
+def test_an_announced_length_takes_no_memory_until_bytes_arrive() -> None:
     reader = FrameReader(LIMIT)
     tracemalloc.start()
     try:

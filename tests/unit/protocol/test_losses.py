@@ -106,9 +106,7 @@ def test_each_reader_gets_all_that_is_left_and_each_loss_in_place(
 
 
 @given(lives, st.integers(0, 12))
-def test_what_has_left_the_ring_and_what_was_lost_are_one_figure(
-    lives: list[Life], oldest: int
-) -> None:
+def test_evicted_and_lost_messages_are_one_figure(lives: list[Life], oldest: int) -> None:
     view, whole = stream(lives, oldest), stream(lives)
     for _, at in readers(lives):
         if at.offset >= view.oldest:
@@ -142,9 +140,7 @@ def test_a_lineage_without_room_never_leaves_out_a_loss(
 
 
 @given(lives, st.integers(0, 12))
-def test_a_view_says_its_losses_on_the_wire_and_without_any_it_is_said_as_ever(
-    lives: list[Life], oldest: int
-) -> None:
+def test_a_views_losses_are_on_the_wire_only_if_it_has_some(lives: list[Life], oldest: int) -> None:
     view = stream(lives, oldest)
     packed = pack_view(view)
     assert check_view(packed) == view
@@ -171,7 +167,7 @@ def test_at_a_lost_end_there_are_two_places_and_a_reader_behind_it_goes_on() -> 
     assert not view.is_before(Position(E2, 5), Position(E1, 5))
 
 
-def test_who_is_owed_a_stream_from_its_beginning_is_told_what_was_lost_there() -> None:
+def test_a_session_owed_the_whole_stream_is_told_of_its_losses() -> None:
     view = StreamView(E2, ((E1, 0),), 0, 9, ((E1, 2),))
     assert resolve(FromStart(), view) == Expired(Reason.UNSEEN, 0, None)
     assert resolve(Remembered(waiting=True), view) == Expired(Reason.UNSEEN, 0, None)

@@ -214,7 +214,7 @@ def test_a_full_lineage_lets_go_of_what_names_no_position_first(
     assert succeed(below, lost=None) == (((E3, 9), (E2, 7), (E1, 6)), ((E3, None),))
 
 
-def test_what_a_full_lineage_let_go_of_may_stand_before_its_oldest_end_only(
+def test_a_forgotten_epoch_may_stand_only_before_the_oldest_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(names, "MAX_LINEAGE", 2)

@@ -290,7 +290,7 @@ def test_wildcards_in_too_many_different_places_are_refused_with_figures() -> No
         Filter(spread(MAX_SHAPES + 1))
 
 
-def test_what_making_and_asking_the_largest_filter_costs_is_bounded_by_its_text() -> None:
+def test_the_cost_of_the_largest_filter_is_bounded_by_its_text() -> None:
     """A session's patterns are its own choice, and the broker has one thread for all."""
     stars = ".*" * (MAX_SHAPES - 4)
     many = [f"{i:04d}{'.*' * (i % MAX_SHAPES)}{stars}" for i in range(MAX_PATTERNS)]
@@ -340,9 +340,7 @@ def test_a_list_with_half_a_surrogate_pair_is_refused() -> None:
         ("*x", "*"),
     ],
 )
-def test_what_looks_like_a_wildcard_and_is_none_is_refused_with_the_right_form(
-    pattern: str, meant: str
-) -> None:
+def test_a_false_wildcard_is_refused_with_the_right_form(pattern: str, meant: str) -> None:
     with pytest.raises(InvalidTopic, match=re.escape(f"perhaps {meant!r}")):
         check_asked(pattern)
     check_asked(meant)

@@ -197,7 +197,7 @@ def test_a_map_by_something_that_is_no_name_is_refused() -> None:
 
 
 @given(checkpoints, node_names, consumers)
-def test_a_cursor_that_moved_takes_the_place_of_the_former_one_until_it_is_gone(
+def test_a_moved_cursor_replaces_the_former_one_until_it_is_gone(
     state: Checkpoint, name: str, consumer: Consumer
 ) -> None:
     before = copy.deepcopy(state)
@@ -211,7 +211,7 @@ def test_a_cursor_that_moved_takes_the_place_of_the_former_one_until_it_is_gone(
 
 
 @given(checkpoints, session_names, position_maps, holders)
-def test_a_session_that_moved_takes_the_place_of_the_former_one_until_it_is_gone(
+def test_a_moved_session_replaces_the_former_one_until_it_is_gone(
     state: Checkpoint, name: str, positions: dict[str, Position], holder: bytes
 ) -> None:
     before = copy.deepcopy(state)

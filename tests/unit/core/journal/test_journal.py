@@ -112,7 +112,7 @@ def test_where_nothing_has_come_there_is_nothing_to_do() -> None:
     assert life.journal.take(0, 10**12) is None
 
 
-def test_work_is_handed_out_once_and_all_that_came_meanwhile_together_after_it() -> None:
+def test_records_that_come_meanwhile_are_the_next_work_together() -> None:
     life = Life()
     life.append()
     first = life.take()
@@ -131,7 +131,7 @@ def test_work_is_handed_out_once_and_all_that_came_meanwhile_together_after_it()
     assert again(life.disk).next == 3
 
 
-def test_what_came_is_durable_when_the_work_with_it_is_done_and_no_more() -> None:
+def test_entries_are_durable_exactly_when_their_work_is_done() -> None:
     life = Life()
     life.append(3)
     life.take()
@@ -152,7 +152,7 @@ def test_payloads_are_not_copied() -> None:
     assert any(buffer is placed.wire[1] for buffer in step.buffers)
 
 
-def test_changes_beside_the_stream_are_written_in_their_order_with_the_entries() -> None:
+def test_other_changes_are_written_in_order_with_the_entries() -> None:
     life = Life()
     life.journal.note(Kind.CURSOR, encode_cursor("b", Consumer(at(0))))
     life.append()
@@ -271,7 +271,7 @@ def test_a_new_segment_says_what_stands_beside_the_entries_as_it_begins() -> Non
     assert again(life.disk).state.consumers == {"b": Consumer(at(1))}
 
 
-def test_interval_makes_the_end_of_a_full_segment_durable_before_the_next_begins() -> None:
+def test_interval_syncs_a_full_segment_before_the_next_begins() -> None:
     life = Life(fsync=Fsync.INTERVAL, segment_bytes=1)
     life.append()
     life.write(1000)
@@ -385,7 +385,7 @@ def test_where_nothing_can_be_read_a_life_begins_anew_behind_it() -> None:
 # How much may wait.
 
 
-def test_so_much_may_wait_to_be_written_and_what_is_under_way_counts() -> None:
+def test_the_backlog_is_bounded_and_counts_work_under_way() -> None:
     life = Life()
     half = b"x" * (MAX_BACKLOG_BYTES // 2)
     life.append(payload=half)
@@ -437,7 +437,7 @@ def test_the_first_failure_is_the_one_that_is_told() -> None:
     assert life.journal.failed == "no space left"
 
 
-def test_what_was_under_way_as_it_failed_is_as_it_was_handed_out() -> None:
+def test_failed_work_stays_as_it_was_handed_out() -> None:
     life = Life()
     life.append()
     work = life.take()

@@ -70,7 +70,7 @@ def test_the_bytes_on_disk_are_these() -> None:
 
 
 @given(rows)
-def test_what_was_written_is_read_back_with_the_place_where_it_ends(rows: list[Row]) -> None:
+def test_written_records_are_read_back_with_their_ends(rows: list[Row]) -> None:
     segment = segment_of(rows)
     assert read(segment) == rows
     assert [end for _, _, end in scan(segment)] == ends_of(rows)
@@ -97,7 +97,7 @@ def test_cut_at_any_byte_exactly_the_whole_records_before_it_are_left() -> None:
         assert read(segment[:cut]) == ROWS[:whole], f"cut at {cut}"
 
 
-def test_one_flipped_bit_anywhere_ends_the_reading_right_before_its_record() -> None:
+def test_a_flipped_bit_ends_the_reading_right_before_its_record() -> None:
     segment, ends = segment_of(ROWS), ends_of(ROWS)
     for at in range(len(FIRST_BYTES), len(segment)):
         whole = sum(end <= at for end in ends)

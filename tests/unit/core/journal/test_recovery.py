@@ -143,7 +143,7 @@ def test_a_later_life_goes_on_in_a_segment_of_its_own() -> None:
     assert recovered.lineage == ((E3, 5), (E2, 5), (E1, 3))
 
 
-def test_what_stands_beside_the_entries_is_as_the_last_segment_and_its_records_say() -> None:
+def test_other_state_is_that_of_the_last_segment_and_its_records() -> None:
     recovered = found(
         begins(0, consumers={"gone": Consumer(at(0))}) + run(0, 2) + cursor("b", 1),
         begins(
@@ -164,7 +164,7 @@ def test_what_stands_beside_the_entries_is_as_the_last_segment_and_its_records_s
     assert offsets(recovered) == [0, 1, 2, 3]
 
 
-def test_publishers_are_as_the_last_segment_says_and_the_entries_tell_their_receipts() -> None:
+def test_publishers_come_from_the_last_segment_receipts_from_entries() -> None:
     recovered = found(
         begins(0, publishers={PUBLISHER: 1}) + holds(entry(0), 2),
         begins(1, publishers={OTHER: 8, PUBLISHER: 2})
@@ -192,7 +192,7 @@ def test_a_snapshot_holds_entries_of_several_lives() -> None:
 # What is not whole.
 
 
-def test_a_torn_tail_of_the_newest_segment_is_cut_off_and_the_history_ends_there() -> None:
+def test_a_torn_tail_is_cut_off_and_the_history_ends_there() -> None:
     whole = begins(2, E2, (E1, 2)) + run(2, 5, E2)
     torn = whole + run(5, 6, E2)
     for cut in range(len(whole), len(torn)):
@@ -203,7 +203,7 @@ def test_a_torn_tail_of_the_newest_segment_is_cut_off_and_the_history_ends_there
         assert lost(recovered) == ([(2, [])] if cut > len(whole) else [])
 
 
-def test_what_stands_behind_a_record_that_is_not_whole_is_not_believed() -> None:
+def test_records_behind_a_broken_one_are_not_believed() -> None:
     broken = bytearray(run(3, 4))
     broken[-1] ^= 1
     recovered = found(begins(0) + run(0, 3) + cursor("b", 2) + bytes(broken) + cursor("b", 4))
@@ -229,7 +229,7 @@ def test_damage_behind_the_last_entry_of_an_older_segment_costs_no_entry() -> No
     assert lost(recovered) == [(1, [])]
 
 
-def test_one_flipped_bit_anywhere_costs_what_its_place_says_and_no_more() -> None:
+def test_a_flipped_bit_costs_what_its_place_says_and_no_more() -> None:
     heads = [begins(0), begins(2), begins(4)]
     entries = [holds(entry(n)) for n in range(6)]
     segments = [heads[n] + entries[2 * n] + entries[2 * n + 1] for n in range(3)]
@@ -332,7 +332,7 @@ def test_an_abandoned_tail_may_reach_over_several_segments() -> None:
     assert recovered.segments == [(1, 2), (3, 4)]
 
 
-def test_a_segment_that_begins_inside_an_entry_does_not_follow_on_what_is_before_it() -> None:
+def test_a_segment_that_begins_inside_an_entry_does_not_follow_on() -> None:
     recovered = found(begins(0) + holds(entry(0, 4)) + holds(entry(4, 4)), begins(6) + run(6, 8))
     assert offsets(recovered) == [6, 7]
     assert recovered.segments == [(2, 8)]
@@ -465,7 +465,7 @@ def test_a_life_of_format_2_that_did_not_end_has_lost_what_nobody_knows() -> Non
     assert (torn.ended, torn.lost, torn.losses) == (False, None, ((E1, None),))
 
 
-def test_what_earlier_lives_lost_comes_back_with_what_the_last_one_did() -> None:
+def test_losses_of_earlier_lives_come_back_with_the_last_one() -> None:
     before = begins(3, E2, (E1, 3), losses=((E1, 2),)) + run(3, 5, E2)
     assert found(before).losses == ((E2, None), (E1, 2))
     assert found(before + ends()).losses == ((E1, 2),)
@@ -605,7 +605,7 @@ def test_entries_of_a_life_for_which_the_lineage_has_no_room_are_kept(
     assert [number for number, _ in recovered.segments] == [*range(1, 7)]
 
 
-def test_entries_before_a_life_that_the_lineage_does_not_reach_are_not_kept_either() -> None:
+def test_entries_before_a_life_outside_the_lineage_are_dropped() -> None:
     """Only a made-up journal has one: readers would be given what no peer can place."""
     recovered = found(
         begins(0, E1) + run(0, 2, E1),
@@ -707,7 +707,7 @@ places = st.tuples(st.integers(0, len(SEGMENTS) - 1), st.floats(0, 1), st.intege
     zeroed=st.lists(places, max_size=2),
     missing=st.sets(st.integers(0, len(SEGMENTS) - 1), max_size=3),
 )
-def test_of_damaged_segments_an_unbroken_run_of_what_was_appended_is_left(
+def test_damaged_segments_leave_an_unbroken_run_of_entries(
     flips: list[tuple[int, float, int]],
     cuts: list[tuple[int, float, int]],
     zeroed: list[tuple[int, float, int]],
@@ -748,9 +748,7 @@ def test_odd_records_end_the_segment_or_change_no_entry(
 
 
 @given(st.integers(0, len(run(0, 1)) - 1), st.integers(1, 255))
-def test_an_entry_of_other_bytes_whose_checksum_is_right_is_taken_whole_or_not(
-    where: int, mask: int
-) -> None:
+def test_an_entry_of_odd_bytes_is_taken_whole_or_not_at_all(where: int, mask: int) -> None:
     ((kind, body, _),) = scan(run(0, 1), 0)
     changed = bytearray(body)
     changed[where % len(body)] ^= mask

@@ -55,7 +55,7 @@ def test_each_bound_says_how_ordinary_life_comes_away_from_it(page: str) -> None
         assert all(cells), row
 
 
-def test_what_shows_a_bound_is_a_metric() -> None:
+def test_each_bound_is_shown_by_a_metric() -> None:
     metrics = {PREFIX + row.name for row in METRICS}
     for name, _, _, shown in ROWS:
         named = re.findall(r"`(\w+)`", shown)

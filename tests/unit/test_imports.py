@@ -156,5 +156,5 @@ def test_a_planted_breach_is_found(rule: Rule, source: str) -> None:
         (CLI, "import pubsubd, pubsubd_broker.daemon, click"),
     ],
 )
-def test_what_a_layer_may_import_is_no_breach(rule: Rule, source: str) -> None:
+def test_an_allowed_import_is_not_a_breach(rule: Rule, source: str) -> None:
     assert breaches(rule, source, f"{rule.package}.fine") == []

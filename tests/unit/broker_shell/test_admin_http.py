@@ -200,7 +200,7 @@ def test_an_invalid_request_gets_its_code_and_the_connection_ends(sent: bytes, c
     asyncio.run(run())
 
 
-def test_a_head_request_whose_body_is_malformed_gets_its_code_without_a_body() -> None:
+def test_a_malformed_head_request_gets_its_code_without_a_body() -> None:
     async def run() -> None:
         async with serving() as server:
             async with connection(server) as (reader, writer):
@@ -453,7 +453,7 @@ def test_further_callers_are_told_up_to_a_bound_then_closed() -> None:
     asyncio.run(run())
 
 
-def test_a_head_at_the_bound_is_read_and_a_longer_one_is_refused_and_counted() -> None:
+def test_a_head_beyond_the_bound_is_refused_and_counted() -> None:
     async def run() -> None:
         refused: Counter[str] = Counter()
         async with asyncio.timeout(20), serving(max_head_bytes=300, refused=refused) as server:
@@ -521,9 +521,7 @@ def test_an_address_that_is_taken_is_an_oserror() -> None:
         ("evil.example:localhost", 421),
     ],
 )
-def test_a_server_of_this_machine_answers_to_no_name_that_others_can_give_it(
-    host: str, code: int
-) -> None:
+def test_a_local_server_refuses_names_that_others_can_give_it(host: str, code: int) -> None:
     async def run() -> int:
         async with serving() as server, connection(server) as (reader, writer):
             writer.write(f"GET /status.json HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())

@@ -69,7 +69,7 @@ def test_another_users_process_is_known_by_user_and_all_groups(
 
 @needs_root
 @pytest.mark.parametrize("count", [255, 256, 257, 5000])
-def test_who_is_in_very_many_groups_is_known_by_all_of_them(
+def test_a_user_in_very_many_groups_is_known_by_all_of_them(
     listener: socket.socket, count: int
 ) -> None:
     groups = tuple(range(100_000, 100_000 + count))
@@ -96,12 +96,12 @@ def test_it_is_still_known_when_it_has_gone(listener: socket.socket) -> None:
         assert (known.pid, known.uid) == (os.getpid(), os.getuid())
 
 
-def test_of_a_socket_that_is_not_connected_nothing_is_known() -> None:
+def test_the_kernel_tells_nothing_of_an_unconnected_socket() -> None:
     with socket.socket(socket.AF_UNIX) as alone:
         assert credentials_of(alone) is None
 
 
-def test_of_a_peer_over_tcp_nothing_is_known() -> None:
+def test_the_kernel_tells_nothing_of_a_peer_over_tcp() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         socket.create_connection(server.getsockname()) as client,

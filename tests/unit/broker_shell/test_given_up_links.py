@@ -134,7 +134,7 @@ async def test_a_dial_that_is_cancelled_as_it_succeeds_is_a_link_that_is_lost(
 
 
 @on_uvloop
-async def test_one_bad_link_ends_no_flush(tmp_path: Path) -> None:
+async def test_a_bad_link_does_not_end_the_flush(tmp_path: Path) -> None:
     """Others that are ready are served, and what comes after them happens."""
     broker = broker_of(tmp_path, ("127.0.0.1", 1), None)
 

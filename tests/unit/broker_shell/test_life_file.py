@@ -168,7 +168,7 @@ def test_a_store_into_a_file_that_was_removed_harms_nobody(folder: Path) -> None
     assert read_life(None, str(folder / "life")) is None
 
 
-def test_what_an_interrupted_start_left_is_in_nobodys_way(folder: Path) -> None:
+def test_leftovers_of_an_interrupted_start_do_no_harm(folder: Path) -> None:
     (folder / "life.unfinished").write_bytes(b"x")
     written(folder / "life", 5)
     assert os.listdir(folder) == ["life"]
@@ -208,7 +208,7 @@ def test_the_count_is_written_if_blocks_are_not_rewritten_in_place(
     assert accepted_at(folder / "life") == 5
 
 
-def test_where_nothing_can_be_mapped_the_count_is_written(
+def test_the_count_is_written_if_nothing_can_be_mapped(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: object) -> None:
@@ -232,7 +232,7 @@ def test_a_count_that_cannot_be_written_says_nothing_any_more(
 
 
 @pytest.mark.parametrize("size", [0, 1, WITNESS_BYTES, WITNESS_BYTES + 1])
-def test_what_is_no_witness_is_unreadable(folder: Path, size: int) -> None:
+def test_bytes_that_are_not_a_witness_are_unreadable(folder: Path, size: int) -> None:
     (folder / "life").write_bytes(b"x" * size)
     assert found(folder / "life") == UNREADABLE
 

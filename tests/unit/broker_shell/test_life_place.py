@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_removed_is_emptied_though_read_only(
     assert path.read_bytes() == b""
 
 
-def test_a_broker_that_lost_its_place_to_another_one_touches_nothing_there(tmp_path: Path) -> None:
+def test_a_broker_that_lost_its_place_touches_nothing_there(tmp_path: Path) -> None:
     path = tmp_path / "s"
     ours = bind_client_socket(str(path))
     assert ours.while_held(lambda: "done") == "done"

@@ -77,7 +77,7 @@ def test_an_unread_pipe_stops_nothing_and_missing_lines_are_counted(
     assert (expected, told) == (wrote, before)
 
 
-def test_what_a_full_disk_does_not_take_is_counted() -> None:
+def test_lines_that_a_full_disk_does_not_take_are_counted() -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     writer = over(full)
     writer.write("a\nb\n")

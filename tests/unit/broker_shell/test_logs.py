@@ -88,7 +88,7 @@ def test_an_exception_is_one_field_of_one_line() -> None:
     assert "ValueError: seven" in line["exception"]
 
 
-def test_what_libraries_log_has_the_same_form() -> None:
+def test_log_lines_of_libraries_have_the_same_form() -> None:
     output = io.StringIO()
     configure_logging("json", "info", output)
     logging.getLogger("asyncio").error("Task was %s", "destroyed")

@@ -41,7 +41,7 @@ def test_the_names_are_those_of_the_interface() -> None:
     assert sorted(row.name for row in METRICS) == sorted(INTERFACE.split())
 
 
-def test_what_is_exposed_is_what_the_table_says() -> None:
+def test_exposed_metrics_are_those_of_the_table() -> None:
     body, content_type = render_metrics(a_status(), "")
     assert content_type.startswith("text/plain")
     families = {family.name: family for family in read_text(body.decode())}
@@ -107,7 +107,7 @@ def test_the_figures_are_those_of_the_status(
     assert exposed()[f"pubsubd_{name}", tuple(sorted(labels.items()))] == value
 
 
-def test_one_node_behind_two_addresses_is_one_peer() -> None:
+def test_a_node_behind_two_addresses_is_one_peer() -> None:
     status = a_status()
     status["peers"][1]["node"] = "b"
     body, _ = render_metrics(status, "")

@@ -75,7 +75,7 @@ def test_an_absolute_path_can_be_had_from_a_folder_that_is_gone(
 
 @pytest.mark.parametrize("mode", [0o757, 0o777, 0o2777])
 @pytest.mark.parametrize("below", ["", "/deeper", "/deeper/and/deeper"])
-def test_a_folder_that_others_write_to_is_refused_wherever_it_is_on_the_way(
+def test_a_folder_on_the_way_that_others_write_to_is_refused(
     top: Path, mode: int, below: str
 ) -> None:
     open_folder = made(top / "open", mode)
@@ -220,14 +220,14 @@ def test_as_many_links_are_followed_as_the_system_follows(top: Path) -> None:
         os.listdir(top / f"{MAX_LINKS + 1}")
 
 
-def test_what_is_no_folder_is_said_so(top: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_told(top: Path) -> None:
     (top / "file").write_text("")
     for path in ("file", "file/deeper"):
         with pytest.raises(NotADirectoryError, match=r"Not a directory.*file"):
             prepare(top / path)
 
 
-def test_of_two_that_make_it_at_once_both_have_it(
+def test_two_brokers_that_make_a_folder_at_once_both_have_it(
     top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours = os.mkdir

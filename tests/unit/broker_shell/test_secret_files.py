@@ -90,7 +90,7 @@ def test_a_link_is_followed_as_mounted_ones_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
-def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
+def test_a_path_that_is_not_a_file_is_refused_without_waiting(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "s"
     if kind == "folder":
         path.mkdir(0o700)

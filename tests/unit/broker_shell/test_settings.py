@@ -214,7 +214,7 @@ def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> Non
         ("log-level", "loud", "allowed: debug or info or warning or error"),
     ],
 )
-def test_a_value_that_is_none_is_refused_by_name_origin_and_what_is_allowed(
+def test_an_invalid_value_is_refused_with_name_origin_and_choices(
     name: str, text: str, saying: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -440,7 +440,7 @@ def test_the_default_node_name_is_the_host_name_as_far_as_it_can_be(host: str, n
 
 @settings(deadline=None)
 @given(st.text())
-def test_whatever_the_host_is_called_the_default_is_a_node_name(host: str) -> None:
+def test_the_default_name_is_valid_on_any_host(host: str) -> None:
     assert is_node_name(node_name_of(host))
 
 
@@ -483,7 +483,7 @@ def test_a_rule_for_topics_says_what_is_wrong_with_it(rule: str, saying: str) ->
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:7420", "[::]:7420", "10.0.0.1:7420", "box:7420"])
-def test_who_takes_peers_from_other_machines_has_to_know_them(listen: str) -> None:
+def test_a_broker_open_to_other_machines_has_to_know_its_peers(listen: str) -> None:
     with pytest.raises(SettingsError, match=r"listen \(from --listen\): .*--cluster-secret-file"):
         resolved({"listen": listen})
     tls = {"tls-cert": "c", "tls-key": "k", "tls-ca": "a"}
@@ -492,7 +492,7 @@ def test_who_takes_peers_from_other_machines_has_to_know_them(listen: str) -> No
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "127.8.8.8:1", "[::1]:1", "localhost:1"])
-def test_who_takes_peers_from_this_machine_alone_needs_not(listen: str) -> None:
+def test_a_broker_with_local_peers_only_need_not_know_them(listen: str) -> None:
     assert resolved({"listen": listen}).settings.listen is not None
 
 

@@ -26,7 +26,7 @@ def test_a_size_is_read(text: str, size: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "MiB", "-1", "1MB", "1e3", "0x10", "1.5B", "1 000", "١KiB", "9" * 16, "inf"]
 )
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_an_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a|whole number"):
         parse_size(text)
 
@@ -40,7 +40,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "s", "-1s", "1d", "1MS", "nan", "inf", "1m30s", "1e3"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_an_invalid_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 

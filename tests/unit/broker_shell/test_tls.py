@@ -139,7 +139,7 @@ def test_a_key_s_place_that_is_a_pipe_holds_nothing_up(
         tls_of(files)
 
 
-def test_a_certificate_of_another_authority_is_refused_before_a_peer_does(
+def test_a_foreign_authoritys_certificate_is_refused_before_use(
     authority: Authority, tmp_path: Path
 ) -> None:
     other = Authority(tmp_path, "other")
@@ -296,7 +296,7 @@ def test_names_are_dns_names_or_the_common_name_without_wildcards(
     assert tls_of(authority.certificate(*names, common_name=common_name)).names == expected
 
 
-def test_a_common_name_does_not_count_beside_alternative_names_of_any_kind(
+def test_a_common_name_does_not_count_beside_alternative_names(
     authority: Authority,
 ) -> None:
     address = x509.IPAddress(ip_address("127.0.0.1"))
@@ -385,7 +385,7 @@ def test_a_new_authority_is_taken_over_while_both_are_trusted(
     assert peer.names == {"b"}
 
 
-def test_what_was_loaded_stays_in_force_while_a_file_is_gone(authority: Authority) -> None:
+def test_loaded_files_stay_in_force_while_a_file_is_gone(authority: Authority) -> None:
     files = authority.certificate("a")
     tls = tls_of(files)
     content = Path(files.ca).read_bytes()

@@ -253,7 +253,7 @@ async def test_small_pieces_arrive_intact(tls: Tls) -> None:
 
 
 @on_uvloop
-async def test_a_link_that_does_not_read_takes_a_bounded_part_and_then_the_rest(tls: Tls) -> None:
+async def test_a_link_that_does_not_read_takes_a_bounded_part_first(tls: Tls) -> None:
     async with meeting(tls.server, tls.client) as both:
         reader, writer = both.accepting, both.dialling
         reader.wants_more = False
@@ -441,7 +441,7 @@ async def test_a_plain_dialler_at_a_tls_port_is_refused(tls: Tls) -> None:
 
 
 @on_uvloop
-async def test_a_tls_dialler_at_a_plain_port_knows_that_nobody_speaks_tls_there(tls: Tls) -> None:
+async def test_a_tls_dialler_recognises_a_plain_port(tls: Tls) -> None:
     refusal = encode(Refused("protocol", "a frame of 369295616 bytes, allowed are 1..65536"))
     async with meeting(None, tls.client, accepter_says=refusal) as found:
         assert not found.dialling.made
@@ -461,7 +461,7 @@ async def test_a_browser_at_a_tls_port_is_told_apart(tls: Tls) -> None:
 
 
 @on_uvloop
-async def test_who_says_nothing_in_the_handshake_is_cut_off_in_time(tls: Tls) -> None:
+async def test_a_silent_end_in_the_handshake_is_cut_off_in_time(tls: Tls) -> None:
     async with meeting(tls.server, None, handshake_s=0.05) as found:
         await until(lambda: found.dialling.gone)
         assert not found.accepting.made

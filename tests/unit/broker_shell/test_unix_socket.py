@@ -244,7 +244,7 @@ def test_the_socket_of_a_live_broker_is_refused_and_left_alone(folder: Path) -> 
     bound.release()
 
 
-def test_a_listener_that_knows_no_lock_is_refused_also_with_a_full_backlog(folder: Path) -> None:
+def test_a_listener_without_a_lock_still_keeps_its_socket(folder: Path) -> None:
     path = folder / "s"
     with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as waiting:
         other.bind(str(path))
@@ -295,7 +295,7 @@ def test_a_lock_that_is_no_file_is_refused(folder: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "fifo"])
-def test_what_is_no_socket_is_refused_and_kept(folder: Path, kind: str) -> None:
+def test_a_path_that_is_not_a_socket_is_refused_and_kept(folder: Path, kind: str) -> None:
     path = folder / "s"
     if kind == "file":
         path.write_text("precious")

@@ -55,7 +55,7 @@ def left(path: Path) -> Recovered:
     return recovered
 
 
-def test_a_broker_that_ends_while_it_writes_writes_what_came_meanwhile_too(tmp_path: Path) -> None:
+def test_a_broker_that_ends_during_a_write_also_writes_the_rest(tmp_path: Path) -> None:
     async def run() -> GatedFolder:
         node = Node(Config("a"), E1, [], NOW, Kept(Fsync.INTERVAL, 10**9))
         folder, publisher = GatedFolder(str(tmp_path)), Publisher(8)
@@ -104,7 +104,7 @@ def test_a_stop_that_is_cancelled_half_way_is_finished_by_the_next_one(tmp_path:
     assert left(tmp_path).next == 1
 
 
-def test_a_flush_that_fails_for_any_reason_is_told_and_lets_go_of_the_folder(
+def test_a_failed_flush_is_told_and_lets_go_of_the_folder(
     tmp_path: Path,
 ) -> None:
     class Wrong(GatedFolder):

@@ -91,7 +91,7 @@ def test_a_claim_is_judged_by_the_cursor_that_the_producer_remembers() -> None:
     assert mark.position == at(7)
 
 
-def test_a_session_that_resumes_stands_where_the_producer_says_in_its_epoch() -> None:
+def test_a_resuming_session_stands_where_the_producer_says() -> None:
     mark = bookmark(at(3))
     mark.apply(view(0, 10, E2, (E1, 2)), Resume(3))
     assert mark.position == at(3, E2)
@@ -180,7 +180,7 @@ def test_an_acknowledgement_counts_only_after_the_loss_is_taken_in() -> None:
     assert mark.acknowledged == at(6)
 
 
-def test_a_place_beyond_the_end_of_its_history_is_not_kept_behind_the_notice() -> None:
+def test_a_place_beyond_its_historys_end_is_not_kept_after_a_notice() -> None:
     mark = bookmark(at(50))
     mark.apply(view(0, 40), Expired(Reason.AHEAD, 40, None))
     assert mark.acknowledged == UNTOLD

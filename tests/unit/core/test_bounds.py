@@ -87,9 +87,7 @@ def test_connections_in_all_are_bounded_and_an_operator_still_gets_in() -> None:
         ({"connections_per_address": 2}, {"host": "10.0.0.1"}),
     ],
 )
-def test_connections_of_one_origin_are_bounded_and_no_other_is_in_the_way(
-    limits: dict[str, int], known: dict[str, Any]
-) -> None:
+def test_connections_are_bounded_per_origin(limits: dict[str, int], known: dict[str, Any]) -> None:
     net, node = bounded(**limits)
     held = [come(net, node, **known) for _ in range(2)]
     assert {admittance(each) for each in held} == {Standing.ADMITTED}
@@ -233,7 +231,7 @@ def test_below_the_bound_a_name_that_lost_nothing_stays_for_good() -> None:
     assert net.said("a", "session.forgotten") == []
 
 
-def test_names_that_a_producer_remembers_are_revived_up_to_the_same_bound() -> None:
+def test_remembered_names_are_revived_up_to_the_same_bound() -> None:
     net = Net()
     net.start("a")
     net.start("b", peers=["a"])
@@ -259,7 +257,7 @@ def test_patterns_of_a_session_are_bounded_as_it_opens_and_as_it_changes() -> No
     assert refused(node, "too_many_patterns") == 2
 
 
-def test_bytes_of_a_topic_are_bounded_when_it_is_published_and_as_a_pattern() -> None:
+def test_bytes_of_topics_and_patterns_are_bounded() -> None:
     net, node = bounded(topic_bytes=4)
     publisher = Publisher(net, "a")
     assert isinstance(publisher.publish(topic="ab\N{GREEK SMALL LETTER PHI}"), Receipt)
@@ -357,7 +355,7 @@ def consumer_of(
     return consumer
 
 
-def test_connected_consumers_and_those_with_names_are_bounded_and_come_back() -> None:
+def test_connected_and_named_consumers_are_bounded_and_come_back() -> None:
     net, node = bounded(consumers=2)
     consumer_of(net, node, "b", {"projector": Position(node.epoch, 0)}).cut()
     consumer = consumer_of(net, node, "c")
@@ -504,7 +502,7 @@ def test_a_large_frame_that_waits_for_a_reader_counts_until_it_is_taken() -> Non
     assert node.connections.receiving.used == 0
 
 
-def test_a_producer_that_this_node_has_dialled_needs_no_room_of_strangers() -> None:
+def test_a_dialled_producer_takes_no_room_of_strangers() -> None:
     net = Net()
     net.start("a")
     node = net.start("b", peers=["a"], limits=Limits(receive_bytes=0))
@@ -554,7 +552,7 @@ def test_untaken_large_entries_are_bounded_and_the_slowest_reader_ends() -> None
     assert readers[1].again().refusal is None
 
 
-def test_what_many_readers_have_of_one_entry_is_kept_once() -> None:
+def test_an_entry_with_many_readers_is_kept_once() -> None:
     size = BUFFER_BYTES + KIB
     net, node = bounded(unsent_bytes=2 * size)
     readers = [SlowReader(net, "a") for _ in range(10)]

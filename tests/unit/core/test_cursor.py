@@ -64,7 +64,7 @@ def test_reading_stops_when_the_budget_is_used_up_and_goes_on_there() -> None:
     assert stops == [Stop.FULL] * 4 + [Stop.END]
 
 
-def test_one_entry_larger_than_the_budget_is_still_written() -> None:
+def test_an_entry_larger_than_the_budget_is_still_written() -> None:
     log = log_of(entry(0, payload=b"x" * 1000), entry(1))
     _, seen, stop = read_all(log, budget=10)
     assert (seen, stop) == (["entry 0..1"], Stop.FULL)
@@ -132,7 +132,7 @@ def test_a_cursor_inside_an_entry_gets_the_whole_entry() -> None:
     assert cursor.position == at(6)
 
 
-def test_a_cursor_inside_an_entry_that_is_not_for_it_skips_only_what_is_left() -> None:
+def test_a_cursor_inside_an_unwanted_entry_skips_only_the_rest() -> None:
     assert read_all(log_of(entry(0, 5)), offset=3, choose=nothing)[1] == ["skip 3..5"]
 
 
@@ -183,7 +183,7 @@ def test_the_given_place_is_behind_the_last_item_for_the_reader() -> None:
     assert cursor.given == at(50, E2)
 
 
-def test_after_a_jump_the_reader_is_not_told_of_what_it_was_told_by_the_jump() -> None:
+def test_a_jump_is_not_told_to_the_reader_again() -> None:
     cursor, out = Cursor("a", at(0)), Outgoing(MANY)
     read(cursor, log_of(entry(0), entry(1)), 0, nothing, out)
     cursor.jump(at(50, E2))
@@ -197,7 +197,7 @@ def test_after_a_jump_the_reader_is_not_told_of_what_it_was_told_by_the_jump() -
     start=st.integers(0, 8),
     budget=st.integers(1, 600),
 )
-def test_whatever_is_left_out_what_is_written_covers_every_offset_once(
+def test_written_entries_and_skips_cover_every_offset_once(
     spans: Sequence[tuple[int, bool, bool]], start: int, budget: int
 ) -> None:
     log, wanted = log_of(), set()

@@ -201,7 +201,7 @@ def test_unread_messages_are_given_up_only_after_the_ttl_and_told() -> None:
     assert "p0" not in session.readings, "its place is kept, and nothing else"
 
 
-def test_what_a_name_has_not_acknowledged_is_needed() -> None:
+def test_a_names_unacknowledged_messages_are_needed() -> None:
     net = Net()
     node = reader_of(net, "x", producers=1)
     subscriber = Subscriber(net, "a", session="n")

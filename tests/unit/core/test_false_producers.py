@@ -233,7 +233,7 @@ def test_one_place_has_one_content_however_it_is_read(payload: bytes, refused: l
     assert producer.refused == refused
 
 
-def test_what_a_consumer_refuses_it_says_to_the_producer() -> None:
+def test_a_consumer_tells_the_producer_its_refusal() -> None:
     producer = Producer()
     producer.says(Skip("a", producer.fake.epoch, 3, 4))
     (said,) = producer.net.said("a", "connection.refused")

@@ -185,7 +185,7 @@ def test_fields_can_not_be_shifted_into_one_another() -> None:
     assert shifted.proof(SECRET, "consumer") != honest.proof(SECRET, "consumer")
 
 
-def test_a_proof_that_was_overheard_is_worth_nothing_on_another_connection() -> None:
+def test_an_overheard_proof_is_invalid_on_another_connection() -> None:
     net = Net()
     net.start("a", secret=SECRET)
     honest = Dialler(net)
@@ -264,14 +264,14 @@ class Impostor:
 WELCOME = Welcome(1, "a", Epoch(bytes(16)), 2**20, 2**24, 1)
 
 
-def test_whoever_welcomes_without_a_proof_is_not_read_from() -> None:
+def test_a_peer_that_welcomes_without_a_proof_is_not_read_from() -> None:
     impostor = Impostor(secret=SECRET)
     impostor.says(WELCOME)
     assert "has not proved" in impostor.error
     assert not impostor.node.peers.producers
 
 
-def test_whoever_sends_a_wrong_proof_back_is_not_read_from() -> None:
+def test_a_peer_with_a_wrong_proof_is_not_read_from() -> None:
     impostor = Impostor(secret=SECRET)
     impostor.says(Challenge("a", Epoch(bytes(16)), NONCE), Proof(bytes(32)), WELCOME)
     assert "do not have the same secret" in impostor.error

@@ -38,7 +38,7 @@ def stop_cleanly(net: Net, disk: Disk) -> None:
     net.stop("a")
 
 
-def test_a_session_that_is_back_takes_its_name_from_its_own_older_connection() -> None:
+def test_a_returning_session_takes_its_name_from_its_old_connection() -> None:
     net = Net()
     net.start("a")
     publisher, first = Publisher(net, "a"), Subscriber(net, "a", session="s", session_id=MINE)
@@ -55,7 +55,7 @@ def test_a_session_that_is_back_takes_its_name_from_its_own_older_connection() -
     assert Subscriber(net, "a", session="s", session_id=OTHERS).of_node("a") == []
 
 
-def test_what_the_older_connection_still_says_does_not_count() -> None:
+def test_later_frames_of_the_older_connection_do_not_count() -> None:
     net = Net()
     net.start("a")
     publisher, first = Publisher(net, "a"), Subscriber(net, "a", session="s", session_id=MINE)
@@ -165,7 +165,7 @@ def test_a_taken_name_is_kept_when_an_old_journal_is_put_back() -> None:
     assert other.again().refusal is None
 
 
-def test_a_session_goes_on_where_its_broker_does_not_know_who_held_the_name() -> None:
+def test_a_session_goes_on_if_the_names_holder_is_unknown() -> None:
     net = Net()
     net.start("a")
     first, _ = held_since(net)

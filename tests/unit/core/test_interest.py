@@ -55,7 +55,7 @@ def test_a_woken_reader_is_not_woken_again_until_it_rests() -> None:
 
 
 @pytest.mark.parametrize("end", [Interest.unpark, Interest.leave])
-def test_whoever_rose_or_left_is_not_woken(end: object) -> None:
+def test_a_reader_that_rose_or_left_is_not_woken(end: object) -> None:
     for follower in (Rester("a"), Rester(">")):
         log = resting(follower)
         end(log, follower)  # type: ignore[operator]
@@ -156,7 +156,7 @@ def test_readers_beyond_the_bound_count_for_what_an_entry_may_cost(
     assert log._others_looks == 0
 
 
-def test_so_many_topics_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interest, "REMEMBERED_TOPICS", 10)
     rester = Rester("t.*")
     log = resting(rester)

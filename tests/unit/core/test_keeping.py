@@ -287,7 +287,7 @@ def test_a_publisher_beyond_the_backlog_goes_on_after_the_write(
     assert keeper(net).journal.backlog_bytes == 0
 
 
-def test_nobody_is_held_where_nothing_is_written_before_the_end() -> None:
+def test_a_snapshot_holds_no_publisher() -> None:
     net = kept(Fsync.SNAPSHOT)
     publisher = Publisher(net, "a")
     send(publisher, *range(1, 11), payload=bytes(MIB))
@@ -394,7 +394,7 @@ def test_a_peer_gets_from_the_next_life_what_it_missed() -> None:
     assert there.of_node("a") == [0, 1, 2, 3, 4]
 
 
-def test_what_was_receipted_survives_the_machine_with_always() -> None:
+def test_with_always_receipted_messages_survive_the_machine() -> None:
     disk = Disk(Fsync.ALWAYS)
     net = Net()
     net.start("a", disk=disk)
@@ -765,7 +765,7 @@ def test_cursors_and_sessions_survive_by_segment_and_by_record() -> None:
     assert found.cursor.offset == 3
 
 
-def test_a_named_session_goes_on_in_every_stream_where_it_acknowledged_last() -> None:
+def test_a_named_session_goes_on_in_every_stream_at_its_last_ack() -> None:
     net = Net()
     net.start("a", disk=Disk())
     net.start("b", peers=["a"], disk=Disk())
@@ -794,7 +794,7 @@ def test_a_named_session_goes_on_in_every_stream_where_it_acknowledged_last() ->
     assert back.of_node("a") == [2, 3, 4]
 
 
-def test_named_sessions_of_a_peer_are_remembered_for_it_over_lives_of_both() -> None:
+def test_a_peers_named_sessions_are_remembered_over_lives_of_both() -> None:
     net = kept()
     subscriber = Subscriber(net, "b", session="projector")
     publish(net, 5)
@@ -910,7 +910,7 @@ def levels(net: Net, event: str) -> list[Level]:
     return [notice.level for notice in net.notices["a"] if notice.event == event]
 
 
-def test_a_ring_that_became_smaller_says_how_much_of_its_history_it_holds() -> None:
+def test_a_smaller_ring_reports_the_history_that_it_holds() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     publisher.send(

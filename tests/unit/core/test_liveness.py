@@ -230,7 +230,7 @@ def test_health_is_told_as_it_stands_when_the_session_reads() -> None:
     assert session.of(Health) == []
 
 
-def test_a_node_that_a_session_knows_and_its_broker_has_not_met_is_not_heard() -> None:
+def test_a_producer_that_the_broker_has_not_met_counts_as_unheard() -> None:
     net = Net()
     net.start("b", peers=["a"])
     session = Subscriber(net, "b", positions={"a": Position(net.new_epoch(), 3)})
@@ -254,7 +254,7 @@ def test_no_more_lost_producers_are_told_than_a_frame_holds() -> None:
 
 
 @pytest.mark.parametrize("peers", [True, False])
-def test_who_connects_and_never_speaks_is_shown_out(peers: bool) -> None:
+def test_a_client_that_never_speaks_is_closed(peers: bool) -> None:
     net = pair()
     client = RawClient(net, "a", greets=False, peers=peers)
     net.advance(HANDSHAKE_S - 0.5)
@@ -273,7 +273,7 @@ def test_a_session_that_never_subscribes_is_closed() -> None:
     assert not publisher.lost
 
 
-def test_a_peer_that_accepts_and_never_speaks_is_given_up_and_dialled_again() -> None:
+def test_a_mute_peer_is_given_up_and_dialled_again() -> None:
     net = Net()
     net.start("a")
     net.mute.add("a")

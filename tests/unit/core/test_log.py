@@ -409,7 +409,7 @@ def test_reserved_entries_count_for_the_horizon(
 
 
 @pytest.mark.parametrize("by", ["messages", "bytes"])
-def test_what_is_reserved_takes_room_until_it_is_appended(by: str) -> None:
+def test_a_reserved_entry_takes_room_until_it_is_appended(by: str) -> None:
     size = cost_of(entry(0))[1]
     held = (entry(0), entry(1))
     log = log_of(*held, max_messages=3) if by == "messages" else log_of(*held, max_bytes=3 * size)
@@ -521,7 +521,7 @@ class _Reader:
     max_messages=st.integers(2, 20),
     steps=st.lists(st.one_of(st.integers(1, 25), st.sampled_from(["reads", "rests"])), max_size=60),
 )
-def test_a_reader_that_rests_is_told_its_place_before_the_log_lets_go_of_it(
+def test_a_resting_reader_is_told_its_place_before_it_is_evicted(
     max_messages: int, steps: list[int | str]
 ) -> None:
     log = log_of(max_messages=max_messages)
@@ -556,7 +556,7 @@ def test_a_reader_of_small_entries_is_reminded_before_its_eviction(
 # Waiting.
 
 
-def test_who_waits_is_called_once_at_the_next_change() -> None:
+def test_a_waiting_reader_is_called_once_at_the_next_change() -> None:
     log = log_of()
     calls: list[str] = []
 
@@ -601,7 +601,7 @@ def test_a_reader_that_waits_again_is_not_called_for_the_same_change() -> None:
     assert calls == ["woken", "woken"]
 
 
-def test_who_is_forgotten_is_not_called() -> None:
+def test_a_forgotten_reader_is_not_called() -> None:
     log = log_of()
 
     def wake() -> None:

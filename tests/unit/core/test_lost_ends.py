@@ -112,7 +112,7 @@ def test_a_reader_that_had_read_on_is_told_ahead_and_not_of_the_gap() -> None:
     assert there.of_node("a") == [*range(15), "ahead", 10, 11]
 
 
-def test_where_nothing_is_lost_nobody_is_told_anything() -> None:
+def test_no_reader_is_told_anything_without_a_loss() -> None:
     net = kept()
     readers = [Subscriber(net, node) for node in ("a", "b")]
     named = Subscriber(net, "b", session="n")
@@ -223,7 +223,7 @@ def test_a_named_session_of_the_producers_own_node_is_told_once() -> None:
     assert third.of_node("a") == [11]
 
 
-def test_a_reader_that_comes_lives_later_is_told_of_each_loss_at_its_place() -> None:
+def test_a_reader_lives_later_is_told_of_each_loss_in_place() -> None:
     net = kept()
     begins = Position(net.nodes["a"].epoch, 0)
     expected: list[object] = []
@@ -265,7 +265,7 @@ def test_evicted_and_lost_messages_are_one_notice() -> None:
     assert notices(reader) == [(Reason.STATE_LOST, 24, 22)]
 
 
-def test_a_reader_at_the_end_is_told_though_the_gap_itself_has_left_the_ring() -> None:
+def test_a_reader_at_the_end_is_told_of_a_gap_that_left_the_ring() -> None:
     net = kept(ring_messages=10)
     publish(net, 10)
     stands = net.nodes["a"].stream.log.front
@@ -290,7 +290,7 @@ def test_a_new_subscriber_is_told_of_nothing() -> None:
         assert [what for what in reader.of_node("a") if isinstance(what, str)] == []
 
 
-def test_a_consumer_without_memory_whose_cursor_stands_at_the_gap_is_told() -> None:
+def test_a_consumer_without_memory_at_the_gap_is_told() -> None:
     net = kept()
     publish(net, 10)
     net.advance(1)

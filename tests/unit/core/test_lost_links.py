@@ -64,7 +64,7 @@ def test_a_lost_acknowledgement_brings_nothing_twice() -> None:
     assert registered(net) == 5
 
 
-def test_what_was_only_sent_moves_no_cursor() -> None:
+def test_messages_that_were_only_sent_move_no_cursor() -> None:
     net = pair()
     publisher = Publisher(net, "a")
     net.advance(1)

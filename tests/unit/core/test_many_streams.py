@@ -77,7 +77,7 @@ def test_a_stream_with_a_forgotten_place_is_given_whole_or_told() -> None:
     assert subscriber.of_node("c") == ["told 0", 0, 1, 2]
 
 
-def test_a_name_that_comes_back_with_other_streams_keeps_no_more_than_may_be() -> None:
+def test_a_returning_name_keeps_no_more_streams_than_the_bound() -> None:
     net, disk = Net(), Disk(Fsync.INTERVAL)
     reader(net, disk)
     Subscriber(net, "a", positions=gone(net, MAX_STREAMS), session="n").cut()

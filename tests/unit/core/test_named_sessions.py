@@ -46,7 +46,7 @@ def test_a_name_refused_for_a_bad_pattern_may_come_back() -> None:
     assert Subscriber(net, "a", "good", session="s").resumed
 
 
-def test_so_many_named_sessions_are_kept_and_no_more() -> None:
+def test_kept_named_sessions_are_bounded() -> None:
     net = alone()
     for number in range(MAX_NAMED_SESSIONS):
         Subscriber(net, "a", session=f"s{number}").cut()

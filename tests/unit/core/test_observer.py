@@ -55,7 +55,7 @@ def watched(*names: str) -> tuple[Net, list[Listener]]:
     return net, listeners
 
 
-def test_a_producer_tells_of_its_stream_its_consumers_and_what_is_published() -> None:
+def test_a_producer_tells_of_its_stream_consumers_and_publishes() -> None:
     net, (listener,) = watched("a")
     net.start("a", ring_messages=3)
     net.start("b", peers=["a"])

@@ -152,7 +152,7 @@ def test_a_held_publisher_that_is_cut_off_does_not_stop_the_next() -> None:
     assert reader.of_node("a") == [*range(11)]
 
 
-def test_a_publisher_that_does_not_read_its_answers_does_not_stop_the_next() -> None:
+def test_an_unread_publisher_does_not_stop_the_next() -> None:
     net = single()
     reader = Subscriber(net, "a")
     reader.stop_reading()
@@ -274,7 +274,7 @@ def test_a_producer_waits_for_a_session_that_catches_up_from_it() -> None:
     assert not reader.of(CursorExpired)
 
 
-def test_one_that_has_caught_up_is_not_waited_for_any_more() -> None:
+def test_a_caught_up_reader_is_not_waited_for_any_more() -> None:
     net = pair(ring=100, replica=5)
     reader = Subscriber(net, "b")
     reader.stop_reading()

@@ -71,7 +71,7 @@ def held(ring: Ring) -> bool:
     return bool(ring.pace.holding)
 
 
-def test_nobody_is_waited_for_while_there_is_room() -> None:
+def test_no_reader_is_waited_for_while_the_log_has_room() -> None:
     ring = Ring()
     ring.log.max_messages = 5
     ring.reader(0)
@@ -96,7 +96,7 @@ def test_an_append_waits_until_a_reader_has_read_what_it_evicts() -> None:
     assert ring.pace.waited_ns == {"session": 100}
 
 
-def test_nobody_waits_for_a_reader_that_needs_only_what_stays() -> None:
+def test_no_append_waits_for_a_reader_of_items_that_stay() -> None:
     ring = Ring()
     ring.reader(1)
     Appender(ring, "p")
@@ -184,7 +184,7 @@ def test_a_yielding_reader_counts_while_its_last_item_is_held() -> None:
     assert held(ring)
 
 
-def test_all_that_are_behind_are_waited_for_at_once_not_one_after_the_other() -> None:
+def test_all_readers_behind_are_waited_for_at_once() -> None:
     ring = Ring()
     ring.reader(0, "a")
     ring.reader(0, "b")
@@ -206,7 +206,7 @@ def test_beyond_the_bound_the_least_waited_for_label_becomes_other() -> None:
     assert not {"n0", "n1", "n2"} & pace.waited_ns.keys()
 
 
-def test_one_that_leaves_is_not_waited_for() -> None:
+def test_a_reader_that_leaves_is_not_waited_for() -> None:
     ring = Ring()
     reader = ring.reader(0)
     Appender(ring, "p")
@@ -215,7 +215,7 @@ def test_one_that_leaves_is_not_waited_for() -> None:
     assert ring.appended == ["p"]
 
 
-def test_one_that_enters_further_back_is_waited_for_as_well() -> None:
+def test_a_reader_that_enters_further_back_is_waited_for_as_well() -> None:
     ring = Ring()
     ring.reader(3)
     Appender(ring, "p")

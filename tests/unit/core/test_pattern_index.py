@@ -34,7 +34,7 @@ def test_the_owners_are_those_whose_filter_wants_the_topic(
     assert index.patterns == sum(map(len, left.values()))
 
 
-def test_when_all_are_gone_nothing_is_left() -> None:
+def test_no_pattern_is_left_when_all_owners_are_gone() -> None:
     index: PatternIndex[str] = PatternIndex()
     index.add("one", ("a", "a.*", "b.>"))
     index.add("two", ("a.*", "*.b"))

@@ -120,7 +120,7 @@ def test_no_client_is_served_before_all_peers_answered_or_time_is_up() -> None:
 
 
 @pytest.mark.parametrize("peer_holds", [3, 0])
-def test_nobody_is_served_before_the_life_is_noted(peer_holds: int) -> None:
+def test_no_client_is_served_before_the_life_is_noted(peer_holds: int) -> None:
     net = mesh("a", "b")
     Publisher(net, "a").fill(peer_holds)
     net.advance(1)
@@ -289,7 +289,7 @@ def test_the_furthest_place_that_peers_remember_of_a_name_counts() -> None:
     assert again.of_node("a") == ["state_lost", 7], "from 2 on it would get more"
 
 
-def test_a_name_is_told_that_its_own_stream_is_lost_where_no_peer_holds_it() -> None:
+def test_a_name_is_told_that_a_stream_without_a_copy_is_lost() -> None:
     net = mesh("a", "b")
     acknowledged_by_name(net)
     net.part("a", "b")
@@ -368,7 +368,7 @@ def test_the_later_history_counts_though_empty_lives_leave_no_lineage() -> None:
     assert older.view is not None
 
 
-def test_a_history_that_holds_the_last_known_life_counts_more_than_any_other() -> None:
+def test_a_history_with_the_last_known_life_outweighs_any_other() -> None:
     """E3 is the last life that left a witness here: who knows it has met it, however little came of it."""
     views = view(0, 50, E2, (E1, 10)), view(0, 9, E3)
     _, knowing = ends = [holds(each) for each in views]
@@ -394,7 +394,7 @@ def test_the_last_lifes_count_tells_what_a_recalled_end_lacks() -> None:
     assert net.said("a", "stream.recalled")[-1]["lost"] == 0
 
 
-def test_a_life_that_ends_while_it_asks_forgets_nothing_of_the_one_before() -> None:
+def test_a_life_that_ends_while_it_asks_keeps_the_one_before() -> None:
     net = mesh("a", "b")
     net.witnessed = True
     Publisher(net, "a").fill(5)

@@ -48,7 +48,7 @@ def allowed(uids: set[int], gids: set[int]) -> Allowed:
         ({1}, {5}, (0, 0, (0,)), False),
     ],
 )
-def test_who_may_come_in(
+def test_users_that_may_connect(
     uids: set[int], gids: set[int], client: tuple[int, int, tuple[int, ...]], admitted: bool
 ) -> None:
     assert allowed(uids, gids).admits(*client) is admitted
@@ -73,7 +73,7 @@ def test_without_any_rule_everything_is_allowed() -> None:
         assert rights.may_subscribe(pattern)
 
 
-def test_where_no_rule_is_for_a_client_it_may_do_nothing() -> None:
+def test_a_client_without_a_rule_may_do_nothing() -> None:
     rights = TopicRules([rule(">", ">", uids=(1,))]).for_client(2, 2, ())
     assert not rights.may_publish("a")
     for pattern in (">", "*", "a"):
@@ -141,13 +141,13 @@ def test_a_subscription_is_covered_by_one_pattern_or_refused(
     assert Rights((), patterns.split()).may_subscribe(asked) is allowed_
 
 
-def test_a_pattern_that_is_none_is_refused_with_the_rules_not_with_a_client() -> None:
+def test_an_invalid_pattern_is_refused_when_the_rules_are_read() -> None:
     for broken in (rule("a.>.b"), rule("", ">.a")):
         with pytest.raises(InvalidTopic, match="can only be the last segment"):
             TopicRules([rule("a", "b"), broken])
 
 
-def test_rules_that_no_client_could_be_given_together_are_refused_at_once() -> None:
+def test_rules_too_large_for_a_client_are_refused_at_once() -> None:
     many = " ".join(f"t{number}" for number in range(MAX_PATTERNS))
     TopicRules([rule(many, many), rule(many, many)])
     for too_many in (rule("one.more"), rule("", "one.more")):

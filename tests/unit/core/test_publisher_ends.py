@@ -189,7 +189,7 @@ def test_no_more_questions_are_answered_than_answers_are_taken() -> None:
 
 
 @pytest.mark.parametrize("reads", [True, False], ids=["who reads", "who does not read"])
-def test_what_one_has_said_at_once_is_taken_in_turns(reads: bool) -> None:
+def test_frames_that_a_client_sends_at_once_are_taken_in_turns(reads: bool) -> None:
     """Others come between: one buffer holds thousands of frames, and some of them cost much."""
     net = alone()
     subscriber = Subscriber(net, "a", "t", session="named")

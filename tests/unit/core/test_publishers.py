@@ -127,7 +127,7 @@ def test_a_retry_to_a_restarted_broker_is_judged_anew() -> None:
     assert publisher.recall(5, retry=True) is None
 
 
-def test_of_those_away_the_least_recently_used_is_dropped() -> None:
+def test_the_least_recently_used_away_publisher_is_dropped() -> None:
     table = Publishers(2, 3)
     a, b, c = (bytes([n]) * 16 for n in range(3))
     for publisher in (a, b):

@@ -24,7 +24,7 @@ def test_one_who_takes_all_he_can_leaves_half_and_so_on() -> None:
     assert pool.used == 62
 
 
-def test_of_one_there_is_one_for_whoever_comes_first() -> None:
+def test_a_quota_of_one_goes_to_the_first_claimant() -> None:
     pool = Quota(1)
     assert pool.change(A, 0, 1)
     assert not pool.change(B, 0, 1)
@@ -40,7 +40,7 @@ def test_one_taker_may_grow_into_all_that_is_left() -> None:
     assert pool.used == 16
 
 
-def test_whoever_comes_first_takes_all_that_is_left_and_no_more() -> None:
+def test_the_first_claimant_takes_all_that_is_left_and_no_more() -> None:
     pool = Quota(4)
     assert all(pool.change(ROOT, 0, 1) for _ in range(4))
     assert not pool.change(ROOT, 0, 1)

@@ -93,7 +93,7 @@ def small_log() -> Log:
 # From the replica.
 
 
-def test_what_stands_in_the_replica_is_read_from_it() -> None:
+def test_messages_in_the_replica_are_read_from_it() -> None:
     source = FakeSource(log_of(*messages(0, 3)))
     reader = Reader.of(source, at(1))
     assert reader.pull() == ["entry 1..2", "entry 2..3"]
@@ -162,7 +162,7 @@ def test_it_asks_once_and_not_again_before_the_answer() -> None:
     assert source.asked == [At(at(3))]
 
 
-def test_what_was_fetched_may_begin_inside_an_entry() -> None:
+def test_fetched_messages_may_begin_inside_an_entry() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()
@@ -170,7 +170,7 @@ def test_what_was_fetched_may_begin_inside_an_entry() -> None:
     assert reader.pull() == ["entry 2..8", "entry 8..9", "entry 9..10"]
 
 
-def test_what_was_fetched_is_filtered_too_and_told_as_skips() -> None:
+def test_fetched_messages_are_filtered_and_told_as_skips() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull(nothing)
@@ -179,7 +179,7 @@ def test_what_was_fetched_is_filtered_too_and_told_as_skips() -> None:
     assert reader.pull(nothing) == ["skip 3..10"]
 
 
-def test_what_was_fetched_is_read_within_the_budget() -> None:
+def test_fetched_messages_are_read_within_the_budget() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()
@@ -258,7 +258,7 @@ def test_without_a_link_it_waits_and_asks_when_there_is_one() -> None:
     assert source.asked == [At(at(3))]
 
 
-def test_what_was_asked_over_a_lost_link_is_asked_again() -> None:
+def test_a_question_over_a_lost_link_is_asked_again() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()
@@ -288,7 +288,7 @@ def test_an_answer_that_nobody_asked_for_changes_nothing() -> None:
     assert reader.pull() == ["entry 0..1", "entry 1..2"]
 
 
-def test_who_stopped_is_not_woken() -> None:
+def test_a_stopped_reader_is_not_woken() -> None:
     source = FakeSource(log_of())
     reader = Reader.of(source, at(0))
     reader.pull()
@@ -334,7 +334,7 @@ def test_a_session_ahead_of_the_replica_waits_for_it_and_asks_nobody() -> None:
     assert source.asked == [At(at(3))]
 
 
-def test_a_session_that_stopped_as_it_waited_for_the_replica_is_not_woken() -> None:
+def test_a_stopped_session_that_waited_for_the_replica_is_not_woken() -> None:
     source, reader = caught_up_ahead()
     woken = list(reader.woken)
     reader.reading.stop()
@@ -430,7 +430,7 @@ def test_two_gaps_without_a_read_between_are_one_wider_notice() -> None:
     assert reader.notices[0].missed == 5 + 4
 
 
-def test_of_two_merged_expiries_the_graver_reason_counts() -> None:
+def test_the_graver_reason_of_two_merged_expiries_counts() -> None:
     source = FakeSource(log_of(*messages(0, 3)))
     source.log.append_gap(view(0, 8, E2))
     source.log.append_gap(view(10, 12, E2))
@@ -446,7 +446,7 @@ def test_two_gaps_with_a_message_between_are_two_notices() -> None:
     assert reader.pull() == ["overwritten -> 8", "entry 8..9", "overwritten -> 20"]
 
 
-def test_a_gap_that_the_producer_made_for_others_only_is_passed_by_asking_it() -> None:
+def test_a_gap_for_others_only_is_passed_by_asking_the_producer() -> None:
     # The replica's registration was of a branch that ended; this position is of the one that goes on.
     source = FakeSource(log_of(*messages(0, 3)))
     source.log.append_gap(view(0, 9, E3, (E1, 5)))
@@ -502,7 +502,7 @@ def test_a_session_is_told_where_it_stands_though_there_is_no_message() -> None:
         (Earliest(), at(6), ["told 0"]),
     ],
 )
-def test_where_a_session_begins_at_first_contact(
+def test_a_sessions_beginning_at_first_contact(
     start: Claim, registered: Position | None, expected: list[str]
 ) -> None:
     source = FakeSource(log_of(offset=10))
@@ -557,7 +557,7 @@ def test_a_session_without_a_position_may_find_the_beginning_gone() -> None:
     assert reader.pull() == ["unseen -> 10"]
 
 
-def test_who_knows_its_place_is_not_judged_again() -> None:
+def test_a_session_that_knows_its_place_is_not_judged_again() -> None:
     reader = Reader.of(FakeSource(log_of(*messages(0, 2))), at(1))
     reader.reading.bookmark.judge(view(0, 2), at(0))
     assert reader.pull() == ["entry 1..2"]
@@ -621,7 +621,7 @@ def test_the_next_life_begins_at_what_was_acknowledged() -> None:
     assert reader.pull() == ["entry 3..4", "entry 4..5"]
 
 
-def test_a_life_that_acknowledged_nothing_is_lived_again_from_where_it_began() -> None:
+def test_a_life_without_an_acknowledgement_begins_again() -> None:
     reader = Reader.of(FakeSource(log_of(*messages(0, 5))), at(1))
     first = reader.pull()
     reader.reading.rewind()
@@ -685,7 +685,7 @@ def test_a_returning_session_does_not_wait_for_an_old_inquiry() -> None:
 
 
 @pytest.mark.parametrize(("held", "gone"), [(view(3, 10), False), (view(4, 10), True)])
-def test_what_its_producer_does_not_hold_any_more_is_gone(held: StreamView, gone: bool) -> None:
+def test_messages_that_the_producer_does_not_hold_are_gone(held: StreamView, gone: bool) -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3), away=True)
     reader.reading.inquire()
@@ -724,7 +724,7 @@ def test_an_unacknowledged_unseen_is_told_again() -> None:
     assert reader.reading.needs == At(UNTOLD)
 
 
-def test_a_lost_history_of_an_absent_session_is_told_to_its_next_life_first() -> None:
+def test_an_absent_sessions_loss_is_told_first_in_its_next_life() -> None:
     reader = Reader.of(own_stream(3), at(1))
     reader.reading.stop()
     reader.reading.lived_before(UNTOLD, reads=False)
@@ -759,7 +759,7 @@ def test_its_own_nodes_lost_history_is_told_until_acknowledged() -> None:
     assert reader.pull() == []
 
 
-def test_what_was_fetched_for_one_life_is_not_read_by_the_next() -> None:
+def test_messages_fetched_for_one_life_are_not_read_by_the_next() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()
@@ -837,7 +837,7 @@ def test_a_named_session_is_done_when_it_has_acknowledged() -> None:
 # A reader that rests.
 
 
-def test_a_resting_reader_that_wants_something_else_is_woken_by_that_alone() -> None:
+def test_a_resting_reader_with_a_new_filter_is_woken_by_that_alone() -> None:
     source = FakeSource(log_of())
     reader = Reader.of(source, at(0))
     reader.reading.filter = Filter(("a",))
@@ -946,7 +946,7 @@ def test_a_reader_that_was_told_all_knows_that_up_to_where_it_reads_next() -> No
     assert (elsewhere.reading.index, elsewhere.reading.told) == (None, -1)
 
 
-def test_a_reader_that_finds_its_place_is_waited_for_and_ends_its_catch_up() -> None:
+def test_a_reader_back_in_the_log_is_waited_for_without_catch_up() -> None:
     log = log_of(*messages(0, 10), max_messages=2)
     source = FakeSource(log)
     source.pacing = Pacing(log, Pace(1000))
@@ -973,7 +973,7 @@ def test_offsets_passed_elsewhere_are_told_as_soon_as_a_reader_rests() -> None:
     assert reader.pull(nothing) == ["skip 3..10"]
 
 
-def test_a_catch_up_that_is_given_up_ends_behind_all_that_was_sent_for_it() -> None:
+def test_a_given_up_catch_up_ends_behind_all_that_was_sent_for_it() -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()

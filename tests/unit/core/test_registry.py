@@ -167,7 +167,7 @@ def test_thousands_come_and_go_and_few_are_kept() -> None:
 
 
 @given(offset=st.integers(0, 30), acknowledged=st.integers(0, 20), oldest=st.integers(0, 20))
-def test_dropping_changes_no_answer_to_a_consumer_that_presents_its_position(
+def test_dropping_changes_no_answer_to_a_presented_position(
     offset: int, acknowledged: int, oldest: int
 ) -> None:
     now = view(oldest, 20)
@@ -221,7 +221,7 @@ def test_items_are_in_the_order_of_names() -> None:
     assert [name for name, _ in registry.items()] == ["b", "c", "d"]
 
 
-def test_places_elsewhere_are_kept_within_a_bound_and_end_with_their_name() -> None:
+def test_places_elsewhere_are_bounded_and_end_with_their_name() -> None:
     registry = CursorRegistry(2)
     names = [str(number) for number in range(MAX_PLACES // 2)]
     places = {name: {"b": Position(E1, 3), "c": Position(E1, 4)} for name in names}

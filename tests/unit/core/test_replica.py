@@ -80,7 +80,7 @@ def test_what_follows_is_held() -> None:
         skip(0, 3),
     ],
 )
-def test_what_does_not_come_next_is_a_violation(item: Entry | Skip) -> None:
+def test_an_item_that_does_not_come_next_is_a_violation(item: Entry | Skip) -> None:
     replica = replica_at()
     replica.append(entry(0, 3))
     with pytest.raises(ProtocolError, match="what comes next is 3") as error:
@@ -117,7 +117,7 @@ def test_a_part_of_an_entry_is_a_violation() -> None:
     assert error.value.kind == "offset"
 
 
-def test_what_reaches_beyond_the_last_offset_is_a_violation() -> None:
+def test_an_item_beyond_the_last_offset_is_a_violation() -> None:
     replica = replica_at(MAX_OFFSET - 1, held=view(0, MAX_OFFSET - 1))
     beyond = rf"a sent {MAX_OFFSET - 1}\.\.{MAX_OFFSET + 1}, beyond {MAX_OFFSET}"
     with pytest.raises(ProtocolError, match=beyond) as error:
@@ -376,7 +376,7 @@ def test_what_was_evicted_does_not_stand_there() -> None:
     assert replica.unbroken == view(4, 6)
 
 
-def test_an_entry_contradicts_another_one_in_its_place_on_the_same_branch() -> None:
+def test_an_entry_contradicts_another_one_in_its_place() -> None:
     replica = replica_at()
     replica.append(entry(0, 2))
     replica.append(entry(2))

@@ -55,7 +55,7 @@ def test_busy_users_take_turns_apart_from_readers() -> None:
     assert not node.ready
 
 
-def test_what_comes_in_while_much_is_to_do_waits_for_its_turn() -> None:
+def test_input_to_a_busy_broker_waits_for_its_turn() -> None:
     net = Net()
     node = net.start("a")
     publisher = Publisher(net, "a")
@@ -99,7 +99,7 @@ def test_a_pull_that_judges_many_topics_ends_and_goes_on_in_the_next() -> None:
     assert any(isinstance(frame, Skip) for frame in reader.frames)
 
 
-def test_a_reader_of_everything_judges_nothing_and_is_given_all_that_fits() -> None:
+def test_a_reader_of_all_topics_gets_all_that_fits_without_lookups() -> None:
     net = Net()
     net.start("a", ring_messages=100_000)
     publisher = RawClient(net, "a", "publisher")

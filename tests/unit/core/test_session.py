@@ -193,7 +193,7 @@ def test_a_backlog_of_which_nothing_is_for_it_is_told_with_every_pull() -> None:
 # What is kept of it.
 
 
-def test_what_is_kept_moves_over_what_was_not_for_it() -> None:
+def test_the_kept_place_moves_over_unwanted_messages() -> None:
     source = FakeSource(log_of(max_messages=10))
     session = idle_beside(source)
     for offset in range(300):
@@ -375,7 +375,7 @@ def test_an_acknowledgement_of_an_unknown_stream_is_a_violation() -> None:
     assert caught.value.kind == "ack"
 
 
-def test_an_acknowledgement_of_a_stream_without_a_place_yet_is_a_violation() -> None:
+def test_an_acknowledgement_without_a_place_is_a_violation() -> None:
     session = a_session()
     session.add(FakeSource(log_of(), reachable=False), FromStart())
     with pytest.raises(ProtocolError, match="has read nothing"):
@@ -425,7 +425,7 @@ def test_a_returning_session_goes_by_the_client_that_came() -> None:
     assert pull(session) == [], "all of it is of its own client"
 
 
-def test_of_remembered_places_the_one_in_the_latest_history_counts() -> None:
+def test_the_remembered_place_in_the_latest_history_counts() -> None:
     session = a_session()
     for place in (at(9, E2), at(5), at(3)):
         session.lived_before("a", place)
@@ -477,7 +477,7 @@ def test_a_closed_session_is_not_woken_and_asks_nothing_more() -> None:
     assert woken == []
 
 
-def test_a_life_that_goes_back_may_acknowledge_below_what_an_earlier_one_had() -> None:
+def test_a_life_that_goes_back_may_acknowledge_lower_than_before() -> None:
     session = a_session(name="n")
     session.add(FakeSource(log_of(*(entry(i) for i in range(6)))), at(0))
     pull(session)

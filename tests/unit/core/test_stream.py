@@ -124,7 +124,7 @@ def test_a_batch_larger_than_the_ring_is_refused_with_figures() -> None:
     assert stream.view == view(0, 1)
 
 
-def test_a_batch_of_more_bytes_than_the_ring_holds_is_refused_with_figures() -> None:
+def test_a_batch_of_more_bytes_than_the_ring_is_refused_with_figures() -> None:
     stream = a_stream(ring_bytes=ITEM_OVERHEAD + 200)
     publish(stream, b"kept")
     outcome = publish(stream, *[b"x" * 99] * 3)

@@ -115,7 +115,9 @@ LIFE, OTHER, THIRD = b"1" * 16, b"2" * 16, b"3" * 16
         ("a", OTHER, [], "name_in_use"),
     ],
 )
-def test_who_may_use_a_name(name: str, life: bytes, live: list[bytes], code: str | None) -> None:
+def test_a_name_is_free_unless_another_life_has_it(
+    name: str, life: bytes, live: list[bytes], code: str | None
+) -> None:
     clash = conflict(name, life, "a", LIFE, live)
     assert (clash and clash[0]) == code
 

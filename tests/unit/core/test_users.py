@@ -102,7 +102,7 @@ def test_a_user_leaves_as_many_names_of_sessions_to_others_as_it_keeps() -> None
     assert raw(net, 1001, "session", subscribe("t", name="s0")).refusal is None
 
 
-def test_large_frames_that_a_user_never_ends_leave_room_for_those_of_others() -> None:
+def test_a_users_unfinished_large_frames_leave_room_for_others() -> None:
     frame = encode(batch_of([("t", bytes(BUFFER_BYTES + 100 * KIB))]))
     over = len(frame) - BUFFER_BYTES
     net, node = bounded(receive_bytes=4 * over)
@@ -152,7 +152,7 @@ def test_no_user_s_record_is_driven_out_by_those_of_another() -> None:
     assert again.first == 0
 
 
-def test_without_echo_a_user_s_own_messages_are_left_out_and_nobody_else_s() -> None:
+def test_without_echo_only_a_users_own_messages_are_left_out() -> None:
     net, _ = bounded()
     life = b"v" * 16
     mute = raw(net, 1001, "session", subscribe("t", echo=False), life=life)

@@ -147,7 +147,7 @@ def test_attach_table(row: str) -> None:
 WHOLE = StreamView(NOW, (), oldest=0, next=5)
 
 
-def test_a_session_from_the_first_message_gets_it_while_the_ring_holds_it() -> None:
+def test_a_session_from_the_start_gets_all_while_the_ring_holds_it() -> None:
     assert resolve(FromStart(), WHOLE) == Resume(0)
 
 
@@ -295,7 +295,7 @@ def test_two_expiries_with_nothing_read_between_are_one(
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_of_two_reasons_ahead_is_graver_than_overwritten(turned: bool) -> None:
+def test_ahead_is_a_graver_reason_than_overwritten(turned: bool) -> None:
     notices = [Expired(Reason.OVERWRITTEN, 5, 1), Expired(Reason.AHEAD, 7, None)]
     earlier, later = reversed(notices) if turned else notices
     assert merge(earlier, later).reason is Reason.AHEAD

@@ -70,7 +70,7 @@ large = st.integers(0, 3).map(lambda n: bytes(n * 2000))
     st.lists(st.tuples(strategies.topics, strategies.payloads | large), min_size=1, max_size=8),
     strategies.offsets,
 )
-def test_what_is_placed_is_read_before_and_after_the_wire(
+def test_a_placed_entry_reads_the_same_before_and_after_the_wire(
     messages: list[Message], first: int
 ) -> None:
     entry = place(batch_of(messages), "a", EPOCH, first, 5, LIFE)

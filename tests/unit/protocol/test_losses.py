@@ -156,7 +156,7 @@ def test_losses_that_do_not_fit_the_lineage_are_refused(losses: object) -> None:
         check_view([E4, [[E2, 5], [E1, 3]], 0, 9, losses])
 
 
-def test_at_a_lost_end_there_are_two_places_and_a_reader_behind_it_goes_on() -> None:
+def test_a_lost_end_has_two_places_and_readers_behind_it_go_on() -> None:
     view = StreamView(E2, ((E1, 5),), 0, 9, ((E1, 2),))
     assert view.place(4) == Position(E1, 4)
     assert view.place(5) == Position(E2, 5)

@@ -109,7 +109,7 @@ WRONG: dict[str, tuple[object, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_no_position_is_refused_with_the_spot(case: str) -> None:
+def test_an_invalid_position_is_refused_with_the_spot(case: str) -> None:
     stored, text = WRONG[case]
     with pytest.raises(InvalidPosition) as caught:
         load_positions(stored)
@@ -173,21 +173,21 @@ def test_node_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "-a", "a-", ".a", "a.", "_a", "a b", "a\n", "a/b", "é", "x" * 65, "a:1", "*"]
 )
-def test_what_is_no_node_name(name: str) -> None:
+def test_invalid_node_names(name: str) -> None:
     assert not is_node_name(name)
 
 
 # The epoch that names a position.
 
 
-def test_a_position_is_named_by_the_epoch_that_placed_the_message_before_it() -> None:
+def test_a_position_has_the_epoch_of_the_message_before_it() -> None:
     view = StreamView(E3, ((E2, 5), (E1, 5), (E0, 3)), 0, 6)
     named = [view.place(offset).epoch for offset in range(7)]
     assert named == [E0, E0, E0, E0, E1, E1, E3]
     assert all(view.contains(view.place(offset)) for offset in range(7))
 
 
-def test_idle_lives_change_neither_the_lineage_nor_the_name_of_a_position() -> None:
+def test_idle_lives_change_neither_lineage_nor_positions() -> None:
     view = StreamView(E0, (), 0, 4)
     stands = view.place(4)
     for number in range(1, 200):

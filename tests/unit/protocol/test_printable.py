@@ -22,11 +22,11 @@ from pubsubd_protocol.printable import printable, printable_json, printable_line
         ("\U000e0001", r"\U000e0001"),
     ],
 )
-def test_what_a_terminal_obeys_is_shown_as_an_escape(text: str, shown: str) -> None:
+def test_terminal_commands_are_shown_as_escapes(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-def test_what_the_encoding_does_not_have_is_shown_as_an_escape() -> None:
+def test_characters_outside_the_encoding_are_shown_as_escapes() -> None:
     assert printable("ü€🎉", "latin-1") == r"ü\u20ac\U0001f389"
     assert printable_json('"ü🎉"', "latin-1") == r'"\u00fc\ud83c\udf89"'
     assert printable("ü", "no-such-encoding") == r"\u00fc"

@@ -75,7 +75,7 @@ def test_topics(topic: str) -> None:
         ("🙂" * 64, "is 256 bytes of UTF-8, the limit is 255"),
     ],
 )
-def test_what_is_no_topic_says_which_rule_it_breaks(topic: str, text: str) -> None:
+def test_an_invalid_topic_is_told_which_rule_it_breaks(topic: str, text: str) -> None:
     with pytest.raises(InvalidTopic, match=text):
         check_topic(topic)
 
@@ -298,7 +298,7 @@ def test_the_cost_of_the_largest_filter_is_bounded_by_its_text() -> None:
     assert calls < sum(map(len, many))
 
 
-def test_what_a_filter_remembers_is_bounded() -> None:
+def test_the_memory_of_a_filter_is_bounded() -> None:
     filter_ = Filter(["even.*.0"])
     for i in range(10_000):
         assert filter_.wants(f"even.{i}.{i % 2}") is (i % 2 == 0)

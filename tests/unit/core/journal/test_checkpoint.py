@@ -150,7 +150,7 @@ def test_losses_that_are_none_of_its_lineage_are_refused(losses: object) -> None
 
 
 @given(packed)
-def test_what_is_no_checkpoint_is_refused(body: bytes) -> None:
+def test_an_invalid_checkpoint_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_checkpoint(body)
 
@@ -163,9 +163,7 @@ def test_a_checkpoint_cut_anywhere_is_refused() -> None:
 
 
 @given(field=st.integers(1, 10), value=values)
-def test_a_checkpoint_with_any_other_value_in_one_field_is_read_or_refused(
-    field: int, value: object
-) -> None:
+def test_a_checkpoint_with_an_odd_field_is_read_or_refused(field: int, value: object) -> None:
     fields = msgpack.unpackb(encode_checkpoint(a_checkpoint()))
     fields[field] = value
     with contextlib.suppress(ProtocolError):

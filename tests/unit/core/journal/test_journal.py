@@ -106,7 +106,7 @@ def written(work: Work) -> bytes:
 # Group commit.
 
 
-def test_where_nothing_has_come_there_is_nothing_to_do() -> None:
+def test_without_new_records_there_is_no_work() -> None:
     life = Life()
     assert life.journal.backlog_bytes == 0
     assert life.journal.take(0, 10**12) is None
@@ -364,7 +364,7 @@ def test_segments_before_a_hole_are_removed_at_the_beginning() -> None:
     assert steps(second.begun) == ["create 5", "remove 1"]
 
 
-def test_a_segment_without_an_entry_is_removed_when_the_next_life_has_one() -> None:
+def test_an_empty_segment_is_removed_when_the_next_life_has_one() -> None:
     first = Life(segment_bytes=1)
     first.fill(2)
     idle = Life(first.disk, E2)
@@ -374,7 +374,7 @@ def test_a_segment_without_an_entry_is_removed_when_the_next_life_has_one() -> N
     assert again(last.disk).lineage == ((E3, first.next), (E2, first.next), (E1, first.next))
 
 
-def test_where_nothing_can_be_read_a_life_begins_anew_behind_it() -> None:
+def test_a_life_begins_anew_behind_an_unreadable_journal() -> None:
     disk = Disk()
     disk.segments[3] = b"garbage"
     life = Life(disk)

@@ -123,7 +123,7 @@ def test_a_length_beyond_the_end_of_the_segment_ends_the_reading() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_of_any_bytes_only_whole_records_are_read(data: bytes) -> None:
+def test_arbitrary_bytes_yield_only_whole_records(data: bytes) -> None:
     begin = 0
     for kind, body, end in scan(data, 0):
         assert len(data[begin:end]) == HEADER_BYTES + len(body)
@@ -133,5 +133,5 @@ def test_of_any_bytes_only_whole_records_are_read(data: bytes) -> None:
 
 
 @given(rows, st.binary(max_size=60))
-def test_whatever_follows_them_whole_records_are_read(rows: list[Row], tail: bytes) -> None:
+def test_whole_records_are_read_before_any_tail(rows: list[Row], tail: bytes) -> None:
     assert read(segment_of(rows) + tail)[: len(rows)] == rows

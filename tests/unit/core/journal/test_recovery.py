@@ -103,7 +103,7 @@ def lost(recovered: Recovered) -> list[tuple[int, list[int]]]:
 # What is whole.
 
 
-def test_of_no_segments_there_is_nothing() -> None:
+def test_without_segments_nothing_is_recovered() -> None:
     assert recover("a", [], by_its_own_word) is None
 
 
@@ -373,7 +373,7 @@ def test_a_record_that_can_not_stand_there_ends_the_segment(wrong: bytes) -> Non
     assert lost(recovered) == [(1, [])]
 
 
-def test_an_entry_beyond_the_end_of_its_life_can_not_stand_in_a_later_one() -> None:
+def test_an_entry_beyond_its_lifes_end_is_not_in_a_later_one() -> None:
     recovered = found(begins(0, E2, (E1, 2)) + run(0, 3, E1) + run(3, 4, E2))
     assert offsets(recovered) == [0, 1]
     assert recovered.lineage == ((E2, 2), (E1, 2))
@@ -472,7 +472,7 @@ def test_losses_of_earlier_lives_come_back_with_the_last_one() -> None:
     assert found(before + ends()).lineage == ((E2, 5), (E1, 3))
 
 
-def test_a_cursor_before_a_gap_comes_back_before_it_and_one_behind_it_behind() -> None:
+def test_cursors_come_back_on_their_own_side_of_a_gap() -> None:
     recovered = found(
         begins(3, E2, (E1, 3), losses=((E1, 2),), consumers={"b": Consumer(at(3, E1))})
         + cursor("c", 3, E2)
@@ -729,7 +729,7 @@ def test_damaged_segments_leave_an_unbroken_run_of_entries(
 
 
 @given(st.lists(st.binary(max_size=60).map(lambda tail: FIRST_BYTES + tail) | st.binary()))
-def test_of_any_bytes_nothing_is_recovered(segments: list[bytes]) -> None:
+def test_arbitrary_bytes_recover_nothing(segments: list[bytes]) -> None:
     assert recover("a", enumerate(segments, 1), by_its_own_word) is None
 
 

@@ -227,7 +227,7 @@ def test_a_body_is_not_read_and_ends_the_connection() -> None:
     asyncio.run(run())
 
 
-def test_a_caller_that_dribbles_its_request_is_cut_off_at_the_deadline() -> None:
+def test_a_dribbled_request_is_cut_off_at_the_deadline() -> None:
     async def run() -> None:
         async with (
             asyncio.timeout(20),

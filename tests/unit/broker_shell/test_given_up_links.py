@@ -60,7 +60,7 @@ class Counting(End):
 
 
 @on_uvloop
-async def test_a_write_to_a_dead_transport_is_that_links_end_once_and_no_error() -> None:
+async def test_a_write_to_a_dead_transport_ends_its_link_once() -> None:
     end = Counting()
     end.link.connection_made(Broken())
     end.link.write([b"x"])
@@ -97,7 +97,7 @@ def broker_of(tmp_path: Path, peer: tuple[str, int], tls: Tls | None) -> Broker:
 
 @pytest.mark.parametrize("encrypted", [False, True])
 @on_uvloop
-async def test_a_dial_that_is_cancelled_as_it_succeeds_is_a_link_that_is_lost(
+async def test_a_dial_cancelled_as_it_succeeds_is_a_lost_link(
     tmp_path: Path, encrypted: bool
 ) -> None:
     tls = None

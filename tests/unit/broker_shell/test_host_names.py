@@ -74,7 +74,7 @@ async def test_a_name_that_is_looked_up_already_is_not_looked_up_again(names: Na
 
 
 @on_uvloop
-async def test_an_error_that_comes_when_all_have_given_up_is_not_complained_of(
+async def test_an_error_after_all_have_given_up_is_not_logged(
     names: Names,
 ) -> None:
     complaints: list[object] = []

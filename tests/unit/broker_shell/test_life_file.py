@@ -174,7 +174,7 @@ def test_leftovers_of_an_interrupted_start_do_no_harm(folder: Path) -> None:
     assert os.listdir(folder) == ["life"]
 
 
-def test_on_this_machine_a_file_has_a_birth_time_and_its_file_system_a_kind(folder: Path) -> None:
+def test_this_machine_tells_birth_times_and_kinds_of_file_systems(folder: Path) -> None:
     with open(folder / "file", "wb") as file:
         assert file_system_of(file.fileno()) > 0
         identity = identity_of(file.fileno())
@@ -196,7 +196,7 @@ def test_without_a_birth_time_the_inode_binds(
     assert not found(folder / "copy").bound
 
 
-# File systems on which a store into a mapping may end the process, or that can't be mapped.
+# File systems on which a store into a mapping may end the process, or that cannot be mapped.
 
 
 def test_the_count_is_written_if_blocks_are_not_rewritten_in_place(
@@ -436,7 +436,7 @@ def test_another_users_file_beside_the_socket_is_told_and_ignored(folder: Path) 
     assert lost(END, left) == 0
 
 
-def test_no_system_call_is_made_for_a_publish_where_the_file_is_mapped(
+def test_a_publish_costs_no_system_call_if_the_file_is_mapped(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(life_file, "file_system_of", lambda file: 0x58465342)

@@ -61,7 +61,7 @@ def test_control_characters_are_written_out_on_the_console() -> None:
     assert line.count("\n") == 1
 
 
-def test_no_text_of_others_reaches_the_console_by_a_list_or_an_exception() -> None:
+def test_foreign_text_in_lists_and_exceptions_is_escaped() -> None:
     output = io.StringIO()
     configure_logging("console", "info", output)
     hostile = "\x1b\x7f\x9b\x9d\u202e\u2028"

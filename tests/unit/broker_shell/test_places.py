@@ -61,7 +61,7 @@ async def test_each_change_is_told_once_and_a_look_that_fails_is_trouble() -> No
 
 
 @async_test
-async def test_a_place_that_does_not_answer_is_told_and_holds_up_nothing_else() -> None:
+async def test_a_place_that_does_not_answer_is_told_and_delays_no_other() -> None:
     """As on a network file system whose server is away: a look never comes back."""
     answers, looked = threading.Event(), {"hung": 0, "fine": 0}
     threads = set()

@@ -61,7 +61,7 @@ async def recalled(settings: Settings) -> tuple[Broker, SlowRecord]:
     return broker, record
 
 
-def test_a_broker_that_waits_for_the_disk_goes_on_and_serves_nobody_yet(settings: Settings) -> None:
+def test_a_broker_that_waits_for_the_disk_serves_no_client_yet(settings: Settings) -> None:
     async def run() -> None:
         broker, record = await recalled(settings)
         broker.tick()

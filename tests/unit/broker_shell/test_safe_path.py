@@ -129,9 +129,7 @@ def test_our_own_and_roots_files_are_safe_and_other_users_are_not(top: Path) -> 
 
 @needs_root
 @pytest.mark.parametrize("mode", [0o770, 0o2775])
-def test_a_folder_that_a_group_writes_to_is_safe_if_the_group_is_trusted(
-    top: Path, mode: int
-) -> None:
+def test_a_group_writable_folder_is_safe_for_a_trusted_group(top: Path, mode: int) -> None:
     place = made(top / "shared", mode, OURS, STRANGER)
     with acting_as(OURS):
         with pytest.raises(

@@ -207,7 +207,7 @@ def test_an_intermediate_authority_can_be_the_one_that_is_trusted(
 # Who gets in.
 
 
-def test_only_our_authority_is_trusted_and_nothing_older_than_1_3_spoken(
+def test_only_our_authority_and_only_tls_1_3_are_accepted(
     authority: Authority,
 ) -> None:
     tls = tls_of(authority.certificate("a"))
@@ -242,7 +242,7 @@ def test_a_dialler_without_a_certificate_is_refused(authority: Authority) -> Non
     assert explain(refused.value).startswith("it shows no certificate")
 
 
-def test_no_keys_are_written_to_a_file_whatever_the_environment_asks_for(
+def test_no_tls_keys_are_logged_even_if_the_environment_asks(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = tmp_path / "keys"

@@ -318,7 +318,7 @@ async def test_last_words_arrive_and_both_ends_hear_of_the_end(tls: Tls) -> None
 
 
 @on_uvloop
-async def test_a_connection_that_ends_is_cut_though_the_other_end_never_reads(tls: Tls) -> None:
+async def test_an_ending_connection_is_cut_though_it_is_never_read(tls: Tls) -> None:
     async with meeting(tls.server, tls.client) as both:
         both.dialling.wants_more = False
         both.dialling.flush()

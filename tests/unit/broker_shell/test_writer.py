@@ -183,9 +183,7 @@ async def looked_after(
 @pytest.mark.parametrize(
     "lose", [remove_folder, replace_folder, move_newest, copy_newest, take_lock]
 )
-def test_a_journal_that_is_written_and_lost_has_failed_at_the_next_look(
-    tmp_path: Path, lose: Lose
-) -> None:
+def test_a_lost_journal_has_failed_at_the_next_look(tmp_path: Path, lose: Lose) -> None:
     path = tmp_path / "j"
 
     async def run() -> Node:
@@ -215,7 +213,7 @@ def test_a_lock_that_is_removed_is_taken_again(tmp_path: Path) -> None:
     assert left(tmp_path / "j").next == 1
 
 
-def test_an_older_segment_that_is_removed_is_told_and_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_removed_older_segment_is_told_and_nothing_refused(tmp_path: Path) -> None:
     path, away = tmp_path / "j", tmp_path / "away"
 
     async def run() -> None:

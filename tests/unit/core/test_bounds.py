@@ -485,7 +485,7 @@ def test_further_bytes_of_a_refused_connection_take_no_memory() -> None:
     assert connection.closing
 
 
-def test_a_large_frame_that_waits_for_a_reader_counts_until_it_is_taken() -> None:
+def test_a_waiting_large_frame_counts_until_it_is_taken() -> None:
     net = Net()
     frame = large(BUFFER_BYTES + KIB)
     node = net.start("a", ring_bytes=400 * KIB, pace_ns=SECOND_NS)
@@ -536,7 +536,7 @@ def slow_readers(net: Net, count: int, size: int) -> list[SlowReader]:
     return readers
 
 
-def test_untaken_large_entries_are_bounded_and_the_slowest_reader_ends() -> None:
+def test_untaken_large_entries_are_bounded_and_slow_readers_end() -> None:
     size = BUFFER_BYTES + KIB
     net, node = bounded(unsent_bytes=3 * size - 1)
     readers = slow_readers(net, 2, size)
@@ -622,7 +622,7 @@ def say(notices: Notices, origin: str) -> None:
     notices.repeatable(Notice("connection.refused", Level.WARNING), "because", origin)
 
 
-def test_causes_that_are_told_apart_are_bounded_and_further_ones_are_one() -> None:
+def test_causes_are_bounded_and_further_ones_count_as_one() -> None:
     notices = Notices(repeat_ns=SECOND_NS)
     notices.tick(0)
     for number in range(MAX_CAUSES):

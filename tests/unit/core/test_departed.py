@@ -66,7 +66,7 @@ def test_the_replica_that_means_least_goes(departed: list[Departed], goes: str |
 # In a node.
 
 
-def test_a_peer_that_is_renamed_at_each_start_is_read_under_every_name() -> None:
+def test_a_peer_renamed_at_each_start_is_read_under_every_name() -> None:
     net = Net()
     node = reader_of(net, "x")
     subscriber = Subscriber(net, "a")

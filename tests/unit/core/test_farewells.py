@@ -38,7 +38,7 @@ def test_a_closing_session_is_told_its_place_and_ends() -> None:
     assert net.nodes["a"].sessions.list() == []
 
 
-def test_all_that_a_client_said_before_its_last_word_is_taken_in_first() -> None:
+def test_frames_before_a_clients_last_word_are_taken_first() -> None:
     net = Net()
     node = net.start("a")
     subscriber = Subscriber(net, "a", session="n")

@@ -338,7 +338,7 @@ def test_each_node_is_in_its_certificate() -> None:
 
 
 @pytest.mark.parametrize("secret", [None, SECRET])
-def test_a_node_whose_name_is_not_in_its_certificate_is_refused_by_both(
+def test_a_node_missing_in_its_certificate_is_refused_by_both(
     secret: bytes | None,
 ) -> None:
     net = pair(

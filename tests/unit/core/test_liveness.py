@@ -41,7 +41,7 @@ def pair() -> Net:
 # Silence.
 
 
-def test_a_peer_that_is_gone_without_a_word_is_cut_by_both_sides_in_time() -> None:
+def test_a_silent_link_is_cut_by_both_sides_in_time() -> None:
     net = pair()
     link = net.link("b", "a")
     for end in link.ends:
@@ -81,7 +81,7 @@ def test_only_received_bytes_prove_that_a_peer_lives() -> None:
     assert net.said("b", "peer.silent")
 
 
-def test_a_link_that_was_cut_for_silence_is_made_anew_and_misses_nothing() -> None:
+def test_a_link_cut_for_silence_is_made_anew_without_a_loss() -> None:
     net = pair()
     subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
     link = net.link("b", "a")
@@ -413,7 +413,7 @@ def test_an_end_before_the_greeting_is_reported_once_with_a_guess() -> None:
     assert not_ready(b) == [f"peer a:1 has not been reached yet: {closed['error']}"]
 
 
-def test_a_link_that_is_lost_is_reported_as_that_and_not_as_unreachable() -> None:
+def test_a_lost_link_is_not_reported_as_unreachable() -> None:
     net = Net()
     net.start("a")
     net.start("b", peers=["a"])

@@ -458,7 +458,7 @@ class _Reminders(Interest):
         return seen
 
 
-def test_a_full_log_reminds_the_readers_of_its_older_half_once_a_quarter() -> None:
+def test_a_full_log_reminds_its_older_half_once_a_quarter() -> None:
     log = log_of(max_messages=16)
     reminders = log.interest = _Reminders()
     reminded_at: list[int] = []

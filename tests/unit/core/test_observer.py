@@ -83,7 +83,7 @@ def test_a_producer_tells_of_its_stream_consumers_and_publishes() -> None:
     assert listener.take()[4:] == [("consumer overrun", Reason.OVERWRITTEN, 4)]
 
 
-def test_a_consumer_tells_whom_it_met_and_where_its_registration_expired() -> None:
+def test_a_consumer_tells_of_met_producers_and_expired_registrations() -> None:
     net, (listener,) = watched("b")
     net.start("a", ring_messages=3)
     net.start("b", peers=["a"])

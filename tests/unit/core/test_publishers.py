@@ -81,7 +81,7 @@ def test_a_refusal_is_remembered_like_a_receipt() -> None:
     assert publisher.recall(1, retry=True) is refusal
 
 
-def test_a_batch_older_than_the_window_is_unknown_and_the_window_is_not() -> None:
+def test_only_a_batch_older_than_the_window_is_unknown() -> None:
     publisher = Publishers(10, 3).connect(ID, same_life=False)
     for sequence in range(1, 6):
         publisher.remember(sequence, receipt(sequence))

@@ -816,7 +816,7 @@ def test_fetched_messages_are_read_before_a_session_is_done() -> None:
     assert reader.reading.is_done(connected=False, named=False)
 
 
-def test_a_connected_session_is_done_when_it_was_told_what_it_has_passed() -> None:
+def test_a_connected_session_is_done_once_it_knows_its_place() -> None:
     reader = Reader.of(FakeSource(log_of(*messages(0, 3))), at(0))
     assert reader.pull(nothing) == []
     assert reader.reading.is_done(connected=False, named=False)
@@ -853,7 +853,7 @@ def test_a_resting_reader_with_a_new_filter_is_woken_by_that_alone() -> None:
     assert reader.woken == [1]
 
 
-def test_a_reader_that_has_risen_is_waited_for_and_one_that_rests_is_not() -> None:
+def test_publishers_wait_for_risen_readers_and_not_for_resting_ones() -> None:
     log = log_of(*messages(0, 2), max_messages=2)
     source = FakeSource(log)
     source.pacing = Pacing(log, Pace(1000))
@@ -934,7 +934,7 @@ def test_a_reader_knows_its_last_item_and_not_what_it_passed_since() -> None:
     assert reader.reading.told == 1
 
 
-def test_a_reader_that_was_told_all_knows_that_up_to_where_it_reads_next() -> None:
+def test_a_reader_told_all_knows_all_before_its_next_item() -> None:
     source = FakeSource(log_of(*messages(0, 4)))
     reader = Reader.of(source, at(0))
     reader.pull(budget=1)

@@ -53,7 +53,7 @@ def test_a_link_alone_registers_nobody() -> None:
     assert len(registry) == 0
 
 
-def test_only_as_many_as_the_limit_are_admitted_and_those_known_always() -> None:
+def test_consumers_are_bounded_and_known_ones_always_admitted() -> None:
     registry = CursorRegistry(2)
     for consumer in ("b", "c"):
         assert room_for(registry, consumer) == (True, None)
@@ -76,7 +76,7 @@ def test_only_as_many_as_the_limit_are_admitted_and_those_known_always() -> None
         ({"b": (9, 5, True), "c": (20, 5, True)}, None),  # names, within it
     ],
 )
-def test_at_the_bound_the_absent_consumer_that_means_least_is_given_up(
+def test_at_the_bound_the_least_important_consumer_is_given_up(
     away: dict[str, tuple[int, int, bool]], given_up: str | None
 ) -> None:
     registry = CursorRegistry(3)
@@ -104,7 +104,7 @@ def test_consumers_with_ever_new_names_all_find_room_in_a_quiet_stream() -> None
 
 
 @given(acknowledged=st.integers(0, 20), oldest=st.integers(0, 20))
-def test_giving_up_a_cursor_hides_no_message_from_a_session_that_waited(
+def test_giving_up_a_cursor_hides_no_message_from_a_waiting_session(
     acknowledged: int, oldest: int
 ) -> None:
     """The dropped node gets the stream from the same or a lower offset, or is told of the loss."""

@@ -334,7 +334,7 @@ def reading_of(replica: Replica) -> Reading:
     return Reading(replica, at(0), Filter((">",)), lambda: None)
 
 
-def test_the_producer_is_asked_over_the_link_and_nobody_while_it_is_down() -> None:
+def test_the_producer_is_asked_only_while_its_link_is_up() -> None:
     replica = replica_at()
     reading, claim = reading_of(replica), At(at(3))
     assert not replica.fetch(reading, claim, 100)

@@ -149,7 +149,7 @@ def test_its_place_is_told_before_the_last_told_one_is_evicted(size: int) -> Non
     assert told > 0
 
 
-def test_an_idle_session_is_told_a_few_times_for_all_that_its_log_holds() -> None:
+def test_an_idle_session_is_told_its_place_a_few_times_per_log() -> None:
     source = FakeSource(log_of(max_messages=100))
     session, wakings = idle_beside(source), []
     session.wake = lambda: wakings.append(1)

@@ -84,7 +84,7 @@ def test_the_retry_of_another_message_is_a_violation_and_gets_no_receipt() -> No
     assert stream.next == 2
 
 
-def test_the_retry_of_what_the_ring_has_let_go_of_gets_its_first_answer() -> None:
+def test_the_retry_of_an_evicted_batch_gets_its_first_answer() -> None:
     stream, publisher = a_stream(ring_messages=1), Publisher(8, forgotten=False)
     first = publish(stream, b"x", sequence=1, by=publisher)
     publish(stream, b"y", sequence=2, by=publisher)

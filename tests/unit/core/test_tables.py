@@ -173,7 +173,7 @@ def test_notices_are_taken_once_in_order() -> None:
     assert notices.take() == []
 
 
-def test_noise_is_bounded_and_what_was_dropped_is_counted_in_one_notice() -> None:
+def test_noise_is_bounded_and_dropped_notices_are_counted() -> None:
     notices = Notices()
     for n in range(MAX_NOTICES + 30):
         notices.info("noise", n=n)

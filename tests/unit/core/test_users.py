@@ -85,7 +85,7 @@ def test_a_user_leaves_as_many_sessions_to_others_as_it_has() -> None:
     assert raw(net, 0, "session", asked).refusal is None
 
 
-def test_a_user_leaves_as_many_names_of_sessions_to_others_as_it_keeps() -> None:
+def test_a_user_leaves_as_many_session_names_to_others_as_it_keeps() -> None:
     net, node = bounded(named_sessions=8)
 
     def named(uid: int) -> Iterator[RawClient]:

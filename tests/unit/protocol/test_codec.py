@@ -313,7 +313,7 @@ def test_any_bytes_decode_or_are_a_protocol_error(noise: bytes) -> None:
 
 @settings(max_examples=examples(500))
 @given(st.sampled_from(sorted(KINDS.values())), st.integers(0x90, 0x9F), st.binary(max_size=60))
-def test_any_bytes_after_a_real_beginning_decode_or_are_a_protocol_error(
+def test_bytes_after_a_real_beginning_decode_or_are_refused(
     kind: int, array: int, noise: bytes
 ) -> None:
     with contextlib.suppress(ProtocolError):

@@ -131,7 +131,7 @@ def test_a_part_keeps_publisher_sequence_time_and_addressee() -> None:
     assert (part.publisher, part.to) == (LIFE, "node-b")
 
 
-def test_a_topic_that_no_message_has_is_no_reason_to_send_an_empty_part() -> None:
+def test_a_topic_without_a_message_sends_no_empty_part() -> None:
     odd = Batch(
         1, False, None, "used\nunused", pack_numbers("H", [0]), pack_numbers("I", [1]), b"x"
     )
@@ -166,7 +166,7 @@ def test_a_large_payload_is_not_copied_when_it_is_placed() -> None:
     assert encode_batch(batch)[1] is payload
 
 
-def test_a_part_may_be_longer_than_the_batch_by_the_overhead_and_no_more() -> None:
+def test_a_part_is_longer_than_its_batch_by_at_most_the_overhead() -> None:
     """A small message left out of many: the places of the others take more bytes than it did."""
     messages = [("x", b"1")] * (MAX_BATCH_MESSAGES - 1) + [("y", b"")]
     batch = batch_of(messages, to="n" * 64)

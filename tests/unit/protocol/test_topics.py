@@ -284,7 +284,7 @@ def spread(count: int) -> list[str]:
     return ["a." * i + "*" + ".b" * (MAX_SHAPES - i) for i in range(count)]
 
 
-def test_wildcards_in_too_many_different_places_are_refused_with_figures() -> None:
+def test_wildcards_in_too_many_places_are_refused_with_figures() -> None:
     assert Filter(spread(MAX_SHAPES)).wants("x" + ".b" * MAX_SHAPES)
     with pytest.raises(InvalidTopic, match=r"33 different places of wildcards .*, the limit is 32"):
         Filter(spread(MAX_SHAPES + 1))

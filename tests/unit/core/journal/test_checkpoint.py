@@ -116,7 +116,7 @@ def test_fields_that_a_later_version_adds_at_the_end_are_passed_over() -> None:
     assert decode_checkpoint(body) == a_checkpoint()
 
 
-def test_a_checkpoint_of_format_2_has_offsets_for_cursors_and_no_losses() -> None:
+def test_a_format_2_checkpoint_has_cursor_offsets_and_no_losses() -> None:
     """There was one place at each offset; it is named as every reader there names it."""
     fields = msgpack.unpackb(encode_checkpoint(a_checkpoint()))[:-1]
     fields[5] = {name: [offset, {}] for name, offset in (("b", 7), ("c", 4), ("d", 5))}

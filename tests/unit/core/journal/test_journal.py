@@ -195,7 +195,7 @@ def test_interval_makes_what_came_durable_once_in_that_time() -> None:
     assert synced == [True, False, False, True, False]
 
 
-def test_interval_makes_the_last_of_what_came_durable_too_and_then_rests() -> None:
+def test_interval_syncs_the_last_records_too_and_then_rests() -> None:
     life = Life(fsync=Fsync.INTERVAL)
     for _ in range(2):
         life.append()
@@ -292,7 +292,7 @@ def test_segments_are_several_times_as_large_as_what_each_begins_with() -> None:
     assert len(life.disk.segments[2]) >= 4 * head
 
 
-def test_a_segment_is_removed_when_the_ring_holds_nothing_of_it_any_more() -> None:
+def test_a_segment_is_removed_once_the_ring_has_evicted_it() -> None:
     life = Life(segment_bytes=1000)
     life.fill(4)
     ends = [end for _, end in again(life.disk).segments]
@@ -471,7 +471,7 @@ def test_a_snapshot_is_one_segment_with_everything() -> None:
     assert recovered.state.consumers == {"b": Consumer(at(5)), "c": Consumer(at(8))}
 
 
-def test_a_snapshot_of_a_stream_that_holds_nothing_says_where_it_stands() -> None:
+def test_a_snapshot_of_an_empty_ring_says_where_it_stands() -> None:
     life = Life(fsync=Fsync.SNAPSHOT)
     life.disk.perform(life.journal.end(12, []))
     recovered = again(life.disk)

@@ -107,7 +107,7 @@ def test_without_segments_nothing_is_recovered() -> None:
     assert recover("a", [], by_its_own_word) is None
 
 
-def test_a_journal_of_nothing_but_its_beginning_stands_where_that_says() -> None:
+def test_a_journal_with_only_a_checkpoint_stands_where_that_says() -> None:
     recovered = found(begins(7, E2, (E1, 7)))
     assert offsets(recovered) == []
     assert (recovered.first, recovered.next) == (7, 7)
@@ -221,7 +221,7 @@ def test_damage_in_an_older_segment_leaves_only_what_follows_it() -> None:
     assert recovered.lineage == ((E1, 6),)
 
 
-def test_damage_behind_the_last_entry_of_an_older_segment_costs_no_entry() -> None:
+def test_damage_behind_a_segments_last_entry_costs_no_entry() -> None:
     torn = cursor("b", 3)[:-1]
     recovered = found(begins(0) + run(0, 3) + torn, begins(3, consumers={"b": Consumer(at(3))}))
     assert offsets(recovered) == [0, 1, 2]
@@ -460,7 +460,7 @@ def test_segments_of_format_2_are_read_alone_and_below_newer_ones() -> None:
     assert both.state.consumers == {"b": Consumer(at(3, E1)), "c": Consumer(at(4, E2))}
 
 
-def test_a_life_of_format_2_that_did_not_end_has_lost_what_nobody_knows() -> None:
+def test_an_unended_life_of_format_2_has_an_unknown_loss() -> None:
     torn = found(as_format(2, begins(0) + run(0, 3)))
     assert (torn.ended, torn.lost, torn.losses) == (False, None, ((E1, None),))
 
@@ -513,7 +513,7 @@ def lives(first: int, last: int) -> Lineage:
     return tuple((a_life(number), number + 1) for number in range(last, first - 1, -1))
 
 
-def test_a_lineage_holds_the_newest_lives_and_no_more_than_a_frame_takes() -> None:
+def test_a_lineage_holds_the_newest_lives_that_a_frame_takes() -> None:
     before = lives(0, MAX_LINEAGE - 1)
     recovered = found(begins(MAX_LINEAGE, a_life(MAX_LINEAGE), *before))
     assert len(before) == MAX_LINEAGE
@@ -564,7 +564,7 @@ def test_a_loss_behind_a_full_lineage_costs_no_entries(
     assert recovered.lost == missing
 
 
-def test_a_life_that_surely_placed_nothing_takes_no_place_in_the_lineage() -> None:
+def test_a_life_without_a_message_takes_no_place_in_the_lineage() -> None:
     older = begins(0, E1) + run(0, 3)
     idle = begins(3, E2, (E1, 3))
     assert found(older, idle + ends()).lineage == ((E1, 3),)
@@ -636,7 +636,7 @@ class Journals:
         self.disk = Disk(Fsync.ALWAYS)
         self._live(E1, [1, 3, 1, 2, 1])
         self._live(E2, [1, 3, 1, 2, 1, 1, 1])
-        # The next life can't read the end of this one; later it can be read again.
+        # The next life cannot read the end of this one. Later it can be read again.
         newest = max(self.disk.segments)
         whole = self.disk.segments[newest]
         self.disk.segments[newest] = whole[: len(whole) // 2]

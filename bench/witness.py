@@ -23,7 +23,7 @@ from typing import Final
 from bench.processes import ROOT, Broken
 from pubsubd_broker.core.limits import PUBLISH_WINDOW, Now
 from pubsubd_broker.core.log.pacing import Pace
-from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.publishers import PublisherRecord
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_broker.journal.life_record import DiskRecord
 from pubsubd_protocol.entries import Batch
@@ -66,7 +66,7 @@ class Side:
             pace=Pace(0),
             accepted=accepted,
         )
-        self._publisher = Publisher(PUBLISH_WINDOW)
+        self._publisher = PublisherRecord(PUBLISH_WINDOW)
         self._unheld = Unheld()
         self._payload = bytes(payload_bytes)
         self._length = payload_bytes.to_bytes(4, "little")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from pubsubd_broker.http.metrics import PREFIX
+from pubsubd_broker.http.metrics import METRIC_PREFIX
 from pubsubd_broker.settings.bounds import BOUNDS
 from pubsubd_broker.settings.row import Setting
 from pubsubd_broker.settings.table import DEFAULTS
@@ -37,7 +37,7 @@ def renewed(page: str) -> str:
 def _row(setting: Setting) -> str:
     bound = setting.bound
     assert bound is not None
-    metrics = ", ".join(f"`{PREFIX}{name}`" for name in bound.shown_by)
+    metrics = ", ".join(f"`{METRIC_PREFIX}{name}`" for name in bound.shown_by)
     default = setting.show(setting.value(_DEFAULT))
     return f"| `--{setting.name}` | {default} | {bound.at_it} | {bound.way_back} | {metrics} |\n"
 

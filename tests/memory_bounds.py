@@ -23,7 +23,7 @@ from pubsubd_broker.core.links.send_budget import LARGE_BYTES
 from pubsubd_broker.core.log.interest import MOST_PATTERNS, REMEMBERED_TOPICS
 from pubsubd_broker.core.observe.notices import MAX_CAUSES, MAX_NOTICES
 from pubsubd_broker.core.status import SHOWN_PATTERNS
-from pubsubd_broker.http.server import MAX_TURNED_AWAY as HTTP_TURNED_AWAY
+from pubsubd_broker.http.server import MAX_HTTP_TURNED_AWAY as HTTP_TURNED_AWAY
 from pubsubd_broker.settings.values import Settings
 from pubsubd_broker.sockets.link import HIGH_WATER_BYTES
 from pubsubd_broker.sockets.listener import MAX_OPENING

@@ -16,7 +16,7 @@ from pubsubd_broker.core.limits import FETCH_BYTES, SECOND_NS, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.status import Status, report, status
+from pubsubd_broker.core.status import Status, node_status, report
 from pubsubd_broker.files.places import Places
 from pubsubd_broker.journal.folder import JournalFolder
 from pubsubd_broker.journal.life_record import DiskRecord
@@ -30,12 +30,12 @@ from pubsubd_broker.sockets.link import Link
 from pubsubd_broker.trust.channel import channel_of
 from pubsubd_broker.trust.peer_trust import PeerTrust
 from pubsubd_broker.trust.secret_files import SecretError
-from pubsubd_broker.trust.tls import Failed, Reloaded, Unchanged
+from pubsubd_broker.trust.tls import HandshakeFailed, Reloaded, Unchanged
 from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
 
 TICK_S: Final = 0.05
-FLUSH_S: Final = 0.005
+LAST_FLUSH_S: Final = 0.005
 """Time in one turn of the loop for input, and the same time again for connections that are ready to be served."""
 
 log = structlog.get_logger("pubsubd")
@@ -117,7 +117,7 @@ class Broker:
         self.places.add("journal", folder.path, self._writer.look)
 
     def status(self) -> Status:
-        return status(self.node, read_clocks())
+        return node_status(self.node, read_clocks())
 
     async def run(self) -> None:
         """Lets time pass for the node, until cancelled."""
@@ -211,7 +211,7 @@ class Broker:
     def received(self, link: Link, count: int) -> None:
         connection, began_s = link.connection, time.perf_counter()
         try:
-            connection.received(count, read_clocks(), at_once=self._taken_s < FLUSH_S)
+            connection.received(count, read_clocks(), at_once=self._taken_s < LAST_FLUSH_S)
         except Exception as error:
             self._crashed(connection, error)
         self._taken_s += time.perf_counter() - began_s
@@ -235,7 +235,7 @@ class Broker:
         """Writes what is ready where the socket takes it, then logs what happened."""
         self._flush_due = False
         self._taken_s = 0.0
-        now, ends_s = read_clocks(), time.perf_counter() + FLUSH_S
+        now, ends_s = read_clocks(), time.perf_counter() + LAST_FLUSH_S
         ready = self.node.ready.take()
         for served, connection in enumerate(ready, 1):
             link = self._links.get(connection)
@@ -306,7 +306,7 @@ class Broker:
         match await off_loop("pubsubd-certificate", self._tls.refresh):
             case Reloaded(not_after):
                 log.info("tls.reloaded", not_after=not_after)
-            case Failed(reason):
+            case HandshakeFailed(reason):
                 log.error("tls.reload_failed", reason=reason)
             case Unchanged():
                 pass

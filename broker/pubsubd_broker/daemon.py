@@ -20,7 +20,7 @@ from pubsubd_broker.journal.life_record import DiskRecord, life_beside
 from pubsubd_broker.journal.opening import open_journal
 from pubsubd_broker.journal.snapshots import tidy_snapshots
 from pubsubd_broker.logs.setup import configure_logging
-from pubsubd_broker.process.ending import Ending
+from pubsubd_broker.process.ending import Shutdown
 from pubsubd_broker.process.off_loop import off_loop
 from pubsubd_broker.process.stop_request import StopAsked, StopRequest
 from pubsubd_broker.process.systemd import Systemd
@@ -53,7 +53,7 @@ class ListenError(PubSubError):
         super().__init__(f"{what} {format_address((host, port))}: {reason}: choose another address")
 
 
-def run(settings: Settings) -> int:
+def run_broker(settings: Settings) -> int:
     """Runs a broker until it is told to stop; returns its exit code.
 
     Raises `SocketError`, `ListenError`, `JournalError`, `SecretError` or `TlsError` if it can't have its socket, an
@@ -105,7 +105,7 @@ async def _serve(settings: Settings, stop: StopRequest) -> int:
     loop = asyncio.get_running_loop()
     stop.attach(loop)
     systemd = Systemd(os.environ, os.getpid())
-    ending, broker = Ending(), None
+    ending, broker = Shutdown(), None
     try:
         started = asyncio.Event()
         watchdog = loop.create_task(_watch(systemd, started))
@@ -131,7 +131,7 @@ async def _serve(settings: Settings, stop: StopRequest) -> int:
     return 0 if whole and not failed else 1
 
 
-async def _start(settings: Settings, stop: StopRequest, ending: Ending) -> Broker:
+async def _start(settings: Settings, stop: StopRequest, ending: Shutdown) -> Broker:
     """Takes what the settings name, one after the other, and serves. `ending` releases it, also after an error.
 
     Raises `StopAsked` before the first word is said to any caller, if a stop is asked for until then.
@@ -180,7 +180,7 @@ def _watch_life(broker: Broker, clients: ClientSocket, record: DiskRecord) -> No
 async def _listen(
     settings: Settings,
     stop: StopRequest,
-    ending: Ending,
+    ending: Shutdown,
     broker: Broker,
     clients: ClientSocket,
     trust: PeerTrust,
@@ -233,7 +233,7 @@ async def _listen(
 def _go(
     settings: Settings,
     stop: StopRequest,
-    ending: Ending,
+    ending: Shutdown,
     broker: Broker,
     listeners: list[Listener],
 ) -> None:

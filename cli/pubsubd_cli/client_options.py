@@ -17,7 +17,7 @@ from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
 from pubsubd_protocol.socket_path import default_socket_path
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 Result = TypeVar("Result")
 
 
@@ -67,7 +67,7 @@ def _default_socket() -> str:
     return default_socket_path(os.environ, os.getuid())
 
 
-def socket_option(command: Decorated) -> Decorated:
+def socket_option(command: _Decorated) -> _Decorated:
     """Add `--socket`. The command gets a path: the given one, or the default."""
     return click.option(
         "--socket",
@@ -77,7 +77,7 @@ def socket_option(command: Decorated) -> Decorated:
     )(command)
 
 
-def timeout_option(command: Decorated) -> Decorated:
+def timeout_option(command: _Decorated) -> _Decorated:
     """Add `--timeout`. The command gets seconds, or None."""
     return click.option(
         "--timeout",
@@ -127,7 +127,7 @@ def run_client(
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         asks: list[Callable[[], object]] = [event.set for event in interrupts]
-        with signals.Telling(
+        with signals.SignalTelling(
             *[partial(loop.call_soon_threadsafe, ask) for ask in asks or [task.cancel]]
         ) as telling:
             try:

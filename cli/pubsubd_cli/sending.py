@@ -14,7 +14,7 @@ from pubsubd_cli.exit_codes import INTERRUPTED, TIMED_OUT, CommandError, Interru
 PATIENCE_S: Final = 10.0
 """Default of `--timeout`, for each message."""
 
-FLUSH_S: Final = 5.0
+SEND_FLUSH_S: Final = 5.0
 """Seconds for which an interrupted command waits for the answers due."""
 
 
@@ -28,7 +28,7 @@ class Sending:
         self, socket: str, topic: str, to: str | None, what: str, timeout_s: float | None
     ) -> None:
         self.interrupt = asyncio.Event()
-        """Set by the caller: stop reading, and wait up to `FLUSH_S` for the answers due."""
+        """Set by the caller: stop reading, and wait up to `SEND_FLUSH_S` for the answers due."""
         self.hurry = asyncio.Event()
         """Set by the caller after `interrupt`: stop waiting for answers."""
         self._socket = socket
@@ -55,7 +55,7 @@ class Sending:
                 interrupted = self.interrupt.is_set() and not feeding.done()
                 if interrupted and not pipeline.failed.done():
                     await _cancelled(feeding)
-                    await _within(FLUSH_S, pipeline, self.hurry)
+                    await _within(SEND_FLUSH_S, pipeline, self.hurry)
             finally:
                 await _cancelled(feeding, stopping)
         if interrupted:

@@ -12,12 +12,12 @@ import click
 
 from pubsubd_broker.settings.forms import SWITCH
 from pubsubd_broker.settings.row import Setting
-from pubsubd_broker.settings.sources import Resolved, SettingsError, resolve
+from pubsubd_broker.settings.sources import Resolved, SettingsError, resolve_settings
 from pubsubd_broker.settings.table import DEFAULTS, SETTINGS
 from pubsubd_broker.settings.values import settings_of
 from pubsubd_cli.exit_codes import USAGE, CommandError
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 _DEFAULTS = settings_of({**DEFAULTS, "core.node": "", "socket": ""})
 _SAYS_YES: dict[str, Any] = {"is_flag": False, "flag_value": "yes"}
@@ -38,7 +38,7 @@ _COMPUTED = frozenset(
 )
 
 
-def setting_options(command: Decorated) -> Decorated:
+def setting_options(command: _Decorated) -> _Decorated:
     """Add `--config` and an option for each setting. The command passes them on to `resolved`."""
     for setting in reversed(SETTINGS):
         if setting.switch_off is not None:
@@ -74,7 +74,7 @@ def resolved(options: dict[str, Any]) -> Resolved:
             value = False
         flags[setting.name] = value
     try:
-        return resolve(
+        return resolve_settings(
             flags,
             os.environ,
             host=socket.gethostname(),

@@ -44,7 +44,7 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-class Telling:
+class SignalTelling:
     """While it is entered, each signal calls the next of `tells`, in the main thread, at any bytecode.
 
     A signal after the last of `tells` ends the process at once.
@@ -55,7 +55,7 @@ class Telling:
         self._tells = tells
         self._before: dict[int, Handler | int | None] = {}
 
-    def __enter__(self) -> Telling:
+    def __enter__(self) -> SignalTelling:
         for number in _heeded():
             self._before[number] = signal.signal(number, self._take)
         return self

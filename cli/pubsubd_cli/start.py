@@ -35,12 +35,12 @@ def start(**options: Any) -> int:
     """
     found = resolved(options)
     # Imported here, because `start --help` and invalid settings do not need the broker.
-    from pubsubd_broker.daemon import run
+    from pubsubd_broker.daemon import run_broker
 
     if found.ignored:
         _warn(found)
     try:
-        return run(found.settings)
+        return run_broker(found.settings)
     except PubSubError as error:
         # The broker could not use its socket or an address: a setting must change.
         raise CommandError(str(error), USAGE) from error

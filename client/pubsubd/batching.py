@@ -18,7 +18,7 @@ BATCH_BYTES = 136 * 1024
 MESSAGE_COST_BYTES = 64
 """Least number of bytes that a message counts besides its payload. It bounds a batch to 2,176 messages."""
 
-REMEMBERED_TOPICS = 4096
+CHECKED_TOPICS = 4096
 """Topics for which the client remembers whether they may share a batch."""
 
 FRAME_BYTES = 128
@@ -45,14 +45,14 @@ class _TopicsWith(dict[str, int]):
 
     def __missing__(self, topic: str) -> int:
         check_publishable(topic)
-        if len(self) >= REMEMBERED_TOPICS:
+        if len(self) >= CHECKED_TOPICS:
             self.clear()
         taken = self._may_publish(topic) and len(topic.encode()) <= self._max_topic
         most = self[topic] = self._max_topics if taken else 1
         return most
 
 
-class Limits:
+class BatchLimits:
     """The broker's limits for filling a batch, new for each connection. Sizes are in bytes."""
 
     __slots__ = ("cost", "max_message", "room", "topics_with")
@@ -89,7 +89,7 @@ class Placed:
         self.first = first
 
 
-class Failed:
+class BatchFailed:
     """The outcome of a batch that was not accepted, or whose fate is unknown."""
 
     __slots__ = ("_error",)
@@ -102,7 +102,7 @@ class Failed:
         return copy_of(self._error)
 
 
-class Outgoing:
+class OutgoingBatch:
     """A batch on its way: open for messages, then written, then with an outcome."""
 
     __slots__ = (
@@ -126,7 +126,7 @@ class Outgoing:
         "watchers",
     )
 
-    def __init__(self, topic: str, to: str | None, timeout_s: float, limits: Limits) -> None:
+    def __init__(self, topic: str, to: str | None, timeout_s: float, limits: BatchLimits) -> None:
         """`topic`: the first message's topic. Raises `InvalidTopic`."""
         self._topics_with = limits.topics_with
         self._most_topics = limits.topics_with[topic]
@@ -146,7 +146,7 @@ class Outgoing:
         self.opened_at: float | None = None
         self.deadline: float | None = None
         """Set, like `opened_at`, at the end of the turn of the event loop in which the batch was opened."""
-        self.outcome: Placed | Failed | None = None
+        self.outcome: Placed | BatchFailed | None = None
         self.watchers: list[Watcher] = []
         self.watched = 0
         """Number of messages whose outcome a caller awaits."""

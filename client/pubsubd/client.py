@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pubsubd import arguments
 from pubsubd.callbacks import Callbacks
 from pubsubd.codecs import MSGPACK, Codec, as_bytes, encoded, not_encoded
-from pubsubd.connection import Dialler
+from pubsubd.connection import BrokerDialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, copy_of
 from pubsubd.fork_mark import mark
@@ -43,7 +43,7 @@ class Client:
         self._codec = options.codec
         self._encode = options.codec.encode
         self._publish_timeout_s = options.publish_timeout_s
-        self._dialler = Dialler(options.socket, options.connect_timeout_s)
+        self._dialler = BrokerDialler(options.socket, options.connect_timeout_s)
         self._begin(State.CONNECTING, inherited=False)
         begins_anew(self)
 

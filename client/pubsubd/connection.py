@@ -13,19 +13,15 @@ from pubsubd.errors import BrokerUnavailable
 from pubsubd.forks import begins_anew, belongs_here, check_process, keep
 from pubsubd.identity import Identity
 from pubsubd.pulse import Pulse
-from pubsubd.unavailable import check_folder_below_tmp, lost, not_reached, silent
+from pubsubd.unavailable import check_folder_below_tmp, connection_lost, not_reached, silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
 from pubsubd_protocol.frames import VERSION, Frame, Heartbeat, Refused, Welcome
-from pubsubd_protocol.framing import FrameReader
+from pubsubd_protocol.framing import MAX_FRAME_BYTES, FrameReader
 
 GREETING_BYTES = codec.MAX_CONTROL_BYTES
 """The longest frame up to and including the welcome, which lists the topics on which the client may publish."""
 
-MAX_FRAME_BYTES = 2**32 - 1
-"""The longest frame after the welcome. Entries of peers may be longer than the broker's own `Welcome.max_frame`.
-Memory grows only as a frame's bytes arrive.
-"""
 
 QUEUE_RETRY_S = 0.02
 """Seconds until the next attempt to connect while the socket's queue of the system is full."""
@@ -43,31 +39,31 @@ _ALIVE = codec.encode(Heartbeat())
 class Receiver(Protocol):
     """The part of the client that a connection serves."""
 
-    def received(self, connection: Connection, frame: Frame) -> None:
+    def received(self, connection: BrokerConnection, frame: Frame) -> None:
         """Take a frame that follows the welcome. Raising a `PubSubError` ends the connection."""
 
-    def lost(self, connection: Connection, why: PubSubError) -> None:
+    def lost(self, connection: BrokerConnection, why: PubSubError) -> None:
         """Called once when the connection is gone, if the welcome had come."""
 
-    def writable(self, connection: Connection) -> None:
+    def writable(self, connection: BrokerConnection) -> None:
         """Called when the socket takes bytes again."""
 
 
 class _Nobody:
     """Receiver, in a forked child, of an inherited connection. It does nothing."""
 
-    def received(self, connection: Connection, frame: Frame) -> None: ...
+    def received(self, connection: BrokerConnection, frame: Frame) -> None: ...
 
-    def lost(self, connection: Connection, why: PubSubError) -> None: ...
+    def lost(self, connection: BrokerConnection, why: PubSubError) -> None: ...
 
-    def writable(self, connection: Connection) -> None: ...
+    def writable(self, connection: BrokerConnection) -> None: ...
 
 
 _NOBODY: Final = _Nobody()
 
 
-class Connection(asyncio.BufferedProtocol):
-    """Made by `Dialler.dial`. `write` never blocks: check `choked` before writing much."""
+class BrokerConnection(asyncio.BufferedProtocol):
+    """Made by `BrokerDialler.dial`. `write` never blocks: check `choked` before writing much."""
 
     def __init__(self, socket: str, receiver: Receiver) -> None:
         loop = asyncio.get_running_loop()
@@ -175,7 +171,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = None
         if self._beats is not None:
             self._beats.cancel()
-        why = self.why = self.why or lost(self._socket, exc)
+        why = self.why = self.why or connection_lost(self._socket, exc)
         self._closing = True
         if not self.closed.done():
             self.closed.set_result(None)
@@ -213,6 +209,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.welcome.done():
             self._receiver.received(self, frame)
         elif isinstance(frame, Welcome):
+            # Entries of peers may be longer than the broker's own `Welcome.max_frame`. Memory grows only with bytes that come.
             self._reader.limit = MAX_FRAME_BYTES
             self.welcome.set_result(frame)
             if frame.heartbeat_ms and frame.silent_ms:
@@ -227,7 +224,7 @@ def unexpected(frame: Frame) -> ProtocolError:
     )
 
 
-class Dialler:
+class BrokerDialler:
     """Opens this client's connections, all under one identity."""
 
     def __init__(self, socket: str, timeout_s: float) -> None:
@@ -235,13 +232,13 @@ class Dialler:
         self.timeout_s = timeout_s
         self.identity = Identity()
 
-    async def dial(self, role: str, receiver: Receiver) -> tuple[Connection, Welcome]:
+    async def dial(self, role: str, receiver: Receiver) -> tuple[BrokerConnection, Welcome]:
         """Connect, greet, and wait for the welcome.
 
         Raises `BrokerUnavailable`, `ConnectionRefused`, or `ProtocolError` if the other end is not a broker.
         """
         check_process()
-        connection = Connection(self.socket, receiver)
+        connection = BrokerConnection(self.socket, receiver)
         said = codec.encode(self.identity.hello(role))
         if role != "control":
             # The first heartbeat goes with the greeting, so the broker also notices a process that hangs right then.

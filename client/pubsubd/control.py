@@ -8,7 +8,7 @@ import os
 from typing import Any
 
 from pubsubd import arguments
-from pubsubd.connection import Connection, Dialler, unexpected
+from pubsubd.connection import BrokerConnection, BrokerDialler, unexpected
 from pubsubd.unavailable import silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.errors import ProtocolError, PubSubError
@@ -27,17 +27,17 @@ class _Question:
     def __init__(self) -> None:
         self.answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def received(self, connection: Connection, frame: Frame) -> None:
+    def received(self, connection: BrokerConnection, frame: Frame) -> None:
         if not isinstance(frame, Report):
             raise unexpected(frame)
         if not self.answer.done():
             self.answer.set_result(frame.json)
 
-    def lost(self, connection: Connection, why: PubSubError) -> None:
+    def lost(self, connection: BrokerConnection, why: PubSubError) -> None:
         if not self.answer.done():
             self.answer.set_exception(why)
 
-    def writable(self, connection: Connection) -> None:
+    def writable(self, connection: BrokerConnection) -> None:
         """Do nothing: the connection writes one small frame only."""
 
 
@@ -58,7 +58,7 @@ async def query(
     path = arguments.socket_path(socket, os.environ)
     timeout_s = arguments.seconds("timeout_s", timeout_s, above_zero=True)
     question = _Question()
-    dialler = Dialler(path, timeout_s)
+    dialler = BrokerDialler(path, timeout_s)
     connection, _ = await dialler.dial("control", question)
     try:
         connection.write([codec.encode(Query(what, argument))])

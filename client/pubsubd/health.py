@@ -37,7 +37,7 @@ class NodeBack:
 HealthEvent = NodeLost | NodeBack
 
 
-class Health:
+class SubscriptionHealth:
     """The nodes that are not heard, as the broker reports them, and the changes still to be told to the application."""
 
     __slots__ = ("_reported", "unreachable")

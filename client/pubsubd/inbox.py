@@ -14,7 +14,7 @@ from pubsubd.errors import CursorExpired
 from pubsubd.messages import Message, read_messages
 from pubsubd.resume import Arrived, Event, Moved
 from pubsubd_protocol.attach import LOSES_HISTORY, At, merge, resolve
-from pubsubd_protocol.attach import Expired as Answer
+from pubsubd_protocol.attach import Expired as Verdict
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.positions import Position
 
@@ -225,8 +225,8 @@ def _comes_again(expired: Expired, place: Position | None) -> bool:
     return place is not None and resolve(At(place), expired.view) == _answer(expired)
 
 
-def _answer(expired: Expired) -> Answer:
-    return Answer(expired.reason, expired.view.next, expired.missed)
+def _answer(expired: Expired) -> Verdict:
+    return Verdict(expired.reason, expired.view.next, expired.missed)
 
 
 def _node(event: Event) -> str:

@@ -11,7 +11,7 @@ from pubsubd.errors import DecodeError
 from pubsubd_protocol.entries import Entry, open_entry
 
 
-class Source:
+class MessageSource:
     """Fields that all messages of one entry share."""
 
     __slots__ = ("codec", "decode", "epoch", "node", "time")
@@ -41,7 +41,7 @@ class Message:
 
     __slots__ = ("_decoded", "_source", "offset", "raw", "topic")
 
-    def __init__(self, topic: str, raw: bytes, offset: int, source: Source) -> None:
+    def __init__(self, topic: str, raw: bytes, offset: int, source: MessageSource) -> None:
         self.topic = topic
         self.raw = raw
         self.offset = offset
@@ -83,7 +83,7 @@ class Message:
 def read_messages(entry: Entry, start: int, codec: Codec) -> list[Message]:
     """The messages of `entry` from offset `start` on. Cost: one object and one copy each, no decoding."""
     columns = open_entry(entry)
-    source = Source(entry.node, entry.epoch.hex(), columns.time_us / 1e6, codec)
+    source = MessageSource(entry.node, entry.epoch.hex(), columns.time_us / 1e6, codec)
     frame = columns.frame
     raws = [frame[a:b] for a, b in pairwise(columns.starts)]
     topics = map(columns.topics.__getitem__, columns.index)

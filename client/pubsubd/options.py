@@ -10,7 +10,7 @@ from pubsubd.codecs import Codec
 from pubsubd.errors import CursorExpired, InvalidArgument
 from pubsubd.health import NodeBack, NodeLost
 from pubsubd.identity import ID_BYTES
-from pubsubd.resume import Session
+from pubsubd.resume import SessionState
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.positions import Position
 
@@ -57,7 +57,7 @@ class SubscriptionOptions:
                 "wait=True needs a name=: it waits for a name that another subscription holds"
             )
 
-    def session(self) -> Session:
+    def session(self) -> SessionState:
         """A new session that has received nothing. Raises `InvalidTopic`, `InvalidPosition`, `InvalidArgument`."""
         drawn = None if self.name is None else os.urandom(ID_BYTES)
-        return Session(self.patterns, self.start, self.positions, self.name, self.echo, drawn)
+        return SessionState(self.patterns, self.start, self.positions, self.name, self.echo, drawn)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from pubsubd.batching import Failed, Limits, Outgoing, Placed
+from pubsubd.batching import BatchFailed, BatchLimits, OutgoingBatch, Placed
 from pubsubd.errors import BrokerUnavailable, PublishRejected, PublishUnknown, PubSubError
 from pubsubd_protocol.entries import encode_batch
 from pubsubd_protocol.errors import MessageTooLarge, ProtocolError
@@ -42,16 +42,16 @@ class Outbox:
         self._node = ""
         self._connected = False
         self._window = 1
-        self._limits: Limits | None = None
+        self._limits: BatchLimits | None = None
         self._max_message = -1
-        self._open: Outgoing | None = None
-        self._unstamped: list[Outgoing] = []
-        self._pending: deque[Outgoing] = deque()
-        self._in_flight: deque[Outgoing] = deque()
+        self._open: OutgoingBatch | None = None
+        self._unstamped: list[OutgoingBatch] = []
+        self._pending: deque[OutgoingBatch] = deque()
+        self._in_flight: deque[OutgoingBatch] = deque()
         self._unanswered_bytes = 0
         self._sequence = 0
 
-    def connected(self, welcome: Welcome) -> list[Outgoing]:
+    def connected(self, welcome: Welcome) -> list[OutgoingBatch]:
         """Begin a new connection. `writable` gives the buffers to send on it, retries first.
 
         Returns the failed batches: those made for an earlier life of the broker, with a frame longer than the new
@@ -59,7 +59,7 @@ class Outbox:
         batch's first message. They fail with `MessageTooLarge`, or with `PublishUnknown` if the earlier life may have
         accepted them. The broker checks all other limits.
         """
-        self._limits = Limits(welcome)
+        self._limits = BatchLimits(welcome)
         self._connected = True
         self.lost_because = NO_ANSWER
         self._node = welcome.node
@@ -71,7 +71,7 @@ class Outbox:
         too_long = [outgoing for outgoing in self._pending if outgoing.frame_bytes > max_frame]
         for outgoing in too_long:
             self._pending.remove(outgoing)
-            self._end(outgoing, Failed(_unreadable(outgoing, max_frame)))
+            self._end(outgoing, BatchFailed(_unreadable(outgoing, max_frame)))
         self._review()
         return too_long
 
@@ -90,7 +90,7 @@ class Outbox:
         self._pending.extendleft(reversed(unanswered))
         self._review()
 
-    def disowned(self, why: str) -> list[Outgoing]:
+    def disowned(self, why: str) -> list[OutgoingBatch]:
         """Begin anew after the loss of connection and publisher id. Returns the batches that fail by it.
 
         A batch that may be in the stream under the old id is not sent again: under a new id it could be placed twice.
@@ -102,7 +102,7 @@ class Outbox:
             if outgoing.may_stand
         ]
 
-    def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
+    def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> OutgoingBatch:
         """Add a message to the open batch, or to a new one. Returns that batch.
 
         Raises `InvalidTopic` or `MessageTooLarge`, and then changes nothing.
@@ -134,7 +134,7 @@ class Outbox:
 
     def put_many(
         self, topic: str, payloads: Sequence[bytes], to: str | None, timeout_s: float
-    ) -> list[tuple[Outgoing, int, int]]:
+    ) -> list[tuple[OutgoingBatch, int, int]]:
         """Add messages of one topic in order. Returns runs of them: the batch, the first message's number, the count.
 
         Raises like `put`, and then changes nothing.
@@ -142,7 +142,7 @@ class Outbox:
         largest = max(map(len, payloads), default=0)
         if largest > self._max_message:
             raise MessageTooLarge("a message", largest, self._max_message)
-        runs: list[tuple[Outgoing, int, int]] = []
+        runs: list[tuple[OutgoingBatch, int, int]] = []
         for at in range(0, len(payloads), AT_ONCE):
             some = payloads[at : at + AT_ONCE]
             size = sum(map(len, some))
@@ -195,31 +195,31 @@ class Outbox:
             buffers.extend(encode_batch(batch))
         return buffers
 
-    def receipt(self, receipt: Receipt) -> Outgoing | None:
+    def receipt(self, receipt: Receipt) -> OutgoingBatch | None:
         """The batch that was accepted; None if the client had given it up."""
         outgoing = self._answered(receipt.sequence)
         if outgoing is None:
             return None
         return self._end(outgoing, Placed(self._node, receipt.epoch, receipt.first))
 
-    def rejected(self, rejected: Rejected) -> Outgoing | None:
+    def rejected(self, rejected: Rejected) -> OutgoingBatch | None:
         """The batch that was refused; None if the client had given it up."""
         outgoing = self._answered(rejected.sequence)
-        return None if outgoing is None else self._end(outgoing, Failed(_rejection(rejected)))
+        return None if outgoing is None else self._end(outgoing, BatchFailed(_rejection(rejected)))
 
-    def expire(self, now: float) -> list[Outgoing]:
+    def expire(self, now: float) -> list[OutgoingBatch]:
         """Give up the batches whose deadline has come."""
         due = [o for o in self.unfinished() if o.deadline is not None and o.deadline <= now]
         return [self._give_up(o, f"no answer within {o.timeout_s:g} s", o.timeout_s) for o in due]
 
-    def give_up_all(self, why: str) -> list[Outgoing]:
+    def give_up_all(self, why: str) -> list[OutgoingBatch]:
         """Give up all batches, for the reason `why`."""
         return [self._give_up(outgoing, why) for outgoing in list(self.unfinished())]
 
     def next_deadline(self) -> float | None:
         return min((o.deadline for o in self.unfinished() if o.deadline is not None), default=None)
 
-    def unfinished(self) -> Iterator[Outgoing]:
+    def unfinished(self) -> Iterator[OutgoingBatch]:
         for outgoing in self._in_flight:
             if outgoing.outcome is None:
                 yield outgoing
@@ -237,10 +237,10 @@ class Outbox:
         self._unstamped.clear()
         return earliest
 
-    def _reopen(self, topic: str, to: str | None, timeout_s: float) -> Outgoing:
+    def _reopen(self, topic: str, to: str | None, timeout_s: float) -> OutgoingBatch:
         """Open the next batch, for a first message on `topic`. Raises `InvalidTopic`, and then changes nothing."""
         assert self._limits is not None
-        fresh = Outgoing(topic, to, timeout_s, self._limits)
+        fresh = OutgoingBatch(topic, to, timeout_s, self._limits)
         self._seal()
         self._open = fresh
         self._unstamped.append(fresh)
@@ -255,7 +255,7 @@ class Outbox:
             self.sealed += 1
             self._review()
 
-    def _answered(self, sequence: int) -> Outgoing | None:
+    def _answered(self, sequence: int) -> OutgoingBatch | None:
         outgoing = self._in_flight[0] if self._in_flight else None
         if outgoing is None or outgoing.batch is None or outgoing.batch.sequence != sequence:
             raise ProtocolError(
@@ -268,7 +268,9 @@ class Outbox:
         self._review()
         return None
 
-    def _give_up(self, outgoing: Outgoing, why: str, timeout_s: float | None = None) -> Outgoing:
+    def _give_up(
+        self, outgoing: OutgoingBatch, why: str, timeout_s: float | None = None
+    ) -> OutgoingBatch:
         error: PubSubError
         why = f"{why} ({self.lost_because})"
         if outgoing.may_stand:
@@ -280,9 +282,9 @@ class Outbox:
         # A batch in flight keeps its place in the window: its answer may still come.
         if outgoing in self._pending:
             self._pending.remove(outgoing)
-        return self._end(outgoing, Failed(error))
+        return self._end(outgoing, BatchFailed(error))
 
-    def _end(self, outgoing: Outgoing, outcome: Placed | Failed) -> Outgoing:
+    def _end(self, outgoing: OutgoingBatch, outcome: Placed | BatchFailed) -> OutgoingBatch:
         outgoing.outcome = outcome
         self._unanswered_bytes -= outgoing.size
         self._review()
@@ -298,7 +300,9 @@ class Outbox:
             self.full = batches >= self._window or self._unanswered_bytes >= MAX_UNANSWERED_BYTES
 
 
-def _join(runs: list[tuple[Outgoing, int, int]], batch: Outgoing, first: int, count: int) -> None:
+def _join(
+    runs: list[tuple[OutgoingBatch, int, int]], batch: OutgoingBatch, first: int, count: int
+) -> None:
     """Add `count` messages to `runs`; the first is number `first` of `batch`."""
     if runs and runs[-1][0] is batch:
         _, began, before = runs[-1]
@@ -307,7 +311,7 @@ def _join(runs: list[tuple[Outgoing, int, int]], batch: Outgoing, first: int, co
         runs.append((batch, first, count))
 
 
-def _unreadable(outgoing: Outgoing, max_frame: int) -> PubSubError:
+def _unreadable(outgoing: OutgoingBatch, max_frame: int) -> PubSubError:
     size = outgoing.frame_bytes
     if outgoing.may_stand:
         return PublishUnknown(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
 
-from pubsubd.batching import Failed, Outgoing, Placed
+from pubsubd.batching import BatchFailed, OutgoingBatch, Placed
 from pubsubd.errors import PublishUnknown
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipts
@@ -100,7 +100,7 @@ class Pipeline:
         """Wait until all messages have an outcome, or one has failed."""
         await self._decided.wait()
 
-    def _watch(self, outgoing: Outgoing, number: int, at: int) -> _Part:
+    def _watch(self, outgoing: OutgoingBatch, number: int, at: int) -> _Part:
         part = _Part(self, outgoing, number, at)
         outgoing.watchers.append(part)
         return part
@@ -124,7 +124,7 @@ class Pipeline:
                 if self._placed is not None:
                     first = outcome.first + part.at
                     self._placed.append(outcome.node, outcome.epoch, first, part.count)
-            case Failed():
+            case BatchFailed():
                 error = outcome.error()
                 fate = Fate.UNKNOWN if isinstance(error, PublishUnknown) else Fate.REFUSED
                 if self.first_failure is None or part.first < self.first_failure[0]:
@@ -144,7 +144,7 @@ class _Part:
 
     __slots__ = ("at", "count", "first", "outgoing", "pipeline")
 
-    def __init__(self, pipeline: Pipeline, outgoing: Outgoing, first: int, at: int) -> None:
+    def __init__(self, pipeline: Pipeline, outgoing: OutgoingBatch, first: int, at: int) -> None:
         self.pipeline = pipeline
         self.outgoing = outgoing
         self.first = first

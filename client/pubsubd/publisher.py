@@ -8,13 +8,13 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from pubsubd import arguments
-from pubsubd.batching import Failed, Outgoing, Placed
-from pubsubd.connection import Connection, Dialler, unexpected
+from pubsubd.batching import BatchFailed, OutgoingBatch, Placed
+from pubsubd.connection import BrokerConnection, BrokerDialler, unexpected
 from pubsubd.errors import BrokerUnavailable, ClientClosed, PublishRejected, PublishUnknown
 from pubsubd.home import this_thread
 from pubsubd.outbox import Outbox
 from pubsubd.redial import Redial
-from pubsubd.unavailable import lost
+from pubsubd.unavailable import connection_lost
 from pubsubd_protocol.errors import ConnectionRefused, PubSubError
 from pubsubd_protocol.frames import Frame, Receipt, Rejected
 from pubsubd_protocol.positions import is_node_name
@@ -29,7 +29,7 @@ class Publisher:
 
     def __init__(
         self,
-        dialler: Dialler,
+        dialler: BrokerDialler,
         on_lost: Callable[[PubSubError], None],
         on_restored: Callable[[], None],
         check_home: Callable[[], None],
@@ -43,14 +43,14 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self.open_in: int | None = this_thread()
         """The thread in which the publisher takes messages; None once it takes no more."""
-        self._connection: Connection | None = None
+        self._connection: BrokerConnection | None = None
         self._lost: asyncio.Future[PubSubError] = self._loop.create_future()
         self._keeper: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._turn_ends = False
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
-        self.failure: Failed | None = None
+        self.failure: BatchFailed | None = None
         """The first failure of messages whose outcome no caller awaits. Cleared when a caller gets it."""
         self._failed = 0
 
@@ -59,7 +59,7 @@ class Publisher:
         await self._connect()
         self._keeper = self._loop.create_task(self._keep(), name="pubsubd publisher")
 
-    def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> Outgoing:
+    def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> OutgoingBatch:
         """Take one message. It goes out at the end of this turn of the event loop at the latest."""
         if to is not None or self.open_in is None:
             self._check(to)
@@ -77,7 +77,7 @@ class Publisher:
 
     def put_many(
         self, topic: str, payloads: Sequence[bytes], to: str | None, timeout_s: float
-    ) -> list[tuple[Outgoing, int, int]]:
+    ) -> list[tuple[OutgoingBatch, int, int]]:
         """Take several messages. Returns runs of them: the batch, the first message's number in it, the count."""
         self._check(to)
         check_publishable(topic)
@@ -95,7 +95,7 @@ class Publisher:
         self._turn_ends = True
         self._loop.call_soon(self._end_turn)
 
-    async def placed(self, outgoing: Outgoing, count: int) -> Placed:
+    async def placed(self, outgoing: OutgoingBatch, count: int) -> Placed:
         """Wait for the outcome of `count` messages of a batch. Raises the failure."""
         if outgoing.outcome is None:
             watcher = self._loop.create_future()
@@ -104,7 +104,7 @@ class Publisher:
             await watcher
         outcome = outgoing.outcome
         assert outcome is not None
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, BatchFailed):
             raise outcome.error()
         return outcome
 
@@ -167,7 +167,7 @@ class Publisher:
             await asyncio.wait([self._keeper])
         return self._unreported()
 
-    def received(self, connection: Connection, frame: Frame) -> None:
+    def received(self, connection: BrokerConnection, frame: Frame) -> None:
         match frame:
             case Receipt():
                 done = self.outbox.receipt(frame)
@@ -178,7 +178,7 @@ class Publisher:
         self._finish([done] if done is not None else [])
         self.pump()
 
-    def lost(self, connection: Connection, why: PubSubError) -> None:
+    def lost(self, connection: BrokerConnection, why: PubSubError) -> None:
         if connection is self._connection:
             self._connection = None
             # A broker that stops answers all accepted batches before it says "draining".
@@ -195,7 +195,7 @@ class Publisher:
             if not self._lost.done():
                 self._lost.set_result(why)
 
-    def writable(self, connection: Connection) -> None:
+    def writable(self, connection: BrokerConnection) -> None:
         with self._ends_all_if_broken():
             self.pump()
 
@@ -237,7 +237,7 @@ class Publisher:
             why = f"{type(error).__name__} in the client: {error}"
             self._finish(self.outbox.give_up_all(why))
             if self._connection is not None:
-                self._connection.fail(lost(self._dialler.socket, error))
+                self._connection.fail(connection_lost(self._dialler.socket, error))
             raise
 
     def _wake_at(self, deadline: float) -> None:
@@ -257,13 +257,13 @@ class Publisher:
             if deadline is not None:
                 self._wake_at(deadline)
 
-    def _finish(self, batches: list[Outgoing]) -> None:
+    def _finish(self, batches: list[OutgoingBatch]) -> None:
         for outgoing in batches:
             for watcher in outgoing.watchers:
                 if not watcher.done():
                     watcher.set_result(None)
             unwatched = outgoing.count - outgoing.watched
-            if isinstance(outgoing.outcome, Failed) and unwatched:
+            if isinstance(outgoing.outcome, BatchFailed) and unwatched:
                 self.failure = self.failure or outgoing.outcome
                 self._failed += unwatched
         self._settle_room()
@@ -272,7 +272,7 @@ class Publisher:
         if not self.outbox.full:
             self._room.set()
 
-    async def _ends(self, batches: list[Outgoing]) -> None:
+    async def _ends(self, batches: list[OutgoingBatch]) -> None:
         watchers = []
         for outgoing in batches:
             watcher = self._loop.create_future()
@@ -287,17 +287,17 @@ class Publisher:
         return None if failure is None else _counting(failure, failed)
 
 
-def _failure_of(batches: list[Outgoing]) -> PubSubError | None:
+def _failure_of(batches: list[OutgoingBatch]) -> PubSubError | None:
     """The first failure in these batches of messages whose outcome no caller awaited."""
-    failed = [o for o in batches if isinstance(o.outcome, Failed) and o.count > o.watched]
+    failed = [o for o in batches if isinstance(o.outcome, BatchFailed) and o.count > o.watched]
     if not failed:
         return None
     first = failed[0].outcome
-    assert isinstance(first, Failed)
+    assert isinstance(first, BatchFailed)
     return _counting(first, sum(outgoing.count - outgoing.watched for outgoing in failed))
 
 
-def _counting(failure: Failed, failed: int) -> PubSubError:
+def _counting(failure: BatchFailed, failed: int) -> PubSubError:
     error = failure.error()
     if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
         error.failed = failed

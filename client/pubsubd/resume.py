@@ -42,7 +42,7 @@ class Moved:
 Event = Arrived | Moved | Expired
 
 
-class Session:
+class SessionState:
     """A subscription's state over all of its connections.
 
     Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument` for an invalid name.

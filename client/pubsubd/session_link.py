@@ -6,12 +6,12 @@ import asyncio
 import time
 from typing import Final, Protocol
 
-from pubsubd.connection import Connection, Dialler, unexpected
+from pubsubd.connection import BrokerConnection, BrokerDialler, unexpected
 from pubsubd.errors import BrokerUnavailable, ClientClosed, NameInUse, copy_of
-from pubsubd.health import Health, HealthEvent
+from pubsubd.health import HealthEvent, SubscriptionHealth
 from pubsubd.redial import Redial
-from pubsubd.resume import Event, Session
-from pubsubd.unavailable import lost, silent
+from pubsubd.resume import Event, SessionState
+from pubsubd.unavailable import connection_lost, silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
@@ -55,7 +55,7 @@ class SessionLink:
     """Keeps one session going until it is closed or refused for good."""
 
     def __init__(
-        self, dialler: Dialler, session: Session, sink: Sink, *, waits: bool = False
+        self, dialler: BrokerDialler, session: SessionState, sink: Sink, *, waits: bool = False
     ) -> None:
         """`waits`: opening retries while another connection holds the session's name."""
         self.session = session
@@ -63,14 +63,14 @@ class SessionLink:
         """The error that ended the session, in the SDK's words."""
         self.known: set[str] = set()
         """The nodes that the broker named on this connection."""
-        self.health = Health()
+        self.health = SubscriptionHealth()
         self._node = ""
         self._waits = waits
         self._stands_by = False
         """Whether this session waits for its name, which another connection held at the last attempt."""
         self._dialler = dialler
         self._sink = sink
-        self._connection: Connection | None = None
+        self._connection: BrokerConnection | None = None
         self._asked: tuple[str, ...] = ()
         self._answer: asyncio.Future[None] | None = None
         self._lost: asyncio.Future[PubSubError] | None = None
@@ -162,7 +162,7 @@ class SessionLink:
             raise outcome
         return outcome
 
-    def received(self, connection: Connection, frame: Frame) -> None:
+    def received(self, connection: BrokerConnection, frame: Frame) -> None:
         if connection is not self._connection:
             return
         session = self.session
@@ -194,7 +194,7 @@ class SessionLink:
             self._violations = 0
             self._sink.arrived(event)
 
-    def lost(self, connection: Connection, why: PubSubError) -> None:
+    def lost(self, connection: BrokerConnection, why: PubSubError) -> None:
         if connection is not self._connection:
             return
         if self.stands:
@@ -206,7 +206,7 @@ class SessionLink:
         elif self._lost is not None and not self._lost.done():
             self._lost.set_result(why)
 
-    def writable(self, connection: Connection) -> None:
+    def writable(self, connection: BrokerConnection) -> None:
         """Do nothing: a session writes little, so no write waits."""
 
     async def _open_first(self) -> None:
@@ -301,7 +301,9 @@ class SessionLink:
             except Exception as error:
                 # Tell any error: an application that waits for a message must get it.
                 told = (
-                    error if isinstance(error, PubSubError) else lost(self._dialler.socket, error)
+                    error
+                    if isinstance(error, PubSubError)
+                    else connection_lost(self._dialler.socket, error)
                 )
                 self.failure = self._named(told)
                 self._fail_filter(self.failure)

@@ -9,7 +9,7 @@ from typing import Literal, Self, overload
 
 from pubsubd import arguments
 from pubsubd.callbacks import Callbacks
-from pubsubd.connection import GOODBYE_S, Dialler
+from pubsubd.connection import GOODBYE_S, BrokerDialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
 from pubsubd.fork_mark import mark
@@ -38,7 +38,7 @@ class Subscription:
 
     def __init__(
         self,
-        dialler: Dialler,
+        dialler: BrokerDialler,
         options: SubscriptionOptions,
         *,
         on_open: Callable[[Subscription], None],

@@ -56,7 +56,7 @@ def silent(socket: str, timeout_s: float) -> BrokerUnavailable:
     )
 
 
-def lost(socket: str, error: Exception | None) -> BrokerUnavailable:
+def connection_lost(socket: str, error: Exception | None) -> BrokerUnavailable:
     """The error for a connection that was open and is gone."""
     return BrokerUnavailable(
         socket, f"the connection was lost ({error or 'closed by the broker'}); its log may say why"

@@ -82,7 +82,7 @@ class Expired:
     missed: int | None
 
 
-Answer = Resume | Expired
+Verdict = Resume | Expired
 
 
 def asked(claim: Claim) -> Claim:
@@ -90,7 +90,7 @@ def asked(claim: Claim) -> Claim:
     return Earliest() if isinstance(claim, Earliest) else claim
 
 
-def short(answer: Answer) -> Resume | Reason:
+def short(answer: Verdict) -> Resume | Reason:
     """An answer as it travels: of an expiry only the reason. The receiver computes the figures from the view beside it."""
     return answer if isinstance(answer, Resume) else answer.reason
 
@@ -107,7 +107,7 @@ def merge(earlier: Expired, later: Expired) -> Expired:
     return Expired(max(earlier.reason, later.reason, key=_GRAVITY.index), later.next, missed)
 
 
-def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
+def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Verdict:
     """The attach rule: the offset at which a reader with `claim` goes on in the stream of `view`, or an expiry. Pure.
 
     `registered` is the cursor that the producer keeps for the reader's node, if it keeps one. After an expiry the
@@ -132,12 +132,12 @@ def resolve(claim: Claim, view: StreamView, registered: Position | None = None) 
     assert_never(claim)
 
 
-def _from_start(view: StreamView) -> Answer:
+def _from_start(view: StreamView) -> Verdict:
     answer = _within(view.start, view)
     return answer if isinstance(answer, Resume) else Expired(Reason.UNSEEN, answer.next, None)
 
 
-def _at(position: Position, view: StreamView) -> Answer:
+def _at(position: Position, view: StreamView) -> Verdict:
     # Check the epoch before the offset: an offset of another history may fit by accident, and means nothing here.
     reach = view.reach(position.epoch)
     if reach is None:
@@ -147,7 +147,7 @@ def _at(position: Position, view: StreamView) -> Answer:
     return _within(position, view)
 
 
-def _within(position: Position, view: StreamView) -> Answer:
+def _within(position: Position, view: StreamView) -> Verdict:
     """The answer to a reader whose history this stream continues.
 
     The reader has lost the messages that were evicted, and those of a lost end at its own offset.

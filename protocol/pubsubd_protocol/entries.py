@@ -179,7 +179,7 @@ class Messages:
         self.frame = frame
 
 
-def place(
+def place_batch(
     batch: Batch, node: str, epoch: Epoch, first: int, time_us: int, publisher: bytes
 ) -> Entry:
     """The entry of a checked `batch` at offset `first`. Cost: one copy of the payloads if they are a view.

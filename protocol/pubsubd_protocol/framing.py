@@ -15,6 +15,9 @@ from pubsubd_protocol.errors import ProtocolError
 PREFIX = struct.Struct(">I")
 PREFIX_BYTES = PREFIX.size
 
+MAX_FRAME_BYTES = 2**32 - 1
+"""Largest length that the prefix can say."""
+
 BUFFER_BYTES = 256 * 1024
 SMALL_BUFFER_BYTES = 4 * 1024
 """Buffer of an idle connection. It grows to `BUFFER_BYTES` with traffic."""

@@ -11,11 +11,11 @@ from tests.fuzz.targets.framing import HEAD_BYTES
 from tests.fuzz.targets.site import NAME
 from tests.unit.protocol import strategies as protocol
 
-from pubsubd_broker.core.journal.checkpoint import Checkpoint, Consumer, encode_checkpoint
+from pubsubd_broker.core.journal.checkpoint import Checkpoint, KeptConsumer, encode_checkpoint
 from pubsubd_broker.core.journal.records import Kind
 from pubsubd_broker.core.journal.recovery import SEQUENCE
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import Batch, place
+from pubsubd_protocol.entries import Batch, place_batch
 from pubsubd_protocol.frames import MAGIC, VERSION, Hello
 from pubsubd_protocol.positions import Epoch, Lineage, Position
 
@@ -56,7 +56,7 @@ scripts: Final = st.builds(
 
 
 def _entry_record(batch: Batch, epoch: Epoch, first: int, sequence: int) -> tuple[int, bytes]:
-    entry = place(batch, NAME, epoch, first, 0, bytes(16))
+    entry = place_batch(batch, NAME, epoch, first, 0, bytes(16))
     return Kind.ENTRY, SEQUENCE.pack(sequence) + encode(entry)
 
 
@@ -65,7 +65,7 @@ def _checkpoint_record(
     epoch: Epoch,
     lineage: Lineage,
     following: int,
-    consumers: dict[str, Consumer],
+    consumers: dict[str, KeptConsumer],
     publishers: dict[bytes, int],
     sessions: dict[str, dict[str, Position]],
 ) -> tuple[int, bytes]:
@@ -84,7 +84,7 @@ _checkpoints: Final = st.builds(
     _EPOCHS,
     st.lists(st.tuples(_EPOCHS, _small), max_size=3).map(tuple),
     _small,
-    st.dictionaries(protocol.node_names, st.builds(Consumer, _places), max_size=2),
+    st.dictionaries(protocol.node_names, st.builds(KeptConsumer, _places), max_size=2),
     st.dictionaries(_EPOCHS, _small, max_size=2),
     st.dictionaries(protocol.session_names, protocol.position_maps, max_size=2),
 )

@@ -20,7 +20,7 @@ from pubsubd_broker.core.journal.checkpoint import decode_checkpoint, encode_che
 from pubsubd_broker.core.journal.journal import Fsync
 from pubsubd_protocol.attach import At, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import place
+from pubsubd_protocol.entries import place_batch
 from pubsubd_protocol.frames import (
     MAGIC,
     VERSION,
@@ -192,7 +192,7 @@ def _mine(offset: int) -> Position:
 
 def _entries(first: int, following: int, node: str = "node-b", epoch: Epoch = _LIFE) -> list[Frame]:
     one = batch_of([("orders.created", b"x")], sequence=first)
-    return [place(one, node, epoch, n, 0, bytes(16)) for n in range(first, following)]
+    return [place_batch(one, node, epoch, n, 0, bytes(16)) for n in range(first, following)]
 
 
 _TOPICS: Final = batch_of([(f"t.{n % 3}", bytes((n,))) for n in range(6)], sequence=2)

@@ -80,8 +80,8 @@ async def _refused_as_a_get(
     await _refuse(self, connection, reader, writer, reply)
 
 
-def _all_is_well(code: int, text: str, *headers: tuple[str, str]) -> admin_http.Answer:
-    return admin_http.Answer(200, "text/plain", text.encode(), headers)
+def _all_is_well(code: int, text: str, *headers: tuple[str, str]) -> admin_http.HttpAnswer:
+    return admin_http.HttpAnswer(200, "text/plain", text.encode(), headers)
 
 
 _refuse = admin_http.AdminServer._refuse

@@ -19,7 +19,7 @@ from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_protocol.attach import Reason, Resume
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import Entry, place
+from pubsubd_protocol.entries import Entry, place_batch
 from pubsubd_protocol.frames import (
     Attached,
     CursorExpired,
@@ -41,7 +41,7 @@ ATTACHED: Final = Attached(EMPTY, Resume(0), None)
 
 def entry(first: int = 0, node: str = NODE, epoch: Epoch = LIFE, to: str | None = None) -> Entry:
     batch = batch_of([("t", b"x")], sequence=1, to=to)
-    return place(batch, node, epoch, first, 0, bytes(16))
+    return place_batch(batch, node, epoch, first, 0, bytes(16))
 
 
 def said(*frames: Any) -> bytes:

@@ -19,7 +19,7 @@ from tests.integration.proc import memory_kib
 from tests.memory_bounds import memory_at_bounds
 
 from pubsubd_broker.core.limits import PUBLISH_WINDOW
-from pubsubd_broker.settings.sources import resolve
+from pubsubd_broker.settings.sources import resolve_settings
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, pack_numbers
@@ -221,7 +221,7 @@ def test_all_bounds_at_once_take_at_most_the_computed_memory(start_broker: Start
         "socket": broker.socket,
         "peer": (f"{PEER}:1",),
     }
-    found = resolve(flags, {}, host="box", uid=os.getuid(), terminal=False, folder="/")
+    found = resolve_settings(flags, {}, host="box", uid=os.getuid(), terminal=False, folder="/")
     settings = found.settings
     computed = sum(memory_at_bounds(settings).values())
     before = memory_kib(broker.pid)

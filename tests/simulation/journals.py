@@ -60,7 +60,7 @@ class SimJournal:
 
         Raises `Violation` if it is less than was promised.
         """
-        judge = partial(whole_end.lost, evidence=evidence)
+        judge = partial(whole_end.lost_at, evidence=evidence)
         recovered = recover(self._broker.name, self._disk.read(), judge)
         held = (recovered.first, recovered.next) if recovered is not None else (0, 0)
         if self._used_up and recovered is not None:

@@ -11,15 +11,15 @@ from tests.simulation.machine import Machine, Trace
 
 from pubsubd_broker.core.journal.whole_end import (
     COUNT_AT,
-    End,
     Evidence,
+    FileIdentity,
     Found,
-    Identity,
+    RecoveredEnd,
     Witness,
     begun,
     checked,
-    decode,
-    encode,
+    decode_witness,
+    encode_witness,
 )
 from pubsubd_protocol.positions import Epoch
 
@@ -37,7 +37,7 @@ class SimRecord:
         self._witness: Witness | None = None
         self._mapped: list[Trace] = []
 
-    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+    def begin(self, life: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
         self._witness = begun(self._node, life, end, missing, self.evidence)
         for trace in (self._machine.beside, self._machine.folder):
             if trace is not None and trace.life == life.hex():
@@ -54,14 +54,16 @@ class SimRecord:
             _COUNT.pack_into(trace.data, COUNT_AT, checked(following))
 
     def _write(self, trace: Trace, witness: Witness) -> None:
-        trace.data[:] = encode(replace(witness, file=Identity(trace.inode, trace.inode)))
+        trace.data[:] = encode_witness(
+            replace(witness, file=FileIdentity(trace.inode, trace.inode))
+        )
         trace.begin = witness.begin
         self._mapped.append(trace)
 
 
 def forget_the_last(trace: Trace, chance: random.Random) -> None:
     """The last stored count did not reach the disk: an earlier count stands there."""
-    witness = decode(bytes(trace.data))
+    witness = decode_witness(bytes(trace.data))
     if witness is not None:
         count = chance.randint(trace.begin, witness.accepted)
         _COUNT.pack_into(trace.data, COUNT_AT, checked(count))
@@ -70,6 +72,6 @@ def forget_the_last(trace: Trace, chance: random.Random) -> None:
 def _found(trace: Trace | None) -> Found | None:
     if trace is None:
         return None
-    witness = decode(bytes(trace.data))
-    bound = witness is not None and witness.file == Identity(trace.inode, trace.inode)
+    witness = decode_witness(bytes(trace.data))
+    bound = witness is not None and witness.file == FileIdentity(trace.inode, trace.inode)
     return Found(witness, bound)

@@ -10,7 +10,7 @@ from tests.simulation.clockwork import MS
 from tests.simulation.receipts import Published
 from tests.simulation.violation import Violation
 
-from pubsubd.batching import Failed, Outgoing, Placed
+from pubsubd.batching import BatchFailed, OutgoingBatch, Placed
 from pubsubd.errors import PublishUnknown
 from pubsubd.outbox import Outbox
 from pubsubd_protocol.frames import (
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Sent:
     """A batch, and its publisher's knowledge of it."""
 
-    def __init__(self, outgoing: Outgoing) -> None:
+    def __init__(self, outgoing: OutgoingBatch) -> None:
         self.outgoing = outgoing
         self.payloads: list[bytes] = []
         self.written_ns: int | None = None
@@ -161,7 +161,7 @@ class Publisher:
                 if written and sent.written_ns is None:
                     sent.written_ns, sent.ahead = self.world.clockwork.now_ns, ahead
 
-    def _answered(self, outgoing: Outgoing | None) -> None:
+    def _answered(self, outgoing: OutgoingBatch | None) -> None:
         sent = self._by_batch.get(id(outgoing))
         if sent is not None and sent.written_ns is not None:
             sent.waited_ns = self.world.clockwork.now_ns - sent.written_ns
@@ -169,14 +169,14 @@ class Publisher:
     def _seen(self, sent: Sent) -> Published:
         outcome = sent.outgoing.outcome
         placed = outcome if isinstance(outcome, Placed) else None
-        unknown = isinstance(outcome, Failed) and isinstance(outcome.error(), PublishUnknown)
+        unknown = isinstance(outcome, BatchFailed) and isinstance(outcome.error(), PublishUnknown)
         return Published(
             self.name,
             self.broker.name,
             tuple(sent.payloads),
             placed.epoch if placed is not None else None,
             placed.first if placed is not None else None,
-            isinstance(outcome, Failed) and not unknown,
+            isinstance(outcome, BatchFailed) and not unknown,
             sent.waited_ns,
             sent.ahead,
         )

@@ -31,10 +31,10 @@ from tests.simulation.violation import Violation
 from pubsubd.acks import Acks
 from pubsubd.codecs import RAW
 from pubsubd.errors import CursorExpired as Notice
-from pubsubd.health import Health as NodesHealth
+from pubsubd.health import SubscriptionHealth as NodesHealth
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
-from pubsubd.resume import Arrived, Event, Session
+from pubsubd.resume import Arrived, Event, SessionState
 from pubsubd.resume import Moved as InboxMoved
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import (
@@ -135,7 +135,9 @@ class Subscriber:
         """Begin a life with only what was kept."""
         name = self.name if self.keeps == "name" else None
         drawn = None if name is None else self._ids.randbytes(16)
-        self._session = Session(self._patterns, self._start, positions, name, self._echo, drawn)
+        self._session = SessionState(
+            self._patterns, self._start, positions, name, self._echo, drawn
+        )
         self._inbox = Inbox(RAW)
         self._inbox.begin(positions or {})
         self._stood = False

@@ -10,7 +10,7 @@ from collections import Counter
 from tests.unit.protocol.samples import KINDS
 
 from pubsubd_broker.core.node import Node
-from pubsubd_protocol.attach import Answer, At, Claim, Expired, Remembered, Resume
+from pubsubd_protocol.attach import At, Claim, Expired, Remembered, Resume, Verdict
 from pubsubd_protocol.codec import decode
 from pubsubd_protocol.frames import CursorExpired, Fetched
 from pubsubd_protocol.positions import StreamView
@@ -57,7 +57,7 @@ class Tally:
         self._markers: set[tuple[str, str, str, int]] = set()
         self._told: set[tuple[str, str, str, int]] = set()
 
-    def attached(self, claim: Claim, cursor: int | None, answer: Answer) -> None:
+    def attached(self, claim: Claim, cursor: int | None, answer: Verdict) -> None:
         """A producer answered a node that attached. `cursor`: the cursor that it had registered for the node."""
         match claim:
             case At():

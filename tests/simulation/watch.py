@@ -13,7 +13,7 @@ from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
 from pubsubd_broker.core.observer import Observer
 from pubsubd_broker.core.streams.stream import Stream
-from pubsubd_protocol.attach import Answer, Claim, Expired
+from pubsubd_protocol.attach import Claim, Expired, Verdict
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
@@ -120,7 +120,7 @@ class Watch(Observer):
                     names.setdefault(name, []).append((own.epoch.hex(), own.offset))
         return names
 
-    def consumer_attached(self, claim: Claim, registered: Position | None, answer: Answer) -> None:
+    def consumer_attached(self, claim: Claim, registered: Position | None, answer: Verdict) -> None:
         cursor = registered.offset if registered is not None else None
         self._world.tally.attached(claim, cursor, answer)
 

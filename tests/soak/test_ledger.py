@@ -6,7 +6,7 @@ import pytest
 from tests.soak.ledger import HEAD, UNCOUNTED, Account, Broken, Ledger, audit, number_of
 
 from pubsubd import RAW, CursorExpired, Message, Reason
-from pubsubd.messages import Source
+from pubsubd.messages import MessageSource
 
 EPOCH = "00" * 16
 X, Y, OTHER = number_of("a", "x", 0), number_of("a", "y", 0), number_of("b", "x", 0)
@@ -14,7 +14,7 @@ X, Y, OTHER = number_of("a", "x", 0), number_of("a", "y", 0), number_of("b", "x"
 
 def batch(first: int, *heads: tuple[int, int], node: str = "a") -> list[Message]:
     """Messages at `first` and the next offsets, of these publishers with these counts."""
-    source = Source(node, EPOCH, 0.0, RAW)
+    source = MessageSource(node, EPOCH, 0.0, RAW)
     return [Message("t", HEAD.pack(*head), first + i, source) for i, head in enumerate(heads)]
 
 

@@ -14,7 +14,7 @@ from docs.bounds_table import BEGIN, END, renewed
 from tests.memory_bounds import memory_at_bounds
 
 from pubsubd_broker.core.config import Config
-from pubsubd_broker.http.metrics import METRICS, PREFIX
+from pubsubd_broker.http.metrics import METRIC_PREFIX, METRICS
 from pubsubd_broker.settings.table import DEFAULTS, SETTINGS
 from pubsubd_broker.settings.values import Settings, settings_of
 
@@ -56,7 +56,7 @@ def test_each_bound_says_how_ordinary_life_comes_away_from_it(page: str) -> None
 
 
 def test_each_bound_is_shown_by_a_metric() -> None:
-    metrics = {PREFIX + row.name for row in METRICS}
+    metrics = {METRIC_PREFIX + row.name for row in METRICS}
     for name, _, _, shown in ROWS:
         named = re.findall(r"`(\w+)`", shown)
         assert named, name

@@ -23,7 +23,7 @@ from pubsubd_protocol.entries import (
     open_entry,
     pack_numbers,
     part_of,
-    place,
+    place_batch,
     unpack_numbers,
 )
 from pubsubd_protocol.positions import Epoch, Position, StreamView
@@ -208,7 +208,7 @@ def _entry(fields: dict[str, Any]) -> frames.Frame:
         }
     )
     epoch, publisher = Epoch(bytes.fromhex(fields["epoch"])), bytes.fromhex(fields["publisher"])
-    whole = place(batch, fields["node"], epoch, first, fields["time_us"], publisher)
+    whole = place_batch(batch, fields["node"], epoch, first, fields["time_us"], publisher)
     part = part_of(whole, lambda topic: topic != gone)
     assert part is not None
     return part

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
 from pubsubd_broker.core.streams.stream import Stream
-from pubsubd_protocol.attach import Answer, Claim, Expired
+from pubsubd_protocol.attach import Claim, Expired, Verdict
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Position, StreamView
 
@@ -27,7 +27,7 @@ class Observer:
     def published(self, entry: Entry) -> None:
         """The node accepted a batch: the newest entry of its own stream."""
 
-    def consumer_attached(self, claim: Claim, registered: Position | None, answer: Answer) -> None:
+    def consumer_attached(self, claim: Claim, registered: Position | None, answer: Verdict) -> None:
         """A consumer presented `claim`. `registered`: the cursor that the node kept for it until then."""
 
     def consumer_overrun(self, expired: Expired) -> None:

@@ -30,7 +30,7 @@ class Ring(TypedDict):
     next_offset: int
 
 
-class Consumer(TypedDict):
+class ConsumerStatus(TypedDict):
     consumer: str
     connected: bool
     cursor: int
@@ -45,7 +45,7 @@ class ReplicaStatus(TypedDict):
     next_offset: int
 
 
-class Peer(TypedDict):
+class PeerStatus(TypedDict):
     address: str
     node: str | None
     connected: bool
@@ -94,7 +94,7 @@ class CounterValues(TypedDict):
     log_lines_dropped: int
 
 
-class Journal(TypedDict):
+class JournalStatus(TypedDict):
     folder: str | None
     fsync: str
     segments: int
@@ -122,9 +122,9 @@ class Status(TypedDict):
     ring: Ring
     publishers: int
     certificate_expires_s: float | None
-    journal: Journal | None
-    consumers: list[Consumer]
-    peers: list[Peer]
+    journal: JournalStatus | None
+    consumers: list[ConsumerStatus]
+    peers: list[PeerStatus]
     sessions: list[SessionStatus]
     connections: int
     counters: CounterValues
@@ -149,7 +149,7 @@ def not_ready(node: Node) -> list[str]:
     return ["draining", *causes] if node.intake.draining else causes
 
 
-def status(node: Node, now: Now) -> Status:
+def node_status(node: Node, now: Now) -> Status:
     """The whole status. Cost: one look at every peer, consumer and session."""
     log, around = node.stream.log, node.runtime
     causes = not_ready(node)
@@ -210,7 +210,7 @@ def status(node: Node, now: Now) -> Status:
     }
 
 
-def _journal(node: Node) -> Journal | None:
+def _journal(node: Node) -> JournalStatus | None:
     if node.keeper is None:
         return None
     journal = node.keeper.journal
@@ -238,10 +238,10 @@ def paced_seconds(node: Node) -> dict[str, float]:
     return {reader: node.pace.waited_ns[reader] / SECOND_NS for reader in sorted(readers)}
 
 
-def consumers(node: Node, now: Now) -> list[Consumer]:
+def consumers(node: Node, now: Now) -> list[ConsumerStatus]:
     """The cursor registry, and consumers that are attached but have acknowledged nothing yet."""
     following = node.stream.next
-    rows: dict[str, Consumer] = {
+    rows: dict[str, ConsumerStatus] = {
         name: {
             "consumer": name,
             "connected": True,
@@ -268,7 +268,7 @@ def report(node: Node, query: Query, now: Now) -> str:
     """The answer to a command, as JSON text."""
     match query.what:
         case "status":
-            return json.dumps(status(node, now))
+            return json.dumps(node_status(node, now))
         case "cursors":
             return json.dumps({"cursors": consumers(node, now)})
         case "drop_cursor":
@@ -285,7 +285,7 @@ def report(node: Node, query: Query, now: Now) -> str:
             )
 
 
-def _peer(node: Node, target: Target) -> Peer:
+def _peer(node: Node, target: Target) -> PeerStatus:
     name = target.node
     replica = node.peers.replicas.get(name) if name is not None else None
     end = node.peers.producers.get(name) if name is not None else None

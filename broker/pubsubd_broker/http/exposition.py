@@ -14,13 +14,13 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from pubsubd_broker.http.metrics import METRICS, PREFIX, Row, Status
+from pubsubd_broker.http.metrics import METRIC_PREFIX, METRICS, Row, StatusValues
 
 
 class StatusCollector(Collector):
     """Turns one status into metric families. `status` is called once per scrape."""
 
-    def __init__(self, status: Callable[[], Status]) -> None:
+    def __init__(self, status: Callable[[], StatusValues]) -> None:
         self._status = status
 
     def collect(self) -> Iterator[Metric]:
@@ -35,7 +35,7 @@ def metrics_type(accept: str) -> str:
     return content_type
 
 
-def render_metrics(status: Status, accept: str) -> tuple[bytes, str]:
+def render_metrics(status: StatusValues, accept: str) -> tuple[bytes, str]:
     """The body and its content type: OpenMetrics if the Accept header asks for it, else text."""
     encode, content_type = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
@@ -43,15 +43,15 @@ def render_metrics(status: Status, accept: str) -> tuple[bytes, str]:
     return encode(registry), content_type
 
 
-def _family(row: Row, status: Status) -> Metric:
+def _family(row: Row, status: StatusValues) -> Metric:
     make = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
-    family = make(PREFIX + row.name, row.help, labels=row.labels)
+    family = make(METRIC_PREFIX + row.name, row.help, labels=row.labels)
     for labels, figure in row.read(status):
         family.add_metric(labels, figure)
     return family
 
 
-def _histogram(row: Row, status: Status) -> Metric:
+def _histogram(row: Row, status: StatusValues) -> Metric:
     """From `{"buckets": [[le, cumulative count], …], "sum", "count"}`; the last bucket holds all."""
     measured = status[row.name]
     buckets = [(str(float(le)), float(count)) for le, count in measured["buckets"]]
@@ -59,6 +59,6 @@ def _histogram(row: Row, status: Status) -> Metric:
         buckets.append(("+Inf", float(measured["count"])))
     else:
         buckets[-1] = "+Inf", buckets[-1][1]
-    family = HistogramMetricFamily(PREFIX + row.name, row.help)
+    family = HistogramMetricFamily(METRIC_PREFIX + row.name, row.help)
     family.add_metric((), buckets, measured["sum"])
     return family

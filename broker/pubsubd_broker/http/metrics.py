@@ -9,13 +9,13 @@ from typing import Any, Final, Literal
 
 from pubsubd_protocol.attach import Reason
 
-Status = Mapping[str, Any]
+StatusValues = Mapping[str, Any]
 """Content of `/status.json`."""
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 """Label values and the figure."""
 
-PREFIX: Final = "pubsubd_"
+METRIC_PREFIX: Final = "pubsubd_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,37 +25,37 @@ class Row:
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
-    read: Callable[[Status], Samples]
+    read: Callable[[StatusValues], Samples]
     labels: tuple[str, ...] = ()
 
 
-def _single(read: Callable[[Status], float]) -> Callable[[Status], Samples]:
+def _single(read: Callable[[StatusValues], float]) -> Callable[[StatusValues], Samples]:
     return lambda status: [((), read(status))]
 
 
-def _counter(name: str) -> Callable[[Status], Samples]:
+def _counter(name: str) -> Callable[[StatusValues], Samples]:
     return _single(lambda status: status["counters"][name])
 
 
-def _by_label(name: str) -> Callable[[Status], Samples]:
+def _by_label(name: str) -> Callable[[StatusValues], Samples]:
     return lambda status: [((label,), count) for label, count in status["counters"][name].items()]
 
 
-def _ring(name: str) -> Callable[[Status], Samples]:
+def _ring(name: str) -> Callable[[StatusValues], Samples]:
     return _single(lambda status: status["ring"][name])
 
 
-def _consumers(name: str) -> Callable[[Status], Samples]:
+def _consumers(name: str) -> Callable[[StatusValues], Samples]:
     return lambda status: [((row["consumer"],), float(row[name])) for row in status["consumers"]]
 
 
-def _peers(name: str) -> Callable[[Status], Samples]:
+def _peers(name: str) -> Callable[[StatusValues], Samples]:
     """A peer is called by its node name once it has told it, by its address before.
 
     One node behind two addresses is one peer: connected if either is, reconnects added up.
     """
 
-    def read(status: Status) -> Samples:
+    def read(status: StatusValues) -> Samples:
         figures: dict[tuple[str, ...], float] = {}
         for row in status["peers"]:
             label = (row["node"] or row["address"],)
@@ -66,7 +66,7 @@ def _peers(name: str) -> Callable[[Status], Samples]:
     return read
 
 
-def _expired(status: Status) -> Samples:
+def _expired(status: StatusValues) -> Samples:
     # Also those that have not happened yet: Prometheus sees no increase in a series that begins at 1.
     counted = status["counters"]["cursor_expired"]
     for hop in ("peer", "session"):
@@ -74,20 +74,20 @@ def _expired(status: Status) -> Samples:
             yield (hop, reason.value), counted[hop].get(reason.value, 0)
 
 
-def _build(status: Status) -> Samples:
+def _build(status: StatusValues) -> Samples:
     version, protocol = status["version"], str(status["protocol_version"])
     return [((status["node"], version, protocol, platform.python_version()), 1.0)]
 
 
-def _connected_sessions(status: Status) -> float:
+def _connected_sessions(status: StatusValues) -> float:
     return sum(1 for row in status["sessions"] if row["connected"])
 
 
-def _places(status: Status) -> Samples:
+def _places(status: StatusValues) -> Samples:
     return [((name,), trouble is not None) for name, trouble in status["places"].items()]
 
 
-def _certificate_expiry(status: Status) -> Samples:
+def _certificate_expiry(status: StatusValues) -> Samples:
     expires_s = status["certificate_expires_s"]
     return [] if expires_s is None else [((), expires_s)]
 

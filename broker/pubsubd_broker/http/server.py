@@ -23,15 +23,15 @@ from pubsubd_broker.http.exposition import metrics_type, render_metrics
 from pubsubd_broker.http.loop_share import LONGEST_REST_S, LoopShare
 from pubsubd_broker.process.off_loop import off_loop
 from pubsubd_broker.settings.forms import is_loopback
-from pubsubd_broker.sockets.host_names import BACKLOG, bind
+from pubsubd_broker.sockets.host_names import TCP_BACKLOG, bind
 
 IDLE_S: Final = 60.0
 """Time for which a kept connection may wait for its next request; Prometheus asks every 15 s or so."""
 
-MAX_TURNED_AWAY: Final = 64
+MAX_HTTP_TURNED_AWAY: Final = 64
 """Further callers that are told that there are too many; beyond that they are just closed."""
 
-LINGER_S: Final = 1.0
+HTTP_LINGER_S: Final = 1.0
 LINGER_READS: Final = 16
 """Time, and number of reads, for which a refused caller is listened to before the connection closes."""
 
@@ -47,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """Answer to one request."""
 
     code: int
@@ -56,7 +56,7 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def answer(method: str, target: str, accept: str, status: StatusReader) -> Answer:
+def answer(method: str, target: str, accept: str, status: StatusReader) -> HttpAnswer:
     """The answer to one request. Reads the status at most once; health does not need it."""
     path = _path(target)
     if path != "/healthz" and path not in _OF_THE_STATUS:
@@ -68,7 +68,7 @@ def answer(method: str, target: str, accept: str, status: StatusReader) -> Answe
     now = status()
     if path == "/metrics":
         body, content_type = render_metrics(now, accept)
-        return Answer(200, content_type, body)
+        return HttpAnswer(200, content_type, body)
     if path == "/status.json":
         return _json(200, now)
     if now["ready"]:
@@ -113,7 +113,7 @@ class AdminServer:
         self._kept: dict[asyncio.Task[None], None] = {}
         """Connections that wait for a further request, the one that waits longest first."""
         self._share = LoopShare(longest_rest_s)
-        self._made: dict[tuple[str, str], tuple[float, Answer]] = {}
+        self._made: dict[tuple[str, str], tuple[float, HttpAnswer]] = {}
         """The last answers, and when their making began."""
         self._local = False
         """Whether it serves this machine alone."""
@@ -128,7 +128,7 @@ class AdminServer:
         for sock in bound:
             self._servers.append(
                 await asyncio.start_server(
-                    self._connected, sock=sock, limit=_READ_BYTES, backlog=BACKLOG
+                    self._connected, sock=sock, limit=_READ_BYTES, backlog=TCP_BACKLOG
                 )
             )
 
@@ -147,7 +147,7 @@ class AdminServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(self._connections) >= self._max_connections + MAX_TURNED_AWAY:
+        if len(self._connections) >= self._max_connections + MAX_HTTP_TURNED_AWAY:
             self._refused["too_many_unheard"] += 1
             writer.transport.abort()
             return
@@ -205,7 +205,7 @@ class AdminServer:
         finally:
             self._kept.pop(task, None)
 
-    def _answer(self, method: str, target: str, accept: str, came_s: float) -> Answer:
+    def _answer(self, method: str, target: str, accept: str, came_s: float) -> HttpAnswer:
         """The answer to a request. One that was made after the request had come is given again."""
         path = _path(target)
         if path not in _OF_THE_STATUS or method not in ("GET", "HEAD"):
@@ -218,7 +218,7 @@ class AdminServer:
             self._made[form] = made_s, reply
         return reply
 
-    def _reply(self, request: h11.Request, came_s: float) -> Answer:
+    def _reply(self, request: h11.Request, came_s: float) -> HttpAnswer:
         headers = dict(request.headers)
         if self._local and not _names_this_machine(headers.get(b"host", b"")):
             # A page from elsewhere can have its own name lead here, and a browser lets it read what it is answered.
@@ -234,7 +234,7 @@ class AdminServer:
             log.exception("admin.failed", target=target[:200])
             return _plain(500, "failed, see the log")
 
-    def _malformed(self, error: h11.RemoteProtocolError) -> Answer:
+    def _malformed(self, error: h11.RemoteProtocolError) -> HttpAnswer:
         too_large = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         self._refused["too_large" if too_large else "malformed"] += 1
         return _plain(error.error_status_hint, str(error))
@@ -244,13 +244,13 @@ class AdminServer:
         connection: h11.Connection,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        reply: Answer,
+        reply: HttpAnswer,
         method: str = "GET",
     ) -> None:
         """Say no, and give the caller a moment to hear it. `method`: of its request, if that was one."""
         if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        async with asyncio.timeout(min(self._deadline_s, LINGER_S)):
+        async with asyncio.timeout(min(self._deadline_s, HTTP_LINGER_S)):
             writer.write(_on_the_wire(connection, reply, method, keep=False))
             await writer.drain()
             # Closing with bytes unread resets the connection, and the caller may lose the answer.
@@ -295,7 +295,7 @@ class AdminServer:
         return True
 
 
-def _on_the_wire(connection: h11.Connection, reply: Answer, method: str, keep: bool) -> bytes:
+def _on_the_wire(connection: h11.Connection, reply: HttpAnswer, method: str, keep: bool) -> bytes:
     headers = [
         ("Content-Type", reply.content_type),
         ("Content-Length", str(len(reply.body))),
@@ -325,9 +325,9 @@ def _names_this_machine(host: bytes) -> bool:
     return True
 
 
-def _plain(code: int, text: str, *headers: tuple[str, str]) -> Answer:
-    return Answer(code, _TEXT, text.encode(), headers)
+def _plain(code: int, text: str, *headers: tuple[str, str]) -> HttpAnswer:
+    return HttpAnswer(code, _TEXT, text.encode(), headers)
 
 
-def _json(code: int, value: object) -> Answer:
-    return Answer(code, _JSON, json.dumps(value, allow_nan=False).encode())
+def _json(code: int, value: object) -> HttpAnswer:
+    return HttpAnswer(code, _JSON, json.dumps(value, allow_nan=False).encode())

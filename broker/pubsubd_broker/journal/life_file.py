@@ -22,17 +22,17 @@ from typing import Final
 from pubsubd_broker.core.journal.whole_end import (
     COUNT_AT,
     WITNESS_BYTES,
+    FileIdentity,
     Found,
-    Identity,
     Witness,
     checked,
-    decode,
-    encode,
+    decode_witness,
+    encode_witness,
 )
 from pubsubd_broker.files.safe_path import Trust, UnsafePath
 from pubsubd_protocol.positions import MAX_OFFSET
 
-MODE: Final = 0o400
+LIFE_FILE_MODE: Final = 0o400
 """Mode of the file. Only the descriptor that made it writes to it: a restore into it, or `: >`, is refused (but to root)."""
 
 _UNFINISHED: Final = ".unfinished"
@@ -70,7 +70,7 @@ class LifeFile:
         self._unfinished = name + _UNFINISHED
         _unlink(folder, self._unfinished)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.open(self._unfinished, flags, MODE, dir_fd=folder)
+        self._file = os.open(self._unfinished, flags, LIFE_FILE_MODE, dir_fd=folder)
         try:
             self._head = self._fill(witness)
             self.in_memory = file_system_of(self._file) in IN_MEMORY
@@ -135,7 +135,7 @@ class LifeFile:
         self._word = None
 
     def _fill(self, witness: Witness) -> bytes:
-        data = encode(replace(witness, file=identity_of(self._file)))
+        data = encode_witness(replace(witness, file=identity_of(self._file)))
         done = 0
         while done < len(data):
             # What a limit or a full disk cuts off has its reason in the next call.
@@ -185,7 +185,7 @@ def read_life(folder: int | None, name: str) -> Found | None:
         if not stat.S_ISREG(status.st_mode):
             raise UnsafePath(name, "is not a file: remove it")
         Trust.of_this_process().check_owner(name, status)
-        witness = decode(os.read(file, WITNESS_BYTES + 1))
+        witness = decode_witness(os.read(file, WITNESS_BYTES + 1))
         return Found(witness, witness is not None and witness.file == identity_of(file))
     except OSError:
         return Found(None, bound=False)
@@ -215,7 +215,7 @@ def empty_life(folder: int | None, name: str, flags: int = os.O_WRONLY | os.O_CR
             if not _is_ours(file):
                 return False
             os.ftruncate(file, 0)
-            os.fchmod(file, MODE)
+            os.fchmod(file, LIFE_FILE_MODE)
         finally:
             os.close(file)
     except OSError:
@@ -232,12 +232,12 @@ def boot_id() -> bytes:
         return b""
 
 
-def identity_of(file: int) -> Identity:
+def identity_of(file: int) -> FileIdentity:
     """Identity of an open file. Without its device: that number may change with every boot."""
     status = os.fstat(file)
     born_s = getattr(status, "st_birthtime", None)
     born_ns = _born_ns(file) if born_s is None else int(born_s * 10**9)
-    return Identity(status.st_ino, born_ns)
+    return FileIdentity(status.st_ino, born_ns)
 
 
 def file_system_of(file: int) -> int:

@@ -20,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Witness, begun
+from pubsubd_broker.core.journal.whole_end import Evidence, Found, RecoveredEnd, Witness, begun
 from pubsubd_broker.files.safe_path import UnsafePath
 from pubsubd_broker.journal.folder import MAKE_ROOM, JournalFolder
 from pubsubd_broker.journal.life_file import (
@@ -98,7 +98,7 @@ class DiskRecord:
         self._folder, self._at_once = folder, at_once
         self.evidence = replace(self.evidence, folder=_read(folder, IN_FOLDER))
 
-    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+    def begin(self, life: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
         self._witness = begun(self._node, life, end, missing, self.evidence)
         self._counter.accepted = self._witness.accepted
         alone = self._folder is None or not self._at_once

@@ -20,7 +20,7 @@ from pubsubd_broker.core.journal.recovery import (
     recover,
     unreadable,
 )
-from pubsubd_broker.core.journal.whole_end import Evidence, Proof
+from pubsubd_broker.core.journal.whole_end import EndProof, Evidence
 from pubsubd_broker.core.limits import SECOND_NS
 from pubsubd_broker.journal.folder import JournalFolder, unusable
 from pubsubd_broker.journal.life_record import DiskRecord
@@ -86,7 +86,7 @@ def _recover(
 ) -> Recovered | None:
     """State in the folder. Raises `JournalError` for one that cannot be used, if the settings promise that it is."""
     try:
-        judge = partial(whole_end.lost, evidence=evidence)
+        judge = partial(whole_end.lost_at, evidence=evidence)
         recovered = recover(settings.node, folder.read(), judge)
     except (JournalError, OSError) as error:
         if promised:
@@ -111,7 +111,7 @@ def _log_damage(found: Iterable[Damage]) -> None:
         )
 
 
-def _log_recovered(path: str, recovered: Recovered, proof: Proof) -> None:
+def _log_recovered(path: str, recovered: Recovered, proof: EndProof) -> None:
     say = log.info if recovered.lost == 0 else log.warning
     say(
         "journal.recovered",

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, Processor
 
-from pubsubd_broker.logs.writer import FLUSH_S, LogWriter
+from pubsubd_broker.logs.writer import LOG_FLUSH_S, LogWriter
 from pubsubd_protocol.printable import printable, printable_lines
 
 LogFormat = Literal["console", "json"]
@@ -84,9 +84,9 @@ def dropped_lines() -> int:
 
 
 def flush_log() -> None:
-    """Waits until the last lines are written, at most `FLUSH_S`."""
+    """Waits until the last lines are written, at most `LOG_FLUSH_S`."""
     if _writer is not None:
-        _writer.wait_written(FLUSH_S)
+        _writer.wait_written(LOG_FLUSH_S)
 
 
 def _process_log() -> LogWriter:

@@ -17,10 +17,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-MAX_WAITING_BYTES: Final = 256 * 1024
+MAX_LOG_BACKLOG_BYTES: Final = 256 * 1024
 """Bytes of lines that wait to be written; further lines are dropped."""
 
-FLUSH_S: Final = 1.0
+LOG_FLUSH_S: Final = 1.0
 """Time that the end of the process gives the last lines to leave."""
 
 
@@ -31,7 +31,7 @@ class LogWriter:
         self,
         descriptor: int,
         describe: Callable[[int], str],
-        most_bytes: int = MAX_WAITING_BYTES,
+        most_bytes: int = MAX_LOG_BACKLOG_BYTES,
     ) -> None:
         """`describe`: the line that stands where this number of lines is missing. Called in the writing thread, with no lock held."""
         self.dropped = 0
@@ -69,7 +69,7 @@ class LogWriter:
         except OSError:
             return False
 
-    def wait_written(self, seconds: float = FLUSH_S) -> bool:
+    def wait_written(self, seconds: float = LOG_FLUSH_S) -> bool:
         """Waits until every line has left or is dropped, but no longer than `seconds`. Whether they have."""
         ends_s = time.monotonic() + seconds
         with self._changed:

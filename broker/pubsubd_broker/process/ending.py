@@ -11,19 +11,19 @@ import structlog
 
 log = structlog.get_logger("pubsubd")
 
-Step = Callable[[], Awaitable[object] | object]
+ShutdownStep = Callable[[], Awaitable[object] | object]
 
 STEP_S: Final = 5.0
 """Time that a step may take, unless it says otherwise."""
 
 
-class Ending:
+class Shutdown:
     """A stack of named steps."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[str, Step, float | None]] = []
+        self._steps: list[tuple[str, ShutdownStep, float | None]] = []
 
-    def add(self, name: str, step: Step, limit_s: float | None = STEP_S) -> None:
+    def add(self, name: str, step: ShutdownStep, limit_s: float | None = STEP_S) -> None:
         """`step` runs before those that were added earlier. `limit_s`: None if it has to come to its end."""
         self._steps.append((name, step, limit_s))
 

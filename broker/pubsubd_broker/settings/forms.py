@@ -18,9 +18,6 @@ from pubsubd_protocol.positions import MAX_NODE_NAME, is_node_name
 MAX_SOCKET_PATH_BYTES = 107
 """Bytes that a `sockaddr_un` holds on Linux, without the closing zero."""
 
-MAX_FRAME_BYTES = 2**32 - 1
-"""The length prefix of a frame has four bytes."""
-
 FRAME_OVERHEAD_BYTES = 1024
 """Bytes of a frame besides one message's payload: header and topic, rounded up."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Source = Literal["flag", "environment", "file", "default"]
+SettingSource = Literal["flag", "environment", "file", "default"]
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Kind of place that a value came from, and its name there."""
 
-    source: Source
+    source: SettingSource
     name: str
 
     def __str__(self) -> str:

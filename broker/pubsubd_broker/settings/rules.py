@@ -14,12 +14,14 @@ from pubsubd_protocol.addresses import format_address
 from pubsubd_protocol.framing import BUFFER_BYTES
 
 
-class Refuse(Protocol):
+class RefuseSetting(Protocol):
     def __call__(self, name: str, problem: str) -> NoReturn:
         """Raises the error that says what is wrong with the setting `name`."""
 
 
-def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Refuse) -> None:
+def check_together(
+    settings: Settings, origins: Mapping[str, Origin], refuse: RefuseSetting
+) -> None:
     """Calls `refuse` for the first that contradicts another."""
     core = settings.core
     if core.peer_timeout_ns <= core.heartbeat_ns:
@@ -85,7 +87,7 @@ def check_together(settings: Settings, origins: Mapping[str, Origin], refuse: Re
     _check_trust(settings, origins, refuse)
 
 
-def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: Refuse) -> None:
+def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: RefuseSetting) -> None:
     """Whether this broker knows whom it takes for a peer."""
     tls = {
         "tls-cert": settings.tls_cert,

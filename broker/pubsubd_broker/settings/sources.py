@@ -12,7 +12,7 @@ from pubsubd_broker.settings.forms import NO, YES, expanded_path, node_name_of
 from pubsubd_broker.settings.likely_names import likely_name
 from pubsubd_broker.settings.origin import Origin
 from pubsubd_broker.settings.row import ENVIRONMENT_PREFIX, Setting
-from pubsubd_broker.settings.rules import Refuse, check_together
+from pubsubd_broker.settings.rules import RefuseSetting, check_together
 from pubsubd_broker.settings.snapshot_place import folder_beside
 from pubsubd_broker.settings.table import DEFAULTS, SETTINGS
 from pubsubd_broker.settings.toml_file import read_table
@@ -48,7 +48,7 @@ _OF_A_SERVICE: Final = re.compile(
 """Endings of the variables by which Kubernetes and Docker tell a container of a service."""
 
 
-def resolve(
+def resolve_settings(
     flags: Mapping[str, str | bool | tuple[str, ...] | None],
     environment: Mapping[str, str],
     *,
@@ -282,7 +282,7 @@ def _no_such(key: str, value: object) -> str:
     return "unknown setting; pubsubd config show lists all"
 
 
-def _refuse_in(resolved: Resolved) -> Refuse:
+def _refuse_in(resolved: Resolved) -> RefuseSetting:
     def refuse(name: str, problem: str) -> NoReturn:
         raise SettingsError(name, resolved.origins[name].name, problem)
 

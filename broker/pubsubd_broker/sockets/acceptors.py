@@ -23,7 +23,7 @@ UNKNOWN_ID: Final = 2**32 - 1
 """User and group id that the system gives to no user."""
 
 
-class Admission(Host, Protocol):
+class AcceptingBroker(Host, Protocol):
     """The broker, as an acceptor needs it."""
 
     def accepted(self, link: Link, caller: Remote, *, peers: bool) -> Connection:
@@ -38,7 +38,7 @@ class ClientAcceptor:
 
     tls: ssl.SSLContext | None = None
 
-    def __init__(self, broker: Admission) -> None:
+    def __init__(self, broker: AcceptingBroker) -> None:
         self._broker = broker
         self._numbers = itertools.count(1)
 
@@ -64,7 +64,7 @@ class ClientAcceptor:
 class PeerAcceptor:
     """Takes other brokers."""
 
-    def __init__(self, broker: Admission, tls: Tls | None, user_timeout_ms: int) -> None:
+    def __init__(self, broker: AcceptingBroker, tls: Tls | None, user_timeout_ms: int) -> None:
         """`user_timeout_ms`: how long the kernel keeps on trying for a peer that acknowledges nothing."""
         self._broker = broker
         self._tls = tls
@@ -88,7 +88,9 @@ def _caller_at(address: Address) -> Remote:
     return Remote(format_address((host, port)), host=host)
 
 
-def _admitted(broker: Admission, caller: Remote, *, peers: bool) -> Callable[[Link], Connection]:
+def _admitted(
+    broker: AcceptingBroker, caller: Remote, *, peers: bool
+) -> Callable[[Link], Connection]:
     def opened(link: Link) -> Connection:
         known = replace(caller, channel=channel_of(link.transport))
         return broker.accepted(link, known, peers=peers)

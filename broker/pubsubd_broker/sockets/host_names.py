@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pubsubd_broker.process.off_loop import off_loop
 
-BACKLOG: Final = 1024
+TCP_BACKLOG: Final = 1024
 
 ResolvedAddress = tuple[int, str, int]
 """Family, numeric host, port."""
@@ -102,7 +102,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind(address)
-            listening.listen(BACKLOG)
+            listening.listen(TCP_BACKLOG)
         if not bound:
             raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
     except BaseException:

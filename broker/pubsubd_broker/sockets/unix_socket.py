@@ -21,7 +21,7 @@ from pubsubd_protocol.errors import PubSubError
 T = TypeVar("T")
 
 SOCKET_MODE: Final = 0o600
-BACKLOG: Final = 1024
+UNIX_BACKLOG: Final = 1024
 
 log = structlog.get_logger("pubsubd")
 
@@ -224,7 +224,7 @@ def _bind(path: str, mode: int) -> socket.socket:
     try:
         bound.bind(path)
         os.chmod(path, mode)
-        bound.listen(BACKLOG)
+        bound.listen(UNIX_BACKLOG)
         bound.setblocking(False)
     except BaseException:
         bound.close()

@@ -43,13 +43,13 @@ class Reloaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class HandshakeFailed:
     """The files have changed and can't be used; what was loaded before stays in force. Said once."""
 
     reason: str
 
 
-Refreshed = Unchanged | Reloaded | Failed
+Refreshed = Unchanged | Reloaded | HandshakeFailed
 
 
 class Tls:
@@ -101,7 +101,7 @@ class Tls:
             if reason == self.error:
                 return Unchanged()
             self.error = reason
-            return Failed(reason)
+            return HandshakeFailed(reason)
         self._seen = seen
         self.error = None
         return Reloaded(self._held.not_after)

@@ -17,7 +17,7 @@ from pubsubd_protocol.entries import (
     Entry,
     open_entry,
     part_of,
-    place,
+    place_batch,
     read_batch,
     read_entry,
 )
@@ -75,13 +75,13 @@ def _batch(batch: Batch) -> None:
         batch.check(MAX_MESSAGE)
     except (ProtocolError, InvalidTopic, MessageTooLarge):
         return
-    entry = place(batch, "node-a", EPOCH, 7, 0, bytes(16))
+    entry = place_batch(batch, "node-a", EPOCH, 7, 0, bytes(16))
     if batch.to is not None:
         # An unknown publisher is refused before a batch is placed, whichever bytes its name has.
         try:
             decode(memoryview(encode(entry)))
         except ProtocolError:
-            entry = place(_undirected(batch), "node-a", EPOCH, 7, 0, bytes(16))
+            entry = place_batch(_undirected(batch), "node-a", EPOCH, 7, 0, bytes(16))
     again = decode(memoryview(encode(entry)))
     assert isinstance(again, Entry)
     assert same(again, entry), "this node places another batch than others read"

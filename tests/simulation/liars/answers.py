@@ -15,7 +15,7 @@ from pubsubd_broker.core.limits import FETCH_BYTES
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_protocol.attach import Reason, Resume
 from pubsubd_protocol.codec import decode, encode
-from pubsubd_protocol.entries import Batch, Entry, open_entry, pack_numbers, place
+from pubsubd_protocol.entries import Batch, Entry, open_entry, pack_numbers, place_batch
 from pubsubd_protocol.frames import Attached, Fetched, Frame, Heartbeat, Skip
 from pubsubd_protocol.positions import Epoch, Position
 
@@ -181,7 +181,9 @@ def _rewritten(entry: Entry) -> Entry:
     batch = Batch(
         columns.sequence, False, entry.to, entry.topics, index, pack_numbers("I", lengths), payloads
     )
-    return place(batch, entry.node, entry.epoch, entry.first, columns.time_us, entry.publisher)
+    return place_batch(
+        batch, entry.node, entry.epoch, entry.first, columns.time_us, entry.publisher
+    )
 
 
 _FETCHED: Final[Mapping[str, Callable[[Fetch], Said | None]]] = {

@@ -14,7 +14,7 @@ from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol.attach import Reason, Resume
-from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place
+from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place_batch
 from pubsubd_protocol.frames import (
     Attached,
     CursorExpired,
@@ -39,7 +39,7 @@ def false_entry(node: str, epoch: Epoch, first: int, span: int = 1, to: str | No
     """An entry that is right in itself."""
     lengths = pack_numbers("I", [len(FALSE)] * span)
     batch = Batch(1, False, to, "a", b"", lengths, FALSE * span)
-    return place(batch, node, epoch, first, 0, bytes(16))
+    return place_batch(batch, node, epoch, first, 0, bytes(16))
 
 
 class Producing:

@@ -21,7 +21,6 @@ from pubsubd_broker.core.streams.registry import CursorRegistry
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol import attach
 from pubsubd_protocol.attach import (
-    Answer,
     At,
     Claim,
     Earliest,
@@ -29,13 +28,14 @@ from pubsubd_protocol.attach import (
     FromStart,
     Remembered,
     Resume,
+    Verdict,
 )
 from pubsubd_protocol.frames import Ack, Attached, Subscribe
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 
 def _epoch_not_compared() -> list[Patch]:
-    def at(position: Position, view: StreamView) -> Answer:
+    def at(position: Position, view: StreamView) -> Verdict:
         return attach._within(Position(view.epoch, min(position.offset, view.next)), view)
 
     return [(attach, "_at", at)]
@@ -67,7 +67,7 @@ def _lineage_not_read() -> list[Patch]:
 
 
 def _resume_at_next() -> list[Patch]:
-    def within(position: Position, view: StreamView) -> Answer:
+    def within(position: Position, view: StreamView) -> Verdict:
         offset = position.offset
         if offset < view.oldest:
             return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
@@ -77,7 +77,7 @@ def _resume_at_next() -> list[Patch]:
 
 
 def _oldest_refused() -> list[Patch]:
-    def within(position: Position, view: StreamView) -> Answer:
+    def within(position: Position, view: StreamView) -> Verdict:
         offset = position.offset
         if offset <= view.oldest < view.next:
             return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
@@ -87,7 +87,7 @@ def _oldest_refused() -> list[Patch]:
 
 
 def _one_before_oldest_resumed() -> list[Patch]:
-    def within(position: Position, view: StreamView) -> Answer:
+    def within(position: Position, view: StreamView) -> Verdict:
         offset = position.offset
         if offset < view.oldest - 1:
             return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset)
@@ -97,7 +97,7 @@ def _one_before_oldest_resumed() -> list[Patch]:
 
 
 def _missed_counted_one_short() -> list[Patch]:
-    def within(position: Position, view: StreamView) -> Answer:
+    def within(position: Position, view: StreamView) -> Verdict:
         offset = position.offset
         if offset < view.oldest:
             return Expired(attach.Reason.OVERWRITTEN, view.next, view.next - offset - 1)
@@ -144,7 +144,7 @@ def _ack_beyond_replica() -> list[Patch]:
 def _unseen_left_out() -> list[Patch]:
     original = attach.resolve
 
-    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
+    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Verdict:
         answer = original(claim, view, registered)
         if isinstance(answer, Expired) and answer.reason is attach.Reason.UNSEEN:
             return Resume(view.next)
@@ -176,7 +176,7 @@ def _origin_for_resumed() -> list[Patch]:
 def _sessions_before_contact_begin_at_next() -> list[Patch]:
     original = attach.resolve
 
-    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
+    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Verdict:
         if isinstance(claim, Remembered) and registered is None:
             return Resume(view.next)
         return original(claim, view, registered)
@@ -188,13 +188,13 @@ def _earliest_owed_nothing() -> list[Patch]:
     """A reader that asks for the earliest is not told of messages published since and lost."""
     original = attach.resolve
 
-    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
+    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Verdict:
         return original(attach.asked(claim), view, registered)
 
     return _everywhere(resolve)
 
 
-def _everywhere(resolve: Callable[..., Answer]) -> list[Patch]:
+def _everywhere(resolve: Callable[..., Verdict]) -> list[Patch]:
     """Patches in every module that imports the rule by name."""
     return [(module, "resolve", resolve) for module in (attach, consumer_end, reading, stream)]
 

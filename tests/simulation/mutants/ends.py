@@ -15,11 +15,11 @@ import pubsubd_broker.core.journal.whole_end as whole_end
 import pubsubd_broker.core.links.peer_recovery as recall
 import pubsubd_broker.core.sessions.bookmark as bookmark
 import pubsubd_protocol.attach as attach
-from pubsubd_broker.core.journal.whole_end import End, Evidence, Found, Proof
+from pubsubd_broker.core.journal.whole_end import EndProof, Evidence, Found, RecoveredEnd
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import Pacing
 from pubsubd_broker.core.streams.stream import Stream
-from pubsubd_protocol.attach import Answer, Claim, Remembered
+from pubsubd_protocol.attach import Claim, Remembered, Verdict
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Lineage, Losses, Position, StreamView, place
 
@@ -86,19 +86,19 @@ def _unknown_is_whole() -> list[Patch]:
 
 
 def _nothing_is_proven() -> list[Patch]:
-    def prove(end: End, evidence: Evidence) -> Proof:
-        return Proof(None, "a mutant")
+    def prove(end: RecoveredEnd, evidence: Evidence) -> EndProof:
+        return EndProof(None, "a mutant")
 
     return [(whole_end, "prove", prove)]
 
 
-def _hear(change: Callable[[End, Found], Found | None]) -> list[Patch]:
+def _hear(change: Callable[[RecoveredEnd, Found], Found | None]) -> list[Patch]:
     original: Callable[..., Any] = vars(whole_end)["_hear"]
 
-    def hear(end: End, found: Found, evidence: Evidence, *, in_folder: bool) -> Any:
+    def hear(end: RecoveredEnd, found: Found, evidence: Evidence, *, in_folder: bool) -> Any:
         changed = change(end, found)
         if changed is None:
-            return False, Proof(None, "not heard")
+            return False, EndProof(None, "not heard")
         return original(end, changed, evidence, in_folder=in_folder)
 
     return [(whole_end, "_hear", hear)]
@@ -109,7 +109,7 @@ def _copy_believed() -> list[Patch]:
 
 
 def _life_between_forgotten() -> list[Patch]:
-    def of_this_history(end: End, found: Found) -> Found | None:
+    def of_this_history(end: RecoveredEnd, found: Found) -> Found | None:
         witness = found.witness
         return found if witness is None or witness.life in end.lives else None
 
@@ -119,7 +119,7 @@ def _life_between_forgotten() -> list[Patch]:
 def _life_after_it_not_counted() -> list[Patch]:
     """The messages of a life that began at the same end are not counted as lost with it."""
 
-    def of_the_same_end(end: End, found: Found) -> Found:
+    def of_the_same_end(end: RecoveredEnd, found: Found) -> Found:
         witness = found.witness
         if witness is None or witness.previous != end.epoch or witness.life == end.epoch:
             return found
@@ -148,7 +148,7 @@ def _registered_is_behind() -> list[Patch]:
     """A cursor that is kept for a consumer is read as an offset alone."""
     original = attach.resolve
 
-    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Answer:
+    def resolve(claim: Claim, view: StreamView, registered: Position | None = None) -> Verdict:
         if isinstance(claim, Remembered) and registered is not None:
             registered = view.place(registered.offset)
         return original(claim, view, registered)

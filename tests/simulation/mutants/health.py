@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
-from pubsubd_broker.core.links.health import Health
+from pubsubd_broker.core.links.health import ProducerHealth
 
 
 def _loss_not_noted() -> list[Patch]:
-    def lost(self: Health, producer: str, now_ns: int) -> None:
+    def lost(self: ProducerHealth, producer: str, now_ns: int) -> None:
         pass
 
-    return [(Health, "lost", lost)]
+    return [(ProducerHealth, "lost", lost)]
 
 
 def _return_not_noted() -> list[Patch]:
-    def heard(self: Health, producer: str) -> None:
+    def heard(self: ProducerHealth, producer: str) -> None:
         pass
 
-    return [(Health, "heard", heard)]
+    return [(ProducerHealth, "heard", heard)]
 
 
 HEALTH = [

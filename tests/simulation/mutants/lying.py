@@ -11,11 +11,11 @@ from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_broker.core.links.publisher_end import PublisherEnd
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_broker.core.streams import replica
-from pubsubd_broker.core.streams.publishers import Answer as Answered
-from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.publishers import PublishAnswer as Answered
+from pubsubd_broker.core.streams.publishers import PublisherRecord
 from pubsubd_broker.core.streams.replica import Replica, check_origin
 from pubsubd_broker.core.streams.stream import Stream
-from pubsubd_protocol.attach import Answer, Claim, Reason, Resume, resolve
+from pubsubd_protocol.attach import Claim, Reason, Resume, Verdict, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, CursorExpired, Fetched, Frame, Skip
@@ -57,7 +57,7 @@ def _unjudged() -> list[Patch]:
         view: StreamView,
         said: Resume | Reason,
         registered: Position | None = None,
-    ) -> Answer:
+    ) -> Verdict:
         return resolve(claim, view, registered)
 
     return [(ConsumerEnd, "_judged", judged)]
@@ -121,16 +121,16 @@ def _any_sequence() -> list[Patch]:
         return original(self, frame, now)
 
     # Two further rules would notice it: only a retry is looked up, and it must repeat the accepted batch.
-    recalls = Publisher.recall
+    recalls = PublisherRecord.recall
 
-    def recall(self: Publisher, sequence: int, retry: bool) -> Answered | None:
+    def recall(self: PublisherRecord, sequence: int, retry: bool) -> Answered | None:
         return recalls(self, sequence, retry or sequence <= self.last)
 
     def nothing(*what: object) -> None: ...
 
     return [
         (PublisherEnd, "received", received),
-        (Publisher, "recall", recall),
+        (PublisherRecord, "recall", recall),
         (Stream, "_check_same", nothing),
     ]
 

@@ -23,7 +23,7 @@ from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_broker.core.sessions.sessions import Sessions
 from pubsubd_broker.core.streams.replica import Replica
-from pubsubd_protocol.attach import Answer, Claim, Expired
+from pubsubd_protocol.attach import Claim, Expired, Verdict
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Attached, CursorExpired, FilterSet, SetFilter, Skip
 from pubsubd_protocol.positions import Position, StreamView
@@ -57,7 +57,7 @@ def _marker_for_those_beyond() -> list[Patch]:
     original = Peers.producer_attached
 
     def producer_attached(
-        self: Peers, end: ConsumerEnd, attached: Attached, answer: Answer
+        self: Peers, end: ConsumerEnd, attached: Attached, answer: Verdict
     ) -> Replica:
         replica = original(self, end, attached, answer)
         if isinstance(answer, Expired):
@@ -95,7 +95,7 @@ def _second_expiry_replaces_first() -> list[Patch]:
 
 def _late_answer_accepted() -> list[Patch]:
     def fetched(
-        self: Reading, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
+        self: Reading, claim: Claim, view: StreamView, answer: Verdict, items: list[Entry | Skip]
     ) -> None:
         self._asked = None
         self.bookmark.apply(view, answer)

@@ -14,7 +14,7 @@ from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.log.interest import Interest
 from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.sessions.reading import Reading
-from pubsubd_broker.core.streams.publishers import Outcome, Promise, Publisher, Publishers
+from pubsubd_broker.core.streams.publishers import Outcome, Promise, PublisherRecord, Publishers
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import Frame
 
@@ -59,10 +59,10 @@ def _appended_wakes_no_waiting_reader() -> list[Patch]:
 
 
 def _table_forgets() -> list[Patch]:
-    def recall(self: Publisher, sequence: int, retry: bool) -> Outcome | None:
+    def recall(self: PublisherRecord, sequence: int, retry: bool) -> Outcome | None:
         return None
 
-    return [(Publisher, "recall", recall)]
+    return [(PublisherRecord, "recall", recall)]
 
 
 def _table_dropped_with_connection() -> list[Patch]:
@@ -74,7 +74,7 @@ def _table_dropped_with_connection() -> list[Patch]:
 
     def connect(
         self: Publishers, publisher_id: bytes, *, same_life: bool, **more: Any
-    ) -> Publisher:
+    ) -> PublisherRecord:
         return as_it_is(self, publisher_id, same_life=False, **more)
 
     as_it_is = Publishers.connect
@@ -87,7 +87,7 @@ def _refuses_for_good() -> list[Patch]:
 
     def connect(
         self: Publishers, publisher_id: bytes, *, same_life: bool, other_life: bool, user: str
-    ) -> Publisher:
+    ) -> PublisherRecord:
         return original(self, publisher_id, same_life=same_life, other_life=False, user=user)
 
     return [(Publishers, "connect", connect)]

@@ -12,9 +12,9 @@ from pubsubd.acks import Acks
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
 from pubsubd.outbox import Outbox
-from pubsubd.resume import Arrived, Event, Moved, Session
-from pubsubd_broker.core.streams.publishers import Answer
-from pubsubd_broker.core.streams.publishers import Publisher as Answered
+from pubsubd.resume import Arrived, Event, Moved, SessionState
+from pubsubd_broker.core.streams.publishers import PublishAnswer
+from pubsubd_broker.core.streams.publishers import PublisherRecord as Answered
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.frames import CursorExpired as Expired
@@ -23,21 +23,21 @@ from pubsubd_protocol.positions import Position
 
 
 def _whole_entry_again() -> list[Patch]:
-    def entry(self: Session, entry: Entry) -> Arrived | None:
+    def entry(self: SessionState, entry: Entry) -> Arrived | None:
         held = self._held(entry.node)
         self._continues(entry.node, held, entry.first)
         self.received[entry.node] = Position(entry.epoch, entry.next)
         return Arrived(entry, entry.first)
 
-    return [(Session, "entry", entry)]
+    return [(SessionState, "entry", entry)]
 
 
 def _resumes_from_the_beginning() -> list[Patch]:
     """A reconnect presents one message less than was received, and takes that message again."""
-    original = Session.subscribe
+    original = SessionState.subscribe
 
     def subscribe(
-        self: Session,
+        self: SessionState,
         acknowledged: dict[str, Position] | None = None,
         unheard: Mapping[str, float] | None = None,
     ) -> Subscribe:
@@ -47,25 +47,25 @@ def _resumes_from_the_beginning() -> list[Patch]:
         lowered = {n: Position(p.epoch, max(0, p.offset - 1)) for n, p in asked.positions.items()}
         return replace(asked, positions=lowered)
 
-    def entry(self: Session, entry: Entry) -> Arrived | None:
+    def entry(self: SessionState, entry: Entry) -> Arrived | None:
         self.received[entry.node] = Position(entry.epoch, entry.next)
         return Arrived(entry, entry.first)
 
-    return [(Session, "subscribe", subscribe), (Session, "entry", entry)]
+    return [(SessionState, "subscribe", subscribe), (SessionState, "entry", entry)]
 
 
 def _forgets_its_birth() -> list[Patch]:
     """A reconnect looks like a resume from another life, and the other way round."""
-    original = Session.subscribe
+    original = SessionState.subscribe
 
     def subscribe(
-        self: Session,
+        self: SessionState,
         acknowledged: dict[str, Position] | None = None,
         unheard: Mapping[str, float] | None = None,
     ) -> Subscribe:
         return replace(original(self, acknowledged, unheard), positions=None, born=None)
 
-    return [(Session, "subscribe", subscribe)]
+    return [(SessionState, "subscribe", subscribe)]
 
 
 def _moves_dropped() -> list[Patch]:
@@ -121,11 +121,11 @@ def _copy_gets_old_answers() -> list[Patch]:
     """A copy keeps its id, and its broker looks up batches that are not marked as a retry."""
     original = Answered.recall
 
-    def recall(self: Answered, sequence: int, retry: bool) -> Answer | None:
+    def recall(self: Answered, sequence: int, retry: bool) -> PublishAnswer | None:
         new = not retry and sequence > self.last
         return None if new else original(self, sequence, True)
 
-    def check_same(self: Stream, batch: Batch, answer: Answer) -> None:
+    def check_same(self: Stream, batch: Batch, answer: PublishAnswer) -> None:
         pass
 
     return [
@@ -137,16 +137,16 @@ def _copy_gets_old_answers() -> list[Patch]:
 
 def _resumes_done_with_all() -> list[Patch]:
     """A resume does not name the messages that the application is done with: a broker takes all received ones for it."""
-    original = Session.subscribe
+    original = SessionState.subscribe
 
     def subscribe(
-        self: Session,
+        self: SessionState,
         acknowledged: dict[str, Position] | None = None,
         unheard: Mapping[str, float] | None = None,
     ) -> Subscribe:
         return original(self, None, unheard)
 
-    return [(Session, "subscribe", subscribe)]
+    return [(SessionState, "subscribe", subscribe)]
 
 
 def _acknowledges_once() -> list[Patch]:

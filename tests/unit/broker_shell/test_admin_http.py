@@ -14,7 +14,7 @@ import pytest
 from tests.unit.broker_shell.a_status import a_status
 
 from pubsubd_broker.http import server as admin_http
-from pubsubd_broker.http.server import MAX_TURNED_AWAY, AdminServer
+from pubsubd_broker.http.server import MAX_HTTP_TURNED_AWAY, AdminServer
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
@@ -441,12 +441,12 @@ def test_further_callers_are_told_up_to_a_bound_then_closed() -> None:
                 return reader
 
             await come()
-            told = [await come() for _ in range(MAX_TURNED_AWAY)]
+            told = [await come() for _ in range(MAX_HTTP_TURNED_AWAY)]
             assert {(await reply_of(each)).code for each in told} == {503}
             assert refused["too_many_unheard"] == 0
             assert await ended(await come())
             assert refused == {
-                "too_many_connections": MAX_TURNED_AWAY,
+                "too_many_connections": MAX_HTTP_TURNED_AWAY,
                 "too_many_unheard": 1,
             }
 

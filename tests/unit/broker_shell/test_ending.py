@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pubsubd_broker.process.ending import Ending
+from pubsubd_broker.process.ending import Shutdown
 
 
 def test_release_is_in_reverse_order_and_a_failure_ends_its_step() -> None:
@@ -21,7 +21,7 @@ def test_release_is_in_reverse_order_and_a_failure_ends_its_step() -> None:
         await asyncio.Event().wait()
 
     async def run() -> bool:
-        ending = Ending()
+        ending = Shutdown()
         ending.add("journal", lambda: ran.append("journal"))
         ending.add("hangs", hanging, limit_s=0.01)
         ending.add("fails", failing)
@@ -36,7 +36,7 @@ def test_a_stop_whose_every_step_succeeds_says_so_and_runs_them_once() -> None:
     ran: list[int] = []
 
     async def run() -> tuple[bool, bool]:
-        ending = Ending()
+        ending = Shutdown()
         ending.add("one", lambda: ran.append(1))
         return await ending.run(), await ending.run()
 
@@ -48,7 +48,7 @@ def test_a_stop_that_is_cancelled_goes_on_to_its_last_step() -> None:
     ran: list[str] = []
 
     async def run() -> None:
-        ending = Ending()
+        ending = Shutdown()
         ending.add("journal", lambda: ran.append("journal"))
         ending.add("slow", asyncio.Event().wait, limit_s=None)
         task = asyncio.create_task(ending.run())

@@ -18,11 +18,11 @@ from tests.unit.core.journal.witnesses import UNREADABLE, witness
 
 from pubsubd_broker.core.journal.whole_end import (
     WITNESS_BYTES,
-    End,
     Evidence,
     Found,
+    RecoveredEnd,
     checked,
-    lost,
+    lost_at,
 )
 from pubsubd_broker.files.safe_path import UnsafePath
 from pubsubd_broker.journal import life_file, life_record
@@ -262,7 +262,7 @@ def test_a_boot_has_a_name_or_none() -> None:
 
 # The record: both files of a broker.
 
-END: Final = End("a", E1, (), 100, promised=False, format=3)
+END: Final = RecoveredEnd("a", E1, (), 100, promised=False, format=3)
 
 
 def record(folder: Path, *, journal: bool = True) -> tuple[DiskRecord, JournalFolder | None]:
@@ -280,7 +280,9 @@ def evidence(folder: Path) -> Evidence:
     return made.evidence
 
 
-def live(folder: Path, accepted: int, *, journal: bool = True, end: End | None = None) -> None:
+def live(
+    folder: Path, accepted: int, *, journal: bool = True, end: RecoveredEnd | None = None
+) -> None:
     made, opened = record(folder, journal=journal)
     made.begin(E1 if journal else E2, end, None if end is None else 0)
     made.accepted(accepted)
@@ -298,29 +300,29 @@ def test_both_files_say_how_far_was_accepted(folder: Path) -> None:
     for each in (left.folder.witness, left.beside.witness):
         assert each is not None
         assert each.accepted == 107
-    assert lost(END, left) == 7
+    assert lost_at(END, left) == 7
 
 
 def test_one_that_is_missing_is_made_up_for_by_the_other(folder: Path) -> None:
     live(folder, 107)
     (folder / "journal" / "life").unlink()
-    assert lost(END, evidence(folder)) == 7
+    assert lost_at(END, evidence(folder)) == 7
     live(folder, 107)
     Path(life_beside(str(folder / "sock"))).unlink()
-    assert lost(END, evidence(folder)) == 7
+    assert lost_at(END, evidence(folder)) == 7
 
 
 def test_a_life_without_the_journal_is_known_of(folder: Path) -> None:
     live(folder, 100)
     live(folder, 1, journal=False)
-    assert lost(END, evidence(folder)) is None
+    assert lost_at(END, evidence(folder)) is None
 
 
 def test_one_that_accepted_nothing_changes_nothing(folder: Path) -> None:
     live(folder, 100)
     made, _ = record(folder, journal=False)
     made.begin(E2, None, None)
-    assert lost(END, evidence(folder)) == 0
+    assert lost_at(END, evidence(folder)) == 0
 
 
 def test_a_socket_folder_in_memory_has_the_count_without_a_disk(
@@ -340,11 +342,11 @@ def test_a_socket_folder_in_memory_has_the_count_without_a_disk(
     assert left.folder.witness is not None
     assert not left.folder.witness.counting
     assert left.folder.witness.accepted == 0
-    assert lost(END, left) == 7
+    assert lost_at(END, left) == 7
     Path(life_beside(str(tmp_path / "sock"))).unlink()
-    assert lost(END, evidence(tmp_path)) is None
-    clean = End("a", E1, (), 100, promised=True, format=3)
-    assert lost(clean, evidence(tmp_path)) == 0
+    assert lost_at(END, evidence(tmp_path)) is None
+    clean = RecoveredEnd("a", E1, (), 100, promised=True, format=3)
+    assert lost_at(clean, evidence(tmp_path)) == 0
 
 
 def test_a_snapshots_witness_comes_with_it(folder: Path) -> None:
@@ -409,9 +411,9 @@ def test_without_a_boot_id_it_is_told_once_and_a_crash_is_unknown(
         live(folder, 100)
     assert [line["event"] for line in logs] == ["life.no_boot_id"]
     assert "hides /proc/sys" in logs[0]["remedy"]
-    assert lost(END, evidence(folder)) is None
-    clean = End("a", E1, (), 100, promised=True, format=3)
-    assert lost(clean, evidence(folder)) == 0
+    assert lost_at(END, evidence(folder)) is None
+    clean = RecoveredEnd("a", E1, (), 100, promised=True, format=3)
+    assert lost_at(clean, evidence(folder)) == 0
 
 
 def test_a_damaged_file_is_told_and_proves_nothing(folder: Path) -> None:
@@ -422,7 +424,7 @@ def test_a_damaged_file_is_told_and_proves_nothing(folder: Path) -> None:
     with capture_logs() as logs:
         left = evidence(folder)
     assert [line["event"] for line in logs] == ["life.unreadable"]
-    assert lost(END, left) is None
+    assert lost_at(END, left) is None
 
 
 def test_another_users_file_beside_the_socket_is_told_and_ignored(folder: Path) -> None:
@@ -433,7 +435,7 @@ def test_another_users_file_beside_the_socket_is_told_and_ignored(folder: Path) 
     with capture_logs() as logs:
         left = evidence(folder)
     assert [line["event"] for line in logs] == ["life.foreign"]
-    assert lost(END, left) == 0
+    assert lost_at(END, left) == 0
 
 
 def test_a_publish_costs_no_system_call_if_the_file_is_mapped(

@@ -11,7 +11,7 @@ import pytest
 
 from pubsubd_broker.broker import Broker
 from pubsubd_broker.core.config import Config
-from pubsubd_broker.core.journal.whole_end import End
+from pubsubd_broker.core.journal.whole_end import RecoveredEnd
 from pubsubd_broker.core.links.peer_recovery import PeerRecovery
 from pubsubd_broker.journal.life_file import read_life
 from pubsubd_broker.journal.life_record import DiskRecord, life_beside
@@ -30,7 +30,7 @@ class SlowRecord(DiskRecord):
         self.gate = threading.Event()
         self.asked = threading.Event()
 
-    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+    def begin(self, life: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
         self.asked.set()
         if not self.gate.wait(10):
             raise TimeoutError("the loop waits for the disk, and nothing opens the gate")

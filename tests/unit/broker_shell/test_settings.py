@@ -16,7 +16,7 @@ from pubsubd_broker.settings.forms import node_name_of
 from pubsubd_broker.settings.sources import (
     Resolved,
     SettingsError,
-    resolve,
+    resolve_settings,
     unknown_variables,
 )
 from pubsubd_broker.settings.table import SETTINGS
@@ -30,7 +30,7 @@ def resolved(
     flags: Flags | None = None, environment: Mapping[str, str] | None = None, **more: Any
 ) -> Resolved:
     given_more = {"host": "box", "uid": 1000, "terminal": False, "folder": "/here", **more}
-    return resolve(flags or {}, environment or {}, **given_more)
+    return resolve_settings(flags or {}, environment or {}, **given_more)
 
 
 def in_file(tmp_path: Path, text: str) -> Flags:

@@ -16,7 +16,7 @@ from tests.certificates import CLIENT, DAY, HOUR, SERVER, Authority, Files, writ
 
 from pubsubd_broker.trust.channel import NoBinding, binding_of, names_of
 from pubsubd_broker.trust.tls import (
-    Failed,
+    HandshakeFailed,
     Reloaded,
     Tls,
     TlsError,
@@ -178,7 +178,7 @@ def test_a_new_certificate_of_another_node_does_not_replace_ours(
     files = authority.certificate("a")
     tls = Tls(files.cert, files.key, files.ca, node="a")
     put(authority.certificate("b"), files, "cert", "key")
-    assert isinstance(tls.refresh(), Failed)
+    assert isinstance(tls.refresh(), HandshakeFailed)
     assert tls.names == {"a"}
 
 
@@ -337,7 +337,7 @@ def test_files_replaced_one_after_the_other_are_used_when_they_fit(authority: Au
     before, new = tls.server, authority.certificate("new")
     put(new, files, "cert")
     failed = tls.refresh()
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, HandshakeFailed)
     assert "is not the key of" in failed.reason == tls.error
     assert tls.refresh() == Unchanged(), "said once"
     assert tls.server is before
@@ -381,7 +381,9 @@ def test_a_new_authority_is_taken_over_while_both_are_trusted(
     assert names_of(shake_hands(tls.server, peer.client)[0]) == {"b"}
     write(files.ca, successor.pem)
     assert isinstance(tls.refresh(), Reloaded)
-    assert isinstance(peer.refresh(), Failed), "its certificate is still one of the old authority"
+    assert isinstance(peer.refresh(), HandshakeFailed), (
+        "its certificate is still one of the old authority"
+    )
     assert peer.names == {"b"}
 
 
@@ -390,7 +392,7 @@ def test_loaded_files_stay_in_force_while_a_file_is_gone(authority: Authority) -
     tls = tls_of(files)
     content = Path(files.ca).read_bytes()
     os.unlink(files.ca)
-    assert isinstance(tls.refresh(), Failed)
+    assert isinstance(tls.refresh(), HandshakeFailed)
     assert names_of(shake_hands(tls.server, tls.client)[0]) == {"a"}
     write(files.ca, content)
     assert isinstance(tls.refresh(), Reloaded)
@@ -400,7 +402,7 @@ def test_a_file_that_was_away_for_a_moment_is_no_failure_any_more(authority: Aut
     files = authority.certificate("a")
     tls = tls_of(files)
     os.rename(files.cert, files.cert + ".away")
-    assert isinstance(tls.refresh(), Failed)
+    assert isinstance(tls.refresh(), HandshakeFailed)
     os.rename(files.cert + ".away", files.cert)
     assert isinstance(tls.refresh(), Reloaded), "the very same file, as if nothing had been"
     assert tls.error is None
@@ -426,11 +428,11 @@ def test_another_reason_is_said_and_the_same_one_is_not(authority: Authority) ->
     write(files.cert, b"nonsense")
     first = tls.refresh()
     write(files.cert, b"other nonsense")
-    assert isinstance(first, Failed)
+    assert isinstance(first, HandshakeFailed)
     assert tls.refresh() == Unchanged()
     os.unlink(files.cert)
     second = tls.refresh()
-    assert isinstance(second, Failed)
+    assert isinstance(second, HandshakeFailed)
     assert second != first
 
 
@@ -439,7 +441,7 @@ def test_a_failed_load_is_tried_again_though_the_files_look_the_same(authority: 
     tls = tls_of(files)
     put(authority.certificate("new"), files, "cert", "key")
     os.chmod(files.key, 0o644)
-    assert isinstance(tls.refresh(), Failed)
+    assert isinstance(tls.refresh(), HandshakeFailed)
     os.chmod(files.key, 0o600)
     assert isinstance(tls.refresh(), Reloaded)
     assert tls.names == {"new"}

@@ -19,7 +19,7 @@ from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import JournalError, Recovered, recover
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.node import Node
-from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.publishers import PublisherRecord
 from pubsubd_broker.journal.folder import JournalFolder
 from pubsubd_broker.journal.writer import JournalWriter
 from pubsubd_protocol.positions import Position
@@ -42,7 +42,7 @@ class GatedFolder(JournalFolder):
         return super().perform(work)
 
 
-def publish(node: Node, publisher: Publisher, sequence: int) -> None:
+def publish(node: Node, publisher: PublisherRecord, sequence: int) -> None:
     batch = batch_of([("t", b"")], sequence=sequence)
     node.stream.publish(batch, publisher, PUBLISHER, NOW, Impatient())
 
@@ -58,7 +58,7 @@ def left(path: Path) -> Recovered:
 def test_a_broker_that_ends_during_a_write_also_writes_the_rest(tmp_path: Path) -> None:
     async def run() -> GatedFolder:
         node = Node(Config("a"), E1, [], NOW, Kept(Fsync.INTERVAL, 10**9))
-        folder, publisher = GatedFolder(str(tmp_path)), Publisher(8)
+        folder, publisher = GatedFolder(str(tmp_path)), PublisherRecord(8)
 
         def changed() -> None:
             asyncio.get_running_loop().call_soon(writer.go_on, NOW)
@@ -91,7 +91,7 @@ def test_a_stop_that_is_cancelled_half_way_is_finished_by_the_next_one(tmp_path:
         folder = GatedFolder(str(tmp_path))
         writer = JournalWriter(node, folder, lambda: NOW, lambda: None)
         await writer.begin()
-        publish(node, Publisher(8), 1)
+        publish(node, PublisherRecord(8), 1)
         folder.gate.clear()
         first = asyncio.create_task(writer.close())
         await asyncio.sleep(0)
@@ -175,7 +175,7 @@ async def looked_after(
     writer = JournalWriter(node, JournalFolder(str(path)), lambda: NOW, lambda: None)
     await writer.begin()
     assert await writer.look() is None
-    publish(node, Publisher(8), 1)
+    publish(node, PublisherRecord(8), 1)
     lose(path)
     return node, await writer.look(), writer
 
@@ -220,7 +220,7 @@ def test_a_removed_older_segment_is_told_and_nothing_refused(tmp_path: Path) -> 
         node = Node(Config("a"), E1, [], NOW, Kept(Fsync.ALWAYS, segment_bytes=1))
         writer = JournalWriter(node, JournalFolder(str(path)), lambda: NOW, lambda: None)
         await writer.begin()
-        publisher = Publisher(8)
+        publisher = PublisherRecord(8)
         for sequence in range(1, 200):
             publish(node, publisher, sequence)
             writer.go_on(NOW)

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pubsubd
-from pubsubd.messages import Message, Source
+from pubsubd.messages import Message, MessageSource
 from pubsubd_cli.json_lines import dump, expired_line, message_line, text_line
 
 
 def message(raw: bytes, topic: str = "t") -> Message:
-    return Message(topic, raw, 7, Source("a", "0f" * 16, 1732350000.123, pubsubd.MSGPACK))
+    return Message(topic, raw, 7, MessageSource("a", "0f" * 16, 1732350000.123, pubsubd.MSGPACK))
 
 
 def packed(payload: Any) -> Message:

@@ -122,7 +122,7 @@ async def test_a_signal_counts_only_while_there_is_something_to_interrupt(
 async def test_a_second_signal_waits_for_no_answer_and_says_what_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sending, "FLUSH_S", 3600.0)
+    monkeypatch.setattr(sending, "SEND_FLUSH_S", 3600.0)
     async with FakeBroker(tmp_path) as broker:
         run = Sending(broker.path, "t", None, "line {}", None)
         running = asyncio.ensure_future(run.run(lines(2, broker, leaves=False)))

@@ -39,7 +39,9 @@ def test_each_signal_tells_the_next_and_one_more_ends_the_process(
     told: list[str] = []
     monkeypatch.setattr(os, "_exit", sys.exit)
     before = [signal.getsignal(number) for number in signals.ENDING]
-    with signals.Telling(lambda: told.append("finish"), lambda: told.append("hurry")) as telling:
+    with signals.SignalTelling(
+        lambda: told.append("finish"), lambda: told.append("hurry")
+    ) as telling:
         signal.raise_signal(signal.SIGINT)
         assert (told, telling.told) == (["finish"], 1)
         signal.raise_signal(signal.SIGTERM)
@@ -54,7 +56,7 @@ def test_a_signal_that_the_parent_ignores_stays_ignored() -> None:
     told: list[str] = []
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with signals.Telling(lambda: told.append("finish")):
+        with signals.SignalTelling(lambda: told.append("finish")):
             signal.raise_signal(signal.SIGINT)
         assert told == []
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -13,7 +13,7 @@ import msgpack
 from tests.feeding import feed
 
 from pubsubd_protocol import codec
-from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place
+from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place_batch
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
     FilterSet,
@@ -77,7 +77,7 @@ def raw_entry(
     index = pack_numbers("H", range(len(topics))) if len(topics) > 1 else b""
     lengths = pack_numbers("I", [len(p) for p in payloads])
     batch = Batch(0, False, None, "\n".join(topics), index, lengths, b"".join(payloads))
-    return place(batch, node, epoch, first, 1_700_000_000_000_000, b"p" * 16)
+    return place_batch(batch, node, epoch, first, 1_700_000_000_000_000, b"p" * 16)
 
 
 class Peer:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pubsubd.health import Health, NodeBack, NodeLost
+from pubsubd.health import NodeBack, NodeLost, SubscriptionHealth
 from pubsubd.pulse import Pulse
 
-# Health.
+# SubscriptionHealth.
 
 
 def test_a_change_is_reported_once() -> None:
-    health = Health()
+    health = SubscriptionHealth()
     assert health.told({"b": 1500}, 100.0) == [NodeLost("b", 98.5)]
     assert health.told({"b": 2500}, 101.0) == []
     assert health.unreachable == {"b": 98.5}
@@ -18,7 +18,7 @@ def test_a_change_is_reported_once() -> None:
 
 
 def test_the_loss_of_the_own_broker_keeps_what_is_known_of_others() -> None:
-    health = Health()
+    health = SubscriptionHealth()
     health.told({"b": 0}, 100.0)
     assert health.broker_lost("own", 101.0) == [NodeLost("own", 101.0)]
     assert health.broker_lost("own", 105.0) == []
@@ -28,7 +28,7 @@ def test_the_loss_of_the_own_broker_keeps_what_is_known_of_others() -> None:
 
 
 def test_an_iteration_is_given_each_difference_once_and_none_that_has_passed() -> None:
-    health = Health()
+    health = SubscriptionHealth()
     assert health.take() is None
     health.told({"b": 0}, 100.0)
     health.told({}, 101.0)

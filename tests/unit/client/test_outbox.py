@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.feeding import feed
 
-from pubsubd.batching import BATCH_BYTES, Failed, Outgoing, Placed
+from pubsubd.batching import BATCH_BYTES, BatchFailed, OutgoingBatch, Placed
 from pubsubd.errors import BrokerUnavailable, InvalidTopic, MessageTooLarge, PublishUnknown
 from pubsubd.outbox import LONGEST_OPEN_S, Outbox
 from pubsubd_protocol import codec
@@ -33,7 +33,7 @@ def connected(
 
 def connect(
     outbox: Outbox, window: int, max_frame: int = 2**24, max_batch: int = 65_535, **limits: Any
-) -> list[Outgoing]:
+) -> list[OutgoingBatch]:
     """A broker welcomes the client anew. Returns what has failed by that."""
     return outbox.connected(Welcome(1, "a", LIFE, 2**20, max_frame, window, max_batch, **limits))
 
@@ -51,7 +51,7 @@ def written(outbox: Outbox) -> list[Batch]:
     return batches
 
 
-def put(outbox: Outbox, payload: bytes, now: float = 0.0, timeout_s: float = 10.0) -> Outgoing:
+def put(outbox: Outbox, payload: bytes, now: float = 0.0, timeout_s: float = 10.0) -> OutgoingBatch:
     """Publishes one message in a loop turn of its own."""
     outgoing = outbox.put("t", payload, None, timeout_s)
     outbox.end_turn(now)
@@ -212,10 +212,10 @@ def test_what_a_restarted_broker_would_not_read_has_failed_and_the_rest_goes_on(
     waiting = put(outbox, b"y" * 50_000)
     outbox.disconnected("cut")
     assert connect(outbox, 4, 20_000, 100) == [sent, waiting]
-    assert isinstance(sent.outcome, Failed)
+    assert isinstance(sent.outcome, BatchFailed)
     assert isinstance(sent.outcome.error(), PublishUnknown)
     assert "20000" in str(sent.outcome.error())
-    assert isinstance(waiting.outcome, Failed)
+    assert isinstance(waiting.outcome, BatchFailed)
     error = waiting.outcome.error()
     assert isinstance(error, MessageTooLarge)
     assert (error.limit, error.unit) == (20_000, "bytes")
@@ -248,7 +248,7 @@ def test_a_batch_that_a_stopping_broker_turned_away_and_the_next_can_not_read_is
     written(outbox)
     outbox.disconnected("a is stopping", turned_away=True)
     connect(outbox, 4, 20_000, 100)
-    assert isinstance(outgoing.outcome, Failed)
+    assert isinstance(outgoing.outcome, BatchFailed)
     assert isinstance(outgoing.outcome.error(), MessageTooLarge)
 
 
@@ -259,7 +259,7 @@ def test_a_loss_that_was_made_good_is_no_reason_any_more() -> None:
     outgoing = put(outbox, b"0", timeout_s=1.0)
     written(outbox)
     outbox.expire(1.0)
-    assert isinstance(outgoing.outcome, Failed)
+    assert isinstance(outgoing.outcome, BatchFailed)
     assert "cut" not in str(outgoing.outcome.error())
 
 
@@ -376,7 +376,7 @@ def test_deadline_before_it_was_written_is_unavailable_and_takes_no_sequence() -
     assert outbox.next_deadline() == 1.0
     assert outbox.expire(0.999) == []
     assert outbox.expire(1.0) == [early]
-    assert isinstance(early.outcome, Failed)
+    assert isinstance(early.outcome, BatchFailed)
     assert isinstance(early.outcome.error(), BrokerUnavailable)
     connect(outbox, 4)
     assert [(b.sequence, bytes(b.payloads)) for b in written(outbox)] == [(0, b"1")]
@@ -390,7 +390,7 @@ def test_deadline_after_it_was_written_is_unknown_and_a_late_answer_is_nobodys()
     second = put(outbox, b"1")
     written(outbox)
     assert outbox.expire(1.0) == [first]
-    assert isinstance(first.outcome, Failed)
+    assert isinstance(first.outcome, BatchFailed)
     assert isinstance(first.outcome.error(), PublishUnknown)
     assert outbox.receipt(Receipt(0, EPOCH, 0)) is None
     assert outbox.receipt(Receipt(1, EPOCH, 1)) is second
@@ -414,7 +414,7 @@ def test_deadline_of_a_written_batch_on_a_lost_connection_is_unknown() -> None:
     written(outbox)
     outbox.disconnected("cut")
     assert outbox.expire(2.0) == [outgoing]
-    assert isinstance(outgoing.outcome, Failed)
+    assert isinstance(outgoing.outcome, BatchFailed)
     assert isinstance(outgoing.outcome.error(), PublishUnknown)
     assert list(outbox.unfinished()) == []
 
@@ -429,7 +429,7 @@ def test_giving_up_all_leaves_nothing() -> None:
 
 
 def test_an_error_is_another_object_for_each_who_gets_it() -> None:
-    failed = Failed(BrokerUnavailable("/socket", "gone"))
+    failed = BatchFailed(BrokerUnavailable("/socket", "gone"))
     one, other = failed.error(), failed.error()
     assert one is not other
     assert str(one) == str(other)
@@ -443,14 +443,14 @@ def test_what_a_stopping_broker_turned_away_was_not_published_and_goes_out_as_ne
     assert len(written(outbox)) == 2
     outbox.disconnected("a is stopping", turned_away=True)
     assert outbox.expire(1.0) == [expires]
-    assert isinstance(expires.outcome, Failed)
+    assert isinstance(expires.outcome, BatchFailed)
     assert isinstance(expires.outcome.error(), BrokerUnavailable)
     connect(outbox, 4)
     (batch,) = written(outbox)
     assert (bytes(batch.payloads), batch.retry) == (b"1", False)
     outbox.disconnected("lost")
     assert outbox.expire(5.0) == [goes_on]
-    assert isinstance(goes_on.outcome, Failed)
+    assert isinstance(goes_on.outcome, BatchFailed)
     assert isinstance(goes_on.outcome.error(), PublishUnknown)
 
 
@@ -468,7 +468,7 @@ def test_what_was_sent_under_an_id_that_is_given_up_is_unknown_and_the_rest_goes
     assert [batch.retry for batch in written(outbox)] == [True, True]
     assert outbox.disowned("another has this id") == [retried, sent]
     for outgoing in (retried, sent):
-        assert isinstance(outgoing.outcome, Failed)
+        assert isinstance(outgoing.outcome, BatchFailed)
         assert isinstance(outgoing.outcome.error(), PublishUnknown)
     assert waits.outcome is None
     connect(outbox, 2)
@@ -488,7 +488,7 @@ def test_a_retry_that_a_stopping_broker_turned_away_may_stand_from_before() -> N
     (batch,) = written(outbox)
     assert batch.retry
     outbox.expire(1.0)
-    assert isinstance(outgoing.outcome, Failed)
+    assert isinstance(outgoing.outcome, BatchFailed)
     assert isinstance(outgoing.outcome.error(), PublishUnknown)
 
 

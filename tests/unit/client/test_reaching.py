@@ -18,7 +18,7 @@ from tests.unit.client.fake_broker import LIMIT_S, FakeBroker, async_test
 
 import pubsubd
 from pubsubd import control
-from pubsubd.connection import Connection, Dialler
+from pubsubd.connection import BrokerConnection, BrokerDialler
 from pubsubd.unavailable import not_reached
 from pubsubd_protocol import codec
 from pubsubd_protocol.errors import PubSubError
@@ -30,11 +30,11 @@ FULL = Refused("too_many_connections", "4096 connections are open, that is the l
 class Nobody:
     """A receiver that is not interested."""
 
-    def received(self, connection: Connection, frame: Frame) -> None: ...
+    def received(self, connection: BrokerConnection, frame: Frame) -> None: ...
 
-    def lost(self, connection: Connection, why: PubSubError) -> None: ...
+    def lost(self, connection: BrokerConnection, why: PubSubError) -> None: ...
 
-    def writable(self, connection: Connection) -> None: ...
+    def writable(self, connection: BrokerConnection) -> None: ...
 
 
 def listening(path: str, queue: int = 8) -> socket.socket:
@@ -101,7 +101,7 @@ def test_a_refusal_is_read_even_if_the_broker_has_hung_up_before_the_greeting(
     async def refused() -> str:
         path = str(tmp_path / "s")
         with listening(path) as listener:
-            dialler = Dialler(path, 5.0)
+            dialler = BrokerDialler(path, 5.0)
             ours = socket.socket.connect
 
             def connect(self: socket.socket, address: str) -> None:
@@ -144,7 +144,7 @@ async def test_an_attempt_that_is_given_up_at_any_moment_leaves_no_complaint_beh
     loop, complaints = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
     path = str(tmp_path / "s")
-    dialler = Dialler(path, LIMIT_S)
+    dialler = BrokerDialler(path, LIMIT_S)
     with listening(path, queue=64):
         for turns in range(10):
             dialling = asyncio.create_task(dialler.dial("session", Nobody()))
@@ -270,7 +270,7 @@ async def test_a_path_that_is_too_long_is_said_so(tmp_path: Path) -> None:
 
 @async_test
 async def test_what_comes_while_saying_goodbye_is_dropped_at_once() -> None:
-    connection = Connection("/socket", Nobody())
+    connection = BrokerConnection("/socket", Nobody())
     connection.fail(pubsubd.ClientClosed("closed"))
     beats = codec.encode(Heartbeat(1)) * 50
     for _ in range(100):
@@ -315,7 +315,7 @@ class Pump(Nobody):
     def __init__(self, theirs: socket.socket) -> None:
         self.theirs = theirs
 
-    def writable(self, connection: Connection) -> None:
+    def writable(self, connection: BrokerConnection) -> None:
         self.theirs.close()
         connection.write([b"more"])
 
@@ -329,7 +329,7 @@ async def test_a_transport_whose_last_write_fails_is_ended_once(says_goodbye: bo
     loop.set_exception_handler(lambda _loop, context: complaints.append(context))
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
-    connection = Connection("/socket", Pump(theirs))
+    connection = BrokerConnection("/socket", Pump(theirs))
     await loop.create_connection(lambda: connection, sock=ours)
     while not connection.choked:
         connection.write([bytes(65_536)])

@@ -14,7 +14,7 @@ from tests.unit.client.fake_broker import EPOCH, OTHER_EPOCH, entry, raw_entry
 from pubsubd import MSGPACK, CursorExpired, InvalidArgument, InvalidPosition, InvalidTopic, Message
 from pubsubd.acks import REMEMBERED_EPOCHS, Acks
 from pubsubd.inbox import MAX_WAITING_BYTES, MAX_WAITING_EVENTS, Inbox
-from pubsubd.resume import Arrived, Event, Moved, Session
+from pubsubd.resume import Arrived, Event, Moved, SessionState
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
@@ -36,8 +36,8 @@ FOREIGN = re.escape(
 )
 
 
-def session(**positions: Position) -> Session:
-    opened = Session(("t",), "latest", None, None, True)
+def session(**positions: Position) -> SessionState:
+    opened = SessionState(("t",), "latest", None, None, True)
     opened.subscribed(Subscribed(positions, BORN, False))
     return opened
 
@@ -75,7 +75,7 @@ def test_a_loss_that_is_told_again_in_its_place_is_not_handed_out_twice() -> Non
 
 
 def test_a_fresh_session_presents_nothing_and_a_resumed_one_what_it_received() -> None:
-    opened = Session(("t",), "earliest", None, "n", False)
+    opened = SessionState(("t",), "earliest", None, "n", False)
     assert (opened.resumed, opened.stood, opened.life) == (False, False, None)
     first = opened.subscribe()
     assert (first.positions, first.born, first.start) == (None, None, "earliest")
@@ -88,7 +88,7 @@ def test_a_fresh_session_presents_nothing_and_a_resumed_one_what_it_received() -
 
 
 def test_a_named_session_has_one_id_over_all_of_its_connections() -> None:
-    opened = Session(("t",), "latest", None, "n", True, b"i" * 16)
+    opened = SessionState(("t",), "latest", None, "n", True, b"i" * 16)
     assert opened.subscribe().id == b"i" * 16
     opened.subscribed(Subscribed({}, BORN, False))
     assert opened.subscribe({}).id == b"i" * 16
@@ -130,7 +130,7 @@ def test_a_session_that_began_at_a_stored_position_never_says_that_the_broker_it
     None
 ):
     """A stream that is missing in the position is owed from its first message, also over a second connection."""
-    opened = Session(("t",), "latest", {"a": at(3)}, None, True)
+    opened = SessionState(("t",), "latest", {"a": at(3)}, None, True)
     opened.subscribed(Subscribed({}, BORN, False))
     assert opened.subscribe().born == UNTOLD.epoch
     opened.subscribed(Subscribed({}, BORN, False))
@@ -139,7 +139,7 @@ def test_a_session_that_began_at_a_stored_position_never_says_that_the_broker_it
 
 
 def test_a_given_position_is_presented_without_a_birth_and_stands() -> None:
-    opened = Session(("t",), "latest", {"a": at(3)}, None, True)
+    opened = SessionState(("t",), "latest", {"a": at(3)}, None, True)
     asked = opened.subscribe()
     assert (asked.positions, asked.born) == ({"a": at(3)}, None)
     news = opened.subscribed(Subscribed({"a": at(9), "b": at(1)}, BORN, False))
@@ -226,7 +226,7 @@ def test_the_last_pattern_stays() -> None:
 )
 def test_a_name_that_is_none_is_refused_with_what_it_is(name: Any, told: str) -> None:
     with pytest.raises(InvalidArgument) as error:
-        Session(("t",), "latest", None, name, True)
+        SessionState(("t",), "latest", None, name, True)
     assert str(error.value) == (
         f"the name of a subscription is 1 to {MAX_SESSION_NAME} printable characters, not {told}"
     )

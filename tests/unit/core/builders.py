@@ -9,7 +9,7 @@ from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_protocol.codec import decode
-from pubsubd_protocol.entries import Entry, open_entry, place
+from pubsubd_protocol.entries import Entry, open_entry, place_batch
 from pubsubd_protocol.frames import CursorExpired, Frame, Skip, Told
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch, Position, StreamView
@@ -38,7 +38,7 @@ def entry(
     """`count` messages at `first`, all of `topic`, or one for each of `topics`."""
     names = topics if topics is not None else [topic] * count
     batch = batch_of([(name, payload) for name in names], to=to)
-    return place(batch, node, epoch, first, 0, publisher)
+    return place_batch(batch, node, epoch, first, 0, publisher)
 
 
 def skip(first: int, following: int, *, node: str = "a", epoch: Epoch = E1) -> Skip:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import Pace, Pacing
 from pubsubd_broker.core.streams.fetching import LaggingReader
-from pubsubd_protocol.attach import Answer, Claim, resolve
+from pubsubd_protocol.attach import Claim, Verdict, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import StreamView
@@ -25,7 +25,7 @@ class FakeSource:
         self.budgets: list[int] = []
         self.caught: list[Claim] = []
 
-    def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
+    def answer(self, claim: Claim) -> tuple[StreamView, Verdict] | None:
         return None
 
     def fetch(self, reader: LaggingReader, claim: Claim, budget: int) -> bool:

@@ -24,7 +24,7 @@ from tests.unit.protocol.strategies import batch_of
 from pubsubd_broker.core.access.remote import Channel, Remote
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.journal.life import MemoryRecord
-from pubsubd_broker.core.journal.whole_end import Evidence, Found, lost
+from pubsubd_broker.core.journal.whole_end import Evidence, Found, lost_at
 from pubsubd_broker.core.limits import FETCH_BYTES, SECOND_NS, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
@@ -153,7 +153,7 @@ class Net:
         kept = None
         if disk is not None:
             self._disks[name] = disk
-            judge = partial(lost, evidence=record.evidence) if self.witnessed else None
+            judge = partial(lost_at, evidence=record.evidence) if self.witnessed else None
             kept = disk.kept(config.node, judge)
         observer = self.observers.get(name)
         node = Node(config, self.new_epoch(), addresses, self.now, kept, record, observer, report)

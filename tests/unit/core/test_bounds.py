@@ -22,7 +22,7 @@ from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.connections import Accepted
 from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.observe.notices import MAX_CAUSES, MAX_NOTICES, Level, Notice, Notices
-from pubsubd_broker.core.status import SHOWN_PATTERNS, status
+from pubsubd_broker.core.status import SHOWN_PATTERNS, node_status
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, Entry
@@ -398,7 +398,7 @@ def test_the_status_of_one_session_is_bounded() -> None:
     net, node = bounded()
     elsewhere = {f"n{i}": Position(net.new_epoch(), i) for i in range(100)}
     Subscriber(net, "a", *(f"t{i}" for i in range(100)), positions=elsewhere, born=node.epoch)
-    (shown,) = status(node, net.now)["sessions"]
+    (shown,) = node_status(node, net.now)["sessions"]
     assert (len(shown["patterns"]), shown["pattern_count"]) == (SHOWN_PATTERNS, 100)
     assert list(shown["positions"]) == ["a"]
 

@@ -9,7 +9,7 @@ from pubsubd_broker.core.journal.checkpoint import encode_checkpoint
 from pubsubd_broker.core.journal.journal import Fsync
 from pubsubd_broker.core.journal.keeper import Keeper, Kept
 from pubsubd_broker.core.limits import SECOND_NS
-from pubsubd_broker.core.status import status
+from pubsubd_broker.core.status import node_status
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.frames import Ack, Attach
 from pubsubd_protocol.positions import Position
@@ -49,7 +49,7 @@ def test_consumers_that_come_and_go_leave_nothing_behind() -> None:
             if work is not None:
                 keeper.done(net.now)
             assert len(node.registry) == 0
-        seen = status(node, net.now)
+        seen = node_status(node, net.now)
         most = max(most, len(seen["consumers"]))
         largest = max(largest, len(encode_checkpoint(keeper._checkpoint())))
     assert most == AT_ONCE - 1

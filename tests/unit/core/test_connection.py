@@ -6,7 +6,7 @@ from pubsubd_broker.core.access.quota import Claimant, Quota
 from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.links.connection import Connection
-from pubsubd_broker.core.links.end import ALIVE, End
+from pubsubd_broker.core.links.end import ALIVE, LinkEnd
 from pubsubd_broker.core.links.liveness import Timeouts
 from pubsubd_broker.core.links.receive_share import ReceiveShare
 from pubsubd_broker.core.links.round_robin import ReadyQueue
@@ -64,7 +64,7 @@ class Door:
     def __init__(self, connection: Connection) -> None:
         self.end = Echo(connection)
 
-    def received(self, frame: Frame) -> End | None:
+    def received(self, frame: Frame) -> LinkEnd | None:
         if frame != ASKS_TO_COME_IN:
             raise ConnectionRefused("stranger", "ask by another query")
         return self.end

@@ -15,7 +15,7 @@ from tests.unit.protocol.strategies import batch_of
 import pubsubd_protocol.positions as positions
 from pubsubd_broker.core.journal.journal import MAX_BACKLOG_BYTES, Fsync
 from pubsubd_broker.core.journal.keeper import Keeper
-from pubsubd_broker.core.journal.whole_end import End
+from pubsubd_broker.core.journal.whole_end import RecoveredEnd
 from pubsubd_broker.core.limits import PUBLISH_WINDOW, SECOND_NS
 from pubsubd_broker.core.observe.notices import Level
 from pubsubd_broker.core.status import not_ready
@@ -29,7 +29,7 @@ MIB = 2**20
 class ProvenDisk(Disk):
     """A folder proven to be the one that `always` wrote: a record that was cut short held no accepted message."""
 
-    def judge(self, end: End) -> int | None:
+    def judge(self, end: RecoveredEnd) -> int | None:
         return 0
 
 

@@ -7,7 +7,7 @@ from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.limits import CLIENT_PATIENCE, SECOND_NS, Limits
-from pubsubd_broker.core.links.health import Health as Losses
+from pubsubd_broker.core.links.health import ProducerHealth as Losses
 from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES, decode, encode

@@ -11,7 +11,7 @@ from tests.unit.core.net import Net, Publisher, Subscriber
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.journal.journal import Fsync
-from pubsubd_broker.core.journal.whole_end import End
+from pubsubd_broker.core.journal.whole_end import RecoveredEnd
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.frames import CursorExpired
 from pubsubd_protocol.positions import Position
@@ -22,7 +22,7 @@ class Ends(Disk):
 
     missing: int | None = None
 
-    def judge(self, end: End) -> int | None:
+    def judge(self, end: RecoveredEnd) -> int | None:
         return 0 if end.promised else self.missing
 
 

@@ -10,7 +10,7 @@ from pubsubd_broker.core.journal.recovery import Recovered
 from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
 from pubsubd_broker.core.observer import Observer
 from pubsubd_broker.core.streams.stream import Stream
-from pubsubd_protocol.attach import Answer, At, Claim, Expired, Reason, Remembered, Resume
+from pubsubd_protocol.attach import At, Claim, Expired, Reason, Remembered, Resume, Verdict
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Position, StreamView
 
@@ -35,7 +35,7 @@ class Listener(Observer):
     def published(self, entry: Entry) -> None:
         self.heard.append(("published", entry.first))
 
-    def consumer_attached(self, claim: Claim, registered: Position | None, answer: Answer) -> None:
+    def consumer_attached(self, claim: Claim, registered: Position | None, answer: Verdict) -> None:
         cursor = None if registered is None else registered.offset
         self.heard.append(("consumer attached", type(claim), cursor, answer))
 

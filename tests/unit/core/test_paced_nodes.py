@@ -10,7 +10,7 @@ from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.limits import SECOND_NS
 from pubsubd_broker.core.streams import stream
-from pubsubd_protocol.entries import Batch, Entry, place
+from pubsubd_protocol.entries import Batch, Entry, place_batch
 from pubsubd_protocol.frames import CursorExpired, Receipt, Rejected
 
 PACE_S = 0.25
@@ -110,14 +110,14 @@ def test_publishers_that_wait_cost_one_encoding_each(monkeypatch: pytest.MonkeyP
 
     def counted(batch: Batch, *more: Any) -> Entry:
         encoded.append(batch.sequence)
-        return place(batch, *more)
+        return place_batch(batch, *more)
 
     net = single()
     reader = Subscriber(net, "a")
     Burst(net, "a", 10)
     reader.stop_reading()
     Burst(net, "a", 10)
-    monkeypatch.setattr(stream, "place", counted)
+    monkeypatch.setattr(stream, "place_batch", counted)
     waiting = [Burst(net, "a", 1) for _ in range(20)]
     assert (sum(burst.placed for burst in waiting), len(encoded)) == (0, 0)
     net.advance(2 * PACE_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.core.builders import E1
 
-from pubsubd_broker.core.streams.publishers import Answer, Publishers, Refuse
+from pubsubd_broker.core.streams.publishers import PublishAnswer, Publishers, TurnAway
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Receipt, Rejected
 
@@ -16,7 +16,7 @@ def receipt(sequence: int) -> Receipt:
     return Receipt(sequence, E1, 100 + sequence)
 
 
-def code(outcome: Answer | None) -> str | None:
+def code(outcome: PublishAnswer | None) -> str | None:
     assert outcome is None or isinstance(outcome, Rejected)
     return outcome.code if outcome is not None else None
 
@@ -52,7 +52,7 @@ def test_the_later_opened_connection_under_one_id_stays(
 ) -> None:
     publisher = Publishers(10, 3).connect(ID, same_life=False)
     ended: list[tuple[int, str]] = []
-    refusals: list[Refuse] = [
+    refusals: list[TurnAway] = [
         lambda code, detail: ended.append((0, code)),
         lambda code, detail: ended.append((1, code)),
     ]
@@ -67,7 +67,7 @@ def test_the_later_opened_connection_under_one_id_stays(
 def test_a_connection_that_is_gone_is_not_replaced() -> None:
     publisher = Publishers(10, 3).connect(ID, same_life=False)
     ended: list[str] = []
-    refuse: Refuse = lambda code, detail: ended.append(code)  # noqa: E731
+    refuse: TurnAway = lambda code, detail: ended.append(code)  # noqa: E731
     publisher.take_over(1, refuse)
     publisher.let_go(refuse)
     publisher.take_over(2, lambda code, detail: None)

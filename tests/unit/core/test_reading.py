@@ -30,7 +30,7 @@ from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.log.pacing import Pace, Pacing
 from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_broker.core.sessions.source import Source
-from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.publishers import PublisherRecord
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Reason, Remembered
 from pubsubd_protocol.entries import Entry
@@ -570,7 +570,7 @@ def own_stream(published: int, ring_messages: int = 4) -> Stream:
     stream = Stream(
         "a", E1, ring_messages=ring_messages, ring_bytes=MANY, max_message=100, pace=Pace(0)
     )
-    publisher = Publisher(8, forgotten=False)
+    publisher = PublisherRecord(8, forgotten=False)
     for sequence in range(published):
         stream.publish(
             batch_of([("t", b"")], sequence=sequence), publisher, PUBLISHER, Now(0, 0), Impatient()
@@ -600,7 +600,7 @@ def test_a_slow_session_overrun_on_its_own_node_is_told_at_once() -> None:
     stream = own_stream(4)
     reader = Reader.of(stream, at(0))
     assert reader.pull(budget=1) == ["entry 0..1"]
-    publisher = Publisher(8, forgotten=False)
+    publisher = PublisherRecord(8, forgotten=False)
     for sequence in range(8):
         stream.publish(
             batch_of([("t", b"")], sequence=sequence), publisher, PUBLISHER, Now(0, 0), Impatient()

@@ -11,7 +11,7 @@ from tests.unit.core.fake_source import FakeSource
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.sessions import reading_states as states
 from pubsubd_broker.core.sessions.reading import Reading
-from pubsubd_broker.core.sessions.reading_states import TABLE, Event, State
+from pubsubd_broker.core.sessions.reading_states import TABLE, ReadingEvent, ReadingState
 from pubsubd_protocol.attach import Resume, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Ack, CursorExpired, Frame, Skip
@@ -21,23 +21,25 @@ from pubsubd_protocol.topics import Filter
 RING = 6
 REPLICA = 3
 
-IN_THE_LOG = {State.READING, State.PARKED}
-ASKS = {State.ASKING, State.INQUIRING}
-ABSENT = {State.AWAY, State.INQUIRING}
+IN_THE_LOG = {ReadingState.READING, ReadingState.PARKED}
+ASKS = {ReadingState.ASKING, ReadingState.INQUIRING}
+ABSENT = {ReadingState.AWAY, ReadingState.INQUIRING}
 
 
 def test_every_state_is_reached_and_left() -> None:
-    for start in (State.SEEKING, State.AWAY):
+    for start in (ReadingState.SEEKING, ReadingState.AWAY):
         reached, new = {start}, {start}
         while new:
             new = {then for state in new for then in TABLE[state].values()} - reached
             reached |= new
-        assert reached == set(State)
+        assert reached == set(ReadingState)
 
 
 def test_every_state_can_be_stopped() -> None:
     for state, row in TABLE.items():
-        assert row[Event.STOPPED] is (State.AWAY if state in ABSENT else State.SEEKING)
+        assert row[ReadingEvent.STOPPED] is (
+            ReadingState.AWAY if state in ABSENT else ReadingState.SEEKING
+        )
 
 
 class ReadingMachine(RuleBasedStateMachine):

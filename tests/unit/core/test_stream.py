@@ -8,7 +8,7 @@ from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.limits import ITEM_OVERHEAD, Now
 from pubsubd_broker.core.log.pacing import Pace
-from pubsubd_broker.core.streams.publishers import Publisher
+from pubsubd_broker.core.streams.publishers import PublisherRecord
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import At, Expired, Reason, Resume
 from pubsubd_protocol.entries import Batch, Entry, open_entry
@@ -37,20 +37,20 @@ def publish(
     *payloads: bytes,
     sequence: int = 1,
     retry: bool = False,
-    by: Publisher | None = None,
+    by: PublisherRecord | None = None,
     batch: Batch | None = None,
 ) -> Receipt | Rejected:
     batch = batch or batch_of(
         [("t", payload) for payload in payloads], sequence=sequence, retry=retry
     )
-    publisher = by or Publisher(8, forgotten=False)
+    publisher = by or PublisherRecord(8, forgotten=False)
     outcome = stream.publish(batch, publisher, PUBLISHER, Now(0, 5), Impatient())
     assert isinstance(outcome, (Receipt, Rejected))
     return outcome
 
 
 def test_messages_take_the_next_places_in_order() -> None:
-    stream, publisher = a_stream(), Publisher(8, forgotten=False)
+    stream, publisher = a_stream(), PublisherRecord(8, forgotten=False)
     assert publish(stream, b"x", b"y", sequence=1, by=publisher) == Receipt(1, E1, 0)
     assert publish(stream, b"z", sequence=2, by=publisher) == Receipt(2, E1, 2)
     assert stream.log.front == at(3)
@@ -61,14 +61,14 @@ def test_messages_take_the_next_places_in_order() -> None:
 
 
 def test_a_retry_takes_no_second_place() -> None:
-    stream, publisher = a_stream(), Publisher(8, forgotten=False)
+    stream, publisher = a_stream(), PublisherRecord(8, forgotten=False)
     first = publish(stream, b"x", by=publisher)
     assert publish(stream, b"x", retry=True, by=publisher) == first
     assert stream.next == 1
 
 
 def test_the_retry_of_another_message_is_a_violation_and_gets_no_receipt() -> None:
-    stream, publisher = a_stream(), Publisher(8, forgotten=False)
+    stream, publisher = a_stream(), PublisherRecord(8, forgotten=False)
     publish(stream, b"x", sequence=1, by=publisher)
     publish(stream, b"y", sequence=2, by=publisher)
     others = (
@@ -85,14 +85,14 @@ def test_the_retry_of_another_message_is_a_violation_and_gets_no_receipt() -> No
 
 
 def test_the_retry_of_an_evicted_batch_gets_its_first_answer() -> None:
-    stream, publisher = a_stream(ring_messages=1), Publisher(8, forgotten=False)
+    stream, publisher = a_stream(ring_messages=1), PublisherRecord(8, forgotten=False)
     first = publish(stream, b"x", sequence=1, by=publisher)
     publish(stream, b"y", sequence=2, by=publisher)
     assert publish(stream, b"x", sequence=1, retry=True, by=publisher) == first
 
 
 def test_a_new_batch_under_an_answered_sequence_is_a_violation() -> None:
-    stream, publisher = a_stream(), Publisher(8, forgotten=False)
+    stream, publisher = a_stream(), PublisherRecord(8, forgotten=False)
     publish(stream, b"x", by=publisher)
     for payload in (b"x", b"y"):
         with pytest.raises(ProtocolError, match="not marked as a retry"):
@@ -145,7 +145,7 @@ def test_a_message_over_the_limit_is_refused_with_figures() -> None:
 
 
 def test_a_bad_topic_is_refused_and_remembered() -> None:
-    stream, publisher = a_stream(), Publisher(8, forgotten=False)
+    stream, publisher = a_stream(), PublisherRecord(8, forgotten=False)
     bad = batch_of([("has space", b"")])
     outcome = publish(stream, batch=bad, by=publisher)
     assert isinstance(outcome, Rejected)

@@ -7,7 +7,7 @@ from tests.unit.protocol.strategies import batch_of
 from pubsubd_protocol import frames
 from pubsubd_protocol.attach import At, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import Entry, part_of, place
+from pubsubd_protocol.entries import Entry, part_of, place_batch
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 EPOCH = Epoch(bytes(range(16)))
@@ -26,7 +26,7 @@ DIRECTED = batch_of([("cache.drop", b"\x00\xff")], sequence=9, retry=True, to="n
 
 def placed(first: int = 300) -> Entry:
     """Three messages over two topics."""
-    return place(SEVERAL_TOPICS, "node-a", EPOCH, first, 1_732_350_000_123_456, LIFE)
+    return place_batch(SEVERAL_TOPICS, "node-a", EPOCH, first, 1_732_350_000_123_456, LIFE)
 
 
 def part() -> Entry:

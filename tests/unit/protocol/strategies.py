@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pubsubd_protocol import frames
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place
+from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place_batch
 from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamView
 
 Message = tuple[str, bytes]
@@ -109,7 +109,7 @@ batches = st.builds(
 def _placed(
     batch: Batch, node: str, epoch: Epoch, first: int, time_us: int, publisher: bytes
 ) -> Entry:
-    return place(batch, node, epoch, first, time_us, publisher)
+    return place_batch(batch, node, epoch, first, time_us, publisher)
 
 
 entries = st.builds(

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tests.unit.protocol import strategies
 
 from pubsubd_protocol.attach import (
-    Answer,
     At,
     Claim,
     Earliest,
@@ -17,6 +16,7 @@ from pubsubd_protocol.attach import (
     Reason,
     Remembered,
     Resume,
+    Verdict,
     asked,
     merge,
     resolve,
@@ -40,7 +40,7 @@ LOST = Expired(Reason.STATE_LOST, 100, None)
 AHEAD = Expired(Reason.AHEAD, 100, None)
 UNSEEN = Expired(Reason.UNSEEN, 100, None)
 
-ROWS: dict[str, tuple[Claim, int | None, Answer]] = {
+ROWS: dict[str, tuple[Claim, int | None, Verdict]] = {
     "same epoch, offset in the ring: resume": (At(Position(NOW, 50)), None, Resume(50)),
     "same epoch, at oldest: resume": (At(Position(NOW, 20)), None, Resume(20)),
     "same epoch, at oldest - 1: overwritten": (At(Position(NOW, 19)), None, overwritten(81)),
@@ -221,7 +221,7 @@ class TestRingOfOne:
             (9, Expired(Reason.AHEAD, 8, None)),
         ],
     )
-    def test_around_its_only_message(self, offset: int, answer: Answer) -> None:
+    def test_around_its_only_message(self, offset: int, answer: Verdict) -> None:
         assert resolve(At(Position(NOW, offset)), self.VIEW) == answer
 
 

@@ -25,7 +25,7 @@ from pubsubd_protocol.entries import (
     open_entry,
     pack_numbers,
     part_of,
-    place,
+    place_batch,
     read_batch,
     read_entry,
     unpack_numbers,
@@ -73,7 +73,7 @@ large = st.integers(0, 3).map(lambda n: bytes(n * 2000))
 def test_a_placed_entry_reads_the_same_before_and_after_the_wire(
     messages: list[Message], first: int
 ) -> None:
-    entry = place(batch_of(messages), "a", EPOCH, first, 5, LIFE)
+    entry = place_batch(batch_of(messages), "a", EPOCH, first, 5, LIFE)
     for seen in (entry, over_the_wire(entry)):
         assert read_all(seen) == model(messages, first)
         assert (seen.node, seen.epoch, seen.publisher, seen.to) == ("a", EPOCH, LIFE, None)
@@ -91,7 +91,7 @@ def test_a_part_holds_what_is_wanted_and_spans_the_same_offsets(
 ) -> None:
     topics = sorted({topic for topic, _ in messages})
     wanted = set(data.draw(st.lists(st.sampled_from(topics))))
-    entry = place(batch_of(messages), "a", EPOCH, 70, 5, LIFE)
+    entry = place_batch(batch_of(messages), "a", EPOCH, 70, 5, LIFE)
     part = part_of(entry, wanted.__contains__)
     expected = [read for read in model(messages, 70) if read.topic in wanted]
     if not expected:
@@ -112,7 +112,7 @@ def test_a_part_of_a_part_is_the_part_that_both_want(
     topics = sorted({topic for topic, _ in messages})
     subsets = st.lists(st.sampled_from(topics)).map(set)
     one, two = data.draw(subsets), data.draw(subsets)
-    entry = place(batch_of(messages), "a", EPOCH, 70, 5, LIFE)
+    entry = place_batch(batch_of(messages), "a", EPOCH, 70, 5, LIFE)
     first = part_of(entry, one.__contains__)
     second = first and part_of(over_the_wire(first), two.__contains__)
     expected = [read for read in model(messages, 70) if read.topic in one & two]
@@ -124,7 +124,7 @@ def test_a_part_of_a_part_is_the_part_that_both_want(
 
 def test_a_part_keeps_publisher_sequence_time_and_addressee() -> None:
     batch = batch_of([("x", b"1"), ("y", b"2")], sequence=9, to="node-b")
-    part = part_of(place(batch, "a", EPOCH, 0, 77, LIFE), "y".__eq__)
+    part = part_of(place_batch(batch, "a", EPOCH, 0, 77, LIFE), "y".__eq__)
     assert part is not None
     columns = open_entry(part)
     assert (columns.publisher, columns.sequence, columns.time_us) == (LIFE, 9, 77)
@@ -136,7 +136,7 @@ def test_a_topic_without_a_message_sends_no_empty_part() -> None:
         1, False, None, "used\nunused", pack_numbers("H", [0]), pack_numbers("I", [1]), b"x"
     )
     odd.check(100)
-    entry = place(odd, "a", EPOCH, 0, 0, LIFE)
+    entry = place_batch(odd, "a", EPOCH, 0, 0, LIFE)
     assert part_of(entry, "unused".__eq__) is None
     part = part_of(entry, "used".__eq__)
     assert part is not None
@@ -153,7 +153,7 @@ def test_a_topic_named_twice_in_a_batch_is_read_all_the_same() -> None:
         pack_numbers("I", [1, 1, 1]),
         b"abc",
     )
-    entry = place(odd, "a", EPOCH, 0, 0, LIFE)
+    entry = place_batch(odd, "a", EPOCH, 0, 0, LIFE)
     part = part_of(entry, "x".__eq__)
     assert part is not None
     assert read_all(over_the_wire(part)) == [Read(0, "x", b"a"), Read(2, "x", b"c")]
@@ -162,7 +162,7 @@ def test_a_topic_named_twice_in_a_batch_is_read_all_the_same() -> None:
 def test_a_large_payload_is_not_copied_when_it_is_placed() -> None:
     payload = bytes(100_000)
     batch = Batch(1, False, None, "x", b"", pack_numbers("I", [len(payload)]), payload)
-    assert place(batch, "a", EPOCH, 0, 0, LIFE).wire[1] is payload
+    assert place_batch(batch, "a", EPOCH, 0, 0, LIFE).wire[1] is payload
     assert encode_batch(batch)[1] is payload
 
 
@@ -171,18 +171,18 @@ def test_a_part_is_longer_than_its_batch_by_at_most_the_overhead() -> None:
     messages = [("x", b"1")] * (MAX_BATCH_MESSAGES - 1) + [("y", b"")]
     batch = batch_of(messages, to="n" * 64)
     published = len(encode(batch))
-    part = part_of(place(batch, "a" * 64, EPOCH, 2**53 - 2**17, 2**60, LIFE), "x".__eq__)
+    part = part_of(place_batch(batch, "a" * 64, EPOCH, 2**53 - 2**17, 2**60, LIFE), "x".__eq__)
     assert part is not None
     # Without the index, which went because one topic is left, the places outweigh what is gone.
     assert published < part.size < published + MAX_ENTRY_OVERHEAD
     several = batch_of([("x", b""), ("z", b"")] * 32_767 + [("y", b"")])
-    longer = part_of(place(several, "a" * 64, EPOCH, 0, 0, LIFE), lambda topic: topic != "y")
+    longer = part_of(place_batch(several, "a" * 64, EPOCH, 0, 0, LIFE), lambda topic: topic != "y")
     assert longer is not None
     assert 256 * 1024 < longer.size - len(encode(several)) + 1024 < MAX_ENTRY_OVERHEAD
 
 
 def test_an_empty_payload_is_a_message() -> None:
-    entry = place(batch_of([("x", b"")]), "a", EPOCH, 0, 0, LIFE)
+    entry = place_batch(batch_of([("x", b"")]), "a", EPOCH, 0, 0, LIFE)
     assert read_all(over_the_wire(entry)) == [Read(0, "x", b"")]
 
 
@@ -190,7 +190,7 @@ def test_the_largest_batch_passes_and_one_message_more_does_not() -> None:
     lengths = pack_numbers("I", [1] * MAX_BATCH_MESSAGES)
     full = Batch(1, False, None, "x", b"", lengths, bytes(MAX_BATCH_MESSAGES))
     full.check(1)
-    entry = over_the_wire(place(full, "a", EPOCH, 0, 0, LIFE))
+    entry = over_the_wire(place_batch(full, "a", EPOCH, 0, 0, LIFE))
     assert entry.next == MAX_BATCH_MESSAGES
     over = Batch(1, False, None, "x", b"", lengths + bytes(4), bytes(MAX_BATCH_MESSAGES))
     with pytest.raises(ProtocolError, match=r"a batch has 65536 messages, allowed are 1\.\.65535"):
@@ -387,7 +387,7 @@ def test_numbers_survive_packing_and_stand_little_endian(values: list[int]) -> N
 
 @given(strategies.batches, strategies.epochs)
 def test_an_entry_keeps_sequence_and_addressee_of_its_batch(batch: Batch, epoch: Epoch) -> None:
-    entry = over_the_wire(place(batch, "a", epoch, 0, 0, LIFE))
+    entry = over_the_wire(place_batch(batch, "a", epoch, 0, 0, LIFE))
     assert entry.to == batch.to
     assert open_entry(entry).sequence == batch.sequence
 
@@ -412,4 +412,4 @@ def test_the_size_of_an_entry_is_known_before_it_is_encoded(
 ) -> None:
     batch = Batch(first // 3, False, to, topics, bytes(index), bytes(lengths), bytes(index))
     placing = batch, node, EPOCH, first, time_us, LIFE
-    assert entry_size(*placing) == place(*placing).size
+    assert entry_size(*placing) == place_batch(*placing).size

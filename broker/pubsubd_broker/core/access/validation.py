@@ -48,7 +48,7 @@ def rejection_of(
     return None
 
 
-def check_patterns(patterns: Sequence[str], limits: Limits, rights: Rights) -> None:
+def check_filter(patterns: Sequence[str], limits: Limits, rights: Rights) -> None:
     """Raises `ConnectionRefused` if a session may not read these."""
     if len(patterns) > limits.patterns:
         raise ConnectionRefused(

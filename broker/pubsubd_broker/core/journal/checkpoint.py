@@ -39,7 +39,7 @@ _MANY: Final = 2**20
 
 
 @dataclass(slots=True)
-class Consumer:
+class KeptConsumer:
     """A consumer's place in the cursor registry."""
 
     cursor: Position
@@ -59,7 +59,7 @@ class Checkpoint:
     epoch: Epoch
     lineage: Lineage
     next: int
-    consumers: dict[str, Consumer]
+    consumers: dict[str, KeptConsumer]
     publishers: dict[bytes, int]
     sessions: dict[str, dict[str, Position]]
     durable: bool = False
@@ -109,7 +109,7 @@ def decode_checkpoint(body: bytes) -> Checkpoint:
     )
 
 
-def encode_cursor(name: str, consumer: Consumer | None) -> bytes:
+def encode_cursor(name: str, consumer: KeptConsumer | None) -> bytes:
     """The body of a record of `consumer`. None: the consumer is gone."""
     return _pack(name, None if consumer is None else _pack_consumer(consumer))
 
@@ -160,21 +160,21 @@ def _fields(body: bytes) -> Fields:
     return Fields(fields)
 
 
-def _pack_consumer(consumer: Consumer) -> list[object]:
+def _pack_consumer(consumer: KeptConsumer) -> list[object]:
     return [pack_position(consumer.cursor), pack_positions(consumer.named)]
 
 
-def _check_consumer(view: StreamView) -> Check[Consumer]:
-    def check(value: object) -> Consumer:
+def _check_consumer(view: StreamView) -> Check[KeptConsumer]:
+    def check(value: object) -> KeptConsumer:
         cursor, named = check_list(value, 2)
         # Before format 3 a cursor was an offset: streams had no gaps that made an offset ambiguous.
         place = view.place(cursor) if isinstance(cursor, int) else check_position(cursor)
-        return Consumer(place, check_named(named))
+        return KeptConsumer(place, check_named(named))
 
     return check
 
 
-def _check_consumers(view: StreamView) -> Check[dict[str, Consumer]]:
+def _check_consumers(view: StreamView) -> Check[dict[str, KeptConsumer]]:
     check = _check_consumer(view)
     return lambda value: {
         check_node(name): check(kept) for name, kept in check_map(value, _MANY).items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pubsubd_broker.core.journal.checkpoint import (
     Checkpoint,
-    Consumer,
+    KeptConsumer,
     encode_cursor,
     encode_session,
 )
@@ -171,7 +171,7 @@ class Keeper:
         moved, self._parts.cursors.moved = self._parts.cursors.moved or {}, {}
         for name in moved:
             registered = self._parts.cursors.get(name)
-            kept = None if registered is None else Consumer(registered.cursor, registered.named)
+            kept = None if registered is None else KeptConsumer(registered.cursor, registered.named)
             self.journal.note(Kind.CURSOR, encode_cursor(name, kept))
         sessions, self._sessions = self._sessions, {}
         for name in sessions:
@@ -220,7 +220,7 @@ class Keeper:
             view.epoch,
             view.lineage,
             parts.stream.placed,
-            {name: Consumer(r.cursor, r.named) for name, r in parts.cursors.items()},
+            {name: KeptConsumer(r.cursor, r.named) for name, r in parts.cursors.items()},
             parts.answers.lasts(),
             sessions,
             durable=self.journal.fsync is Fsync.ALWAYS,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pubsubd_broker.core.journal import whole_end
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.journal.whole_end import End, Evidence, Proof, Witness, begun
+from pubsubd_broker.core.journal.whole_end import EndProof, Evidence, RecoveredEnd, Witness, begun
 from pubsubd_protocol.positions import Epoch
 
 
@@ -17,7 +17,7 @@ class LifeRecord(Protocol):
     evidence: Evidence
     """Witnesses of earlier lives."""
 
-    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+    def begin(self, life: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
         """Notes a life that begins behind `end`, where `missing` messages are lost. It has accepted none yet. May block."""
 
     def accepted(self, following: int) -> None:
@@ -33,7 +33,7 @@ class MemoryRecord:
         self._node = node
         self._accepted = 0
 
-    def begin(self, life: Epoch, end: End | None, missing: int | None) -> None:
+    def begin(self, life: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
         self.witness = begun(self._node, life, end, missing, self.evidence)
         self._accepted = self.witness.begin
 
@@ -54,10 +54,10 @@ class Life:
     def __init__(self, epoch: Epoch, record: LifeRecord, recovered: Recovered | None) -> None:
         self.epoch = epoch
         self.record = record
-        self._behind: tuple[End, int | None] | None = None
+        self._behind: tuple[RecoveredEnd, int | None] | None = None
         self.recovered: Recovered | None = None
         """The history that peers gave; None if they gave none."""
-        self.proof: Proof | None = None
+        self.proof: EndProof | None = None
         """The proof for the history that peers gave; None if this life did not ask peers."""
         if recovered is not None:
             self._behind = recovered.end, recovered.lost

@@ -26,7 +26,7 @@ from pubsubd_broker.core.journal.records import (
     format_of,
     scan,
 )
-from pubsubd_broker.core.journal.whole_end import End
+from pubsubd_broker.core.journal.whole_end import RecoveredEnd
 from pubsubd_protocol.entries import Entry, open_entry, read_entry
 from pubsubd_protocol.errors import ProtocolError, PubSubError
 from pubsubd_protocol.positions import UNTOLD, Lineage, Losses, Position, StreamView, succeed
@@ -34,7 +34,7 @@ from pubsubd_protocol.positions import UNTOLD, Lineage, Losses, Position, Stream
 SEQUENCE: Final = struct.Struct("<Q")
 """The publisher's sequence, in front of the entry's frame."""
 
-Judge = Callable[[End], int | None]
+Judge = Callable[[RecoveredEnd], int | None]
 """Counts the accepted messages that are missing behind an end; None if unknown. See `whole_end.lost`."""
 
 
@@ -92,10 +92,12 @@ class Recovered:
         return self.entries[0].first if self.entries else self.next
 
     @property
-    def end(self) -> End:
+    def end(self) -> RecoveredEnd:
         """The end of the history, by the bytes alone."""
         state = self.state
-        return End(state.node, state.epoch, state.lineage, self.next, self.ended, self.format)
+        return RecoveredEnd(
+            state.node, state.epoch, state.lineage, self.next, self.ended, self.format
+        )
 
     @property
     def lineage(self) -> Lineage:

@@ -44,7 +44,7 @@ CHECK_SHIFT: Final = 53
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class FileIdentity:
     """Tells a file from its copies: inode number and birth time. A birth time of 0: the system does not tell it."""
 
     inode: int
@@ -69,7 +69,7 @@ class Witness:
     previous: Epoch
     lost: int | None
     owed: Epoch
-    file: Identity
+    file: FileIdentity
     accepted: int
     counting: bool = True
 
@@ -117,7 +117,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class RecoveredEnd:
     """The end of a recovered history.
 
     `promised`: the journal's own bytes prove that no message is missing. The life ended cleanly, or wrote each message
@@ -148,7 +148,7 @@ def is_last(life: Epoch, evidence: Evidence) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class EndProof:
     """`lost`: the number of missing accepted messages; None if unknown. `because`: the evidence, for people."""
 
     lost: int | None
@@ -165,20 +165,20 @@ class Proof:
         return said
 
 
-def lost(end: End, evidence: Evidence) -> int | None:
+def lost_at(end: RecoveredEnd, evidence: Evidence) -> int | None:
     """The number of accepted messages missing behind `end`; None if unknown. Pure."""
     return prove(end, evidence).lost
 
 
-def prove(end: End, evidence: Evidence) -> Proof:
+def prove(end: RecoveredEnd, evidence: Evidence) -> EndProof:
     """Counts the accepted messages that are missing behind `end`, and names the evidence. Pure.
 
     Both witnesses are heard. A witness that makes the number unknowable outweighs any proof. Of two numbers the larger
     one counts.
     """
     evidence = evidence.with_one_count
-    proofs: list[Proof] = []
-    doubts: list[Proof] = []
+    proofs: list[EndProof] = []
+    doubts: list[EndProof] = []
     for found, in_folder in ((evidence.folder, True), (evidence.beside, False)):
         if found is None:
             continue
@@ -189,20 +189,22 @@ def prove(end: End, evidence: Evidence) -> Proof:
     if proofs:
         return max(proofs, key=lambda proof: proof.lost or 0)
     if end.promised and end.format < FIRST_WITNESSED_FORMAT:
-        return Proof(0, "a version that wrote no witness ended the journal whole")
-    return doubts[0] if doubts else Proof(None, "no witness of its last life is left")
+        return EndProof(0, "a version that wrote no witness ended the journal whole")
+    return doubts[0] if doubts else EndProof(None, "no witness of its last life is left")
 
 
-def _hear(end: End, found: Found, evidence: Evidence, *, in_folder: bool) -> tuple[bool, Proof]:
+def _hear(
+    end: RecoveredEnd, found: Found, evidence: Evidence, *, in_folder: bool
+) -> tuple[bool, EndProof]:
     """Whether this witness has something to say about `end`, and how many are lost by that."""
     witness = found.witness
     place = "in the folder" if in_folder else "beside the socket"
     if witness is None:
-        return True, Proof(None, f"the witness {place} is not readable")
+        return True, EndProof(None, f"the witness {place} is not readable")
     if witness.node != end.node:
         # A broker with a wrong --node served at this socket. Its witness may have replaced the one that matters.
         harmless = witness.owed in {NO_LIFE, *end.lives}
-        return not harmless, Proof(None, f"node {witness.node!r} was served since, {place}")
+        return not harmless, EndProof(None, f"node {witness.node!r} was served since, {place}")
     trusted = evidence.trusts(found)
     if witness.life == end.epoch:
         return _hear_its_own(end, found, place, trusted=trusted, in_folder=in_folder)
@@ -210,33 +212,33 @@ def _hear(end: End, found: Found, evidence: Evidence, *, in_folder: bool) -> tup
         # That life had judged the same end. The messages that it accepted are missing, too.
         since = f"the witness {place} counted {witness.accepted} accepted in the life after it"
         if witness.lost is None:
-            return True, Proof(None, "its next life could not know what was lost before it")
-        return True, Proof(witness.accepted - end.next + witness.lost, since)
+            return True, EndProof(None, "its next life could not know what was lost before it")
+        return True, EndProof(witness.accepted - end.next + witness.lost, since)
     if witness.life in end.lives:
-        return False, Proof(None, f"the witness {place} is of an earlier life")
+        return False, EndProof(None, f"the witness {place} is of an earlier life")
     # Another life of this node served since. Its readers and publishers know messages that this history lacks.
     idle = trusted and witness.accepted == witness.begin
     harmless = idle and witness.owed in {NO_LIFE, *end.lives}
-    return not harmless, Proof(None, f"life {witness.life.hex()} was served since, {place}")
+    return not harmless, EndProof(None, f"life {witness.life.hex()} was served since, {place}")
 
 
 def _hear_its_own(
-    end: End, found: Found, place: str, *, trusted: bool, in_folder: bool
-) -> tuple[bool, Proof]:
+    end: RecoveredEnd, found: Found, place: str, *, trusted: bool, in_folder: bool
+) -> tuple[bool, EndProof]:
     """The same for a witness of the life that ended at `end`."""
     witness = found.witness
     assert witness is not None
     if trusted:
         counted = f"the witness {place} counted {witness.accepted} accepted"
-        return True, Proof(max(0, witness.accepted - end.next), counted)
+        return True, EndProof(max(0, witness.accepted - end.next), counted)
     doubt = (
         "the machine was restarted since" if found.bound else "the folder was copied or put back"
     )
     if witness.accepted > end.next:
-        return True, Proof(None, doubt)
+        return True, EndProof(None, doubt)
     if found.bound and in_folder and end.promised:
-        return True, Proof(0, "it ended cleanly, or wrote before it accepted")
-    return False, Proof(None, doubt)
+        return True, EndProof(0, "it ended cleanly, or wrote before it accepted")
+    return False, EndProof(None, doubt)
 
 
 def owed(node: str, history: frozenset[Epoch], evidence: Evidence) -> Epoch:
@@ -261,19 +263,19 @@ def owed(node: str, history: frozenset[Epoch], evidence: Evidence) -> Epoch:
 
 
 def begun(
-    node: str, life: Epoch, end: End | None, missing: int | None, evidence: Evidence
+    node: str, life: Epoch, end: RecoveredEnd | None, missing: int | None, evidence: Evidence
 ) -> Witness:
     """The witness of a life that goes on behind `end` and has accepted no message yet. `file` is set later."""
     begin, previous = (0, NO_LIFE) if end is None else (end.next, end.epoch)
     history = frozenset({life}) if end is None else end.lives
     not_ours = owed(node, history, evidence)
-    nowhere = Identity(0, 0)
+    nowhere = FileIdentity(0, 0)
     return Witness(
         node, life, evidence.boot, begin, previous, missing, not_ours, nowhere, accepted=begin
     )
 
 
-def encode(witness: Witness) -> bytes:
+def encode_witness(witness: Witness) -> bytes:
     """The bytes of the whole file."""
     body = _BODY.pack(
         witness.node.encode(),
@@ -291,7 +293,7 @@ def encode(witness: Witness) -> bytes:
     return (head + body).ljust(COUNT_AT, b"\0") + _COUNT.pack(checked(witness.accepted))
 
 
-def decode(data: bytes) -> Witness | None:
+def decode_witness(data: bytes) -> Witness | None:
     """The witness in these bytes. None if they are damaged, or written in another version's form."""
     if len(data) != WITNESS_BYTES:
         return None
@@ -313,7 +315,7 @@ def decode(data: bytes) -> Witness | None:
         Epoch(previous),
         None if missing == _UNKNOWN else missing,
         Epoch(not_ours),
-        Identity(inode, born_ns),
+        FileIdentity(inode, born_ns),
         accepted,
         counting,
     )

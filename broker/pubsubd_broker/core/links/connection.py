@@ -16,7 +16,7 @@ from typing import Final
 from pubsubd_broker.core.access.quota import Claimant
 from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.limits import FRAMES_AT_ONCE, HANDSHAKE_BYTES, MAX_OUTBOX_BYTES, Now
-from pubsubd_broker.core.links.end import End, Handshake, Side
+from pubsubd_broker.core.links.end import Handshake, LinkEnd, Side
 from pubsubd_broker.core.links.liveness import Timeouts, is_silent
 from pubsubd_broker.core.links.receive_share import ReceiveShare
 from pubsubd_broker.core.links.send_budget import LARGE_BYTES, SendBudget
@@ -60,7 +60,7 @@ class Connection:
         self.remote = remote
         self.claimant = claimant
         """The account on which it takes of shared quotas."""
-        self.end: End | None = None
+        self.end: LinkEnd | None = None
         self.reader = FrameReader(HANDSHAKE_BYTES)
         self.closing = False
         """Set at its end: nothing more comes in, and the shell closes it when all that is left has been sent."""

@@ -22,7 +22,7 @@ from pubsubd_broker.core.links.handshake import (
     DialledHandshake,
 )
 from pubsubd_broker.core.links.liveness import Timeouts
-from pubsubd_broker.core.links.naming import Identity
+from pubsubd_broker.core.links.naming import BrokerIdentity
 from pubsubd_broker.core.links.receive_share import ReceiveShare
 from pubsubd_broker.core.links.round_robin import ReadyQueue
 from pubsubd_broker.core.links.send_budget import SendBudget
@@ -30,7 +30,7 @@ from pubsubd_broker.core.observe.events import Events
 from pubsubd_protocol.frames import Refused
 
 
-class Ends(AcceptedEnds, DialledEnds, Protocol):
+class MakesEnds(AcceptedEnds, DialledEnds, Protocol):
     """Makes the ends of all connections."""
 
 
@@ -114,8 +114,8 @@ class Connections:
     def __init__(
         self,
         config: Config,
-        me: Identity,
-        ends: Ends,
+        me: BrokerIdentity,
+        ends: MakesEnds,
         *,
         users: LocalUsers,
         admission: Admission,

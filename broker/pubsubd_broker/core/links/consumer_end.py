@@ -14,8 +14,8 @@ from pubsubd_broker.core.log.log import cost_of
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.streams.fetching import LaggingReader
-from pubsubd_broker.core.streams.replica import Replica, check_origin, check_view
-from pubsubd_protocol.attach import Answer, At, Claim, Reason, Resume, asked, resolve, short
+from pubsubd_broker.core.streams.replica import Replica, check_origin, check_replica_view
+from pubsubd_protocol.attach import At, Claim, Reason, Resume, Verdict, asked, resolve, short
 from pubsubd_protocol.entries import MAX_ENTRY_OVERHEAD, Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
@@ -55,7 +55,7 @@ class ProducerTable(Protocol):
     def claim_of(self, producer: str) -> Claim:
         """The claim that this node presents to `producer`."""
 
-    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Answer) -> Replica:
+    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Verdict) -> Replica:
         """The producer has answered the attach. Returns the replica of its stream."""
 
     def registration_expired(self, producer: str, expired: CursorExpired) -> None:
@@ -315,9 +315,9 @@ class ConsumerEnd:
         view: StreamView,
         said: Resume | Reason,
         registered: Position | None = None,
-    ) -> Answer:
+    ) -> Verdict:
         """The producer's answer with its figures; both ends go by one rule, so what it said has to agree."""
-        check_view(view, self.producer)
+        check_replica_view(view, self.producer)
         answer = resolve(asked(claim), view, registered)
         if short(answer) != said:
             raise ProtocolError(

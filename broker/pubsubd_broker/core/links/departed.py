@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from pubsubd_broker.core.links.dial_targets import Target
-from pubsubd_broker.core.links.health import Health
+from pubsubd_broker.core.links.health import ProducerHealth
 from pubsubd_broker.core.streams.replica import Replica
 
 
@@ -62,7 +62,7 @@ class Departures:
         links: Mapping[str, object],
         targets: Iterable[Target],
         readers: Readers,
-        health: Health,
+        health: ProducerHealth,
         *,
         limit: int,
         ttl_ns: int,

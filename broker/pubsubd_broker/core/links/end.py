@@ -12,7 +12,7 @@ ALIVE: Final = Heartbeat()
 """The sign of life of an end that has nothing else to say."""
 
 
-class End(Protocol):
+class LinkEnd(Protocol):
     """For a publisher, a session, a command, a consumer, a producer, or a peer that is asked for a stream."""
 
     @property
@@ -63,7 +63,7 @@ class Handshake(Protocol):
     def trusted(self) -> bool:
         """Whether the other end has shown who it is, as far as the settings ask for that."""
 
-    def received(self, frame: Frame) -> End | None:
+    def received(self, frame: Frame) -> LinkEnd | None:
         """Takes one frame. Returns the end of the connection with the last frame of the handshake.
 
         Raises `ConnectionRefused` if the other end is turned away, `ProtocolError` for a frame out of place.

@@ -14,9 +14,9 @@ from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.control_end import ControlEnd
 from pubsubd_broker.core.links.dial_targets import DialTargets, Target
-from pubsubd_broker.core.links.end import End
+from pubsubd_broker.core.links.end import LinkEnd
 from pubsubd_broker.core.links.fetch_budget import FetchBudget
-from pubsubd_broker.core.links.naming import Identity
+from pubsubd_broker.core.links.naming import BrokerIdentity
 from pubsubd_broker.core.links.peer_recovery import PeerRecovery, RecoveryEnd
 from pubsubd_broker.core.links.peers import Peers
 from pubsubd_broker.core.links.producer_end import ProducerEnd
@@ -38,7 +38,7 @@ class Ends:
     def __init__(
         self,
         config: Config,
-        me: Identity,
+        me: BrokerIdentity,
         *,
         stream: Stream,
         registry: CursorRegistry,
@@ -85,7 +85,7 @@ class Ends:
         """Raises `ConnectionRefused` if a peer of this name may not pull the stream now."""
         self._peers.check_consumer(name, epoch, now_ns)
 
-    def consumer(self, connection: Connection, name: str, epoch: bytes) -> End:
+    def consumer(self, connection: Connection, name: str, epoch: bytes) -> LinkEnd:
         return ProducerEnd(
             connection,
             name,
@@ -98,7 +98,7 @@ class Ends:
 
     def publisher(
         self, connection: Connection, publisher_id: bytes, spoke_to: bytes | None, rights: Rights
-    ) -> End:
+    ) -> LinkEnd:
         return PublisherEnd(
             connection,
             publisher_id,
@@ -109,7 +109,7 @@ class Ends:
             events=self._events,
         )
 
-    def session(self, connection: Connection, client_id: bytes, rights: Rights) -> End:
+    def session(self, connection: Connection, client_id: bytes, rights: Rights) -> LinkEnd:
         return SessionEnd(
             connection,
             client_id,
@@ -123,7 +123,7 @@ class Ends:
             events=self._events,
         )
 
-    def control(self, connection: Connection) -> End:
+    def control(self, connection: Connection) -> LinkEnd:
         return ControlEnd(
             connection,
             answer=self._answer,
@@ -133,7 +133,7 @@ class Ends:
 
     # Of connections that this node dialled.
 
-    def producer(self, connection: Connection, target: Target, welcome: Welcome) -> End | None:
+    def producer(self, connection: Connection, target: Target, welcome: Welcome) -> LinkEnd | None:
         """For the node at `target`. None: another address has led to it already.
 
         Raises `ConnectionRefused` if no link to it may be had.

@@ -16,8 +16,8 @@ from pubsubd_broker.core.access.quota import Quota
 from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
-from pubsubd_broker.core.links.end import End
-from pubsubd_broker.core.links.naming import Identity
+from pubsubd_broker.core.links.end import LinkEnd
+from pubsubd_broker.core.links.naming import BrokerIdentity
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError
 from pubsubd_protocol.frames import MAGIC, VERSION, Challenge, Frame, Hello, Proof, Welcome
 from pubsubd_protocol.positions import is_node_name
@@ -33,21 +33,21 @@ class AcceptedEnds(Protocol):
     def check_consumer(self, name: str, epoch: bytes, now_ns: int) -> None:
         """Raises `ConnectionRefused` if a peer of this name may not pull the stream now."""
 
-    def consumer(self, connection: Connection, name: str, epoch: bytes) -> End: ...
+    def consumer(self, connection: Connection, name: str, epoch: bytes) -> LinkEnd: ...
 
     def publisher(
         self, connection: Connection, publisher_id: bytes, spoke_to: bytes | None, rights: Rights
-    ) -> End: ...
+    ) -> LinkEnd: ...
 
-    def session(self, connection: Connection, client_id: bytes, rights: Rights) -> End: ...
+    def session(self, connection: Connection, client_id: bytes, rights: Rights) -> LinkEnd: ...
 
-    def control(self, connection: Connection) -> End: ...
+    def control(self, connection: Connection) -> LinkEnd: ...
 
 
 class DialledEnds(Protocol):
     """Makes the end of a connection that this node dialled, once it is welcome there."""
 
-    def producer(self, connection: Connection, target: Target, welcome: Welcome) -> End | None:
+    def producer(self, connection: Connection, target: Target, welcome: Welcome) -> LinkEnd | None:
         """For the node at `target`. None: another address has led to it already.
 
         Raises `ConnectionRefused` if no link to it may be had.
@@ -63,7 +63,7 @@ class AcceptedHandshake:
         turned_away: TurnedAway | None,
         peers: bool,
         *,
-        identity: Identity,
+        identity: BrokerIdentity,
         users: LocalUsers,
         commands: Quota,
         ends: AcceptedEnds,
@@ -82,7 +82,7 @@ class AcceptedHandshake:
         # Of a peer that has been challenged.
         self._hello: Hello | None = None
 
-    def received(self, frame: Frame) -> End | None:
+    def received(self, frame: Frame) -> LinkEnd | None:
         match frame:
             case Hello() if self._hello is None:
                 return self._hear(frame)
@@ -90,7 +90,7 @@ class AcceptedHandshake:
                 return self._check(self._hello, frame)
         raise _before_greeting(frame)
 
-    def _hear(self, hello: Hello) -> End | None:
+    def _hear(self, hello: Hello) -> LinkEnd | None:
         me = self._identity
         if hello.magic != MAGIC:
             raise ProtocolError("greeting", f"expected {MAGIC!r}, found {hello.magic!r}")
@@ -124,7 +124,7 @@ class AcceptedHandshake:
         self._connection.send(Challenge(me.node, me.epoch, self._connection.remote.nonce))
         return None
 
-    def _check(self, hello: Hello, proof: Proof) -> End:
+    def _check(self, hello: Hello, proof: Proof) -> LinkEnd:
         me, remote = self._identity, self._connection.remote
         assert me.secret is not None
         assert hello.nonce is not None
@@ -143,7 +143,7 @@ class AcceptedHandshake:
         self._connection.send(Proof(exchange.proof(me.secret, "producer")))
         return self._welcome_consumer(hello)
 
-    def _welcome_consumer(self, hello: Hello) -> End:
+    def _welcome_consumer(self, hello: Hello) -> LinkEnd:
         connection = self._connection
         _check_certificate(hello.name, connection.remote)
         self.trusted = True
@@ -152,7 +152,7 @@ class AcceptedHandshake:
         connection.send(self._welcome(EVERYTHING))
         return self._ends.consumer(connection, hello.name, hello.life)
 
-    def _welcome_client(self, hello: Hello) -> End:
+    def _welcome_client(self, hello: Hello) -> LinkEnd:
         connection, users = self._connection, self._users
         self.trusted = True
         self._ends.check_open(hello.role)
@@ -186,7 +186,7 @@ class DialledHandshake:
     """The handshake of a node with the producer that it has dialled."""
 
     def __init__(
-        self, connection: Connection, target: Target, *, identity: Identity, ends: DialledEnds
+        self, connection: Connection, target: Target, *, identity: BrokerIdentity, ends: DialledEnds
     ) -> None:
         self._connection = connection
         self._target = target
@@ -213,7 +213,7 @@ class DialledHandshake:
         """False while a secret is asked for and not proved: a stranger may answer here."""
         return self._identity.secret is None or self._proved
 
-    def received(self, frame: Frame) -> End | None:
+    def received(self, frame: Frame) -> LinkEnd | None:
         match frame:
             case Challenge() if self._exchange is None:
                 self._prove(frame)
@@ -252,7 +252,7 @@ class DialledHandshake:
             raise _not_proved(exchange.producer, self._identity)
         self._proved = True
 
-    def _welcomed(self, welcome: Welcome) -> End | None:
+    def _welcomed(self, welcome: Welcome) -> LinkEnd | None:
         me, name = self._identity, welcome.node
         if welcome.version != VERSION:
             raise ProtocolError(
@@ -284,7 +284,7 @@ def _binding(remote: Remote) -> bytes:
     return remote.channel.binding if remote.channel is not None else b""
 
 
-def _check_cluster(me: Identity, name: str, cluster: str) -> None:
+def _check_cluster(me: BrokerIdentity, name: str, cluster: str) -> None:
     if cluster != me.cluster:
         raise ConnectionRefused(
             "cluster",
@@ -308,7 +308,7 @@ def _check_certificate(name: str, remote: Remote) -> None:
         )
 
 
-def _not_proved(name: str, me: Identity) -> ConnectionRefused:
+def _not_proved(name: str, me: BrokerIdentity) -> ConnectionRefused:
     return ConnectionRefused(
         "secret",
         f"{name} and {me.node} do not have the same secret for cluster {me.cluster}: "

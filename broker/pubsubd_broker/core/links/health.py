@@ -9,7 +9,7 @@ from pubsubd_broker.core.limits import MS_NS
 from pubsubd_protocol.fields import MAX_STREAMS
 
 
-class Health:
+class ProducerHealth:
     """The producers whose link is down. `version` rises with each change, so that a session knows what it has told."""
 
     __slots__ = ("_lost_ns", "_started_ns", "version")

@@ -15,7 +15,7 @@ from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.dial_targets import DialTargets, Target
 from pubsubd_broker.core.links.ends import Ends
 from pubsubd_broker.core.links.fetch_budget import FetchBudget
-from pubsubd_broker.core.links.naming import Identity
+from pubsubd_broker.core.links.naming import BrokerIdentity
 from pubsubd_broker.core.links.peer_recovery import PeerHistory, PeerRecovery
 from pubsubd_broker.core.links.peers import PeerObserver, Peers
 from pubsubd_broker.core.log.pacing import Pace
@@ -54,7 +54,7 @@ class Links:
     ) -> None:
         """`addresses`: the peers to dial. `answer`: gives the answer to a command as JSON text."""
         self._config = config
-        self._me = Identity(config.node, epoch, config.cluster, config.secret)
+        self._me = BrokerIdentity(config.node, epoch, config.cluster, config.secret)
         self._notices = events.notices
         self._started_ns = started_ns
         self.targets = DialTargets(addresses, events.unreachable)

@@ -9,7 +9,7 @@ from pubsubd_protocol.positions import Epoch
 
 
 @dataclass(slots=True)
-class Identity:
+class BrokerIdentity:
     """A node as it shows itself to peers. `secret`: known to the brokers of its cluster alone; None: it asks for none."""
 
     node: str

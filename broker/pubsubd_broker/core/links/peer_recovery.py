@@ -23,7 +23,7 @@ from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, Fetch, Fetched, Frame, Heartbeat
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
-Places = dict[str, dict[str, Position]]
+SessionPlaces = dict[str, dict[str, Position]]
 """Positions of named sessions, by name and stream."""
 
 
@@ -158,7 +158,7 @@ class RecoveryEnd:
         """The part of this node's stream that the peer holds without a hole."""
         self.lives: frozenset[Epoch] = frozenset()
         """Epochs of this node that the peer knows to be earlier than that."""
-        self.names: Places = {}
+        self.names: SessionPlaces = {}
         """Positions of this node's named sessions in every stream, as the peer remembers them."""
         self.longest_frame = max_frame + MAX_ENTRY_OVERHEAD
         self._log: Log | None = None

@@ -9,8 +9,8 @@ from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.departed import Departures
 from pubsubd_broker.core.links.dial_targets import DialTargets
-from pubsubd_broker.core.links.health import Health
-from pubsubd_broker.core.links.naming import Identity, conflict
+from pubsubd_broker.core.links.health import ProducerHealth
+from pubsubd_broker.core.links.naming import BrokerIdentity, conflict
 from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_broker.core.links.room import RoomForConsumers, RoomForProducers
 from pubsubd_broker.core.log.pacing import Pace
@@ -20,7 +20,7 @@ from pubsubd_broker.core.streams.lag import LagWarning
 from pubsubd_broker.core.streams.registry import CursorRegistry
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_broker.core.streams.stream import Stream
-from pubsubd_protocol.attach import Answer, At, Claim, Expired
+from pubsubd_protocol.attach import At, Claim, Expired, Verdict
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.frames import Attached, CursorExpired
 from pubsubd_protocol.positions import Position, StreamView
@@ -30,7 +30,7 @@ class PeerObserver(Protocol):
     """Hears of attaches and expiries, in the moment they happen."""
 
     def consumer_attached(
-        self, claim: Claim, registered: Position | None, answer: Answer
+        self, claim: Claim, registered: Position | None, answer: Verdict
     ) -> None: ...
 
     def consumer_overrun(self, expired: Expired) -> None: ...
@@ -46,7 +46,7 @@ class Peers:
     def __init__(
         self,
         config: Config,
-        me: Identity,
+        me: BrokerIdentity,
         *,
         replicas: dict[str, Replica],
         producers: dict[str, ConsumerEnd],
@@ -66,7 +66,7 @@ class Peers:
         """The link to each producer, from the greeting on."""
         self.consumers: dict[str, ProducerEnd] = {}
         """The link of each consumer, from its attach on."""
-        self.health = Health(started_ns)
+        self.health = ProducerHealth(started_ns)
         self.departures = Departures(
             *(replicas, producers, targets, sessions, self.health),
             limit=config.limits.producers,
@@ -142,7 +142,7 @@ class Peers:
             return At(replica.registration)
         return self._sessions.lowest_need(producer)
 
-    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Answer) -> Replica:
+    def producer_attached(self, end: ConsumerEnd, attached: Attached, answer: Verdict) -> Replica:
         """A producer has answered the attach. `answer`: its verdict with figures."""
         producer = end.producer
         replica = self.replicas.get(producer)
@@ -231,7 +231,7 @@ class Peers:
         self.consumers[end.consumer] = end
         return True
 
-    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
+    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Verdict, now: Now) -> None:
         """A consumer has its answer to the attach."""
         if self._observer is not None:
             registered = self._registry.get(end.consumer)

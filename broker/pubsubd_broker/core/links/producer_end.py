@@ -14,7 +14,7 @@ from pubsubd_broker.core.streams.catch_up import CatchUps
 from pubsubd_broker.core.streams.registry import CursorRegistry
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_broker.core.streams.stream import Stream
-from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve, short
+from pubsubd_protocol.attach import At, Claim, Expired, Resume, Verdict, resolve, short
 from pubsubd_protocol.codec import MAX_CONTROL_BYTES
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
@@ -40,7 +40,7 @@ class ConsumerTable(Protocol):
     def attaches(self, end: ProducerEnd) -> bool:
         """A consumer asks for the stream: from now on this is its link. False: it is refused."""
 
-    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Answer, now: Now) -> None:
+    def consumer_attached(self, end: ProducerEnd, claim: Claim, answer: Verdict, now: Now) -> None:
         """The consumer has its answer to the attach."""
 
     def consumer_overrun(self, consumer: str, expired: Expired) -> None:

@@ -12,7 +12,7 @@ from pubsubd_broker.core.links.end import ALIVE
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.streams.intake import Intake
-from pubsubd_broker.core.streams.publishers import Answer, Outcome, Promise
+from pubsubd_broker.core.streams.publishers import Outcome, Promise, PublishAnswer
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Frame, Heartbeat, Rejected
@@ -53,7 +53,7 @@ class PublisherEnd:
         # When the batch came that waits to be placed.
         self._held_ns: int | None = None
         # Answers in the order of their batches, from the first on that is not known yet; and when those came.
-        self._answers: deque[tuple[Answer, int]] = deque()
+        self._answers: deque[tuple[PublishAnswer, int]] = deque()
 
     def received(self, frame: Frame, now: Now) -> bool:
         if isinstance(frame, Heartbeat):
@@ -114,7 +114,7 @@ class PublisherEnd:
         self._publisher.let_go(self._connection.refuse)
         self._intake.disconnect(self._id, self._connection)
 
-    def _answer(self, batch: Batch, now: Now) -> Answer | None:
+    def _answer(self, batch: Batch, now: Now) -> PublishAnswer | None:
         """None: it is held."""
         if len(self._answers) >= PUBLISH_WINDOW:
             # Behind one that waits for the disk stand as many as it may leave unanswered.

@@ -8,11 +8,11 @@ from typing import Final
 
 from pubsubd_broker.core.access.permissions import Rights
 from pubsubd_broker.core.access.quota import Quota
-from pubsubd_broker.core.access.validation import check_patterns
+from pubsubd_broker.core.access.validation import check_filter
 from pubsubd_broker.core.limits import SETTLE_NS, Limits, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.end import ALIVE
-from pubsubd_broker.core.links.health import Health
+from pubsubd_broker.core.links.health import ProducerHealth
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.sessions.session import Seat, Session
@@ -50,7 +50,7 @@ class SessionEnd:
         sessions: Sessions,
         connected: Quota,
         name_of: Callable[[str | None], str | None],
-        health: Health,
+        health: ProducerHealth,
         limits: Limits,
         events: Events,
     ) -> None:
@@ -174,7 +174,7 @@ class SessionEnd:
 
     def _set_filter(self, session: Session, frame: SetFilter, now: Now) -> None:
         try:
-            check_patterns(frame.patterns, self._limits, self._rights)
+            check_filter(frame.patterns, self._limits, self._rights)
             changed = Filter(frame.patterns)
         except InvalidTopic as error:
             self._connection.refuse("invalid_topic", str(error))

@@ -23,7 +23,7 @@ MOST_LOOKS: Final = 65_536
 """Lookups that matching one entry may cost. An entry that would cost more wakes all parked readers."""
 
 
-class Follower(Protocol):
+class ParkedReader(Protocol):
     """A reader that can be parked. `told`: the reader knows of all items before this index."""
 
     filter: Filter
@@ -36,16 +36,18 @@ class Follower(Protocol):
         """Wakes the reader for the item at `index`, which begins at `position` and may match its filter."""
 
 
-class _Wanting(dict[str, tuple[Follower, ...]]):
+class _Wanting(dict[str, tuple[ParkedReader, ...]]):
     """Readers that want a topic. Matches a missing topic at its first lookup; later lookups make no call of Python."""
 
     __slots__ = ("_index", "_others")
 
-    def __init__(self, index: PatternIndex[Follower], others: Mapping[Follower, None]) -> None:
+    def __init__(
+        self, index: PatternIndex[ParkedReader], others: Mapping[ParkedReader, None]
+    ) -> None:
         self._index = index
         self._others = others
 
-    def __missing__(self, topic: str) -> tuple[Follower, ...]:
+    def __missing__(self, topic: str) -> tuple[ParkedReader, ...]:
         if len(self) >= REMEMBERED_TOPICS:
             self.clear()
         others = tuple(other for other in self._others if other.filter.matches(topic))
@@ -69,17 +71,17 @@ class Interest:
 
     def __init__(self) -> None:
         # Ordered, so that equal histories wake in an equal order.
-        self._everything: dict[Follower, None] = {}
+        self._everything: dict[ParkedReader, None] = {}
         # With the filter by which each is known.
-        self._selective: dict[Follower, Filter] = {}
-        self._parked: dict[Follower, None] = {}
-        self._index: PatternIndex[Follower] = PatternIndex()
+        self._selective: dict[ParkedReader, Filter] = {}
+        self._parked: dict[ParkedReader, None] = {}
+        self._index: PatternIndex[ParkedReader] = PatternIndex()
         # The selective readers that are not in the index, and the lookups that matching them costs.
-        self._others: dict[Follower, None] = {}
+        self._others: dict[ParkedReader, None] = {}
         self._others_looks = 0
         self._by_topic = _Wanting(self._index, self._others)
         # Parked readers that got at least one item, each with the index behind its last item.
-        self._level: dict[Follower, int] = {}
+        self._level: dict[ParkedReader, int] = {}
 
     def somebody_is_level(self, begin: int) -> bool:
         """Whether a parked reader got an item that the log still holds, from `begin` on."""
@@ -90,7 +92,7 @@ class Interest:
             del self._level[follower]
         return False
 
-    def park(self, follower: Follower, taken: int = 0) -> None:
+    def park(self, follower: ParkedReader, taken: int = 0) -> None:
         """Parks `follower`: it has read all items. `taken`: the index behind the last item that it got."""
         if taken:
             self._level[follower] = taken
@@ -98,12 +100,12 @@ class Interest:
             self._follow(follower)
         self._parked[follower] = None
 
-    def unpark(self, follower: Follower) -> None:
+    def unpark(self, follower: ParkedReader) -> None:
         """Lets `follower` go on: it reads again for a reason of its own."""
         self._parked.pop(follower, None)
         self._level.pop(follower, None)
 
-    def leave(self, follower: Follower) -> None:
+    def leave(self, follower: ParkedReader) -> None:
         """Forgets `follower`: it is gone, or gets another filter."""
         self.unpark(follower)
         self._everything.pop(follower, None)
@@ -145,7 +147,7 @@ class Interest:
             if follower.told < index:
                 follower.remind()
 
-    def _follow(self, follower: Follower) -> None:
+    def _follow(self, follower: ParkedReader) -> None:
         wanted = follower.filter
         if wanted.everything:
             self._everything[follower] = None
@@ -162,7 +164,7 @@ class Interest:
         """Whether matching the topics that are not remembered costs more than waking all readers."""
         return len(set(topics.split("\n")) - self._by_topic.keys()) * looks > MOST_LOOKS
 
-    def _wake(self, follower: Follower, index: int, position: Position) -> None:
+    def _wake(self, follower: ParkedReader, index: int, position: Position) -> None:
         if follower in self._parked:
             self.unpark(follower)
             follower.unpark(index, position)

@@ -14,7 +14,7 @@ from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.log.log import Log
 
 
-class Follower(Protocol):
+class PacedReader(Protocol):
     """A live reader of a log."""
 
     @property
@@ -94,7 +94,7 @@ class Pacing:
         self._log = log
         self._pace = pace
         self._yields = yields
-        self._readers: dict[Follower, None] = {}
+        self._readers: dict[PacedReader, None] = {}
         # The time held under the present allowance, and the log's end at which it gets a new one.
         self._waited_ns = 0
         self._mark = 0
@@ -103,16 +103,16 @@ class Pacing:
         # The messages and bytes that each appender would add to the log.
         self._waiting: dict[Appender, tuple[int, int]] = {}
         # The readers that the first appender waits for, and the time up to which that wait is counted.
-        self._blocking: list[Follower] = []
+        self._blocking: list[PacedReader] = []
         self._since_ns = 0
 
-    def enter(self, reader: Follower) -> None:
+    def enter(self, reader: PacedReader) -> None:
         """Counts `reader` as a live one, at its `index`."""
         self._readers[reader] = None
         if reader.index is not None and reader.index < self._safe:
             self._safe = reader.index
 
-    def leave(self, reader: Follower) -> None:
+    def leave(self, reader: PacedReader) -> None:
         """Forgets `reader`: it has read all items, or is gone."""
         self._readers.pop(reader, None)
 
@@ -168,7 +168,7 @@ class Pacing:
         for label in {reader.label for reader in self._blocking}:
             self._pace.charge(label, waited_ns)
 
-    def _needing(self, horizon: int) -> list[Follower]:
+    def _needing(self, horizon: int) -> list[PacedReader]:
         """The readers that need an item before `horizon`."""
         needing = []
         safe = self._log.end

@@ -8,7 +8,6 @@ from pubsubd_broker.core.sessions.pending import Pending
 from pubsubd_broker.core.sessions.source import Source
 from pubsubd_protocol.attach import (
     LOSES_HISTORY,
-    Answer,
     At,
     Claim,
     Earliest,
@@ -16,6 +15,7 @@ from pubsubd_protocol.attach import (
     FromStart,
     Reason,
     Resume,
+    Verdict,
     resolve,
 )
 from pubsubd_protocol.frames import Ack
@@ -145,7 +145,7 @@ class Bookmark:
         if self.cursor is None:
             self.apply(view, resolve(self._claim, view, registered))
 
-    def apply(self, view: StreamView, answer: Answer) -> None:
+    def apply(self, view: StreamView, answer: Verdict) -> None:
         """Takes the producer's answer: a place to go on, or an expiry to be told before anything else."""
         cursor, self.proved = self.cursor, True
         match answer:

@@ -37,7 +37,7 @@ class LogPlace:
         bookmark: Bookmark,
         wanted: Filter,
         wake: Callable[[], None],
-        state: states.State,
+        state: states.ReadingState,
     ) -> None:
         self.state = state
         self.source = source

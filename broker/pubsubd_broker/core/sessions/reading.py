@@ -18,7 +18,7 @@ from pubsubd_broker.core.sessions import reading_states as states
 from pubsubd_broker.core.sessions.bookmark import Bookmark
 from pubsubd_broker.core.sessions.log_place import LogPlace
 from pubsubd_broker.core.sessions.source import Source, answer_at_hand
-from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve
+from pubsubd_protocol.attach import At, Claim, Expired, Resume, Verdict, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import UNTOLD, Position, StreamView
@@ -130,7 +130,7 @@ class Reading(LogPlace):
             self.state = states.MOVES[self.state, states.UNLINKED]
 
     def fetched(
-        self, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
+        self, claim: Claim, view: StreamView, answer: Verdict, items: list[Entry | Skip]
     ) -> None:
         """The producer's answer to a fetch, and the first of what follows."""
         if not self.awaits(claim):

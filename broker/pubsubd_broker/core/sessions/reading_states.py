@@ -28,7 +28,7 @@ from enum import IntEnum, auto
 from typing import Final
 
 
-class State(IntEnum):
+class ReadingState(IntEnum):
     """Present state of a reading."""
 
     SEEKING = auto()
@@ -42,7 +42,7 @@ class State(IntEnum):
     INQUIRING = auto()
 
 
-class Event(IntEnum):
+class ReadingEvent(IntEnum):
     """Cause of a move."""
 
     FOUND = auto()
@@ -75,31 +75,31 @@ class Event(IntEnum):
     """The application is back."""
 
 
-# Bound by name: in Python 3.11 each look at `State.PARKED` is a call.
-SEEKING: Final = State.SEEKING
-READING: Final = State.READING
-PARKED: Final = State.PARKED
-ASKING: Final = State.ASKING
-CATCHING_UP: Final = State.CATCHING_UP
-AWAITING_REPLICA: Final = State.AWAITING_REPLICA
-AWAITING_LINK: Final = State.AWAITING_LINK
-AWAY: Final = State.AWAY
-INQUIRING: Final = State.INQUIRING
+# Bound by name: in Python 3.11 each look at `ReadingState.PARKED` is a call.
+SEEKING: Final = ReadingState.SEEKING
+READING: Final = ReadingState.READING
+PARKED: Final = ReadingState.PARKED
+ASKING: Final = ReadingState.ASKING
+CATCHING_UP: Final = ReadingState.CATCHING_UP
+AWAITING_REPLICA: Final = ReadingState.AWAITING_REPLICA
+AWAITING_LINK: Final = ReadingState.AWAITING_LINK
+AWAY: Final = ReadingState.AWAY
+INQUIRING: Final = ReadingState.INQUIRING
 
-FOUND: Final = Event.FOUND
-AHEAD: Final = Event.AHEAD
-ASKED: Final = Event.ASKED
-UNREACHABLE: Final = Event.UNREACHABLE
-FETCHED: Final = Event.FETCHED
-ANSWERED: Final = Event.ANSWERED
-UNLINKED: Final = Event.UNLINKED
-EMPTIED: Final = Event.EMPTIED
-DISPLACED: Final = Event.DISPLACED
-READ_ALL: Final = Event.READ_ALL
-WOKEN: Final = Event.WOKEN
-STOPPED: Final = Event.STOPPED
-LEFT: Final = Event.LEFT
-RETURNED: Final = Event.RETURNED
+FOUND: Final = ReadingEvent.FOUND
+AHEAD: Final = ReadingEvent.AHEAD
+ASKED: Final = ReadingEvent.ASKED
+UNREACHABLE: Final = ReadingEvent.UNREACHABLE
+FETCHED: Final = ReadingEvent.FETCHED
+ANSWERED: Final = ReadingEvent.ANSWERED
+UNLINKED: Final = ReadingEvent.UNLINKED
+EMPTIED: Final = ReadingEvent.EMPTIED
+DISPLACED: Final = ReadingEvent.DISPLACED
+READ_ALL: Final = ReadingEvent.READ_ALL
+WOKEN: Final = ReadingEvent.WOKEN
+STOPPED: Final = ReadingEvent.STOPPED
+LEFT: Final = ReadingEvent.LEFT
+RETURNED: Final = ReadingEvent.RETURNED
 
 _SEEKS: Final = {
     FOUND: READING,
@@ -110,7 +110,7 @@ _SEEKS: Final = {
     LEFT: AWAY,
 }
 
-TABLE: Final[dict[State, dict[Event, State]]] = {
+TABLE: Final[dict[ReadingState, dict[ReadingEvent, ReadingState]]] = {
     SEEKING: _SEEKS,
     AWAITING_REPLICA: _SEEKS,
     AWAITING_LINK: _SEEKS,

@@ -9,7 +9,7 @@ from typing import Protocol
 from pubsubd_broker.core.access.permissions import Rights
 from pubsubd_broker.core.access.quota import has_room
 from pubsubd_broker.core.access.remote import owner_of
-from pubsubd_broker.core.access.validation import check_patterns
+from pubsubd_broker.core.access.validation import check_filter
 from pubsubd_broker.core.limits import Limits, Now
 from pubsubd_broker.core.observe.notices import Notices
 from pubsubd_broker.core.sessions import starts
@@ -79,7 +79,7 @@ class Sessions:
         Raises `ConnectionRefused` if the name is in use or lost, or a bound is reached, `InvalidTopic`.
         """
         limits = self._limits
-        check_patterns(subscribe.patterns, limits, rights)
+        check_filter(subscribe.patterns, limits, rights)
         known = self._named.get(subscribe.name) if subscribe.name is not None else None
         if known is not None:
             take_name(known, subscribe, seat, now)

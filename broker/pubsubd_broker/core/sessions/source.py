@@ -7,7 +7,7 @@ from typing import Protocol
 from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.log.pacing import Pacing
 from pubsubd_broker.core.streams.fetching import LaggingReader
-from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve
+from pubsubd_protocol.attach import At, Claim, Expired, Resume, Verdict, resolve
 from pubsubd_protocol.positions import Position, StreamView
 
 
@@ -27,7 +27,7 @@ class Source(Protocol):
     def origin(self) -> Position:
         """Start of a session that was open before this life of the broker met the stream."""
 
-    def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
+    def answer(self, claim: Claim) -> tuple[StreamView, Verdict] | None:
         """The producer's answer, if it can be had here and now."""
 
     def fetch(self, reader: LaggingReader, claim: Claim, budget: int) -> bool:
@@ -40,7 +40,7 @@ class Source(Protocol):
         """`reader` goes on at the log at hand, from `claim`: the producer need not keep anything for it."""
 
 
-def answer_at_hand(source: Source, position: Position) -> Answer | None:
+def answer_at_hand(source: Source, position: Position) -> Verdict | None:
     """What can be said here of going on at `position`; None if the producer has to be asked elsewhere."""
     log = source.log
     index = log.locate(position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from pubsubd_protocol.attach import Answer, Claim
+from pubsubd_protocol.attach import Claim, Verdict
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import Position, StreamView
@@ -29,7 +29,7 @@ class LaggingReader(Protocol):
         """Whether the reader still wants the answer to exactly this claim."""
 
     def fetched(
-        self, claim: Claim, view: StreamView, answer: Answer, items: list[Entry | Skip]
+        self, claim: Claim, view: StreamView, answer: Verdict, items: list[Entry | Skip]
     ) -> None:
         """Takes the producer's answer to `claim`, and the items that follow."""
 
@@ -40,5 +40,5 @@ class LaggingReader(Protocol):
         """The link is down: no answer comes."""
 
 
-Fetch = Callable[[LaggingReader, Claim, int], bool]
+AskProducer = Callable[[LaggingReader, Claim, int], bool]
 """Asks the producer on behalf of a reader: reader, claim, and the most bytes to send. False if the link cannot ask now."""

@@ -8,7 +8,7 @@ from pubsubd_broker.core.access.permissions import Rights
 from pubsubd_broker.core.access.validation import rejection_of
 from pubsubd_broker.core.limits import Limits, Now
 from pubsubd_broker.core.log.pacing import Appender
-from pubsubd_broker.core.streams.publishers import Answer, Publisher, Publishers
+from pubsubd_broker.core.streams.publishers import PublishAnswer, PublisherRecord, Publishers
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.positions import Epoch
@@ -67,7 +67,7 @@ class Intake:
         """Whether readers can see every placed batch, or never will."""
         return self._stream.settled or self.failure is not None
 
-    def connect(self, publisher_id: bytes, spoke_to: bytes | None, user: str) -> Publisher:
+    def connect(self, publisher_id: bytes, spoke_to: bytes | None, user: str) -> PublisherRecord:
         """The record of a publisher that connects. `spoke_to`: the epoch of the life that answered the publisher last."""
         return self._publishers.connect(
             publisher_id,
@@ -84,12 +84,12 @@ class Intake:
     def publish(
         self,
         batch: Batch,
-        publisher: Publisher,
+        publisher: PublisherRecord,
         publisher_id: bytes,
         rights: Rights,
         now: Now,
         appender: Appender,
-    ) -> Answer | None:
+    ) -> PublishAnswer | None:
         """Answers one batch of a publisher. None: the batch has to wait, and `appender` retries.
 
         Raises `ProtocolError` for a batch that contradicts itself, or an earlier answer to its publisher id.

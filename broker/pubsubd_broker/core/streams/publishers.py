@@ -15,7 +15,7 @@ from pubsubd_protocol.frames import Receipt, Rejected
 
 Outcome = Receipt | Rejected
 
-Refuse = Callable[[str, str], None]
+TurnAway = Callable[[str, str], None]
 """Ends a connection with a code and a sentence."""
 
 
@@ -35,10 +35,10 @@ class Promise:
         self.wake.clear()
 
 
-Answer = Outcome | Promise
+PublishAnswer = Outcome | Promise
 
 
-class Publisher:
+class PublisherRecord:
     """The newest outcomes of a publisher, at most `window` of them."""
 
     __slots__ = (
@@ -54,7 +54,7 @@ class Publisher:
 
     def __init__(self, window: int, *, forgotten: bool = False, elsewhere: bool = False) -> None:
         self._window = window
-        self._outcomes: OrderedDict[int, Answer] = OrderedDict()
+        self._outcomes: OrderedDict[int, PublishAnswer] = OrderedDict()
         self.forgotten = forgotten
         """Whether this life of the broker has dropped an earlier record of the publisher."""
         self.elsewhere = elsewhere
@@ -64,10 +64,10 @@ class Publisher:
         self.connections = 0
         self.user = ""
         """The user that owns the record; empty if that is not known."""
-        self._holder: tuple[int, Refuse] | None = None
+        self._holder: tuple[int, TurnAway] | None = None
         """The connection that publishes under this id: the time at which it was opened, and the callable that ends it."""
 
-    def take_over(self, opened_ns: int, refuse: Refuse) -> None:
+    def take_over(self, opened_ns: int, refuse: TurnAway) -> None:
         """Keeps one connection under this id. Of two the one that was opened later stays.
 
         The order of greetings does not count: a broker that stood still may read the greeting of a dead connection last.
@@ -79,12 +79,12 @@ class Publisher:
         if older is not None:
             older[1]("replaced", "another connection publishes under this id")
 
-    def let_go(self, refuse: Refuse) -> None:
+    def let_go(self, refuse: TurnAway) -> None:
         """Forgets the connection that `refuse` ends: it is gone."""
         if self._holder is not None and self._holder[1] == refuse:
             self._holder = None
 
-    def recall(self, sequence: int, retry: bool) -> Answer | None:
+    def recall(self, sequence: int, retry: bool) -> PublishAnswer | None:
         """The earlier answer to a retry of `sequence`; None if the batch is new and has to be judged now.
 
         A forgotten answer is given as "unknown", never guessed. Raises `ProtocolError` for a new batch under a sequence that
@@ -126,7 +126,7 @@ class Publisher:
             )
         return Rejected(batch.sequence, code, detail, size, limit)
 
-    def remember(self, sequence: int, outcome: Answer) -> None:
+    def remember(self, sequence: int, outcome: PublishAnswer) -> None:
         self.last = max(self.last, sequence)
         self._outcomes[sequence] = outcome
         if len(self._outcomes) > self._window:
@@ -144,8 +144,8 @@ class Publishers:
     def __init__(self, limit: int, window: int) -> None:
         self._limit = limit
         self._window = window
-        self._connected: dict[bytes, Publisher] = {}
-        self._away: OrderedDict[bytes, Publisher] = OrderedDict()
+        self._connected: dict[bytes, PublisherRecord] = {}
+        self._away: OrderedDict[bytes, PublisherRecord] = OrderedDict()
         self._of_user: Counter[str] = Counter()
         self.forgotten = 0
         """The number of records that have been dropped."""
@@ -155,11 +155,11 @@ class Publishers:
 
     def connect(
         self, publisher_id: bytes, *, same_life: bool, other_life: bool = False, user: str = ""
-    ) -> Publisher:
+    ) -> PublisherRecord:
         """The record of a publisher that connects. `same_life`, `other_life`: the broker's life that it spoke to before."""
         publisher = self._connected.get(publisher_id) or self._take_back(publisher_id)
         if publisher is None:
-            publisher = Publisher(self._window, forgotten=same_life, elsewhere=other_life)
+            publisher = PublisherRecord(self._window, forgotten=same_life, elsewhere=other_life)
         publisher.user = user
         self._connected[publisher_id] = publisher
         publisher.connections += 1
@@ -178,8 +178,8 @@ class Publishers:
             receipt = Receipt(sequence, entry.epoch, entry.first)
             self._restored(entry.publisher).remember(sequence, receipt)
 
-    def _restored(self, publisher_id: bytes) -> Publisher:
-        publisher = self._take_back(publisher_id) or Publisher(self._window, elsewhere=True)
+    def _restored(self, publisher_id: bytes) -> PublisherRecord:
+        publisher = self._take_back(publisher_id) or PublisherRecord(self._window, elsewhere=True)
         self._put_away(publisher_id, publisher)
         return publisher
 
@@ -190,7 +190,7 @@ class Publishers:
             del self._connected[publisher_id]
             self._put_away(publisher_id, publisher)
 
-    def _put_away(self, publisher_id: bytes, publisher: Publisher) -> None:
+    def _put_away(self, publisher_id: bytes, publisher: PublisherRecord) -> None:
         self._away[publisher_id] = publisher
         self._of_user[publisher.user] += 1
         if len(self._away) > self._limit:
@@ -198,7 +198,7 @@ class Publishers:
             self._take_back(next(i for i, each in self._away.items() if each.user == most))
             self.forgotten += 1
 
-    def _take_back(self, publisher_id: bytes) -> Publisher | None:
+    def _take_back(self, publisher_id: bytes) -> PublisherRecord | None:
         publisher = self._away.pop(publisher_id, None)
         if publisher is not None:
             self._of_user[publisher.user] -= 1

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import Pace, Pacing
-from pubsubd_broker.core.streams.fetching import Fetch, LaggingReader
-from pubsubd_protocol.attach import Answer, At, Claim, Expired, Resume, resolve, short
+from pubsubd_broker.core.streams.fetching import AskProducer, LaggingReader
+from pubsubd_protocol.attach import At, Claim, Expired, Resume, Verdict, resolve, short
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_LIVES
@@ -39,7 +39,7 @@ class Replica:
         node: str,
         reader: str,
         attached: Attached,
-        answer: Answer,
+        answer: Verdict,
         max_messages: int,
         max_bytes: int,
         pace: Pace,
@@ -55,13 +55,13 @@ class Replica:
         self.pacing = Pacing(self.log, pace, yields=True)
         self.origin = attached.registered or view.start
         self.named: Mapping[str, Position] = attached.named
-        self.fetcher: Fetch | None = None
+        self.fetcher: AskProducer | None = None
         """Asks the producer on behalf of a session. None while the link is down."""
         self._given_up = False
         self.lives: tuple[Epoch, ...] = ()
         """Newest epochs of the producer that its later history does not continue: at most `MAX_LIVES`, newest first."""
 
-    def answer(self, claim: Claim) -> tuple[StreamView, Answer] | None:
+    def answer(self, claim: Claim) -> tuple[StreamView, Verdict] | None:
         """None: only the producer can answer. Answers by this replica's view once the replica has been given up."""
         if not self._given_up:
             return None
@@ -123,7 +123,7 @@ class Replica:
             raise ProtocolError(
                 "offset", f"{self.node} expired at {newest.next}, to go on at {view.next}"
             )
-        check_view(view, self.node)
+        check_replica_view(view, self.node)
         answer = resolve(At(self.registration), view)
         said = Expired(expired.reason, view.next, expired.missed)
         if answer != said:
@@ -180,7 +180,7 @@ def check_origin(item: Entry | Skip, node: str, reader: str) -> None:
             raise ProtocolError("stream", f"{node} sent a message for {item.to}")
 
 
-def check_view(view: StreamView, node: str) -> None:
+def check_replica_view(view: StreamView, node: str) -> None:
     """Raises `ProtocolError` if `view` goes beyond the last offset: no position could be stored there."""
     if view.next > MAX_OFFSET:
         raise ProtocolError("offset", f"{node} says that it is at {view.next}, beyond {MAX_OFFSET}")

@@ -10,10 +10,10 @@ from pubsubd_broker.core.limits import ITEM_OVERHEAD, Now
 from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.log.pacing import Appender, Pace, Pacing
 from pubsubd_broker.core.streams.durability import Durability
-from pubsubd_broker.core.streams.publishers import Answer, Promise, Publisher
-from pubsubd_protocol.attach import Answer as Verdict
+from pubsubd_broker.core.streams.publishers import Promise, PublishAnswer, PublisherRecord
 from pubsubd_protocol.attach import Claim, resolve
-from pubsubd_protocol.entries import Batch, Entry, entry_size, is_of, place
+from pubsubd_protocol.attach import Verdict as Verdict
+from pubsubd_protocol.entries import Batch, Entry, entry_size, is_of, place_batch
 from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
 from pubsubd_protocol.frames import Receipt, Rejected
 from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Lineage, Losses, Position, StreamView
@@ -154,13 +154,13 @@ class Stream:
     def publish(
         self,
         batch: Batch,
-        publisher: Publisher,
+        publisher: PublisherRecord,
         publisher_id: bytes,
         now: Now,
         appender: Appender,
         *,
         rejection: Rejection | None = None,
-    ) -> Answer | None:
+    ) -> PublishAnswer | None:
         """Places `batch`, or rejects it with a reason. A retry gets its first answer again. None: the batch has to wait.
 
         `rejection`: the reason to reject a well-formed batch, if one exists.
@@ -189,7 +189,7 @@ class Stream:
             self._accept(placed.entry, placed.size)
             placed.answer.settle(placed.receipt)
 
-    def _check_same(self, batch: Batch, answer: Answer) -> None:
+    def _check_same(self, batch: Batch, answer: PublishAnswer) -> None:
         """Raises `ProtocolError` if the stream holds other bytes than `batch` under the sequence of this retry."""
         entry = self._placed_as(answer)
         if entry is not None and not is_of(entry, batch):
@@ -199,7 +199,7 @@ class Stream:
                 "one id",
             )
 
-    def _placed_as(self, answer: Answer) -> Entry | None:
+    def _placed_as(self, answer: PublishAnswer) -> Entry | None:
         """The entry whose receipt is `answer`, while the stream holds it."""
         if isinstance(answer, Promise):
             return next((p.entry for p in self._placed if p.answer is answer), None)
@@ -210,12 +210,12 @@ class Stream:
     def _judge(
         self,
         batch: Batch,
-        publisher: Publisher,
+        publisher: PublisherRecord,
         publisher_id: bytes,
         now: Now,
         appender: Appender,
         rejection: Rejection | None,
-    ) -> Answer | None:
+    ) -> PublishAnswer | None:
         try:
             batch.check(self.max_message)
         except InvalidTopic as error:
@@ -238,7 +238,7 @@ class Stream:
             return None
         if not self.pacing.admits(appender, (batch.count, size + ITEM_OVERHEAD), now.mono_ns):
             return None
-        entry = place(*placing)
+        entry = place_batch(*placing)
         receipt = Receipt(batch.sequence, self.epoch, first)
         if durability is None or durability.keeps(entry, batch.sequence):
             self._accept(entry, len(batch.payloads))

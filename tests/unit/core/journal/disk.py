@@ -5,11 +5,11 @@ from __future__ import annotations
 from pubsubd_broker.core.journal.journal import Append, Create, Fsync, Remove, Work
 from pubsubd_broker.core.journal.keeper import Kept
 from pubsubd_broker.core.journal.recovery import Judge, Recovered, recover
-from pubsubd_broker.core.journal.whole_end import End
+from pubsubd_broker.core.journal.whole_end import RecoveredEnd
 from pubsubd_broker.core.limits import SECOND_NS
 
 
-def by_its_own_word(end: End) -> int | None:
+def by_its_own_word(end: RecoveredEnd) -> int | None:
     """A `Judge` that has found no witness, and believes the bytes: of a whole end nothing is lost."""
     return 0 if end.promised else None
 
@@ -54,7 +54,7 @@ class Disk:
     def read(self) -> list[tuple[int, bytes]]:
         return sorted(self.segments.items())
 
-    def judge(self, end: End) -> int | None:
+    def judge(self, end: RecoveredEnd) -> int | None:
         """The number of accepted messages missing behind those on the disk."""
         return by_its_own_word(end)
 

@@ -24,7 +24,7 @@ from tests.unit.protocol.strategies import (
 
 from pubsubd_broker.core.journal.checkpoint import (
     Checkpoint,
-    Consumer,
+    KeptConsumer,
     apply_cursor,
     apply_session,
     decode_checkpoint,
@@ -36,7 +36,7 @@ from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
 from pubsubd_protocol.positions import Position
 
-consumers = st.builds(Consumer, positions, named_positions)
+consumers = st.builds(KeptConsumer, positions, named_positions)
 holders = st.just(b"") | st.binary(min_size=16, max_size=16)
 
 checkpoints = lineages.flatmap(
@@ -81,7 +81,7 @@ def a_checkpoint() -> Checkpoint:
         E2,
         ((E1, 4),),
         9,
-        {"b": Consumer(at(7, E2), {"projector": at(5, E2)})},
+        {"b": KeptConsumer(at(7, E2), {"projector": at(5, E2)})},
         {PUBLISHER: 3},
         {"audit": {"a": at(8, E2), "b": at(2, E1)}},
         holders={"audit": PUBLISHER},
@@ -100,8 +100,8 @@ def test_as_much_as_a_node_ever_keeps_comes_back() -> None:
     named = {f"session-{n}": at(n) for n in range(MAX_NAMED_SESSIONS)}
     many = {f"node-{n}": at(n) for n in range(MAX_STREAMS + 1)}
     state = a_checkpoint()
-    state.consumers = {f"node-{n}": Consumer(at(n), {}) for n in range(2000)} | {
-        "b": Consumer(at(1), named)
+    state.consumers = {f"node-{n}": KeptConsumer(at(n), {}) for n in range(2000)} | {
+        "b": KeptConsumer(at(1), named)
     }
     state.publishers = {n.to_bytes(16): n for n in range(6000)}
     # A session presents as many streams as a frame takes, and its own node's is one more.
@@ -123,13 +123,13 @@ def test_a_format_2_checkpoint_has_cursor_offsets_and_no_losses() -> None:
     state = decode_checkpoint(msgpack.packb(fields))
     assert state.losses == ()
     assert state.consumers == {
-        "b": Consumer(at(7, E2)),
-        "c": Consumer(at(4, E1)),
-        "d": Consumer(at(5, E2)),
+        "b": KeptConsumer(at(7, E2)),
+        "c": KeptConsumer(at(4, E1)),
+        "d": KeptConsumer(at(5, E2)),
     }
     moved = msgpack.packb([*msgpack.unpackb(encode_cursor("c", None))[:-1], [6, {}]])
     apply_cursor(state, moved)
-    assert state.consumers["c"] == Consumer(at(6, E2))
+    assert state.consumers["c"] == KeptConsumer(at(6, E2))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_map_by_something_that_is_no_name_is_refused() -> None:
 
 @given(checkpoints, node_names, consumers)
 def test_a_moved_cursor_replaces_the_former_one_until_it_is_gone(
-    state: Checkpoint, name: str, consumer: Consumer
+    state: Checkpoint, name: str, consumer: KeptConsumer
 ) -> None:
     before = copy.deepcopy(state)
     apply_cursor(state, encode_cursor(name, consumer))

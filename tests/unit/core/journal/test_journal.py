@@ -10,7 +10,7 @@ from tests.unit.core.journal.disk import Disk
 
 from pubsubd_broker.core.journal.checkpoint import (
     Checkpoint,
-    Consumer,
+    KeptConsumer,
     encode_cursor,
     encode_session,
 )
@@ -154,13 +154,13 @@ def test_payloads_are_not_copied() -> None:
 
 def test_other_changes_are_written_in_order_with_the_entries() -> None:
     life = Life()
-    life.journal.note(Kind.CURSOR, encode_cursor("b", Consumer(at(0))))
+    life.journal.note(Kind.CURSOR, encode_cursor("b", KeptConsumer(at(0))))
     life.append()
-    life.journal.note(Kind.CURSOR, encode_cursor("b", Consumer(at(1))))
+    life.journal.note(Kind.CURSOR, encode_cursor("b", KeptConsumer(at(1))))
     life.journal.note(Kind.SESSION, encode_session("s", {"a": at(1)}))
     assert steps(life.write()) == ["append 1"]
     state = again(life.disk).state
-    assert state.consumers == {"b": Consumer(at(1))}
+    assert state.consumers == {"b": KeptConsumer(at(1))}
     assert state.sessions == {"s": {"a": at(1)}}
 
 
@@ -265,10 +265,10 @@ def test_a_full_segment_is_followed_by_one_that_begins_where_it_ends() -> None:
 
 def test_a_new_segment_says_what_stands_beside_the_entries_as_it_begins() -> None:
     life = Life(segment_bytes=1)
-    life.state.consumers["b"] = Consumer(at(1))
+    life.state.consumers["b"] = KeptConsumer(at(1))
     life.fill(2)
-    life.state.consumers["b"] = Consumer(at(2))
-    assert again(life.disk).state.consumers == {"b": Consumer(at(1))}
+    life.state.consumers["b"] = KeptConsumer(at(2))
+    assert again(life.disk).state.consumers == {"b": KeptConsumer(at(1))}
 
 
 def test_interval_syncs_a_full_segment_before_the_next_begins() -> None:
@@ -285,7 +285,7 @@ def test_interval_syncs_a_full_segment_before_the_next_begins() -> None:
 
 def test_segments_are_several_times_as_large_as_what_each_begins_with() -> None:
     life = Life(segment_bytes=1000)
-    life.state.consumers = {f"node-{n}": Consumer(at(n)) for n in range(1000)}
+    life.state.consumers = {f"node-{n}": KeptConsumer(at(n)) for n in range(1000)}
     life.fill(3)
     head = len(life.disk.segments[max(life.disk.segments)])
     assert head > 1000
@@ -458,7 +458,7 @@ def test_a_snapshot_is_one_segment_with_everything() -> None:
         (entry(7, epoch=E3), 9),
     ]
     life.state.epoch, life.state.lineage = E3, ((E2, 7), (E1, 6))
-    life.state.consumers = {"b": Consumer(at(5)), "c": Consumer(at(8))}
+    life.state.consumers = {"b": KeptConsumer(at(5)), "c": KeptConsumer(at(8))}
     work = life.journal.end(4, placed)
     assert work.sync
     assert steps(work) == ["create 1"]
@@ -468,7 +468,7 @@ def test_a_snapshot_is_one_segment_with_everything() -> None:
     assert recovered.sequences == [7, 8, 9]
     assert (recovered.first, recovered.next) == (4, 8)
     assert recovered.lineage == ((E3, 8), (E2, 7), (E1, 6))
-    assert recovered.state.consumers == {"b": Consumer(at(5)), "c": Consumer(at(8))}
+    assert recovered.state.consumers == {"b": KeptConsumer(at(5)), "c": KeptConsumer(at(8))}
 
 
 def test_a_snapshot_of_an_empty_ring_says_where_it_stands() -> None:

@@ -16,7 +16,7 @@ from tests.unit.core.journal.disk import Disk, by_its_own_word
 import pubsubd_protocol.positions as positions
 from pubsubd_broker.core.journal.checkpoint import (
     Checkpoint,
-    Consumer,
+    KeptConsumer,
     encode_checkpoint,
     encode_cursor,
     encode_session,
@@ -30,7 +30,7 @@ from pubsubd_broker.core.journal.recovery import (
     UnknownFormat,
     recover,
 )
-from pubsubd_broker.core.journal.whole_end import End
+from pubsubd_broker.core.journal.whole_end import RecoveredEnd
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import MAX_LINEAGE, Epoch, Lineage, Losses, Position
 
@@ -43,7 +43,7 @@ def begins(
     epoch: Epoch = E1,
     *lineage: tuple[Epoch, int],
     node: str = "a",
-    consumers: dict[str, Consumer] | None = None,
+    consumers: dict[str, KeptConsumer] | None = None,
     publishers: dict[bytes, int] | None = None,
     sessions: dict[str, dict[str, Position]] | None = None,
     durable: bool = False,
@@ -67,7 +67,7 @@ def run(first: int, following: int, epoch: Epoch = E1, *, node: str = "a") -> by
 
 
 def cursor(name: str, offset: int | None, epoch: Epoch = E1) -> bytes:
-    consumer = None if offset is None else Consumer(at(offset, epoch), {})
+    consumer = None if offset is None else KeptConsumer(at(offset, epoch), {})
     return b"".join(record(Kind.CURSOR, encode_cursor(name, consumer)))
 
 
@@ -145,10 +145,10 @@ def test_a_later_life_goes_on_in_a_segment_of_its_own() -> None:
 
 def test_other_state_is_that_of_the_last_segment_and_its_records() -> None:
     recovered = found(
-        begins(0, consumers={"gone": Consumer(at(0))}) + run(0, 2) + cursor("b", 1),
+        begins(0, consumers={"gone": KeptConsumer(at(0))}) + run(0, 2) + cursor("b", 1),
         begins(
             2,
-            consumers={"b": Consumer(at(1), {"n": at(1)}), "c": Consumer(at(2))},
+            consumers={"b": KeptConsumer(at(1), {"n": at(1)}), "c": KeptConsumer(at(2))},
             sessions={"s": {"a": at(1)}, "t": {"b": at(9, E4)}},
         )
         + cursor("c", None)
@@ -159,7 +159,7 @@ def test_other_state_is_that_of_the_last_segment_and_its_records() -> None:
         + session("t", None)
         + session("u", {}),
     )
-    assert recovered.state.consumers == {"b": Consumer(at(3)), "d": Consumer(at(4))}
+    assert recovered.state.consumers == {"b": KeptConsumer(at(3)), "d": KeptConsumer(at(4))}
     assert recovered.state.sessions == {"s": {"a": at(2)}, "u": {}}
     assert offsets(recovered) == [0, 1, 2, 3]
 
@@ -208,7 +208,7 @@ def test_records_behind_a_broken_one_are_not_believed() -> None:
     broken[-1] ^= 1
     recovered = found(begins(0) + run(0, 3) + cursor("b", 2) + bytes(broken) + cursor("b", 4))
     assert offsets(recovered) == [0, 1, 2]
-    assert recovered.state.consumers == {"b": Consumer(at(2))}
+    assert recovered.state.consumers == {"b": KeptConsumer(at(2))}
     assert recovered.lineage == ((E1, 3),)
 
 
@@ -223,9 +223,9 @@ def test_damage_in_an_older_segment_leaves_only_what_follows_it() -> None:
 
 def test_damage_behind_a_segments_last_entry_costs_no_entry() -> None:
     torn = cursor("b", 3)[:-1]
-    recovered = found(begins(0) + run(0, 3) + torn, begins(3, consumers={"b": Consumer(at(3))}))
+    recovered = found(begins(0) + run(0, 3) + torn, begins(3, consumers={"b": KeptConsumer(at(3))}))
     assert offsets(recovered) == [0, 1, 2]
-    assert recovered.state.consumers == {"b": Consumer(at(3))}
+    assert recovered.state.consumers == {"b": KeptConsumer(at(3))}
     assert lost(recovered) == [(1, [])]
 
 
@@ -423,14 +423,14 @@ def as_format(version: int, segment: bytes) -> bytes:
 
 
 def test_segments_of_format_1_are_read_alone_and_below_newer_ones() -> None:
-    older = begins(0, consumers={"b": Consumer(at(2))}, durable=True) + run(0, 3) + ends()
+    older = begins(0, consumers={"b": KeptConsumer(at(2))}, durable=True) + run(0, 3) + ends()
     newer = begins(3, E2, (E1, 3), durable=True) + run(3, 5, E2) + ends()
     for segments in ([as_format(1, older)], [as_format(1, older), newer], [older, newer]):
         recovered = found(*segments)
         assert recovered.damage == []
         assert offsets(recovered) == [*range(recovered.next)]
     alone = found(as_format(1, older))
-    assert (alone.next, alone.state.consumers, alone.format) == (3, {"b": Consumer(at(2))}, 1)
+    assert (alone.next, alone.state.consumers, alone.format) == (3, {"b": KeptConsumer(at(2))}, 1)
     # That format proves no clean end: who read more than this is told so.
     assert not alone.ended
     assert alone.losses == ((E1, None),)
@@ -438,9 +438,9 @@ def test_segments_of_format_1_are_read_alone_and_below_newer_ones() -> None:
 
 
 def test_segments_of_format_2_are_read_alone_and_below_newer_ones() -> None:
-    first = begins(0, consumers={"b": Consumer(at(2))}) + run(0, 3) + cursor("c", 1) + ends()
+    first = begins(0, consumers={"b": KeptConsumer(at(2))}) + run(0, 3) + cursor("c", 1) + ends()
     second = (
-        begins(3, E2, (E1, 3), consumers={"b": Consumer(at(3)), "c": Consumer(at(1))})
+        begins(3, E2, (E1, 3), consumers={"b": KeptConsumer(at(3)), "c": KeptConsumer(at(1))})
         + run(3, 5, E2)
         + cursor("c", 4, E2)
         + ends()
@@ -457,7 +457,7 @@ def test_segments_of_format_2_are_read_alone_and_below_newer_ones() -> None:
     both = found(older, newer)
     assert (both.format, both.lineage) == (2, ((E2, 5), (E1, 3)))
     # Its cursors were offsets: they are named as every reader there names them.
-    assert both.state.consumers == {"b": Consumer(at(3, E1)), "c": Consumer(at(4, E2))}
+    assert both.state.consumers == {"b": KeptConsumer(at(3, E1)), "c": KeptConsumer(at(4, E2))}
 
 
 def test_an_unended_life_of_format_2_has_an_unknown_loss() -> None:
@@ -474,11 +474,11 @@ def test_losses_of_earlier_lives_come_back_with_the_last_one() -> None:
 
 def test_cursors_come_back_on_their_own_side_of_a_gap() -> None:
     recovered = found(
-        begins(3, E2, (E1, 3), losses=((E1, 2),), consumers={"b": Consumer(at(3, E1))})
+        begins(3, E2, (E1, 3), losses=((E1, 2),), consumers={"b": KeptConsumer(at(3, E1))})
         + cursor("c", 3, E2)
         + run(3, 4, E2)
     )
-    assert recovered.state.consumers == {"b": Consumer(at(3, E1)), "c": Consumer(at(3, E2))}
+    assert recovered.state.consumers == {"b": KeptConsumer(at(3, E1)), "c": KeptConsumer(at(3, E2))}
 
 
 # What it promises.
@@ -486,7 +486,7 @@ def test_cursors_come_back_on_their_own_side_of_a_gap() -> None:
 
 def test_cursors_are_no_further_than_the_stream() -> None:
     recovered = found(
-        begins(0, consumers={"b": Consumer(at(9), {"n": at(9)}), "c": Consumer(at(1))})
+        begins(0, consumers={"b": KeptConsumer(at(9), {"n": at(9)}), "c": KeptConsumer(at(1))})
         + run(0, 3)
         + cursor("d", 4)
         + cursor("e", 3)
@@ -522,16 +522,16 @@ def test_a_lineage_holds_the_newest_lives_that_a_frame_takes() -> None:
 
 
 def test_the_end_is_judged_once_and_by_all_that_its_bytes_tell() -> None:
-    judged: list[End] = []
+    judged: list[RecoveredEnd] = []
 
-    def judge(end: End) -> int | None:
+    def judge(end: RecoveredEnd) -> int | None:
         judged.append(end)
         return 7
 
     segments = [begins(0, E1) + run(0, 3), begins(3, E2, (E1, 3)) + run(3, 5, E2) + ends()]
     recovered = recover("a", enumerate(segments), judge)
     assert recovered is not None
-    assert judged == [End("a", E2, ((E1, 3),), 5, promised=True)]
+    assert judged == [RecoveredEnd("a", E2, ((E1, 3),), 5, promised=True)]
     assert (recovered.lost, recovered.losses) == (7, ((E2, 7),))
 
 
@@ -647,7 +647,7 @@ class Journals:
         recovered = self.disk.recover()
         lineage = recovered.lineage if recovered is not None else ()
         numbers = list(self.disk.segments)
-        state = Checkpoint("a", epoch, lineage, 0, {"b": Consumer(at(3))}, {PUBLISHER: 4}, {})
+        state = Checkpoint("a", epoch, lineage, 0, {"b": KeptConsumer(at(3))}, {PUBLISHER: 4}, {})
         journal = Journal(Fsync.ALWAYS, 0, 500, lambda: state, recovered, numbers)
         self.disk.perform(journal.begin())
         following = journal.durable

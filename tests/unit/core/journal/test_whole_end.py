@@ -26,27 +26,27 @@ from pubsubd_broker.core.journal.whole_end import (
     NO_LIFE,
     SEVERAL_LIVES,
     WITNESS_BYTES,
-    End,
     Evidence,
     Found,
+    RecoveredEnd,
     Witness,
     begun,
     checked,
-    decode,
-    encode,
+    decode_witness,
+    encode_witness,
     is_last,
-    lost,
+    lost_at,
     owed,
 )
 from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch
 
-END: Final = End("a", E2, ((E1, 40),), 100, format=3)
+END: Final = RecoveredEnd("a", E2, ((E1, 40),), 100, format=3)
 CLEAN: Final = replace(END, promised=True)
 OLD: Final = replace(CLEAN, format=2)
 
 UNKNOWN: Final = None
 
-CASES: Final[dict[str, tuple[End, Found | None, Found | None, bytes, int | None]]] = {
+CASES: Final[dict[str, tuple[RecoveredEnd, Found | None, Found | None, bytes, int | None]]] = {
     # The process died.
     "a crash that lost nothing": (END, bound(witness()), bound(witness()), BOOT, 0),
     "a crash that lost something": (END, bound(witness(accepted=130)), None, BOOT, 30),
@@ -262,7 +262,7 @@ CASES: Final[dict[str, tuple[End, Found | None, Found | None, bytes, int | None]
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_found_says_how_many_are_lost(name: str) -> None:
     end, folder, beside, boot, expected = CASES[name]
-    assert lost(end, Evidence(folder, beside, boot)) == expected
+    assert lost_at(end, Evidence(folder, beside, boot)) == expected
 
 
 # Laws, over everything that may be found.
@@ -292,22 +292,28 @@ def witnesses(draw: st.DrawFn) -> Witness:
 FOUND: Final = st.none() | st.builds(Found, witnesses(), st.booleans()) | st.just(UNREADABLE)
 EVIDENCE: Final = st.builds(Evidence, FOUND, FOUND, BOOTS)
 ENDS: Final = st.builds(
-    End, st.just("a"), st.just(E2), st.just(((E1, 40),)), OFFSETS, st.booleans(), st.just(3)
+    RecoveredEnd,
+    st.just("a"),
+    st.just(E2),
+    st.just(((E1, 40),)),
+    OFFSETS,
+    st.booleans(),
+    st.just(3),
 )
 
 
 @given(ENDS, EVIDENCE)
-def test_no_end_is_known_without_a_bound_witness(end: End, evidence: Evidence) -> None:
+def test_no_end_is_known_without_a_bound_witness(end: RecoveredEnd, evidence: Evidence) -> None:
     found = [each for each in (evidence.folder, evidence.beside) if each is not None]
     assume(not any(each.bound for each in found))
-    assert lost(end, evidence) is None
+    assert lost_at(end, evidence) is None
 
 
 @given(ENDS, EVIDENCE)
 def test_never_fewer_are_lost_than_any_witness_of_that_life_says(
-    end: End, evidence: Evidence
+    end: RecoveredEnd, evidence: Evidence
 ) -> None:
-    known = lost(end, evidence)
+    known = lost_at(end, evidence)
     evidence = evidence.with_one_count
     for found in (evidence.folder, evidence.beside):
         if found is not None and found.witness is not None and known is not None:
@@ -317,8 +323,8 @@ def test_never_fewer_are_lost_than_any_witness_of_that_life_says(
 
 
 @given(ENDS, EVIDENCE)
-def test_a_life_in_between_is_never_forgotten(end: End, evidence: Evidence) -> None:
-    known = lost(end, evidence)
+def test_a_life_in_between_is_never_forgotten(end: RecoveredEnd, evidence: Evidence) -> None:
+    known = lost_at(end, evidence)
     evidence = evidence.with_one_count
     for found in (evidence.folder, evidence.beside):
         told = None if found is None else found.witness
@@ -332,9 +338,9 @@ def test_a_life_in_between_is_never_forgotten(end: End, evidence: Evidence) -> N
 
 @given(ENDS, EVIDENCE)
 def test_a_number_needs_a_count_of_this_boot_or_the_word_of_the_folder(
-    end: End, evidence: Evidence
+    end: RecoveredEnd, evidence: Evidence
 ) -> None:
-    known = lost(end, evidence)
+    known = lost_at(end, evidence)
     evidence = evidence.with_one_count
     trusted = [
         each
@@ -364,7 +370,7 @@ def test_lives_without_the_journal_are_known_however_many_follow(
         record.accepted(accepted)
         assert record.left is not None
         beside = bound(record.left)
-    known = lost(CLEAN, Evidence(bound(witness()), beside, BOOT))
+    known = lost_at(CLEAN, Evidence(bound(witness()), beside, BOOT))
     accepted = sum(count for other, count in lives if not other)
     if accepted:
         assert known is None
@@ -400,7 +406,7 @@ def test_a_life_without_the_journal_is_told_of_once() -> None:
     for life in (E3, Epoch(bytes([8]) * EPOCH_BYTES)):
         assert beside is not None
         evidence = Evidence(bound(in_folder), bound(beside), BOOT)
-        found.append(lost(end, evidence))
+        found.append(lost_at(end, evidence))
         record = MemoryRecord("a", evidence)
         record.begin(life, end, found[-1])
         assert record.left is not None
@@ -409,7 +415,7 @@ def test_a_life_without_the_journal_is_told_of_once() -> None:
     idle_one = MemoryRecord("a", Evidence(None, bound(in_folder), BOOT))
     idle_one.begin(Epoch(bytes([9]) * EPOCH_BYTES), None, None)
     assert idle_one.left is not None
-    found.append(lost(end, Evidence(bound(in_folder), bound(idle_one.left), BOOT)))
+    found.append(lost_at(end, Evidence(bound(in_folder), bound(idle_one.left), BOOT)))
     assert found == [UNKNOWN, 0, 0]
 
 
@@ -440,41 +446,41 @@ def test_a_life_is_the_last_one_where_both_places_name_it(
 @given(witnesses(), st.integers(0, MAX_OFFSET))
 def test_a_witness_is_read_as_it_was_written(written: Witness, accepted: int) -> None:
     written = replace(written, accepted=max(accepted, written.begin))
-    assert decode(encode(written)) == written
-    assert len(encode(written)) == WITNESS_BYTES
+    assert decode_witness(encode_witness(written)) == written
+    assert len(encode_witness(written)) == WITNESS_BYTES
 
 
 @given(witnesses(), st.integers(0, MAX_OFFSET))
 def test_the_count_is_rewritten_in_place(written: Witness, accepted: int) -> None:
     accepted = max(accepted, written.begin)
-    data = bytearray(encode(written))
+    data = bytearray(encode_witness(written))
     memoryview(data)[COUNT_AT:].cast("Q")[0] = checked(accepted)
-    assert decode(bytes(data)) == replace(written, accepted=accepted)
+    assert decode_witness(bytes(data)) == replace(written, accepted=accepted)
 
 
 def test_a_wrong_bit_makes_it_unreadable() -> None:
-    data = bytearray(encode(witness(begin=7)))
+    data = bytearray(encode_witness(witness(begin=7)))
     constant = len(data[:COUNT_AT].rstrip(b"\0"))
     for bit in [*range(8 * constant), *range(8 * COUNT_AT, 8 * WITNESS_BYTES)]:
         data[bit // 8] ^= 1 << bit % 8
-        assert decode(bytes(data)) is None, bit
+        assert decode_witness(bytes(data)) is None, bit
         data[bit // 8] ^= 1 << bit % 8
-    assert decode(bytes(data)) is not None
+    assert decode_witness(bytes(data)) is not None
 
 
 @pytest.mark.parametrize("length", [0, 1, 200, WITNESS_BYTES - 1, WITNESS_BYTES + 1])
 def test_a_file_of_another_size_is_none(length: int) -> None:
-    assert decode(encode(witness()).ljust(length, b"\0")[:length]) is None
+    assert decode_witness(encode_witness(witness()).ljust(length, b"\0")[:length]) is None
 
 
 def test_a_count_below_the_beginning_is_refused() -> None:
-    assert decode(encode(witness(begin=7, accepted=6))) is None
-    assert decode(encode(witness(begin=7, accepted=7))) is not None
+    assert decode_witness(encode_witness(witness(begin=7, accepted=6))) is None
+    assert decode_witness(encode_witness(witness(begin=7, accepted=7))) is not None
 
 
 def test_a_zeroed_count_is_not_taken_for_nothing_accepted() -> None:
-    data = encode(witness(accepted=0))[:COUNT_AT] + bytes(8)
-    assert decode(data) is None
+    data = encode_witness(witness(accepted=0))[:COUNT_AT] + bytes(8)
+    assert decode_witness(data) is None
 
 
 def test_a_life_begins_where_the_recovered_end_is() -> None:

@@ -7,12 +7,12 @@ from typing import Final
 
 from tests.unit.core.builders import E2
 
-from pubsubd_broker.core.journal.whole_end import NO_LIFE, Found, Identity, Witness
+from pubsubd_broker.core.journal.whole_end import NO_LIFE, FileIdentity, Found, Witness
 from pubsubd_protocol.positions import Epoch
 
 BOOT: Final = b"\x01" * 16
 OTHER_BOOT: Final = b"\x02" * 16
-FILE: Final = Identity(12, 34)
+FILE: Final = FileIdentity(12, 34)
 
 
 def witness(life: Epoch = E2, accepted: int = 100, **other: object) -> Witness:

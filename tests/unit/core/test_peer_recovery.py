@@ -14,7 +14,7 @@ from pubsubd_broker.core.status import not_ready
 from pubsubd_protocol.attach import Earliest, Resume
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.frames import CursorExpired, Fetch, Fetched, Frame, Receipt
+from pubsubd_protocol.frames import CursorExpired, Fetch, Fetched, Frame, Receipt, Rejected
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 
@@ -91,6 +91,31 @@ def test_recovery_takes_only_entries_behind_a_skipped_range() -> None:
     net.restart("a")
     net.advance(30)
     assert (net.nodes["a"].stream.view.oldest, net.nodes["a"].stream.next) == (4, 7)
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_a_retry_that_peers_cannot_speak_for_is_unknown(skipped: bool) -> None:
+    """What peers hold no longer shows the answers to each publisher. No batch gets a second place by that."""
+    net = mesh("a", "b", "c")
+    early, late = Publisher(net, "a"), Publisher(net, "a")
+    early.fill(3)
+    if skipped:
+        late.publish(to="c")
+    late.fill(3)
+    net.advance(1)
+    net.stop("c")
+    before = net.nodes["a"].epoch
+    net.restart("a")
+    net.advance(30)
+    again = Publisher(net, "a", life=early.life, spoke_to=before)
+    answer = again.batch(3, retry=True)
+    if skipped:
+        assert isinstance(answer, Rejected)
+        assert answer.code == "unknown"
+    else:
+        assert answer == Receipt(3, before, 2)
+    # A batch that was never sent before has a place in any case.
+    assert isinstance(again.batch(4), Receipt)
 
 
 def test_more_than_one_answer_holds_is_asked_for_again_and_again() -> None:

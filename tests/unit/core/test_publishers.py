@@ -127,6 +127,16 @@ def test_a_retry_to_a_restarted_broker_is_judged_anew() -> None:
     assert publisher.recall(5, retry=True) is None
 
 
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_retry_without_a_record_is_unknown_after_a_partial_recovery(partial: bool) -> None:
+    table = Publishers(10, 3)
+    table.restore({}, [], partial=partial)
+    retried = table.connect(ID, same_life=False, other_life=True).recall(5, retry=True)
+    assert code(retried) == "unknown" if partial else retried is None
+    newcomer = table.connect(bytes(16), same_life=False)
+    assert newcomer.recall(5, retry=True) is None
+
+
 def test_the_least_recently_used_away_publisher_is_dropped() -> None:
     table = Publishers(2, 3)
     a, b, c = (bytes([n]) * 16 for n in range(3))

@@ -64,7 +64,9 @@ class KeptAnswers(Protocol):
     def lasts(self) -> dict[bytes, int]:
         """The highest answered sequence of each publisher."""
 
-    def restore(self, lasts: Mapping[bytes, int], placed: Iterable[tuple[Entry, int]]) -> None: ...
+    def restore(
+        self, lasts: Mapping[bytes, int], placed: Iterable[tuple[Entry, int]], *, partial: bool
+    ) -> None: ...
 
 
 class KeptSession(Protocol):

@@ -73,7 +73,7 @@ class Recovered:
     publisher numbered the batch. `segments`: number and end offset of each segment that holds some of the entries.
     `ended`: the bytes prove that no message behind `next` was accepted: the life ended cleanly, or wrote each message
     before it accepted it. `lost`: the accepted messages of the ended epoch that are missing; None if unknown. `format`:
-    of the newest segment.
+    of the newest segment. `partial_answers`: answers to publishers are left only as far as the entries show them.
     """
 
     state: Checkpoint
@@ -85,6 +85,7 @@ class Recovered:
     ended: bool = False
     lost: int | None = None
     format: int = FORMAT
+    partial_answers: bool = False
 
     @property
     def first(self) -> int:
@@ -298,4 +299,6 @@ def from_peers(
         *(node, view.epoch, view.lineage, view.oldest, {}, {}, sessions), losses=view.losses
     )
     sequences = [open_entry(entry).sequence for entry in entries]
-    return Recovered(state, view.next, entries, sequences)
+    recovered = Recovered(state, view.next, entries, sequences)
+    # A journal keeps the last answer of each publisher; a peer keeps only entries.
+    return replace(recovered, partial_answers=recovered.first > 0)

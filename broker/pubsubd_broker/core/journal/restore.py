@@ -16,7 +16,7 @@ def restore(parts: Parts, recovered: Recovered, life: Life, notices: Notices, no
     _report_trimming(parts.stream, recovered, notices)
     state = recovered.state
     placed = zip(recovered.entries, recovered.sequences, strict=True)
-    parts.answers.restore(state.publishers, placed)
+    parts.answers.restore(state.publishers, placed, partial=recovered.partial_answers)
     for name, consumer in state.consumers.items():
         parts.cursors.restore(name, consumer.cursor, consumer.named, now.mono_ns)
     # Another session may have taken a name since, and must not be sent away.

@@ -56,7 +56,7 @@ class PublisherRecord:
         self._window = window
         self._outcomes: OrderedDict[int, PublishAnswer] = OrderedDict()
         self.forgotten = forgotten
-        """Whether this life of the broker has dropped an earlier record of the publisher."""
+        """Whether answers to the publisher may be missing: this life has dropped its record, or found no record of it."""
         self.elsewhere = elsewhere
         """Whether the publisher spoke to another life of the broker, which may have placed the batch that is retried."""
         self.last = -1
@@ -139,7 +139,7 @@ class Publishers:
     Drops the least recently used record of the user that has most: no user drives out the records of another.
     """
 
-    __slots__ = ("_away", "_connected", "_limit", "_of_user", "_window", "forgotten")
+    __slots__ = ("_away", "_connected", "_limit", "_of_user", "_partial", "_window", "forgotten")
 
     def __init__(self, limit: int, window: int) -> None:
         self._limit = limit
@@ -147,6 +147,8 @@ class Publishers:
         self._connected: dict[bytes, PublisherRecord] = {}
         self._away: OrderedDict[bytes, PublisherRecord] = OrderedDict()
         self._of_user: Counter[str] = Counter()
+        # Whether earlier lives of the history that goes on have answered publishers without a record here.
+        self._partial = False
         self.forgotten = 0
         """The number of records that have been dropped."""
 
@@ -159,7 +161,8 @@ class Publishers:
         """The record of a publisher that connects. `same_life`, `other_life`: the broker's life that it spoke to before."""
         publisher = self._connected.get(publisher_id) or self._take_back(publisher_id)
         if publisher is None:
-            publisher = PublisherRecord(self._window, forgotten=same_life, elsewhere=other_life)
+            forgotten = same_life or (other_life and self._partial)
+            publisher = PublisherRecord(self._window, forgotten=forgotten, elsewhere=other_life)
         publisher.user = user
         self._connected[publisher_id] = publisher
         publisher.connections += 1
@@ -170,8 +173,18 @@ class Publishers:
         known = (*self._away.items(), *self._connected.items())
         return {publisher_id: each.last for publisher_id, each in known if each.last >= 0}
 
-    def restore(self, lasts: Mapping[bytes, int], placed: Iterable[tuple[Entry, int]]) -> None:
-        """Begins with the answers of an earlier life. `placed`: the entries that are left, and their sequences."""
+    def restore(
+        self,
+        lasts: Mapping[bytes, int],
+        placed: Iterable[tuple[Entry, int]],
+        *,
+        partial: bool = False,
+    ) -> None:
+        """Begins with the answers of an earlier life. `placed`: the entries that are left, and their sequences.
+
+        `partial`: that life may have answered other publishers, too. A retry of theirs is answered "unknown".
+        """
+        self._partial = partial
         for publisher_id, last in lasts.items():
             self._restored(publisher_id).last = last
         for entry, sequence in placed:

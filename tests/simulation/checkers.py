@@ -59,7 +59,8 @@ def no_gap(history: History, truth: Truth) -> None:
 def own_loss_is_told(history: History, truth: Truth) -> None:
     """G1, the reader's own node: a name that a producer remembers is told that its node's earlier history ended.
 
-    Its broker lives a later life than the name. The notice comes in this life of the application or in a later one.
+    Its broker lives a later life than the name. The notice comes in this life of the application or in a later one. A
+    broker that forgets the name again goes on by the place that the application presents (ADR 24, the last consequence).
     """
     known: dict[str, str] = {}
     owed = False
@@ -74,6 +75,8 @@ def own_loss_is_told(history: History, truth: Truth) -> None:
             case Opened(kept=kept) if kept is not Kept.BROKER:
                 known, owed = {}, False
             case Lost(node=node) if node == history.node:
+                known, owed = {}, False
+            case Forgotten(knows=False):
                 known, owed = {}, False
             case Stands(node, place):
                 owed = owed or known.get(node) == place[0]

@@ -69,10 +69,12 @@ class Closed:
 class Forgotten:
     """The broker is in a new life, while the application lives on and comes back to it.
 
-    `knows`: the reader's place is known, as the application presents it or the broker has kept its name.
+    `knows`: the reader's place is known, as the application presents it or the broker has kept its name. `third`: as in
+    `Opened`, when the earlier life ended.
     """
 
     knows: bool = False
+    third: dict[str, dict[str, tuple[Place, str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -354,7 +354,8 @@ class Subscriber:
         """
         self._survived = self._survived and self.name in self.broker.recovered_names
         if self._stood:
-            self._sees(Forgotten(knows=self.keeps != "name" or self._survived))
+            knows = self.keeps != "name" or self._survived
+            self._sees(Forgotten(knows, self._third))
 
     def remembered(self) -> dict[str, tuple[Place, bytes]]:
         """The session's places in the streams of producers that know its name, and the lives in which they do."""

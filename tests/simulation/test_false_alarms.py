@@ -9,6 +9,7 @@ from tests.simulation.checkers import no_false_alarm
 from tests.simulation.history import (
     Forgotten,
     Kept,
+    Stands,
 )
 from tests.simulation.made_histories import (
     E1,
@@ -161,6 +162,16 @@ def test_a_life_without_a_known_place_is_told_unseen_again() -> None:
     knows = opened(Kept.BROKER, None)
     seen = history(opened(at=None), first, knows, again)
     refuses(lambda: no_false_alarm(seen, {"a": truth}), "G4")
+
+
+def test_a_third_nodes_memory_of_an_open_session_is_a_true_alarm() -> None:
+    """The broker forgot where the session stood, and placed it as new. It cannot know that nothing is lost."""
+    truth = {"a": restarted()}
+    third = {"a": {"b": ((E1, 3), E1)}}
+    placed, told = Stands("a", (E2, 0)), lost(Reason.STATE_LOST, (E2, 5), oldest=0)
+    no_false_alarm(history(opened(at=None), Forgotten(True, third), placed, told), truth)
+    seen = history(opened(at=None), Forgotten(True), placed, told)
+    refuses(lambda: no_false_alarm(seen, truth), "G4")
 
 
 def test_a_ring_that_never_was_is_refused() -> None:

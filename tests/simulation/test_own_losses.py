@@ -53,8 +53,16 @@ def test_g1_a_remembered_name_is_told_its_nodes_history_ended() -> None:
     # Its broker has not met the producer that knows, or that producer has begun anew.
     own_loss_is_told(on_b(opened(), lives_on), truth)
     own_loss_is_told(on_b(opened(), lives_on, Stands("a", (E2, 0))), truth)
-    for never in (on_b(opened(), lives_on, stands), on_b(opened(), lives_on, stands, again)):
-        refuses(partial(own_loss_is_told, never, truth), "G1", "history ended")
+    # Its broker has forgotten the name again: the place that the application presents counts.
+    own_loss_is_told(on_b(opened(), lives_on, Forgotten(), stands), truth)
+    own_loss_is_told(on_b(opened(), lives_on, stands, Forgotten()), truth)
+    kept = Forgotten(knows=True)
+    for seen in (
+        on_b(opened(), lives_on, stands),
+        on_b(opened(), lives_on, stands, again),
+        on_b(opened(), lives_on, kept, stands),
+    ):
+        refuses(partial(own_loss_is_told, seen, truth), "G1", "history ended")
 
 
 def test_a_loss_that_a_third_node_knows_must_be_told() -> None:

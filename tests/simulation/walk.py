@@ -79,8 +79,9 @@ class Walk:
             case Opened(places=places):
                 self.begins(event)
                 self.at.update(places)
-            case Forgotten(knows):
+            case Forgotten(knows, third):
                 self.known = self.known and knows
+                self.third = {**self.third, **third}
             case Filtered():
                 self._changes.append(event)
             case Lost(node, place=place):

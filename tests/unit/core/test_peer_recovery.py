@@ -95,7 +95,7 @@ def test_recovery_takes_only_entries_behind_a_skipped_range() -> None:
 
 @pytest.mark.parametrize("skipped", [False, True])
 def test_a_retry_that_peers_cannot_speak_for_is_unknown(skipped: bool) -> None:
-    """What peers hold no longer shows the answers to each publisher. No batch gets a second place by that."""
+    """Peers hold entries, and not the last answer of each publisher. A batch gets no second place by that."""
     net = mesh("a", "b", "c")
     early, late = Publisher(net, "a"), Publisher(net, "a")
     early.fill(3)

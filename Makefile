@@ -12,7 +12,7 @@
 # make bench   measure it beside the peers (redis-server for Redis; BENCH="--only latency")
 # make bench-quick   a part in under a minute, compared with the last kept result
 # make bench-report  the tables and plots of docs/performance.md from the last kept result
-# make check   everything that CI checks
+# make check   lint, types, rules of imports and tests; CI adds the audit, the wheel and a smoke test of it
 # make wheel   build the wheel into dist/
 # make sbom    the wheel, and what an install of it brings: dist/requirements.txt with hashes, dist/pubsubd.cdx.json
 # make lock    write uv.lock anew after a change in pyproject.toml (UPGRADE=1 takes newer versions as well)

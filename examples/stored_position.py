@@ -36,4 +36,4 @@ async def main(path: str) -> None:
             print("stored", message.payload["id"], flush=True)
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:2] or ["orders.sqlite3"]))

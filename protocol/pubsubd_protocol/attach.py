@@ -113,7 +113,7 @@ def resolve(claim: Claim, view: StreamView, registered: Position | None = None) 
     `registered` is the cursor that the producer keeps for the reader's node, if it keeps one. After an expiry the
     reader goes on at the producer's `next`. If only the lost end of an earlier life lies before the reader, the reader
     goes on behind that end.
-    Source: DESIGN.md, Attach; the lineage rule is that of the second replication id in Redis PSYNC2.
+    Source: docs/guarantees.md has the rule row by row; the lineage rule is that of the second replication id in Redis PSYNC2.
     """
     match claim:
         case At(position):

@@ -73,7 +73,7 @@ CLIENT_PATIENCE: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits that operators can set. docs/security.md tells what happens at each."""
+    """Limits that operators can set. docs/bounds.md tells what happens at each."""
 
     connections: int = 4096
     """Accepted connections, clients and peers together."""

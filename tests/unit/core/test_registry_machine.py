@@ -178,7 +178,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self._expire()
 
     def _expire(self) -> None:
-        """DESIGN §5, Cleaning up: away for longer than the time-to-live, and expired anyway."""
+        """A cursor that is given up: away for longer than the time-to-live, and expired anyway."""
         now = view(self.oldest, self.next)
         due = {
             consumer

@@ -1,6 +1,6 @@
 """The rooms of the core: imports run one way, imports for types included, and no two modules import each other.
 
-`ROOMS` is the order in DESIGN, section 6: a room may import the rooms that its row names, and the leaves.
+`ROOMS` is the order of docs/architecture.md: a room may import the rooms that its row names, and the leaves.
 """
 
 from __future__ import annotations

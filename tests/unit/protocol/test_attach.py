@@ -1,4 +1,4 @@
-"""The attach rule, row by row (DESIGN.md, section 5), and at its edges."""
+"""The attach rule, row by row, and at its edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a session stands in one stream, what of it is acknowledged, and what it is to be told before it reads on."""
+"""Bookmark: a session's place in one stream, its acknowledged part, and the news to tell before it reads on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Bookmark:
         self._source = source
         self.cursor: Cursor | None = None
         self.acknowledged: Position | None = None
-        """Where the session begins again in its next life, if the broker keeps it."""
+        """The place at which the session begins again in its next life, if the broker keeps it."""
         self.unreported_loss: Epoch | None = None
         """Epoch whose beginning was lost while the session was away; not yet reported."""
         self.proved = False
@@ -81,7 +81,7 @@ class Bookmark:
 
     @property
     def kept(self) -> Position | None:
-        """Where the next life of the session begins: what it acknowledged, and behind that what was not for it.
+        """Beginning of the session's next life: behind all that it acknowledged, and behind what follows and was not for it.
 
         Nothing that it was given, message or notice, is passed before it is acknowledged.
         """
@@ -156,7 +156,7 @@ class Bookmark:
                     cursor.position = view.place(offset)
             case Expired(reason, following, missed):
                 if cursor is None:
-                    # It was never told of this stream: whatever the reason, what it lost is unseen.
+                    # The session was never told of this stream: for any reason, its loss is "unseen".
                     self.cursor = Cursor(self._source.node, view.place(following))
                     reason, missed = Reason.UNSEEN, None
                     # Until it has acknowledged that, every further life is told of a loss again.
@@ -211,7 +211,7 @@ class Bookmark:
                 self._claim = FromStart()
 
     def go_on(self, position: Position) -> None:
-        """The application is back and stands at `position`, whatever it has acknowledged.
+        """The application is back and stands at `position`, which counts more than its acknowledgements.
 
         What it was told in place may not have reached it: it is told again, and knows whether it has it.
         """

@@ -77,7 +77,7 @@ class LogPlace:
 
     @property
     def kept(self) -> Position | None:
-        """Where the next life of the session begins."""
+        """Beginning of the session's next life."""
         self._move_along()
         return self.bookmark.kept
 
@@ -95,7 +95,7 @@ class LogPlace:
             self.wake()
 
     def unpark(self, index: int, position: Position) -> None:
-        """Something comes at `index` that it may want; nothing between the place where it parked and there was for it."""
+        """Moves the reading to `index`, where its filter may match. No entry from the place where it parked to there was for it."""
         cursor = self.bookmark.cursor
         assert cursor is not None
         self.state = states.MOVES[self.state, states.WOKEN]

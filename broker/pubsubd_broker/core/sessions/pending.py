@@ -1,4 +1,4 @@
-"""What a session is to be told of one stream before it reads on there."""
+"""Pending news: losses and the place of one stream, to be told to a session before it reads on there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pending:
         self._start = position
 
     def take_start(self) -> Position | None:
-        """The place in a new stream, if that waits here: whoever takes it tells it."""
+        """The place in a new stream, if that waits here. The caller tells the session."""
         start, self._start = self._start, None
         return start
 

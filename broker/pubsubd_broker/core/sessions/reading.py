@@ -84,7 +84,7 @@ class Reading(LogPlace):
         position = self.bookmark.position
         if position is None or self.state is states.INQUIRING:
             return
-        # What it has lost it is told when it is back; that alone is no reason to forget where it goes on elsewhere.
+        # The session is told of its loss when it is back. That alone does not let it forget its places in other streams.
         answer = Resume(0) if position == UNTOLD else answer_at_hand(self.source, position)
         if answer is None:
             self._fetch(self.needs, 0)
@@ -92,7 +92,7 @@ class Reading(LogPlace):
             self.gone = isinstance(answer, Expired)
 
     def go_on(self, position: Position) -> None:
-        """The application is back and stands at `position`, whatever it has acknowledged."""
+        """The application is back and stands at `position`, which counts more than its acknowledgements."""
         self.rewind()
         self.bookmark.go_on(position)
 

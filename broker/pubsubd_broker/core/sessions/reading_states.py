@@ -66,7 +66,7 @@ class ReadingEvent(IntEnum):
     READ_ALL = auto()
     """The log at hand has nothing more."""
     WOKEN = auto()
-    """Something comes that the filter may want, or the filter changes."""
+    """An entry comes that the filter may want, or the filter changes."""
     STOPPED = auto()
     """The place in the log at hand is given up, and with it what was asked and fetched."""
     LEFT = auto()

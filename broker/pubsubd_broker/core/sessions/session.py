@@ -66,16 +66,16 @@ class Session:
         self.reader = reader
         self.name = subscribe.name
         self.left_ns = 0
-        """When its application left last."""
+        """Time at which its application left last."""
         self._inquired_ns = 0
         self.born_here = born_here
         self.assumed: set[str] = set()
         """Streams in which it was placed as if it were new there. A peer may remember that it is not."""
         self.connected = True
         self.holder: bytes | None = None
-        """Of a named session: id of the application's session that took the name last, None where that is not known."""
+        """Id of the application's session that took the name last. None: not known, or a session without a name."""
         self.seat: Seat | None = None
-        self.wake: Callable[[], None] = _nobody
+        self.wake: Callable[[], None] = _wakes_none
         self.readings: dict[str, Reading] = {}
         self._order: deque[Reading] = deque()
         # Over this connection, and before it; both hold streams too that this broker has not met yet.
@@ -119,7 +119,7 @@ class Session:
         return reading
 
     def first_contact(self, node: str) -> Position | Claim:
-        """Where it stands in a stream that its broker meets for the first time."""
+        """Place in a stream that the session's broker meets for the first time."""
         if node in self._presented:
             return self._presented[node]
         owed = Remembered(waiting=True) if self.born_here else FromStart()
@@ -148,7 +148,7 @@ class Session:
         return reading.is_done(connected=self.connected, named=self.name is not None)
 
     def let_go(self, node: str) -> None:
-        """Its broker gives up `node`'s stream. Of one that it is done with it keeps its place, for when `node` is back."""
+        """The broker gives up `node`'s stream. A session that is done with it keeps its place, for the return of `node`."""
         if not self.is_done_with(node):
             self._unread.add(node)
             self.readings[node].wake()
@@ -165,7 +165,7 @@ class Session:
             self._kept[node] = kept
 
     def meet_again(self, source: Source) -> Reading:
-        """Its broker has given up this stream before it had read it to the end, and knows it again."""
+        """The broker gave this stream up before the session had read it to the end, and knows it again."""
         self._unread.discard(source.node)
         reading = self.readings[source.node]
         reading.moves_to(source)
@@ -199,7 +199,7 @@ class Session:
                 reading.go_on(position)
 
     def introduce(self) -> dict[str, Position]:
-        """Where it stands as it opens: in every stream of which there is not something else to tell first.
+        """Places of the session as it opens: in every stream without something else to tell first.
 
         A life of the application may have known streams that this broker has not met; the next one learns of them.
         """
@@ -224,7 +224,7 @@ class Session:
 
     @property
     def kept(self) -> dict[str, Position]:
-        """Where it begins again in its next life, as far as that is known."""
+        """Places at which the session begins again in its next life, as far as they are known."""
         places = self._kept | self._acknowledged
         for node, reading in self.readings.items():
             kept = reading.kept
@@ -239,7 +239,7 @@ class Session:
         return 0 if kept is None else kept.offset
 
     def needs(self, node: str) -> Claim:
-        """What it needs of `node`'s stream, now or as soon as that node is reached."""
+        """Claim on `node`'s stream, now or as soon as that node is reached."""
         reading = self.readings.get(node)
         if reading is not None:
             return reading.needs
@@ -262,7 +262,7 @@ class Session:
         """The application is gone; what the broker keeps of the session waits for its next life."""
         self.connected = False
         self.left_ns = now_ns
-        self.wake = _nobody
+        self.wake = _wakes_none
         self._kept.update(self._acknowledged)
         self._presented = dict(self._kept)
         for reading in self.readings.values():
@@ -270,7 +270,7 @@ class Session:
 
     def close(self) -> None:
         self.connected = False
-        self.wake = _nobody
+        self.wake = _wakes_none
         for reading in self.readings.values():
             reading.stop()
 
@@ -324,5 +324,5 @@ class Session:
         return entry if self.filter.everything else part_of(entry, self.filter.wants)
 
 
-def _nobody() -> None:
-    """Nobody is there to be woken."""
+def _wakes_none() -> None:
+    """Wakes no connection: the session has none."""

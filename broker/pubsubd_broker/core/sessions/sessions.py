@@ -106,7 +106,7 @@ class Sessions:
         return session, False
 
     def leave(self, session: Session, now: Now) -> None:
-        """Its application is gone; only a name keeps it."""
+        """The session's application is gone. Only a name keeps the session."""
         if session.name is None:
             session.close()
             self._all.pop(session, None)
@@ -144,7 +144,7 @@ class Sessions:
                 end.named_moved(now)
 
     def names_changed(self, session: Session, now: Now) -> None:
-        """A name is new, or gone: whatever producers remember under it is no longer true."""
+        """A name is new, or gone: the places that producers remember under it are no longer true."""
         self._changed(session)
         for end in self._producers.values():
             end.places_moved()
@@ -184,7 +184,7 @@ class Sessions:
                 session.let_go(replica.node)
 
     def link_lost(self, producer: str) -> None:
-        """What sessions asked of that producer will not be answered."""
+        """The producer answers no more questions of sessions."""
         for session in self._all:
             session.readings[producer].link_lost()
 
@@ -266,7 +266,7 @@ class Sessions:
         self._bound(session)
 
     def _bound(self, session: Session) -> None:
-        """It has come to know more streams."""
+        """Keeps a session within its bound after it has come to know more streams."""
         forgotten = session.keep_within_bound()
         if forgotten:
             self._notices.info(
@@ -309,7 +309,7 @@ class Sessions:
             self._named[name].lived_before(node, place)
 
     def _absent(self, subscribe: Subscribe) -> Session:
-        """One whose application was last seen in an earlier life of this broker."""
+        """A session whose application was last seen in an earlier life of this broker."""
         session = Session(self._node, subscribe, b"", born_here=False)
         session.connected = False
         session.left_ns = self._started_ns

@@ -41,7 +41,7 @@ class Source(Protocol):
 
 
 def answer_at_hand(source: Source, position: Position) -> Verdict | None:
-    """What can be said here of going on at `position`; None if the producer has to be asked elsewhere."""
+    """The verdict on going on at `position`, if the log at hand allows one. None: the producer has to be asked."""
     log = source.log
     index = log.locate(position)
     if index is None:

@@ -10,7 +10,7 @@ from pubsubd_protocol.positions import Position
 
 
 def start_in(source: Source, session: Session, subscribe: Subscribe) -> Position | Claim:
-    """Where a new `session` begins to read `source`, by what its application presents in `subscribe`."""
+    """Beginning of a new `session` in `source`, by the positions that its application presents in `subscribe`."""
     if subscribe.positions is None:
         front = source.log.front
         return Earliest(At(front)) if subscribe.start == "earliest" else front

@@ -24,9 +24,12 @@ def begins_in_place(walk: Walk, node: str, place: Place) -> None:
 def _passed_only(walk: Walk, node: str, begin: Place, end: Place) -> bool:
     """Whether no message between two places of one history is for the reader, so that it may have passed them.
 
-    The topic of a lost message cannot be known: a loss is never passed in silence.
+    The topic of a lost message cannot be known: a loss is never passed in silence. Either place may have the later name
+    of that history.
     """
     stream = walk.truth[node]
+    if stream.age(end[0]) < stream.age(begin[0]) and stream.connects(end, begin[0]):
+        end = begin[0], end[1]
     if not stream.connects(begin, end[0]) or stream.loses(begin, end):
         return False
     return not walk.wanted(node, end[0], begin[1], end[1])

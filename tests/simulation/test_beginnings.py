@@ -268,3 +268,15 @@ def test_g1_a_later_life_may_begin_behind_messages_for_others() -> None:
     no_gap(history(opened(), got(0, 1, 2), opened(Kept.BROKER, (E1, 5))), truth)
     skipped = history(opened(), got(0, 1), opened(Kept.BROKER, (E1, 5)))
     refuses(partial(no_gap, skipped, truth), "G1", "its next life begins at")
+
+
+@pytest.mark.parametrize(("wanted", "true"), [(False, True), (True, False)])
+def test_a_life_may_begin_under_an_older_name_of_its_place(wanted: bool, true: bool) -> None:
+    """The last life was told the later name. No message that is for the reader may lie between."""
+    told = lost(Reason.UNSEEN, (E2, 4), oldest=4)
+    begins = opened(Kept.BROKER, (E1, 7), wants=lambda _: wanted)
+    seen = history(opened(at=None, wants=lambda _: wanted), told, begins)
+    if true:
+        no_gap(seen, {"a": continued()})
+    else:
+        refuses(lambda: no_gap(seen, {"a": continued()}), "G1", "the last one ended at")

@@ -43,6 +43,9 @@ def owed_nothing_before(walk: Walk, node: str, place: Place) -> None:
     # The reader's broker may have learned that place from a producer before the producer lost its memory.
     if before is not None and _went_no_further(walk, node, before, place):
         return
+    # Or a producer came back with an older memory of the name.
+    if any(_went_no_further(walk, node, left, place) for left in walk.left.get(node, ())):
+        return
     kept = walk.remembered.get(node)
     # The reader may have passed messages for others before it was told a place.
     if kept is not None and (kept == NOWHERE or _went_no_further(walk, node, kept, place)):

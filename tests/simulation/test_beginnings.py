@@ -118,7 +118,7 @@ def test_g4_a_kept_name_loses_its_own_place_only_by_a_loss(
 def test_g4_a_name_met_as_new_loses_its_place_by_an_old_loss(
     heard: bool,
 ) -> None:
-    again = [opened(Kept.PRODUCERS, (E2, 0)), opened(Kept.BROKER, (E2, 0))]
+    again: list[Event] = [opened(Kept.PRODUCERS, (E2, 0)), opened(Kept.BROKER, (E2, 0))]
     told_of_it: list[Event] = (
         [lost(Reason.STATE_LOST, (E2, 0), oldest=0, own=True)] if heard else []
     )
@@ -280,3 +280,17 @@ def test_a_life_may_begin_under_an_older_name_of_its_place(wanted: bool, true: b
         no_gap(seen, {"a": continued()})
     else:
         refuses(lambda: no_gap(seen, {"a": continued()}), "G1", "the last one ended at")
+
+
+@pytest.mark.parametrize(("begin", "true"), [((E1, 5), True), ((E1, 7), False)])
+def test_a_producer_may_come_back_with_an_older_memory_of_a_name(begin: Place, true: bool) -> None:
+    """The name had read that far, was told of a later history, and the producer's journal came back."""
+    told = lost(Reason.STATE_LOST, (E2, 0), oldest=0)
+    again: list[Event] = [opened(Kept.PRODUCERS, None, unknown=frozenset("a")), Stands("a", begin)]
+    truth = stream(10, oldest=4)
+    truth.begin(E2)
+    seen = history(opened(), got(*range(5)), told, again, earliest=True)
+    if true:
+        no_gap(seen, {"a": truth})
+    else:
+        refuses(lambda: no_gap(seen, {"a": truth}), "G1")

@@ -41,6 +41,8 @@ class Walk:
         self.third: dict[str, dict[str, tuple[Place, str]]] = {}
         """The places of its name that third nodes remember, by stream."""
         self._stood: dict[str, Place] = {}
+        self.left: dict[str, set[Place]] = {}
+        """Places that its name reached in earlier histories, and left for a later one. A producer may remember them."""
         self._somewhere: dict[str, Place] = {}
         """The last places, without the lives that began without a place."""
         self._told: dict[str, str] = {}
@@ -57,6 +59,8 @@ class Walk:
             maybe = {} if self.surely else self._stood
             self.remembered = {**maybe, **opened.remembered}
             self.stood_before = {} if opened.kept is Kept.NOTHING else dict(self._stood)
+            if opened.kept is Kept.NOTHING:
+                self.left.clear()
             self.at = {}
             self.strictly = frozenset()
             self.told.clear()
@@ -85,6 +89,8 @@ class Walk:
             case Filtered():
                 self._changes.append(event)
             case Lost(node, place=place):
+                if node in self.at:
+                    self.left.setdefault(node, set()).add(self.at[node])
                 # A life that it was told of, without reading any of it, may be lost without a loss to the reader.
                 self.at[node], self._told[node] = self.truth[node].named(place), place[0]
                 self.told.add(node)

@@ -11,7 +11,7 @@ import pubsubd
 
 async def main(patterns: list[str]) -> None:
     async with pubsubd.connect() as client, client.subscribe(*patterns) as subscription:
-        # What is published from here on is printed, or reported as lost.
+        # Messages published from here on are printed, or reported as lost.
         print("subscribed to", *subscription.patterns, flush=True)
         async for event in subscription.events():
             match event:

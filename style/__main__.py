@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from style.words import Finding, first_words, phrases
+from style.words import Finding, comments, first_words, phrases
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
@@ -52,6 +52,7 @@ def findings(file: Path) -> Iterator[Finding]:
     text = file.read_text()
     if file.suffix == ".py":
         yield from first_words(text)
+        yield from comments(text)
     yield from phrases(text)
 
 

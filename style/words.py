@@ -42,6 +42,9 @@ FIRST_WORDS: Final = frozenset(
 )
 """A docstring begins with a noun or an imperative verb: with none of these."""
 
+RIDDLES: Final = re.compile(r"\s*# (Who|Whoever|Whom|Whose|Of|What|So)\b")
+"""A comment that begins with one of these words hides its subject."""
+
 PHRASES: Final = {
     "is no": "is not, or: is invalid",
     "are no": "are not, or: no ... exists",
@@ -95,6 +98,14 @@ def first_words(source: str) -> Iterator[Finding]:
         if word.lower() in FIRST_WORDS:
             shown = text.strip().splitlines()[0][:60]
             yield Finding(line, f"docstring begins with {word!r}: {shown!r}")
+
+
+def comments(source: str) -> Iterator[Finding]:
+    """Comments on a line of their own that begin with one of `RIDDLES`."""
+    for number, line in enumerate(source.splitlines(), start=1):
+        found = RIDDLES.match(line)
+        if found is not None:
+            yield Finding(number, f"comment begins with {found[1]!r}: {line.strip()[:60]!r}")
 
 
 def phrases(text: str) -> Iterator[Finding]:

@@ -235,7 +235,7 @@ class Client:
         - `echo=False`: leave out the messages that this client publishes.
         - `ack="manual"`: `subscription.ack(message)` acknowledges; "auto": asking for the next message does.
         - `on_expired`: called, and awaited, at a gap.
-        - `on_lost`, `on_restored`: called when a node is no longer heard, and when it is heard again. The own broker's
+        - `on_lost`, `on_restored`: called when a node falls silent, and when the broker hears it again. The own broker's
           node counts, too.
 
         Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`.

@@ -91,7 +91,7 @@ def prepare_folder(path: str, mode: int, trust: Trust) -> None:
     while left:
         name = left.popleft()
         if name == "..":
-            # Of the real folder, as the kernel sees it: no link is left in `here`.
+            # The real folder is checked, as the kernel sees it: no link is left in `here`.
             here = os.path.dirname(here)
             continue
         there = os.path.join(here, name)

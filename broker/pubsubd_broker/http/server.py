@@ -164,7 +164,7 @@ class AdminServer:
             pass  # The caller has gone, was too slow, or the server closes: nothing is owed to it.
         finally:
             self._connections.discard(task)
-            # What has not left by now is for a caller who does not read; close() would wait for it.
+            # The bytes left by now are for a caller that does not read; close() would wait for it.
             if writer.transport.get_write_buffer_size():
                 writer.transport.abort()
             writer.close()

@@ -171,7 +171,7 @@ class JournalFolder:
     def _create(self, number: int, buffers: Sequence[bytes], *, sync: bool) -> float:
         synced_s = 0.0
         if self._open is not None:
-            # What this one follows on has to be there if it is.
+            # The segment before this one has to exist if this one does.
             if sync:
                 synced_s += _timed(os.fdatasync, self._open)
             os.close(self._open)

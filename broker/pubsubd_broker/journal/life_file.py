@@ -138,7 +138,7 @@ class LifeFile:
         data = encode_witness(replace(witness, file=identity_of(self._file)))
         done = 0
         while done < len(data):
-            # What a limit or a full disk cuts off has its reason in the next call.
+            # After a short write, at a limit or on a full disk, the next call has the reason.
             written = os.pwrite(self._file, data[done:], done)
             if not written:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -121,7 +121,7 @@ class DiskRecord:
             if place is not None:
                 place.settle()
         if self._witness is not None and self._folder is not None and not self._at_once:
-            # What was in it is used up.
+            # The snapshot in it is used up.
             remove_life(self._folder.descriptor, IN_FOLDER)
         self._begun = self._witness is not None
 

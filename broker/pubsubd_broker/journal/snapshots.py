@@ -79,5 +79,5 @@ def make_room(socket: str, node: str) -> None:
 
 
 def _holds(path: str) -> bool:
-    # What was set aside counts, too: ".journal" is not the end of its name.
+    # A folder that was set aside counts, too: ".journal" is not the end of its name.
     return any(".journal" in name for name in os.listdir(path))

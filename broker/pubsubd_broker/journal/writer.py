@@ -127,7 +127,7 @@ class JournalWriter:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        # What is left goes last, in one piece.
+        # The rest goes last, in one piece.
         under_way = [each for each in (self._under_way, *self._looks) if each is not None]
         if under_way:
             await asyncio.wait(under_way)

@@ -85,7 +85,7 @@ class StopRequest:
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not step.done():
-                # What it takes in this moment can then be released.
+                # Memory that is taken in this moment can then be released.
                 await asyncio.wait([step], timeout=GRACE_S)
         finally:
             asked.cancel()

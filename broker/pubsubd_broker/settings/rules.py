@@ -60,7 +60,7 @@ def check_together(
             f"{format_size(core.max_message)} (from {origins['max-message']}); "
             "allowed: max-message or more",
         )
-    # Who asks for it believes that something is kept.
+    # An operator who asks for it believes that messages are kept.
     if settings.journal is None and settings.fsync in ("snapshot", "always"):
         refuse(
             "fsync",

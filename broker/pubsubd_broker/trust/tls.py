@@ -188,7 +188,7 @@ class _Files:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
-        # What is in the file is trusted, an authority that another has signed as well.
+        # Each certificate in the file is trusted, also an authority that another one has signed.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.set_alpn_protocols([ALPN])
         try:

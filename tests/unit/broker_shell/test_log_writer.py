@@ -71,7 +71,7 @@ def test_an_unread_pipe_stops_nothing_and_missing_lines_are_counted(
             told += int(count)
             expected += int(count)
         else:
-            # What is missing was told before what follows it.
+            # The gap was told before the lines that follow it.
             assert int(line) == expected
             expected += 1
     assert (expected, told) == (wrote, before)

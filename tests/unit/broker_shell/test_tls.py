@@ -46,7 +46,7 @@ def shake_hands(
             end.do_handshake()
         except ssl.SSLWantReadError:
             continue
-    # What comes behind the handshake: tickets, if there are any.
+    # Tickets may come behind the handshake.
     with pytest.raises(ssl.SSLWantReadError):
         client.read()
     return server, client
@@ -58,7 +58,7 @@ def put(source: Files, target: Files, *kinds: str) -> None:
         write(getattr(target, kind), Path(getattr(source, kind)).read_bytes())
 
 
-# What is loaded.
+# Files that are loaded.
 
 
 def test_two_brokers_of_one_authority_see_each_other_s_names(authority: Authority) -> None:
@@ -204,7 +204,7 @@ def test_an_intermediate_authority_can_be_the_one_that_is_trusted(
         shake_hands(stranger.server, tls.client)
 
 
-# Who gets in.
+# Certificates that get in.
 
 
 def test_only_our_authority_and_only_tls_1_3_are_accepted(
@@ -447,7 +447,7 @@ def test_a_failed_load_is_tried_again_though_the_files_look_the_same(authority: 
     assert tls.names == {"new"}
 
 
-# What binds a connection.
+# The binding of a connection.
 
 
 def test_both_ends_have_the_same_binding_and_no_two_connections_do(authority: Authority) -> None:

@@ -69,7 +69,7 @@ class End:
         self.offered: list[bytes] = []
         """Pieces that are still to be written."""
         self.handed_over = 0
-        # What a link asks of a connection.
+        # The part of a connection that a link uses.
         self.writable = True
         self.wants_more = True
         self.closing = False
@@ -359,7 +359,7 @@ async def test_the_kernel_s_own_time_out_is_set_on_the_socket_below(tls: Tls) ->
             assert end.link.transport.get_extra_info("peername")[0] == "127.0.0.1"
 
 
-# Who is refused. The dialler is done before its certificate is looked at, and no alert reaches it: the reason
+# Refusals. The dialler is done before its certificate is looked at, and no alert reaches it: the reason
 # is known on the accepting side alone.
 
 
@@ -447,7 +447,7 @@ async def test_a_tls_dialler_recognises_a_plain_port(tls: Tls) -> None:
         assert not found.dialling.made
         assert found.dial_error is not None
         assert explain(found.dial_error).startswith("it does not speak TLS: give all brokers")
-        # What a plain broker takes for the length of a frame: by that it can tell.
+        # A plain broker reads these bytes as the length of a frame, and so knows TLS.
         assert found.accepting.came[:3] == b"\x16\x03\x01"
 
 

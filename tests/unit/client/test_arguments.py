@@ -194,7 +194,7 @@ def test_wrong_arguments_are_also_the_errors_that_python_has_for_them() -> None:
         assert issubclass(error, TypeError)
 
 
-# What can't be encoded
+# Payloads that cannot be encoded
 
 
 def _as_text(value: Any) -> Any:

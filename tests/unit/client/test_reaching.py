@@ -154,7 +154,7 @@ async def test_an_attempt_that_is_given_up_at_any_moment_leaves_no_complaint_beh
             await asyncio.wait([dialling])
             assert dialling.cancelled()
             del dialling
-            # What was begun ends, and what it held is looked at.
+            # The attempt that was begun ends, and the test looks at its resources.
             for _ in range(3):
                 await asyncio.sleep(0)
             gc.collect()

@@ -56,7 +56,7 @@ def expired(
     return Expired(node, reason, missed, StreamView(epoch, (), next_offset, next_offset))
 
 
-# What was received
+# Messages received
 
 
 def test_a_loss_that_is_told_again_in_its_place_is_not_handed_out_twice() -> None:
@@ -232,7 +232,7 @@ def test_a_name_that_is_none_is_refused_with_what_it_is(name: Any, told: str) ->
     )
 
 
-# What was handed out
+# Messages handed out
 
 
 def inbox(*events: Event, **positions: Position) -> Inbox:
@@ -441,7 +441,7 @@ def test_an_inbox_is_full_beyond_its_events_and_has_room_at_half_of_them() -> No
     assert filled.full
 
 
-# What may be acknowledged
+# Positions that may be acknowledged
 
 
 def messages(first: int, count: int) -> list[Message]:
@@ -514,7 +514,7 @@ def test_a_session_that_resumes_keeps_no_place_from_which_its_loss_is_not_told_a
     in_place = expired(2, None, reason=Reason.STATE_LOST)
     filled = inbox(arrived(entry(0, 0, 1)), in_place, a=at(0), b=at(3))
     assert filled.kept(None) == {"b": at(3)}
-    # Of the two that became one, the later one alone would be told as less.
+    # Two notices became one: the later one alone would name fewer messages.
     filled.put(lost_end(2, 7))
     assert filled.kept(None) == {"b": at(3)}
     hand_out(filled)
@@ -746,7 +746,7 @@ def test_a_message_goes_to_another_process_and_keeps_its_payload(
     assert (there.payload, there.offset, there.node, there.raw) == (0, 3, "a", message.raw)
 
 
-# What still comes as the application closes
+# Frames that still come as the application closes
 
 
 def test_a_closed_inbox_moves_where_nothing_waits_and_hands_out_nothing_more() -> None:

@@ -396,7 +396,7 @@ async def test_all_who_wait_to_publish_are_told_when_the_client_is_closed(tmp_pa
         tasks = [asyncio.ensure_future(wait) for wait in waits]
         await broker.until(lambda: len(broker.batches) == 1)
         told = await asyncio.gather(*tasks, client.close(), return_exceptions=True)
-        # What was sent and given up is told to one of those who ask for it.
+        # A send that was given up is told to one of those that wait for it.
         assert told[-1] is None
         assert all(isinstance(error, pubsubd.PubSubError) for error in told[:-1]), told
         assert [type(error) for error in told[:2]] == [pubsubd.ClientClosed] * 2

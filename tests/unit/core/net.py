@@ -271,7 +271,7 @@ class Net:
                 node.tick(self.now)
             self.run()
 
-    # What the pipes do.
+    # Moves of the pipes.
 
     def deliver(self, end: Connection | RawClient, data: bytes) -> None:
         if isinstance(end, RawClient):

@@ -42,7 +42,7 @@ def said(mark: Bookmark) -> list[Frame]:
     return frames_in(out)
 
 
-# What the session is told.
+# News for the session.
 
 
 def test_a_place_that_the_session_knows_is_introduced_and_not_told() -> None:
@@ -136,7 +136,7 @@ def test_what_was_passed_is_told_of_the_bookmarks_node(begin: Callable[[Bookmark
     assert mark.cursor.node == "a"
 
 
-# What the session is done with.
+# Streams that the session is done with.
 
 
 def test_acknowledging_never_goes_back_on_one_branch() -> None:

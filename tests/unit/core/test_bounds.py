@@ -181,7 +181,7 @@ def test_a_connection_has_so_long_to_greet_and_to_say_what_it_wants() -> None:
     assert not settled.lost
 
 
-# What a client may ask for.
+# Requests of a client.
 
 
 def test_connected_sessions_are_bounded() -> None:
@@ -308,7 +308,7 @@ def test_a_client_is_told_how_many_messages_a_batch_may_have(ring: int, told: in
     assert RawClient(net, "a", "publisher").welcome.max_batch == told
 
 
-# What is remembered of others.
+# Memory of other nodes.
 
 
 def test_away_publishers_are_bounded_and_forgotten_retries_unknown() -> None:
@@ -572,7 +572,7 @@ def test_a_reader_that_takes_what_it_is_given_keeps_nothing() -> None:
     assert refused(node, "too_much_unsent") == 0
 
 
-# What was fetched for sessions that are behind their replica.
+# Messages fetched for sessions that are behind their replica.
 
 
 def behind_the_replica(fetched_bytes: int) -> tuple[Net, Node, list[SlowOnce]]:

@@ -131,7 +131,7 @@ def test_a_session_goes_on_when_a_given_up_producer_is_back(
 def test_a_producer_that_was_given_up_is_not_heard_before_it_is_back(needed: bool) -> None:
     net, disk = Net(), Disk(Fsync.ALWAYS)
     reader_of(net, "x", producers=1)
-    # What a name has not acknowledged is needed.
+    # Messages that a name has not acknowledged are needed.
     subscriber = Subscriber(net, "a", session="n" if needed else None)
     recreate(net, "x", "p0", disk)
     publish(net, "x", 3)

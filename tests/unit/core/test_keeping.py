@@ -560,7 +560,7 @@ def test_with_always_every_message_comes_once_and_in_order(
     assert not lives.net.said("b", "cursor.expired")
 
 
-# What readers saw of what is lost.
+# Readers that saw lost messages.
 
 
 def test_a_reader_beyond_the_end_is_told_ahead_one_before_it_the_loss() -> None:

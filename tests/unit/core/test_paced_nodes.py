@@ -211,7 +211,7 @@ def test_a_session_that_reads_nothing_holds_its_brokers_link_once() -> None:
     Burst(net, "a", 100)
     assert net.nodes["b"].peers.replicas["a"].log.view.next == 125
     assert paced(net, "b") == {"session": PACE_S}
-    # What its replica lost, the producer still has.
+    # The producer still has the messages that the replica lost.
     reader.read_on()
     assert reader.of_node("a") == [*range(125)]
 

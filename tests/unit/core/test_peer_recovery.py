@@ -52,7 +52,7 @@ def test_a_producer_recovers_from_its_peer_and_tells_a_possible_loss() -> None:
     assert on_b.of_node("a") == [*range(5), "state_lost", *range(5, 7)]
     (notice,) = on_b.of(CursorExpired)
     assert (notice.missed, notice.view.next) == (None, 5)
-    # What a publisher repeats that was not answered has its place already.
+    # A batch that is repeated for lack of an answer has its place already.
     again = Publisher(net, "a", life=publisher.life)
     assert again.batch(5, retry=True) == Receipt(5, first, 4)
 
@@ -71,7 +71,7 @@ def test_the_furthest_history_is_taken_and_readers_beyond_are_told() -> None:
     net.part("a", "c")
     net.restart("a")
     net.advance(20)
-    # Of b: it held 5, while c, with 10, could not be reached.
+    # The history of b: it held 5, while c, with 10, could not be reached.
     assert net.nodes["a"].stream.next == 5
     Publisher(net, "a").fill(7)
     net.heal("a", "c")

@@ -802,7 +802,7 @@ def test_a_reader_of_an_earlier_log_is_not_level_with_the_new_one() -> None:
     assert len(reader.pull()) == 3
     reader.reading.moves_to(new)
     assert reader.pull() == []
-    assert not new.log.interest.somebody_is_level(0)
+    assert not new.log.interest.has_level_reader(0)
 
 
 def test_fetched_messages_are_read_before_a_session_is_done() -> None:
@@ -990,8 +990,8 @@ def test_a_resting_reader_is_level_if_the_log_holds_an_item_for_it(
 ) -> None:
     source = FakeSource(log_of(*messages(0, 4)))
     Reader.of(source, at(0)).pull(choose)
-    assert source.log.interest.somebody_is_level(0) is level
-    assert not source.log.interest.somebody_is_level(4), "that is evicted"
+    assert source.log.interest.has_level_reader(0) is level
+    assert not source.log.interest.has_level_reader(4), "that is evicted"
 
 
 def test_a_roused_reader_needs_the_item_that_woke_it() -> None:

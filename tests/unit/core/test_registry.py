@@ -229,7 +229,7 @@ def test_places_elsewhere_are_bounded_and_end_with_their_name() -> None:
     kept = registry.get("b")
     assert kept is not None
     assert kept.places == places
-    # What was told again is the youngest; the oldest makes room.
+    # The place that was told again is the youngest; the oldest makes room.
     registry.acknowledge(
         "b", at(0), {}, 0, {"0": {"b": Position(E1, 5)}, "new": {"d": Position(E1, 6)}}
     )

@@ -57,7 +57,7 @@ def test_an_early_session_stands_at_the_registered_cursor_or_at_0(
     assert replica.named == {"s": at(3)}
 
 
-# What arrives.
+# Arriving entries.
 
 
 def test_what_follows_is_held() -> None:
@@ -315,7 +315,7 @@ def test_an_overrun_up_to_the_last_offset_is_taken() -> None:
     assert replica.registration == at(MAX_OFFSET)
 
 
-# What others ask of it.
+# Questions of other parts.
 
 
 class _Fetcher:

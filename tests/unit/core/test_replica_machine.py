@@ -228,7 +228,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         assert self.replica.origin == (cursor or from_start)
         assert self.replica.named == {"s": Position(view.epoch, 3)}
 
-    # What the producer does.
+    # Moves of the producer.
 
     @rule(batches=BATCHES)
     def publish(self, batches: list[tuple[int, str | None, int]]) -> None:
@@ -261,7 +261,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         self.producer.restart(self.producer.boundary(lost), missing)
         self.producer.oldest = min(floor, len(self.producer.history))
 
-    # What it sends.
+    # Frames that it sends.
 
     @precondition(lambda self: not self.linked)
     @rule()
@@ -331,7 +331,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         self._receive(sent)
         assert self.woken == woken + 1, "who waits is woken"
 
-    # What it must not send.
+    # Frames that it must not send.
 
     @rule(
         wrong=st.sampled_from(
@@ -428,7 +428,7 @@ class ReplicaMachine(RuleBasedStateMachine):
             (self.replica.registration, self.replica.origin, self.replica.named),
         )
 
-    # What must hold.
+    # Invariants.
 
     @invariant()
     def its_registration_is_all_that_it_took(self) -> None:

@@ -53,7 +53,7 @@ def settle(session: Session) -> list[str]:
     return told(frames_in(out))
 
 
-# What it gets.
+# Messages of a session.
 
 
 def test_it_gets_what_its_patterns_match_and_parts_of_batches() -> None:
@@ -190,7 +190,7 @@ def test_a_backlog_of_which_nothing_is_for_it_is_told_with_every_pull() -> None:
     assert pull(session) == ["skip 2..5", "entry 5..6"]
 
 
-# What is kept of it.
+# Kept positions of a session.
 
 
 def test_the_kept_place_moves_over_unwanted_messages() -> None:

@@ -113,7 +113,7 @@ def test_a_recovering_consumer_knows_all_places_before_it_serves() -> None:
     reader = Subscriber(net, "c", session="n")
     net.advance(5)
     assert reader.of_node("a")[-1] == "state_lost"
-    # Of its own stream it knows the life that ended, and not whether that had accepted more.
+    # The broker knows the life of its own stream that ended, and not whether that had accepted more.
     notices = [frame for frame in reader.of(CursorExpired) if frame.node == "c"]
     assert [notice.view.losses != () for notice in notices] == [True]
     assert reader.of_node("c") == ["state_lost"]

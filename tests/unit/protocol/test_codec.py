@@ -342,7 +342,7 @@ def test_a_mutated_frame_decodes_or_is_a_protocol_error(
         again = decode(memoryview(bytes(wire)))
     except ProtocolError:
         return
-    # What was accepted is a frame: it can be said again.
+    # An accepted frame can be encoded again.
     assert same(again, decode(memoryview(encode(again))))
 
 

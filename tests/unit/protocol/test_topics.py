@@ -136,7 +136,7 @@ MATCHES: list[tuple[str, str, bool]] = [
     ("**", "ab", False),
     (">>", "a", False),
     ("*a.b", "xa.b", False),
-    # What means something in a regular expression means nothing here.
+    # Characters of regular expressions are literal here.
     ("a.b", "axb", False),
     ("a+.*", "aa.b", False),
     ("a+.*", "a+.b", True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from style.words import FIRST_WORDS, PHRASES, first_words, phrases
+from style.words import FIRST_WORDS, PHRASES, comments, first_words, phrases
 
 
 @pytest.mark.parametrize("word", sorted(FIRST_WORDS))
@@ -53,3 +53,15 @@ def test_a_phrase_is_found_over_the_end_of_a_line() -> None:
 @pytest.mark.parametrize("text", ["it is not", "it is no longer there", "this note", "also many"])
 def test_what_only_looks_like_a_phrase_is_fine(text: str) -> None:
     assert list(phrases(text)) == []
+
+
+@pytest.mark.parametrize("word", ["Who", "Whoever", "Whom", "Whose", "Of", "What", "So"])
+def test_a_comment_that_hides_its_subject_is_found(word: str) -> None:
+    assert [finding.line for finding in comments(f"x = 1\n    # {word} is read.\n")] == [2]
+
+
+@pytest.mark.parametrize(
+    "line", ["# Whole records.", "x = 1  # Of a reader", "# all\n# of it", "# Soon"]
+)
+def test_other_comments_are_fine(line: str) -> None:
+    assert list(comments(line)) == []

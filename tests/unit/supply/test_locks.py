@@ -107,7 +107,7 @@ def test_an_application_may_choose_among_versions() -> None:
         assert [each.operator for each in Requirement(text).specifier] == [">="], text
 
 
-# What installs
+# Commands that install
 
 
 def targets_of_make() -> list[str]:

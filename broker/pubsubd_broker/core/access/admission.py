@@ -102,7 +102,7 @@ class Admission:
         if self.admitted >= limits.connections:
             detail = f"{limits.connections} connections are open, that is the limit"
             return TurnedAway("too_many_connections", detail)
-        # So that strangers on the network never keep local applications out.
+        # Strangers on the network thus never keep local applications out.
         most_peers = limits.connections - limits.connections // 2
         if peers and self._of_peers >= most_peers:
             detail = f"{most_peers} connections of peers are open, half of what there may be"

@@ -112,7 +112,7 @@ class Connection:
         """`count` bytes came into `space()`. Not `at_once`: the broker is busy, and they wait for the next turn."""
         self._heard_ns = now.mono_ns
         if self.closing:
-            # What still comes is not kept.
+            # Bytes that still come are not kept.
             self.reader.release()
             return
         self.reader.received(count)

@@ -68,7 +68,7 @@ class Ends:
         self._events = events
         self._answer = answer
 
-    # Of connections that came in.
+    # Ends of connections that came in.
 
     def check_open(self, role: str) -> None:
         """Raises `ConnectionRefused` while the node serves no end of this role."""
@@ -131,7 +131,7 @@ class Ends:
             commands=self._admission.commands,
         )
 
-    # Of connections that this node dialled.
+    # Ends of connections that this node dialled.
 
     def producer(self, connection: Connection, target: Target, welcome: Welcome) -> LinkEnd | None:
         """For the node at `target`. None: another address has led to it already.

@@ -79,7 +79,7 @@ class AcceptedHandshake:
         self._commands = commands
         self._ends = ends
         self._welcome = welcome
-        # Of a peer that has been challenged.
+        # The greeting of a peer that has been challenged.
         self._hello: Hello | None = None
 
     def received(self, frame: Frame) -> LinkEnd | None:

@@ -182,7 +182,7 @@ class ProducerEnd:
         for name, position in ack.named.items():
             if position is None or position.epoch != self._stream.epoch:
                 continue  # The ends of other epochs are not known here.
-            # What it fetched for that session may be ahead of what it was sent for all.
+            # Messages fetched for that session may be ahead of those sent for all sessions.
             if position.offset > self._stream.next:
                 raise ProtocolError(
                     "ack",

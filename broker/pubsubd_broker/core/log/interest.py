@@ -83,7 +83,7 @@ class Interest:
         # Parked readers that got at least one item, each with the index behind its last item.
         self._level: dict[ParkedReader, int] = {}
 
-    def somebody_is_level(self, begin: int) -> bool:
+    def has_level_reader(self, begin: int) -> bool:
         """Whether a parked reader got an item that the log still holds, from `begin` on."""
         while self._level:
             follower, taken = next(iter(self._level.items()))

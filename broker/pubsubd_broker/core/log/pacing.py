@@ -188,4 +188,4 @@ class Pacing:
         return self._waited_ns < self._pace.allowance_ns
 
     def _yields_to_others(self) -> bool:
-        return self._yields and self._log.interest.somebody_is_level(self._log.begin)
+        return self._yields and self._log.interest.has_level_reader(self._log.begin)

@@ -100,7 +100,7 @@ def lost(recovered: Recovered) -> list[tuple[int, list[int]]]:
     return [(damage.segment, list(damage.lost)) for damage in recovered.damage]
 
 
-# What is whole.
+# Whole records.
 
 
 def test_without_segments_nothing_is_recovered() -> None:
@@ -189,7 +189,7 @@ def test_a_snapshot_holds_entries_of_several_lives() -> None:
     assert recovered.damage == []
 
 
-# What is not whole.
+# Damaged and torn records.
 
 
 def test_a_torn_tail_is_cut_off_and_the_history_ends_there() -> None:
@@ -379,7 +379,7 @@ def test_an_entry_beyond_its_lifes_end_is_not_in_a_later_one() -> None:
     assert recovered.lineage == ((E2, 2), (E1, 2))
 
 
-# What it is not for.
+# Folders of other nodes and formats.
 
 
 def test_the_journal_of_another_node_is_refused() -> None:
@@ -481,7 +481,7 @@ def test_cursors_come_back_on_their_own_side_of_a_gap() -> None:
     assert recovered.state.consumers == {"b": KeptConsumer(at(3, E1)), "c": KeptConsumer(at(3, E2))}
 
 
-# What it promises.
+# Promises of the recovery.
 
 
 def test_cursors_are_no_further_than_the_stream() -> None:

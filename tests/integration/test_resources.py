@@ -308,6 +308,8 @@ def test_a_broker_with_few_descriptors_keeps_most_to_itself(
         # Further callers are turned away or closed, and there is room for health checks.
         wait_until(lambda: a.metric("connections_refused_total", reason="too_many_unheard") > 0)
         assert a.status()["connections"] <= FEW_DESCRIPTORS // 2
+        # Nor did those that come all at once take what is left.
+        assert a.metric("accept_pauses_total", listener="socket") == 0
 
 
 @async_test

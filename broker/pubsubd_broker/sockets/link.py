@@ -63,6 +63,9 @@ class Link(asyncio.BufferedProtocol):
         self._set_user_timeout()
         self.connection = self._opened(self)
         self._made = True
+        if self.connection.closing:
+            # It is not even to be told why: it keeps its descriptor no longer than it must.
+            self.abort()
         self._host.flush_soon()
 
     def get_buffer(self, sizehint: int) -> memoryview:

@@ -68,11 +68,14 @@ class Listener:
         self._acceptor = acceptor
         self._pauses = pauses
         self._handshake_s = handshake_s
-        # Those who are turned away are gone in the next turn; few descriptors bear only few of them beside the rest.
-        self._at_once = min(TAKEN_AT_ONCE, max(1, max_connections // 4))
+        # A connection that is turned away keeps its descriptor while it opens and for some turns after it: where there
+        # are few descriptors, few connections are under way.
+        few = max(1, max_connections // 4)
+        self._at_once = min(TAKEN_AT_ONCE, few)
+        self._max_opening = min(MAX_OPENING, few)
         self._loop = asyncio.get_running_loop()
         self._opening: set[asyncio.Task[None]] = set()
-        self._handshakes = Quota(MAX_OPENING)
+        self._handshakes = Quota(self._max_opening)
         self._resume: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._listening = False
@@ -109,7 +112,7 @@ class Listener:
 
     def _take(self) -> None:
         for _ in range(self._at_once):
-            if len(self._opening) >= MAX_OPENING:
+            if len(self._opening) >= self._max_opening:
                 self._stop_taking()
                 return
             try:

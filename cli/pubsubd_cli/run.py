@@ -1,4 +1,4 @@
-"""A run of the command: turns every error into at most one line and an exit code."""
+"""A run of the command: turns every error into at most one line, or a group's help, and an exit code."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ def _run(arguments: list[str] | None) -> int:
     try:
         code = pubsubd.main(arguments, prog_name="pubsubd", standalone_mode=False)
     except click.UsageError as error:
+        # click raises it since 8.2 for a group without its command, as `pubsubd config`. Its message is the help.
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            standard_streams.instruct(error.format_message())
+            return USAGE
         path = error.ctx.command_path if error.ctx is not None else "pubsubd"
         text = f"{error.format_message().rstrip('.')}; see {path} --help"
         raise CommandError(text, USAGE) from error

@@ -101,8 +101,16 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print one line on standard error. A failure to write it is ignored."""
     line = " ".join(text.split())
-    encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
-    print(f"pubsubd: {printable(line, encoding)}", file=sys.stderr, flush=True)
+    print(f"pubsubd: {printable(line, _error_encoding())}", file=sys.stderr, flush=True)
+
+
+def instruct(help_text: str) -> None:
+    """Print help on standard error, line by line. A failure to write it is ignored."""
+    print(printable_lines(help_text, _error_encoding()), file=sys.stderr, flush=True)
+
+
+def _error_encoding() -> str:
+    return getattr(sys.stderr, "encoding", None) or "utf-8"
 
 
 def _open_what_is_closed() -> None:

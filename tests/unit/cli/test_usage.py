@@ -1,4 +1,4 @@
-"""Help, wrong usage, settings: what the command does without any broker."""
+"""Help, wrong usage, settings: the command without any broker."""
 
 from __future__ import annotations
 
@@ -64,6 +64,14 @@ def test_help_and_version_come_from_the_process_too() -> None:
     assert pubsubd("--version").stdout.decode() == f"pubsubd {__version__}\n"
 
 
+@pytest.mark.parametrize("name", ["config", "cursors"])
+def test_a_group_without_its_command_prints_its_help(name: str) -> None:
+    bare = pubsubd(name)
+    assert (bare.returncode, bare.stdout) == (2, b"")
+    assert bare.stderr == pubsubd(name, "--help").stdout
+    assert bare.stderr.startswith(f"Usage: pubsubd {name} ".encode())
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_offered_for_each_shell(shell: str) -> None:
     if shell == "bash":
@@ -72,7 +80,7 @@ def test_completion_is_offered_for_each_shell(shell: str) -> None:
             ["bash", "-c", "echo $BASH_VERSION"], capture_output=True, check=False
         )
         if bash.returncode != 0:
-            pytest.skip("there is no bash")
+            pytest.skip("bash is not installed")
     done = pubsubd(_PUBSUBD_COMPLETE=f"{shell}_source")
     assert done.returncode == 0
     assert b"pubsubd" in done.stdout
@@ -94,7 +102,7 @@ def test_start_has_an_option_for_each_setting_and_no_other() -> None:
         (["start", "now"], "unexpected extra argument"),
         (["start", "--ring-messages", "0"], "ring-messages (from --ring-messages): 0 is out"),
         (["start", "--listen", "a:1", "--no-listen"], "--listen and --no-listen exclude"),
-        (["start", "--config", "/nonexistent"], "can't read /nonexistent"),
+        (["start", "--config", "/nonexistent"], "cannot read /nonexistent"),
         (["config", "check", "--heartbeat", "9s"], "peer-timeout (from default): 6s is not longer"),
         (["publish"], "Missing argument 'TOPIC'"),
         (["publish", "t"], "give a payload, or --stdin"),
@@ -124,7 +132,7 @@ def test_start_has_an_option_for_each_setting_and_no_other() -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], saying: str) -> None:
-    # There is no broker: what is wrong is found before one is looked for.
+    # No broker runs: the command finds wrong usage before it looks for one.
     done = pubsubd(*arguments, PUBSUBD_SOCKET="/nonexistent/s")
     text = done.stderr.decode()
     assert (done.returncode, done.stdout) == (2, b"")
@@ -157,7 +165,7 @@ def test_without_a_broker_it_is_one_line_and_exit_code_3(
 
 @pytest.fixture
 def silent(tmp_path: Path) -> Iterator[str]:
-    """A socket on which nobody answers."""
+    """A socket on which no process answers."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()

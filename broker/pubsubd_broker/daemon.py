@@ -40,13 +40,13 @@ DRAIN_S: Final = 5.0
 """Time that a stopping broker gives connected readers to take what was accepted."""
 
 RESERVED_DESCRIPTORS: Final = 512
-"""That clients and peers who come can't take, or three quarters of all where there are few."""
+"""That clients and peers who come cannot take, or three quarters of all where there are few."""
 
 log = structlog.get_logger("pubsubd")
 
 
 class ListenError(PubSubError):
-    """An address can't be listened on. Says which and why."""
+    """An address cannot be listened on. Says which and why."""
 
     def __init__(self, what: str, host: str, port: int, error: OSError) -> None:
         reason = os.strerror(error.errno) if error.errno else str(error)
@@ -56,7 +56,7 @@ class ListenError(PubSubError):
 def run_broker(settings: Settings) -> int:
     """Runs a broker until it is told to stop; returns its exit code.
 
-    Raises `SocketError`, `ListenError`, `JournalError`, `SecretError` or `TlsError` if it can't have its socket, an
+    Raises `SocketError`, `ListenError`, `JournalError`, `SecretError` or `TlsError` if it cannot have its socket, an
     address, its journal, its secret or its certificate. What it had taken before is released then.
     """
     stop = StopRequest()
@@ -156,7 +156,7 @@ async def _start(settings: Settings, stop: StopRequest, ending: Shutdown) -> Bro
     ending.add("links", broker.close_links)
     _watch_life(broker, clients, record)
     listeners = await _listen(settings, stop, ending, broker, clients, trust)
-    # Last of all that may fail: a broker that can't start leaves the journal as it is. From here on nothing comes
+    # Last of all that may fail: a broker that cannot start leaves the journal as it is. From here on nothing comes
     # between a snapshot that is used up and the life that uses it, and a stop writes a new one.
     await broker.begin(folder)
     await off_loop("pubsubd-tidy", tidy_snapshots, settings)

@@ -3,7 +3,7 @@
     with Broker(tmp_path, "a", ring_messages=100) as a: ...         # one broker; a.socket, a.status()
     with Cluster(tmp_path, 3, ring_messages=100) as cluster:        # a, b, c, all connected
         cluster["a"].kill()
-        cluster.link("b", "a").cut()                                # b can't pull from a any more
+        cluster.link("b", "a").cut()                                # b cannot pull from a any more
 
 Options are those of `pubsubd start` with underscores: `heartbeat="200ms"`, `journal=path`, `http=False`
 for `--no-http`, a list for an option that may be repeated, None to leave out a default of this harness.

@@ -69,7 +69,7 @@ def why_not_ready(broker: Broker) -> str:
 
 async def accepts_until_the_disk_fails(broker: Broker, problem: str, remedy: str) -> list[str]:
     """Publish until the journal fails, and check all that shows it. Returns the accepted messages."""
-    reason = f"{broker.options['journal']} can't be written: {problem}: {remedy}, then restart"
+    reason = f"{broker.options['journal']} cannot be written: {problem}: {remedy}, then restart"
     async with subscribed(broker) as reader:
         async with pubsubd.connect(broker.socket) as client:
             accepted = await publish_until_refused(client)
@@ -141,7 +141,8 @@ async def test_a_snapshot_without_room_is_not_a_clean_stop(
     assert await in_thread(broker.stop) == 1
     reason = broker.wait_log("journal.failed")["reason"]
     assert (
-        reason == f"{small_disk}/journal can't be written: No space left on device: make room there"
+        reason
+        == f"{small_disk}/journal cannot be written: No space left on device: make room there"
     )
 
 

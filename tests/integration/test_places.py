@@ -112,7 +112,7 @@ async def test_a_folder_for_the_stop_is_watched_from_the_start(
         replace(folder)
         foreign = folder / "0000000000000009.journal"
         foreign.write_bytes(b"of another history")
-        await in_thread(told_as_lost, a, "journal", mark, f"journal {folder} can't be used any")
+        await in_thread(told_as_lost, a, "journal", mark, f"journal {folder} cannot be used any")
         foreign.unlink()
         await in_thread(told_as_restored, a, "journal", mark)
         await in_thread(a.restart)

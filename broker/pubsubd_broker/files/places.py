@@ -85,7 +85,7 @@ class Places:
         try:
             trouble = await place.look()
         except Exception as error:
-            trouble = f"{place.path} can't be looked at: {error or repr(error)}"
+            trouble = f"{place.path} cannot be looked at: {error or repr(error)}"
         finally:
             place.under_way = None
         self._note(name, trouble)

@@ -3,7 +3,7 @@
 A folder on the way is safe if only we and root can put something else in the place of what is in it:
 
 - it belongs to us (effective uid) or to root, and so does every symbolic link that leads there;
-- others can't write to it, unless it is sticky: there, no other user can touch what belongs to us or root;
+- others cannot write to it, unless it is sticky: there, no other user can touch what belongs to us or root;
 - nor can its group, unless it is sticky, or root's group, or one that we are told to trust. Our own primary
   group always is: on most systems it has no other member, and with their usual umask all that we make is
   writable by it.
@@ -80,7 +80,7 @@ class Trust:
 def prepare_folder(path: str, mode: int, trust: Trust) -> None:
     """Makes the folder `path` where it is missing, each with `mode`, and checks all that leads there from `/`.
 
-    Raises `UnsafePath`, or `OSError` for what can't be made or looked at. The last folder may be a sticky one
+    Raises `UnsafePath`, or `OSError` for what cannot be made or looked at. The last folder may be a sticky one
     that others write to, as /tmp is: see `Trust.check_writers`.
     """
     # Where we are matters only to a relative path, and may be gone.

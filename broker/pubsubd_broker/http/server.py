@@ -60,9 +60,9 @@ def answer(method: str, target: str, accept: str, status: StatusReader) -> HttpA
     """The answer to one request. Reads the status at most once; health does not need it."""
     path = _path(target)
     if path != "/healthz" and path not in _OF_THE_STATUS:
-        return _plain(404, "not here: /metrics, /healthz, /readyz, /status.json")
+        return _plain(404, "not found; paths: /metrics, /healthz, /readyz, /status.json")
     if method not in ("GET", "HEAD"):
-        return _plain(405, "only GET and HEAD", ("Allow", "GET, HEAD"))
+        return _plain(405, "method not allowed: use GET or HEAD", ("Allow", "GET, HEAD"))
     if path == "/healthz":
         return _plain(200, "ok")
     now = status()
@@ -120,7 +120,7 @@ class AdminServer:
         self._servers: list[asyncio.Server] = []
 
     async def listen(self, host: str, port: int) -> None:
-        """Bind and serve. Raises `OSError` if the address can't be had."""
+        """Bind and serve. Raises `OSError` if the address cannot be had."""
         bound = await off_loop("pubsubd-bind", bind, host, port)
         name = bound[0].getsockname()
         self.address = (name[0], name[1])
@@ -222,7 +222,7 @@ class AdminServer:
         headers = dict(request.headers)
         if self._local and not _names_this_machine(headers.get(b"host", b"")):
             # A page from elsewhere can have its own name lead here, and a browser lets it read what it is answered.
-            return _plain(421, "of this machine alone: ask for localhost or for its address")
+            return _plain(421, "only for this machine: ask for localhost or its address")
         accept = b",".join(value for name, value in request.headers if name == b"accept")
         target = request.target.decode("ascii")
         try:
@@ -232,7 +232,7 @@ class AdminServer:
         except Exception:
             # One request failed; the broker and its next scrape live on.
             log.exception("admin.failed", target=target[:200])
-            return _plain(500, "failed, see the log")
+            return _plain(500, "the request failed: see the log")
 
     def _malformed(self, error: h11.RemoteProtocolError) -> HttpAnswer:
         too_large = error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE

@@ -39,7 +39,7 @@ class JournalFolder:
     """
 
     def __init__(self, path: str) -> None:
-        """Raises `JournalError` if it can't be used, is in use, or could be changed by another user."""
+        """Raises `JournalError` if it cannot be used, is in use, or could be changed by another user."""
         self.path = path
         # A group of ours may write to it: what a volume is shared through where no container is root.
         trust = Trust.of_this_process(os.getgroups())
@@ -200,7 +200,7 @@ class JournalFolder:
 
     def _gone(self, problem: str) -> JournalError:
         advice = "put it back if you can, and restart the broker"
-        return JournalError(f"the journal {self.path} can't be used any more: {problem}: {advice}")
+        return JournalError(f"the journal {self.path} cannot be used any more: {problem}: {advice}")
 
     def _file(self, name: str, flags: int) -> int:
         return os.open(name, flags | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
@@ -229,13 +229,13 @@ def _stands(name: str, folder: int | None, descriptor: int) -> bool:
 def unusable(path: str, error: OSError | PubSubError) -> JournalError:
     """Names the path in front of what is wrong there."""
     if isinstance(error, PubSubError):
-        return JournalError(f"the journal {path} can't be used: {error}")
+        return JournalError(f"the journal {path} cannot be used: {error}")
     advice = {
         errno.EROFS: "choose a folder that can be written to",
         errno.EACCES: "choose a folder that can be written to",
     } | MAKE_ROOM
     remedy = advice.get(error.errno or 0, "choose another folder")
-    return JournalError(f"the journal {path} can't be used: {_said(error)}: {remedy}")
+    return JournalError(f"the journal {path} cannot be used: {_said(error)}: {remedy}")
 
 
 def unwritten(path: str, error: BaseException) -> str:
@@ -244,7 +244,7 @@ def unwritten(path: str, error: BaseException) -> str:
         return str(error) or repr(error)
     advice = {errno.EROFS: "mount it writable"} | MAKE_ROOM
     remedy = advice.get(error.errno or 0, "look at its disk")
-    return f"{path} can't be written: {_said(error)}: {remedy}"
+    return f"{path} cannot be written: {_said(error)}: {remedy}"
 
 
 def failed_for_good(path: str, error: BaseException) -> str:

@@ -44,7 +44,7 @@ _TMPFS: Final = 0x01021994
 _RAMFS: Final = 0x858458F6
 IN_MEMORY: Final = frozenset({_TMPFS, _RAMFS})
 IN_PLACE: Final = frozenset({_EXT, _XFS, *IN_MEMORY})
-"""File systems (`f_type` of statfs) that write a block where it is. Not overlayfs: what lies below it can't be seen."""
+"""File systems (`f_type` of statfs) that write a block where it is. Not overlayfs: what lies below it cannot be seen."""
 
 _AT_EMPTY_PATH: Final = 0x1000
 _STATX_BTIME: Final = 0x800

@@ -92,8 +92,8 @@ class LifePlace:
     ) -> None:
         """`folder` None: `name` is a path. `unrecorded` says what a missing file means.
 
-        `alone`: no other file will speak for this life. Where this one can't be made, an empty one keeps its place: later lives
-        then know that there was something that they can't know.
+        `alone`: no other file will speak for this life. Where this one cannot be made, an empty one keeps its place: later lives
+        then know that there was something that they cannot know.
         """
         self.path = name if folder is None else os.path.join(folder.path, name)
         self._folder = None if folder is None else folder.descriptor

@@ -4,7 +4,7 @@
 /run/user/1000/pubsubd/pubsubd.sock.life     the last life that was served there, with a journal or without
 /var/lib/pubsubd/life                        in the journal's folder
 
-Nothing that goes wrong here keeps a broker from starting. What can't be proved after it is told as unknown.
+Nothing that goes wrong here keeps a broker from starting. What cannot be proved after it is told as unknown.
 
 A store into a mapped file waits for the disk now and then: when its page was just written back, or the file system is frozen.
 (JVMs stood still for seconds that way: their statistics were mapped from /tmp.) A socket mostly lies on a tmpfs, as /run is,

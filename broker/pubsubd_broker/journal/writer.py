@@ -167,7 +167,7 @@ class JournalWriter:
     def _renew(self) -> None:
         """Makes a folder anew to which nothing was written yet, as one that has fallen to a cleaner of /tmp.
 
-        Raises `JournalError` if it can't be had, or if another one stands there that holds a journal.
+        Raises `JournalError` if it cannot be had, or if another one stands there that holds a journal.
         """
         with contextlib.suppress(JournalError):
             self._folder.check()
@@ -176,7 +176,7 @@ class JournalWriter:
         if found.numbers():
             found.close()
             raise JournalError(
-                f"the journal {found.path} can't be used any more: another folder with a journal is in its place: "
+                f"the journal {found.path} cannot be used any more: another folder with a journal is in its place: "
                 "put the former one back, or move this one away"
             )
         gone, self._folder = self._folder, found

@@ -2,7 +2,7 @@
 
 Lines wait in a bounded queue and one thread writes them. The event loop never does: a write to a pipe without
 a reader lasts for ever, and `O_NONBLOCK` does not help, as it belongs to the open file and so to every process that
-shares it. What finds no room, or can't be written, is dropped and counted, and the count is said in the log once it
+shares it. What finds no room, or cannot be written, is dropped and counted, and the count is said in the log once it
 flows again.
 """
 

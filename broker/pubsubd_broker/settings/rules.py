@@ -51,12 +51,12 @@ def check_together(
             f"{format_size(core.limits.receive_bytes)} never lets a frame of max-frame "
             f"{format_size(core.max_frame)} in (from {origins['max-frame']}); allowed: max-frame or more",
         )
-    # A small ring with the default max-message is fine: what doesn't fit is refused with figures. Two
+    # A small ring with the default max-message is fine: what does not fit is refused with figures. Two
     # written values that contradict each other are a mistake.
     if origins["max-message"].source != "default" and core.ring_bytes < core.max_message:
         refuse(
             "ring-bytes",
-            f"{format_size(core.ring_bytes)} can't hold one message of max-message "
+            f"{format_size(core.ring_bytes)} cannot hold one message of max-message "
             f"{format_size(core.max_message)} (from {origins['max-message']}); "
             "allowed: max-message or more",
         )

@@ -22,7 +22,7 @@ from pubsubd_protocol.socket_path import default_socket_path
 
 
 class SettingsError(PubSubError, ValueError):
-    """A setting that can't be used. The text names it, where it came from, and what is allowed."""
+    """A setting that cannot be used. The text names it, where it came from, and what is allowed."""
 
     def __init__(self, setting: str, origin: str, problem: str) -> None:
         super().__init__(f"{setting} (from {origin}): {problem}")

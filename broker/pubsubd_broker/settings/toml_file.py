@@ -23,7 +23,7 @@ def read_table(path: str) -> dict[str, Any]:
             written = file.read()
     except OSError as error:
         raise ValueError(
-            f"can't read {path}: {error.strerror}; allowed: a TOML file that can be read"
+            f"cannot read {path}: {error.strerror}; allowed: a TOML file that can be read"
         ) from error
     text = _text(path, written)
     try:

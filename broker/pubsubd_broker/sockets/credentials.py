@@ -29,7 +29,7 @@ _MOST_BYTES: Final = 65_536 * _GID.size
 class Credentials:
     """Credentials that the other end had as it connected, or began to listen; later changes do not count.
 
-    `groups`: its supplementary groups, in order; empty where the system doesn't tell. In a container, whom it has
+    `groups`: its supplementary groups, in order; empty where the system does not tell. In a container, whom it has
     no number for appears as the overflow uid and gid, 65534 as a rule.
     """
 
@@ -70,5 +70,5 @@ def _long_answer(descriptor: int) -> bytes:
     buffer = ctypes.create_string_buffer(_MOST_BYTES)
     length = ctypes.c_uint32(_MOST_BYTES)
     if libc.getsockopt(descriptor, socket.SOL_SOCKET, _PEER_GROUPS, buffer, ctypes.byref(length)):
-        raise OSError(ctypes.get_errno(), "the groups of the other end can't be had")
+        raise OSError(ctypes.get_errno(), "the groups of the other end cannot be had")
     return buffer.raw[: length.value]

@@ -27,7 +27,7 @@ log = structlog.get_logger("pubsubd")
 
 
 class SocketError(PubSubError):
-    """The clients' socket can't be had at `path`. The text says why and what to do."""
+    """The clients' socket cannot be had at `path`. The text says why and what to do."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"socket {path}: {problem}")
@@ -165,7 +165,7 @@ def _prepare_folder(path: str, mode: int, trust: Trust) -> None:
 
 
 def _lock(path: str, trust: Trust) -> int:
-    """Held as long as the broker lives, so two that start at once can't both find the socket stale."""
+    """Held as long as the broker lives, so two that start at once cannot both find the socket stale."""
     name = _lock_of(path)
     # In a folder like /tmp it may be a stranger's, who would hold it for ever, or a link to what is not for us.
     with contextlib.suppress(FileNotFoundError):

@@ -22,7 +22,7 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 
 
 class TlsError(PubSubError):
-    """A file can't be used for TLS. The text says which one, what is wrong with it and what to do."""
+    """A file cannot be used for TLS. The text says which one, what is wrong with it and what to do."""
 
     def __init__(self, option: str, path: str, problem: str) -> None:
         super().__init__(f"{option} {path}: {problem}")
@@ -44,7 +44,7 @@ class Reloaded:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeFailed:
-    """The files have changed and can't be used; what was loaded before stays in force. Said once."""
+    """The files have changed and cannot be used; what was loaded before stays in force. Said once."""
 
     reason: str
 
@@ -89,7 +89,7 @@ class Tls:
         """Loads the files anew if one of them is another than before. Blocking: 10 µs, about 10 ms if so.
 
         They are replaced one after the other, so they may not fit together for a moment; and a certificate
-        may become valid later on. So what can't be loaded is tried again at every call.
+        may become valid later on. So what cannot be loaded is tried again at every call.
         """
         seen = self._files.look()
         if seen == self._seen and self.error is None:
@@ -278,5 +278,5 @@ def _check_content(option: str, path: str, mark: bytes, what: str, private: bool
 
 def _words(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "it can't be read").replace("_", " ").lower()
+        return (error.reason or "it cannot be read").replace("_", " ").lower()
     return error.strerror or str(error)

@@ -14,7 +14,7 @@ def a_status() -> dict[str, Any]:
         "uptime_s": 3723.5,
         "ready": True,
         "not_ready": [],
-        "places": {"socket": None, "journal": "the journal /j can't be used any more"},
+        "places": {"socket": None, "journal": "the journal /j cannot be used any more"},
         "addresses": {
             "socket": "/run/pubsubd/pubsubd.sock",
             "listen": "127.0.0.1:7420",

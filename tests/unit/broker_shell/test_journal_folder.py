@@ -56,7 +56,7 @@ def test_a_folder_that_others_write_to_is_refused_be_it_a_sticky_one(
     place.mkdir()
     place.chmod(mode)
     problem = (
-        f"the journal {place} can't be used: {place} (mode {mode:04o}) can be written to by others"
+        f"the journal {place} cannot be used: {place} (mode {mode:04o}) can be written to by others"
     )
     advice = (
         "choose one below it" if mode & stat.S_ISVTX else "choose another folder, or chmod o-w it"

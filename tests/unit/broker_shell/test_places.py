@@ -54,7 +54,7 @@ async def test_each_change_is_told_once_and_a_look_that_fails_is_trouble() -> No
     assert [(line["event"], line.get("reason")) for line in logs] == [
         ("place.lost", "gone"),
         ("place.lost", "another one"),
-        ("place.lost", "/run/s can't be looked at: [Errno 5] Input/output error"),
+        ("place.lost", "/run/s cannot be looked at: [Errno 5] Input/output error"),
         ("place.restored", None),
     ]
     assert troubles == {"socket": None}

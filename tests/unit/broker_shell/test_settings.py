@@ -282,7 +282,7 @@ def test_a_mistake_in_the_file_is_named(text: str, saying: str, tmp_path: Path) 
 
 def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.toml")
-    with pytest.raises(SettingsError, match=r"config \(from --config\): can't read .*none.toml"):
+    with pytest.raises(SettingsError, match=r"config \(from --config\): cannot read .*none.toml"):
         resolved({"config": missing})
     with pytest.raises(SettingsError, match=r"config \(from PUBSUBD_CONFIG\)"):
         resolved({}, {"PUBSUBD_CONFIG": str(tmp_path)})
@@ -298,7 +298,7 @@ def test_a_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
         ({"peer-timeout": "1s"}, "1s is not longer than heartbeat 2s (from default)"),
         ({"max-message": "16MiB"}, "16MiB does not fit in max-frame 16MiB (from default)"),
         ({"max-frame": "1MiB"}, "1MiB does not fit in max-frame 1MiB (from --max-frame)"),
-        ({"ring-bytes": "1KiB", "max-message": "2KiB"}, "1KiB can't hold one message"),
+        ({"ring-bytes": "1KiB", "max-message": "2KiB"}, "1KiB cannot hold one message"),
         ({"http": "127.0.0.1:7420"}, "127.0.0.1:7420 is also listen (from default)"),
     ],
 )

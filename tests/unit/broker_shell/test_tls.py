@@ -88,8 +88,8 @@ def test_a_missing_file_is_named_with_its_option(authority: Authority, missing: 
     ("content", "complaint"),
     [
         (b"hello", "it lacks a .*: give a PEM file with one"),
-        (b"-----BEGIN {0}-----\nAAAA\n-----END {0}-----\n", "it can't be read: give a PEM file"),
-        (b"-----BEGIN {0}-----\nAAAA\n", "it can't be read: give a PEM file"),
+        (b"-----BEGIN {0}-----\nAAAA\n-----END {0}-----\n", "it cannot be read: give a PEM file"),
+        (b"-----BEGIN {0}-----\nAAAA\n", "it cannot be read: give a PEM file"),
     ],
     ids=["another text", "damaged", "cut off"],
 )

@@ -12,7 +12,6 @@ from style.words import Finding, comments, first_words, phrases
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
-    ":(exclude)docs/adr/0013-shares-and-turns.md",
     ":(exclude)tests/simulation/liars/[clp]*.py",
     ":(glob)tests/*.py",
     ":(glob)tests/unit/*.py",
@@ -36,10 +35,14 @@ CHECKED: Final = (
     "tests/mutation",
     "tests/simulation",
     "tests/soak",
+    "tests/unit/bench",
     "tests/unit/broker_shell",
+    "tests/unit/cli",
+    "tests/unit/client",
     "tests/unit/core",
     "tests/unit/deploy",
     "tests/unit/protocol",
+    "tests/unit/style",
     "tests/unit/supply",
 )
 """Files and folders whose words are checked, as paths of git.

@@ -1,4 +1,4 @@
-"""Results that nobody measured."""
+"""Results that were invented, not measured."""
 
 from __future__ import annotations
 

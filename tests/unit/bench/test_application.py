@@ -18,7 +18,7 @@ MANY_TOPICS = BY_NAME["100b-1000-topics"]
 
 
 def seen(workload: Workload, expected: int, *calls: list[Any]) -> dict[str, float]:
-    """What the application reports of these calls, without waiting for more."""
+    """The application's report of these calls, without waiting for more."""
 
     async def read() -> dict[str, float]:
         application = Application(workload)

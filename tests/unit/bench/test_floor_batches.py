@@ -14,7 +14,7 @@ def packed(messages: list[tuple[str, bytes]]) -> list[bytes]:
 
 
 def unpacked(stream: bytes, step: int) -> list[tuple[str, bytes]]:
-    """What comes out when `step` bytes arrive at a time."""
+    """Messages that come out when `step` bytes arrive at a time."""
     unpacker = Unpacker()
     found: list[tuple[str, bytes]] = []
     for at in range(0, len(stream), step):

@@ -18,7 +18,7 @@ LIMIT_S = 60
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours without any PUBSUBD_* of whoever runs the tests."""
+    """The environment of the test run, without its PUBSUBD_* variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PUBSUBD_")}
     return kept | more
 

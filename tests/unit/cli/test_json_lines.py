@@ -22,7 +22,7 @@ def packed(payload: Any) -> Message:
 
 
 def strict(line: bytes) -> Any:
-    """One line of JSON as the standard has it, without Python's NaN."""
+    """A line of JSON as the standard has it, without Python's NaN."""
 
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")

@@ -1,4 +1,4 @@
-"""How `publish` ends when a message is not accepted in time."""
+"""`publish` says which messages were not accepted in time."""
 
 from __future__ import annotations
 

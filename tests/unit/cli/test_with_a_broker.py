@@ -194,9 +194,9 @@ def test_status_and_cursors_are_for_people_and_for_programs(broker: str) -> None
     assert (status["node"], status["ready"], status["addresses"]["socket"]) == ("a", True, broker)
     (cursors,) = objects(pubsubd("cursors", "list", "--json", "--socket", broker).stdout)
     assert cursors == {"cursors": []}
-    dropped = pubsubd("cursors", "drop", "nobody", "--socket", broker)
+    dropped = pubsubd("cursors", "drop", "stranger", "--socket", broker)
     assert (dropped.returncode, dropped.stdout) == (1, b"")
-    assert b"the cursor of nobody was not dropped" in dropped.stderr
+    assert b"the cursor of stranger was not dropped" in dropped.stderr
 
 
 def test_status_watch_goes_on_until_it_is_interrupted(broker: str) -> None:

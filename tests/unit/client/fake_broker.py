@@ -81,7 +81,7 @@ def raw_entry(
 
 
 class Peer:
-    """One accepted connection."""
+    """An accepted connection."""
 
     def __init__(self, writer: asyncio.StreamWriter, hello: Hello) -> None:
         self.writer = writer
@@ -98,9 +98,9 @@ class Peer:
 
 
 class FakeBroker:
-    """Welcomes everybody, accepts what is published, opens sessions at the stream's end.
+    """Welcomes all clients, accepts what is published, opens sessions at the stream's end.
 
-    What a test wants otherwise it sets: `answers` off, `refuse`, `reject`, `on_subscribe`, `on_filter`.
+    A test sets what it wants otherwise: `answers` off, `refuse`, `reject`, `on_subscribe`, `on_filter`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -139,7 +139,7 @@ class FakeBroker:
         self._server = await asyncio.start_unix_server(self._serve, self.path)
 
     async def stop(self) -> None:
-        """As if killed: the socket file stays, nobody is told."""
+        """As if killed: the socket file stays, and no client is told."""
         assert self._server is not None
         self._server.close()
         for writer in list(self._open):

@@ -1,4 +1,4 @@
-"""A wrong argument raises at the call that brought it, and whoever shares the client is untouched."""
+"""A wrong argument raises at the call that brought it. Other users of the same client are untouched."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_a_wrong_argument_raises_before_anything_is_published(
 )
 def test_connect_refuses_what_it_would_stumble_over_later(wrong: dict[str, Any]) -> None:
     with pytest.raises(pubsubd.InvalidArgument, match=next(iter(wrong))):
-        pubsubd.connect("nobody", **wrong)
+        pubsubd.connect("missing", **wrong)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_connect_refuses_what_it_would_stumble_over_later(wrong: dict[str, Any])
     ids=str,
 )
 def test_subscribe_refuses_what_it_would_stumble_over_later(wrong: dict[str, Any]) -> None:
-    client = pubsubd.connect("nobody")
+    client = pubsubd.connect("missing")
     with pytest.raises(pubsubd.PubSubError) as caught:
         client.subscribe("t", **wrong)
     assert isinstance(caught.value, ValueError)
@@ -168,7 +168,7 @@ async def test_the_other_public_calls_refuse_wrong_arguments(tmp_path: Path) -> 
     with pytest.raises(pubsubd.InvalidArgument, match="codec"):
         pubsubd.Codec("mine", "encode", bytes)  # type: ignore[arg-type]
     with pytest.raises(pubsubd.InvalidArgument, match="timeout_s"):
-        await control.query(tmp_path / "nobody", "status", timeout_s=0)
+        await control.query(tmp_path / "missing", "status", timeout_s=0)
 
 
 @async_test
@@ -181,10 +181,10 @@ async def test_a_question_that_cannot_be_asked_is_refused_before_it_is(
     tmp_path: Path, value: Any
 ) -> None:
     with pytest.raises(pubsubd.InvalidArgument, match=r"^what "):
-        await control.query(tmp_path / "nobody", value)
+        await control.query(tmp_path / "missing", value)
     if value is not None and value != "x" * 65:
         with pytest.raises(pubsubd.InvalidArgument, match=r"^argument "):
-            await control.query(tmp_path / "nobody", "drop_cursor", value)
+            await control.query(tmp_path / "missing", "drop_cursor", value)
 
 
 def test_wrong_arguments_are_also_the_errors_that_python_has_for_them() -> None:

@@ -72,7 +72,7 @@ ERRORS = [
 def test_an_error_keeps_its_text_and_its_figures_in_a_copy_and_on_its_way_to_another_process(
     copied: Callable[[Any], Any], error: pubsubd.PubSubError
 ) -> None:
-    """A pool of processes would hang at an error that its worker can send and that it can't read."""
+    """A pool of processes would hang at an error that its worker can send and that it cannot read."""
     error.add_note("a note")
     other = copied(error)
     assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))

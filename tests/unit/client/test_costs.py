@@ -1,4 +1,4 @@
-"""What a message costs the SDK, counted in calls of its functions. Counts, not times: they are the same everywhere."""
+"""The cost of a message to the SDK, in calls of its functions. Counts, unlike times, are the same everywhere."""
 
 from __future__ import annotations
 

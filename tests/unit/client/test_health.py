@@ -1,4 +1,4 @@
-"""What a subscription knows of the nodes that are not heard, and when a silent broker is noticed."""
+"""A subscription knows the nodes that are not heard, and the SDK notices a silent broker."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def connect(
 
 
 def written(outbox: Outbox) -> list[Batch]:
-    """What goes over the wire now, as its reader sees it."""
+    """Batches that go over the wire now, as their reader sees them."""
     reader = FrameReader(2**24)
     batches = []
     for view in feed(reader, b"".join(outbox.writable())):
@@ -70,7 +70,7 @@ def test_messages_of_one_turn_share_a_batch_with_each_topic_named_once() -> None
 
 
 def topics_written(outbox: Outbox, *topics: str) -> list[str]:
-    """What goes out, batch by batch, when a message of each of these is published in one turn."""
+    """Topics that go out, batch by batch, when a message of each of these is published in one turn."""
     for topic in topics:
         outbox.put(topic, b"x", None, 10.0)
     outbox.end_turn(0.0)

@@ -1,4 +1,4 @@
-"""What `import pubsubd` promises to applications changes on purpose only."""
+"""The names that `import pubsubd` promises to applications change on purpose only."""
 
 from __future__ import annotations
 

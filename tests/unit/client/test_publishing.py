@@ -38,8 +38,8 @@ async def test_connect_can_be_awaited_and_closed(tmp_path: Path) -> None:
 @async_test
 async def test_nobody_at_the_socket_is_told_at_once_with_the_path(tmp_path: Path) -> None:
     with pytest.raises(pubsubd.BrokerUnavailable, match="pubsubd start") as caught:
-        await pubsubd.connect(tmp_path / "nobody")
-    assert caught.value.socket == str(tmp_path / "nobody")
+        await pubsubd.connect(tmp_path / "missing")
+    assert caught.value.socket == str(tmp_path / "missing")
     assert caught.value.retriable
 
 
@@ -252,7 +252,7 @@ async def test_what_was_written_and_not_answered_fails_as_unknown(tmp_path: Path
         broker.answers = False
         with pytest.raises(pubsubd.PublishUnknown):
             await client.publish("t", 1, timeout=0.05)
-        # Its late answer is nobody's, and the next one finds its own.
+        # No call takes its late answer, and the next answer finds its own call.
         broker.answer(broker.publishers[0], broker.batches[0])
         broker.answers = True
         assert (await client.publish("t", 2)).offset == 1
@@ -404,4 +404,4 @@ async def test_query_returns_the_report(tmp_path: Path) -> None:
         with pytest.raises(pubsubd.ConnectionRefused):
             await control.query(broker.path, "status")
     with pytest.raises(pubsubd.BrokerUnavailable):
-        await control.query(tmp_path / "nobody", "status")
+        await control.query(tmp_path / "missing", "status")

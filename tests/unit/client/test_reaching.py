@@ -1,4 +1,4 @@
-"""Reaching a broker, or not: what is said of one that is away, forbidden, silent, or turns everybody away."""
+"""Reaching a broker: the error names one that is away, forbidden or silent, or that turns all clients away."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pubsubd_protocol.frames import Frame, Heartbeat, Refused
 FULL = Refused("too_many_connections", "4096 connections are open, that is the limit")
 
 
-class Nobody:
+class Deaf:
     """A receiver that is not interested."""
 
     def received(self, connection: BrokerConnection, frame: Frame) -> None: ...
@@ -113,7 +113,7 @@ def test_a_refusal_is_read_even_if_the_broker_has_hung_up_before_the_greeting(
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(socket.socket, "connect", connect)
                 with pytest.raises(pubsubd.ConnectionRefused) as caught:
-                    await dialler.dial(role, Nobody())
+                    await dialler.dial(role, Deaf())
             return caught.value.code
 
     if loop == "uvloop":
@@ -147,7 +147,7 @@ async def test_an_attempt_that_is_given_up_at_any_moment_leaves_no_complaint_beh
     dialler = BrokerDialler(path, LIMIT_S)
     with listening(path, queue=64):
         for turns in range(10):
-            dialling = asyncio.create_task(dialler.dial("session", Nobody()))
+            dialling = asyncio.create_task(dialler.dial("session", Deaf()))
             for _ in range(turns):
                 await asyncio.sleep(0)
             dialling.cancel()
@@ -167,9 +167,9 @@ def test_what_helps_depends_on_what_happened(tmp_path: Path) -> None:
     def said(number: int) -> str:
         return str(not_reached(path, OSError(number, os.strerror(number))))
 
-    for nobody in (errno.ENOENT, errno.ECONNREFUSED):
-        assert "start one with `pubsubd start`" in said(nobody)
-        assert path in said(nobody)
+    for missing in (errno.ENOENT, errno.ECONNREFUSED):
+        assert "start one with `pubsubd start`" in said(missing)
+        assert path in said(missing)
     forbidden = said(errno.EACCES)
     assert f"belongs to uid {os.stat(tmp_path).st_uid}" in forbidden
     assert f"this process is uid {os.getuid()}" in forbidden
@@ -193,7 +193,7 @@ def below_tmp(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def ask(socket: str | None) -> str:
-    """What an application is told that connects by default, or a command that does to `socket`."""
+    """The error of an application that connects by default, or of a command that connects to `socket`."""
 
     async def dial() -> None:
         if socket is None:
@@ -270,7 +270,7 @@ async def test_a_path_that_is_too_long_is_said_so(tmp_path: Path) -> None:
 
 @async_test
 async def test_what_comes_while_saying_goodbye_is_dropped_at_once() -> None:
-    connection = BrokerConnection("/socket", Nobody())
+    connection = BrokerConnection("/socket", Deaf())
     connection.fail(pubsubd.ClientClosed("closed"))
     beats = codec.encode(Heartbeat(1)) * 50
     for _ in range(100):
@@ -309,8 +309,8 @@ async def test_a_client_that_is_closed_while_it_opens_stays_closed(tmp_path: Pat
         assert broker.sessions == []
 
 
-class Pump(Nobody):
-    """A receiver that writes on as soon as it may; by then nobody is there any more."""
+class Pump(Deaf):
+    """A receiver that writes on as soon as it may; by then the other end has gone."""
 
     def __init__(self, theirs: socket.socket) -> None:
         self.theirs = theirs

@@ -244,7 +244,7 @@ def inbox(*events: Event, **positions: Position) -> Inbox:
 
 
 def hand_out(filled: Inbox) -> list[Message | CursorExpired]:
-    """Everything, as an application takes it."""
+    """All events, as an application takes them."""
     handed: list[Message | CursorExpired] = []
     while filled.messages or filled.notice or filled.advance():
         if filled.notice is not None:
@@ -485,7 +485,7 @@ def lost_end(end: int, missing: int | None = None, *, next_life: Epoch = OTHER_E
 def test_a_session_that_resumes_with_a_lost_end_unread_keeps_its_place_before_that(
     missing: int | None,
 ) -> None:
-    """Its next life gets the messages that wait before the loss, which the producer holds, and then the notice again."""
+    """The next life of the name gets the messages before the loss, which the producer holds, and then the notice again."""
     filled = inbox(arrived(entry(0, 0, 1)), lost_end(2, missing), Moved("a", at(2)), a=at(0))
     assert filled.kept(None) == {"a": at(0)}
     filled.advance()

@@ -1,4 +1,4 @@
-"""Where the broker's socket is, made absolute once: a process may change its folder afterwards."""
+"""The path of the broker's socket is made absolute once: a process may change its folder afterwards."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_a_short_name_in_a_deep_folder_is_reached(
             assert len(client.socket) > ADDRESS_BYTES
             assert (await client.publish("t", 1)).offset == 0
     with pytest.raises(pubsubd.BrokerUnavailable):
-        await pubsubd.connect("nobody")
+        await pubsubd.connect("missing")
 
 
 @pytest.mark.parametrize("wrong", ["", b"s", 5, "a\0b", ["s"]])

@@ -670,7 +670,7 @@ def too_many_nodes() -> dict[str, list[object]]:
 
 
 def test_what_is_refused_of_a_name_and_of_a_position_is_said_with_figures(tmp_path: Path) -> None:
-    client = pubsubd.connect(tmp_path / "nobody")
+    client = pubsubd.connect(tmp_path / "missing")
     with pytest.raises(ValueError, match=r"1 to 128 printable characters.*200 characters"):
         client.subscribe("t", name="n" * 200)
     with pytest.raises(pubsubd.InvalidPosition, match=r"1025 nodes.*1024.*del position\[node\]"):
@@ -696,6 +696,6 @@ def test_what_is_refused_of_a_name_and_of_a_position_is_said_with_figures(tmp_pa
 def test_wrong_arguments_are_refused_before_anything_is_sent(
     subscribe: Callable[[pubsubd.Client], object], error: type[Exception], tmp_path: Path
 ) -> None:
-    client = pubsubd.connect(tmp_path / "nobody")
+    client = pubsubd.connect(tmp_path / "missing")
     with pytest.raises(error):
         subscribe(client)

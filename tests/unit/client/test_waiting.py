@@ -429,7 +429,7 @@ async def test_senders_go_on_when_a_broker_is_lost_that_had_not_answered_in_time
 
 
 async def in_another_thread(call: Callable[[], Awaitable[object]]) -> BaseException | None:
-    """What a call raises that is made in a loop of another thread."""
+    """The error of a call that is made in a loop of another thread."""
     told: list[BaseException | None] = []
 
     async def run() -> None:

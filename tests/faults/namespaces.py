@@ -15,7 +15,6 @@ import secrets
 import shutil
 import subprocess
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Final, Self
 
 _COMMAND_TIMEOUT_S: Final = 10.0
@@ -80,12 +79,7 @@ class Network:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._remove()
 
     def _namespace(self, node: str) -> str:

@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 from tests.faults.namespaces import Network, missing
+from tests.integration.asynchronous import async_test
 from tests.integration.cluster import PUBSUBD, Broker
 from tests.integration.steps import (
     events_to,
@@ -107,35 +108,35 @@ async def joins(mesh: Mesh, consumer: str, producer: str, heal: Callable[[], obj
     )
 
 
-def test_a_pulled_cable_causes_neither_loss_nor_duplicates(network: Network, mesh: Mesh) -> None:
-    async def scenario() -> None:
-        async with (
-            pubsubd.connect(mesh["a"].socket) as at_a,
-            pubsubd.connect(mesh["b"].socket) as at_b,
-            subscribed(mesh["a"]) as on_a,
-            subscribed(mesh["b"]) as on_b,
-            subscribed(mesh["c"]) as on_c,
-        ):
-            await publish(at_a, range(10))
-            assert await payloads_to(on_b, 9) == [*range(10)]
-            assert await payloads_to(on_a, 9) == [*range(10)]
-            await parts(mesh, "b", "a", lambda: network.unplug("b"))
-            # Both sides go on without the other.
-            await publish(at_a, range(10, 40))
-            await publish(at_b, range(100, 140))
-            assert await payloads_to(on_c, 39) == [*range(40)]
-            await joins(mesh, "b", "a", lambda: network.plug("b"))
-            assert sorted(await payloads_to_both(on_b, 39, 139)) == [
-                *range(10, 40),
-                *range(100, 140),
-            ]
-            assert sorted(await payloads_to_both(on_a, 39, 139)) == [
-                *range(10, 40),
-                *range(100, 140),
-            ]
-            assert await payloads_to(on_c, 139) == [*range(100, 140)]
-
-    asyncio.run(scenario())
+@async_test
+async def test_a_pulled_cable_causes_neither_loss_nor_duplicates(
+    network: Network, mesh: Mesh
+) -> None:
+    async with (
+        pubsubd.connect(mesh["a"].socket) as at_a,
+        pubsubd.connect(mesh["b"].socket) as at_b,
+        subscribed(mesh["a"]) as on_a,
+        subscribed(mesh["b"]) as on_b,
+        subscribed(mesh["c"]) as on_c,
+    ):
+        await publish(at_a, range(10))
+        assert await payloads_to(on_b, 9) == [*range(10)]
+        assert await payloads_to(on_a, 9) == [*range(10)]
+        await parts(mesh, "b", "a", lambda: network.unplug("b"))
+        # Both sides go on without the other.
+        await publish(at_a, range(10, 40))
+        await publish(at_b, range(100, 140))
+        assert await payloads_to(on_c, 39) == [*range(40)]
+        await joins(mesh, "b", "a", lambda: network.plug("b"))
+        assert sorted(await payloads_to_both(on_b, 39, 139)) == [
+            *range(10, 40),
+            *range(100, 140),
+        ]
+        assert sorted(await payloads_to_both(on_a, 39, 139)) == [
+            *range(10, 40),
+            *range(100, 140),
+        ]
+        assert await payloads_to(on_c, 139) == [*range(100, 140)]
 
 
 def test_a_muted_node_is_given_up_and_catches_up(network: Network, mesh: Mesh) -> None:
@@ -153,37 +154,34 @@ def test_a_muted_node_is_given_up_and_catches_up(network: Network, mesh: Mesh) -
         asyncio.run(scenario(producer_is_mute))
 
 
-def test_only_readers_that_lost_messages_are_told(network: Network, mesh: Mesh) -> None:
+@async_test
+async def test_only_readers_that_lost_messages_are_told(network: Network, mesh: Mesh) -> None:
     a = mesh["a"]
-
-    async def scenario() -> None:
-        async with (
-            pubsubd.connect(a.socket) as at_a,
-            subscribed(mesh["b"]) as on_b,
-            subscribed(mesh["c"]) as on_c,
-        ):
-            await publish(at_a, range(10))
-            assert await payloads_to(on_b, 9) == [*range(10)]
-            await parts(mesh, "b", "a", lambda: network.unplug("b"))
-            # More than the ring holds; a connected reader gets all of it.
-            seen: list[object] = []
-            for first in range(10, 10 + 2 * RING, 10):
-                await publish(at_a, range(first, first + 10))
-                seen += await payloads_to(on_c, first + 9)
-            assert seen == [*range(10 + 2 * RING)]
-            await joins(mesh, "b", "a", lambda: network.plug("b"))
-            await at_a.publish("numbers", "again")
-            assert told(await events_to(on_b, "again")) == [("a", "overwritten", 2 * RING), "again"]
-            # The history of c ends while b is away, and its new offsets reach the place where b stands.
-            await parts(mesh, "b", "a", lambda: network.unplug("b"))
-            await joins(mesh, "c", "a", lambda: a.restart(signal.SIGKILL))
-            await publish(at_a, range(20))
-            assert told(await events_to(on_c, 19))[1:] == [("a", "state_lost", None), *range(20)]
-            await joins(mesh, "b", "a", lambda: network.plug("b"))
-            await at_a.publish("numbers", "new")
-            assert told(await events_to(on_b, "new")) == [("a", "state_lost", None), "new"]
-
-    asyncio.run(scenario())
+    async with (
+        pubsubd.connect(a.socket) as at_a,
+        subscribed(mesh["b"]) as on_b,
+        subscribed(mesh["c"]) as on_c,
+    ):
+        await publish(at_a, range(10))
+        assert await payloads_to(on_b, 9) == [*range(10)]
+        await parts(mesh, "b", "a", lambda: network.unplug("b"))
+        # More than the ring holds; a connected reader gets all of it.
+        seen: list[object] = []
+        for first in range(10, 10 + 2 * RING, 10):
+            await publish(at_a, range(first, first + 10))
+            seen += await payloads_to(on_c, first + 9)
+        assert seen == [*range(10 + 2 * RING)]
+        await joins(mesh, "b", "a", lambda: network.plug("b"))
+        await at_a.publish("numbers", "again")
+        assert told(await events_to(on_b, "again")) == [("a", "overwritten", 2 * RING), "again"]
+        # The history of c ends while b is away, and its new offsets reach the place where b stands.
+        await parts(mesh, "b", "a", lambda: network.unplug("b"))
+        await joins(mesh, "c", "a", lambda: a.restart(signal.SIGKILL))
+        await publish(at_a, range(20))
+        assert told(await events_to(on_c, 19))[1:] == [("a", "state_lost", None), *range(20)]
+        await joins(mesh, "b", "a", lambda: network.plug("b"))
+        await at_a.publish("numbers", "new")
+        assert told(await events_to(on_b, "new")) == [("a", "state_lost", None), "new"]
 
 
 async def payloads_to_both(subscription: pubsubd.Subscription, *last: int) -> list[int]:

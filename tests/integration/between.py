@@ -13,7 +13,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Final, Self
 
 from tests.feeding import feed
@@ -67,12 +66,7 @@ class Between:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # All that follows runs in threads of its own.

@@ -29,7 +29,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
 from tests.integration.loaded import AVAILABLE, Forked, loaded
@@ -324,12 +323,7 @@ class Broker:
             self.close()
             raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self.close()
         if error is not None:
             sys.stderr.write(self.tail() + "\n")
@@ -489,12 +483,7 @@ class Cluster:
             sys.stderr.write(self.tail() + "\n")
             raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self.close()
         if error is not None:
             sys.stderr.write(self.tail() + "\n")

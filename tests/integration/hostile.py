@@ -14,7 +14,6 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Final, Self
 
 import msgpack
@@ -249,10 +248,5 @@ class RawConnection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

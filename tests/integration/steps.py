@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 import pytest
 from tests.integration.cluster import Broker, Cluster, NotReached, wait_until_async
+from tests.integration.relay import Relay
 
 import pubsubd
 from pubsubd import Client, CursorExpired, Message, Subscription
@@ -44,6 +45,26 @@ async def subscribed(broker: Broker, *patterns: str, **options: Any) -> AsyncIte
         client.subscribe(*patterns or (">",), **options) as subscription,
     ):
         yield subscription
+
+
+@contextlib.asynccontextmanager
+async def from_a_to_b(
+    cluster: Cluster, *patterns: str, **options: Any
+) -> AsyncIterator[tuple[Client, Subscription]]:
+    """A client of broker a, and a subscription at broker b through another client."""
+    async with (
+        pubsubd.connect(cluster["a"].socket) as at_a,
+        subscribed(cluster["b"], *patterns, **options) as on_b,
+    ):
+        yield at_a, on_b
+
+
+@contextlib.asynccontextmanager
+async def behind_a_relay(broker: Broker) -> AsyncIterator[tuple[Relay, Client]]:
+    """A client whose connections to its broker lead through a relay."""
+    with Relay(broker.socket, listen=f"{broker.socket}-relay") as relay:
+        async with pubsubd.connect(relay.endpoint) as client:
+            yield relay, client
 
 
 async def publish(client: Client, numbers: Sequence[int], topic: str = "numbers") -> None:

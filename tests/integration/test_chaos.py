@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+from tests.integration.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until_async
 from tests.integration.relay import Relay
 from tests.integration.steps import (
@@ -16,6 +17,7 @@ from tests.integration.steps import (
     attached,
     cut,
     events_to,
+    from_a_to_b,
     heal,
     in_thread,
     next_event,
@@ -106,60 +108,52 @@ def test_a_session_reads_one_stream_through_every_fault(
 
 
 @pytest.mark.parametrize("hung", ["a", "b"])
-def test_a_hung_broker_is_given_up_and_goes_on_when_it_wakes(
+@async_test
+async def test_a_hung_broker_is_given_up_and_goes_on_when_it_wakes(
     start_cluster: StartCluster, hung: str
 ) -> None:
     cluster = start_cluster(2)
-
-    async def scenario() -> None:
-        async with (
-            pubsubd.connect(cluster["a"].socket, publish_timeout_s=DEADLINE_S) as at_a,
-            subscribed(cluster["b"]) as on_b,
-        ):
-            await publish(at_a, range(10))
-            assert await payloads_to(on_b, 9) == [*range(10)]
-            await in_thread(cluster[hung].pause)
-            publishing = asyncio.create_task(publish(at_a, range(10, 510)))
-            awake = cluster["b" if hung == "a" else "a"]
-            event = "peer.lost" if hung == "a" else "consumer.lost"
-            await in_thread(awake.wait_log, event)
-            await in_thread(cluster[hung].resume)
-            await within(publishing, "the receipts")
-            assert await payloads_to(on_b, 509) == [*range(10, 510)]
-            # One batch in flight, and not a copy for each attempt.
-            assert cluster["b"].metric("messages_received_total", peer="a") == 510
-
-    asyncio.run(scenario())
+    async with (
+        pubsubd.connect(cluster["a"].socket, publish_timeout_s=DEADLINE_S) as at_a,
+        subscribed(cluster["b"]) as on_b,
+    ):
+        await publish(at_a, range(10))
+        assert await payloads_to(on_b, 9) == [*range(10)]
+        await in_thread(cluster[hung].pause)
+        publishing = asyncio.create_task(publish(at_a, range(10, 510)))
+        awake = cluster["b" if hung == "a" else "a"]
+        event = "peer.lost" if hung == "a" else "consumer.lost"
+        await in_thread(awake.wait_log, event)
+        await in_thread(cluster[hung].resume)
+        await within(publishing, "the receipts")
+        assert await payloads_to(on_b, 509) == [*range(10, 510)]
+        # One batch in flight, and not a copy for each attempt.
+        assert cluster["b"].metric("messages_received_total", peer="a") == 510
 
 
-def test_a_crashed_broker_gets_its_name_back_from_an_old_link(
+@async_test
+async def test_a_crashed_broker_gets_its_name_back_from_an_old_link(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
     a, b = cluster["a"], cluster["b"]
-
-    async def scenario() -> None:
-        async with pubsubd.connect(a.socket) as at_a, subscribed(b) as on_b:
-            await publish(at_a, range(10))
-            assert await payloads_to(on_b, 9) == [*range(10)]
-            # Neither end of the old connection gets through, as after a crash of the whole machine.
-            link = cluster.link("b", "a")
-            link.hold("to_target")
-            await in_thread(b.restart, signal.SIGKILL)
-            await parted(cluster, "b", "a")
-            link.release()
-            await attached(cluster, "b", "a")
-            await publish(at_a, range(10, 20))
-            events = told(await events_to(on_b, 19))
-            events.remove(("b", "state_lost", None))
-            assert events == [*range(10, 20)]
-
-    asyncio.run(scenario())
+    async with pubsubd.connect(a.socket) as at_a, subscribed(b) as on_b:
+        await publish(at_a, range(10))
+        assert await payloads_to(on_b, 9) == [*range(10)]
+        # Neither end of the old connection gets through, as after a crash of the whole machine.
+        link = cluster.link("b", "a")
+        link.hold("to_target")
+        await in_thread(b.restart, signal.SIGKILL)
+        await parted(cluster, "b", "a")
+        link.release()
+        await attached(cluster, "b", "a")
+        await publish(at_a, range(10, 20))
+        events = told(await events_to(on_b, 19))
+        events.remove(("b", "state_lost", None))
+        assert events == [*range(10, 20)]
 
 
-def test_a_named_session_resumes_at_its_last_acknowledgement(
-    start_cluster: StartCluster,
-) -> None:
+def test_a_named_session_resumes_at_its_last_acknowledgement(start_cluster: StartCluster) -> None:
     cluster = start_cluster(2)
     b = cluster["b"]
 
@@ -187,31 +181,12 @@ def test_a_named_session_resumes_at_its_last_acknowledgement(
         asyncio.run(scenario(unix))
 
 
-def test_a_named_session_lives_through_the_crash_of_its_broker(
+@async_test
+async def test_a_named_session_lives_through_the_crash_of_its_broker(
     start_cluster: StartCluster,
 ) -> None:
     cluster = start_cluster(2)
     b: Broker = cluster["b"]
-
-    async def scenario() -> None:
-        async with (
-            pubsubd.connect(cluster["a"].socket) as at_a,
-            subscribed(b, name="projector") as projector,
-        ):
-            await publish(at_a, range(20))
-            assert await payloads_to(projector, 9) == [*range(10)]
-            for first in (20, 40):
-                await cut(cluster, "b", "a")
-                await in_thread(b.restart, signal.SIGKILL)
-                await publish(at_a, range(first, first + 20))
-                await heal(cluster, "b", "a")
-            events = told(await events_to(projector, 59))
-            own = [event for event in events if isinstance(event, tuple)]
-            assert own[0] == ("b", "state_lost", None)
-            assert len(own) <= 2
-            assert [event for event in events if isinstance(event, int)] == [*range(10, 60)]
-            # No other reader took this session's messages in the meantime.
-            assert not isinstance(await probe(projector, at_a), CursorExpired)
 
     async def probe(
         subscription: pubsubd.Subscription, client: pubsubd.Client
@@ -219,4 +194,18 @@ def test_a_named_session_lives_through_the_crash_of_its_broker(
         await client.publish("numbers", "probe")
         return await next_event(subscription)
 
-    asyncio.run(scenario())
+    async with from_a_to_b(cluster, name="projector") as (at_a, projector):
+        await publish(at_a, range(20))
+        assert await payloads_to(projector, 9) == [*range(10)]
+        for first in (20, 40):
+            await cut(cluster, "b", "a")
+            await in_thread(b.restart, signal.SIGKILL)
+            await publish(at_a, range(first, first + 20))
+            await heal(cluster, "b", "a")
+        events = told(await events_to(projector, 59))
+        own = [event for event in events if isinstance(event, tuple)]
+        assert own[0] == ("b", "state_lost", None)
+        assert len(own) <= 2
+        assert [event for event in events if isinstance(event, int)] == [*range(10, 60)]
+        # No other reader took this session's messages in the meantime.
+        assert not isinstance(await probe(projector, at_a), CursorExpired)

@@ -19,6 +19,7 @@ from tests.integration.steps import (
     StartBroker,
     StartCluster,
     attached,
+    behind_a_relay,
     consumer,
     in_thread,
     level,
@@ -29,7 +30,6 @@ from tests.integration.steps import (
     told,
     within,
 )
-from tests.integration.test_publishing import behind_a_relay
 
 import pubsubd
 from pubsubd import Client
@@ -96,9 +96,7 @@ async def test_readers_of_every_kind_go_on_without_a_notice(start_cluster: Start
 
 
 @async_test
-async def test_unread_messages_come_from_the_next_life(
-    start_cluster: StartCluster,
-) -> None:
+async def test_unread_messages_come_from_the_next_life(start_cluster: StartCluster) -> None:
     cluster = start_cluster(2, peer_timeout="60s")
     a, b = cluster["a"], cluster["b"]
     async with pubsubd.connect(a.socket) as client, subscribed(b) as on_b:
@@ -173,9 +171,7 @@ async def test_no_life_continues_a_history_left_by_another_life(
 
 
 @async_test
-async def test_nothing_is_kept_without_a_journal_if_asked(
-    start_broker: StartBroker,
-) -> None:
+async def test_nothing_is_kept_without_a_journal_if_asked(start_broker: StartBroker) -> None:
     broker = start_broker("a", no_journal=True)
     assert broker.status()["journal"] is None
     async with pubsubd.connect(broker.socket) as client:
@@ -302,9 +298,7 @@ def in_the_way(broker: Broker) -> Iterator[None]:
 
 
 @async_test
-async def test_an_unusable_folder_is_logged_and_the_broker_runs(
-    tmp_path: Path,
-) -> None:
+async def test_an_unusable_folder_is_logged_and_the_broker_runs(tmp_path: Path) -> None:
     broker = Broker(tmp_path, "a")
     with contextlib.closing(broker), in_the_way(broker):
         await in_thread(broker.start)

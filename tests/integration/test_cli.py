@@ -156,9 +156,7 @@ def test_count_and_start_earliest_read_the_ring(start_broker: StartBroker) -> No
     assert (done.returncode, done.stdout) == (4, b"u other\n")
 
 
-def test_no_echo_hides_no_message_of_another_command(
-    start_broker: StartBroker,
-) -> None:
+def test_no_echo_hides_no_message_of_another_command(start_broker: StartBroker) -> None:
     a = start_broker("a")
     with Running("subscribe", "t", "--no-echo", "--count", "1", *on(a)) as reading:
         subscribed(a)
@@ -180,9 +178,7 @@ def test_to_reaches_the_named_node_only(start_broker: StartBroker) -> None:
         assert at_a.wait_lines(1) == ["t for all"]
 
 
-def test_a_name_goes_on_where_it_ended_and_has_one_holder(
-    start_broker: StartBroker,
-) -> None:
+def test_a_name_goes_on_where_it_ended_and_has_one_holder(start_broker: StartBroker) -> None:
     a = start_broker("a")
     named = ("subscribe", "t", "--name", "projector", "--timeout", "60s", *on(a))
     ok("publish", "t", *"abcde", *on(a))

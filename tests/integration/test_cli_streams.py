@@ -162,9 +162,7 @@ def test_a_broker_without_any_standard_stream_serves_and_ends(start_broker: Star
         assert process.wait(TIMEOUT_S) == 0
 
 
-def test_an_unread_pipe_does_not_keep_subscribe_from_ending(
-    start_broker: StartBroker,
-) -> None:
+def test_an_unread_pipe_does_not_keep_subscribe_from_ending(start_broker: StartBroker) -> None:
     a = start_broker("a")
     ok("publish", "t", *(["x" * 60_000] * 2), *on(a))
     ok("publish", "t", *(["y" * 60_000] * 2), *on(a))

@@ -31,9 +31,7 @@ def tasks() -> set[str]:
 
 
 @async_test
-async def test_a_close_that_timed_out_is_finished_by_the_next(
-    start_broker: StartBroker,
-) -> None:
+async def test_a_close_that_timed_out_is_finished_by_the_next(start_broker: StartBroker) -> None:
     broker = await asyncio.to_thread(start_broker, "a")
     before = sockets(), tasks()
     client = await pubsubd.connect(broker.socket, close_timeout_s=0.5)

@@ -118,9 +118,7 @@ async def test_a_broker_runs_with_a_read_only_root_and_uid_10001(caged: Caged) -
 
 
 @async_test
-async def test_an_application_reaches_it_in_a_kubernetes_folder(
-    caged: Caged,
-) -> None:
+async def test_an_application_reaches_it_in_a_kubernetes_folder(caged: Caged) -> None:
     """An `emptyDir` in memory, with an `fsGroup`: sticky, and root's.
 
     On disk it would not be sticky, and is refused.

@@ -19,6 +19,7 @@ from tests.integration.steps import (
     consumer,
     cut,
     events_to,
+    from_a_to_b,
     heal,
     in_thread,
     next_event,
@@ -57,9 +58,7 @@ async def test_01_a_broadcast_reaches_all_connected_nodes(start_cluster: StartCl
 
 
 @async_test
-async def test_02_a_direct_broadcast_reaches_one_node_only(
-    start_cluster: StartCluster,
-) -> None:
+async def test_02_a_direct_broadcast_reaches_one_node_only(start_cluster: StartCluster) -> None:
     """Case 2, phoenix_pubsub_buffered."""
     cluster = start_cluster(3)
     async with (
@@ -77,15 +76,10 @@ async def test_02_a_direct_broadcast_reaches_one_node_only(
 
 
 @async_test
-async def test_03_a_disconnected_consumer_catches_up(
-    start_cluster: StartCluster,
-) -> None:
+async def test_03_a_disconnected_consumer_catches_up(start_cluster: StartCluster) -> None:
     """Case 3, phoenix_pubsub_buffered."""
     cluster = start_cluster(2)
-    async with (
-        subscribed(cluster["b"]) as subscription,
-        pubsubd.connect(cluster["a"].socket) as client,
-    ):
+    async with from_a_to_b(cluster) as (client, subscription):
         await publish(client, range(3))
         assert await payloads_to(subscription, 2) == [0, 1, 2]
         await cut(cluster, "b", "a")
@@ -96,9 +90,7 @@ async def test_03_a_disconnected_consumer_catches_up(
 
 
 @async_test
-async def test_04_a_new_consumer_reads_only_new_messages(
-    start_broker: StartBroker,
-) -> None:
+async def test_04_a_new_consumer_reads_only_new_messages(start_broker: StartBroker) -> None:
     """Case 4, phoenix_pubsub_buffered."""
     a = start_broker("a")
     async with pubsubd.connect(a.socket) as client:
@@ -116,10 +108,7 @@ async def test_05_eleven_messages_expire_the_cursor_on_a_ring_of_ten(
 ) -> None:
     """Case 5, phoenix_pubsub_buffered: the read cursor is too old."""
     cluster = start_cluster(2, ring_messages=10, pace=None)
-    async with (
-        subscribed(cluster["b"]) as subscription,
-        pubsubd.connect(cluster["a"].socket) as client,
-    ):
+    async with from_a_to_b(cluster) as (client, subscription):
         await publish(client, [0])
         assert await payloads_to(subscription, 0) == [0]
         await cut(cluster, "b", "a")
@@ -233,10 +222,7 @@ async def test_09_a_nodes_own_session_does_not_hold_the_fill_level_up(
 async def test_10_a_failed_delivery_is_sent_again(start_cluster: StartCluster) -> None:
     """Case 10, echo_pubsub: the delivery that fails here is cut in the middle of its bytes."""
     cluster = start_cluster(2)
-    async with (
-        subscribed(cluster["b"]) as subscription,
-        pubsubd.connect(cluster["a"].socket) as client,
-    ):
+    async with from_a_to_b(cluster) as (client, subscription):
         await attached(cluster, "b", "a")
         reconnects = peer(cluster["b"], "a")["reconnects"]
         cluster.link("b", "a").cut_after("from_target", 500)
@@ -247,15 +233,10 @@ async def test_10_a_failed_delivery_is_sent_again(start_cluster: StartCluster) -
 
 
 @async_test
-async def test_11_messages_of_a_failure_are_delivered_after_it(
-    start_cluster: StartCluster,
-) -> None:
+async def test_11_messages_of_a_failure_are_delivered_after_it(start_cluster: StartCluster) -> None:
     """Case 11, echo_pubsub: the link stands, and nothing gets through."""
     cluster = start_cluster(2)
-    async with (
-        subscribed(cluster["b"]) as subscription,
-        pubsubd.connect(cluster["a"].socket) as client,
-    ):
+    async with from_a_to_b(cluster) as (client, subscription):
         await publish(client, [0])
         assert await payloads_to(subscription, 0) == [0]
         await caught_up(cluster["a"])
@@ -276,10 +257,7 @@ async def test_12_several_failing_rounds_lose_and_double_nothing(
 ) -> None:
     """Case 12, echo_pubsub: messages before, during and after each failure; ended in several ways."""
     cluster = start_cluster(2)
-    async with (
-        subscribed(cluster["b"]) as subscription,
-        pubsubd.connect(cluster["a"].socket) as client,
-    ):
+    async with from_a_to_b(cluster) as (client, subscription):
         link: Relay = cluster.link("b", "a")
         for number in range(ROUNDS):
             await publish(client, range(10 * number, 10 * number + 5))
@@ -304,10 +282,7 @@ async def test_13_a_lag_of_two_fifths_of_the_ring_warns_once_a_minute(
     """Case 13, echo_pubsub."""
     cluster = start_cluster(2, ring_messages=100)
     a = cluster["a"]
-    async with (
-        subscribed(cluster["b"]) as subscription,
-        pubsubd.connect(a.socket) as client,
-    ):
+    async with from_a_to_b(cluster) as (client, subscription):
         await publish(client, [0])
         await next_event(subscription)
         await caught_up(a)

@@ -166,9 +166,7 @@ def test_a_dead_parent_is_gone_though_its_child_lives(start_broker: StartBroker,
 
 
 @async_test
-async def test_two_clients_with_one_id_never_share_a_receipt(
-    start_broker: StartBroker,
-) -> None:
+async def test_two_clients_with_one_id_never_share_a_receipt(start_broker: StartBroker) -> None:
     """As on machines that were cloned while their clients were connected."""
     broker = start_broker("a")
     placed: dict[int, str] = {}

@@ -30,9 +30,7 @@ from pubsubd_broker.core.limits import CLIENT_PATIENCE
 
 
 @async_test
-async def test_an_application_is_told_that_its_broker_hangs(
-    start_broker: StartBroker,
-) -> None:
+async def test_an_application_is_told_that_its_broker_hangs(start_broker: StartBroker) -> None:
     a = await in_thread(start_broker, "a")
     told: list[Any] = []
     async with (
@@ -65,9 +63,7 @@ async def test_an_application_is_told_that_its_broker_hangs(
 
 
 @async_test
-async def test_an_application_is_told_that_a_peer_hangs(
-    start_cluster: StartCluster,
-) -> None:
+async def test_an_application_is_told_that_a_peer_hangs(start_cluster: StartCluster) -> None:
     cluster = await in_thread(start_cluster, 2)
     async with (
         subscribed(cluster["b"]) as subscription,
@@ -146,9 +142,7 @@ async def test_a_child_process_does_not_keep_its_dead_parents_name(
 
 
 @async_test
-async def test_a_name_in_use_is_logged_once_with_its_remedy(
-    start_broker: StartBroker,
-) -> None:
+async def test_a_name_in_use_is_logged_once_with_its_remedy(start_broker: StartBroker) -> None:
     a = await in_thread(start_broker, "a")
     async with subscribed(a, name="projector"), pubsubd.connect(a.socket) as other:
         with pytest.raises(pubsubd.NameInUse) as caught:
@@ -158,9 +152,7 @@ async def test_a_name_in_use_is_logged_once_with_its_remedy(
 
 
 @async_test
-async def test_a_standby_takes_over_a_name_at_its_holders_place(
-    start_broker: StartBroker,
-) -> None:
+async def test_a_standby_takes_over_a_name_at_its_holders_place(start_broker: StartBroker) -> None:
     a = await in_thread(start_broker, "a")
     async with pubsubd.connect(a.socket) as client, pubsubd.connect(a.socket) as other:
         active = await client.subscribe(">", name="projector")
@@ -200,9 +192,7 @@ asyncio.run(main())
 
 
 @async_test
-async def test_a_thawed_holder_is_told_that_its_name_was_taken(
-    start_broker: StartBroker,
-) -> None:
+async def test_a_thawed_holder_is_told_that_its_name_was_taken(start_broker: StartBroker) -> None:
     a = await in_thread(lambda: start_broker("a", heartbeat="100ms", peer_timeout="400ms"))
     frozen = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", TAKER, a.socket), stdout=asyncio.subprocess.PIPE

@@ -82,9 +82,7 @@ def documented() -> dict[str, tuple[str, set[str]]]:
     return found
 
 
-def test_both_metric_formats_parse_and_match_the_page(
-    start_cluster: StartCluster,
-) -> None:
+def test_both_metric_formats_parse_and_match_the_page(start_cluster: StartCluster) -> None:
     cluster = start_cluster(2, ring_messages=10)
     a, b = cluster["a"], cluster["b"]
     # Give every labelled metric a sample: a refusal, a violation, an expired session.

@@ -83,9 +83,7 @@ async def test_an_older_format_is_continued_and_unproven_ends_told(
     assert FORMAT in formats(older)
 
 
-def test_a_folder_with_a_later_format_is_refused(
-    tmp_path: Path,
-) -> None:
+def test_a_folder_with_a_later_format_is_refused(tmp_path: Path) -> None:
     older = folder_of(2, tmp_path)
     later = first_line(FORMAT + 1)
     (older / "0000000000000004.journal").write_bytes(later + b"an unknown format")
@@ -101,9 +99,7 @@ def test_a_folder_with_a_later_format_is_refused(
 
 
 @async_test
-async def test_a_snapshot_of_a_later_format_is_set_aside(
-    tmp_path: Path,
-) -> None:
+async def test_a_snapshot_of_a_later_format_is_set_aside(tmp_path: Path) -> None:
     broker = Broker(tmp_path, "a")
     with contextlib.closing(broker.start()):
         async with sdk.connect(broker.socket) as client:

@@ -183,9 +183,7 @@ RULE: Final = "publish:orders.> publish:rooms.1 subscribe:orders.* subscribe:roo
 
 
 @async_test
-async def test_a_publish_without_a_rule_is_rejected_alone(
-    start_broker: StartBroker,
-) -> None:
+async def test_a_publish_without_a_rule_is_rejected_alone(start_broker: StartBroker) -> None:
     a = start_broker("a", topic_rule=[RULE])
     async with pubsubd.connect(a.socket) as client, subscribed(a, "rooms.>") as subscription:
         await client.publish("rooms.1", "first")
@@ -206,9 +204,7 @@ async def test_a_publish_without_a_rule_is_rejected_alone(
 
 
 @async_test
-async def test_a_rejected_message_keeps_no_other_out(
-    start_broker: StartBroker,
-) -> None:
+async def test_a_rejected_message_keeps_no_other_out(start_broker: StartBroker) -> None:
     a = start_broker(
         "a", topic_rule=[RULE], max_topic_bytes=10, max_batch_topics=3, log_repeat="1m"
     )
@@ -258,9 +254,7 @@ async def test_a_rejected_message_keeps_no_other_out(
 
 
 @async_test
-async def test_a_subscription_without_a_rule_is_refused_at_once(
-    start_broker: StartBroker,
-) -> None:
+async def test_a_subscription_without_a_rule_is_refused_at_once(start_broker: StartBroker) -> None:
     a = start_broker("a", topic_rule=[RULE])
     async with pubsubd.connect(a.socket) as client:
         # A single rule must allow a pattern as a whole; rules are not combined.
@@ -278,9 +272,7 @@ async def test_a_subscription_without_a_rule_is_refused_at_once(
 
 
 @async_test
-async def test_an_added_pattern_without_a_rule_is_refused_alone(
-    start_broker: StartBroker,
-) -> None:
+async def test_an_added_pattern_without_a_rule_is_refused_alone(start_broker: StartBroker) -> None:
     a = start_broker("a", topic_rule=[RULE])
     async with (
         pubsubd.connect(a.socket) as client,
@@ -404,9 +396,7 @@ def refused_as_peer(broker: Broker, times: int) -> None:
             assert answer.code == "role"
 
 
-def test_50_refusals_of_one_origin_are_one_line_and_all_counted(
-    start_broker: StartBroker,
-) -> None:
+def test_50_refusals_of_one_origin_are_one_line_and_all_counted(start_broker: StartBroker) -> None:
     a = start_broker("a", log_repeat="1m")
     refused_as_peer(a, 50)
     assert a.metric("connections_refused_total", reason="role") == 50
@@ -419,9 +409,7 @@ def test_50_refusals_of_one_origin_are_one_line_and_all_counted(
     assert lines_of(a, "log.repeated") == []
 
 
-def test_the_number_of_repeats_is_logged_after_its_time(
-    start_broker: StartBroker,
-) -> None:
+def test_the_number_of_repeats_is_logged_after_its_time(start_broker: StartBroker) -> None:
     a = start_broker("a", log_repeat="300ms")
     refused_as_peer(a, 50)
 

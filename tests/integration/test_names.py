@@ -129,9 +129,7 @@ async def test_a_dead_brokers_name_is_free_again(start_broker: StartBroker, tmp_
 
 
 @async_test
-async def test_a_broker_that_dials_itself_drops_that_address(
-    start_broker: StartBroker,
-) -> None:
+async def test_a_broker_that_dials_itself_drops_that_address(start_broker: StartBroker) -> None:
     with Relay() as one_way, Relay() as other_way:
         ways = (one_way, other_way)
         a = await in_thread(lambda: start_broker("a", peers=[way.endpoint for way in ways]))

@@ -133,9 +133,7 @@ def uptime_s(control: RawConnection) -> float:
     return uptime
 
 
-def test_a_reconnected_session_begins_at_its_ack_after_a_crash(
-    start_broker: StartBroker,
-) -> None:
+def test_a_reconnected_session_begins_at_its_ack_after_a_crash(start_broker: StartBroker) -> None:
     """Received messages count for the reconnect, acknowledged ones for the next life."""
     a = start_broker("a")
     with RawConnection(a.socket) as publisher:

@@ -84,9 +84,7 @@ def overload(broker: Broker, crowd: list[RawConnection]) -> None:
 
 
 @async_test
-async def test_one_users_load_costs_neither_others_nor_peers(
-    start_cluster: StartCluster,
-) -> None:
+async def test_one_users_load_costs_neither_others_nor_peers(start_cluster: StartCluster) -> None:
     # Processes that wait for a processor are silent, at any speed of the broker.
     slower = slowness()
     cluster: Cluster = start_cluster(2, heartbeat="300ms", peer_timeout=f"{1500 * slower:.0f}ms")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 
+from tests.integration.asynchronous import async_test
 from tests.integration.cluster import wait_until_async
 from tests.integration.crowding import slowness
 from tests.integration.steps import (
@@ -67,7 +68,10 @@ def test_a_burst_at_full_speed_expires_no_reader(start_cluster: StartCluster) ->
     assert cluster["b"].metric("cursor_expired_total") == 0
 
 
-def test_a_subscriber_that_stops_reading_holds_publishers_once(start_cluster: StartCluster) -> None:
+@async_test
+async def test_a_subscriber_that_stops_reading_holds_publishers_once(
+    start_cluster: StartCluster,
+) -> None:
     cluster = start_cluster(2, ring_messages=RING, replica_messages=RING)
     a, b = cluster
 
@@ -85,18 +89,15 @@ def test_a_subscriber_that_stops_reading_holds_publishers_once(start_cluster: St
         await wait_until_async(arrived, DEADLINE_S)
         return await in_thread(b.metric, "paced_seconds_total")
 
-    async def scenario() -> None:
-        async with (
-            pubsubd.connect(a.socket, codec=pubsubd.RAW) as at_a,
-            subscribed(b, codec=pubsubd.RAW) as stuck,
-        ):
-            held = await burst(at_a)
-            assert held > 0
-            assert await burst(at_a) == held
-            assert await in_thread(b.metric, "cursor_expired_total") == 0
+    async with (
+        pubsubd.connect(a.socket, codec=pubsubd.RAW) as at_a,
+        subscribed(b, codec=pubsubd.RAW) as stuck,
+    ):
+        held = await burst(at_a)
+        assert held > 0
+        assert await burst(at_a) == held
+        assert await in_thread(b.metric, "cursor_expired_total") == 0
+        event = await next_event(stuck)
+        while isinstance(event, pubsubd.Message):
             event = await next_event(stuck)
-            while isinstance(event, pubsubd.Message):
-                event = await next_event(stuck)
-            assert event.reason == "overwritten"
-
-    asyncio.run(scenario())
+        assert event.reason == "overwritten"

@@ -81,9 +81,7 @@ async def test_a_removed_socket_is_restored_before_a_second_broker(
     assert not path.exists()
 
 
-def test_a_socket_replaced_by_a_live_one_is_reported(
-    start_broker: StartBroker,
-) -> None:
+def test_a_socket_replaced_by_a_live_one_is_reported(start_broker: StartBroker) -> None:
     a = start_broker("a")
     mark = a.mark()
     with socket.socket(socket.AF_UNIX) as other:

@@ -95,9 +95,7 @@ async def test_an_application_waits_while_its_broker_asks_peers(
 
 
 @async_test
-async def test_a_reader_beyond_the_reached_peer_is_told_so(
-    start_cluster: StartCluster,
-) -> None:
+async def test_a_reader_beyond_the_reached_peer_is_told_so(start_cluster: StartCluster) -> None:
     cluster = start_cluster(3, **IMPATIENT)
     a = cluster["a"]
     async with subscribed(cluster["b"]) as on_b, subscribed(cluster["c"]) as on_c:
@@ -171,9 +169,7 @@ async def test_without_any_peer_all_readers_are_told_of_the_loss(
 
 
 @async_test
-async def test_a_name_goes_on_in_its_recovered_own_stream(
-    start_cluster: StartCluster,
-) -> None:
+async def test_a_name_goes_on_in_its_recovered_own_stream(start_cluster: StartCluster) -> None:
     cluster = start_cluster(2, recover_from_peers=True)
     a = cluster["a"]
     async with (

@@ -295,9 +295,7 @@ def come_and_die(address: Address, _reset: bool) -> None:
 # No descriptors left
 
 
-def test_a_broker_with_few_descriptors_keeps_most_to_itself(
-    start_broker: StartBroker,
-) -> None:
+def test_a_broker_with_few_descriptors_keeps_most_to_itself(start_broker: StartBroker) -> None:
     few = ("sh", "-c", f'ulimit -n {FEW_DESCRIPTORS}; exec "$@"', "few", *PUBSUBD)
     a = start_broker("a", command=few)
     line = a.wait_log("connections.limited")
@@ -313,9 +311,7 @@ def test_a_broker_with_few_descriptors_keeps_most_to_itself(
 
 
 @async_test
-async def test_without_descriptors_a_broker_waits_and_recovers(
-    start_broker: StartBroker,
-) -> None:
+async def test_without_descriptors_a_broker_waits_and_recovers(start_broker: StartBroker) -> None:
     a = start_broker("a", command=PUBSUBD, handshake_timeout="1m", http_timeout="1m")
     b = start_broker("b", peers=[a.listen])
     wait_until(b.ready)

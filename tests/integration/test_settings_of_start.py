@@ -13,9 +13,7 @@ from tests.integration.cluster import PUBSUBD, Broker
 from tests.integration.commands import TIMEOUT_S, environment, ok
 
 
-def test_start_reads_tilde_and_mark_and_logs_ignored_settings(
-    tmp_path: Path,
-) -> None:
+def test_start_reads_tilde_and_mark_and_logs_ignored_settings(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b'\xef\xbb\xbfnode = "marked"\r\nlisten = false\r\n')
     more = {
         "HOME": str(tmp_path),

@@ -119,9 +119,7 @@ def test_the_first_signal_ends_a_broker_with_0(
     assert not os.path.exists(a.socket)
 
 
-def test_a_second_signal_ends_a_broker_without_losses(
-    start_cluster: StartCluster,
-) -> None:
+def test_a_second_signal_ends_a_broker_without_losses(start_cluster: StartCluster) -> None:
     cluster = start_cluster(2, peer_timeout="60s")
     a, b = cluster["a"], cluster["b"]
     # A consumer that stands still keeps the drain waiting.
@@ -179,9 +177,7 @@ def test_systemd_is_told_when_it_serves_and_when_it_stops(
         assert state == b"STOPPING=1"
 
 
-def test_every_log_event_is_a_constant_dotted_name(
-    start_cluster: StartCluster,
-) -> None:
+def test_every_log_event_is_a_constant_dotted_name(start_cluster: StartCluster) -> None:
     """Through the events of a life: peers come and go, a consumer expires, strangers are refused."""
     cluster = start_cluster(2, ring_messages=10)
     a, b = cluster["a"], cluster["b"]

@@ -96,9 +96,7 @@ def heeds_signals(pid: int) -> bool:
     return False
 
 
-def test_a_stop_while_redialling_a_silent_peer_loses_nothing(
-    tmp_path: Path,
-) -> None:
+def test_a_stop_while_redialling_a_silent_peer_loses_nothing(tmp_path: Path) -> None:
     with (
         accepting() as peer,
         left_by_an_earlier_life(tmp_path, handshake_timeout="300ms") as broker,
@@ -131,9 +129,7 @@ def chatter(address: str, times: int) -> None:
             caller.recv(1)
 
 
-def test_an_unread_log_delays_nothing_and_counts_its_losses(
-    tmp_path: Path,
-) -> None:
+def test_an_unread_log_delays_nothing_and_counts_its_losses(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     # A page: sooner full than what a pipe holds by default.
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)

@@ -29,11 +29,19 @@ from pubsubd_protocol.positions import load_positions
 
 
 class Client:
-    """Made by `connect`; open it with `async with` or `await`. Belongs to one event loop.
+    """Made by `connect`; open it with `async with` or `await`. Belongs to the event loop that opens it.
 
-    A copy (by `copy`, `pickle` or `fork`) has the same options and is not open. When opened, it gets a connection
-    and an identity of its own.
+    Publishing raises `ClientClosed` before the client is open and after `close`, and `WrongEventLoop` in another thread
+    or event loop. A copy (by `copy`, `pickle` or `fork`) has the same options and is not open. When opened, it gets a
+    connection and an identity of its own.
     """
+
+    name: str | None
+    """The argument of `connect`, shown in `repr`."""
+    socket: str
+    """Absolute path of the broker's socket."""
+    state: State
+    """State of the connection for publishing. Each subscription has a connection, and a state, of its own."""
 
     def __init__(self, options: ClientOptions) -> None:
         self.name = options.name
@@ -102,7 +110,7 @@ class Client:
 
     @property
     def node(self) -> str:
-        """The name of the broker's node."""
+        """The name of the broker's node. Raises `ClientClosed` before the client is open."""
         if self._opened is None:
             raise self._not_connected()
         return self._opened.node
@@ -135,9 +143,12 @@ class Client:
     ) -> Receipt:
         """Publish a message and wait until it is accepted. Messages of one turn of the event loop share a batch.
 
-        `to`: only that node's sessions get the message. `timeout`: seconds for which the client tries, also over a
-        restart of the broker. Raises `PublishRejected`, `PublishUnknown`, `BrokerUnavailable`, `InvalidTopic`,
-        `MessageTooLarge`, `EncodeError`, `InvalidArgument`. Cancelling does not take the message back.
+        - `to`: only that node's sessions get the message.
+        - `timeout`: seconds for which the client tries, also over a restart of the broker; default `publish_timeout_s`.
+        - `codec`: for this message, instead of the client's.
+
+        Raises `PublishRejected`, `PublishUnknown`, `BrokerUnavailable`, `InvalidTopic`, `MessageTooLarge`,
+        `EncodeError`, `InvalidArgument`. Cancelling does not take the message back.
         """
         publisher = await self._ready()
         timeout_s = self._timeout_s(timeout)
@@ -385,10 +396,19 @@ def connect(
     - `socket`: default `$PUBSUBD_SOCKET`, else `$XDG_RUNTIME_DIR/pubsubd/pubsubd.sock`, else
       `/tmp/pubsubd-<uid>/pubsubd.sock`. `connect` makes a relative path absolute.
     - `name`: shown in `repr`, for people.
+    - `codec`: for all payloads of this client, where a call names no other.
+    - `publish_timeout_s`: seconds for which a publish tries, also over a restart of the broker.
+    - `connect_timeout_s`: seconds for one attempt to connect, above 0.
+    - `close_timeout_s`: seconds for which `Client.close` waits until sent messages are accepted.
     - `on_lost(error)` and `on_restored()`: functions or coroutine functions.
 
-    Opening raises `BrokerUnavailable` at once if no broker answers. After a later loss the client reconnects, and
-    never gives up.
+    Raises `InvalidArgument`. Opening raises `BrokerUnavailable` at once if no broker answers, and `ConnectionRefused`
+    if this user may not connect. After a later loss the client reconnects, and never gives up. Example:
+
+    ```python
+    async with pubsubd.connect() as client:
+        receipt = await client.publish("orders.created", {"id": 1})
+    ```
     """
     return Client(
         ClientOptions(

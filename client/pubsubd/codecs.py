@@ -21,11 +21,24 @@ from pubsubd_protocol.topics import check_topic
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """`decode(encode(value))` gives the value back. Both may raise any exception for a value that they cannot handle."""
+    """`decode(encode(value))` gives the value back. Both may raise any exception for a value that they cannot handle.
+
+    The client turns such an exception into `EncodeError` or `DecodeError`. Brokers never decode a payload: the
+    applications agree on a codec. Example:
+
+    ```python
+    PICKLE = pubsubd.Codec("pickle", pickle.dumps, pickle.loads)
+    ```
+
+    Raises `InvalidArgument` if `name` is not a string, or one of the two is not a function.
+    """
 
     name: str
+    """Shown in errors."""
     encode: Callable[[Any], bytes]
+    """Payload to bytes."""
     decode: Callable[[bytes], Any]
+    """Bytes to payload."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not callable(self.encode) or not callable(self.decode):
@@ -152,5 +165,8 @@ def _same(raw: bytes) -> bytes:
 
 
 MSGPACK = Codec("msgpack", _pack, _unpack)
+"""The default: None, bool, int, float, str, bytes, list and dict, also nested. A tuple comes back as a list."""
 RAW = Codec("raw", _as_bytes, _same)
+"""Bytes as they are. Takes bytes, bytearray and memoryview."""
 JSON = Codec("json", _dump_json, json.loads)
+"""JSON in UTF-8. A key of a dict must be a string; NaN and infinity are refused. A tuple comes back as a list."""

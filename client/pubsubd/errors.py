@@ -45,13 +45,14 @@ class BrokerUnavailable(PubSubError):
         self.socket = socket
         self.detail = detail
         self.timeout_s = timeout_s
-        self.failed = 1
+        self.failed: int = 1
 
 
 class PublishRejected(PubSubError):
     """The broker refused a publish: `code` is a constant word, `detail` a sentence.
 
-    `size` and `limit`: the figures, if the publish was over a limit.
+    `size` and `limit`: the figures, if the publish was over a limit. `failed`: the number of refused messages.
+    `retriable`: False, because the broker would refuse the same publish again.
     """
 
     def __init__(
@@ -62,27 +63,29 @@ class PublishRejected(PubSubError):
         self.detail = detail
         self.size = size
         self.limit = limit
-        self.failed = 1
+        self.failed: int = 1
         self.retriable = False
 
 
 class PublishUnknown(PubSubError):
     """The client sent the message and cannot get the answer: the message may be in the stream or not.
 
-    Publishing it again may place it twice. `timeout_s`: the time-out, if the wait for the answer ended by it.
+    Publishing it again may place it twice. `detail`: the cause. `timeout_s`: the time-out, if the wait for the answer
+    ended by it. `failed`: the number of such messages.
     """
 
     def __init__(self, detail: str, timeout_s: float | None = None) -> None:
         super().__init__(f"the outcome of a publish is unknown: {detail}")
         self.detail = detail
         self.timeout_s = timeout_s
-        self.failed = 1
+        self.failed: int = 1
 
 
 class CursorExpired(PubSubError):
     """Messages of `node` are lost to this subscription here; it goes on at offset `next` of `epoch`.
 
-    `missed`: the number of lost messages; None if unknown. Reload the state that the messages would have changed.
+    `missed`: the number of lost messages; None if unknown. `reason`: the cause. Reload the state that the messages
+    would have changed.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class NameInUse(PubSubError):
     """Another connection subscribes under `name`, or took the name after this connection was lost.
 
     A name belongs to one connection at a time. A holder that hangs loses the name after 5 times `--peer-timeout`.
+    `detail`: the broker's sentence.
     """
 
     retriable = True
@@ -121,9 +125,9 @@ class InvalidArgument(PubSubError, ValueError, TypeError):
 
 
 class EncodeError(PubSubError, ValueError, TypeError):
-    """`codec` cannot encode a payload, or could not decode it again. Nothing was published.
+    """`codec` cannot encode a payload for `topic`, or could not decode it again. Nothing was published.
 
-    `type`: the name of the payload's type.
+    `type`: the name of the payload's type. `detail`: the error of the codec.
     """
 
     def __init__(self, topic: str, kind: str, codec: str, detail: str) -> None:
@@ -137,7 +141,10 @@ class EncodeError(PubSubError, ValueError, TypeError):
 
 
 class DecodeError(PubSubError):
-    """The codec cannot decode this one payload; `message.raw` has its bytes."""
+    """`codec` cannot decode the payload of message `offset` of `node`, on `topic`. The subscription goes on.
+
+    `message.raw` has the bytes.
+    """
 
     def __init__(self, topic: str, node: str, offset: int, codec: str, detail: str) -> None:
         super().__init__(

@@ -11,9 +11,13 @@ class State(StrEnum):
     """State of a connection to the own broker: a client's for publishing, or a subscription's."""
 
     CONNECTING = "connecting"
+    """Not open yet."""
     CONNECTED = "connected"
+    """Open, and the broker answers."""
     LOST = "lost"
+    """The connection broke; the client tries again until it is closed."""
     CLOSED = "closed"
+    """Closed by the application, or ended by an error for good."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ _NOT_YET: Any = _Payload.NOT_YET
 class Message:
     """A message at `offset` of its node's stream.
 
-    `raw` is the payload's bytes; `payload` decodes them on first use.
+    `topic`: the topic of the publish. `raw`: the payload's bytes; `payload` decodes them on first use.
     """
 
     __slots__ = ("_decoded", "_source", "offset", "raw", "topic")

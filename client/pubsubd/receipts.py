@@ -30,11 +30,12 @@ class Receipt:
 
 
 class Receipts(Sequence[Receipt]):
-    """The receipts of many messages, in order. Each is made on access.
+    """The receipts of many messages, in order: a sequence, with index, slice and length. Each is made on access.
 
-    Stored as runs of messages with consecutive offsets: the first receipt of the run, and its index.
+    Cost: memory for each run of messages with consecutive offsets, usually one run a batch.
     """
 
+    # For each run: the first receipt, and its index.
     __slots__ = ("_firsts", "_length", "_starts")
 
     def __init__(self) -> None:

@@ -21,6 +21,13 @@ def single_flight(
     A caller that comes during a run shares the *next* one, because the present run may read data older than the
     caller's gap. A run begins after a random wait of up to `jitter_s` seconds, so that many processes do not read one
     database at the same moment. `reload` gets the first caller's expiry. Its error goes to all callers of the run.
+    Raises `InvalidArgument`. Example:
+
+    ```python
+    reload_once = pubsubd.single_flight(reload, jitter_s=2)
+    orders = client.subscribe("orders.>", on_expired=reload_once)
+    stock = client.subscribe("stock.>", on_expired=reload_once)
+    ```
     """
     arguments.function("reload", reload)
     return _SingleFlight(reload, arguments.seconds("jitter_s", jitter_s))

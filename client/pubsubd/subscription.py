@@ -29,11 +29,22 @@ from pubsubd_protocol.topics import check_asked, check_pattern
 
 
 class Subscription:
-    """Made by `client.subscribe`; open it with `async with` or `await`.
+    """Made by `client.subscribe`; open it with `async with` or `await`. Belongs to the event loop that opens it.
+
+    Opening raises `BrokerUnavailable`, `ConnectionRefused`, `NameInUse` or `ProtocolError`. After a later loss the
+    subscription goes on where it was, by itself.
 
     Iterating yields messages. At a gap, `on_expired` is called before the next message. If it raises, it is called
     again when the application asks for the next message. Without `on_expired`, iterating raises `CursorExpired` at
-    the gap; iterating again goes on behind the gap.
+    the gap; iterating again goes on behind the gap. It raises `ClientClosed` once the subscription is closed,
+    `AlreadyIterating` in a second task, `WrongEventLoop` in another event loop, and `NameInUse` or `ConnectionRefused`
+    if the broker ended the subscription. Example:
+
+    ```python
+    async with client.subscribe("orders.>", on_expired=reload) as subscription:
+        async for message in subscription:
+            apply(message.topic, message.payload)
+    ```
     """
 
     def __init__(
@@ -166,6 +177,7 @@ class Subscription:
 
     @property
     def patterns(self) -> tuple[str, ...]:
+        """The patterns in force, with those that were added, without those that were removed."""
         return self._link.session.patterns
 
     @property
@@ -196,8 +208,9 @@ class Subscription:
     def events(
         self, *, status: bool = False
     ) -> Iterating[Message | CursorExpired] | Iterating[Message | CursorExpired | HealthEvent]:
-        """Messages and gaps (`CursorExpired`) in order. `on_expired` is not called.
+        """Messages and gaps (`CursorExpired`) in order, for `match`. `on_expired` is not called.
 
+        A gap is yielded, not raised; all other errors are raised as in plain iteration. Cancelling a wait loses nothing.
         `status=True`: also `NodeLost` and `NodeBack`, for the own broker's node too, as soon as they are known.
         """
         arguments.flag("status", status)
@@ -208,7 +221,10 @@ class Subscription:
         return Iterating(self._next_batch)
 
     async def ack(self, message: Message) -> None:
-        """With `ack="manual"`: acknowledge `message` and all before it."""
+        """With `ack="manual"`: acknowledge `message` and all before it in its stream.
+
+        Raises `InvalidArgument` without `ack="manual"`, or if `message` is not a `Message`; `ClientClosed`.
+        """
         if self._settling is None or not self._settling.manual:
             raise InvalidArgument('ack() works only with subscribe(name=…, ack="manual")')
         if not isinstance(message, Message):
@@ -217,9 +233,9 @@ class Subscription:
         self._settling.acknowledge(message)
 
     async def add(self, *patterns: str) -> Stored:
-        """Subscribe to further patterns. Returns the positions from which they count.
+        """Subscribe to further patterns. Returns the positions from which they count, as `position` has them.
 
-        Raises `ConnectionRefused` for a pattern that this user may not read, or over a limit. The subscription then
+        Raises `InvalidTopic`. Raises `ConnectionRefused` for a pattern that this user may not read, or over a limit. The subscription then
         goes on with its old patterns.
         """
         self._check_open()
@@ -228,7 +244,10 @@ class Subscription:
         return await self._link.change_filter(add=patterns)
 
     async def remove(self, *patterns: str) -> Stored:
-        """Remove patterns. An unknown pattern is ignored. Raises `InvalidTopic` if no pattern would be left."""
+        """Remove patterns. Returns the positions up to which they counted. An unknown pattern is ignored.
+
+        Raises `InvalidTopic` if no pattern would be left.
+        """
         self._check_open()
         for pattern in patterns:
             check_pattern(pattern)

@@ -19,7 +19,7 @@ class PubSubError(Exception):
     Copies and pickles keep the text, the figures and the notes.
     """
 
-    retriable = False
+    retriable: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception.__reduce__ calls the class with the text alone; most of these classes take figures.
@@ -43,7 +43,10 @@ class ProtocolError(PubSubError):
 
 
 class ConnectionRefused(PubSubError):
-    """The other end ended the connection on purpose. `code` is a constant word, `detail` a sentence."""
+    """The other end ended the connection on purpose. `code` is a constant word, `detail` a sentence.
+
+    `retriable` if the reason may pass with time, as with the code `draining`.
+    """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{detail} ({code})")
@@ -82,7 +85,7 @@ class InvalidPosition(PubSubError, ValueError):
 
 
 class MessageTooLarge(PubSubError, ValueError):
-    """A message or batch is over a limit. `size` and `limit` are in `unit`."""
+    """A message or batch is over a limit. `size` and `limit` are in `unit`: "bytes" if nothing else is named."""
 
     def __init__(self, what: str, size: int, limit: int, unit: str = "bytes") -> None:
         super().__init__(

@@ -231,7 +231,10 @@ class Filter:
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """Whether a subscription to `pattern` gets messages on `topic`. Raises `InvalidTopic`."""
+    """Whether a subscription to `pattern` gets messages on `topic`. Raises `InvalidTopic`.
+
+    `matches("orders.*", "orders.created")` is True: `*` stands for one segment, a last `>` for one or more.
+    """
     return _filter_of(check_asked(pattern)).matches(check_topic(topic))
 
 

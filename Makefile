@@ -8,7 +8,7 @@
 # make mutants put deliberate bugs in, one after the other: the simulator has to catch each
 # make mutation  small changes in the modules that hold the rules: unit tests have to see each (MODULES="attach log")
 # make fuzz    any bytes for all that reads from outside (MINUTES=10, TARGET=codec)
-# make docs    write the tables of docs/ that come from the code
+# make docs    write docs/api.md, and the tables of docs/ that come from the code
 # make bench   measure it beside the peers (redis-server for Redis; BENCH="--only latency")
 # make bench-quick   a part in under a minute, compared with the last kept result
 # make bench-report  the tables and plots of docs/performance.md from the last kept result
@@ -150,6 +150,7 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m docs.bounds_table
+	$(BIN)/python -m docs.reference
 
 types: $(STAMP)
 	$(BIN)/mypy --strict

@@ -14,27 +14,11 @@ from pathlib import Path
 from types import MemberDescriptorType
 from typing import Any, Final
 
+from docs.reference import FOR_THE_SDK
+
 import pubsubd
 
 KEPT: Final = Path(__file__).with_name("public_names.txt")
-
-FOR_THE_SDK: Final = {
-    "Client": {"__init__", "forked"},
-    "Message": {"__init__"},
-    "Receipts": {"__init__", "append"},
-    "Subscription": {
-        "__init__",
-        "acknowledged",
-        "arrived",
-        "begins",
-        "ended",
-        "forked",
-        "health",
-        "resumes",
-        "stop",
-    },
-}
-"""Methods that other modules of the SDK call, and no application."""
 
 SPECIAL: Final = (
     "__init__",

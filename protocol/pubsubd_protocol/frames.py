@@ -7,6 +7,7 @@ ignores further elements that it does not know. Fields with a default may be mis
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pubsubd_protocol.attach import Claim, Reason, Resume
 from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS, Batch, Entry
@@ -176,8 +177,13 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """A range `first..next` without messages for this reader. The reader's position moves to `next`."""
+    """A range `first..next` without messages for this reader. The reader's position moves to `next`.
 
+    `count` and `size`: of an entry in its place.
+    """
+
+    count: ClassVar[int] = 0
+    size: ClassVar[int] = 0
     node: str
     epoch: Epoch
     first: int

@@ -44,7 +44,7 @@ def _evicts_while_it_waits() -> list[Patch]:
         admitted = original(self, appender, cost, now_ns)
         log: Log = self._log
         if not admitted and log.messages == log.max_messages:
-            log._evict()
+            log._make_room(1, 0)
         return admitted
 
     return [(Pacing, "admits", admits)]

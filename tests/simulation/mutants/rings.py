@@ -26,7 +26,7 @@ def _evicts_one_too_many() -> list[Patch]:
         before = self.begin
         original(self, messages, size)
         if self.begin > before and self.begin < self.end and not isinstance(self[self.begin], Gap):
-            self._evict()
+            original(self, self.max_messages - self.messages + 1, 0)
 
     return [(Log, "_make_room", make_room)]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.feeding import feed
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.limits import Now
-from pubsubd_broker.core.log.log import Log
+from pubsubd_broker.core.limits import ITEM_OVERHEAD, Now
+from pubsubd_broker.core.log.log import Item, Log
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_protocol.codec import decode
 from pubsubd_protocol.entries import Entry, open_entry, place_batch
@@ -106,3 +106,8 @@ class Impatient:
 
     def retry(self, now: Now) -> None:
         raise AssertionError("it was never held")
+
+
+def cost_of(item: Item) -> tuple[int, int]:
+    """Messages and bytes that `item` takes of a log's bounds."""
+    return item.count, item.size + ITEM_OVERHEAD

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.unit.core.builders import E1, E2, E3, at, entry, log_of, skip, view
+from tests.unit.core.builders import E1, E2, E3, at, cost_of, entry, log_of, skip, view
 from tests.unit.core.test_interest import Rester
 from tests.unit.examples import examples
 
 from pubsubd_broker.core.limits import ITEM_OVERHEAD
 from pubsubd_broker.core.log.interest import Interest
-from pubsubd_broker.core.log.log import Gap, Log, Segment, cost_of
+from pubsubd_broker.core.log.log import Gap, Log, Segment
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import Epoch, Position

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.unit.core.builders import E1, MANY, entry, skip
+from tests.unit.core.builders import E1, MANY, cost_of, entry, skip
 from tests.unit.core.test_interest import Rester
 
 from pubsubd_broker.core.limits import Now
-from pubsubd_broker.core.log.log import Log, cost_of
+from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import MAX_LABELS, Pace, Pacing
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip

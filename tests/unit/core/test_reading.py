@@ -13,6 +13,7 @@ from tests.unit.core.builders import (
     PUBLISHER,
     Impatient,
     at,
+    cost_of,
     entry,
     frames_in,
     log_of,
@@ -25,7 +26,7 @@ from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.limits import FETCH_BYTES, Now
 from pubsubd_broker.core.log.cursor import Choose
-from pubsubd_broker.core.log.log import Log, cost_of
+from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.log.pacing import Pace, Pacing
 from pubsubd_broker.core.sessions.reading import Reading

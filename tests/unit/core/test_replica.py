@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.core.builders import E1, E2, E3, MANY, Impatient, at, entry, skip, view
+from tests.unit.core.builders import E1, E2, E3, MANY, Impatient, at, cost_of, entry, skip, view
 from tests.unit.core.test_interest import Rester
 from tests.unit.core.test_pacing import Reader
 
-from pubsubd_broker.core.log.log import Gap, cost_of
+from pubsubd_broker.core.log.log import Gap
 from pubsubd_broker.core.log.pacing import Pace
 from pubsubd_broker.core.sessions.reading import Reading
 from pubsubd_broker.core.streams.fetching import LaggingReader

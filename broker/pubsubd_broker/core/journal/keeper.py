@@ -15,8 +15,7 @@ from pubsubd_broker.core.journal.journal import Fsync, Journal, Work
 from pubsubd_broker.core.journal.parts import KeptSession, Parts
 from pubsubd_broker.core.journal.records import Kind
 from pubsubd_broker.core.journal.recovery import Recovered
-from pubsubd_broker.core.limits import SECOND_NS, Now
-from pubsubd_broker.core.log.log import cost_of
+from pubsubd_broker.core.limits import ITEM_OVERHEAD, SECOND_NS, Now
 from pubsubd_broker.core.log.pacing import Appender
 from pubsubd_protocol.entries import Entry, open_entry
 from pubsubd_protocol.frames import Skip
@@ -197,7 +196,7 @@ class Keeper:
         there is not noted again.
         """
         log = self._parts.stream.log
-        horizon = log.horizon(*cost_of(entry))
+        horizon = log.horizon(entry.count, entry.size + ITEM_OVERHEAD)
         evicted = log[horizon - 1] if horizon > log.begin else None
         if not isinstance(evicted, (Entry, Skip)) or evicted.next <= self._least:
             return

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Protocol
 
-from pubsubd_broker.core.limits import ACK_DELAY_NS, ACK_MESSAGES, MAX_FETCHES, Now
+from pubsubd_broker.core.limits import ACK_DELAY_NS, ACK_MESSAGES, ITEM_OVERHEAD, MAX_FETCHES, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.links.fetch_budget import FetchBudget
 from pubsubd_broker.core.links.told_places import ToldPlaces
-from pubsubd_broker.core.log.log import cost_of
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.streams.fetching import LaggingReader
@@ -127,7 +126,8 @@ class ConsumerEnd:
                     "unexpected_frame", f"{type(frame).__name__} among what was fetched"
                 )
             case Entry() | Skip():
-                if not self.replica.pacing.admits(self._connection, cost_of(frame), now.mono_ns):
+                cost = frame.count, frame.size + ITEM_OVERHEAD
+                if not self.replica.pacing.admits(self._connection, cost, now.mono_ns):
                     return False
                 self.replica.append(frame)
                 self._events.counters.received(self.producer, frame)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from pubsubd_broker.core.limits import ITEM_OVERHEAD
 from pubsubd_broker.core.log.interest import Interest
@@ -26,6 +26,10 @@ class Gap:
     """
 
     __slots__ = ("view",)
+
+    count: Final = 0
+    size: Final = 0
+    """A gap takes no room of a log's bounds besides `ITEM_OVERHEAD`."""
 
     def __init__(self, view: StreamView) -> None:
         self.view = view
@@ -79,7 +83,10 @@ class Segment:
 
 
 class Log:
-    """Items in order, bounded by `max_messages` and by `max_bytes`. Evicts whole items, oldest first."""
+    """Items in order, bounded by `max_messages` and by `max_bytes`. Evicts whole items, oldest first.
+
+    An item takes `item.count` messages and `item.size + ITEM_OVERHEAD` bytes of these bounds.
+    """
 
     __slots__ = (
         "_head",
@@ -94,6 +101,7 @@ class Log:
         "max_bytes",
         "max_messages",
         "messages",
+        "newest",
         "reserved_bytes",
         "reserved_messages",
         "segments",
@@ -121,7 +129,9 @@ class Log:
         """The index that the next item will have."""
         self._items: list[Item | None] = []
         self._head = 0
-        self.segments = [Segment(StreamView(epoch, lineage, offset, offset, losses), 0)]
+        self.newest = Segment(StreamView(epoch, lineage, offset, offset, losses), 0)
+        """The last of the segments."""
+        self.segments = [self.newest]
         # Ordered, so that equal histories wake in an equal order.
         self._waiting: dict[Callable[[], None], None] = {}
         self.interest = Interest()
@@ -130,10 +140,6 @@ class Log:
         self._remind_at = 0
         # Every resting reader has been told of all items before this index, or is about to be.
         self._told_from = 0
-
-    @property
-    def newest(self) -> Segment:
-        return self.segments[-1]
 
     @property
     def oldest(self) -> int:
@@ -146,13 +152,13 @@ class Log:
     @property
     def view(self) -> StreamView:
         """The newest run of messages without a missing offset, in the history of the newest segment."""
-        newest = self.segments[-1]
+        newest = self.newest
         return StreamView(newest.epoch, newest.lineage, self.oldest, newest.next, newest.losses)
 
     @property
     def front(self) -> Position:
         """The position of a reader that has read the whole log."""
-        return self.segments[-1].front
+        return self.newest.front
 
     def __getitem__(self, index: int) -> Item:
         item = self._items[self._head + index - self.begin]
@@ -177,29 +183,28 @@ class Log:
         size += self.bytes + self.reserved_bytes - self.max_bytes
         index = self.begin
         while (messages > 0 or size > 0) and index < self.end:
-            counted, cost = cost_of(self[index])
-            messages -= counted
-            size -= cost
+            item = self[index]
+            messages -= item.count
+            size -= item.size + ITEM_OVERHEAD
             index += 1
         return index
 
     def reserve(self, item: Entry | Skip, sign: Literal[1, -1] = 1) -> None:
         """Reserves room for `item`, which is appended later. `sign` -1: gives the room back."""
-        messages, size = cost_of(item)
-        self.reserved_messages += sign * messages
-        self.reserved_bytes += sign * size
+        self.reserved_messages += sign * item.count
+        self.reserved_bytes += sign * (item.size + ITEM_OVERHEAD)
 
     def append(self, item: Entry | Skip) -> None:
         """Puts `item` at the end. The caller has checked that the item begins where the log ends.
 
         An item larger than the whole log passes through: the log evicts all items, and this one too.
         """
-        messages, size = cost_of(item)
+        messages, size = item.count, item.size + ITEM_OVERHEAD
         # Evict first: a full log must never hold more than its bounds, not even for one turn.
         if self.messages + messages > self.max_messages or self.bytes + size > self.max_bytes:
             self._make_room(messages, size)
-        newest = self.segments[-1]
-        front = newest.front
+        newest = self.newest
+        front = Position(newest.last, newest.next)
         if self.begin == self.end and item.first < newest.first:
             newest.first = item.first
         newest.next = item.next
@@ -227,14 +232,14 @@ class Log:
         self.end += 1
         self.bytes += ITEM_OVERHEAD
         joined = front.offset == view.next and view.covers(front.epoch, front.offset)
-        self.segments.append(Segment(view, index + 1, joined=joined))
+        self.newest = Segment(view, index + 1, joined=joined)
+        self.segments.append(self.newest)
         self.wake()
         self.interest.wake_all(index, front)
 
     def empty(self) -> None:
         """Evicts all items. A reader that has read them all stands at the end as before."""
-        while self._head < len(self._items):
-            self._evict()
+        self._make_room(self.max_messages, self.max_bytes)
         self.wake()
 
     def continue_as(self, view: StreamView) -> None:
@@ -295,34 +300,24 @@ class Log:
         return after - shift
 
     def _make_room(self, messages: int, size: int) -> None:
-        while self._head < len(self._items) and (
+        """Evicts items until this much fits, or the log is empty."""
+        while self.begin < self.end and (
             self.messages + messages > self.max_messages or self.bytes + size > self.max_bytes
         ):
-            self._evict()
-
-    def _evict(self) -> None:
-        item = self._items[self._head]
-        assert item is not None
-        self._items[self._head] = None
-        self._head += 1
-        self.begin += 1
+            item = self._items[self._head]
+            assert item is not None
+            self._items[self._head] = None
+            self._head += 1
+            self.begin += 1
+            self.messages -= item.count
+            self.bytes -= item.size + ITEM_OVERHEAD
+            if isinstance(item, Gap):
+                del self.segments[0]
+            else:
+                self.segments[0].first = item.next
         if self._head > 1024 and 2 * self._head > len(self._items):
             del self._items[: self._head]
             self._head = 0
-        messages, cost = cost_of(item)
-        self.messages -= messages
-        self.bytes -= cost
-        if isinstance(item, Gap):
-            del self.segments[0]
-        else:
-            self.segments[0].first = item.next
-
-
-def cost_of(item: Item) -> tuple[int, int]:
-    """Messages and bytes that an item takes of a log's bounds."""
-    return (
-        (item.count, item.size + ITEM_OVERHEAD) if isinstance(item, Entry) else (0, ITEM_OVERHEAD)
-    )
 
 
 def _first(item: Item | None) -> int:

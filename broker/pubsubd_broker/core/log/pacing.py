@@ -117,7 +117,7 @@ class Pacing:
         self._readers.pop(reader, None)
 
     def admits(self, appender: Appender, cost: tuple[int, int], now_ns: int) -> bool:
-        """Whether an item of this cost may be appended now. If not, `appender` retries in its turn. `cost`: see `cost_of`."""
+        """Whether an item of this cost may be appended now. If not, `appender` retries in its turn. `cost`: messages and bytes, see `Log`."""
         in_turn = not self._waiting or next(iter(self._waiting)) is appender
         if not in_turn or not self._may_evict_for(cost, now_ns):
             self._waiting[appender] = cost

@@ -143,7 +143,7 @@ class Reading(LogPlace):
         else:
             self.bookmark.apply(view, answer)
             self._inbox.extend(items)
-            self._fetched_bytes = sum(item.size for item in items if isinstance(item, Entry))
+            self._fetched_bytes = sum(item.size for item in items)
             self.wake()
 
     @property

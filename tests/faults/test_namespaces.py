@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.asynchronous import async_test
 from tests.faults.namespaces import Network, missing
-from tests.integration.asynchronous import async_test
 from tests.integration.cluster import PUBSUBD, Broker
 from tests.integration.steps import (
     events_to,

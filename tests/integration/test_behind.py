@@ -7,7 +7,7 @@ import contextlib
 import json
 import signal
 
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.steps import (
     StartCluster,
     attached,

@@ -7,7 +7,7 @@ import contextlib
 import json
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import wait_until_async
 from tests.integration.relay import Direction
 from tests.integration.steps import (

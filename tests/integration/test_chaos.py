@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until_async
 from tests.integration.relay import Relay
 from tests.integration.steps import (

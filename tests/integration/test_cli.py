@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import PUBSUBD, Broker, wait_until
 from tests.integration.commands import Running, environment, error_of, holds, ok, pubsubd
 from tests.integration.steps import StartBroker

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker
 
 import pubsubd

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Cluster, wait_until, wait_until_async
 from tests.integration.steps import (
     DEADLINE_S,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from tests.asynchronous import async_test
 from tests.integration import cage
-from tests.integration.asynchronous import async_test
 from tests.integration.cage import UID, Cage
 from tests.integration.cluster import PUBSUBD, Broker, wait_until_async
 from tests.integration.steps import StartBroker, in_thread, payloads_to, publish, subscribed

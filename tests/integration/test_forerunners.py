@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until_async
 from tests.integration.hostile import RawConnection
 from tests.integration.relay import Relay

@@ -12,7 +12,7 @@ import sys
 from typing import Any, Final
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until
 from tests.integration.commands import TIMEOUT_S, environment
 from tests.integration.forking import CHILDREN, EACH

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Cluster
 from tests.integration.steps import (
     StartCluster,

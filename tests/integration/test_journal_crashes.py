@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import wait_until_async
 from tests.integration.relay import Relay
 from tests.integration.steps import (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import PUBSUBD, Broker, wait_until_async
 from tests.integration.steps import (
     DEADLINE_S,

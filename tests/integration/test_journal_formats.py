@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker
 from tests.integration.commands import error_of
 from tests.integration.steps import StartBroker, events_to, in_thread, next_event, subscribed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.asynchronous import async_test
 from tests.faults.journal_kills import kill_rounds
-from tests.integration.asynchronous import async_test
 
 ROUNDS = 6
 SEED = 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import PUBSUBD, Broker, wait_until_async
 from tests.integration.steps import StartBroker, in_thread, payloads_to, subscribed
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from tests.asynchronous import async_test
 from tests.integration.another_user import error_as, pubsubd_as
-from tests.integration.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until
 from tests.integration.commands import error_of, ok
 from tests.integration.hostile import EPOCH, RawConnection, publish

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until, wait_until_async
 from tests.integration.relay import Relay
 from tests.integration.steps import (

@@ -7,7 +7,7 @@ import json
 import resource
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until, wait_until_async
 from tests.integration.hostile import RawConnection, hello, publish, status
 from tests.integration.proc import cpu_s, descriptors

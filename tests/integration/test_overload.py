@@ -7,7 +7,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker, Cluster, wait_until_async
 from tests.integration.crowding import slowness
 from tests.integration.hostile import RawConnection

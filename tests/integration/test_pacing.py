@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import wait_until_async
 from tests.integration.crowding import slowness
 from tests.integration.steps import (

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.asynchronous import async_test
 from tests.certificates import Authority, write
-from tests.integration.asynchronous import async_test
 from tests.integration.cluster import PUBSUBD, Broker, wait_until
 from tests.integration.commands import error_of, ok, pubsubd
 from tests.integration.steps import StartBroker, in_thread, payloads_to, subscribed

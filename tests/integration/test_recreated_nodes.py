@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until
 from tests.integration.steps import (
     StartBroker,

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from typing import Final, Literal
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import PUBSUBD, Broker, wait_until, wait_until_async
 from tests.integration.hostile import RawConnection
 from tests.integration.proc import cpu_s, descriptors, memory_kib, steady_memory

@@ -8,7 +8,7 @@ import json
 import signal
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import wait_until_async
 from tests.integration.relay import Relay
 from tests.integration.steps import (

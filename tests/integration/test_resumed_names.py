@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import wait_until, wait_until_async
 from tests.integration.hostile import RawConnection, hello
 from tests.integration.steps import (

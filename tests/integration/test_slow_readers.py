@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.steps import (
     StartCluster,
     next_event,

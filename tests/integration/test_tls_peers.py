@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.asynchronous import async_test
 from tests.certificates import HOUR, Authority, Files, write
-from tests.integration.asynchronous import async_test
 from tests.integration.between import Between, unchanged
 from tests.integration.cluster import Cluster, wait_until
 from tests.integration.commands import error_of

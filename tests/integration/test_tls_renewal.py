@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.asynchronous import async_test
 from tests.certificates import HOUR, Authority, Files, write
-from tests.integration.asynchronous import async_test
 from tests.integration.cluster import Broker, wait_until
 from tests.integration.steps import (
     StartBroker,

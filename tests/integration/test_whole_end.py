@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 from tests.integration.cluster import Broker
 from tests.integration.steps import (
     StartBroker,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from structlog.testing import capture_logs
-from tests.integration.asynchronous import async_test
+from tests.asynchronous import async_test
 
 from pubsubd_broker.files.places import HUNG_LOOKS, PLACES_S, Places
 from pubsubd_broker.process.off_loop import off_loop

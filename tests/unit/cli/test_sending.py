@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.client.fake_broker import FakeBroker, async_test
+from tests.asynchronous import async_test
+from tests.unit.client.fake_broker import FakeBroker
 
 from pubsubd_cli import sending
 from pubsubd_cli.exit_codes import (

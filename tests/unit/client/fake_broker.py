@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
-from functools import wraps
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import msgpack
 from tests.feeding import feed
 
+import pubsubd
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place_batch
 from pubsubd_protocol.errors import ProtocolError
@@ -33,25 +33,9 @@ from pubsubd_protocol.frames import (
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch, Position
 
-P = ParamSpec("P")
-
 LIMIT_S = 20.0
 EPOCH = Epoch(b"e" * 16)
 OTHER_EPOCH = Epoch(b"f" * 16)
-
-
-def async_test(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Runs a coroutine test in an event loop of its own, for a bounded time."""
-
-    @wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        async def bounded() -> None:
-            async with asyncio.timeout(LIMIT_S):
-                await test(*args, **kwargs)
-
-        asyncio.run(bounded())
-
-    return run
 
 
 def entry(
@@ -249,3 +233,16 @@ class FakeBroker:
             self._receipts[key] = Receipt(batch.sequence, self.life, self.next)
             self.next += batch.count
         return self._receipts[key]
+
+
+@contextlib.asynccontextmanager
+async def subscribed_in(
+    folder: Path, *patterns: str, **options: Any
+) -> AsyncIterator[tuple[FakeBroker, pubsubd.Subscription]]:
+    """A broker with its socket in `folder`, and a subscription to `t`, or the patterns, there."""
+    async with (
+        FakeBroker(folder) as broker,
+        pubsubd.connect(broker.path) as client,
+        client.subscribe(*patterns or ("t",), **options) as subscription,
+    ):
+        yield broker, subscription

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.client.fake_broker import FakeBroker, async_test, entry
+from tests.asynchronous import async_test
+from tests.unit.client.fake_broker import FakeBroker, entry
 
 import pubsubd
 from pubsubd import arguments, control

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.client.fake_broker import FakeBroker, async_test, entry
+from tests.asynchronous import async_test
+from tests.unit.client.fake_broker import FakeBroker, entry
 from tests.unit.counting import calls_of
 
 import pubsubd

@@ -6,7 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.unit.client.fake_broker import FakeBroker, async_test
+from tests.asynchronous import async_test
+from tests.unit.client.fake_broker import FakeBroker
 
 import pubsubd
 from pubsubd.pipeline import Fate, Pipeline

@@ -7,7 +7,8 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from tests.unit.client.fake_broker import EPOCH, OTHER_EPOCH, FakeBroker, async_test
+from tests.asynchronous import async_test
+from tests.unit.client.fake_broker import EPOCH, OTHER_EPOCH, FakeBroker
 
 import pubsubd
 from pubsubd_protocol.frames import Receipt, Refused, Rejected

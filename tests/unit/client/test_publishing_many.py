@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.unit.client.fake_broker import FakeBroker, async_test
+from tests.asynchronous import async_test
+from tests.unit.client.fake_broker import FakeBroker
 
 import pubsubd
 from pubsubd import many

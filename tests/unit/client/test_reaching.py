@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.asynchronous import async_test
 from tests.other_users import STRANGER, needs_root
-from tests.unit.client.fake_broker import LIMIT_S, FakeBroker, async_test
+from tests.unit.client.fake_broker import LIMIT_S, FakeBroker
 
 import pubsubd
 from pubsubd import control

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.unit.client.fake_broker import async_test
+from tests.asynchronous import async_test
 
 import pubsubd
 from pubsubd_protocol.attach import Reason

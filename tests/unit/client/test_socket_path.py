@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.client.fake_broker import FakeBroker, async_test, entry
+from tests.asynchronous import async_test
+from tests.unit.client.fake_broker import FakeBroker, entry
 
 import pubsubd
 from pubsubd import control

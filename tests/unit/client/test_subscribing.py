@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from tests.asynchronous import async_test
 from tests.unit.client.fake_broker import (
     EPOCH,
     OTHER_EPOCH,
     FakeBroker,
     Peer,
-    async_test,
     entry,
     raw_entry,
+    subscribed_in,
 )
 
 import pubsubd
@@ -49,11 +50,7 @@ def acks(peer: Peer) -> list[int]:
 
 @async_test
 async def test_messages_arrive_in_order_with_their_place(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", "u") as subscription,
-    ):
+    async with subscribed_in(tmp_path, "t", "u") as (broker, subscription):
         broker.sessions[0].send(entry(0, "x", "y", topics=("t", "u")), entry(2, {"z": 1}))
         got = [await anext(subscription) for _ in range(3)]
     assert [(m.topic, m.offset, m.payload) for m in got] == [
@@ -102,10 +99,9 @@ async def test_a_position_has_no_more_nodes_than_may_be_presented_again(tmp_path
 @async_test
 async def test_a_stored_position_is_presented(tmp_path: Path) -> None:
     stored = {"a": [EPOCH.hex(), 3], "b": [OTHER_EPOCH.hex(), 4]}
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", position=stored, start="earliest", echo=False) as subscription,
+    async with subscribed_in(tmp_path, position=stored, start="earliest", echo=False) as (
+        broker,
+        subscription,
     ):
         assert subscription.position == stored
     (asked,) = broker.subscribes
@@ -117,11 +113,7 @@ async def test_a_stored_position_is_presented(tmp_path: Path) -> None:
 async def test_reconnect_presents_what_was_received_and_delivers_nothing_twice(
     tmp_path: Path,
 ) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         broker.sessions[0].send(entry(0, 0, 1, 2))
         assert (await anext(subscription)).payload == 0
         await broker.restart()
@@ -135,11 +127,7 @@ async def test_reconnect_presents_what_was_received_and_delivers_nothing_twice(
 
 @async_test
 async def test_a_cut_in_the_middle_of_a_frame_loses_nothing(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         session = broker.sessions[0]
         session.send(entry(0, 0))
         session.writer.write(codec.encode(entry(1, 1))[:-1])
@@ -155,11 +143,7 @@ async def test_a_cut_in_the_middle_of_a_frame_loses_nothing(tmp_path: Path) -> N
 async def test_a_hole_ends_the_connection_and_nothing_behind_it_is_delivered(
     tmp_path: Path,
 ) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         broker.sessions[0].send(entry(0, 0), entry(5, 5))
         await broker.until(lambda: len(broker.subscribes) == 2)
         assert broker.subscribes[1].positions == {"a": Position(EPOCH, 1)}
@@ -184,11 +168,7 @@ async def test_a_broker_that_only_breaks_the_protocol_is_reported(tmp_path: Path
 
 @async_test
 async def test_iterating_raises_at_the_gap_and_goes_on_behind_it(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         broker.sessions[0].send(entry(0, 0), gap(4), entry(4, 4))
         assert (await anext(subscription)).payload == 0
         with pytest.raises(pubsubd.CursorExpired) as caught:
@@ -213,11 +193,7 @@ async def test_on_expired_is_awaited_between_the_messages_around_the_gap(tmp_pat
         await asyncio.sleep(0)
         seen.append(expired.next)
 
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", on_expired=reload) as subscription,
-    ):
+    async with subscribed_in(tmp_path, on_expired=reload) as (broker, subscription):
         broker.sessions[0].send(entry(0, "before"), gap(4), entry(4, "behind"))
         async for message in subscription:
             seen.append(message.payload)
@@ -236,11 +212,7 @@ async def test_a_reload_that_failed_is_called_again(tmp_path: Path) -> None:
         if calls == 1:
             raise OSError("database away")
 
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", on_expired=reload) as subscription,
-    ):
+    async with subscribed_in(tmp_path, on_expired=reload) as (broker, subscription):
         broker.sessions[0].send(gap(4), entry(4, 4))
         with pytest.raises(OSError, match="database away"):
             await anext(subscription)
@@ -251,11 +223,7 @@ async def test_a_reload_that_failed_is_called_again(tmp_path: Path) -> None:
 
 @async_test
 async def test_events_yield_messages_and_gaps_alike(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         broker.sessions[0].send(entry(0, 0, 1), gap(4), entry(4, 4))
         events = subscription.events()
         kinds = [type(await anext(events)).__name__ for _ in range(4)]
@@ -264,11 +232,7 @@ async def test_events_yield_messages_and_gaps_alike(tmp_path: Path) -> None:
 
 @async_test
 async def test_batches_come_as_they_were_published_and_raise_at_a_gap(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         broker.sessions[0].send(entry(0, 0, 1), entry(2, 2), gap(9), entry(9, 9))
         batches = subscription.batches()
         assert [m.payload for m in await anext(batches)] == [0, 1]
@@ -281,11 +245,7 @@ async def test_batches_come_as_they_were_published_and_raise_at_a_gap(tmp_path: 
 
 @async_test
 async def test_a_payload_that_is_none_fails_alone(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         broker.sessions[0].send(raw_entry(0, b"\xc1", b"\x07"))
         bad, good = await anext(subscription), await anext(subscription)
         with pytest.raises(pubsubd.DecodeError) as caught:
@@ -297,11 +257,7 @@ async def test_a_payload_that_is_none_fails_alone(tmp_path: Path) -> None:
 
 @async_test
 async def test_a_slow_reader_stops_reading_its_socket_and_misses_nothing(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", codec=pubsubd.RAW) as subscription,
-    ):
+    async with subscribed_in(tmp_path, codec=pubsubd.RAW) as (broker, subscription):
         session, count = broker.sessions[0], 200
         sending = asyncio.create_task(_send_slowly(session, count))
         # 200 entries of 100 kB don't fit the socket's buffers and the queue's bound.
@@ -321,11 +277,7 @@ async def _send_slowly(session: Peer, count: int) -> None:
 
 @async_test
 async def test_add_and_remove_state_from_where_they_count(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         assert await subscription.add("u", "v.>") == {"a": [EPOCH.hex(), 0]}
         await subscription.remove("t")
         assert [f.patterns for f in broker.sessions[0].frames if isinstance(f, SetFilter)] == [
@@ -347,11 +299,7 @@ async def test_a_filter_can_be_changed_while_more_waits_than_the_application_has
     tmp_path: Path,
 ) -> None:
     """The answer stands behind messages that the application will not ask for before it has it."""
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", codec=pubsubd.RAW) as subscription,
-    ):
+    async with subscribed_in(tmp_path, codec=pubsubd.RAW) as (broker, subscription):
         sending = asyncio.create_task(_send_slowly(broker.sessions[0], 200))
         assert (await anext(subscription)).offset == 0
         for _ in range(50):
@@ -391,11 +339,7 @@ async def test_an_entry_may_be_longer_than_what_the_broker_takes_itself(tmp_path
 async def test_a_filter_changed_while_the_broker_is_away_counts_from_the_reconnect(
     tmp_path: Path,
 ) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         await broker.stop()
         change = asyncio.create_task(subscription.add("u"))
         await asyncio.sleep(0)
@@ -409,11 +353,7 @@ async def test_a_filter_changed_while_the_broker_is_away_counts_from_the_reconne
 async def test_a_filter_that_is_refused_leaves_the_session_as_it_was(
     tmp_path: Path, away: bool
 ) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", codec=pubsubd.RAW) as subscription,
-    ):
+    async with subscribed_in(tmp_path, codec=pubsubd.RAW) as (broker, subscription):
         refusal = Refused("not_allowed", "not this one")
         broker.on_subscribe = lambda frame: (
             refusal if "secret" in frame.patterns else broker.subscribed(frame)
@@ -441,11 +381,7 @@ async def test_a_filter_that_is_refused_leaves_the_session_as_it_was(
 
 @async_test
 async def test_what_is_refused_while_no_change_waits_ends_the_session(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         await subscription.add("u")
         broker.sessions[0].send(Refused("not_allowed", "not any more"))
         with pytest.raises(pubsubd.ConnectionRefused, match="not any more"):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.client.fake_broker import EPOCH, FakeBroker, Peer, async_test, entry
+from tests.asynchronous import async_test
+from tests.unit.client.fake_broker import EPOCH, FakeBroker, Peer, entry, subscribed_in
 
 import pubsubd
 from pubsubd_protocol.attach import Reason
@@ -60,11 +61,7 @@ async def given_up(wait: Next) -> None:
 async def test_a_wait_that_is_given_up_loses_nothing_and_the_next_one_goes_on(
     tmp_path: Path, way: str
 ) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         following = ways(subscription)[way]
         got: list[object] = []
         for i in range(5):
@@ -81,11 +78,7 @@ async def test_a_wait_that_is_given_up_loses_nothing_and_the_next_one_goes_on(
 async def test_a_wait_cancelled_at_the_moment_a_message_comes_loses_nothing(
     tmp_path: Path, way: str
 ) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         following = ways(subscription)[way]
         task = asyncio.ensure_future(following())
         broker.sessions[0].send(entry(0, "kept"))
@@ -107,11 +100,7 @@ async def test_a_reload_goes_on_when_the_wait_for_it_is_given_up(tmp_path: Path,
         begun.append(expired.next)
         await may_end.wait()
 
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", on_expired=reload) as subscription,
-    ):
+    async with subscribed_in(tmp_path, on_expired=reload) as (broker, subscription):
         following = ways(subscription)[way]
         broker.sessions[0].send(gap(4), entry(4, "behind"))
         for _ in range(3):
@@ -125,11 +114,7 @@ async def test_a_reload_goes_on_when_the_wait_for_it_is_given_up(tmp_path: Path,
 
 @async_test
 async def test_a_change_of_the_filter_that_is_given_up_is_made_all_the_same(tmp_path: Path) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         broker.on_filter = lambda frame: Heartbeat()
         await given_up(lambda: subscription.add("u"))
         later = asyncio.create_task(subscription.add("v"))
@@ -145,11 +130,7 @@ async def test_a_change_of_the_filter_that_is_given_up_is_made_all_the_same(tmp_
 async def test_a_change_that_is_given_up_and_refused_leaves_the_subscription_as_it_was(
     tmp_path: Path,
 ) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         broker.on_filter = lambda frame: Heartbeat()
         await given_up(lambda: subscription.add("secret"))
         session = broker.sessions[0]
@@ -192,11 +173,7 @@ async def test_all_who_flush_at_once_are_told_what_failed(tmp_path: Path) -> Non
 async def test_two_tasks_do_not_iterate_one_subscription(
     tmp_path: Path, first: str, second: str
 ) -> None:
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t") as subscription,
-    ):
+    async with subscribed_in(tmp_path) as (broker, subscription):
         following = ways(subscription)
         waiting = asyncio.ensure_future(following[first]())
         await asyncio.sleep(0)
@@ -550,11 +527,7 @@ async def test_a_reload_that_ends_cancelled_is_a_gap_that_was_not_dealt_with(
         if len(calls) == 1:
             raise asyncio.CancelledError
 
-    async with (
-        FakeBroker(tmp_path) as broker,
-        pubsubd.connect(broker.path) as client,
-        client.subscribe("t", on_expired=reload) as subscription,
-    ):
+    async with subscribed_in(tmp_path, on_expired=reload) as (broker, subscription):
         broker.sessions[0].send(gap(4), entry(4, "behind"))
         with pytest.raises(pubsubd.CursorExpired):
             await anext(subscription)

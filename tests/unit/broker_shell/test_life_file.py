@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
@@ -199,22 +200,22 @@ def test_without_a_birth_time_the_inode_binds(
 # File systems on which a store into a mapping may end the process, or that cannot be mapped.
 
 
-def test_the_count_is_written_if_blocks_are_not_rewritten_in_place(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+def no_mapping(*arguments: object) -> None:
+    raise OSError(19, "No such device")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "instead"),
+    [
+        (life_file, "file_system_of", lambda file: 0x9123683E),
+        (mmap, "mmap", no_mapping),
+    ],
+    ids=["blocks are not rewritten in place", "nothing can be mapped"],
+)
+def test_the_count_is_written_where_a_mapping_cannot_serve(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, instead: object
 ) -> None:
-    monkeypatch.setattr(life_file, "file_system_of", lambda file: 0x9123683E)
-    file = written(folder / "life", 5)
-    assert file.word is None
-    assert accepted_at(folder / "life") == 5
-
-
-def test_the_count_is_written_if_nothing_can_be_mapped(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*arguments: object) -> None:
-        raise OSError(19, "No such device")
-
-    monkeypatch.setattr(mmap, "mmap", refuse)
+    monkeypatch.setattr(module, name, instead)
     file = written(folder / "life", 5)
     assert file.word is None
     assert accepted_at(folder / "life") == 5

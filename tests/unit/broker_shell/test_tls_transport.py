@@ -368,16 +368,21 @@ def nothing_came_of_it(found: Meeting) -> None:
     assert found.dialling.came == b""
 
 
+async def why_refused(found: Meeting) -> str:
+    """The words of the accepting side, once the dialler is gone."""
+    await until(lambda: found.dialling.gone)
+    nothing_came_of_it(found)
+    assert found.accept_error is not None
+    return explain(found.accept_error)
+
+
 @on_uvloop
 async def test_a_dialler_without_a_certificate_is_refused(tls: Tls, authority: Authority) -> None:
     bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bare.check_hostname = False
     bare.load_verify_locations(authority.path)
     async with meeting(tls.server, bare) as found:
-        await until(lambda: found.dialling.gone)
-        nothing_came_of_it(found)
-        assert found.accept_error is not None
-        assert explain(found.accept_error).startswith("it shows no certificate")
+        assert (await why_refused(found)).startswith("it shows no certificate")
         assert found.dialling.made
         assert found.dial_error is None
 
@@ -390,10 +395,7 @@ async def test_a_dialler_of_another_authority_is_refused(
     theirs = Tls(stranger.cert, stranger.key, stranger.ca).client
     theirs.load_verify_locations(authority.path)
     async with meeting(tls.server, theirs) as found:
-        await until(lambda: found.dialling.gone)
-        nothing_came_of_it(found)
-        assert found.accept_error is not None
-        assert explain(found.accept_error).startswith("its certificate is not accepted")
+        assert (await why_refused(found)).startswith("its certificate is not accepted")
 
 
 @on_uvloop
@@ -434,10 +436,7 @@ def test_an_end_that_speaks_tls_1_2_at_most_is_refused(
 @on_uvloop
 async def test_a_plain_dialler_at_a_tls_port_is_refused(tls: Tls) -> None:
     async with meeting(tls.server, None, dialler_says=encode(A_HELLO)) as found:
-        await until(lambda: found.dialling.gone)
-        nothing_came_of_it(found)
-        assert found.accept_error is not None
-        assert explain(found.accept_error).startswith("it does not speak TLS: give all brokers")
+        assert (await why_refused(found)).startswith("it does not speak TLS: give all brokers")
 
 
 @on_uvloop

@@ -270,22 +270,12 @@ async def test_rejections_carry_their_code_and_figures(tmp_path: Path) -> None:
         with pytest.raises(pubsubd.PublishRejected) as unknown_node:
             await client.publish("t", 1, to="b")
         assert not unknown_node.value.retriable
-        reject("too_large")
-        with pytest.raises(pubsubd.MessageTooLarge) as too_large:
-            await client.publish("t", 1)
-        assert (too_large.value.size, too_large.value.limit, too_large.value.unit) == (
-            20,
-            10,
-            "bytes",
-        )
-        reject("too_many_messages")
-        with pytest.raises(pubsubd.MessageTooLarge) as too_many:
-            await client.publish("t", 1)
-        assert (too_many.value.size, too_many.value.limit, too_many.value.unit) == (
-            20,
-            10,
-            "messages",
-        )
+        for code, unit in (("too_large", "bytes"), ("too_many_messages", "messages")):
+            reject(code)
+            with pytest.raises(pubsubd.MessageTooLarge) as too_large:
+                await client.publish("t", 1)
+            error = too_large.value
+            assert (error.size, error.limit, error.unit) == (20, 10, unit)
         reject("unknown")
         with pytest.raises(pubsubd.PublishUnknown):
             await client.publish("t", 1)

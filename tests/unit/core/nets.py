@@ -6,6 +6,8 @@ from typing import Any
 
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
 
+from pubsubd_broker.core.limits import Limits
+from pubsubd_broker.core.node import Node
 from pubsubd_protocol.attach import At, Earliest, FromStart, Remembered, Resume, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import (
@@ -20,6 +22,16 @@ def alone(ring: int = 100, **options: Any) -> Net:
     net = Net()
     net.start("a", ring_messages=ring, **options)
     return net
+
+
+def bounded(**limits: int) -> tuple[Net, Node]:
+    """A node `a` with these limits."""
+    net = Net()
+    return net, net.start("a", limits=Limits(**limits))
+
+
+def refused(node: Node, code: str) -> int:
+    return node.events.counters.connections_refused[code]
 
 
 def pair(ring: int = 100, **options: Any) -> Net:
@@ -61,6 +73,11 @@ def named(net: Net, producer: str) -> dict[str, int | str]:
 def registered(net: Net, consumer: str = "b", producer: str = "a") -> int | None:
     found = net.nodes[producer].registry.get(consumer)
     return found.cursor.offset if found is not None else None
+
+
+def reconnected(net: Net, publisher: Publisher) -> Publisher:
+    """The same life of a publisher over another connection, to the life of `a` that it spoke to before."""
+    return Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
 
 
 class Consumer(RawClient):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
+from tests.unit.core.nets import bounded, refused
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.access.admission import Admittance, Standing, TurnedAway
@@ -40,16 +41,6 @@ from pubsubd_protocol.positions import Position
 KIB = 1024
 
 
-def bounded(**limits: int) -> tuple[Net, Node]:
-    """A node `a` with these limits."""
-    net = Net()
-    return net, net.start("a", limits=Limits(**limits))
-
-
-def refused(node: Node, code: str) -> int:
-    return node.events.counters.connections_refused[code]
-
-
 def rejected(node: Node, code: str) -> int:
     return node.events.counters.publishes_rejected[code]
 
@@ -64,6 +55,12 @@ def admittance(connection: Connection) -> Admittance:
     side = connection._side
     assert isinstance(side, Accepted)
     return side.admittance
+
+
+def turned_away(connection: Connection) -> TurnedAway:
+    refusal = admittance(connection)
+    assert isinstance(refusal, TurnedAway)
+    return refusal
 
 
 # Connections.
@@ -105,14 +102,12 @@ def test_peers_never_take_the_connections_of_local_applications() -> None:
     net, node = bounded(connections=4)
     for number in range(2):
         assert admittance(come(net, node, host=f"10.0.0.{number}")) is Standing.ADMITTED
-    beyond = admittance(come(net, node, host="10.0.0.9"))
-    assert isinstance(beyond, TurnedAway)
+    beyond = turned_away(come(net, node, host="10.0.0.9"))
     assert beyond.code == "too_many_connections"
     assert beyond.detail == "2 connections of peers are open, half of what there may be"
     for _ in range(2):
         assert admittance(come(net, node)) is Standing.ADMITTED
-    full = admittance(come(net, node, host="10.0.0.9"))
-    assert isinstance(full, TurnedAway)
+    full = turned_away(come(net, node, host="10.0.0.9"))
     assert full.detail == "4 connections are open, that is the limit"
 
 
@@ -120,8 +115,7 @@ def test_all_addresses_of_one_network_of_ipv6_are_one_origin() -> None:
     net, node = bounded(connections_per_address=2)
     for number in range(2):
         assert admittance(come(net, node, host=f"2001:db8::{number}")) is Standing.ADMITTED
-    beyond = admittance(come(net, node, host="2001:db8::ffff:ffff:ffff:ffff"))
-    assert isinstance(beyond, TurnedAway)
+    beyond = turned_away(come(net, node, host="2001:db8::ffff:ffff:ffff:ffff"))
     assert "address 2001:db8::/64 are open" in beyond.detail
     assert admittance(come(net, node, host="2001:db8:0:1::")) is Standing.ADMITTED
     assert network_of("::ffff:10.0.0.1") == network_of("10.0.0.1") == "10.0.0.1"

@@ -146,14 +146,19 @@ def test_a_producer_that_was_given_up_is_not_heard_before_it_is_back(needed: boo
     assert "p0" not in subscriber.of(Health)[-1].lost
 
 
-def test_a_session_that_reconnects_meanwhile_goes_on_as_well() -> None:
-    net, disk = Net(), Disk(Fsync.ALWAYS)
-    reader_of(net, "x", "y", producers=2)
-    subscriber = Subscriber(net, "a")
+def give_up_p0(net: Net, disk: Disk) -> None:
+    """Has p0 publish 3 messages at x, and then two other names take its address."""
     recreate(net, "x", "p0", disk)
     publish(net, "x", 3)
     for name in ("p1", "p2"):
         recreate(net, "x", name)
+
+
+def test_a_session_that_reconnects_meanwhile_goes_on_as_well() -> None:
+    net, disk = Net(), Disk(Fsync.ALWAYS)
+    reader_of(net, "x", "y", producers=2)
+    subscriber = Subscriber(net, "a")
+    give_up_p0(net, disk)
     subscriber.cut()
     again = subscriber.again()
     net.stop("x")
@@ -167,10 +172,7 @@ def test_a_session_is_told_losses_of_a_given_up_producer() -> None:
     net, disk = Net(), Disk(Fsync.ALWAYS)
     reader_of(net, "x", "y", producers=2)
     subscriber = Subscriber(net, "a")
-    recreate(net, "x", "p0", disk)
-    publish(net, "x", 3)
-    for name in ("p1", "p2"):
-        recreate(net, "x", name)
+    give_up_p0(net, disk)
     net.stop("x")
     net.start("z", called="p0", disk=disk, ring_messages=10)
     publish(net, "z", 30)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.core.net import Net, Publisher, Subscriber
+from tests.unit.core.nets import pair
 
 RING = 5
 
@@ -50,10 +51,7 @@ def test_while_the_ring_begins_at_the_first_message_nothing_is_lost(before: int)
 def test_a_new_session_begins_at_its_nodes_acknowledged_cursor(
     meanwhile: int, given: list[object]
 ) -> None:
-    net = Net()
-    net.start("a", ring_messages=RING)
-    net.start("b", peers=["a"])
-    net.advance(1)
+    net = pair(RING)
     publisher = Publisher(net, "a")
     publisher.fill(8)
     net.advance(1)
@@ -72,10 +70,7 @@ def test_a_new_session_begins_at_its_nodes_acknowledged_cursor(
 def test_a_session_subscribed_offline_gets_all_its_broker_missed(
     meanwhile: int, given: list[object]
 ) -> None:
-    net = Net()
-    net.start("a", ring_messages=RING)
-    net.start("b", peers=["a"])
-    net.advance(1)
+    net = pair(RING)
     publisher = Publisher(net, "a")
     publisher.fill(3)
     net.part("a", "b")
@@ -87,10 +82,7 @@ def test_a_session_subscribed_offline_gets_all_its_broker_missed(
 
 
 def test_a_restart_meanwhile_is_told_and_the_new_history_given_whole() -> None:
-    net = Net()
-    net.start("a", ring_messages=RING)
-    net.start("b", peers=["a"])
-    net.advance(1)
+    net = pair(RING)
     Publisher(net, "a").fill(3)
     net.part("a", "b")
     reader = Subscriber(net, "b", start="earliest")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber
+from tests.unit.core.nets import alone
 
 from pubsubd_broker.core.journal.journal import Fsync
 from pubsubd_protocol.frames import Ack, Subscribe
@@ -38,12 +39,16 @@ def stop_cleanly(net: Net, disk: Disk) -> None:
     net.stop("a")
 
 
-def test_a_returning_session_takes_its_name_from_its_old_connection() -> None:
-    net = Net()
-    net.start("a")
+def back_again() -> tuple[Net, Publisher, Subscriber, Subscriber]:
+    """A session that has read 3 messages, over its first connection, and over another one while that is open."""
+    net = alone()
     publisher, first = Publisher(net, "a"), Subscriber(net, "a", session="s", session_id=MINE)
     publisher.fill(3)
-    second = first.again()
+    return net, publisher, first, first.again()
+
+
+def test_a_returning_session_takes_its_name_from_its_old_connection() -> None:
+    net, publisher, first, second = back_again()
     assert (first.refusal, second.refusal) == ("replaced", None)
     publisher.publish()
     assert second.of_node("a") == [3]
@@ -56,11 +61,7 @@ def test_a_returning_session_takes_its_name_from_its_old_connection() -> None:
 
 
 def test_later_frames_of_the_older_connection_do_not_count() -> None:
-    net = Net()
-    net.start("a")
-    publisher, first = Publisher(net, "a"), Subscriber(net, "a", session="s", session_id=MINE)
-    publisher.fill(3)
-    second = first.again()
+    net, _, first, second = back_again()
     first.send(Ack("a", first.positions["a"]))
     second.cut()
     assert net.nodes["a"].sessions.list()[0].kept == {"a": second.positions["a"]}

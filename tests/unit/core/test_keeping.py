@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.unit.core.journal.disk import Disk
 from tests.unit.core.net import Net, Publisher, RawClient, Subscriber, query
+from tests.unit.core.nets import reconnected
 from tests.unit.protocol.strategies import batch_of
 
 import pubsubd_protocol.positions as positions
@@ -161,7 +162,7 @@ def test_a_retry_while_the_batch_waits_for_the_disk_is_placed_once() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1)
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
+    again = reconnected(net, publisher)
     send(again, 1, retry=True)
     send(again, 2)
     assert answers(again) == []
@@ -175,7 +176,7 @@ def test_a_retry_that_differs_from_the_waiting_batch_is_a_violation() -> None:
     net = kept()
     publisher = Publisher(net, "a")
     send(publisher, 1)
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
+    again = reconnected(net, publisher)
     again.send(batch_of([("t", b"another")], sequence=1, retry=True))
     assert again.refusal == "protocol"
     net.write("a")
@@ -201,11 +202,11 @@ def test_a_late_answer_reaches_the_connection_that_is_there_by_then() -> None:
     publisher = Publisher(net, "a")
     send(publisher, 1, 2)
     publisher.cut()
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
+    again = reconnected(net, publisher)
     send(again, 1, 2, retry=True)
     net.write("a")
     assert answers(again) == [(1, 0), (2, 1)]
-    late = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
+    late = reconnected(net, publisher)
     send(late, 1, 2, retry=True)
     assert answers(late) == [(1, 0), (2, 1)]
     assert net.nodes["a"].stream.next == 2

@@ -556,15 +556,23 @@ def test_a_reader_of_small_entries_is_reminded_before_its_eviction(
 # Waiting.
 
 
-def test_a_waiting_reader_is_called_once_at_the_next_change() -> None:
-    log = log_of()
+def waiting(log: Log, *, again: bool = False) -> list[str]:
+    """The calls of a reader that waits, twice over, and does so again at each call if wanted."""
     calls: list[str] = []
 
     def wake() -> None:
         calls.append("woken")
+        if again:
+            log.wait(wake)
 
     log.wait(wake)
     log.wait(wake)
+    return calls
+
+
+def test_a_waiting_reader_is_called_once_at_the_next_change() -> None:
+    log = log_of()
+    calls = waiting(log)
     log.append(entry(0))
     log.append(entry(1))
     assert calls == ["woken"]
@@ -572,8 +580,7 @@ def test_a_waiting_reader_is_called_once_at_the_next_change() -> None:
 
 def test_a_gap_wakes_too() -> None:
     log = log_of()
-    calls: list[str] = []
-    log.wait(lambda: calls.append("woken"))
+    calls = waiting(log)
     log.append_gap(view(3, 3))
     assert calls == ["woken"]
 
@@ -588,13 +595,7 @@ def test_a_gap_wakes_those_who_rest_at_its_place() -> None:
 
 def test_a_reader_that_waits_again_is_not_called_for_the_same_change() -> None:
     log = log_of()
-    calls: list[str] = []
-
-    def wake() -> None:
-        calls.append("woken")
-        log.wait(wake)
-
-    log.wait(wake)
+    calls = waiting(log, again=True)
     log.append(entry(0))
     assert calls == ["woken"]
     log.append(entry(1))

@@ -96,19 +96,26 @@ def test_a_gap_that_was_lost_at_the_cut_is_told_again_and_once() -> None:
     assert subscriber.of_node("a") == [0, "overwritten", 11]
 
 
+def overrun(net: Net, publisher: Publisher, *, lost: bool = False) -> None:
+    """The link takes nothing while `a` publishes more than its ring holds; what is under way may get lost."""
+    link = net.link("b", "a")
+    producer_end = link.ends[1]
+    producer_end.writable = False
+    publisher.fill(10)
+    if lost:
+        link.swallow(producer_end)
+    producer_end.writable = True
+    producer_end.wake()
+    net.run()
+
+
 def test_an_overrun_on_a_live_link_is_told_until_it_arrives() -> None:
     net = pair(ring=5)
     subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
     publisher.publish()
-    link = net.link("b", "a")
-    link.ends[1].writable = False
-    publisher.fill(10)
-    link.swallow(link.ends[1])
-    link.ends[1].writable = True
-    link.ends[1].wake()
-    net.run()
+    overrun(net, publisher, lost=True)
     assert net.said("a", "cursor.expired")
-    link.cut()
+    net.link("b", "a").cut()
     net.advance(2)
     publisher.publish()
     assert subscriber.of_node("a") == [0, "overwritten", 11]
@@ -119,13 +126,8 @@ def test_two_overruns_before_a_session_looked_make_one_notice() -> None:
     subscriber, publisher = Subscriber(net, "b"), Publisher(net, "a")
     publisher.publish()
     subscriber.stop_reading()
-    link = net.link("b", "a")
     for _ in range(2):
-        link.ends[1].writable = False
-        publisher.fill(10)
-        link.ends[1].writable = True
-        link.ends[1].wake()
-        net.run()
+        overrun(net, publisher)
     subscriber.read_on()
     publisher.publish()
     assert subscriber.of_node("a") == [0, "overwritten", 21]

@@ -37,21 +37,23 @@ def test_two_restarts_during_a_cut_are_told_once() -> None:
     assert subscriber.of_node("a")[5:] == ["state_lost"]
 
 
-def test_a_session_open_before_a_meeting_gets_all_from_the_start() -> None:
+def open_before_a_meeting() -> tuple[Net, Subscriber]:
+    """`b` has a session, and its peer `a` does not run yet."""
     net = Net()
     net.start("b", peers=["a"])
-    subscriber = Subscriber(net, "b")
+    return net, Subscriber(net, "b")
+
+
+def test_a_session_open_before_a_meeting_gets_all_from_the_start() -> None:
+    net, subscriber = open_before_a_meeting()
     net.start("a")
-    publisher = Publisher(net, "a")
-    publisher.fill(3)
+    Publisher(net, "a").fill(3)
     net.advance(5)
     assert subscriber.of_node("a") == ["told 0", 0, 1, 2]
 
 
 def test_a_session_open_before_a_meeting_is_told_unseen() -> None:
-    net = Net()
-    net.start("b", peers=["a"])
-    subscriber = Subscriber(net, "b")
+    net, subscriber = open_before_a_meeting()
     net.start("a", ring_messages=3)
     publisher = Publisher(net, "a")
     publisher.fill(5)
@@ -110,13 +112,10 @@ def test_a_restarted_broker_attaches_where_its_sessions_stand() -> None:
 
 
 def test_a_session_resumed_without_a_position_gets_all() -> None:
-    net = Net()
-    net.start("b", peers=["a"])
-    subscriber = Subscriber(net, "b")
+    net, subscriber = open_before_a_meeting()
     subscriber.stop_reading()
     net.start("a")
-    publisher = Publisher(net, "a")
-    publisher.fill(3)
+    Publisher(net, "a").fill(3)
     net.advance(5)  # b meets a, acknowledges, and dies before the session heard of it
     assert registered(net) == 3
     assert "a" not in subscriber.positions
@@ -127,9 +126,7 @@ def test_a_session_resumed_without_a_position_gets_all() -> None:
 
 
 def test_a_session_resumed_without_a_position_is_told_unseen() -> None:
-    net = Net()
-    net.start("b", peers=["a"])
-    subscriber = Subscriber(net, "b")
+    net, subscriber = open_before_a_meeting()
     subscriber.stop_reading()
     net.start("a", ring_messages=3)
     publisher = Publisher(net, "a")
@@ -161,13 +158,10 @@ def test_a_session_that_saw_no_message_has_a_position_all_the_same() -> None:
 
 
 def test_a_session_resumed_after_a_first_meeting_gets_all() -> None:
-    net = Net()
-    net.start("b", peers=["a"])
-    subscriber = Subscriber(net, "b")
+    net, subscriber = open_before_a_meeting()
     subscriber.cut()
     net.start("a")
-    publisher = Publisher(net, "a")
-    publisher.fill(2)
+    Publisher(net, "a").fill(2)
     net.advance(5)
     resumed = subscriber.again()
     assert resumed.of_node("a") == ["told 0", 0, 1]

@@ -143,13 +143,19 @@ def test_the_next_life_is_told_of_a_stream_with_no_acknowledgement() -> None:
     assert Subscriber(net, "b", session="s").of_node("a") == ["state_lost"]
 
 
-def test_a_loss_at_a_producer_is_told_after_both_restart() -> None:
+def left_after_five() -> Net:
+    """`b` had a named session that acknowledged all 5 messages of `a`, and is closed."""
     net = pair()
     first = Subscriber(net, "b", session="s")
     Publisher(net, "a").fill(5)
     first.acknowledge("a")
     net.advance(1)
     first.cut()
+    return net
+
+
+def test_a_loss_at_a_producer_is_told_after_both_restart() -> None:
+    net = left_after_five()
     net.restart("a")
     net.advance(10)
     Publisher(net, "a").fill(2)
@@ -165,12 +171,7 @@ def test_a_loss_at_a_producer_is_told_after_both_restart() -> None:
 
 
 def test_a_name_beyond_the_recovered_end_is_told_after_both_restart() -> None:
-    net = pair()
-    first = Subscriber(net, "b", session="s")
-    Publisher(net, "a").fill(5)
-    first.acknowledge("a")
-    net.advance(1)
-    first.cut()
+    net = left_after_five()
     before = net.nodes["a"]
     net.stop("a")
     a = net.start("a")

@@ -401,13 +401,19 @@ def test_a_history_with_the_last_known_life_outweighs_any_other() -> None:
     assert max(ends, key=lambda end: _reach(end, ends, E3)) is knowing
 
 
-def test_the_last_lifes_count_tells_what_a_recalled_end_lacks() -> None:
+def three_ahead_of_its_peer() -> Net:
+    """`a` leaves witnesses, and has accepted 8 messages. Its peer `b` was parted after 5."""
     net = mesh("a", "b")
     net.witnessed = True
     Publisher(net, "a").fill(5)
     net.advance(1)
     net.part("a", "b")
     Publisher(net, "a").fill(3)
+    return net
+
+
+def test_the_last_lifes_count_tells_what_a_recalled_end_lacks() -> None:
+    net = three_ahead_of_its_peer()
     net.advance(1)
     net.restart("a")
     net.heal("a", "b")
@@ -420,12 +426,7 @@ def test_the_last_lifes_count_tells_what_a_recalled_end_lacks() -> None:
 
 
 def test_a_life_that_ends_while_it_asks_keeps_the_one_before() -> None:
-    net = mesh("a", "b")
-    net.witnessed = True
-    Publisher(net, "a").fill(5)
-    net.advance(1)
-    net.part("a", "b")
-    Publisher(net, "a").fill(3)
+    net = three_ahead_of_its_peer()
     net.restart("a")
     assert net.nodes["a"].recovery is not None
     net.restart("a")

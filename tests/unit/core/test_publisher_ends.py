@@ -6,7 +6,7 @@ import json
 
 import pytest
 from tests.unit.core.net import Publisher, RawClient, Subscriber, query
-from tests.unit.core.nets import alone, pair
+from tests.unit.core.nets import alone, pair, reconnected
 from tests.unit.protocol.strategies import batch_of
 
 from pubsubd_broker.core.limits import (
@@ -36,7 +36,7 @@ def test_a_retry_after_a_lost_answer_gets_the_first_receipt() -> None:
     publisher.pipe.swallow(publisher.connection)
     publisher.send(batch_of([("t", b"x")], sequence=1))
     publisher.cut()
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
+    again = reconnected(net, publisher)
     assert again.batch(1, "x", retry=True) == Receipt(1, net.nodes["a"].epoch, 0)
     assert net.nodes["a"].stream.next == 1
     assert again.batch(2, "y") == Receipt(2, net.nodes["a"].epoch, 1)
@@ -124,7 +124,7 @@ def test_a_retry_is_accepted_though_its_target_was_forgotten() -> None:
     net.stop("b")
     net.run()
     query(net, "a", "drop_cursor", "b")
-    again = Publisher(net, "a", life=publisher.life, spoke_to=net.nodes["a"].epoch)
+    again = reconnected(net, publisher)
     assert again.batch(1, to="b", retry=True) == first
 
 

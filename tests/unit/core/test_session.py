@@ -149,10 +149,16 @@ def test_its_place_is_told_before_the_last_told_one_is_evicted(size: int) -> Non
     assert told > 0
 
 
-def test_an_idle_session_is_told_its_place_a_few_times_per_log() -> None:
-    source = FakeSource(log_of(max_messages=100))
-    session, wakings = idle_beside(source), []
+def idle_at_a_log_of(messages: int) -> tuple[FakeSource, Session, list[int]]:
+    """A source with room for that many, an idle session, and a 1 for each time that the session is woken."""
+    source = FakeSource(log_of(max_messages=messages))
+    session, wakings = idle_beside(source), list[int]()
     session.wake = lambda: wakings.append(1)
+    return source, session, wakings
+
+
+def test_an_idle_session_is_told_its_place_a_few_times_per_log() -> None:
+    source, session, wakings = idle_at_a_log_of(100)
     for offset in range(1000):
         source.log.append(entry(offset, topic="busy.x"))
         if wakings:
@@ -161,18 +167,14 @@ def test_an_idle_session_is_told_its_place_a_few_times_per_log() -> None:
 
 
 def test_a_log_that_is_far_from_full_wakes_no_idle_session() -> None:
-    source = FakeSource(log_of(max_messages=100))
-    session, wakings = idle_beside(source), []
-    session.wake = lambda: wakings.append(1)
+    source, _session, wakings = idle_at_a_log_of(100)
     for offset in range(50):
         source.log.append(entry(offset, topic="busy.x"))
     assert wakings == []
 
 
 def test_one_whose_socket_takes_nothing_is_woken_once() -> None:
-    source = FakeSource(log_of(max_messages=10))
-    session, wakings = idle_beside(source), []
-    session.wake = lambda: wakings.append(1)
+    source, session, wakings = idle_at_a_log_of(10)
     for offset in range(1000):
         source.log.append(entry(offset, topic="busy.x"))
     assert wakings == [1]

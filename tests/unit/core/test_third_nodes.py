@@ -52,13 +52,19 @@ def test_a_name_is_told_the_loss_that_only_a_third_node_can_know_of() -> None:
     assert reader.of_node("a")[-1] == 3
 
 
-def test_a_loss_learned_of_while_reading_is_told_once_in_place() -> None:
+def reading_before_b_tells() -> tuple[Net, Subscriber]:
+    """Producer and broker have forgotten the name, and its reader is back at `c`, which cannot reach `b`."""
     net = read_by_name()
     both_forget(net)
     net.unreachable |= {("b", "c"), ("c", "b")}
     net.restart("c")
     reader = Subscriber(net, "c", session="n")
     net.advance(5)
+    return net, reader
+
+
+def test_a_loss_learned_of_while_reading_is_told_once_in_place() -> None:
+    net, reader = reading_before_b_tells()
     assert reader.of_node("a") == []
     net.heal("c", "b")
     net.advance(20)
@@ -72,12 +78,7 @@ def test_a_loss_learned_of_while_reading_is_told_once_in_place() -> None:
 
 
 def test_an_ack_under_way_does_not_cover_a_loss_in_a_peers_stream() -> None:
-    net = read_by_name()
-    both_forget(net)
-    net.unreachable |= {("b", "c"), ("c", "b")}
-    net.restart("c")
-    reader = Subscriber(net, "c", session="n")
-    net.advance(5)
+    net, reader = reading_before_b_tells()
     net.heal("c", "b")
     net.advance(20)
     reader.acknowledge("a")

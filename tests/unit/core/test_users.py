@@ -7,26 +7,15 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from tests.unit.core.net import Net, RawClient
+from tests.unit.core.nets import bounded, refused
 from tests.unit.protocol.strategies import batch_of
 
-from pubsubd_broker.core.limits import Limits
-from pubsubd_broker.core.node import Node
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.frames import Frame, Receipt, Refused, Subscribe
 from pubsubd_protocol.framing import BUFFER_BYTES
 
 KIB = 1024
-
-
-def bounded(**limits: int) -> tuple[Net, Node]:
-    """A node `a` with these limits."""
-    net = Net()
-    return net, net.start("a", limits=Limits(**limits))
-
-
-def refused(node: Node, code: str) -> int:
-    return node.events.counters.connections_refused[code]
 
 
 def batch(topic: str, sequence: int, *, retry: bool = False) -> Batch:

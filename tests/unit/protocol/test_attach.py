@@ -40,6 +40,9 @@ LOST = Expired(Reason.STATE_LOST, 100, None)
 AHEAD = Expired(Reason.AHEAD, 100, None)
 UNSEEN = Expired(Reason.UNSEEN, 100, None)
 
+NOTHING = Remembered(waiting=False)
+WAITING = Remembered(waiting=True)
+
 ROWS: dict[str, tuple[Claim, int | None, Verdict]] = {
     "same epoch, offset in the ring: resume": (At(Position(NOW, 50)), None, Resume(50)),
     "same epoch, at oldest: resume": (At(Position(NOW, 20)), None, Resume(20)),
@@ -64,54 +67,30 @@ ROWS: dict[str, tuple[Claim, int | None, Verdict]] = {
     "unknown epoch, at next: state lost": (At(Position(STRANGE, 100)), None, LOST),
     "unknown epoch, below oldest: state lost": (At(Position(STRANGE, 3)), None, LOST),
     "unknown epoch, beyond next: state lost": (At(Position(STRANGE, 999)), None, LOST),
-    "a position counts for more than a registered cursor": (
-        At(Position(NOW, 50)),
-        70,
-        Resume(50),
-    ),
+    "a position counts for more than a registered cursor": (At(Position(NOW, 50)), 70, Resume(50)),
     "an unknown epoch is not helped by a registered cursor": (At(Position(STRANGE, 50)), 50, LOST),
-    "nothing presented, registered cursor in the ring: resume there": (
-        Remembered(waiting=False),
-        70,
-        Resume(70),
-    ),
-    "nothing presented, registered cursor at oldest: resume there": (
-        Remembered(waiting=False),
-        20,
-        Resume(20),
-    ),
-    "nothing presented, registered cursor at next: resume there": (
-        Remembered(waiting=False),
-        100,
-        Resume(100),
-    ),
-    "nothing presented, registered cursor overwritten": (
-        Remembered(waiting=False),
-        19,
-        overwritten(81),
-    ),
-    "nothing presented, no cursor: new consumer, at next": (
-        Remembered(waiting=False),
-        None,
-        Resume(100),
-    ),
+    "nothing presented, registered cursor in the ring: resume there": (NOTHING, 70, Resume(70)),
+    "nothing presented, registered cursor at oldest: resume there": (NOTHING, 20, Resume(20)),
+    "nothing presented, registered cursor at next: resume there": (NOTHING, 100, Resume(100)),
+    "nothing presented, registered cursor overwritten": (NOTHING, 19, overwritten(81)),
+    "nothing presented, no cursor: new consumer, at next": (NOTHING, None, Resume(100)),
     "nothing presented, a session waiting, registered cursor: resume there": (
-        Remembered(waiting=True),
+        WAITING,
         70,
         Resume(70),
     ),
     "nothing presented, a session waiting, registered cursor overwritten": (
-        Remembered(waiting=True),
+        WAITING,
         19,
         overwritten(81),
     ),
     "nothing presented, a session waiting, no cursor, beginning gone: unseen": (
-        Remembered(waiting=True),
+        WAITING,
         None,
         UNSEEN,
     ),
     "registered cursor beyond next: ahead, never a place that does not exist": (
-        Remembered(waiting=False),
+        NOTHING,
         101,
         AHEAD,
     ),
@@ -119,13 +98,9 @@ ROWS: dict[str, tuple[Claim, int | None, Verdict]] = {
     "from the first message counts no registered cursor": (FromStart(), 70, UNSEEN),
     "all that the ring holds": (Earliest(), None, Resume(20)),
     "all that the ring holds counts no registered cursor": (Earliest(), 70, Resume(20)),
-    "all that the ring holds, which is all that is owed": (
-        Earliest(Remembered(waiting=True)),
-        20,
-        Resume(20),
-    ),
+    "all that the ring holds, which is all that is owed": (Earliest(WAITING), 20, Resume(20)),
     "all that the ring holds, less than is owed: unseen, and on at the oldest": (
-        Earliest(Remembered(waiting=True)),
+        Earliest(WAITING),
         19,
         Expired(Reason.UNSEEN, 20, None),
     ),
@@ -152,7 +127,7 @@ def test_a_session_from_the_start_gets_all_while_the_ring_holds_it() -> None:
 
 
 def test_a_waiting_node_without_a_cursor_gets_a_held_first_message() -> None:
-    assert resolve(Remembered(waiting=True), WHOLE) == Resume(0)
+    assert resolve(WAITING, WHOLE) == Resume(0)
 
 
 def test_the_epoch_is_compared_before_the_offset() -> None:
@@ -177,8 +152,8 @@ class TestEmptyStream:
             At(Position(NOW, 0)),
             FromStart(),
             Earliest(),
-            Remembered(waiting=False),
-            Remembered(waiting=True),
+            NOTHING,
+            WAITING,
         ],
     )
     def test_every_claim_starts_at_zero(self, claim: Claim) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from pubsubd_broker.core.access.permissions import ALL_USERS, NO_RULES, Allowed, Rights, TopicRules
 from pubsubd_broker.core.limits import (
@@ -15,6 +16,8 @@ from pubsubd_broker.core.limits import (
     SECOND_NS,
     Limits,
 )
+from pubsubd_broker.core.links.liveness import Timeouts
+from pubsubd_broker.core.links.settings import LinkSettings
 from pubsubd_protocol.frames import DEFAULT_CLUSTER, VERSION, Welcome
 from pubsubd_protocol.positions import Epoch
 
@@ -54,6 +57,26 @@ class Config:
     def max_frame_held(self) -> int:
         """The longest publish that the node accepts: as an entry it has to fit into the ring."""
         return min(self.max_frame, max(1, self.ring_bytes - ITEM_OVERHEAD - ENTRY_HEAD_BYTES))
+
+    def for_links(self, epoch: Epoch) -> LinkSettings:
+        """Settings of the links. `epoch`: of this life."""
+        timeouts = partial(Timeouts, self.limits.handshake_ns, self.heartbeat_ns)
+        return LinkSettings(
+            node=self.node,
+            cluster=self.cluster,
+            secret=self.secret,
+            allowed=self.allowed,
+            topic_rules=self.topic_rules,
+            limits=self.limits,
+            client_timeouts=timeouts(self.client_timeout_ns),
+            peer_timeouts=timeouts(self.peer_timeout_ns),
+            max_frame=self.max_frame,
+            ring=(self.ring_messages, self.ring_bytes),
+            replica=(self.replica_messages, self.replica_bytes),
+            cursor_ttl_ns=self.cursor_ttl_ns,
+            recovers_from_peers=self.recover_from_peers,
+            welcome=partial(self.welcome, epoch),
+        )
 
     def welcome(self, epoch: Epoch, rights: Rights) -> Welcome:
         """The frame that welcomes a remote end with these rights. `epoch`: of this life."""

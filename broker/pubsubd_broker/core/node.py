@@ -85,7 +85,7 @@ class Node:
             started_ns=now.mono_ns,
         )
         self.links = Links(
-            config,
+            config.for_links(epoch),
             epoch,
             peers,
             stream=self.stream,

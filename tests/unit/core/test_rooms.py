@@ -21,12 +21,12 @@ ROOMS: dict[str, set[str]] = {
     "status": {"node", "links", "sessions", "streams", "log"},
     "node": {"observer", "config", "links", "sessions", "streams", "journal", "log"},
     "observer": {"links", "streams", "journal"},
-    "links": {"config", "sessions", "streams", "log"},
+    "links": {"sessions", "streams", "log"},
     "sessions": {"streams", "log"},
     "streams": {"log"},
     "journal": {"log"},
     "log": set(),
-    "config": set(),
+    "config": {"links"},
     **{leaf: set() for leaf in LEAVES},
 }
 
@@ -100,6 +100,7 @@ def test_the_rooms_themselves_have_an_order() -> None:
         ("journal.keeper", "sessions.sessions"),
         ("access.quota", "log.log"),
         ("links.peers", "node"),
+        ("links.links", "config"),
     ],
 )
 def test_a_planted_import_against_the_order_is_found(module: str, other: str) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from operator import attrgetter
 from typing import Protocol
 
 from pubsubd_broker.core.access.admission import Admission, Admittance, Standing, TurnedAway
 from pubsubd_broker.core.access.local_users import LocalUsers
+from pubsubd_broker.core.access.permissions import Rights
 from pubsubd_broker.core.access.quota import Claimant, Quota
 from pubsubd_broker.core.access.remote import Remote
-from pubsubd_broker.core.config import Config
-from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.limits import Limits, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import DialTargets, Target
 from pubsubd_broker.core.links.handshake import (
@@ -27,7 +27,7 @@ from pubsubd_broker.core.links.receive_share import ReceiveShare
 from pubsubd_broker.core.links.round_robin import ReadyQueue
 from pubsubd_broker.core.links.send_budget import SendBudget
 from pubsubd_broker.core.observe.events import Events
-from pubsubd_protocol.frames import Refused
+from pubsubd_protocol.frames import Refused, Welcome
 
 
 class MakesEnds(AcceptedEnds, DialledEnds, Protocol):
@@ -113,30 +113,32 @@ class Connections:
 
     def __init__(
         self,
-        config: Config,
         me: BrokerIdentity,
         ends: MakesEnds,
         *,
+        limits: Limits,
+        client_timeouts: Timeouts,
+        peer_timeouts: Timeouts,
+        welcome: Callable[[Rights], Welcome],
         users: LocalUsers,
         admission: Admission,
         targets: DialTargets,
         events: Events,
     ) -> None:
-        """`ends`: makes the end of a connection after its handshake."""
+        """`ends`: makes the end of a connection after its handshake. `welcome`: makes the frame that ends an accepted one."""
         self.ready = ReadyQueue[Connection](attrgetter("flow_key"))
-        self.receiving = Quota(config.limits.receive_bytes)
+        self.receiving = Quota(limits.receive_bytes)
         """The bytes of large frames that are coming in."""
-        self.send_budget = SendBudget[Connection](config.limits.unsent_bytes)
-        self._welcome = partial(config.welcome, me.epoch)
+        self.send_budget = SendBudget[Connection](limits.unsent_bytes)
+        self._welcome = welcome
         self._me = me
         self._ends = ends
         self._users = users
         self._admission = admission
         self._targets = targets
         self._events = events
-        first = config.limits.handshake_ns, config.heartbeat_ns
-        self._client_timeouts = Timeouts(*first, config.client_timeout_ns)
-        self._peer_timeouts = Timeouts(*first, config.peer_timeout_ns)
+        self._client_timeouts = client_timeouts
+        self._peer_timeouts = peer_timeouts
         self._open: dict[Connection, None] = {}
 
     def __iter__(self) -> Iterator[Connection]:

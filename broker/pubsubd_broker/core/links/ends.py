@@ -8,8 +8,7 @@ from functools import partial
 from pubsubd_broker.core.access.admission import Admission
 from pubsubd_broker.core.access.local_users import LocalUsers
 from pubsubd_broker.core.access.permissions import Rights
-from pubsubd_broker.core.config import Config
-from pubsubd_broker.core.limits import Now
+from pubsubd_broker.core.limits import Limits, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.control_end import ControlEnd
@@ -37,9 +36,12 @@ class Ends:
 
     def __init__(
         self,
-        config: Config,
         me: BrokerIdentity,
         *,
+        limits: Limits,
+        max_frame: int,
+        ring: tuple[int, int],
+        recovers_from_peers: bool,
         stream: Stream,
         registry: CursorRegistry,
         intake: Intake,
@@ -52,11 +54,15 @@ class Ends:
         events: Events,
         answer: Callable[[Query, Now], str],
     ) -> None:
-        """`answer`: gives the answer to a command as JSON text."""
+        """`ring`: the most messages and bytes of `stream`. `answer`: gives the answer to a command as JSON text."""
         self.recovery: PeerRecovery | None = None
-        self._config = config
+        self._limits = limits
+        self._max_frame = max_frame
+        self._ring = ring
         self._me = me
         self._stream = stream
+        self._recovered_stream = stream if recovers_from_peers else None
+        """The own stream, if the next life asks the peers for it; else None."""
         self._registry = registry
         self._intake = intake
         self._sessions = sessions
@@ -105,7 +111,7 @@ class Ends:
             spoke_to,
             rights,
             intake=self._intake,
-            max_frame=self._config.max_frame,
+            max_frame=self._max_frame,
             events=self._events,
         )
 
@@ -119,7 +125,7 @@ class Ends:
             connected=self._admission.sessions,
             name_of=partial(self._users.session_name, connection.remote),
             health=self._peers.health,
-            limits=self._config.limits,
+            limits=self._limits,
             events=self._events,
         )
 
@@ -138,7 +144,7 @@ class Ends:
 
         Raises `ConnectionRefused` if no link to it may be had.
         """
-        name, epoch, config = welcome.node, welcome.life, self._config
+        name, epoch = welcome.node, welcome.life
         clash = self._peers.clash_with_producer(name, epoch)
         if clash is not None:
             target.is_self = clash[0] == "self"
@@ -150,23 +156,22 @@ class Ends:
             self._targets.unreachable(target, f"{name} is linked by another address")
             connection.close()
             return None
-        if welcome.max_frame > config.max_frame:
+        if welcome.max_frame > self._max_frame:
             raise ConnectionRefused(
                 "frame_limit",
-                f"{name} sends frames of up to {welcome.max_frame} bytes, {config.node} takes "
-                f"{config.max_frame}: give both the same --max-frame",
+                f"{name} sends frames of up to {welcome.max_frame} bytes, {self._me.node} takes "
+                f"{self._max_frame}: give both the same --max-frame",
             )
         self._peers.make_room_for_producer(name, connection.opened_ns)
-        own = self._stream if config.recover_from_peers else None
         end = self._peers.producers[name] = ConsumerEnd(
             connection,
             target,
             name,
             epoch,
             reader=self._me.node,
-            max_frame=config.max_frame,
+            max_frame=self._max_frame,
             producers=self._peers,
-            places=ToldPlaces(name, self._sessions, own, self._peers.replicas),
+            places=ToldPlaces(name, self._sessions, self._recovered_stream, self._peers.replicas),
             fetch_budget=self._fetch_budget,
             events=self._events,
         )
@@ -179,7 +184,7 @@ class Ends:
             connection,
             target,
             node=self._me.node,
-            ring=(self._config.ring_messages, self._config.ring_bytes),
-            max_frame=self._config.max_frame,
+            ring=self._ring,
+            max_frame=self._max_frame,
             recovery=recovery,
         )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from pubsubd_broker.core.access.admission import Admission
 from pubsubd_broker.core.access.local_users import LocalUsers
 from pubsubd_broker.core.access.remote import Remote
-from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.connections import Connections
@@ -18,6 +17,7 @@ from pubsubd_broker.core.links.fetch_budget import FetchBudget
 from pubsubd_broker.core.links.naming import BrokerIdentity
 from pubsubd_broker.core.links.peer_recovery import PeerHistory, PeerRecovery
 from pubsubd_broker.core.links.peers import PeerObserver, Peers
+from pubsubd_broker.core.links.settings import LinkSettings
 from pubsubd_broker.core.log.pacing import Pace
 from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.sessions.sessions import Sessions
@@ -36,7 +36,7 @@ class Links:
 
     def __init__(
         self,
-        config: Config,
+        settings: LinkSettings,
         epoch: Epoch,
         addresses: Iterable[Address],
         *,
@@ -53,14 +53,16 @@ class Links:
         started_ns: int,
     ) -> None:
         """`addresses`: the peers to dial. `answer`: gives the answer to a command as JSON text."""
-        self._config = config
-        self._me = BrokerIdentity(config.node, epoch, config.cluster, config.secret)
+        self._settings = settings
+        self._me = BrokerIdentity(settings.node, epoch, settings.cluster, settings.secret)
         self._notices = events.notices
         self._started_ns = started_ns
         self.targets = DialTargets(addresses, events.unreachable)
         self.peers = Peers(
-            config,
             self._me,
+            most_producers=settings.limits.producers,
+            replica_limits=settings.replica,
+            ttl_ns=settings.cursor_ttl_ns,
             replicas=replicas,
             producers=producers,
             targets=self.targets,
@@ -72,13 +74,16 @@ class Links:
             observer=observer,
             started_ns=started_ns,
         )
-        self.intake = Intake(epoch, stream, publishers, config.limits, self.peers.knows)
-        self.fetch_budget = FetchBudget(config.limits.fetched_bytes)
-        users = LocalUsers(config.allowed, config.topic_rules)
-        admission = Admission(config.limits, config.allowed)
+        self.intake = Intake(epoch, stream, publishers, settings.limits, self.peers.knows)
+        self.fetch_budget = FetchBudget(settings.limits.fetched_bytes)
+        users = LocalUsers(settings.allowed, settings.topic_rules)
+        admission = Admission(settings.limits, settings.allowed)
         self._ends = Ends(
-            config,
             self._me,
+            limits=settings.limits,
+            max_frame=settings.max_frame,
+            ring=settings.ring,
+            recovers_from_peers=settings.recovers_from_peers,
             stream=stream,
             registry=registry,
             intake=self.intake,
@@ -92,9 +97,12 @@ class Links:
             answer=answer,
         )
         self.connections = Connections(
-            config,
             self._me,
             self._ends,
+            limits=settings.limits,
+            client_timeouts=settings.client_timeouts,
+            peer_timeouts=settings.peer_timeouts,
+            welcome=settings.welcome,
             users=users,
             admission=admission,
             targets=self.targets,
@@ -140,7 +148,13 @@ class Links:
     ) -> None:
         """Begins to ask the peers. `latest` and `decide`: see `PeerRecovery`."""
         self._ends.recovery = PeerRecovery(
-            self._config, self.targets, started_ns=self._started_ns, latest=latest, decide=decide
+            self._me.node,
+            self.targets,
+            patience_ns=self._settings.peer_timeouts.silence_ns,
+            most_names=self._settings.limits.named_sessions,
+            started_ns=self._started_ns,
+            latest=latest,
+            decide=decide,
         )
 
     def end_recovery(self) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.limits import FETCH_BYTES, Now
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
@@ -44,22 +43,27 @@ class PeerRecovery:
 
     def __init__(
         self,
-        config: Config,
+        node: str,
         targets: Iterable[Target],
         *,
+        patience_ns: int,
+        most_names: int,
         started_ns: int,
         latest: Epoch | None,
         decide: Callable[[PeerHistory | None, Now], None],
     ) -> None:
-        """`latest`: the last epoch of the node that is known here. `decide`: is called once, with None if no peer holds anything."""
+        """`patience_ns`: the longest silence of a peer. `most_names`: the most named sessions that this node keeps.
+
+        `latest`: the last epoch of the node that is known here. `decide`: is called once, with None if no peer holds anything.
+        """
         # The wait for answers, and as long again for the history of one peer.
-        wait_ns = 2 * config.peer_timeout_ns
-        self._node = config.node
+        wait_ns = 2 * patience_ns
+        self._node = node
         self._targets = targets
         self._until_ns = started_ns + wait_ns
         self._over_ns = started_ns + 2 * wait_ns
         self._latest = latest
-        self._most_names = config.limits.named_sessions
+        self._most_names = most_names
         self._decide = decide
         self._ends: dict[Target, RecoveryEnd] = {}
         self._source: RecoveryEnd | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from pubsubd_broker.core.config import Config
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.departed import Departures
@@ -45,9 +44,11 @@ class Peers:
 
     def __init__(
         self,
-        config: Config,
         me: BrokerIdentity,
         *,
+        most_producers: int,
+        replica_limits: tuple[int, int],
+        ttl_ns: int,
         replicas: dict[str, Replica],
         producers: dict[str, ConsumerEnd],
         targets: DialTargets,
@@ -59,8 +60,10 @@ class Peers:
         observer: PeerObserver | None,
         started_ns: int,
     ) -> None:
-        """`stream`: this node's own, and `registry` the cursors of consumers in it."""
-        ttl_ns = config.cursor_ttl_ns
+        """`stream`: this node's own, and `registry` the cursors of consumers in it.
+
+        `replica_limits`: the most messages and bytes of a replica. `ttl_ns`: the time for which an absent peer is kept.
+        """
         self.replicas = replicas
         self.producers = producers
         """The link to each producer, from the greeting on."""
@@ -69,7 +72,7 @@ class Peers:
         self.health = ProducerHealth(started_ns)
         self.departures = Departures(
             *(replicas, producers, targets, sessions, self.health),
-            limit=config.limits.producers,
+            limit=most_producers,
             ttl_ns=ttl_ns,
         )
         self._room_for_producers = RoomForProducers(
@@ -79,7 +82,7 @@ class Peers:
             registry, self.consumers.keys(), self._oldest, ttl_ns, events.notices
         )
         self._me = me
-        self._replica_limits = config.replica_messages, config.replica_bytes
+        self._replica_limits = replica_limits
         self._ttl_ns = ttl_ns
         self._stream = stream
         self._registry = registry

@@ -7,7 +7,8 @@ from itertools import repeat
 from typing import Protocol
 
 from pubsubd.errors import PubSubError, copy_of
-from pubsubd_protocol.entries import Batch, pack_numbers
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import Welcome
 from pubsubd_protocol.positions import Epoch
 from pubsubd_protocol.topics import MAX_TOPIC_BYTES, Filter, check_publishable

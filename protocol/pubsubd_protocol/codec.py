@@ -11,10 +11,9 @@ from typing import Final
 import msgpack
 
 import pubsubd_protocol.fields as field
+from pubsubd_protocol.columns import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
 from pubsubd_protocol.entries import (
     ENTRY_KIND,
-    MAX_BATCH_MESSAGES,
-    MAX_BATCH_TOPICS,
     PUBLISH_KIND,
     Batch,
     Entry,

@@ -1,65 +1,35 @@
 """The unit of transport: a batch of messages that one publish put into a stream.
 
-On the wire a batch keeps its numbers apart from its payloads:
-
-    topics    the distinct topics, joined by line feeds
-    index     uint16 per message: number of its topic in `topics`; empty if all have one topic
-    lengths   uint32 per message: bytes of its payload
-    payloads  all payloads, one after the other, opaque
+On the wire a batch keeps its numbers apart from its payloads: see `columns`.
 
 An `Entry` is that batch with its place: node, epoch, first offset. The node on which the batch was
 published encodes the frame once. The same bytes go to the ring, to peers, replicas and sessions.
-Packed numbers are little-endian, the byte order of nearly every machine.
 """
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Callable, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Final
 
 import msgpack
 
-from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
+from pubsubd_protocol.columns import (
+    MAX_BATCH_MESSAGES,
+    check_columns,
+    check_places,
+    pack_numbers,
+    unpack_numbers,
+)
+from pubsubd_protocol.errors import InvalidTopic, ProtocolError
 from pubsubd_protocol.layout import FRONT_BYTES, front, split
 from pubsubd_protocol.positions import Epoch, is_node_name
-from pubsubd_protocol.topics import split_topics
-
-MAX_BATCH_MESSAGES = 65_535
-MAX_BATCH_TOPICS = 4096
-"""Distinct topics in one batch. Each costs one match for each session that reads by patterns."""
 
 MAX_ENTRY_OVERHEAD = 512 * 1024
 """Extra bytes of an entry's frame over the longest publish frame: the head, and the `places` of a part."""
 
 PUBLISH_KIND: Final = 10
 ENTRY_KIND: Final = 25
-
-_SWAP = sys.byteorder == "big"
-
-
-def pack_numbers(typecode: str, numbers: Sequence[int]) -> bytes:
-    """`numbers` as packed little-endian integers; `typecode` "H" for uint16, "I" for uint32."""
-    packed = array(typecode, numbers)
-    if _SWAP:
-        packed.byteswap()
-    return packed.tobytes()
-
-
-def unpack_numbers(typecode: str, packed: bytes) -> array[int]:
-    """The inverse of `pack_numbers`. Raises `ProtocolError` if the length is not a multiple of the number's size."""
-    numbers: array[int] = array(typecode)
-    if len(packed) % numbers.itemsize:
-        raise ProtocolError(
-            "malformed",
-            f"packed numbers have {len(packed)} bytes: it must be a multiple of {numbers.itemsize}",
-        )
-    numbers.frombytes(packed)
-    if _SWAP:
-        numbers.byteswap()
-    return numbers
 
 
 class Batch:
@@ -96,7 +66,7 @@ class Batch:
 
         Raises `ProtocolError`, `InvalidTopic` or `MessageTooLarge`.
         """
-        _check_columns(self.topics, self.index, self.lengths, len(self.payloads), max_message)
+        check_columns(self.topics, self.index, self.lengths, len(self.payloads), max_message)
 
 
 class Entry:
@@ -252,10 +222,10 @@ def read_entry(frame: memoryview) -> Entry:
         )
     count = len(lengths) // 4
     try:
-        _check_columns(topics, index, lengths, len(payloads), len(payloads))
+        check_columns(topics, index, lengths, len(payloads), len(payloads))
     except InvalidTopic as error:
         raise ProtocolError("malformed", str(error)) from None
-    _check_places(places, count, span)
+    check_places(places, count, span)
     return Entry(node, epoch, first, span, count, publisher, to, topics, (wire,))
 
 
@@ -372,48 +342,3 @@ def _encode(head: Sequence[object], payloads: bytes) -> tuple[bytes, ...]:
 
 
 _JOIN_BELOW = 4096
-
-
-def _check_columns(joined: str, index: bytes, lengths: bytes, total: int, max_message: int) -> None:
-    # Count before splitting: a list of topics takes many times the memory of its text.
-    distinct = joined.count("\n") + 1
-    if distinct > MAX_BATCH_TOPICS:
-        raise ProtocolError(
-            "malformed", f"a batch has {distinct} topics, the limit is {MAX_BATCH_TOPICS}"
-        )
-    topics = split_topics(joined)
-    sizes = unpack_numbers("I", lengths)
-    if not 0 < len(sizes) <= MAX_BATCH_MESSAGES:
-        raise ProtocolError(
-            "malformed", f"a batch has {len(sizes)} messages, allowed are 1..{MAX_BATCH_MESSAGES}"
-        )
-    if sum(sizes) != total:
-        raise ProtocolError(
-            "malformed", f"lengths add up to {sum(sizes)} bytes, the payloads have {total}"
-        )
-    if max(sizes) > max_message:
-        raise MessageTooLarge("a message", max(sizes), max_message)
-    if index:
-        which = unpack_numbers("H", index)
-        if len(which) != len(sizes) or max(which) >= len(topics):
-            raise ProtocolError(
-                "malformed",
-                f"the index does not fit {len(topics)} topics and {len(sizes)} messages",
-            )
-    elif len(topics) != 1:
-        raise ProtocolError("malformed", f"a batch of {len(topics)} topics has an empty index")
-
-
-def _check_places(places: bytes, count: int, span: int) -> None:
-    if not places:
-        if count != span:
-            raise ProtocolError(
-                "malformed",
-                f"an entry of {count} messages over {span} offsets does not say their places",
-            )
-        return
-    where = unpack_numbers("I", places)
-    if len(where) != count or where[-1] >= span or any(a >= b for a, b in pairwise(where)):
-        raise ProtocolError(
-            "malformed", f"the places of {count} messages do not fit {span} offsets"
-        )

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pubsubd_protocol.attach import Claim, Reason, Resume
-from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS, Batch, Entry
+from pubsubd_protocol.columns import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
+from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.positions import Epoch, Lineage, Position, StreamView
 from pubsubd_protocol.topics import EVERY_TOPIC, MAX_TOPIC_BYTES
 

@@ -21,7 +21,8 @@ from tests.feeding import feed
 from tests.integration.relay import Address
 
 from pubsubd_protocol.codec import decode, encode
-from pubsubd_protocol.entries import Batch, pack_numbers
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import MAGIC, VERSION, Frame, Heartbeat, Hello, Query, Subscribe
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch, Position

@@ -22,7 +22,8 @@ from pubsubd_broker.core.limits import PUBLISH_WINDOW
 from pubsubd_broker.settings.sources import resolve_settings
 from pubsubd_protocol.attach import Remembered
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import Batch, pack_numbers
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import Attach, Receipt, Subscribe, Welcome
 from pubsubd_protocol.framing import BUFFER_BYTES
 from pubsubd_protocol.positions import Epoch, Position

@@ -15,7 +15,8 @@ from tests.integration.steps import StartCluster, in_thread, payloads_to, subscr
 
 import pubsubd
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import Batch, pack_numbers
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import FilterSet, Receipt, SetFilter, Skip, Subscribe, Welcome
 from pubsubd_protocol.topics import MAX_SHAPES
 

@@ -16,16 +16,8 @@ from typing import Any
 
 from pubsubd_protocol import frames
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Reason, Remembered, Resume
-from pubsubd_protocol.entries import (
-    Batch,
-    Entry,
-    Messages,
-    open_entry,
-    pack_numbers,
-    part_of,
-    place_batch,
-    unpack_numbers,
-)
+from pubsubd_protocol.columns import pack_numbers, unpack_numbers
+from pubsubd_protocol.entries import Batch, Entry, Messages, open_entry, part_of, place_batch
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 _CLAIMS: dict[str, Claim] = {

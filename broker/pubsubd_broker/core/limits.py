@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from pubsubd_protocol.entries import MAX_BATCH_MESSAGES
+from pubsubd_protocol.columns import MAX_BATCH_MESSAGES
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
 from pubsubd_protocol.topics import MAX_PATTERNS, MAX_TOPIC_BYTES
 

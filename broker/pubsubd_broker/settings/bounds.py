@@ -18,7 +18,7 @@ from pubsubd_broker.settings.forms import (
     size,
 )
 from pubsubd_broker.settings.row import bound
-from pubsubd_protocol.entries import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
+from pubsubd_protocol.columns import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS, MAX_STREAMS
 from pubsubd_protocol.framing import MAX_FRAME_BYTES
 from pubsubd_protocol.topics import MAX_PATTERNS, MAX_TOPIC_BYTES

@@ -15,7 +15,8 @@ from pubsubd_broker.core.limits import FETCH_BYTES
 from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_protocol.attach import Reason, Resume
 from pubsubd_protocol.codec import decode, encode
-from pubsubd_protocol.entries import Batch, Entry, open_entry, pack_numbers, place_batch
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch, Entry, open_entry, place_batch
 from pubsubd_protocol.frames import Attached, Fetched, Frame, Heartbeat, Skip
 from pubsubd_protocol.positions import Epoch, Position
 

@@ -15,7 +15,8 @@ from tests.simulation.subscriber import Subscriber
 from pubsubd_broker.core.links.publisher_end import PublisherEnd
 from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_broker.core.sessions.session import Session
-from pubsubd_protocol.entries import Batch, pack_numbers
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import MAGIC, VERSION, Ack, Hello, Subscribe
 from pubsubd_protocol.positions import UNTOLD, Position
 

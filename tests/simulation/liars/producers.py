@@ -14,7 +14,8 @@ from pubsubd_broker.core.links.consumer_end import ConsumerEnd
 from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_broker.core.streams.replica import Replica
 from pubsubd_protocol.attach import Reason, Resume
-from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place_batch
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch, Entry, place_batch
 from pubsubd_protocol.frames import (
     Attached,
     CursorExpired,

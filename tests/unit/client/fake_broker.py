@@ -13,7 +13,8 @@ from tests.feeding import feed
 
 import pubsubd
 from pubsubd_protocol import codec
-from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place_batch
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch, Entry, place_batch
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import (
     FilterSet,

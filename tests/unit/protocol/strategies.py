@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pubsubd_protocol import frames
 from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Reason, Remembered, Resume
 from pubsubd_protocol.codec import encode
-from pubsubd_protocol.entries import Batch, Entry, pack_numbers, place_batch
+from pubsubd_protocol.columns import pack_numbers
+from pubsubd_protocol.entries import Batch, Entry, place_batch
 from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamView
 
 Message = tuple[str, bytes]

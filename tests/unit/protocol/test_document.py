@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.unit.protocol.samples import KINDS, SAMPLES, part, placed
 
-from pubsubd_protocol import codec, entries, frames, topics
+from pubsubd_protocol import codec, columns, entries, frames, topics
 from pubsubd_protocol import fields as limits
 from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.codec import encode
@@ -68,5 +68,5 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert codec.MAX_CONTROL_BYTES == 512 * 1024
     assert limits.MAX_STREAMS == topics.MAX_PATTERNS == 1024
     assert limits.MAX_NAMED_SESSIONS == 256
-    assert (entries.MAX_BATCH_MESSAGES, entries.MAX_BATCH_TOPICS) == (65_535, 4096)
+    assert (columns.MAX_BATCH_MESSAGES, columns.MAX_BATCH_TOPICS) == (65_535, 4096)
     assert entries.MAX_ENTRY_OVERHEAD == 512 * 1024

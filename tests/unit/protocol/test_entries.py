@@ -14,21 +14,23 @@ from tests.unit.protocol.samples import DIRECTED, EPOCH, LIFE, ONE_TOPIC, SEVERA
 from tests.unit.protocol.strategies import Message, batch_of
 
 from pubsubd_protocol.codec import decode, encode
-from pubsubd_protocol.entries import (
+from pubsubd_protocol.columns import (
     MAX_BATCH_MESSAGES,
     MAX_BATCH_TOPICS,
+    pack_numbers,
+    unpack_numbers,
+)
+from pubsubd_protocol.entries import (
     MAX_ENTRY_OVERHEAD,
     Batch,
     Entry,
     encode_batch,
     entry_size,
     open_entry,
-    pack_numbers,
     part_of,
     place_batch,
     read_batch,
     read_entry,
-    unpack_numbers,
 )
 from pubsubd_protocol.errors import InvalidTopic, MessageTooLarge, ProtocolError
 from pubsubd_protocol.positions import Epoch

@@ -1,7 +1,8 @@
 """The client SDK of pubsubd: publish to the broker on this host, and subscribe without a silent gap."""
 
-from pubsubd.client import Client, connect
+from pubsubd.client import Client
 from pubsubd.codecs import JSON, MSGPACK, RAW, Codec
+from pubsubd.connecting import connect
 from pubsubd.errors import (
     AlreadyIterating,
     BrokerUnavailable,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterable, Callable, Generator, Iterable
 from functools import partial
 from types import TracebackType
@@ -11,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pubsubd import arguments
 from pubsubd.callbacks import Callbacks
-from pubsubd.codecs import MSGPACK, Codec, as_bytes, encoded, not_encoded
+from pubsubd.codecs import Codec, as_bytes, encoded, not_encoded
 from pubsubd.connection import BrokerDialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, copy_of
@@ -20,6 +19,7 @@ from pubsubd.forks import begins_anew, check_process, keep
 from pubsubd.health import NodeBack, NodeLost, State
 from pubsubd.home import Home, this_thread
 from pubsubd.many import Many
+from pubsubd.opening import Opening
 from pubsubd.options import ClientOptions, SubscriptionOptions
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
@@ -61,7 +61,7 @@ class Client:
         self._inherited = inherited
         self._home = Home("client")
         self._opened: Publisher | None = None
-        self._opener: asyncio.Task[None] | None = None
+        self._opening = Opening(self._connect, "pubsubd connect")
         self._ending = Ending(self._end)
         self._subscriptions: set[Subscription] = set()
         self._callbacks = Callbacks()
@@ -71,7 +71,7 @@ class Client:
         keep(
             self._home,
             self._opened,
-            self._opener,
+            self._opening,
             self._ending,
             self._subscriptions,
             self._callbacks,
@@ -249,7 +249,13 @@ class Client:
         - `on_lost`, `on_restored`: called when a node falls silent, and when the broker hears it again. The own broker's
           node counts, too.
 
-        Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`.
+        Raises `InvalidTopic`, `InvalidPosition`, or `InvalidArgument`. Example:
+
+        ```python
+        async with client.subscribe("orders.>", on_expired=reload) as subscription:
+            async for message in subscription:
+                apply(message.topic, message.payload)
+        ```
         """
         check_process()
         self._check_not_closed()
@@ -308,23 +314,11 @@ class Client:
 
     async def _open(self) -> Self:
         check_process()
-        opening = self._opener is not None and not self._opener.done()
-        if self._opened is None and not opening and not self._subscriptions:
+        if self._opened is None and not self._opening.under_way and not self._subscriptions:
             self._home.leave()  # Nothing is open, so any event loop may open it.
         self._home.enter()
         while self._opened is None and not self._closed:
-            if self._opener is None:
-                self._opener = asyncio.create_task(self._connect(), name="pubsubd connect")
-            opener = self._opener
-            try:
-                await asyncio.wait([opener])
-            except asyncio.CancelledError:
-                opener.cancel()
-                raise
-            if self._opener is opener:
-                self._opener = None
-            # If another waiting task cancelled the opener, try once more.
-            error = None if opener.cancelled() else opener.exception()
+            error = await self._opening.ended()
             if error is not None:
                 raise copy_of(error) if isinstance(error, PubSubError) else error
         self._check_not_closed()
@@ -339,9 +333,7 @@ class Client:
             self.state = State.CONNECTED
 
     async def _end(self) -> PubSubError | None:
-        if self._opener is not None:
-            self._opener.cancel()
-            await asyncio.wait([self._opener])
+        await self._opening.cancel()
         timeout_s = 0.0
         try:
             await asyncio.gather(*(s.close() for s in list(self._subscriptions)))
@@ -378,49 +370,3 @@ class Client:
             self.state = State.CONNECTED
             if self._options.on_restored is not None:
                 self._callbacks.call(self._options.on_restored)
-
-
-def connect(
-    socket: str | os.PathLike[str] | None = None,
-    *,
-    name: str | None = None,
-    codec: Codec = MSGPACK,
-    publish_timeout_s: float = 10.0,
-    connect_timeout_s: float = 5.0,
-    close_timeout_s: float = 5.0,
-    on_lost: Callable[[PubSubError], object] | None = None,
-    on_restored: Callable[[], object] | None = None,
-) -> Client:
-    """A client of the broker on this host: `async with connect() as client`, or `await connect()`.
-
-    - `socket`: default `$PUBSUBD_SOCKET`, else `$XDG_RUNTIME_DIR/pubsubd/pubsubd.sock`, else
-      `/tmp/pubsubd-<uid>/pubsubd.sock`. `connect` makes a relative path absolute.
-    - `name`: shown in `repr`, for people.
-    - `codec`: for all payloads of this client, where a call names no other.
-    - `publish_timeout_s`: seconds for which a publish tries, also over a restart of the broker.
-    - `connect_timeout_s`: seconds for one attempt to connect, above 0.
-    - `close_timeout_s`: seconds for which `Client.close` waits until sent messages are accepted.
-    - `on_lost(error)` and `on_restored()`: functions or coroutine functions.
-
-    Raises `InvalidArgument`. Opening raises `BrokerUnavailable` at once if no broker answers, and `ConnectionRefused`
-    if this user may not connect. After a later loss the client reconnects, and never gives up. Example:
-
-    ```python
-    async with pubsubd.connect() as client:
-        receipt = await client.publish("orders.created", {"id": 1})
-    ```
-    """
-    return Client(
-        ClientOptions(
-            socket=arguments.socket_path(socket, os.environ),
-            name=None if name is None else arguments.text("name", name),
-            codec=arguments.codec(codec),
-            publish_timeout_s=arguments.seconds("publish_timeout_s", publish_timeout_s),
-            connect_timeout_s=arguments.seconds(
-                "connect_timeout_s", connect_timeout_s, above_zero=True
-            ),
-            close_timeout_s=arguments.seconds("close_timeout_s", close_timeout_s),
-            on_lost=arguments.function_or_none("on_lost", on_lost),
-            on_restored=arguments.function_or_none("on_restored", on_restored),
-        )
-    )

@@ -38,13 +38,7 @@ class Subscription:
     again when the application asks for the next message. Without `on_expired`, iterating raises `CursorExpired` at
     the gap; iterating again goes on behind the gap. It raises `ClientClosed` once the subscription is closed,
     `AlreadyIterating` in a second task, `WrongEventLoop` in another event loop, and `NameInUse` or `ConnectionRefused`
-    if the broker ended the subscription. Example:
-
-    ```python
-    async with client.subscribe("orders.>", on_expired=reload) as subscription:
-        async for message in subscription:
-            apply(message.topic, message.payload)
-    ```
+    if the broker ended the subscription.
     """
 
     def __init__(

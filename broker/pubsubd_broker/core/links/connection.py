@@ -160,9 +160,8 @@ class Connection:
 
     def pull(self, budget: int, now: Now) -> list[bytes]:
         """The bytes to send now, about `budget` of them. The connection wakes itself if there is more."""
-        out = Outgoing(budget)
-        out.buffers, self._outbox = self._outbox, out.buffers
-        out.size, self._outbox_bytes = self._outbox_bytes, 0
+        out = Outgoing(budget, self._outbox, self._outbox_bytes)
+        self._outbox, self._outbox_bytes = [], 0
         if self.end is not None and not self.closing and self.end.pull(out, now):
             self.wake()
         if out.buffers:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 
 from pubsubd_broker.core.log.log import Gap, Log
-from pubsubd_broker.core.log.outgoing import Outgoing
+from pubsubd_broker.core.log.outgoing import LOOKS_AT_ONCE, Outgoing
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
 from pubsubd_protocol.positions import Position
@@ -56,6 +56,7 @@ class Cursor:
             chosen = choose(item)
             if out.looks:
                 out.looked += out.looks * (item.topics.count("\n") + 1)
+                out.full = out.full or out.looked >= LOOKS_AT_ONCE
         if chosen is not None:
             if self.told < item.first:
                 out.frame(Skip(self.node, self.position.epoch, self.told, item.first))
@@ -67,21 +68,22 @@ class Cursor:
 
     def passed(self) -> Skip | None:
         """The skip that the reader has not been told of yet; None without one."""
-        if self.told < self.position.offset:
-            return Skip(self.node, self.position.epoch, self.told, self.position.offset)
-        return None
+        return self._untold_skip() if self.told < self.position.offset else None
 
     def settle(self, out: Outgoing) -> None:
         """Tells the reader of offsets that it passed since its last message."""
-        passed = self.passed()
-        if passed is not None:
-            out.frame(passed)
-            self.told = passed.next
+        # Asked at the end of every pull, so the usual answer makes no call.
+        if self.told < self.position.offset:
+            out.frame(self._untold_skip())
+            self.told = self.position.offset
 
     @property
     def untold(self) -> int:
         """Offsets that the reader has passed without being told."""
         return self.position.offset - self.told
+
+    def _untold_skip(self) -> Skip:
+        return Skip(self.node, self.position.epoch, self.told, self.position.offset)
 
 
 def read(cursor: Cursor, log: Log, index: int, choose: Choose, out: Outgoing) -> tuple[int, Stop]:

@@ -15,6 +15,8 @@ LOOKS_AT_ONCE: Final = 32_768
 class Outgoing:
     """Collects the buffers of a pull. `frames`: the number of frames in them. `full`: the budget is used up.
 
+    It begins with `buffers` that have waited for this pull, `size` bytes of them.
+
     `looks`: lookups that matching one topic costs this reader, 0 if it takes all topics. `settled`: the streams in which
     this pull tells the reader which offsets it has passed.
     """
@@ -25,6 +27,7 @@ class Outgoing:
         "entries_bytes",
         "expired",
         "frames",
+        "full",
         "looked",
         "looks",
         "messages",
@@ -32,11 +35,12 @@ class Outgoing:
         "size",
     )
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, buffers: list[bytes] | None = None, size: int = 0) -> None:
         self.budget = budget
-        self.buffers: list[bytes] = []
+        self.buffers: list[bytes] = [] if buffers is None else buffers
         self.frames = 0
-        self.size = 0
+        self.size = size
+        self.full = size >= budget
         self.messages = 0
         self.entries_bytes = 0
         self.expired: list[CursorExpired] = []
@@ -44,14 +48,11 @@ class Outgoing:
         self.looks = 0
         self.looked = 0
 
-    @property
-    def full(self) -> bool:
-        return self.size >= self.budget or self.looked >= LOOKS_AT_ONCE
-
     def entry(self, entry: Entry) -> None:
         self.buffers.extend(entry.wire)
         self.frames += 1
         self.size += entry.size
+        self.full = self.full or self.size >= self.budget
         self.messages += entry.count
         self.entries_bytes += entry.size
 
@@ -60,6 +61,7 @@ class Outgoing:
         self.buffers.append(encoded)
         self.frames += 1
         self.size += len(encoded)
+        self.full = self.full or self.size >= self.budget
         if isinstance(frame, CursorExpired):
             self.expired.append(frame)
 
@@ -68,5 +70,6 @@ class Outgoing:
         self.buffers.extend(part.buffers)
         self.frames += part.frames
         self.size += part.size
+        self.full = self.full or self.size >= self.budget
         self.messages += part.messages
         self.entries_bytes += part.entries_bytes

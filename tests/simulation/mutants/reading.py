@@ -43,10 +43,12 @@ def _marker_one_late() -> list[Patch]:
     """The notice is told behind the first messages after the gap."""
 
     def read_log(self: Reading, choose: Choose, out: Outgoing) -> bool:
-        pending = self.bookmark._pending
+        pending = self.bookmark.pending
         expired, pending._expired = pending._expired, None
+        pending.waits = pending._start is not None
         more = original(self, choose, out)
         pending._expired = pending._expired or expired
+        pending.waits = pending._expired is not None
         return more
 
     original = Reading._read_log
@@ -65,7 +67,7 @@ def _marker_for_those_beyond() -> list[Patch]:
                 reading, view = session.readings[end.producer], attached.view
                 at = reading.position
                 if at is not None and at.epoch == view.epoch and at.offset >= view.next:
-                    reading.bookmark._pending.expires(answer, view, None)
+                    reading.bookmark.pending.expires(answer, view, None)
         return replica
 
     overrun = Peers.registration_expired
@@ -77,7 +79,7 @@ def _marker_for_those_beyond() -> list[Patch]:
             at = reading.position
             if at is not None and at.epoch == view.epoch and at.offset >= view.next:
                 told = Expired(expired.reason, view.next, expired.missed)
-                reading.bookmark._pending.expires(told, view, None)
+                reading.bookmark.pending.expires(told, view, None)
 
     return [
         (Peers, "producer_attached", producer_attached),
@@ -89,6 +91,7 @@ def _second_expiry_replaces_first() -> list[Patch]:
     def expires(self: Pending, expired: Expired, view: StreamView, passed: Skip | None) -> None:
         self._passed = self._passed or passed
         self._expired = CursorExpired(self._node, expired.reason, expired.missed, view)
+        self.waits = True
 
     return [(Pending, "expires", expires)]
 

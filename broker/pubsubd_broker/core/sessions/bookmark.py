@@ -31,11 +31,11 @@ class Bookmark:
     __slots__ = (
         "_began",
         "_claim",
-        "_pending",
         "_source",
         "_unacknowledged_loss",
         "acknowledged",
         "cursor",
+        "pending",
         "proved",
         "unreported_loss",
     )
@@ -50,7 +50,7 @@ class Bookmark:
         self.proved = False
         """Whether the producer is known to hold what follows on the position."""
         self._claim: Claim = FromStart()
-        self._pending = Pending(source.node)
+        self.pending = Pending(source.node)
         # The epoch with which it was told of the loss of an earlier history, as long as it has not said that it has taken
         # that in: it may be told in place, and then its position is the same before and after.
         self._unacknowledged_loss: Epoch | None = None
@@ -60,7 +60,7 @@ class Bookmark:
             self.cursor = Cursor(source.node, start)
             self._began = self.acknowledged = start
             if tell:
-                self._pending.begins(start)
+                self.pending.begins(start)
         else:
             self._claim = start
 
@@ -93,14 +93,14 @@ class Bookmark:
             or self._unacknowledged_loss is not None
         ):
             return done
-        if self._pending.expired:
+        if self.pending.expired:
             return done
         passed = self._on_one_branch(done, cursor.given) and not self._is_before(done, cursor.given)
         return cursor.position if passed else done
 
     def is_done(self, *, connected: bool, named: bool) -> bool:
         """Whether the session stands at the end of the log at hand, and its next life, if it is `named`, would too."""
-        if connected and (self.untold or self._pending.waits):
+        if connected and (self.untold or self.pending.waits):
             return False
         view, front = self._source.log.view, self._source.log.front
         return all(
@@ -122,14 +122,14 @@ class Bookmark:
 
     def introduce(self) -> Position | None:
         """The position that the session is told as it opens; None if it has to be told otherwise."""
-        start = self._pending.take_start()
+        start = self.pending.take_start()
         if start is not None:
             return start
-        return None if self._pending.expired else self.position
+        return None if self.pending.expired else self.position
 
     def tell(self, out: Outgoing) -> None:
         """Writes what the session is to be told before it reads on."""
-        if self._pending.tell(out):
+        if self.pending.tell(out):
             self.unreported_loss = None
 
     def acknowledge(self, ack: Ack) -> None:
@@ -168,7 +168,7 @@ class Bookmark:
         """The session's place in this stream is found, and is to be told."""
         self._began = self.acknowledged = start
         self.cursor = Cursor(self._source.node, start)
-        self._pending.begins(start)
+        self.pending.begins(start)
 
     def lived_before(self, place: Position, *, reads: bool) -> Position | None:
         """A peer remembers that an earlier life of the session stood at `place`. Returns where to go on anew, if anywhere.
@@ -201,7 +201,7 @@ class Bookmark:
 
     def rewind(self) -> None:
         """The next reader begins at what was acknowledged."""
-        self._pending.clear()
+        self.pending.clear()
         self.proved = False
         if self.acknowledged is not None:
             self.cursor = Cursor(self._source.node, self.acknowledged)
@@ -228,10 +228,10 @@ class Bookmark:
             # It presented a place that this history never reached: acknowledging the notice must not look like a step back.
             self.acknowledged = UNTOLD
         if self._unacknowledged_loss is not None and (
-            self._pending.expired or expired.reason in LOSES_HISTORY
+            self.pending.expired or expired.reason in LOSES_HISTORY
         ):
             self._unacknowledged_loss = view.epoch
-        self._pending.expires(expired, view.until(expired.next), self.cursor.passed())
+        self.pending.expires(expired, view.until(expired.next), self.cursor.passed())
         self.cursor.jump(view.place(expired.next))
 
     def _is_behind(self, position: Position) -> bool:

@@ -13,29 +13,28 @@ class Pending:
     expired.
     """
 
-    __slots__ = ("_expired", "_node", "_passed", "_start")
+    __slots__ = ("_expired", "_node", "_passed", "_start", "waits")
 
     def __init__(self, node: str) -> None:
         self._node = node
         self._start: Position | None = None
         self._passed: Skip | None = None
         self._expired: CursorExpired | None = None
+        self.waits = False
+        """Whether there is something to tell."""
 
     @property
     def expired(self) -> bool:
         return self._expired is not None
 
-    @property
-    def waits(self) -> bool:
-        """Whether there is something to tell."""
-        return self._start is not None or self._expired is not None
-
     def begins(self, position: Position) -> None:
         self._start = position
+        self.waits = True
 
     def take_start(self) -> Position | None:
         """The place in a new stream, if that waits here. The caller tells the session."""
         start, self._start = self._start, None
+        self.waits = self._expired is not None
         return start
 
     def expires(self, expired: Expired, view: StreamView, passed: Skip | None) -> None:
@@ -45,6 +44,7 @@ class Pending:
             expired = merge(Expired(earlier.reason, earlier.view.next, earlier.missed), expired)
         self._passed = self._passed or passed
         self._expired = CursorExpired(self._node, expired.reason, expired.missed, view)
+        self.waits = True
 
     def tell(self, out: Outgoing) -> bool:
         """Returns whether an expiry was among it."""
@@ -56,8 +56,9 @@ class Pending:
         if self._passed is not None:
             out.frame(self._passed)
         out.frame(self._expired)
-        self._passed = self._expired = None
+        self.clear()
         return True
 
     def clear(self) -> None:
         self._start = self._passed = self._expired = None
+        self.waits = False

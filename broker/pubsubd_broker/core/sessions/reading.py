@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from pubsubd_broker.core.limits import FETCH_BYTES
 from pubsubd_broker.core.log.cursor import Choose, Stop, read
-from pubsubd_broker.core.log.log import Gap
+from pubsubd_broker.core.log.log import Gap, Log
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.sessions import reading_states as states
 from pubsubd_broker.core.sessions.bookmark import Bookmark
@@ -176,7 +176,8 @@ class Reading(LogPlace):
                 more = False
             else:
                 more = self._find()
-        self.bookmark.tell(out)
+        if self.bookmark.pending.waits:
+            self.bookmark.tell(out)
         log, cursor = self.source.log, self.bookmark.cursor
         parks = not more and self.state is states.READING
         if cursor is None or cursor.told == cursor.position.offset:
@@ -208,7 +209,7 @@ class Reading(LogPlace):
         assert cursor is not None
         assert self.index is not None
         log = self.source.log
-        if log.begin <= self.index < log.end and not isinstance(log[self.index], Gap):
+        if self.bookmark.pending.waits and self._messages_follow(log):
             self.bookmark.tell(out)
         before, begin = out.messages, self.index
         self.index, stop = read(cursor, log, begin, choose, out)
@@ -224,6 +225,11 @@ class Reading(LogPlace):
                 return self._pass_gap(log[self.index])
             case Stop.END | Stop.FULL:
                 return stop is Stop.FULL
+
+    def _messages_follow(self, log: Log) -> bool:
+        """Whether messages come next: a gap that comes next may be told in one notice with what waits."""
+        assert self.index is not None
+        return log.begin <= self.index < log.end and not isinstance(log[self.index], Gap)
 
     def _pass_gap(self, gap: object) -> bool:
         assert isinstance(gap, Gap)

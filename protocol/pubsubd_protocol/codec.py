@@ -76,7 +76,16 @@ def encode(frame: Frame) -> bytes:
 def decode(frame: memoryview) -> Frame:
     """The frame in `frame` (one whole frame, prefix included). Raises `ProtocolError`."""
     try:
-        kind = _kind(frame)
+        if (
+            len(frame) < PREFIX_BYTES + 2
+            or not 0x91 <= frame[PREFIX_BYTES] <= 0x9F
+            or frame[PREFIX_BYTES + 1] > 0x7F
+        ):
+            raise ProtocolError(
+                "malformed",
+                "the body of a frame must begin with an array of 1-15 fields and the kind",
+            )
+        kind = frame[PREFIX_BYTES + 1]
         if kind == ENTRY_KIND:
             return read_entry(frame)
         if kind == PUBLISH_KIND:
@@ -99,18 +108,6 @@ def decode(frame: memoryview) -> Frame:
         return decoder(field.Fields(fields))
     except InvalidTopic as error:
         raise ProtocolError("malformed", str(error)) from None
-
-
-def _kind(frame: memoryview) -> int:
-    if (
-        len(frame) < PREFIX_BYTES + 2
-        or not 0x91 <= frame[PREFIX_BYTES] <= 0x9F
-        or frame[PREFIX_BYTES + 1] > 0x7F
-    ):
-        raise ProtocolError(
-            "malformed", "the body of a frame must begin with an array of 1-15 fields and the kind"
-        )
-    return frame[PREFIX_BYTES + 1]
 
 
 def _pack_hello(f: Hello) -> list[object]:

@@ -286,22 +286,18 @@ class Connection:
             self._hold_large()
 
     def _takes(self, frame: memoryview, now: Now) -> bool:
+        """Takes one frame. False if it has to wait: then its bytes are kept."""
         decoded = decode(frame)
         self._turn -= FRAMES_AT_ONCE if isinstance(decoded, _COSTLY) else 1
-        if self._frame(decoded, now):
-            return True
-        self._declined = bytes(frame)
-        return False
-
-    def _frame(self, frame: Frame, now: Now) -> bool:
-        if isinstance(frame, Refused):
-            self._side.refused(frame, trusted=self._handshake.trusted)
+        if isinstance(decoded, Refused):
+            self._side.refused(decoded, trusted=self._handshake.trusted)
             self.closing = True
             self.wake()
-        elif self.end is not None:
-            return self.end.received(frame, now)
-        else:
-            self._greet(frame)
+        elif self.end is None:
+            self._greet(decoded)
+        elif not self.end.received(decoded, now):
+            self._declined = bytes(frame)
+            return False
         return True
 
     def _greet(self, frame: Frame) -> None:

@@ -100,7 +100,7 @@ class Stream:
     @property
     def placed(self) -> int:
         """The offset at which the next batch is placed."""
-        return self._placed[-1].entry.next if self._placed else self.next
+        return self._placed[-1].entry.next if self._placed else self.log.newest.next
 
     @property
     def settled(self) -> bool:
@@ -224,11 +224,11 @@ class Stream:
             return publisher.refuse(batch, "too_large", str(error), error.size, error.limit)
         if rejection is not None:
             return publisher.refuse(batch, *rejection)
-        first = self.placed
+        epoch, first = self.log.newest.epoch, self.placed
         if first + batch.count > MAX_OFFSET:
             detail = f"the stream is at offset {first}, its last is {MAX_OFFSET}"
             return publisher.refuse(batch, "stream_full", detail)
-        placing = batch, self.node, self.epoch, first, now.wall_us, publisher_id
+        placing = batch, self.node, epoch, first, now.wall_us, publisher_id
         # Asked before anything is encoded: a publisher that waits asks again and again.
         size = entry_size(*placing)
         if not self.log.fits(batch.count, size):
@@ -239,7 +239,7 @@ class Stream:
         if not self.pacing.admits(appender, (batch.count, size + ITEM_OVERHEAD), now.mono_ns):
             return None
         entry = place_batch(*placing)
-        receipt = Receipt(batch.sequence, self.epoch, first)
+        receipt = Receipt(batch.sequence, epoch, first)
         if durability is None or durability.keeps(entry, batch.sequence):
             self._accept(entry, len(batch.payloads))
             return receipt

@@ -22,7 +22,7 @@ from pubsubd_protocol.columns import (
     unpack_numbers,
 )
 from pubsubd_protocol.errors import InvalidTopic, ProtocolError
-from pubsubd_protocol.layout import FRONT_BYTES, front, split
+from pubsubd_protocol.layout import FRONT_BYTES, split, wire_of
 from pubsubd_protocol.positions import Epoch, is_node_name
 
 MAX_ENTRY_OVERHEAD = 512 * 1024
@@ -156,7 +156,8 @@ def place_batch(
 
     `time_us`: wall time in microseconds since 1970, for people only.
     """
-    wire = _encode(
+    wire = wire_of(
+        ENTRY_KIND,
         (
             *(node, epoch, first, batch.count, time_us, publisher, batch.sequence, batch.to),
             *(batch.topics, batch.index, b"", batch.lengths),
@@ -266,7 +267,7 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
         pack_numbers("I", places),
         pack_numbers("I", lengths),
     )
-    part = _encode(head, b"".join(wire[starts[i] : starts[i + 1]] for i in kept))
+    part = wire_of(ENTRY_KIND, head, b"".join(wire[starts[i] : starts[i + 1]] for i in kept))
     return Entry(
         entry.node,
         entry.epoch,
@@ -280,10 +281,10 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
     )
 
 
-def encode_batch(batch: Batch) -> tuple[bytes, bytes]:
-    """The frame in which a publisher sends `batch`, in two buffers: front and payloads."""
+def encode_batch(batch: Batch) -> tuple[bytes, ...]:
+    """The frame in which a publisher sends `batch`."""
     head = [batch.sequence, batch.retry, batch.to, batch.topics, batch.index, batch.lengths]
-    return front(PUBLISH_KIND, head, bytes(batch.payloads))
+    return wire_of(PUBLISH_KIND, head, bytes(batch.payloads))
 
 
 def read_batch(frame: memoryview) -> Batch:
@@ -333,12 +334,3 @@ def _open(wire: bytes) -> tuple[Head, memoryview, int]:
     raise ProtocolError(
         "malformed", "a field in the head of an entry is missing or of a wrong type"
     )
-
-
-def _encode(head: Sequence[object], payloads: bytes) -> tuple[bytes, ...]:
-    begin, payloads = front(ENTRY_KIND, head, payloads)
-    # Two buffers save a copy of large payloads. For small payloads a copy is cheaper than a second buffer.
-    return (begin, payloads) if len(payloads) > _JOIN_BELOW else (begin + payloads,)
-
-
-_JOIN_BELOW = 4096

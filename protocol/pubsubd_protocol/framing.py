@@ -55,8 +55,9 @@ class FrameReader:
         held = self._end - self._start
         if held == 0:
             self._start = self._end = 0
-            self.shrink()
-            size = len(self._buffer)
+            if size > BUFFER_BYTES:
+                self.shrink()
+                size = BUFFER_BYTES
         elif size - self._end < size // 4 and self._start:
             self._buffer[:held] = self._buffer[self._start : self._end]
             self._start, self._end = 0, held

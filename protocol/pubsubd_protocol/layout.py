@@ -15,14 +15,20 @@ from pubsubd_protocol.framing import PREFIX
 
 Container = TypeVar("Container", list[object], dict[object, object])
 
-_BIN32 = 0xC6
+_BIN32: Final = 0xC6
+_LENGTH_BYTES: Final = {0xC4: 1, 0xC5: 2, _BIN32: 4}
+"""Bytes of a bin's length, by its marker."""
 
 FRONT_BYTES: Final = 16
 """Bytes of a batch's frame besides its packed head and its payloads."""
 
 
-def front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, bytes]:
-    """The frame `[kind, bin head, bin payloads]` in two buffers: all before the payloads, and the payloads."""
+_JOIN_BELOW: Final = 4096
+"""Payloads up to this size are copied behind their head: cheaper than a second buffer. Larger ones are not copied."""
+
+
+def wire_of(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, ...]:
+    """The frame `[kind, bin head, bin payloads]`, prefix included, in one buffer or two."""
     packed: bytes = msgpack.packb(head)
     body = b"".join(
         (
@@ -33,7 +39,8 @@ def front(kind: int, head: Sequence[object], payloads: bytes) -> tuple[bytes, by
             PREFIX.pack(len(payloads)),
         )
     )
-    return PREFIX.pack(len(body) + len(payloads)) + body, payloads
+    begin = PREFIX.pack(len(body) + len(payloads)) + body
+    return (begin, payloads) if len(payloads) > _JOIN_BELOW else (begin + payloads,)
 
 
 def split(frame: bytes | memoryview) -> tuple[list[object], memoryview, int]:
@@ -42,32 +49,32 @@ def split(frame: bytes | memoryview) -> tuple[list[object], memoryview, int]:
     The head is unpacked, the payloads are a view.
     """
     view = memoryview(frame)
-    head, rest = _bin(view, 6)
-    payloads, rest = _bin(view, rest)
+    parts: list[memoryview] = []
+    start, stop = 0, 6
+    for _ in ("head", "payloads"):
+        at = stop
+        try:
+            start = at + 1 + _LENGTH_BYTES[view[at]]
+        except (KeyError, IndexError):
+            raise ProtocolError(
+                "malformed", f"expected msgpack bin at byte {at} of a batch"
+            ) from None
+        stop = start + int.from_bytes(view[at + 1 : start], "big")
+        if stop > len(view):
+            raise ProtocolError(
+                "malformed",
+                f"a part of a batch announces {stop - start} bytes, has {len(view) - start}",
+            )
+        parts.append(view[start:stop])
+    head, payloads = parts
     if view[4] < 0x93:
         raise ProtocolError("malformed", "the frame of a batch must have a head and payloads")
-    if view[4] == 0x93 and rest != len(view):
-        raise ProtocolError("malformed", f"{len(view) - rest} bytes follow the payloads of a batch")
+    if view[4] == 0x93 and stop != len(view):
+        raise ProtocolError("malformed", f"{len(view) - stop} bytes follow the payloads of a batch")
     fields = unpack_limited(head)
     if not isinstance(fields, list):
         raise ProtocolError("malformed", "the head of a batch must be an array")
-    return fields, payloads, rest - len(payloads)
-
-
-def _bin(view: memoryview, at: int) -> tuple[memoryview, int]:
-    try:
-        marker = view[at]
-        size = {0xC4: 1, 0xC5: 2, _BIN32: 4}[marker]
-        start = at + 1 + size
-        stop = start + int.from_bytes(view[at + 1 : start], "big")
-    except (KeyError, IndexError):
-        raise ProtocolError("malformed", f"expected msgpack bin at byte {at} of a batch") from None
-    if stop > len(view):
-        raise ProtocolError(
-            "malformed",
-            f"a part of a batch announces {stop - start} bytes, has {len(view) - start}",
-        )
-    return view[start:stop], stop
+    return fields, payloads, start
 
 
 MAX_ITEMS = 16_384

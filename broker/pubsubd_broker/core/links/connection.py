@@ -38,7 +38,7 @@ class Connection:
         *("_declined", "_events", "_finished", "_forget", "_gone", "_handshake", "_heard_ns"),
         *("_keeps_large", "_outbox", "_outbox_bytes", "_queue", "_send_budget", "_sent_ns"),
         *("_share", "_side", "_stalled", "_timeouts", "_turn", "behind", "claimant", "closing"),
-        *("end", "opened_ns", "reader", "remote", "writable"),
+        *("end", "opened_ns", "reader", "remote", "space", "writable"),
     )
 
     def __init__(
@@ -62,6 +62,8 @@ class Connection:
         """The account on which it takes of shared quotas."""
         self.end: LinkEnd | None = None
         self.reader = FrameReader(HANDSHAKE_BYTES)
+        self.space: Callable[[], memoryview] = self.reader.space
+        """Gives the memory for the next bytes."""
         self.closing = False
         """Set at its end: nothing more comes in, and the shell closes it when all that is left has been sent."""
         self.writable = True
@@ -104,9 +106,6 @@ class Connection:
         return self.claimant, self.end is not None and self.end.role == "session"
 
     # Receiving.
-
-    def space(self) -> memoryview:
-        return self.reader.space()
 
     def received(self, count: int, now: Now, *, at_once: bool = True) -> None:
         """`count` bytes came into `space()`. Not `at_once`: the broker is busy, and they wait for the next turn."""

@@ -6,8 +6,9 @@ In the plans of `plan.py` nearly every fault ends, or another one follows, befor
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
-from tests.simulation.plan import Plan, Step
+from tests.simulation.plan import ROOMY, Plan, in_order
 
 EVERY_MS = 5000
 """Time between the beginnings of two outages: longer than one of them."""
@@ -24,21 +25,15 @@ def outages(seed: int) -> Plan:
     planned += [(500, "publisher")] * 3 + [(500, "subscribe")] * 4
     planned += [(at_ms, "publish") for at_ms in range(600, ends_ms, 100)]
     planned += [(at_ms, "outage") for at_ms in range(1000, ends_ms, EVERY_MS)]
-    draws = [*range(nodes), *chance.sample(range(700_000, 800_000), len(planned) - nodes)]
-    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, draws, strict=True)]
-    return Plan(
+    steps = in_order(planned, nodes, range(700_000, 800_000), chance)
+    return replace(
+        ROOMY,
         seed=seed,
         nodes=nodes,
         ring_messages=chance.choice([10, 1000]),
-        ring_bytes=10**6,
         replica_messages=10,
-        replica_bytes=10**6,
-        quantum_bytes=100_000,
-        capacity_bytes=100_000,
         slowest_ms=chance.choice([0, 5, 30]),
         tick_jitter_ms=chance.choice([0, 20, 200]),
-        batch_messages=4,
-        cursor_ttl_ms=86_400_000,
-        steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
+        steps=steps,
         kind="outages",
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 CALM_MS = 500
 """Time without other faults around a step that must be undisturbed."""
@@ -96,6 +96,33 @@ def draw(seed: int) -> Plan:
     )
 
 
+ROOMY: Final = Plan(
+    seed=0,
+    nodes=0,
+    ring_messages=1000,
+    ring_bytes=10**6,
+    replica_messages=1000,
+    replica_bytes=10**6,
+    quantum_bytes=100_000,
+    capacity_bytes=100_000,
+    slowest_ms=0,
+    tick_jitter_ms=0,
+    batch_messages=4,
+    cursor_ttl_ms=86_400_000,
+    steps=(),
+)
+"""The sizes with which plans of a single kind of fault begin: no bound is in the way of that fault."""
+
+
+def in_order(
+    planned: list[tuple[int, str]], nodes: int, draws: range, chance: random.Random
+) -> tuple[Step, ...]:
+    """The planned steps in order of time, each with a draw of its own. The first `nodes` are starts, numbered."""
+    drawn = [*range(nodes), *chance.sample(draws, len(planned) - nodes)]
+    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, drawn, strict=True)]
+    return tuple(sorted(steps, key=lambda step: step.at_ms))
+
+
 def forgetful(seed: int) -> Plan:
     """A calm plan without disks: again and again a broker and a producer crash together, and forget a name."""
     chance = random.Random(seed)
@@ -107,23 +134,16 @@ def forgetful(seed: int) -> Plan:
     for at_ms in range(1500, 9000, 1500):
         planned.append((at_ms + chance.randint(0, 500), "forget_together"))
     planned += [(chance.randint(600, 9000), chance.choice(["cut", "hold"])) for _ in range(3)]
-    draws = [*range(nodes), *chance.sample(range(600_000, 700_000), len(planned) - nodes)]
-    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, draws, strict=True)]
+    steps = in_order(planned, nodes, range(600_000, 700_000), chance)
     ring = chance.choice([10, 100, 1000])
-    return Plan(
+    return replace(
+        ROOMY,
         seed=seed,
         nodes=nodes,
         ring_messages=ring,
-        ring_bytes=10**6,
         replica_messages=chance.choice([10, ring]),
-        replica_bytes=10**6,
-        quantum_bytes=100_000,
-        capacity_bytes=100_000,
         slowest_ms=chance.choice([0, 1, 5]),
-        tick_jitter_ms=0,
-        batch_messages=4,
-        cursor_ttl_ms=86_400_000,
-        steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
+        steps=steps,
         recall=chance.random() < 0.6,
         kind="forgetful",
     )
@@ -170,52 +190,26 @@ def _steps(chance: random.Random, nodes: int) -> tuple[Step, ...]:
     return tuple(sorted(steps, key=lambda step: step.at_ms))
 
 
+_MORE: Final = (
+    # Lies.
+    ("lies", "lie", (0, 0, 0, 5, 20, 60), range(100_000, 200_000)),
+    ("power", "power_cut", (0, 0, 0, 1, 4), range(200_000, 300_000)),
+    # Busy streams whose messages hardly any reader wants, and readers that close and come back.
+    ("closes", "busy_close", (0, 0, 10, 40), range(300_000, 400_000)),
+    # A publisher's process is copied.
+    ("copies", "copy", (0, 0, 1, 3), range(400_000, 500_000)),
+    # A broker is restarted 40 times.
+    ("lives", "forty_lives", (0, 0, 0, 0, 1), range(500_000, 600_000)),
+)
+"""Steps that some seeds have besides: the name of their chance, the step, the numbers of them, their draws."""
+
+
 def _planned(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
     """`steps`, and steps that are drawn apart from them."""
-    for more in (
-        _with_lies,
-        _with_power_cuts,
-        _with_closes,
-        _with_copies,
-        _with_lives,
-        _with_lost_ends,
-    ):
-        steps = more(steps, seed)
-    return _with_untold(steps, seed)
-
-
-def _with_lies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """In some seeds a few more steps, which are lies."""
-    chance = random.Random(f"{seed} lies")
-    count = chance.choice([0, 0, 0, 5, 20, 60])
-    return _with_more(steps, "lie", count, range(100_000, 200_000), chance)
-
-
-def _with_power_cuts(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    chance = random.Random(f"{seed} power")
-    count = chance.choice([0, 0, 0, 1, 4])
-    return _with_more(steps, "power_cut", count, range(200_000, 300_000), chance)
-
-
-def _with_closes(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """Busy streams whose messages hardly any reader wants, and readers that close and come back."""
-    chance = random.Random(f"{seed} closes")
-    count = chance.choice([0, 0, 10, 40])
-    return _with_more(steps, "busy_close", count, range(300_000, 400_000), chance)
-
-
-def _with_copies(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """In some seeds a publisher's process is copied."""
-    chance = random.Random(f"{seed} copies")
-    count = chance.choice([0, 0, 1, 3])
-    return _with_more(steps, "copy", count, range(400_000, 500_000), chance)
-
-
-def _with_lives(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:
-    """In a few seeds a broker is restarted 40 times."""
-    chance = random.Random(f"{seed} lives")
-    count = chance.choice([0, 0, 0, 0, 1])
-    return _with_more(steps, "forty_lives", count, range(500_000, 600_000), chance)
+    for name, what, counts, draws in _MORE:
+        chance = random.Random(f"{seed} {name}")
+        steps = _with_more(steps, what, chance.choice(counts), draws, chance)
+    return _with_untold(_with_lost_ends(steps, seed), seed)
 
 
 def _with_lost_ends(steps: tuple[Step, ...], seed: int) -> tuple[Step, ...]:

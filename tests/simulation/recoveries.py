@@ -7,8 +7,9 @@ rare, and rings are large as often as small.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
-from tests.simulation.plan import Plan, Step
+from tests.simulation.plan import ROOMY, Plan, in_order
 
 FAULTS = {
     "crash": 3.0,
@@ -42,23 +43,18 @@ def recoveries(seed: int) -> Plan:
         if what == "partition":
             planned.append((at_ms + 300, "heal"))
         at_ms += chance.randint(50, 600)
-    draws = [*range(nodes), *chance.sample(range(1_000_000, 1_100_000), len(planned) - nodes)]
-    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, draws, strict=True)]
+    steps = in_order(planned, nodes, range(1_000_000, 1_100_000), chance)
     ring = chance.choice([10, 100, 1000])
-    return Plan(
+    return replace(
+        ROOMY,
         seed=seed,
         nodes=nodes,
         ring_messages=ring,
         ring_bytes=chance.choice([5000, 10**6]),
         replica_messages=chance.choice([10, ring]),
-        replica_bytes=10**6,
         quantum_bytes=chance.choice([300, 100_000]),
-        capacity_bytes=100_000,
         slowest_ms=chance.choice([0, 1, 5, 30]),
-        tick_jitter_ms=0,
-        batch_messages=4,
-        cursor_ttl_ms=86_400_000,
-        steps=tuple(sorted(steps, key=lambda step: step.at_ms)),
+        steps=steps,
         fsync=chance.choice([None, None, "off", "interval", "interval", "snapshot", "always"]),
         segment_bytes=chance.choice([300, 2000, 20_000]),
         slowest_disk_ms=chance.choice([0, 5, 30]),
@@ -77,22 +73,13 @@ def unheard(seed: int) -> Plan:
     planned += [(500, "publisher")] * 4
     planned += [(at_ms, "publish") for at_ms in range(600, 1500, 50)]
     planned += [(2000, "lose_unheard"), (4000, "publish"), (4100, "publish")]
-    draws = [0, 1, *chance.sample(range(1_100_000, 1_200_000), len(planned) - 2)]
-    steps = [Step(at, what, draw) for (at, what), draw in zip(planned, draws, strict=True)]
-    return Plan(
+    steps = in_order(planned, 2, range(1_100_000, 1_200_000), chance)
+    return replace(
+        ROOMY,
         seed=seed,
         nodes=2,
-        ring_messages=1000,
-        ring_bytes=10**6,
-        replica_messages=1000,
-        replica_bytes=10**6,
-        quantum_bytes=100_000,
-        capacity_bytes=100_000,
         slowest_ms=chance.choice([0, 1, 5]),
-        tick_jitter_ms=0,
-        batch_messages=4,
-        cursor_ttl_ms=86_400_000,
-        steps=tuple(steps),
+        steps=steps,
         fsync=chance.choice(["off", "interval", "always"]),
         slowest_disk_ms=chance.choice([0, 5]),
         kind="unheard",

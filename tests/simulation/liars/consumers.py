@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.simulation.broker_socket import BrokerSocket
+from tests.simulation.liars.end import LyingEnd
 from tests.simulation.liars.lies import Falsehood
 from tests.simulation.liars.producers import TOO_FAR, TOO_LONG, UNKNOWN, false_entry
 from tests.simulation.wires import Wire
@@ -24,15 +24,11 @@ FLOOD: Final = 60
 _OTHER: Final = Epoch(b"another history.")
 
 
-class Consuming:
+class Consuming(LyingEnd):
     """A link over which a stream is pulled, from its consumer's view. It has acknowledged all before `acknowledged`."""
 
     def __init__(self, wire: Wire) -> None:
-        liar, receiver = wire.out.sender, wire.out.receiver
-        assert isinstance(liar, BrokerSocket)
-        assert isinstance(receiver, BrokerSocket)
-        self.liar, self.receiver, self.pipe = liar, receiver, wire.out
-        self.node, self.producer = liar.broker.name, receiver.broker.name
+        super().__init__(wire.out)
 
     @property
     def possible(self) -> bool:
@@ -42,8 +38,7 @@ class Consuming:
             isinstance(end, ConsumerEnd)
             and end.replica is not None
             and isinstance(receiver.end, ProducerEnd)
-            and self.liar.may_lie
-            and not (self.receiver.deaf or receiver.closing)
+            and self.believed
         )
 
     def begin(self) -> None:
@@ -56,7 +51,7 @@ class Consuming:
         """The producer's present epoch. While it has no entries, `at` still names an earlier one."""
 
     def ack(self, offset: int, named: dict[str, Position | None] | None = None) -> Ack:
-        return Ack(self.producer, Position(self.at.epoch, offset), named or {})
+        return Ack(self.other, Position(self.at.epoch, offset), named or {})
 
 
 def _back(at: Consuming) -> Falsehood | None:
@@ -71,7 +66,7 @@ _LIES: Final[Mapping[str, Callable[[Consuming], Falsehood | None]]] = {
     "has what was not sent": lambda at: Falsehood("ack", (at.ack(at.at.offset + 10**9),)),
     "has less than before": _back,
     "has another epoch": lambda at: Falsehood(
-        "ack", (Ack(at.producer, Position(_OTHER, at.at.offset)),)
+        "ack", (Ack(at.other, Position(_OTHER, at.at.offset)),)
     ),
     "has another stream": lambda at: Falsehood("ack", (Ack(at.node, at.at),)),
     # An honest session may stand beyond the end of an earlier epoch: it has read messages that the producer lost.
@@ -94,7 +89,7 @@ _LIES: Final[Mapping[str, Callable[[Consuming], Falsehood | None]]] = {
         "unexpected_frame", (Hello(MAGIC, VERSION, VERSION, "peer", at.node, bytes(16)),)
     ),
     "sends a message": lambda at: Falsehood(
-        "unexpected_frame", (false_entry(at.producer, at.at.epoch, at.at.offset),)
+        "unexpected_frame", (false_entry(at.other, at.at.epoch, at.at.offset),)
     ),
     "subscribes": lambda at: Falsehood(
         "unexpected_frame", (Subscribe((">",), "latest", None, None, None, True),)

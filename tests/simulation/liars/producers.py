@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.simulation.broker_socket import BrokerSocket
+from tests.simulation.liars.end import LyingEnd
 from tests.simulation.liars.lies import FALSE, Falsehood
 from tests.simulation.wires import Wire
 
@@ -43,15 +43,11 @@ def false_entry(node: str, epoch: Epoch, first: int, span: int = 1, to: str | No
     return place_batch(batch, node, epoch, first, 0, bytes(16))
 
 
-class Producing:
+class Producing(LyingEnd):
     """A link over which a stream goes, from its producer's view: all before `next` has been sent."""
 
     def __init__(self, wire: Wire) -> None:
-        liar, receiver = wire.back.sender, wire.back.receiver
-        assert isinstance(liar, BrokerSocket)
-        assert isinstance(receiver, BrokerSocket)
-        self.liar, self.receiver, self.pipe = liar, receiver, wire.back
-        self.node, self.reader = liar.broker.name, receiver.broker.name
+        super().__init__(wire.back)
 
     @property
     def possible(self) -> bool:
@@ -61,8 +57,7 @@ class Producing:
             isinstance(end, ProducerEnd)
             and end._cursor is not None
             and isinstance(receiver.end, ConsumerEnd)
-            and self.liar.may_lie
-            and not (self.receiver.deaf or receiver.closing)
+            and self.believed
         )
 
     def begin(self) -> None:
@@ -119,7 +114,7 @@ _LIES: Final[Mapping[str, Callable[[Producing], Falsehood | None]]] = {
         "stream", (false_entry("elsewhere", at.epoch, at.next),)
     ),
     "the reader's own stream": lambda at: Falsehood(
-        "stream", (false_entry(at.reader, at.epoch, at.next),)
+        "stream", (false_entry(at.other, at.epoch, at.next),)
     ),
     "a message for somebody else": lambda at: Falsehood(
         "stream", (false_entry(at.node, at.epoch, at.next, to="elsewhere"),)

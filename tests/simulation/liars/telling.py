@@ -49,18 +49,9 @@ def tell_one(world: World, chance: random.Random, draw: int) -> bool:
     return any(LIES[name](world, name, chance, draw) for name in names)
 
 
-def _producer(world: World, name: str, chance: random.Random, draw: int) -> bool:
-    told = lie_of_producer(world.links(), name, chance)
-    if told is None:
-        return False
-    link, false = told
-    world.lies.tell(name, false, link.pipe, link.receiver)
-    link.liar.deaf = True
-    return True
-
-
-def _consumer(world: World, name: str, chance: random.Random, draw: int) -> bool:
-    told = lie_of_consumer(world.links(), name, chance)
+def _on_a_link(world: World, name: str, chance: random.Random, draw: int) -> bool:
+    lie_of = lie_of_producer if name in PRODUCERS else lie_of_consumer
+    told = lie_of(world.links(), name, chance)
     if told is None:
         return False
     link, false = told
@@ -96,10 +87,10 @@ def _session(world: World, name: str, chance: random.Random, draw: int) -> bool:
 Teller = Callable[["World", str, random.Random, int], bool]
 
 _GROUPS: Final[tuple[tuple[Iterable[str], Teller], ...]] = (
-    (PRODUCERS, _producer),
+    (PRODUCERS, _on_a_link),
     (ATTACHES, _attach),
     (FETCHES, _fetch),
-    (CONSUMERS, _consumer),
+    (CONSUMERS, _on_a_link),
     (PUBLISHERS, _publisher),
     (SESSIONS, _session),
     (GREETINGS, greets_wrongly),

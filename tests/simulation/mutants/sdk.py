@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tests.simulation.mutants.mutant import Mutant, Patch
@@ -32,8 +32,8 @@ def _whole_entry_again() -> list[Patch]:
     return [(SessionState, "entry", entry)]
 
 
-def _resumes_from_the_beginning() -> list[Patch]:
-    """A reconnect presents one message less than was received, and takes that message again."""
+def _asks(instead: Callable[[SessionState, Subscribe], Subscribe]) -> Patch:
+    """A session asks for something else than it would."""
     original = SessionState.subscribe
 
     def subscribe(
@@ -41,7 +41,15 @@ def _resumes_from_the_beginning() -> list[Patch]:
         acknowledged: dict[str, Position] | None = None,
         unheard: Mapping[str, float] | None = None,
     ) -> Subscribe:
-        asked = original(self, acknowledged, unheard)
+        return instead(self, original(self, acknowledged, unheard))
+
+    return SessionState, "subscribe", subscribe
+
+
+def _resumes_from_the_beginning() -> list[Patch]:
+    """A reconnect presents one message less than was received, and takes that message again."""
+
+    def lower(self: SessionState, asked: Subscribe) -> Subscribe:
         if asked.positions is None or self._born is None:
             return asked
         lowered = {n: Position(p.epoch, max(0, p.offset - 1)) for n, p in asked.positions.items()}
@@ -51,21 +59,12 @@ def _resumes_from_the_beginning() -> list[Patch]:
         self.received[entry.node] = Position(entry.epoch, entry.next)
         return Arrived(entry, entry.first)
 
-    return [(SessionState, "subscribe", subscribe), (SessionState, "entry", entry)]
+    return [_asks(lower), (SessionState, "entry", entry)]
 
 
 def _forgets_its_birth() -> list[Patch]:
     """A reconnect looks like a resume from another life, and the other way round."""
-    original = SessionState.subscribe
-
-    def subscribe(
-        self: SessionState,
-        acknowledged: dict[str, Position] | None = None,
-        unheard: Mapping[str, float] | None = None,
-    ) -> Subscribe:
-        return replace(original(self, acknowledged, unheard), positions=None, born=None)
-
-    return [(SessionState, "subscribe", subscribe)]
+    return [_asks(lambda _, asked: replace(asked, positions=None, born=None))]
 
 
 def _moves_dropped() -> list[Patch]:
@@ -137,16 +136,7 @@ def _copy_gets_old_answers() -> list[Patch]:
 
 def _resumes_done_with_all() -> list[Patch]:
     """A resume does not name the messages that the application is done with: a broker takes all received ones for it."""
-    original = SessionState.subscribe
-
-    def subscribe(
-        self: SessionState,
-        acknowledged: dict[str, Position] | None = None,
-        unheard: Mapping[str, float] | None = None,
-    ) -> Subscribe:
-        return original(self, None, unheard)
-
-    return [(SessionState, "subscribe", subscribe)]
+    return [_asks(lambda _, asked: replace(asked, acknowledged=None))]
 
 
 def _acknowledges_once() -> list[Patch]:

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import hypothesis
 import pytest
-from tests.integration.cluster import Broker, Cluster
+from tests.integration.broker import Broker
+from tests.integration.cluster import Cluster
 
 # A slow example on a busy machine shows nothing about the code.
 hypothesis.settings.register_profile("pubsubd", deadline=None)

@@ -23,8 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until_async
+from tests.integration.broker import PUBSUBD, Broker
+from tests.integration.cluster import Cluster
 from tests.integration.steps import DEADLINE_S, attached, in_thread, subscribed, within
+from tests.integration.waiting import wait_until_async
 from tests.simulation.violation import Violation
 
 import pubsubd
@@ -58,7 +60,7 @@ class Ended:
 
 def lives_of(broker: Broker) -> list[Ended]:
     """The lives in order. A life that was recovered twice, as its successor was killed early, is in the list once."""
-    lines = [line for line in list(broker.logs) if line["event"] == "journal.recovered"]
+    lines = broker.logged("journal.recovered")
     ended = {line["epoch"]: Ended(line["epoch"], line["next"], line["lost"]) for line in lines}
     return list(ended.values())
 
@@ -331,7 +333,7 @@ async def _live_and_die(cluster: Cluster, accepted: Accepted, chance: random.Ran
         broker.kill()
     await in_thread(broker.start)
     accepted.learn(lives_of(broker))
-    failed = [line for line in broker.logs if line["event"] == "journal.failed"]
+    failed = broker.logged("journal.failed")
     if failed:
         raise Violation(f"the journal failed: {failed}")
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.faults.application import Settings
 from tests.faults.logbook import Follower
-from tests.integration.cluster import wait_until
+from tests.integration.waiting import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
 

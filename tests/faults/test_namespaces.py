@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from tests.asynchronous import async_test
 from tests.faults.namespaces import Network, missing
-from tests.integration.cluster import PUBSUBD, Broker
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.steps import (
     events_to,
     in_thread,

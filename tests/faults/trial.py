@@ -18,9 +18,11 @@ from tests.faults.evidence import Attempt, Log, check
 from tests.faults.logbook import Follower
 from tests.faults.plan import MARK, NODES, PEER_TIMEOUT_S, TOPICS, Application, Fault, Kind, Plan
 from tests.faults.processes import Process
-from tests.integration.cluster import PUBSUBD, Broker, Cluster, NotReached, wait_until
+from tests.integration.broker import PUBSUBD, Broker
+from tests.integration.cluster import Cluster
 from tests.integration.proc import descriptors, memory_kib
 from tests.integration.relay import Direction, Relay
+from tests.integration.waiting import NotReached, wait_until
 from tests.simulation.history import Got, History, Lost, Opened
 from tests.simulation.samples import Held, bounded
 from tests.simulation.violation import Violation

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
-from tests.integration.cluster import PUBSUBD, wait_until
+from tests.integration.broker import PUBSUBD
+from tests.integration.waiting import wait_until
 
 TIMEOUT_S: Final = 90.0
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
-from tests.integration.cluster import Broker, Cluster, NotReached, wait_until_async
+from tests.integration.broker import Broker
+from tests.integration.cluster import Cluster
 from tests.integration.relay import Relay
+from tests.integration.waiting import NotReached, wait_until_async
 
 import pubsubd
 from pubsubd import Client, CursorExpired, Message, Subscription

@@ -8,7 +8,6 @@ import json
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import wait_until_async
 from tests.integration.relay import Direction
 from tests.integration.steps import (
     DEADLINE_S,
@@ -27,6 +26,7 @@ from tests.integration.steps import (
     publish,
     subscribed,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 

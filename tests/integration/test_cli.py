@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import PUBSUBD, Broker, wait_until
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import Running, environment, error_of, holds, ok, pubsubd
 from tests.integration.steps import StartBroker
+from tests.integration.waiting import wait_until
 
 import pubsubd as sdk
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.integration.cluster import PUBSUBD, Broker
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import TIMEOUT_S, environment, holds, ok, pubsubd
 from tests.integration.steps import StartBroker
 

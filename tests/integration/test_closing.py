@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker
+from tests.integration.broker import Broker
 
 import pubsubd
 

@@ -15,7 +15,8 @@ from typing import Any, Final
 import pytest
 from tests.feeding import feed
 from tests.integration.between import Between, Change, unchanged
-from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until
+from tests.integration.broker import PUBSUBD, Broker
+from tests.integration.cluster import Cluster
 from tests.integration.commands import error_of, ok
 from tests.integration.hostile import RawConnection
 from tests.integration.relay import DIRECTIONS, Direction
@@ -27,6 +28,7 @@ from tests.integration.steps import (
     subscribed,
     why_not_ready,
 )
+from tests.integration.waiting import wait_until
 
 import pubsubd
 from pubsubd_broker.core.config import Config
@@ -71,7 +73,7 @@ def unreached(broker: Broker) -> dict[str, Any]:
     """The log line with the reason why `broker` has no link to its only peer, once it is not a refused connection."""
 
     def told() -> dict[str, Any] | None:
-        lines = [line for line in list(broker.logs) if line["event"] == "peer.unreachable"]
+        lines = broker.logged("peer.unreachable")
         return next((line for line in lines if "refused" not in line["error"].lower()), None)
 
     line = wait_until(told, what=f"a reason why {broker.node} reaches no peer")
@@ -238,7 +240,7 @@ def test_a_greeting_that_was_overheard_opens_no_door_again(recorded: Cluster, se
     assert a.metric("connections_refused_total", reason="secret") == before + 3
     # The overheard broker is not cut off either.
     say(a, b, "still linked")
-    assert not [line for line in b.logs if line["event"] == "peer.lost"]
+    assert not b.logged("peer.lost")
 
 
 def test_an_overheard_answer_fits_no_second_question(

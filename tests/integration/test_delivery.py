@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Cluster, wait_until, wait_until_async
+from tests.integration.cluster import Cluster
 from tests.integration.steps import (
     DEADLINE_S,
     StartBroker,
@@ -22,6 +22,7 @@ from tests.integration.steps import (
     publish,
     subscribed,
 )
+from tests.integration.waiting import wait_until, wait_until_async
 
 import pubsubd
 from pubsubd import Message, PublishRejected

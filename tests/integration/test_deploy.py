@@ -13,9 +13,10 @@ from typing import Final
 import pytest
 from tests.asynchronous import async_test
 from tests.integration import cage
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.cage import UID, Cage
-from tests.integration.cluster import PUBSUBD, Broker, wait_until_async
 from tests.integration.steps import StartBroker, in_thread, payloads_to, publish, subscribed
+from tests.integration.waiting import wait_until_async
 from tests.other_users import acting_as
 
 import pubsubd

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until, wait_until_async
+from tests.integration.broker import Broker
+from tests.integration.waiting import wait_until, wait_until_async
 
 import pubsubd
 

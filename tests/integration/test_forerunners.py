@@ -9,7 +9,7 @@ import asyncio
 import signal
 
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until_async
+from tests.integration.broker import Broker
 from tests.integration.hostile import RawConnection
 from tests.integration.relay import Relay
 from tests.integration.steps import (
@@ -29,6 +29,7 @@ from tests.integration.steps import (
     subscribed,
     told,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd_protocol.attach import Remembered
@@ -330,7 +331,7 @@ async def redialled(link: Relay, accepted: int) -> None:
 
 
 def warnings(broker: Broker) -> list[dict[str, object]]:
-    return [line for line in broker.logs if line["event"] == "ring.capacity_warning"]
+    return broker.logged("ring.capacity_warning")
 
 
 async def passed_ticks(broker: Broker) -> None:

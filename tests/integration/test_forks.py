@@ -13,10 +13,11 @@ from typing import Any, Final
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.broker import Broker
 from tests.integration.commands import TIMEOUT_S, environment
 from tests.integration.forking import CHILDREN, EACH
 from tests.integration.steps import StartBroker, subscribed
+from tests.integration.waiting import wait_until
 
 import pubsubd
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from tests.feeding import feed
 from tests.integration import hostile
-from tests.integration.cluster import Broker, Cluster, NotReached, wait_until
+from tests.integration.broker import Broker
+from tests.integration.cluster import Cluster
+from tests.integration.waiting import NotReached, wait_until
 
 from pubsubd_protocol.codec import decode
 from pubsubd_protocol.errors import ProtocolError

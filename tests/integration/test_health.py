@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import wait_until_async
 from tests.integration.steps import (
     DEADLINE_S,
     StartBroker,
@@ -24,6 +23,7 @@ from tests.integration.steps import (
     subscribed,
     within,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd_broker.core.limits import CLIENT_PATIENCE
@@ -98,7 +98,7 @@ async def test_a_client_that_idles_for_many_timeouts_is_never_cut(
         idle_s = 3 * CLIENT_PATIENCE * 0.2
         await wait_until_async(lambda: asyncio.get_running_loop().time() > began_s + idle_s)
         assert subscription.state is client.state is pubsubd.State.CONNECTED
-        assert not [line for line in a.logs if line["event"] == "peer.silent"]
+        assert not a.logged("peer.silent")
 
 
 HOLDER = """

@@ -11,10 +11,11 @@ from typing import Any, Literal
 
 import pytest
 from tests.integration import hostile
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.broker import Broker
 from tests.integration.hostile import RawConnection, hello, in_pieces, publish, status, subscribe
 from tests.integration.proc import descriptors, steady_memory
 from tests.integration.relay import Address
+from tests.integration.waiting import wait_until
 from tests.unit.protocol.samples import SAMPLES
 
 from pubsubd_protocol.attach import At, Remembered

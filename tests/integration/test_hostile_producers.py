@@ -10,10 +10,11 @@ from typing import Any, Final
 
 import pytest
 from tests.integration import hostile
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.broker import Broker
 from tests.integration.commands import ok
 from tests.integration.proc import steady_memory
 from tests.integration.steps import StartBroker
+from tests.integration.waiting import wait_until
 from tests.unit.protocol.samples import SAMPLES
 from tests.unit.protocol.strategies import batch_of
 

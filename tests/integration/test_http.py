@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.broker import Broker
 from tests.integration.commands import Running, ok
 from tests.integration.hostile import FOUR_GIB, RawConnection, hello
 from tests.integration.relay import Relay
 from tests.integration.steps import StartBroker, StartCluster
+from tests.integration.waiting import wait_until
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "metrics.md"
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import wait_until_async
 from tests.integration.relay import Relay
 from tests.integration.steps import (
     DEADLINE_S,
@@ -22,6 +21,7 @@ from tests.integration.steps import (
     subscribed,
     within,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd import CursorExpired, Message

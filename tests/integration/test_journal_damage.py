@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.broker import Broker
 from tests.integration.commands import ok
 from tests.integration.steps import (
     StartBroker,
@@ -19,6 +19,7 @@ from tests.integration.steps import (
     subscribed,
     told,
 )
+from tests.integration.waiting import wait_until
 
 import pubsubd
 from pubsubd_broker.core.journal.records import FIRST_BYTES, FORMAT, Kind, first_line, scan

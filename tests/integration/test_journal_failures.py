@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import PUBSUBD, Broker, wait_until_async
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.steps import (
     DEADLINE_S,
     StartBroker,
@@ -23,6 +23,7 @@ from tests.integration.steps import (
     subscribed,
     told,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd import BrokerUnavailable, Client, PublishUnknown
@@ -81,7 +82,7 @@ async def accepts_until_the_disk_fails(broker: Broker, problem: str, remedy: str
     async with subscribed(broker, start="earliest") as late:
         assert await payloads_to(late, accepted[-1]) == accepted
     assert broker.status()["ring"]["next_offset"] == len(accepted)
-    assert len([line for line in broker.logs if line["event"] == "journal.failed"]) == 1
+    assert len(broker.logged("journal.failed")) == 1
     return accepted
 
 

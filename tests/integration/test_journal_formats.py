@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker
+from tests.integration.broker import Broker
 from tests.integration.commands import error_of
 from tests.integration.steps import StartBroker, events_to, in_thread, next_event, subscribed
 
@@ -79,7 +79,7 @@ async def test_an_older_format_is_continued_and_unproven_ends_told(
         async with subscribed(broker, start="earliest") as everything:
             await client.publish("numbers", 11)
             assert await told_to(everything, 11) == [*range(10), *gap, 10, 11]
-    assert [line for line in broker.logs if line["event"] == "journal.damaged"] == []
+    assert broker.logged("journal.damaged") == []
     assert FORMAT in formats(older)
 
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import PUBSUBD, Broker, wait_until_async
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.steps import StartBroker, in_thread, payloads_to, subscribed
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd_broker.core.journal.whole_end import Found
@@ -164,7 +165,7 @@ def test_an_occupied_place_is_logged_once_and_taken_back(
     asyncio.run(published(a, 0, 3))
     path.rmdir()
     a.wait_log("place.lost", what="life", path=str(path), since=mark)
-    lines = [line for line in a.logs if line["event"] == "life.unrecorded"]
+    lines = a.logged("life.unrecorded")
     assert len(lines) == 1
     witness = proof_at(path).witness
     assert witness is not None
@@ -200,7 +201,7 @@ def test_the_log_says_what_a_missing_proof_means(
         for path in folder.rglob("*"):
             path.chmod(0o700)
         a = start_broker("a", socket=folder / "s", **kept)
-        told = [line for line in a.logs if line["event"] == "life.unrecorded"]
+        told = a.logged("life.unrecorded")
         assert {line["path"]: line["consequence"] for line in told} == {
             str(folder / name): consequence for name, consequence in consequences.items()
         }

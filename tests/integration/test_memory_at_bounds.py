@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import pytest
-from tests.integration.cluster import PUBSUBD, Broker, wait_until
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.hostile import RawConnection, publish
 from tests.integration.proc import memory_kib
+from tests.integration.waiting import wait_until
 from tests.memory_bounds import memory_at_bounds
 
 from pubsubd_broker.core.limits import PUBLISH_WINDOW

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until, wait_until_async
+from tests.integration.broker import Broker
 from tests.integration.relay import Relay
 from tests.integration.steps import (
     StartBroker,
@@ -17,6 +17,7 @@ from tests.integration.steps import (
     publish,
     subscribed,
 )
+from tests.integration.waiting import wait_until, wait_until_async
 
 import pubsubd
 

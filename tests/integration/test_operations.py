@@ -8,7 +8,7 @@ import resource
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until, wait_until_async
+from tests.integration.broker import Broker
 from tests.integration.hostile import RawConnection, hello, publish, status
 from tests.integration.proc import cpu_s, descriptors
 from tests.integration.steps import (
@@ -20,6 +20,7 @@ from tests.integration.steps import (
     payloads_to,
     subscribed,
 )
+from tests.integration.waiting import wait_until, wait_until_async
 
 import pubsubd
 from pubsubd_protocol.codec import encode

@@ -8,10 +8,12 @@ import itertools
 from collections.abc import Iterator
 
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, Cluster, wait_until_async
+from tests.integration.broker import Broker
+from tests.integration.cluster import Cluster
 from tests.integration.crowding import slowness
 from tests.integration.hostile import RawConnection
 from tests.integration.steps import StartCluster, in_thread, payloads_to, subscribed
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd_protocol.codec import encode

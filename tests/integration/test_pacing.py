@@ -7,7 +7,6 @@ import contextlib
 import sys
 
 from tests.asynchronous import async_test
-from tests.integration.cluster import wait_until_async
 from tests.integration.crowding import slowness
 from tests.integration.steps import (
     DEADLINE_S,
@@ -17,6 +16,7 @@ from tests.integration.steps import (
     subscribed,
     within,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 

@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 from tests.asynchronous import async_test
 from tests.certificates import Authority, write
-from tests.integration.cluster import PUBSUBD, Broker, wait_until
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import error_of, ok, pubsubd
 from tests.integration.steps import StartBroker, in_thread, payloads_to, subscribed
 from tests.integration.test_journal_failures import why_not_ready
 from tests.integration.test_system_calls import can_trace
+from tests.integration.waiting import wait_until
 
 import pubsubd as sdk
 

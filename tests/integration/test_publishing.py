@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import wait_until_async
 from tests.integration.steps import (
     DEADLINE_S,
     StartBroker,
@@ -23,6 +22,7 @@ from tests.integration.steps import (
     told,
     within,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd import BrokerUnavailable, Client, Message, MessageTooLarge, PublishUnknown

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until_async
+from tests.integration.broker import Broker
 from tests.integration.steps import (
     DEADLINE_S,
     StartCluster,
@@ -24,6 +24,7 @@ from tests.integration.steps import (
     told,
     within,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd import Client, Subscription

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until_async
+from tests.integration.broker import Broker
 from tests.integration.steps import (
     DEADLINE_S,
     StartCluster,
@@ -23,6 +23,7 @@ from tests.integration.steps import (
     subscribed,
     told,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd import CursorExpired, Message

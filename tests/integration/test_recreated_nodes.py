@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.broker import Broker
 from tests.integration.steps import (
     StartBroker,
     in_thread,
@@ -12,6 +12,7 @@ from tests.integration.steps import (
     told,
     within,
 )
+from tests.integration.waiting import wait_until
 
 import pubsubd
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cluster import wait_until
 from tests.integration.relay import Address, Relay
+from tests.integration.waiting import wait_until
 
 QUIET_S = 0.15
 """Seconds of silence that are listened to: an upper bound of patience only."""

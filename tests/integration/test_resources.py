@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import PUBSUBD, Broker, wait_until, wait_until_async
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.hostile import RawConnection
 from tests.integration.proc import cpu_s, descriptors, memory_kib, steady_memory
 from tests.integration.relay import Address
@@ -26,6 +26,7 @@ from tests.integration.strangers import (
     come,
     vanish,
 )
+from tests.integration.waiting import wait_until, wait_until_async
 
 import pubsubd
 from pubsubd import Client, Subscription

@@ -9,7 +9,6 @@ import signal
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import wait_until_async
 from tests.integration.relay import Relay
 from tests.integration.steps import (
     DEADLINE_S,
@@ -28,6 +27,7 @@ from tests.integration.steps import (
     told,
     within,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd import (

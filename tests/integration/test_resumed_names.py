@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 
 from tests.asynchronous import async_test
-from tests.integration.cluster import wait_until, wait_until_async
 from tests.integration.hostile import RawConnection, hello
 from tests.integration.steps import (
     DEADLINE_S,
@@ -19,6 +18,7 @@ from tests.integration.steps import (
     subscribed,
     told,
 )
+from tests.integration.waiting import wait_until, wait_until_async
 
 import pubsubd
 from pubsubd_protocol.codec import encode

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import wait_until_async
 from tests.integration.steps import (
     DEADLINE_S,
     StartCluster,
@@ -22,6 +21,7 @@ from tests.integration.steps import (
     subscribed,
     within,
 )
+from tests.integration.waiting import wait_until_async
 
 import pubsubd
 from pubsubd import Client, CursorExpired, Subscription
@@ -132,7 +132,7 @@ async def test_a_clean_stop_loses_nothing_in_any_mode(
         assert (recovered["oldest"], recovered["next"]) == (0, 100)
         assert (recovered["messages"], recovered["sessions"]) == (100, 1)
         assert consumer(a, "b")["cursor"] == 100
-        assert not [line for line in a.logs if line["event"] == "journal.damaged"]
+        assert not a.logged("journal.damaged")
         await publish(client, range(100, 110))
         async with (
             subscribed(a, name="projector") as projector,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.integration.cluster import Broker
+from tests.integration.broker import Broker
 from tests.integration.commands import Running, holds, ok
 from tests.integration.steps import StartBroker
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.integration.cluster import PUBSUBD, Broker
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import TIMEOUT_S, environment, ok
 
 

@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.integration.cluster import PUBSUBD, Broker, wait_until
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import TIMEOUT_S, environment
+from tests.integration.waiting import wait_until
 
 HELD = """
 import os

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cluster import PUBSUBD, Broker
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import ok
 
 NAME_SERVER = "127.0.0.77"

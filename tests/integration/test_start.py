@@ -9,10 +9,11 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.integration.cluster import PUBSUBD, Broker, wait_until
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import error_of, ok
 from tests.integration.hostile import FOUR_GIB, RawConnection, hello
 from tests.integration.steps import StartBroker, StartCluster
+from tests.integration.waiting import wait_until
 
 from pubsubd_protocol.frames import Welcome
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.cluster import PUBSUBD, Broker, wait_until
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import ok
+from tests.integration.waiting import wait_until
 
 KEPT = 3
 """Messages of an earlier life."""

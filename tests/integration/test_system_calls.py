@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.integration.cluster import PUBSUBD, wait_until
+from tests.integration.broker import PUBSUBD
 from tests.integration.steps import StartBroker
+from tests.integration.waiting import wait_until
 
 import pubsubd
 

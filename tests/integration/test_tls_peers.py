@@ -13,7 +13,7 @@ import pytest
 from tests.asynchronous import async_test
 from tests.certificates import HOUR, Authority, Files, write
 from tests.integration.between import Between, unchanged
-from tests.integration.cluster import Cluster, wait_until
+from tests.integration.cluster import Cluster
 from tests.integration.commands import error_of
 from tests.integration.relay import DIRECTIONS
 from tests.integration.steps import (
@@ -37,6 +37,7 @@ from tests.integration.tls_steps import (
     own,
     server_context,
 )
+from tests.integration.waiting import wait_until
 
 import pubsubd
 from pubsubd_protocol.frames import Refused, Welcome

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.asynchronous import async_test
 from tests.certificates import HOUR, Authority, Files, write
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.broker import Broker
 from tests.integration.steps import (
     StartBroker,
     StartCluster,
@@ -32,6 +32,7 @@ from tests.integration.tls_steps import (
     put,
     shown_by,
 )
+from tests.integration.waiting import wait_until
 
 import pubsubd
 from pubsubd_protocol.frames import Welcome

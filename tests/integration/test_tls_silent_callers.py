@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.certificates import Authority
-from tests.integration.cluster import Broker, wait_until
+from tests.integration.broker import Broker
 from tests.integration.steps import (
     StartBroker,
     address_of,
@@ -20,6 +20,7 @@ from tests.integration.tls_steps import (
     options,
     own,
 )
+from tests.integration.waiting import wait_until
 
 from pubsubd_protocol.frames import Welcome
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 from tests.asynchronous import async_test
-from tests.integration.cluster import Broker
+from tests.integration.broker import Broker
 from tests.integration.steps import (
     StartBroker,
     StartCluster,

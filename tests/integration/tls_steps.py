@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.certificates import Authority, Files, write
-from tests.integration.cluster import Broker, Cluster
+from tests.integration.broker import Broker
+from tests.integration.cluster import Cluster
 from tests.integration.hostile import RawConnection
 from tests.integration.steps import address_of
 

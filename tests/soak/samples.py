@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.integration.cluster import Broker
+from tests.integration.broker import Broker
 from tests.integration.proc import descriptors, memory_kib
 from tests.soak.trend import Bound
 

@@ -19,8 +19,10 @@ from typing import Final
 from tests.faults.application import Settings
 from tests.faults.plan import MARK, NODES, Fault, Kind
 from tests.faults.processes import ROOT, Process
-from tests.integration.cluster import PUBSUBD, Broker, Cluster, wait_until
+from tests.integration.broker import PUBSUBD, Broker
+from tests.integration.cluster import Cluster
 from tests.integration.relay import Direction
+from tests.integration.waiting import wait_until
 from tests.soak.application import PATIENCE_S, read_accounts, topic_of
 from tests.soak.ledger import HEAD, LANES, UNCOUNTED, Account, Broken, Ledger, audit
 from tests.soak.plan import APPLICATIONS, JOURNALED, Plan

@@ -30,8 +30,8 @@ HELD: Final = (
         COUNT,
         "Most messages in the ring; it evicts whole batches.",
         at_it=(
-            "the oldest entries are evicted, each as a whole: the ring holds at most this, and up to one batch less. "
-            "Readers that still needed them are told `overwritten`. A larger batch: rejection `too_many_messages`"
+            "the ring evicts the oldest entries, each as a whole: it holds at most this, and up to one batch less. "
+            "Readers that still need them get `overwritten`. A larger batch: rejection `too_many_messages`"
         ),
         way_back="the oldest make room",
         shown_by=("ring_messages", "ring_capacity_messages", "cursor_expired_total"),
@@ -50,7 +50,7 @@ HELD: Final = (
         "core.replica_messages",
         COUNT,
         "Most messages kept of each peer.",
-        at_it="of each peer: the oldest are evicted; a session that is slower reads from the producer",
+        at_it="each replica evicts its oldest entries; a session that is slower reads from the producer",
         way_back="the oldest make room",
         shown_by=("paced_seconds_total",),
     ),
@@ -81,7 +81,7 @@ SIZES: Final = (
         "core.max_frame",
         size(FRAME_OVERHEAD_BYTES, MAX_FRAME_BYTES),
         "The largest frame, thus the largest batch.",
-        at_it="a protocol error before memory is taken for it; the SDK's batches are far smaller",
+        at_it="a protocol error, before the broker takes memory for the frame; the SDK's batches are far smaller",
         way_back="a smaller batch",
         shown_by=("protocol_errors_total",),
     ),
@@ -93,13 +93,13 @@ LIMITS: Final = (
         "max-connections",
         "core.limits.connections",
         COUNT,
-        "Connections that came in, in all.",
+        "Incoming connections, in all.",
         at_it=(
-            "refusal `too_many_connections`, of peers at half of it; commands are served. At most 64 at once are told why, "
-            "further ones are closed: `too_many_unheard`"
+            "refusal `too_many_connections`, of peers at half of it; commands are served. At most 64 at once get the "
+            "refusal, further ones are closed: `too_many_unheard`"
         ),
         way_back=(
-            "one ends; a peer or client that hangs is cut off: peers after `--peer-timeout`, clients after five "
+            "a connection ends; the broker cuts off a peer that hangs after `--peer-timeout`, and a client after five "
             "times that"
         ),
         shown_by=("connections", "connections_refused_total"),
@@ -126,7 +126,7 @@ LIMITS: Final = (
         "handshake-timeout",
         "core.limits.handshake_ns",
         nanoseconds(0.01),
-        "Time that a connection may take to greet, and to say what it wants.",
+        "Time for the greeting of a connection, and for its first request.",
         at_it="refusal `handshake_timeout`; a TLS handshake: `tls`",
         way_back="a new connection",
         shown_by=("connections_refused_total",),
@@ -137,10 +137,10 @@ LIMITS: Final = (
         size(0),
         "Bytes of incoming frames of more than 256KiB, all together.",
         at_it=(
-            "shared; refusal `too_much_unfinished` of the one whose frame finds no room; the SDK connects and sends "
+            "shared; refusal `too_much_unfinished` of a connection whose frame finds no room; the SDK connects and sends "
             "again"
         ),
-        way_back="a frame comes to its end, or its sender is cut off: after five times `--peer-timeout` without a word",
+        way_back="a frame is complete, or its sender is cut off, after five silent `--peer-timeout`s",
         shown_by=("connections_refused_total",),
     ),
     bound(
@@ -149,8 +149,8 @@ LIMITS: Final = (
         size(0),
         "Bytes of entries of more than 256KiB that their readers have not taken, all together.",
         at_it=(
-            "refusal `too_much_unsent` of the reader that has kept a large entry longest; it connects again and goes "
-            "on where it stands"
+            "refusal `too_much_unsent` of the reader that has left a large entry unread for longest; it connects again "
+            "and goes on at its position"
         ),
         way_back="the slowest reader makes room",
         shown_by=("connections_refused_total",),
@@ -161,8 +161,8 @@ LIMITS: Final = (
         size(0),
         "Bytes fetched from peers for subscriptions that have not read them, all together.",
         at_it=(
-            "not refused: what was fetched for the session that has not read it for longest is dropped, and fetched "
-            "again when it reads on"
+            "no refusal: the broker drops the fetched messages of the session that has left them unread for longest, "
+            "and fetches them again when it reads on"
         ),
         way_back="the slowest session makes room",
         shown_by=("fetches_dropped_total",),
@@ -173,7 +173,7 @@ LIMITS: Final = (
         COUNT,
         "Subscriptions that are connected.",
         at_it="shared; refusal `too_many_sessions`",
-        way_back="one ends; one whose application hangs is cut off after five times `--peer-timeout`",
+        way_back="a session ends; the broker cuts one off whose application hangs for five times `--peer-timeout`",
         shown_by=("sessions", "connections_refused_total"),
     ),
     bound(
@@ -182,7 +182,7 @@ LIMITS: Final = (
         count(MAX_NAMED_SESSIONS),
         "Names of subscriptions, connected or not.",
         at_it=(
-            "shared; refusal `too_many_sessions` of a new name. The name away for longest is dropped after "
+            "shared; refusal `too_many_sessions` of a new name. The broker drops the name that is away for longest after "
             "`--cursor-ttl`"
         ),
         way_back="the name that is away for longest makes room, after `--cursor-ttl`",
@@ -211,7 +211,7 @@ LIMITS: Final = (
         "core.limits.batch_messages",
         count(MAX_BATCH_MESSAGES),
         "Messages of one batch.",
-        at_it="rejection `too_many_messages`; the SDK is told and makes smaller ones",
+        at_it="rejection `too_many_messages`; the SDK knows the bound and makes smaller batches",
         way_back="a smaller batch",
         shown_by=("publishes_rejected_total",),
     ),
@@ -220,7 +220,7 @@ LIMITS: Final = (
         "core.limits.batch_topics",
         count(MAX_BATCH_TOPICS),
         "Different topics in one batch.",
-        at_it="rejection `too_many_topics`; the SDK is told and makes smaller ones",
+        at_it="rejection `too_many_topics`; the SDK knows the bound and makes smaller batches",
         way_back="a smaller batch",
         shown_by=("publishes_rejected_total",),
     ),
@@ -230,10 +230,10 @@ LIMITS: Final = (
         COUNT,
         "Publishers whose last answers are remembered while they are away.",
         at_it=(
-            "of those that are away, of the user who has most of them the record that was used longest ago is "
-            "dropped; a retry of that one: rejection `unknown`"
+            "the broker takes the user with the most absent publishers, and drops the record that was used longest ago; "
+            "a retry of that publisher: rejection `unknown`"
         ),
-        way_back="the one that was used longest ago makes room",
+        way_back="the record that was used longest ago makes room",
         shown_by=("publishers", "publishers_forgotten_total"),
     ),
     bound(
@@ -242,7 +242,7 @@ LIMITS: Final = (
         COUNT,
         "Commands that are connected, as status --watch.",
         at_it="shared; refusal `too_many_commands` of a further `pubsubd status` or the like; HTTP shows the same",
-        way_back="one ends: the SDK gives each 10 s",
+        way_back="a command ends: the SDK gives each 10 s",
         shown_by=("connections_refused_total",),
     ),
     bound(
@@ -251,9 +251,9 @@ LIMITS: Final = (
         COUNT,
         "Nodes that read from this one.",
         at_it=(
-            "of the consumers that are away one is given up: an expired one first, then one without named "
-            "subscriptions, then the one that is away for longest. Connected ones, and named subscriptions within "
-            "`--cursor-ttl`, are kept; if there are only those: refusal `too_many_consumers`"
+            "the broker gives up an absent consumer: an expired one first, then one without named "
+            "subscriptions, then the one that is away for longest. It keeps connected consumers, and those with named "
+            "subscriptions within `--cursor-ttl`. If only those are left: refusal `too_many_consumers`"
         ),
         way_back="an absent consumer makes room; one with named subscriptions after `--cursor-ttl`; `pubsubd cursors drop`",
         shown_by=("cursors", "cursors_given_up_total", "connections_refused_total"),
@@ -265,12 +265,12 @@ LIMITS: Final = (
         count(MAX_STREAMS - 1),
         "Nodes from which this one reads.",
         at_it=(
-            "at most 1023. The replica of a departed producer (another node answers at its address now) is given up: "
-            "first one that no subscription needs, then the one away for longest. One that is needed stays for "
-            "`--cursor-ttl`. If there is none, this node refuses the further one that it has dialled: "
+            "at most 1023. The broker gives up the replica of a departed producer (another node answers at its address): "
+            "first one that no subscription needs, then that of the producer away for longest. A needed replica stays for "
+            "`--cursor-ttl`. If none can go, this node refuses the further producer that it has dialled: "
             "`too_many_producers`"
         ),
-        way_back="a departed producer makes room; one that is needed after `--cursor-ttl`",
+        way_back="a departed producer makes room; if its replica is needed, after `--cursor-ttl`",
         shown_by=("producers_given_up_total", "peer_connected", "connections_refused_total"),
     ),
     bound(
@@ -278,8 +278,8 @@ LIMITS: Final = (
         "http_max_connections",
         COUNT,
         "Connections to the HTTP server.",
-        at_it="503, `too_many_connections`; beyond 64 more they are closed: `too_many_unheard`",
-        way_back="one ends: those that are slow after `--http-timeout`, idle ones after 60 s",
+        at_it="503, `too_many_connections`; beyond 64 more, further ones are closed: `too_many_unheard`",
+        way_back="a connection ends: a slow one after `--http-timeout`, an idle one after 60 s",
         shown_by=("http_requests_refused_total",),
     ),
     bound(
@@ -296,7 +296,7 @@ LIMITS: Final = (
         "http_timeout_s",
         duration(0.01),
         "Time from the first byte of an HTTP request to the last byte of its answer.",
-        at_it="408, or just closed: `too_slow`",
+        at_it="408, or closed without an answer: `too_slow`",
         way_back="a new connection",
         shown_by=("http_requests_refused_total",),
     ),
@@ -304,8 +304,8 @@ LIMITS: Final = (
         "log-repeat",
         "core.log_repeat_ns",
         nanoseconds(0.0),
-        "Time in which the same refusal of the same origin is logged once; 0: each.",
-        at_it="not refused: the same cause is logged once in this time, then how often it was there again",
+        "Time in which the same refusal of the same origin is logged once; 0: every time.",
+        at_it="no refusal: the same cause is logged once in this time, and then the number of its repetitions",
         way_back="after that time",
         shown_by=("connections_refused_total", "protocol_errors_total"),
         default=60 * SECOND_NS,

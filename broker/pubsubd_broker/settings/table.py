@@ -43,34 +43,34 @@ SETTINGS: Final = (
         "pace",
         "core.pace_ns",
         nanoseconds(0.0),
-        "Time that publishers wait, each time, for a reader that is about to be overrun; 0: never.",
+        "Longest wait of publishers, each time, for a reader that is about to be overrun; 0: never.",
     ),
     Setting(
         "journal",
         "journal",
         FOLDER,
-        "Keep the stream in this folder, so that no restart is a loss. Default: beside the socket, after a clean stop.",
+        "Keep the stream in this folder, so that a restart loses no message. Default: beside the socket, after a clean stop.",
         switch_off="Keep nothing on disk.",
     ),
     Setting(
         "fsync",
         "fsync",
         choice("off", "snapshot", "interval", "always"),
-        "When the journal survives the machine: off: as the system likes; snapshot: written at a clean stop "
-        "only; interval: every --fsync-interval; always: before a reader or the publisher is told of it. "
+        "Time at which messages are safe from a crash of the machine. off: the system decides; snapshot: after a clean "
+        "stop only; interval: after --fsync-interval; always: before a reader or the publisher hears of them. "
         "Default: interval with --journal, else snapshot.",
     ),
     Setting(
         "fsync-interval",
         "fsync_interval_s",
         duration(0.001),
-        "Most that --fsync interval loses when the machine dies.",
+        "Time between two fsyncs of --fsync interval: a crash of the machine loses at most this much.",
     ),
     Setting(
         "recover-from-peers",
         "core.recover_from_peers",
         SWITCH,
-        "After a restart that finds nothing on disk, begin with what peers still hold of this node's stream.",
+        "After a restart that finds nothing on disk, begin with the messages of this node's stream that peers still hold.",
     ),
     Setting(
         "cursor-ttl",
@@ -99,7 +99,7 @@ SETTINGS: Final = (
         "cluster",
         "core.cluster",
         NODE,
-        "Cluster of this node, which takes peers of no other.",
+        "Cluster of this node. It refuses peers of other clusters.",
     ),
     Setting(
         "cluster-secret-file",
@@ -112,7 +112,7 @@ SETTINGS: Final = (
         "tls-cert",
         "tls_cert",
         FILE,
-        "This node's certificate, and those that it stands on: links to peers use TLS. Default: none.",
+        "This node's certificate and its chain: links to peers use TLS. Default: none.",
         optional=True,
     ),
     Setting(
@@ -129,13 +129,13 @@ SETTINGS: Final = (
         "insecure",
         "insecure",
         SWITCH,
-        "Take peers from other machines with neither TLS nor a secret: any machine could be one.",
+        "Take peers from other machines without TLS and without a secret: any machine can then be a peer.",
     ),
     Setting(
         "socket-mode",
         "socket_mode",
         MODE,
-        "Mode of the clients' socket: the users that may open it.",
+        "Mode of the clients' socket; it decides which users may open the socket.",
     ),
     Setting(
         "allow-uid",
@@ -170,7 +170,7 @@ SETTINGS: Final = (
         "log-level",
         "log_level",
         choice("debug", "info", "warning", "error"),
-        "The least level that is logged.",
+        "Lowest level that is logged.",
     ),
 )
 

@@ -6,9 +6,6 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,21 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.faults.application import Settings
 from tests.faults.plan import MARK, NODES, Fault, Kind
-from tests.faults.processes import ROOT, Process
+from tests.faults.processes import Process
 from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.cluster import Cluster
 from tests.integration.relay import Direction
 from tests.integration.waiting import wait_until
-from tests.soak.application import PATIENCE_S, read_accounts, topic_of
-from tests.soak.ledger import HEAD, LANES, UNCOUNTED, Account, Broken, Ledger, audit
-from tests.soak.plan import APPLICATIONS, JOURNALED, Plan
+from tests.soak.application import PATIENCE_S
+from tests.soak.ledger import HEAD, UNCOUNTED, Broken
+from tests.soak.load import Load, ledger_of
+from tests.soak.noise_process import NoiseProcess
+from tests.soak.plan import JOURNALED, Plan
 from tests.soak.samples import GIVEN_BACK, Sample, Samples, look
 
 import pubsubd
 
-SIZE: Final = 100
 RING_MESSAGES: Final = 50_000
 RING_MIB: Final = 16
 REPLICA_MESSAGES: Final = 20_000
@@ -49,7 +46,6 @@ PROCESS_MIB: Final = 64
 IDLE_S: Final = 0.3
 """Some ticks of a broker."""
 
-PASSING_AT_ONCE: Final = 2
 GIVEN_BACK_WITHIN_S: Final = 20.0
 """Longer than every deadline of an idle connection."""
 
@@ -73,16 +69,17 @@ class Soak:
         self.folder = folder
         self.counts: Counter[str] = Counter()
         self.violations: list[str] = []
-        self._noise: subprocess.Popen[bytes] | None = None
 
     def run(self) -> Outcome:
         with contextlib.ExitStack() as stack:
             self._cluster = stack.enter_context(self._brokers())
-            self._processes = {name: self._process(name) for name in APPLICATIONS}
-            stack.callback(self._kill_all)
+            self._load = Load(self.plan, self.folder, self._cluster)
+            stack.callback(self._load.kill)
             idle = self._idle()
             samples = Samples(self._cluster, self.plan.sample_s)
-            self._begin()
+            self._load.start()
+            self._noise = NoiseProcess(self.plan.seed, self._cluster)
+            stack.callback(self._noise.kill)
             samples.start()
             try:
                 self._play()
@@ -93,7 +90,7 @@ class Soak:
             self._leave()
             after = self._given_back(idle)
             self._stop_brokers()
-        self._audit()
+        self.violations += self._load.audited(self.counts)
         self._bounded(samples)
         return Outcome(samples, idle, after, self.counts, self.violations)
 
@@ -124,29 +121,6 @@ class Soak:
 
         return running()
 
-    def _process(self, name: str) -> Process:
-        kind, _, node = name.rpartition("-")
-        if not kind:
-            kind, node = "publisher", name[-1]
-        settings = Settings(
-            role="publisher" if kind == "publisher" else "reader",
-            name=name,
-            node=node,
-            socket=self._cluster[node].socket,
-            log=str(self.folder / name),
-            seed=self.plan.seed,
-            sizes=(SIZE,),
-            window=PASSING_AT_ONCE,
-            keeps="name" if kind == "named" else "position",
-            patterns=(topic_of("*", "x"), MARK) if kind == "lane" else (">",),
-            pause_s=1.0 if kind == "slow" else 0.0,
-            every=500,
-        )
-        passing = kind == "passers"
-        return Process(
-            settings, module="tests.soak.passers" if passing else "tests.soak.application"
-        )
-
     # Load
 
     def _idle(self) -> dict[str, Sample]:
@@ -159,49 +133,6 @@ class Soak:
         for broker in self._cluster:
             wait_until(lambda broker=broker: look(broker)["connections"] == links)  # type: ignore[misc]
         return {broker.node: least(broker, IDLE_S) for broker in self._cluster}
-
-    def _begin(self) -> None:
-        """Start the readers first: they are owed all that is published after their first step."""
-        for process in self._readers:
-            process.start()
-        wait_until(
-            lambda: all(Path(process.settings.log).exists() for process in self._readers),
-            PATIENCE_S,
-            "the first step of every reader",
-        )
-        for process in self._processes.values():
-            if not process.alive:
-                process.start()
-        self._noise = subprocess.Popen(
-            [sys.executable, "-m", "tests.soak.noise", json.dumps(self._doors())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-        )
-
-    @property
-    def _readers(self) -> list[Process]:
-        return [
-            process
-            for process in self._processes.values()
-            if process.settings.role == "reader" and not process.settings.name.startswith("passers")
-        ]
-
-    def _of(self, kind: str) -> list[Process]:
-        return [p for p in self._processes.values() if p.settings.name.startswith(kind)]
-
-    @property
-    def _publishers(self) -> list[Process]:
-        return [p for p in self._processes.values() if p.settings.role == "publisher"]
-
-    def _doors(self) -> dict[str, object]:
-        brokers = list(self._cluster)
-        return {
-            "seed": self.plan.seed,
-            "unix": [broker.socket for broker in brokers],
-            "tcp": [broker.listen for broker in brokers],
-            "http": [broker.http for broker in brokers],
-        }
 
     # Faults
 
@@ -229,10 +160,10 @@ class Soak:
             case Kind.KILL_BROKER | Kind.STOP_BROKER:
                 return (lambda: self._restart(fault)), (lambda: None)
             case Kind.KILL_APPLICATION:
-                process = self._processes[fault.target[0]]
+                process = self._load.processes[fault.target[0]]
                 return (lambda: self._kill(fault, process)), (lambda: self._revive(process))
             case Kind.STOP_APPLICATION:
-                process = self._processes[fault.target[0]]
+                process = self._load.processes[fault.target[0]]
                 return (lambda: self._stop(fault, process)), process.go_on
             case _:
                 return self._link_fault(fault)
@@ -268,10 +199,7 @@ class Soak:
                 raise Broken(f"broker {broker.node} stopped with {code}\n{broker.tail()}")
             self.counts["broker stopped and restarted"] += 1
         broker.start()
-        assert self._noise is not None
-        assert self._noise.stdin is not None
-        self._noise.stdin.write(json.dumps(self._doors()).encode() + b"\n")
-        self._noise.stdin.flush()
+        self._noise.tell(self._cluster)
 
     def _kill(self, fault: Fault, process: Process) -> None:
         if process.alive and not process.stopped:
@@ -289,8 +217,7 @@ class Soak:
 
     def _all_well(self) -> None:
         """Raises unless all processes run. A killed process is missing until it is started again."""
-        for process in self._processes.values():
-            process.raise_if_failed()
+        self._load.raise_if_failed()
         for broker in self._cluster:
             if not broker.alive:
                 raise Broken(f"broker {broker.node} ended by itself\n{broker.tail()}")
@@ -299,30 +226,21 @@ class Soak:
 
     def _heal(self) -> None:
         self._cluster.heal()
-        for process in self._processes.values():
-            process.go_on()
-            self._revive(process)
+        self._load.heal()
 
     def _converge(self) -> None:
         """Publishers end what they have begun. Then a last message on each node must reach every reader."""
-        assert self._noise is not None
-        assert self._noise.stdin is not None
-        self._noise.stdin.close()
-        for process in (*self._publishers, *self._of("passers")):
-            process.peace()
-        for process in (*self._publishers, *self._of("passers")):
-            process.ended(PATIENCE_S)
-        for process in self._readers:
-            process.peace()
+        self._noise.hush()
+        self._load.publish_no_more()
         ends = asyncio.run(self._publish_marks())
 
         def everywhere() -> bool:
-            for process in self._readers:
+            for process in self._load.readers:
                 process.raise_if_failed()
             return all(
                 stream.next > ends[node]
-                for process in self._readers
-                for node, stream in _ledger(process).streams.items()
+                for process in self._load.readers
+                for node, stream in ledger_of(process).streams.items()
             )
 
         wait_until(everywhere, PATIENCE_S, "the last message of every stream at every reader")
@@ -336,14 +254,9 @@ class Soak:
         return ends
 
     def _leave(self) -> None:
-        for process in self._readers:
+        for process in self._load.readers:
             process.end(PATIENCE_S)
-        assert self._noise is not None
-        assert self._noise.stdout is not None
-        with self._noise.stdout as said:
-            made = json.loads(said.read())
-        if self._noise.wait():
-            raise Broken("the noise ended by itself")
+        made = self._noise.made()
         self._attacks = {what: count for what, count in made.items() if "attacks" in what}
         self.counts.update({what: n for what, n in made.items() if what not in self._attacks})
         self.counts["attacks"] = sum(self._attacks.values())
@@ -397,31 +310,6 @@ class Soak:
 
     # Checks
 
-    def _audit(self) -> None:
-        accounts: list[Account] = []
-        for process in self._publishers:
-            for life in range(process.lives):
-                accounts += read_accounts(process.settings, life)
-        self.counts["accepted"] = sum(account.accepted for account in accounts)
-        self.counts["lives of publishers"] = sum(p.lives for p in self._publishers)
-        self.counts["lives of readers"] = sum(p.lives for p in self._readers)
-        self.counts["lives of passers-by"] = sum(p.lives for p in self._of("passers"))
-        for process in self._readers:
-            ledger = _ledger(process)
-            lanes = "x" if process.settings.name.startswith("lane") else "".join(LANES)
-            try:
-                audit(ledger, lanes, accounts)
-            except Broken as broken:
-                self.violations.append(f"{process.settings.name}: {broken}")
-            for stream in ledger.streams.values():
-                self.counts["read"] += stream.got
-                self.counts["missed and told"] += stream.missed
-                self.counts["notices"] += stream.notices
-        for process in self._processes.values():
-            said = process.errors.read_text()
-            if said:
-                self.violations.append(f"{process.settings.name} said {said[-2000:]}")
-
     def _bounded(self, samples: Samples) -> None:
         """Raises if a broker took more memory than its settings allow."""
         limit = PROCESS_MIB + RING_MIB + (len(NODES) - 1) * REPLICA_MIB
@@ -429,13 +317,6 @@ class Soak:
             most = samples.most(node, "memory MiB")
             if most > limit:
                 self.violations.append(f"broker {node} had {most:.1f} MiB, {limit} is its bound")
-
-    def _kill_all(self) -> None:
-        for process in self._processes.values():
-            process.kill()
-        if self._noise is not None and self._noise.poll() is None:
-            self._noise.kill()
-            self._noise.wait()
 
 
 def least(broker: Broker, seconds: float) -> Sample:
@@ -455,7 +336,3 @@ def over(idle: dict[str, Sample], after: dict[str, Sample]) -> list[str]:
         for figure, before in sample.items()
         if figure in GIVEN_BACK and after[node][figure] > before
     ]
-
-
-def _ledger(process: Process) -> Ledger:
-    return Ledger.load(json.loads(Path(process.settings.log).read_text())["ledger"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
 
 from tests.simulation.mutants.mutant import Mutant, Patch
 
@@ -30,7 +29,7 @@ from pubsubd_protocol.attach import (
     Resume,
     Verdict,
 )
-from pubsubd_protocol.frames import Ack, Attached, Subscribe
+from pubsubd_protocol.frames import Ack, Attach, Attached, Subscribe
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
 
@@ -122,9 +121,9 @@ def _registry_moved_at_send() -> list[Patch]:
 def _attach_registers() -> list[Patch]:
     original = ProducerEnd._attach
 
-    def at_attach(self: ProducerEnd, frame: Any, now: Now) -> None:
+    def at_attach(self: ProducerEnd, attach: Attach, now: Now) -> None:
         self._registry.acknowledge(self.consumer, self._stream.log.front, {}, now.mono_ns)
-        original(self, frame, now)
+        original(self, attach, now)
 
     return [(ProducerEnd, "_attach", at_attach)]
 
@@ -201,13 +200,13 @@ def _everywhere(resolve: Callable[..., Verdict]) -> list[Patch]:
 
 def _named_cursor_from_received() -> list[Patch]:
     def named_cursors(
-        self: Sessions, replica: Replica
+        self: Sessions, source: Source
     ) -> tuple[Collection[str], dict[str, Position]]:
-        places = {n: s.positions.get(replica.node) for n, s in self._named.items()}
+        places = {n: s.positions.get(source.node) for n, s in self._named.items()}
         return self._named.keys(), {
             name: position
             for name, position in places.items()
-            if position is not None and position.epoch == replica.log.newest.epoch
+            if position is not None and position.epoch == source.log.newest.epoch
         }
 
     return [(Sessions, "named_cursors", named_cursors)]
@@ -222,7 +221,7 @@ def _named_cursors_forgotten() -> list[Patch]:
         position: Position,
         named: Mapping[str, Position | None],
         now_ns: int,
-        elsewhere: Mapping[str, Mapping[str, Position]],
+        elsewhere: Mapping[str, Mapping[str, Position]] | None = None,
     ) -> None:
         forgotten = {n: p and Position(p.epoch, position.offset) for n, p in named.items()}
         original(self, consumer, position, forgotten, now_ns, elsewhere)
@@ -233,13 +232,13 @@ def _named_cursors_forgotten() -> list[Patch]:
 def _replica_kept_across_epochs() -> list[Patch]:
     original = Replica.attached
 
-    def attached(self: Replica, answer: Attached) -> None:
-        if answer.answer is attach.Reason.STATE_LOST:
-            self.log.continue_as(answer.view)
-            self.log.newest.next = answer.view.next
+    def attached(self: Replica, attached: Attached) -> None:
+        if attached.answer is attach.Reason.STATE_LOST:
+            self.log.continue_as(attached.view)
+            self.log.newest.next = attached.view.next
             self.log.wake()
         else:
-            original(self, answer)
+            original(self, attached)
 
     return [(Replica, "attached", attached)]
 
@@ -247,8 +246,8 @@ def _replica_kept_across_epochs() -> list[Patch]:
 def _replica_forgets_lineage() -> list[Patch]:
     original = Replica.attached
 
-    def attached(self: Replica, answer: Attached) -> None:
-        original(self, answer)
+    def attached(self: Replica, attached: Attached) -> None:
+        original(self, attached)
         self.log.newest.lineage = ()
 
     return [(Replica, "attached", attached)]

@@ -16,12 +16,13 @@ import pubsubd_broker.core.links.peer_recovery as recall
 import pubsubd_broker.core.sessions.bookmark as bookmark
 import pubsubd_protocol.attach as attach
 from pubsubd_broker.core.journal.whole_end import EndProof, Evidence, Found, RecoveredEnd
+from pubsubd_broker.core.links.peer_recovery import RecoveryEnd
 from pubsubd_broker.core.log.log import Log
 from pubsubd_broker.core.log.pacing import Pacing
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Claim, Remembered, Verdict
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.positions import Lineage, Losses, Position, StreamView, place
+from pubsubd_protocol.positions import Epoch, Lineage, Losses, Position, StreamView, place
 
 Succeed = Callable[..., tuple[Lineage, Losses]]
 
@@ -138,8 +139,10 @@ def _other_boot_believed() -> list[Patch]:
 def _oldest_life_recalled() -> list[Patch]:
     original: Callable[..., tuple[int, ...]] = vars(recall)["_reach"]
 
-    def reach(*arguments: Any) -> tuple[int, ...]:
-        return tuple(-each for each in original(*arguments))
+    def reach(
+        end: RecoveryEnd, others: list[RecoveryEnd], latest: Epoch | None = None
+    ) -> tuple[int, ...]:
+        return tuple(-each for each in original(end, others, latest))
 
     return [(recall, "_reach", reach)]
 

@@ -64,7 +64,7 @@ def _checksum_not_compared() -> list[Patch]:
 
 
 def _publishers_forgotten() -> list[Patch]:
-    return [(Publishers, "restore", lambda self, lasts, placed, *, partial: None)]
+    return [(Publishers, "restore", lambda self, lasts, placed, *, partial=False: None)]
 
 
 def _abandoned_tail_kept() -> list[Patch]:

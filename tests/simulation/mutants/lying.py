@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd_broker.core.limits import Now
@@ -11,12 +13,11 @@ from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_broker.core.links.publisher_end import PublisherEnd
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_broker.core.streams import replica
-from pubsubd_broker.core.streams.publishers import PublishAnswer as Answered
-from pubsubd_broker.core.streams.publishers import PublisherRecord
+from pubsubd_broker.core.streams.publishers import PublishAnswer, PublisherRecord
 from pubsubd_broker.core.streams.replica import Replica, check_origin
 from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import Claim, Reason, Resume, Verdict, resolve
-from pubsubd_protocol.entries import Entry
+from pubsubd_protocol.entries import Batch, Entry
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.frames import Ack, CursorExpired, Fetched, Frame, Skip
 from pubsubd_protocol.positions import Position, StreamView
@@ -123,22 +124,24 @@ def _any_sequence() -> list[Patch]:
     # Two further rules would notice it: only a retry is looked up, and it must repeat the accepted batch.
     recalls = PublisherRecord.recall
 
-    def recall(self: PublisherRecord, sequence: int, retry: bool) -> Answered | None:
+    def recall(self: PublisherRecord, sequence: int, retry: bool) -> PublishAnswer | None:
         return recalls(self, sequence, retry or sequence <= self.last)
 
-    def nothing(*what: object) -> None: ...
+    def check_same(self: Stream, batch: Batch, answer: PublishAnswer) -> None: ...
 
     return [
         (PublisherEnd, "received", received),
         (PublisherRecord, "recall", recall),
-        (Stream, "_check_same", nothing),
+        (Stream, "_check_same", check_same),
     ]
 
 
 def _any_name() -> list[Patch]:
-    def nothing(*who: object) -> None: ...
+    def conflict(
+        name: str, epoch: bytes, own_name: str, own_epoch: bytes, live: Iterable[bytes]
+    ) -> None: ...
 
-    return [(peers, "conflict", nothing)]
+    return [(peers, "conflict", conflict)]
 
 
 LYING = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +18,16 @@ MISTAKES = (AttributeError, NameError, TypeError)
 Patch = tuple[object, str, Any]
 """Owner, attribute, and the value in its place."""
 
+Parameter = tuple[str, str, bool]
+"""Name, kind, and whether it has a default."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
     """A deliberate bug. `within`: one of the seeds from 0 to this catches it. `patches` are made anew each time.
 
     `run` runs one seed: of the plain plans, unless `of_kind` says more. Raises AttributeError if a patch names an
-    attribute that does not exist.
+    attribute that does not exist, and TypeError if a stand-in takes other parameters than the function it replaces.
     """
 
     name: str
@@ -35,6 +39,12 @@ class Mutant:
         for owner, attribute, _ in self.patches():
             if attribute not in vars(owner):
                 raise AttributeError(f"mutant {self.name!r}: {owner} has no {attribute!r}")
+        for owner, attribute, instead in self.patches():
+            takes, given = _parameters(vars(owner)[attribute]), _parameters(instead)
+            if takes is not None and given != takes:
+                raise TypeError(
+                    f"mutant {self.name!r}: {attribute!r} of {owner} takes {_shown(takes)}, its stand-in {_shown(given)}"
+                )
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
@@ -65,6 +75,24 @@ class Mutant:
 def of_kind(kind: str) -> Callable[[int], object]:
     """Runs a seed of a kind of plans in `seeds.py`."""
     return partial(run_seed, kind=kind)
+
+
+def _parameters(value: object) -> list[Parameter] | None:
+    """Name, kind and presence of a default for each parameter; None for a property, a class or a constant."""
+    function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+    if not inspect.isroutine(function):
+        return None
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        (each.name, each.kind.description, each.default is not each.empty) for each in parameters
+    ]
+
+
+def _shown(parameters: list[Parameter] | None) -> str:
+    if parameters is None:
+        return "none: it is not a function"
+    each = (f"{name}{' = …' * default} ({kind})" for name, kind, default in parameters)
+    return ", ".join(each) or "none"
 
 
 def _how(violation: Violation) -> str:

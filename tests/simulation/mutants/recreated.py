@@ -18,8 +18,8 @@ from pubsubd_broker.core.streams.registry import CursorRegistry
 def _needed_goes_at_once() -> list[Patch]:
     original = departed.least_needed
 
-    def least_needed(all_of_them: Iterable[Departed], ttl_ns: int, now_ns: int) -> Departed | None:
-        return original(all_of_them, -1, now_ns)
+    def least_needed(departed: Iterable[Departed], ttl_ns: int, now_ns: int) -> Departed | None:
+        return original(departed, -1, now_ns)
 
     return [(departed, "least_needed", least_needed)]
 

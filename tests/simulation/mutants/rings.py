@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.simulation.mutants.mutant import Mutant, Patch
 
 from pubsubd_broker.core.limits import Now
@@ -73,9 +71,14 @@ def _table_dropped_with_connection() -> list[Patch]:
         self._away.clear()
 
     def connect(
-        self: Publishers, publisher_id: bytes, *, same_life: bool, **more: Any
+        self: Publishers,
+        publisher_id: bytes,
+        *,
+        same_life: bool,
+        other_life: bool = False,
+        user: str = "",
     ) -> PublisherRecord:
-        return as_it_is(self, publisher_id, same_life=False, **more)
+        return as_it_is(self, publisher_id, same_life=False, other_life=other_life, user=user)
 
     as_it_is = Publishers.connect
     return [(Publishers, "disconnect", disconnect), (Publishers, "connect", connect)]
@@ -86,7 +89,12 @@ def _refuses_for_good() -> list[Patch]:
     original = Publishers.connect
 
     def connect(
-        self: Publishers, publisher_id: bytes, *, same_life: bool, other_life: bool, user: str
+        self: Publishers,
+        publisher_id: bytes,
+        *,
+        same_life: bool,
+        other_life: bool = False,
+        user: str = "",
     ) -> PublisherRecord:
         return original(self, publisher_id, same_life=same_life, other_life=False, user=user)
 

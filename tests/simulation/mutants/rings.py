@@ -138,7 +138,7 @@ def _wakes_forgotten() -> list[Patch]:
     def stop(self: Reading) -> None:
         original(self)
         self.source.log._waiting.clear()
-        self.source.log.interest._parked.clear()
+        self.source.log.interest.parked.clear()
 
     return [(Reading, "stop", stop)]
 

@@ -11,6 +11,7 @@ The methods are the contract with the shell and with the end, in four groups:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from pubsubd_broker.core.access.quota import Claimant
@@ -36,9 +37,9 @@ class Connection:
 
     __slots__ = (
         *("_declined", "_events", "_finished", "_forget", "_gone", "_handshake", "_heard_ns"),
-        *("_keeps_large", "_outbox", "_outbox_bytes", "_queue", "_send_budget", "_sent_ns"),
+        *("_keeps_large", "_outbox", "_outbox_bytes", "_send_budget", "_sent_ns"),
         *("_share", "_side", "_stalled", "_timeouts", "_turn", "behind", "claimant", "closing"),
-        *("end", "opened_ns", "reader", "remote", "space", "writable"),
+        *("end", "opened_ns", "reader", "remote", "space", "wake", "writable"),
     )
 
     def __init__(
@@ -64,6 +65,8 @@ class Connection:
         self.reader = FrameReader(HANDSHAKE_BYTES)
         self.space: Callable[[], memoryview] = self.reader.space
         """Gives the memory for the next bytes."""
+        self.wake: Callable[[], None] = partial(queue, self)
+        """There may be something to send."""
         self.closing = False
         """Set at its end: nothing more comes in, and the shell closes it when all that is left has been sent."""
         self.writable = True
@@ -73,7 +76,6 @@ class Connection:
         """Whether frames that have come wait only because it is others' turn; `go_on` takes more of them."""
         self._side = side
         self._forget = forget
-        self._queue = queue
         self._events = events
         self._send_budget = send_budget
         self._share = share
@@ -182,16 +184,12 @@ class Connection:
         encoded = encode(frame)
         self._outbox.append(encoded)
         self._outbox_bytes += len(encoded)
-        self._queue(self)
+        self.wake()
 
     def send_all(self, out: Outgoing) -> None:
         self._outbox.extend(out.buffers)
         self._outbox_bytes += out.size
-        self._queue(self)
-
-    def wake(self) -> None:
-        """There may be something to send."""
-        self._queue(self)
+        self.wake()
 
     # Ending.
 

@@ -77,7 +77,14 @@ class PublisherEnd:
             self._connection.refuse(*intake.closed)
             return True
         came_ns = self._held_ns if self._held_ns is not None else now.mono_ns
-        answer = self._answer(frame, now)
+        answer = None
+        if len(self._answers) < PUBLISH_WINDOW:
+            answer = intake.publish(
+                frame, self._publisher, self._id, self._rights, now, self._connection
+            )
+        else:
+            # Behind one that waits for the disk stand as many as it may leave unanswered.
+            intake.hold(self._connection)
         if answer is None:
             self._held_ns = came_ns
             return False
@@ -113,15 +120,6 @@ class PublisherEnd:
         self._answers.clear()
         self._publisher.let_go(self._connection.refuse)
         self._intake.disconnect(self._id, self._connection)
-
-    def _answer(self, batch: Batch, now: Now) -> PublishAnswer | None:
-        """None: it is held."""
-        if len(self._answers) >= PUBLISH_WINDOW:
-            # Behind one that waits for the disk stand as many as it may leave unanswered.
-            self._intake.hold(self._connection)
-            return None
-        publisher, connection = self._publisher, self._connection
-        return self._intake.publish(batch, publisher, self._id, self._rights, now, connection)
 
     def _settle(self) -> None:
         """Sends the answers that are known, in order."""

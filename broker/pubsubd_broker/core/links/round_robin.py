@@ -31,20 +31,18 @@ def round_robin(ready: Iterable[C], key_of: FlowKeyOf[C]) -> list[C]:
 class ReadyQueue(Generic[C]):
     """The connections that may have something to send, each once."""
 
-    __slots__ = ("_crowded", "_key_of", "_ready")
+    __slots__ = ("_crowded", "_key_of", "_ready", "wake")
 
     def __init__(self, key_of: FlowKeyOf[C]) -> None:
         self._key_of = key_of
         self._ready: dict[C, None] = {}
+        self.wake: Callable[[C], None] = self._ready.setdefault
+        """`wake(connection)`: it may have something to send. A method of the dictionary: this runs for every frame."""
         self._crowded = False
 
     def __bool__(self) -> bool:
         """Whether some connection may have something to send."""
         return bool(self._ready)
-
-    def wake(self, connection: C) -> None:
-        """`connection` may have something to send."""
-        self._ready[connection] = None
 
     def take(self) -> list[C]:
         """Empties the queue. The order is that of waking; after `put_off` it is round robin by flow key."""
@@ -57,7 +55,9 @@ class ReadyQueue(Generic[C]):
 
     def put_off(self, connections: list[C]) -> None:
         """Puts back those of `take` whose turn did not come. They are first the next time."""
-        self._ready = dict.fromkeys(connections) | self._ready
+        woken = list(self._ready)
+        self._ready.clear()
+        self._ready.update(dict.fromkeys((*connections, *woken)))
         self._crowded = bool(self._ready)
 
     def forget(self, connection: C) -> None:

@@ -6,7 +6,8 @@ entry and reader. An entry that a parked reader does not want costs that reader 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Final, Protocol
 
 from pubsubd_broker.core.log.pattern_index import PatternIndex
@@ -65,8 +66,8 @@ class Interest:
         "_level",
         "_others",
         "_others_looks",
-        "_parked",
         "_selective",
+        "parked",
     )
 
     def __init__(self) -> None:
@@ -74,7 +75,8 @@ class Interest:
         self._everything: dict[ParkedReader, None] = {}
         # With the filter by which each is known.
         self._selective: dict[ParkedReader, Filter] = {}
-        self._parked: dict[ParkedReader, None] = {}
+        self.parked: dict[ParkedReader, None] = {}
+        """The readers that are parked now."""
         self._index: PatternIndex[ParkedReader] = PatternIndex()
         # The selective readers that are not in the index, and the lookups that matching them costs.
         self._others: dict[ParkedReader, None] = {}
@@ -98,11 +100,11 @@ class Interest:
             self._level[follower] = taken
         if follower not in self._selective and follower not in self._everything:
             self._follow(follower)
-        self._parked[follower] = None
+        self.parked[follower] = None
 
     def unpark(self, follower: ParkedReader) -> None:
         """Lets `follower` go on: it reads again for a reason of its own."""
-        self._parked.pop(follower, None)
+        self.parked.pop(follower, None)
         self._level.pop(follower, None)
 
     def leave(self, follower: ParkedReader) -> None:
@@ -120,30 +122,24 @@ class Interest:
 
     def wake(self, topics: str, index: int, position: Position) -> None:
         """Wakes the parked readers that may want a new entry. `topics`: the entry's, joined by line ends."""
-        if not self._parked:
-            return
-        for follower in self._everything:
-            self._wake(follower, index, position)
+        wanting: Iterable[ParkedReader] = self._everything
         if self._selective:
             # Asked for every entry, so the cheap half of the question is not in the method.
             looks = self._index.looks + self._others_looks
             if (topics.count("\n") + 1) * looks > MOST_LOOKS and self._are_many_new(topics, looks):
                 self.wake_all(index, position)
                 return
-            for wanting in map(self._by_topic.__getitem__, topics.split("\n")):
-                for follower in wanting:
-                    self._wake(follower, index, position)
-                if not self._parked:
-                    return
+            by_topic = map(self._by_topic.__getitem__, topics.split("\n"))
+            wanting = chain(self._everything, chain.from_iterable(by_topic))
+        self._wake(wanting, index, position)
 
     def wake_all(self, index: int, position: Position) -> None:
         """Wakes all parked readers: an item for all of them has come."""
-        for follower in list(self._parked):
-            self._wake(follower, index, position)
+        self._wake(list(self.parked), index, position)
 
     def remind(self, index: int) -> None:
         """Has parked readers told of their position if they do not know of all items before `index`."""
-        for follower in list(self._parked):
+        for follower in list(self.parked):
             if follower.told < index:
                 follower.remind()
 
@@ -164,7 +160,12 @@ class Interest:
         """Whether matching the topics that are not remembered costs more than waking all readers."""
         return len(set(topics.split("\n")) - self._by_topic.keys()) * looks > MOST_LOOKS
 
-    def _wake(self, follower: ParkedReader, index: int, position: Position) -> None:
-        if follower in self._parked:
-            self.unpark(follower)
-            follower.unpark(index, position)
+    def _wake(self, followers: Iterable[ParkedReader], index: int, position: Position) -> None:
+        """Wakes those of `followers` that are parked. Stops when no parked reader is left."""
+        for follower in followers:
+            if follower in self.parked:
+                del self.parked[follower]
+                self._level.pop(follower, None)
+                follower.unpark(index, position)
+                if not self.parked:
+                    return

@@ -181,12 +181,14 @@ class Log:
         """The index of the oldest item that stays if an item of this cost is appended."""
         messages += self.messages + self.reserved_messages - self.max_messages
         size += self.bytes + self.reserved_bytes - self.max_bytes
-        index = self.begin
+        index, at = self.begin, self._head
         while (messages > 0 or size > 0) and index < self.end:
-            item = self[index]
+            item = self._items[at]
+            assert item is not None
             messages -= item.count
             size -= item.size + ITEM_OVERHEAD
             index += 1
+            at += 1
         return index
 
     def reserve(self, item: Entry | Skip, sign: Literal[1, -1] = 1) -> None:
@@ -204,7 +206,7 @@ class Log:
         if self.messages + messages > self.max_messages or self.bytes + size > self.max_bytes:
             self._make_room(messages, size)
         newest = self.newest
-        front = Position(newest.last, newest.next)
+        last, offset = newest.last, newest.next
         if self.begin == self.end and item.first < newest.first:
             newest.first = item.first
         newest.next = item.next
@@ -219,8 +221,8 @@ class Log:
             newest.first = item.next
         if self._waiting:
             self.wake()
-        if isinstance(item, Entry):
-            self.interest.wake(item.topics, self.end - 1, front)
+        if self.interest.parked and isinstance(item, Entry):
+            self.interest.wake(item.topics, self.end - 1, Position(last, offset))
         if self.begin > self._told_from or self.begin + self.end >= self._remind_at:
             self._remind()
 

@@ -90,7 +90,7 @@ class Broker:
         """This life begins: the next one will know of it. No peer and no client may have heard of it before.
 
         All that is accepted is written into `folder` from now on. Raises `JournalError`. Uses up a snapshot that an
-        earlier life left. A life that asks its peers for its history begins when they have given it, see `flush`.
+        earlier life left. A life that asks its peers for its history begins when they have given it, see `tick`.
         """
         if self.node.recovery is None:
             await off_loop("pubsubd-life", self.node.own_life.begin)
@@ -140,6 +140,9 @@ class Broker:
         self.node.runtime.tasks = len(asyncio.all_tasks())
         self.node.runtime.log_lines_dropped = dropped_lines()
         self.node.tick(now)
+        recall = self.node.recovery
+        if recall is not None and recall.decided and self._beginning is None:
+            self._beginning = self._loop.create_task(self._begin_recalled())
         self.places.tick(self._loop.time())
         if self._tls is not None:
             self.node.runtime.certificate_expires_s = self._tls.not_after
@@ -247,21 +250,21 @@ class Broker:
         self.node.pulled(now)
         if self._writer is not None:
             self._writer.go_on(now)
-        recall = self.node.recovery
-        if recall is not None and recall.decided and self._beginning is None:
-            self._beginning = self._loop.create_task(self._begin_recalled())
         if self.node.ready:
             self.flush_soon()
-        if self.node.pace.due_ns != self._paced_until_ns:
+        if self.node.pace.holding or self._pace_timer is not None:
             self._plan_pace(now)
         for notice in self.node.notices.take():
             getattr(log, notice.level)(notice.event, **notice.fields)
 
     def _plan_pace(self, now: Now) -> None:
+        due_ns = self.node.pace.due_ns
+        if due_ns == self._paced_until_ns:
+            return
         if self._pace_timer is not None:
             self._pace_timer.cancel()
             self._pace_timer = None
-        due_ns = self._paced_until_ns = self.node.pace.due_ns
+        self._paced_until_ns = due_ns
         if due_ns is not None:
             delay_s = max(0, due_ns - now.mono_ns) / SECOND_NS
             self._pace_timer = self._loop.call_later(delay_s, self._go_on)
@@ -277,20 +280,18 @@ class Broker:
         connection = link.connection
         try:
             if connection.writable or connection.closing:
-                link.write(self._pull(connection, now))
+                try:
+                    buffers = connection.pull(FETCH_BYTES, now)
+                except Exception as error:
+                    self._crashed(connection, error)
+                    buffers = []
+                link.write(buffers)
             elif connection.behind:
                 connection.go_on(now)
                 link.regulate()
         except Exception as error:
             self._crashed(connection, error)
             link.abort(error)
-
-    def _pull(self, connection: Connection, now: Now) -> list[bytes]:
-        try:
-            return connection.pull(FETCH_BYTES, now)
-        except Exception as error:
-            self._crashed(connection, error)
-            return []
 
     def _crashed(self, connection: Connection, error: Exception) -> None:
         log.error("connection.crashed", connection=connection.label, exc_info=error)

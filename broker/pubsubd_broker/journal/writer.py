@@ -63,8 +63,8 @@ class JournalWriter:
             raise unusable(self._folder.path, error) from error
 
     def go_on(self, now: Now) -> None:
-        """Begins what there is to do, unless something is under way."""
-        if self._under_way is not None or self._closing is not None:
+        """Begins what there is to do, unless something is under way. A snapshot waits for the stop."""
+        if self._under_way is not None or self._closing is not None or not self._keeper.writes:
             return
         work = self._keeper.take(now)
         if work is not None:

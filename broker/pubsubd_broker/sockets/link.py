@@ -76,7 +76,8 @@ class Link(asyncio.BufferedProtocol):
             return
         self._host.received(self, count)
         # Here, not once per loop turn: one turn may read many times.
-        self.regulate()
+        if self._reading != self.connection.wants_more:
+            self.regulate()
 
     def eof_received(self) -> bool:
         """Returns whether the transport stays open, for what the other end is to hear yet."""
@@ -117,7 +118,7 @@ class Link(asyncio.BufferedProtocol):
             return
         if self.connection.closing:
             self._end()
-        else:
+        elif self._reading != self.connection.wants_more:
             self.regulate()
 
     @property

@@ -73,13 +73,10 @@ class Keeper:
         # still holds.
         self._noted: dict[str, int] = {}
         self._least = MAX_OFFSET
+        self.writes = kept.fsync is not Fsync.SNAPSHOT
+        """Whether changes are written as they come. Otherwise a clean stop writes the whole state."""
         if self.writes:
             parts.cursors.moved = {}
-
-    @property
-    def writes(self) -> bool:
-        """Whether changes are written as they come. Otherwise a clean stop writes the whole state."""
-        return self.journal.fsync is not Fsync.SNAPSHOT
 
     # The stream's side.
 
@@ -123,7 +120,7 @@ class Keeper:
 
     def take(self, now: Now, *, last: bool = False) -> Work | None:
         """Work to do now, or None. The shell then calls `done` or `failed`. `last`: sync all of it."""
-        return self.journal.take(self._parts.stream.view.oldest, now.mono_ns, last=last)
+        return self.journal.take(self._parts.stream.log.oldest, now.mono_ns, last=last)
 
     def end(self, now: Now) -> Work | None:
         """The last work of a node that stops, after which all is on disk. Called while no work is under way."""

@@ -38,8 +38,8 @@ class Connection:
     __slots__ = (
         *("_declined", "_events", "_finished", "_forget", "_gone", "_handshake", "_heard_ns"),
         *("_keeps_large", "_outbox", "_outbox_bytes", "_send_budget", "_sent_ns"),
-        *("_share", "_side", "_stalled", "_timeouts", "_turn", "behind", "claimant", "closing"),
-        *("end", "opened_ns", "reader", "remote", "space", "wake", "writable"),
+        *("_share", "_side", "_timeouts", "_turn", "behind", "claimant", "closing"),
+        *("end", "opened_ns", "reader", "remote", "space", "wake", "wants_more", "writable"),
     )
 
     def __init__(
@@ -71,6 +71,8 @@ class Connection:
         """Set at its end: nothing more comes in, and the shell closes it when all that is left has been sent."""
         self.writable = True
         """Set by the shell: whether the socket takes more."""
+        self.wants_more = True
+        """Whether to read on. Not while the other end leaves its answers unread, behind a declined frame, or before its turn."""
         self.opened_ns = now.mono_ns
         self.behind = False
         """Whether frames that have come wait only because it is others' turn; `go_on` takes more of them."""
@@ -86,8 +88,6 @@ class Connection:
         self._outbox_bytes = 0
         # Whether the other end has said its last word.
         self._finished = False
-        # Whether frames that have come wait: for the other end to take its answers, behind a declined one, or for a turn.
-        self._stalled = False
         # How many more of its frames are taken before it is others' turn.
         self._turn = FRAMES_AT_ONCE
         # The declined frame's own bytes: the buffer that it came in is written to again.
@@ -117,7 +117,7 @@ class Connection:
             self.reader.release()
             return
         self.reader.received(count)
-        if self._stalled:
+        if not self.wants_more:
             return
         if at_once:
             self._take_frames(now)
@@ -131,11 +131,6 @@ class Connection:
         self._finished = True
         self.wake()
         return True
-
-    @property
-    def wants_more(self) -> bool:
-        """Whether to read on: not while the other end leaves its answers unread, or what it sent has to wait."""
-        return not self._stalled
 
     def retry(self, now: Now) -> None:
         """Brings the declined frame again."""
@@ -170,9 +165,9 @@ class Connection:
         if out.size > LARGE_BYTES or self._keeps_large:
             self._count_large(out)
         self._turn = FRAMES_AT_ONCE
-        if self._stalled and self._declined is None:
+        if self._declined is None and not self.wants_more:
             self._take_frames(now)
-        if self._finished and not (self._stalled or self.closing):
+        if self._finished and self.wants_more and not self.closing:
             self._say_farewell(now)
         if self.closing:
             # No further pull comes: the last words go with this one.
@@ -265,13 +260,13 @@ class Connection:
     # Within.
 
     def _take_frames(self, now: Now) -> None:
-        self._stalled = self.behind = False
+        self.wants_more, self.behind = True, False
         try:
             for frame in self.reader.frames():
                 if self.closing:
                     return
                 if not self._takes(frame, now) or self._outbox_bytes >= MAX_OUTBOX_BYTES:
-                    self._stalled = True
+                    self.wants_more = False
                     break
                 if self._turn <= 0:
                     self._yield()
@@ -315,7 +310,7 @@ class Connection:
 
     def _yield(self) -> None:
         """The frames that have come besides wait for its next turn."""
-        self._stalled = self.behind = True
+        self.wants_more, self.behind = False, True
         self.wake()
 
     def _count_large(self, out: Outgoing) -> None:

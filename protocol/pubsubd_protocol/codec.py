@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgpack
@@ -132,7 +133,7 @@ def _pack_subscribe(f: Subscribe) -> list[object]:
 
 # One row for each frame: class, kind, function that packs the fields, function that reads them.
 _TABLE: Final[
-    tuple[tuple[type, int, Callable[..., list[object]], Callable[[field.Fields], Frame]], ...]
+    tuple[tuple[type, int, Callable[..., Sequence[object]], Callable[[field.Fields], Frame]], ...]
 ] = (
     (
         Hello,
@@ -153,7 +154,7 @@ _TABLE: Final[
     (
         Challenge,
         4,
-        lambda f: [f.node, f.life, f.nonce],
+        attrgetter("node", "life", "nonce"),
         lambda f: Challenge(
             f.take(field.check_node),
             f.take(field.check_epoch),
@@ -189,13 +190,13 @@ _TABLE: Final[
     (
         Refused,
         3,
-        lambda f: [f.code, f.detail],
+        attrgetter("code", "detail"),
         lambda f: Refused(f.take(field.check_text(64)), f.take(field.check_text(2000))),
     ),
     (
         Receipt,
         11,
-        lambda f: [f.sequence, f.epoch, f.first],
+        attrgetter("sequence", "epoch", "first"),
         lambda f: Receipt(
             f.take(field.check_int), f.take(field.check_epoch), f.take(field.check_int)
         ),
@@ -203,7 +204,7 @@ _TABLE: Final[
     (
         Rejected,
         12,
-        lambda f: [f.sequence, f.code, f.detail, f.size, f.limit],
+        attrgetter("sequence", "code", "detail", "size", "limit"),
         lambda f: Rejected(
             f.take(field.check_int),
             f.take(field.check_text(64)),
@@ -259,7 +260,7 @@ _TABLE: Final[
     (
         Skip,
         26,
-        lambda f: [f.node, f.epoch, f.first, f.next],
+        attrgetter("node", "epoch", "first", "next"),
         lambda f: _forward(
             Skip(
                 f.take(field.check_node),
@@ -365,7 +366,7 @@ _TABLE: Final[
     (
         Query,
         40,
-        lambda f: [f.what, f.argument],
+        attrgetter("what", "argument"),
         lambda f: Query(
             f.take(field.check_text(64)), f.take_or(field.check_maybe(field.check_text(1000)), None)
         ),

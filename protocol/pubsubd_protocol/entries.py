@@ -226,7 +226,8 @@ def read_entry(frame: memoryview) -> Entry:
         check_columns(topics, index, lengths, len(payloads), len(payloads))
     except InvalidTopic as error:
         raise ProtocolError("malformed", str(error)) from None
-    check_places(places, count, span)
+    if places or count != span:
+        check_places(places, count, span)
     return Entry(node, epoch, first, span, count, publisher, to, topics, (wire,))
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 RING = 4096
 BATCHES = 64
 
-MOST_CALLS = 106
+MOST_CALLS = 101
 """Python functions called for one batch: from the publisher's bytes to the bytes for the session, in both brokers."""
 
 

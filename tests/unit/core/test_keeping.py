@@ -277,7 +277,7 @@ def test_a_publisher_beyond_the_backlog_goes_on_after_the_write(
     send(gone, 1)
     assert not any(each.connection.wants_more for each in (one, other, gone))
     assert MAX_BACKLOG_BYTES <= keeper(net).journal.backlog_bytes < MAX_BACKLOG_BYTES + 2 * MIB
-    assert len(net.nodes["a"].stream.log._items) <= MAX_BACKLOG_BYTES / MIB
+    assert len(net.nodes["a"].stream.log.items) <= MAX_BACKLOG_BYTES / MIB
     gone.cut()
     assert list(keeper(net)._waiting) == [one.connection, other.connection]
     net.write("a")

@@ -371,7 +371,7 @@ def test_indices_stay_what_they_were_through_compaction() -> None:
         held[log.end] = offset
         log.append(entry(offset))
         assert log.end - log.begin <= 10
-        assert len(log._items) < 2000, "what was evicted takes room only for a while"
+        assert len(log.items) < 2000, "what was evicted takes room only for a while"
     assert (log.begin, log.end) == (4990, 5000)
     for index in range(log.begin, log.end):
         item = log[index]

@@ -121,6 +121,7 @@ class ConsumerEnd:
         match frame:
             case Entry() | Skip() if self._incoming is not None:
                 self._fetched_item(self.replica, *self._incoming, frame)
+                return True
             case _ if self._incoming is not None:
                 raise ProtocolError(
                     "unexpected_frame", f"{type(frame).__name__} among what was fetched"
@@ -131,17 +132,22 @@ class ConsumerEnd:
                     return False
                 self.replica.append(frame)
                 self._events.counters.received(self.producer, frame)
-                self._owe_ack(now)
             case CursorExpired():
                 self.replica.expired(frame)
                 self._producers.registration_expired(self.producer, frame)
-                self._owe_ack(now)
             case Fetched():
                 self._fetched(frame)
+                return True
             case Heartbeat(following):
                 self._heartbeat(self.replica, following)
+                return True
             case _:
                 raise ProtocolError("unexpected_frame", f"{type(frame).__name__} from a producer")
+        # The replica goes further than before: the producer is to know, soon.
+        if self.replica.log.newest.next - self._acknowledged >= ACK_MESSAGES:
+            self._acknowledge(now)
+        elif self._ack_due_ns is None:
+            self._ack_due_ns = now.mono_ns + ACK_DELAY_NS
         return True
 
     def fetch(self, reader: LaggingReader, claim: Claim, budget: int) -> bool:
@@ -222,13 +228,6 @@ class ConsumerEnd:
                 "offset", f"{self.producer} says that it is at {following}, it was at {least}"
             )
         self.producer_next = following
-
-    def _owe_ack(self, now: Now) -> None:
-        assert self.replica is not None
-        if self.replica.log.newest.next - self._acknowledged >= ACK_MESSAGES:
-            self._acknowledge(now)
-        elif self._ack_due_ns is None:
-            self._ack_due_ns = now.mono_ns + ACK_DELAY_NS
 
     def _acknowledge(self, now: Now) -> None:
         assert self.replica is not None

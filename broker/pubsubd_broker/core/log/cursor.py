@@ -96,9 +96,10 @@ def read(cursor: Cursor, log: Log, index: int, choose: Choose, out: Outgoing) ->
             return index, Stop.OVERRUN
         if out.full:
             return index, Stop.FULL
-        item = log[index]
+        item = log.items[index + log.shift]
         if isinstance(item, Gap):
             return index, Stop.GAP
+        assert item is not None
         cursor.pass_item(item, choose, out)
         index += 1
     return index, Stop.END

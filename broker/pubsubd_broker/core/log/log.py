@@ -89,8 +89,6 @@ class Log:
     """
 
     __slots__ = (
-        "_head",
-        "_items",
         "_remind_at",
         "_told_from",
         "_waiting",
@@ -98,6 +96,7 @@ class Log:
         "bytes",
         "end",
         "interest",
+        "items",
         "max_bytes",
         "max_messages",
         "messages",
@@ -105,6 +104,7 @@ class Log:
         "reserved_bytes",
         "reserved_messages",
         "segments",
+        "shift",
     )
 
     def __init__(
@@ -127,8 +127,9 @@ class Log:
         """The index of the oldest item."""
         self.end = 0
         """The index that the next item will have."""
-        self._items: list[Item | None] = []
-        self._head = 0
+        self.items: list[Item | None] = []
+        self.shift = 0
+        """The item at an index stands at `index + shift` in `items`. Evicted items leave the list many at once."""
         self.newest = Segment(StreamView(epoch, lineage, offset, offset, losses), 0)
         """The last of the segments."""
         self.segments = [self.newest]
@@ -161,7 +162,7 @@ class Log:
         return self.newest.front
 
     def __getitem__(self, index: int) -> Item:
-        item = self._items[self._head + index - self.begin]
+        item = self.items[index + self.shift]
         assert item is not None, "an index below `begin` is checked for by the reader"
         return item
 
@@ -181,14 +182,13 @@ class Log:
         """The index of the oldest item that stays if an item of this cost is appended."""
         messages += self.messages + self.reserved_messages - self.max_messages
         size += self.bytes + self.reserved_bytes - self.max_bytes
-        index, at = self.begin, self._head
+        index = self.begin
         while (messages > 0 or size > 0) and index < self.end:
-            item = self._items[at]
+            item = self.items[index + self.shift]
             assert item is not None
             messages -= item.count
             size -= item.size + ITEM_OVERHEAD
             index += 1
-            at += 1
         return index
 
     def reserve(self, item: Entry | Skip, sign: Literal[1, -1] = 1) -> None:
@@ -213,11 +213,12 @@ class Log:
         newest.last = item.epoch
         self.end += 1
         if messages <= self.max_messages and size <= self.max_bytes:
-            self._items.append(item)
+            self.items.append(item)
             self.messages += messages
             self.bytes += size
         else:
             self.begin += 1
+            self.shift -= 1
             newest.first = item.next
         if self._waiting:
             self.wake()
@@ -230,7 +231,7 @@ class Log:
         """Appends a gap marker. The next item begins at `view.next` on `view`'s branch, behind missing messages."""
         self._make_room(0, ITEM_OVERHEAD)
         index, front = self.end, self.front
-        self._items.append(Gap(view))
+        self.items.append(Gap(view))
         self.end += 1
         self.bytes += ITEM_OVERHEAD
         joined = front.offset == view.next and view.covers(front.epoch, front.offset)
@@ -292,10 +293,10 @@ class Log:
         self._remind_at = self.begin + self.end + max(1, (self.end - self.begin) // 2)
 
     def _find(self, offset: int, begin: int, stop: int) -> int:
-        shift = self._head - self.begin
-        after = bisect_right(self._items, offset, begin + shift, stop + shift, key=_first)
+        shift = self.shift
+        after = bisect_right(self.items, offset, begin + shift, stop + shift, key=_first)
         if after > begin + shift:
-            held = self._items[after - 1]
+            held = self.items[after - 1]
             assert held is not None
             if not isinstance(held, Gap) and offset < held.next:
                 after -= 1
@@ -306,10 +307,10 @@ class Log:
         while self.begin < self.end and (
             self.messages + messages > self.max_messages or self.bytes + size > self.max_bytes
         ):
-            item = self._items[self._head]
+            place = self.begin + self.shift
+            item = self.items[place]
             assert item is not None
-            self._items[self._head] = None
-            self._head += 1
+            self.items[place] = None
             self.begin += 1
             self.messages -= item.count
             self.bytes -= item.size + ITEM_OVERHEAD
@@ -317,9 +318,10 @@ class Log:
                 del self.segments[0]
             else:
                 self.segments[0].first = item.next
-        if self._head > 1024 and 2 * self._head > len(self._items):
-            del self._items[: self._head]
-            self._head = 0
+        evicted = self.begin + self.shift
+        if evicted > 1024 and 2 * evicted > len(self.items):
+            del self.items[:evicted]
+            self.shift -= evicted
 
 
 def _first(item: Item | None) -> int:

@@ -64,6 +64,8 @@ class SessionLink:
         self.known: set[str] = set()
         """The nodes that the broker named on this connection."""
         self.health = SubscriptionHealth()
+        self.paused = False
+        """Whether the present connection is not read from."""
         self._node = ""
         self._waits = waits
         self._stands_by = False
@@ -131,9 +133,11 @@ class SessionLink:
         """
         waits = self._filter_set is not None and not self._filter_set.done()
         if self._connection is not None and not waits:
+            self.paused = True
             self._connection.pause()
 
     def resume(self) -> None:
+        self.paused = False
         if self._connection is not None:
             self._connection.resume()
 
@@ -246,6 +250,7 @@ class SessionLink:
         loop = asyncio.get_running_loop()
         answer = self._answer = loop.create_future()
         self._connection = connection
+        self.paused = False
         self._lost = loop.create_future()
         self._filters_asked = 0
         self.known.clear()

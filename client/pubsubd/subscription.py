@@ -347,7 +347,7 @@ class Subscription:
     async def _advance(self) -> None:
         """Take the next event in hand, or wait for one to arrive."""
         found = self._inbox.advance()
-        if self._inbox.room:
+        if self._link.paused and self._inbox.room:
             self._link.resume()
         if self._settling is not None:
             self._settling.soon()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tests.simulation.brokers import SimBroker
@@ -13,24 +13,20 @@ from tests.simulation.clockwork import MS
 from tests.simulation.history import (
     Closed,
     Filtered,
-    Forgotten,
     Got,
     History,
-    Kept,
-    Lost,
     Moved,
-    Opened,
     Stands,
     Wants,
 )
 from tests.simulation.history import Event as HistoryEvent
+from tests.simulation.known_session import KnownSession, places_of
 from tests.simulation.publisher import Publisher
-from tests.simulation.truth import NOWHERE, Place, Published
+from tests.simulation.truth import Published
 from tests.simulation.violation import Violation
 
 from pubsubd.acks import Acks
 from pubsubd.codecs import RAW
-from pubsubd.errors import CursorExpired as Notice
 from pubsubd.health import SubscriptionHealth as NodesHealth
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
@@ -107,26 +103,9 @@ class Subscriber:
         self._socket: ClientSocket | None = None
         self._life = 0
         self._stored: str | None = None
-        # The place of a named session, as producers knew it, when its own broker forgot it.
-        self._remembered: dict[str, tuple[Place, bytes]] = {}
-        self._third: dict[str, dict[str, tuple[Place, str]]] = {}
-        # A resume on its way, and its end: it must arrive whole, as from a process that dies behind it.
-        self._resuming: tuple[ClientSocket, int] | None = None
+        self.known = KnownSession(world, name, broker, self.history, named=keeps == "name")
         self._doomed = False
         self._closing = False
-        self._memory_lost = False
-        # Whether its name has been in its broker's journal ever since.
-        self._survived = False
-        # The same, and the memory of third nodes, as of the last life of its broker.
-        self._before = self._memory_lost, self._survived, self._remembered, self._third
-        # Acknowledgements on their way, and those that its broker has heard in this life.
-        self._acks_sent: deque[tuple[int, dict[str, Place]]] = deque()
-        self._heard: dict[str, Place] = {}
-        self._born_in: int | None = None
-        # Those, and the oldest offsets of producers, when its broker dropped its name.
-        self._forgotten: tuple[dict[str, Place], dict[str, Place]] | None = None
-        # The life of its broker in which its name was used first.
-        self._first_life: int | None = None
         self.health = NodesHealth()
         self._begin(None)
         self._connect(0)
@@ -158,9 +137,9 @@ class Subscriber:
 
     def restart(self) -> bool:
         """The application's process dies and comes back with what it kept."""
-        if self.keeps == "nothing" or not self._stood or self._is_resuming():
+        if self.keeps == "nothing" or not self._stood or self.known.is_resuming(self._socket):
             return False
-        self._hear()
+        self.known.hear(self._socket)
         if self._changing:
             # The reader cannot know which of them has judged the messages behind that.
             asked = {*self._judges, self._asked, self._session.patterns}
@@ -214,7 +193,7 @@ class Subscriber:
         if socket.wire.back.ended and broker.passed:
             self._look()
             waiting = (self._inbox._closed or set()) | self._told_and_not_taken_in()
-            passed = {n: p for n, p in self._places(broker.passed).items() if n not in waiting}
+            passed = {n: p for n, p in places_of(broker.passed).items() if n not in waiting}
             self._sees(Closed(passed, self.broker.life))
             if self.keeps == "position":
                 self._stored = json.dumps(dump_positions(self._inbox.positions()))
@@ -276,12 +255,12 @@ class Subscriber:
                 if session.stood:
                     self.resumes += 1
                     if acknowledged is not None:
-                        self._resuming = socket, socket.wire.out.sent
-                        self._acks_sent.append((socket.wire.out.sent, self._places(acknowledged)))
+                        self.known.resumes(socket, acknowledged)
                     self._die_behind(socket)
             case Subscribed():
                 self._known = set(frame.positions)
-                self._answered(socket, frame)
+                with self.known.as_its_answer_knew(deaf=socket.other.deaf):
+                    self._subscribed(frame)
             case Told():
                 self._known.add(frame.node)
                 self._put(session.told(frame))
@@ -322,55 +301,16 @@ class Subscriber:
 
     def broker_lost_memory(self) -> None:
         """The session's broker crashed: only producers can know a named session now."""
-        self._is_resuming()
-        self._heard.clear()
-        self._acks_sent.clear()
-        self._before = self._memory_lost, self._survived, self._remembered, self._third
-        self._survived = not self._memory_lost or self._survived
-        self._memory_lost = True
-        self._remembered = self.remembered()
-        self._third = self.remembered_elsewhere()
-
-    def remembered_elsewhere(self) -> dict[str, dict[str, tuple[Place, str]]]:
-        """By stream: the places that third nodes remember of the session, each with the epoch of that node's own
-        stream.
-        """
-        found: dict[str, dict[str, tuple[Place, str]]] = {}
-        for teller, broker in self.world.brokers.items():
-            node = broker.node
-            registered = node.registry.get(self.broker.name) if node is not None else None
-            if node is None or registered is None or teller == self.broker.name:
-                continue
-            for stream, place in registered.places.get(self.name, {}).items():
-                if stream != self.broker.name:
-                    stood = (place.epoch.hex(), place.offset)
-                    found.setdefault(stream, {})[teller] = stood, node.epoch.hex()
-        return found
+        self.known.broker_lost_memory(self._socket)
 
     def broker_started(self) -> None:
         """The session's broker is in a new life.
 
         It knows a name from its journal, if the name has been there all the time.
         """
-        self._survived = self._survived and self.name in self.broker.recovered_names
+        forgotten = self.known.broker_started()
         if self._stood:
-            knows = self.keeps != "name" or self._survived
-            self._sees(Forgotten(knows, self._third))
-
-    def remembered(self) -> dict[str, tuple[Place, bytes]]:
-        """The session's places in the streams of producers that know its name, and the lives in which they do."""
-        found: dict[str, tuple[Place, bytes]] = {}
-        for node, place in self.history.at.items():
-            producer = self.world.brokers[node].node
-            if producer is None or node == self.broker.name:
-                continue
-            registered = producer.registry.get(self.broker.name)
-            if registered is not None and self.name in registered.named:
-                kept = registered.named[self.name]
-                reach = producer.stream.view.reach(kept.epoch)
-                lost = reach is None or kept.offset > reach
-                found[node] = (NOWHERE if lost else place, producer.epoch)
-        return found
+            self._sees(forgotten)
 
     def lags_behind_its_broker(self, since: Mapping[str, int]) -> bool:
         """Whether its broker has acknowledged more than `since` to a producer of which the session has not been told."""
@@ -393,7 +333,7 @@ class Subscriber:
     @property
     def undisturbed(self) -> bool:
         """Whether it has a session, and is not about to lose it."""
-        return self._open and not self._doomed and not self._is_resuming()
+        return self._open and not self._doomed and not self.known.is_resuming(self._socket)
 
     @property
     def hears(self) -> bool:
@@ -420,31 +360,20 @@ class Subscriber:
             self.world.clockwork.after(100 * MS, lambda: self._connect(life))
             return
         self._known = set()
-        self._acks_sent.clear()
+        self.known.dials()
         self._open = False
         self._filters.clear()
         hello = Hello(MAGIC, VERSION, VERSION, "session", "", self.id)
         self._socket = ClientSocket(self.world, self.broker, self, hello)
 
-    def _answered(self, socket: ClientSocket, answer: Subscribed) -> None:
-        """A stopping broker may have answered before: its next life knows all that it wrote down."""
-        if not (self._memory_lost and socket.other.deaf):
-            self._subscribed(answer)
-            return
-        now = self._memory_lost, self._remembered, self._third
-        self._memory_lost, self._survived, self._remembered, self._third = self._before
-        self._subscribed(answer)
-        self._memory_lost, self._remembered, self._third = now
-        self._survived = self.broker.node is None or self.name in self.broker.recovered_names
-
     def _subscribed(self, answer: Subscribed) -> None:
         first = not self._session.stood
-        presented = self._places(self._session.received)
+        presented = places_of(self._session.received)
         news = self._session.subscribed(answer)
         self._open = True
         self.health.told(answer.lost, self.world.clockwork.now_ns / 1e9)
         if not first:
-            self._memory_lost = False
+            self.known.resumed()
             for moved in news:
                 self._inbox.put(moved)
             if self._changing:
@@ -454,58 +383,17 @@ class Subscriber:
             self._settle_filter()
             return
         self._stood = True
-        self._first_life = self._first_life or self.broker.life
         self._inbox.begin(self._session.received)
         self._acks.stands(answer.positions)
-        kept, remembered = Kept.NOTHING, {}
-        recovered: Collection[str] = self.history.at
-        if self.lives > 1 and self.keeps == "position":
-            kept = Kept.STORED
-        elif self.lives > 1:
-            if self._memory_lost and self._survived:
-                self._memory_lost = False
-                recovered = self.broker.recovered_names[self.name]
-            kept = Kept.PRODUCERS if self._memory_lost else Kept.BROKER
-            if kept is Kept.BROKER and (self._forgotten is not None or not answer.resumed):
-                kept = Kept.FORGOTTEN
-            if self._memory_lost:
-                # Only producers can know this session now; streams that they do not know begin anew.
-                remembered = self._still_remembered()
-        places = self._places(self._session.received)
-        wants = self._wanting(self._asked)
-        unknown = frozenset(self.history.at) - set(places) - self._heard.keys()
-        # The last acknowledgements may not have been written down.
-        unknown |= frozenset(self.history.at) - set(recovered)
-        now_ns = self.world.clockwork.now_ns
-        # A name that its broker once dropped may have been met anew since, and not told to any peer yet.
-        dropped = self._forgotten if kept is Kept.FORGOTTEN else None
-        heard, held = dropped or self._at_hand()
-        surely = self.world.plan.cursor_ttl_ms > 1000
-        self._sees(
-            Opened(
-                now_ns,
-                kept,
-                places,
-                remembered,
-                wants,
-                unknown,
-                heard,
-                held,
-                surely,
-                self.broker.life,
-                {n: t for n, t in self._third.items() if n not in remembered},
-            )
+        opened = self.known.opened(
+            answer,
+            places_of(self._session.received),
+            self._wanting(self._asked),
+            stored=self.keeps == "position",
+            again=self.lives > 1,
         )
-        if kept is not Kept.BROKER:
-            # A forgotten name may have come back from producers that had not heard of that.
-            new = kept is Kept.NOTHING or (
-                kept is Kept.FORGOTTEN and self.broker.life == self._first_life
-            )
-            self._born_in = self.broker.life if new else None
-        if kept is Kept.FORGOTTEN:
-            self._heard.clear()
-        self._forgotten = None
-        self._memory_lost = False
+        self._sees(opened)
+        self.known.stands(opened.kept)
         self._settle_filter()
         self._look()
         self._keep()
@@ -525,12 +413,9 @@ class Subscriber:
 
     def _filter_set(self, frame: FilterSet) -> None:
         judge = self._filters.popleft()
-        self._sees(Filtered(self._places(frame.positions), self._wanting(judge)))
+        self._sees(Filtered(places_of(frame.positions), self._wanting(judge)))
         self._judges = [judge, *self._filters]
         self._changing = bool(self._filters)
-
-    def _places(self, positions: Mapping[str, Position]) -> dict[str, Place]:
-        return {node: (p.epoch.hex(), p.offset) for node, p in positions.items()}
 
     def _sees(self, event: HistoryEvent) -> None:
         self.history.add(event)
@@ -564,7 +449,9 @@ class Subscriber:
             self._look()
             if inbox.notice is not None:
                 notice = inbox.notice
-                self._expired(notice)
+                self._unhanded -= 1
+                oldest = self._oldest[notice.node, notice.epoch, notice.next]
+                self._sees(self.known.lost(notice, oldest, self._session.life or b""))
                 inbox.told = True
             else:
                 message = inbox.messages.pop()
@@ -590,22 +477,6 @@ class Subscriber:
             elif at != place:
                 self._sees(Moved(node, place))
 
-    def _expired(self, notice: Notice) -> None:
-        place = (notice.epoch, notice.next)
-        oldest = self._oldest[notice.node, *place]
-        own = notice.node == self.broker.name and self.broker.life != self._first_life
-        self._unhanded -= 1
-        reborn = self.broker.life != self._born_in
-        recalled = self._recalled(place) if notice.node == self.broker.name else None
-        figures = notice.node, notice.reason, notice.missed
-        self._sees(Lost(*figures, place, oldest, own, reborn, recalled))
-
-    def _recalled(self, place: Place) -> Place | None:
-        """The place of its name in its own node's stream, as peers told at its recovery, if the stream still has it."""
-        stream, life = self.world.truth[self.broker.name], self._session.life or b""
-        stood = self.world.recalled_names.get(life, {}).get(self.name, [])
-        return next((each for each in stood if stream.connects(each, place[0])), None)
-
     def _keep(self) -> None:
         """The state for a next life, kept with all that was handed out."""
         positions = self._inbox.positions()
@@ -627,48 +498,20 @@ class Subscriber:
         if self.keeps == "name" and self._socket is not None:
             for ack in self._acks.due(settled, self._known, self._session.life):
                 self._socket.send(ack)
-                self._acks_sent.append(
-                    (self._socket.wire.out.sent, self._places({ack.node: ack.position}))
-                )
-
-    def _is_resuming(self) -> bool:
-        if self._resuming is not None:
-            socket, end = self._resuming
-            if socket is self._socket and socket.wire.out.arrived >= end:
-                # Its broker has it again, whether or not the answer comes.
-                self._resuming = self._forgotten = None
-                self._memory_lost = False
-        return self._resuming is not None
+                self.known.acknowledges(self._socket, {ack.node: ack.position})
 
     def forgotten(self) -> None:
         """The session's broker has dropped its name."""
-        self._hear()
-        self._forgotten = self._at_hand()
-
-    def _at_hand(self) -> tuple[dict[str, Place], dict[str, Place]]:
-        """The acknowledgements that its broker has heard, and the oldest offset of every ring."""
-        held = {n: t.oldest for n, t in self.world.truth.items() if t.oldest is not None}
-        return dict(self._heard), held
-
-    def _hear(self) -> None:
-        if self._socket is not None:
-            arrived = self._socket.wire.out.arrived
-            while self._acks_sent and self._acks_sent[0][0] <= arrived:
-                self._heard.update(self._acks_sent.popleft()[1])
+        self.known.dropped(self._socket)
 
     def _die_behind(self, resume: ClientSocket) -> None:
         if self._doomed and resume is self._socket:
-            if self._is_resuming():
+            if self.known.is_resuming(self._socket):
                 self.world.clockwork.after(MS, lambda: self._die_behind(resume))
             else:
                 self._doomed = False
                 self.world.say(f"{self.name} dies behind its resume")
                 self.restart()
-
-    def _still_remembered(self) -> dict[str, Place]:
-        """The places without those of producers that have lost their memory since."""
-        lives = {name: b.node.epoch for name, b in self.world.brokers.items() if b.node is not None}
-        return {n: place for n, (place, life) in self._remembered.items() if lives.get(n) == life}
 
     def _wanting(self, patterns: tuple[str, ...]) -> Wants:
         asked = Filter(patterns)

@@ -21,7 +21,7 @@ def crash_both(world: World, chance: random.Random, draw: int) -> bool:
     running = [s for s in world.subscribers if s.broker.node is not None]
     if chance.random() < 0.7:
         # Else hardly any running producer remembers a name.
-        running = [s for s in running if s.remembered()]
+        running = [s for s in running if s.known.remembered()]
     doomed = pick(chance, running)
     if doomed is None or not doomed.doom():
         return False
@@ -119,10 +119,10 @@ def forget_together(world: World, chance: random.Random, draw: int) -> bool:
     Then only third nodes know the name, and the producer may recover its stream from them.
     """
     named = [s for s in world.subscribers if s.keeps == "name" and s.undisturbed]
-    doomed = pick(chance, (s for s in named if s.remembered_elsewhere()))
+    doomed = pick(chance, (s for s in named if s.known.remembered_elsewhere()))
     if doomed is None or world.plan.fsync is not None or len(world.brokers) < 3:
         return False
-    known = [world.brokers[name] for name in doomed.remembered_elsewhere()]
+    known = [world.brokers[name] for name in doomed.known.remembered_elsewhere()]
     producer = pick(chance, (b for b in known if b.node is not None))
     if producer is None:
         return False

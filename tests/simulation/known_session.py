@@ -13,6 +13,7 @@ from tests.simulation.history import Forgotten, History, Kept, Lost, Opened, Wan
 from tests.simulation.truth import NOWHERE, Place
 
 from pubsubd.errors import CursorExpired as Notice
+from pubsubd.resume import SessionState
 from pubsubd_protocol.frames import Subscribed
 from pubsubd_protocol.positions import Position
 
@@ -229,6 +230,16 @@ class KnownSession:
                 lost = reach is None or kept.offset > reach
                 found[node] = (NOWHERE if lost else place, producer.epoch)
         return found
+
+    def lags_behind_its_broker(self, since: Mapping[str, int], session: SessionState) -> bool:
+        """Whether its broker has acknowledged more than `since` to a producer of which the session has not been told."""
+        for node, end in since.items():
+            producer = self.world.brokers[node].node
+            if producer is not None and node not in session.received:
+                registered = producer.registry.get(self.broker.name)
+                if session.stood and registered is not None and registered.cursor.offset > end:
+                    return True
+        return False
 
     def _still_remembered(self) -> dict[str, Place]:
         """The places without those of producers that have lost their memory since."""

@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from tests.simulation.asked_filters import AskedFilters, wanting
 from tests.simulation.brokers import SimBroker
 from tests.simulation.client_socket import ClientSocket
 from tests.simulation.clockwork import MS
-from tests.simulation.history import (
-    Closed,
-    Filtered,
-    Got,
-    History,
-    Moved,
-    Stands,
-    Wants,
-)
+from tests.simulation.handing import Handing
+from tests.simulation.history import Closed, History, Wants
 from tests.simulation.history import Event as HistoryEvent
 from tests.simulation.known_session import KnownSession, places_of
 from tests.simulation.publisher import Publisher
-from tests.simulation.truth import Published
 from tests.simulation.violation import Violation
 
-from pubsubd.acks import Acks
-from pubsubd.codecs import RAW
 from pubsubd.health import SubscriptionHealth as NodesHealth
-from pubsubd.inbox import Inbox
-from pubsubd.messages import Message
-from pubsubd.resume import Arrived, Event, SessionState
-from pubsubd.resume import Moved as InboxMoved
+from pubsubd.resume import SessionState
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import (
     MAGIC,
@@ -43,14 +30,12 @@ from pubsubd_protocol.frames import (
     Heartbeat,
     Hello,
     Refused,
-    SetFilter,
     Skip,
     Subscribed,
     Told,
     Welcome,
 )
 from pubsubd_protocol.positions import Position, dump_positions, load_positions
-from pubsubd_protocol.topics import Filter
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -93,14 +78,13 @@ class Subscriber:
         self._hand = world.chance("hand", name)
         self._ids = world.chance("session", name)
         self._manual = self._hand.random() < 0.3
-        self._handed: Message | None = None
         self._pace_ms = pace_ms
         self._appetite = appetite
         self._paused = False
         self.history = History(
             name, self._wanting(patterns), earliest=start == "earliest", node=broker.name
         )
-        self._socket: ClientSocket | None = None
+        self.socket: ClientSocket | None = None
         self._life = 0
         self._stored: str | None = None
         self.known = KnownSession(world, name, broker, self.history, named=keeps == "name")
@@ -117,42 +101,29 @@ class Subscriber:
         self._session = SessionState(
             self._patterns, self._start, positions, name, self._echo, drawn
         )
-        self._inbox = Inbox(RAW)
-        self._inbox.begin(positions or {})
+        self._handing = Handing(
+            self._session, positions or {}, self.known, self._sees, self._hand, manual=self._manual
+        )
         self._stood = False
         self._open = False
         self._closing = False
-        self._changing = False
-        self._known: set[str] = set()
-        self._acks = Acks(manual=self._manual)
-        self._handed = None
-        # The filter at the opening of the session, and the filters that are not answered yet.
-        self._asked = self._patterns
-        self._filters: deque[tuple[str, ...]] = deque()
-        # The filter that is known to judge, and later ones that its broker may have put in its place.
-        self._judges = [self._patterns]
-        self._unhanded = 0
-        self._oldest: dict[tuple[str, str, int], int] = {}
+        self._filters = AskedFilters(self._session, self._patterns, self._wanting, self._sees)
         self._plan_consume(self._life)
 
     def restart(self) -> bool:
         """The application's process dies and comes back with what it kept."""
-        if self.keeps == "nothing" or not self._stood or self.known.is_resuming(self._socket):
+        if self.keeps == "nothing" or not self._stood or self.known.is_resuming(self.socket):
             return False
-        self.known.hear(self._socket)
-        if self._changing:
-            # The reader cannot know which of them has judged the messages behind that.
-            asked = {*self._judges, self._asked, self._session.patterns}
-            judges = [self._wanting(patterns) for patterns in asked]
-            places = dict(self.history.at)
-            self._sees(Filtered(places, lambda message: all(wants(message) for wants in judges)))
+        self.known.hear(self.socket)
+        if self._filters.changing:
+            self._filters.end(dict(self.history.at))
         self._paused = False
         self._life += 1
         self.lives += 1
-        if self._socket is not None:
-            self._socket.alive = False
-            self._socket.cut()
-            self._socket = None
+        if self.socket is not None:
+            self.socket.alive = False
+            self.socket.cut()
+            self.socket = None
         if self.keeps == "position":
             assert self._stored is not None
             positions = load_positions(json.loads(self._stored))
@@ -163,23 +134,22 @@ class Subscriber:
         self.world.clockwork.after(self._chance.randint(1, 500) * MS, lambda: self._connect(life))
         return True
 
-    def _told_and_not_taken_in(self) -> set[str]:
-        """Streams with a notice of a loss that the application has not been handed."""
-        events, notice = self._inbox._events, self._inbox.notice
-        waiting = {e.node for e in events if not isinstance(e, Arrived | InboxMoved)}
-        return waiting if notice is None else waiting | {notice.node}
-
     def close(self) -> None:
         """The application closes, and comes back with what it kept once its broker has said goodbye."""
-        socket = self._socket
-        if self.keeps == "nothing" or not self.undisturbed or self._paused or self._changing:
+        socket = self.socket
+        if (
+            self.keeps == "nothing"
+            or not self.undisturbed
+            or self._paused
+            or self._filters.changing
+        ):
             return
         if socket is None or self._closing:
             return
         self.world.say(f"{self.name} closes")
         self._closing = True
-        self._inbox.close()
-        self._acknowledge(self._inbox.done(self._unread()))
+        self._handing.inbox.close()
+        self._acknowledge(self._handing.done())
         socket.finish()
         self.world.clockwork.after(1000 * MS, lambda: self._given_up(socket))
 
@@ -191,12 +161,12 @@ class Subscriber:
     def _closed(self, socket: ClientSocket) -> None:
         broker = socket.other
         if socket.wire.back.ended and broker.passed:
-            self._look()
-            waiting = (self._inbox._closed or set()) | self._told_and_not_taken_in()
+            self._handing.look()
+            waiting = self._handing.waiting()
             passed = {n: p for n, p in places_of(broker.passed).items() if n not in waiting}
             self._sees(Closed(passed, self.broker.life))
             if self.keeps == "position":
-                self._stored = json.dumps(dump_positions(self._inbox.positions()))
+                self._stored = json.dumps(dump_positions(self._handing.inbox.positions()))
         self._closing = False
         self.restart()
 
@@ -214,19 +184,19 @@ class Subscriber:
 
     def change_filter(self, patterns: tuple[str, ...]) -> bool:
         """Ask for other topics from now on. Changes come one at a time, as in the SDK."""
-        if not self._stood or self._changing or patterns == self._patterns:
+        if not self._stood or self._filters.changing or patterns == self._patterns:
             return False
         self._session.change_filter(patterns, self._patterns)
         self._patterns = self._session.patterns
-        self._changing = True
+        self._filters.changing = True
         self.world.say(f"{self.name} changes its filter to {self._patterns}")
         if self._open:
             self._send_filter()
         return True
 
     def cut(self) -> None:
-        if self._socket is not None:
-            self._socket.cut()
+        if self.socket is not None:
+            self.socket.cut()
 
     def pause(self) -> bool:
         """Stand still, as a stopped process does."""
@@ -235,22 +205,22 @@ class Subscriber:
 
     def go_on(self) -> None:
         self._paused = False
-        if self._socket is not None:
-            self._socket.wire.back.plan()
+        if self.socket is not None:
+            self.socket.wire.back.plan()
 
     def reads(self) -> bool:
-        return not self._paused and not self._inbox.full
+        return not self._paused and not self._handing.inbox.full
 
     def received(self, socket: ClientSocket, frame: Frame) -> None:
-        if socket is not self._socket:
+        if socket is not self.socket:
             return
         session = self._session
         match frame:
             case Welcome():
-                self._asked = session.patterns
+                self._filters.asked = session.patterns
                 acknowledged = None
                 if session.stood and self.keeps == "name":
-                    acknowledged = self._acks.resumes(self._inbox.kept(self._unread()))
+                    acknowledged = self._handing.resumes()
                 socket.send(session.subscribe(acknowledged))
                 if session.stood:
                     self.resumes += 1
@@ -258,26 +228,13 @@ class Subscriber:
                         self.known.resumes(socket, acknowledged)
                     self._die_behind(socket)
             case Subscribed():
-                self._known = set(frame.positions)
+                self._handing.streams = set(frame.positions)
                 with self.known.as_its_answer_knew(deaf=socket.other.deaf):
                     self._subscribed(frame)
-            case Told():
-                self._known.add(frame.node)
-                self._put(session.told(frame))
-            case Entry():
-                self._put(session.entry(frame))
-            case Skip():
-                self._put(session.skip(frame))
-            case CursorExpired():
-                self._known.add(frame.node)
-                expired = session.expired(frame)
-                if expired is not None:
-                    self._inbox.put(expired)
-                    self._unhanded += 1
-                    view = frame.view
-                    self._oldest[frame.node, view.epoch.hex(), view.next] = view.oldest
+            case Told() | Entry() | Skip() | CursorExpired():
+                self._handing.take(frame)
             case FilterSet():
-                self._filter_set(frame)
+                self._filters.answered(frame)
             case Refused():
                 socket.cut()
             case Health(lost):
@@ -288,8 +245,8 @@ class Subscriber:
                 raise Violation(f"{self.name} received {frame}")
 
     def lost(self, socket: ClientSocket) -> None:
-        if socket is self._socket:
-            self._socket = None
+        if socket is self.socket:
+            self.socket = None
             self._open = False
             if self._closing:
                 self._closed(socket)
@@ -298,10 +255,6 @@ class Subscriber:
             self.world.clockwork.after(
                 self._chance.randint(1, 300) * MS, lambda: self._connect(life)
             )
-
-    def broker_lost_memory(self) -> None:
-        """The session's broker crashed: only producers can know a named session now."""
-        self.known.broker_lost_memory(self._socket)
 
     def broker_started(self) -> None:
         """The session's broker is in a new life.
@@ -313,32 +266,17 @@ class Subscriber:
             self._sees(forgotten)
 
     def lags_behind_its_broker(self, since: Mapping[str, int]) -> bool:
-        """Whether its broker has acknowledged more than `since` to a producer of which the session has not been told."""
-        for node, end in since.items():
-            producer = self.world.brokers[node].node
-            if producer is not None and node not in self._session.received:
-                registered = producer.registry.get(self.broker.name)
-                if (
-                    self._session.stood
-                    and registered is not None
-                    and registered.cursor.offset > end
-                ):
-                    return True
-        return False
-
-    @property
-    def socket(self) -> ClientSocket | None:
-        return self._socket
+        return self.known.lags_behind_its_broker(since, self._session)
 
     @property
     def undisturbed(self) -> bool:
         """Whether it has a session, and is not about to lose it."""
-        return self._open and not self._doomed and not self.known.is_resuming(self._socket)
+        return self._open and not self._doomed and not self.known.is_resuming(self.socket)
 
     @property
     def hears(self) -> bool:
         """Whether frames of its broker reach it at once."""
-        socket = self._socket
+        socket = self.socket
         return (
             socket is not None
             and self.reads()
@@ -349,22 +287,22 @@ class Subscriber:
     @property
     def has_all(self) -> bool:
         at = self.history.at
-        if self._socket is None or not self._socket.wire.back.empty or self._inbox._events:
+        if self.socket is None or not self.socket.wire.back.empty or self._handing.inbox._events:
             return False  # A notice that moves no place may be on its way.
         return all(n in at and t.latest(at[n]) == t.end for n, t in self.world.truth.items())
 
     def _connect(self, life: int) -> None:
-        if self._life != life or self._socket is not None or self.stopped:
+        if self._life != life or self.socket is not None or self.stopped:
             return
         if self.broker.node is None:
             self.world.clockwork.after(100 * MS, lambda: self._connect(life))
             return
-        self._known = set()
+        self._handing.streams = set()
         self.known.dials()
         self._open = False
-        self._filters.clear()
+        self._filters.dials()
         hello = Hello(MAGIC, VERSION, VERSION, "session", "", self.id)
-        self._socket = ClientSocket(self.world, self.broker, self, hello)
+        self.socket = ClientSocket(self.world, self.broker, self, hello)
 
     def _subscribed(self, answer: Subscribed) -> None:
         first = not self._session.stood
@@ -375,55 +313,39 @@ class Subscriber:
         if not first:
             self.known.resumed()
             for moved in news:
-                self._inbox.put(moved)
-            if self._changing:
+                self._handing.inbox.put(moved)
+            if self._filters.changing:
                 # A change under way counts from the presented places, if it was presented too.
-                self._sees(Filtered(presented, self._wanting(self._asked)))
-                self._judges = [self._asked]
+                self._filters.judges_from(presented)
             self._settle_filter()
             return
         self._stood = True
-        self._inbox.begin(self._session.received)
-        self._acks.stands(answer.positions)
+        self._handing.stands(answer)
         opened = self.known.opened(
             answer,
             places_of(self._session.received),
-            self._wanting(self._asked),
+            self._wanting(self._filters.asked),
             stored=self.keeps == "position",
             again=self.lives > 1,
         )
         self._sees(opened)
         self.known.stands(opened.kept)
         self._settle_filter()
-        self._look()
+        self._handing.look()
         self._keep()
 
     def _settle_filter(self) -> None:
-        """The session stands with `_asked`; later changes are still to be asked."""
-        if self._asked == self._session.patterns:
-            self._changing = False
-        else:
+        """The session stands with the filter that was asked for; a later change is still to be asked."""
+        if not self._filters.settled():
             self._send_filter()
 
     def _send_filter(self) -> None:
-        assert self._socket is not None
-        self._filters.append(self._session.patterns)
-        self._judges.append(self._session.patterns)
-        self._socket.send(SetFilter(self._session.patterns))
-
-    def _filter_set(self, frame: FilterSet) -> None:
-        judge = self._filters.popleft()
-        self._sees(Filtered(places_of(frame.positions), self._wanting(judge)))
-        self._judges = [judge, *self._filters]
-        self._changing = bool(self._filters)
+        assert self.socket is not None
+        self.socket.send(self._filters.asks())
 
     def _sees(self, event: HistoryEvent) -> None:
         self.history.add(event)
         self.world.saw(self.name, event)
-
-    def _put(self, event: Event | None) -> None:
-        if event is not None:
-            self._inbox.put(event)
 
     def _plan_consume(self, life: int) -> None:
         def consume() -> None:
@@ -437,76 +359,33 @@ class Subscriber:
         self.world.clockwork.after(MS, consume)
 
     def _consume(self, most: int) -> None:
-        inbox = self._inbox
-        for _ in range(most):
-            if inbox.told and inbox.notice is not None:
-                self._acks.passed(inbox.notice)
-                inbox.pass_gap()
-            if not inbox.messages and inbox.notice is None and not inbox.advance():
-                self.merged, self._unhanded = self.merged + self._unhanded, 0
-                self._look()
-                break
-            self._look()
-            if inbox.notice is not None:
-                notice = inbox.notice
-                self._unhanded -= 1
-                oldest = self._oldest[notice.node, notice.epoch, notice.next]
-                self._sees(self.known.lost(notice, oldest, self._session.life or b""))
-                inbox.told = True
-            else:
-                message = inbox.messages.pop()
-                if self._manual:
-                    self._handed = message
-                    self._acks.handed(message)
-                self._sees(
-                    Got(message.node, message.epoch, message.offset, message.topic, message.raw)
-                )
-            self._look()
+        self.merged += self._handing.hand_out(most)
         if self._stood:
             self._keep()
-        if self._socket is not None and inbox.room:
-            self._socket.wire.back.plan()
-
-    def _look(self) -> None:
-        """The part of its position that the application can see, and the changes in it."""
-        for node, position in self._inbox.positions().items():
-            place = (position.epoch.hex(), position.offset)
-            at = self.history.at.get(node)
-            if at is None:
-                self._sees(Stands(node, place))
-            elif at != place:
-                self._sees(Moved(node, place))
+        if self.socket is not None and self._handing.inbox.room:
+            self.socket.wire.back.plan()
 
     def _keep(self) -> None:
         """The state for a next life, kept with all that was handed out."""
-        positions = self._inbox.positions()
+        positions = self._handing.inbox.positions()
         if self.keeps == "position":
             self._stored = json.dumps(dump_positions(positions))
         elif self._open:
-            if self._handed is not None and self._hand.random() < 0.5:
-                self._acks.acknowledge(self._handed)
+            self._handing.acknowledge_by_hand()
             # Acknowledgements are coalesced: some go out later.
-            done = self._inbox.done(self._unread())
+            done = self._handing.done()
             settled = {n: at for n, at in done.items() if self._chance.random() < 0.7}
             self._acknowledge(settled)
 
-    def _unread(self) -> int | None:
-        messages = self._inbox.messages
-        return messages[-1].offset if messages else None
-
     def _acknowledge(self, settled: Mapping[str, Position]) -> None:
-        if self.keeps == "name" and self._socket is not None:
-            for ack in self._acks.due(settled, self._known, self._session.life):
-                self._socket.send(ack)
-                self.known.acknowledges(self._socket, {ack.node: ack.position})
-
-    def forgotten(self) -> None:
-        """The session's broker has dropped its name."""
-        self.known.dropped(self._socket)
+        if self.keeps == "name" and self.socket is not None:
+            for ack in self._handing.due(settled):
+                self.socket.send(ack)
+                self.known.acknowledges(self.socket, {ack.node: ack.position})
 
     def _die_behind(self, resume: ClientSocket) -> None:
-        if self._doomed and resume is self._socket:
-            if self.known.is_resuming(self._socket):
+        if self._doomed and resume is self.socket:
+            if self.known.is_resuming(self.socket):
                 self.world.clockwork.after(MS, lambda: self._die_behind(resume))
             else:
                 self._doomed = False
@@ -514,13 +393,4 @@ class Subscriber:
                 self.restart()
 
     def _wanting(self, patterns: tuple[str, ...]) -> Wants:
-        asked = Filter(patterns)
-
-        def wants(message: Published) -> bool:
-            return (
-                asked.wants(message.topic)
-                and (message.to is None or message.to == self.broker.name)
-                and (self._echo or message.publisher != self.id)
-            )
-
-        return wants
+        return wanting(patterns, self.broker.name, None if self._echo else self.id)

@@ -182,7 +182,7 @@ class World:
         if notice.event == "session.forgotten":
             for subscriber in self.subscribers:
                 if subscriber.name == notice.fields["session"]:
-                    subscriber.forgotten()
+                    subscriber.known.dropped(subscriber.socket)
         violated = notice.event == "protocol.violated"
         if violated and self.lies.accused(node, notice.fields["connection"], notice.fields["kind"]):
             return

@@ -30,5 +30,5 @@ def end_life(world: World, broker: SimBroker, *, silent: bool = False) -> None:
 def lose_memory(world: World, broker: SimBroker) -> None:
     for subscriber in world.subscribers:
         if subscriber.broker is broker:
-            subscriber.broker_lost_memory()
+            subscriber.known.broker_lost_memory(subscriber.socket)
     world.disturbed(broker)

@@ -251,3 +251,11 @@ class RawConnection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def refused_and_violating(port_for_peers: Address) -> None:
+    """Come as a client, which is refused, and then break the protocol."""
+    for said in (hello("session"), FOUR_GIB):
+        with RawConnection(port_for_peers) as raw:
+            raw.send(said)
+            assert raw.ended()

@@ -62,6 +62,20 @@ async def from_a_to_b(
 
 
 @contextlib.asynccontextmanager
+async def from_a_to_all(
+    cluster: Cluster, *patterns: str, **options: Any
+) -> AsyncIterator[tuple[Client, dict[str, Subscription]]]:
+    """A client of broker a, and a subscription at each broker, by node."""
+    async with contextlib.AsyncExitStack() as stack:
+        at_a = await stack.enter_async_context(pubsubd.connect(cluster["a"].socket))
+        readers = {
+            broker.node: await stack.enter_async_context(subscribed(broker, *patterns, **options))
+            for broker in cluster
+        }
+        yield at_a, readers
+
+
+@contextlib.asynccontextmanager
 async def behind_a_relay(broker: Broker) -> AsyncIterator[tuple[Relay, Client]]:
     """A client whose connections to its broker lead through a relay."""
     with Relay(broker.socket, listen=f"{broker.socket}-relay") as relay:

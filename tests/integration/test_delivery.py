@@ -16,6 +16,7 @@ from tests.integration.steps import (
     StartBroker,
     StartCluster,
     events_to,
+    from_a_to_all,
     from_a_to_b,
     has_been_read,
     payloads_to,
@@ -69,18 +70,13 @@ async def test_a_publish_reaches_the_subscribers_on_all_nodes_once(calm: Cluster
 @pytest.mark.parametrize("to", ["a", "b"], ids=["its own node", "another node"])
 @async_test
 async def test_a_directed_publish_reaches_one_node_only(calm: Cluster, to: str) -> None:
-    async with (
-        pubsubd.connect(calm["a"].socket) as at_a,
-        subscribed(calm["a"]) as on_a,
-        subscribed(calm["b"]) as on_b,
-        subscribed(calm["c"]) as on_c,
-    ):
+    async with from_a_to_all(calm) as (at_a, readers):
         await at_a.publish("all", 0)
         first = await at_a.publish("one", "directed", to=to)
         await at_a.publish_many("one", ["more", "still more"], to=to)
         last = await at_a.publish("all", 1)
         assert last.offset == first.offset + 3, "a directed message has a place like any other"
-        for reader, node in ((on_a, "a"), (on_b, "b"), (on_c, "c")):
+        for node, reader in readers.items():
             mine = ["directed", "more", "still more"] if node == to else []
             assert await payloads_to(reader, 1) == [0, *mine, 1]
             assert reader.position["a"] == [last.epoch, last.offset + 1]

@@ -19,6 +19,7 @@ from tests.integration.steps import (
     consumer,
     cut,
     events_to,
+    from_a_to_all,
     from_a_to_b,
     heal,
     in_thread,
@@ -44,14 +45,9 @@ ROUNDS = 5
 async def test_01_a_broadcast_reaches_all_connected_nodes(start_cluster: StartCluster) -> None:
     """Case 1, phoenix_pubsub_buffered."""
     cluster = start_cluster(3)
-    async with (
-        subscribed(cluster["a"]) as at_a,
-        subscribed(cluster["b"]) as at_b,
-        subscribed(cluster["c"]) as at_c,
-        pubsubd.connect(cluster["a"].socket) as client,
-    ):
+    async with from_a_to_all(cluster) as (client, readers):
         receipt = await client.publish("numbers", "to all")
-        for subscription in (at_a, at_b, at_c):
+        for subscription in readers.values():
             (message,) = await events_to(subscription, "to all")
             assert isinstance(message, pubsubd.Message)
             assert (message.node, message.offset) == (receipt.node, receipt.offset)
@@ -62,18 +58,13 @@ async def test_01_a_broadcast_reaches_all_connected_nodes(start_cluster: StartCl
 async def test_02_a_direct_broadcast_reaches_one_node_only(start_cluster: StartCluster) -> None:
     """Case 2, phoenix_pubsub_buffered."""
     cluster = start_cluster(3)
-    async with (
-        subscribed(cluster["a"]) as at_a,
-        subscribed(cluster["b"]) as at_b,
-        subscribed(cluster["c"]) as at_c,
-        pubsubd.connect(cluster["a"].socket) as client,
-    ):
+    async with from_a_to_all(cluster) as (client, readers):
         for number in range(3):
             await client.publish("numbers", number, to="b")
         await client.publish("numbers", "last")
-        assert await payloads_to(at_b, "last") == [0, 1, 2, "last"]
-        assert await payloads_to(at_a, "last") == ["last"]
-        assert await payloads_to(at_c, "last") == ["last"]
+        assert await payloads_to(readers["b"], "last") == [0, 1, 2, "last"]
+        assert await payloads_to(readers["a"], "last") == ["last"]
+        assert await payloads_to(readers["c"], "last") == ["last"]
 
 
 @async_test

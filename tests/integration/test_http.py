@@ -15,9 +15,9 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.broker import Broker
 from tests.integration.commands import Running, ok
-from tests.integration.hostile import FOUR_GIB, RawConnection, hello
+from tests.integration.hostile import refused_and_violating
 from tests.integration.relay import Relay
-from tests.integration.steps import StartBroker, StartCluster
+from tests.integration.steps import StartBroker, StartCluster, address_of
 from tests.integration.waiting import wait_until
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -87,11 +87,7 @@ def test_both_metric_formats_parse_and_match_the_page(start_cluster: StartCluste
     cluster = start_cluster(2, ring_messages=10)
     a, b = cluster["a"], cluster["b"]
     # Give every labelled metric a sample: a refusal, a violation, an expired session.
-    host, _, port = a.listen.rpartition(":")
-    for said in (hello("session"), FOUR_GIB):
-        with RawConnection((host, int(port))) as raw:
-            raw.send(said)
-            assert raw.ended()
+    refused_and_violating(address_of(a))
     named = ("--name", "n", "--start", "earliest", "--count", "1", "--socket", a.socket)
     ok("publish", "t", "x", "--socket", a.socket)
     ok("publish", "t", "x", "--socket", b.socket)

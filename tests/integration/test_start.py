@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.commands import error_of, ok
-from tests.integration.hostile import FOUR_GIB, RawConnection, hello
-from tests.integration.steps import StartBroker, StartCluster
+from tests.integration.hostile import RawConnection, refused_and_violating
+from tests.integration.steps import StartBroker, StartCluster, address_of
 from tests.integration.waiting import wait_until
 
 from pubsubd_protocol.frames import Welcome
@@ -182,11 +182,7 @@ def test_every_log_event_is_a_constant_dotted_name(start_cluster: StartCluster) 
     """Through the events of a life: peers come and go, a consumer expires, strangers are refused."""
     cluster = start_cluster(2, ring_messages=10)
     a, b = cluster["a"], cluster["b"]
-    host, _, port = a.listen.rpartition(":")
-    for said in (hello("session"), FOUR_GIB):
-        with RawConnection((host, int(port))) as raw:
-            raw.send(said)
-            assert raw.ended()
+    refused_and_violating(address_of(a))
     for _ in range(2):
         b.kill()
         ok("publish", "t", *"123456789", "--socket", a.socket)

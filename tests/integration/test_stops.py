@@ -121,6 +121,12 @@ def run_with_log(broker: Broker, log: int) -> subprocess.Popen[bytes]:
     )
 
 
+def accepts_a_message(broker: Broker) -> None:
+    """Wait for the start of a broker whose log is not read."""
+    wait_until(lambda: os.path.exists(broker.socket), 20, "the start")
+    ok("publish", "t", "x", "--socket", broker.socket)
+
+
 def chatter(address: str, times: int) -> None:
     """`times` lines in the log: a peer's port gets bytes that are not a greeting."""
     host, _, port = address.rpartition(":")
@@ -163,8 +169,7 @@ def test_a_broker_with_an_unread_log_ends_within_seconds(tmp_path: Path) -> None
     broker = Broker(tmp_path, "a")
     with contextlib.closing(broker):
         process = run_with_log(broker, writing)
-        wait_until(lambda: os.path.exists(broker.socket), 20, "the start")
-        ok("publish", "t", "x", "--socket", broker.socket)
+        accepts_a_message(broker)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     os.close(reading)
@@ -182,8 +187,7 @@ def test_a_broker_without_standard_descriptors_ends_with_0(
             ["/bin/sh", "-c", f'exec "$@" {shut}', "sh", *PUBSUBD, "start", *broker.arguments()],
             stderr=subprocess.DEVNULL,
         )
-        wait_until(lambda: os.path.exists(broker.socket), 20, "the start")
-        ok("publish", "t", "x", "--socket", broker.socket)
+        accepts_a_message(broker)
         for each in closed:
             assert os.readlink(f"/proc/{process.pid}/fd/{each}") == "/dev/null"
         process.send_signal(signal.SIGTERM)
@@ -195,8 +199,7 @@ def test_a_log_on_a_full_disk_stops_nothing(tmp_path: Path) -> None:
     broker = Broker(tmp_path, "a")
     with contextlib.closing(broker):
         process = run_with_log(broker, full)
-        wait_until(lambda: os.path.exists(broker.socket), 20, "the start")
-        ok("publish", "t", "x", "--socket", broker.socket)
+        accepts_a_message(broker)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     os.close(full)

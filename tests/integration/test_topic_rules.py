@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,12 +18,6 @@ from tests.other_users import OURS, STRANGER, folder_for_all, needs_root
 
 import pubsubd
 from pubsubd_protocol.frames import Receipt, Rejected, Welcome
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with folder_for_all() as path:
-        yield path
 
 
 @pytest.fixture
@@ -146,25 +139,24 @@ async def test_an_added_pattern_without_a_rule_is_refused_alone(start_broker: St
 
 
 @needs_root
-def test_rules_hold_for_the_users_and_groups_they_name(
-    folder: Path, start_broker: StartBroker
-) -> None:
+def test_rules_hold_for_the_users_and_groups_they_name(start_broker: StartBroker) -> None:
     rules = [
         f"uid:{OURS} publish:t",
         f"gid:{GROUP} subscribe:t",
         f"uid:{os.geteuid()} publish:> subscribe:>",
     ]
-    a = start_broker("a", socket=str(folder / "s"), socket_mode="0666", topic_rule=rules)
-    assert outcome_for(a.socket, OURS) is None
-    for uid, groups in ((STRANGER, []), (STRANGER, [GROUP])):
-        error = outcome_for(a.socket, uid, groups=groups)
-        assert isinstance(error, pubsubd.PublishRejected)
-        assert error.code == "not_allowed"
-    read = ["subscribe", "t", "--start", "earliest", "--count", "1", "--socket", a.socket]
-    assert "'t'" in error_as(OURS, *read, code=1)
-    done = pubsubd_as(STRANGER, *read, groups=[OTHER_GROUP, GROUP])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"t {OURS}\n".encode()
+    with folder_for_all() as folder:
+        a = start_broker("a", socket=str(folder / "s"), socket_mode="0666", topic_rule=rules)
+        assert outcome_for(a.socket, OURS) is None
+        for uid, groups in ((STRANGER, []), (STRANGER, [GROUP])):
+            error = outcome_for(a.socket, uid, groups=groups)
+            assert isinstance(error, pubsubd.PublishRejected)
+            assert error.code == "not_allowed"
+        read = ["subscribe", "t", "--start", "earliest", "--count", "1", "--socket", a.socket]
+        assert "'t'" in error_as(OURS, *read, code=1)
+        done = pubsubd_as(STRANGER, *read, groups=[OTHER_GROUP, GROUP])
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"t {OURS}\n".encode()
 
 
 def test_commands_tell_a_missing_rule_in_one_line(start_broker: StartBroker) -> None:

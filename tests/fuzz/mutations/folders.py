@@ -8,6 +8,7 @@ from random import Random
 from tests.fuzz.folders import SEALED, build, parse, records, segment_of
 from tests.fuzz.mutations.frames import changed_frame
 from tests.fuzz.mutations.noise import noisy
+from tests.fuzz.mutations.rearranged import rearrange
 from tests.fuzz.mutations.trees import changed, pack, unpack
 
 from pubsubd_broker.core.journal.records import FIRST_BYTES, Kind, first_line
@@ -49,13 +50,8 @@ def _changed_segment(segment: bytes, chance: Random, donors: Sequence[bytes]) ->
         return noisy(segment, chance)
     at = chance.randrange(len(found))
     match chance.randrange(8):
-        case 0:
-            del found[at]
-        case 1:
-            found.insert(at, found[chance.randrange(len(found))])
-        case 2:
-            other = chance.randrange(len(found))
-            found[at], found[other] = found[other], found[at]
+        case 0 | 1 | 2 as how:
+            rearrange(found, at, how, chance)
         case 3:
             found.insert(at, chance.choice(records(chance.choice(donors)) or found))
         case 4:

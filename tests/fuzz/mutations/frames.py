@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Final
 
 from tests.fuzz.mutations.noise import noisy
+from tests.fuzz.mutations.rearranged import rearrange
 from tests.fuzz.mutations.trees import VALUES, changed, pack, unpack
 from tests.unit.protocol.strategies import batch_of
 
@@ -56,13 +57,8 @@ def changed_stream(stream: bytes, chance: Random, donors: Sequence[bytes]) -> by
         return noisy(stream, chance)
     at = chance.randrange(len(frames))
     match chance.randrange(10):
-        case 0:
-            del frames[at]
-        case 1:
-            frames.insert(at, frames[chance.randrange(len(frames))])
-        case 2:
-            other = chance.randrange(len(frames))
-            frames[at], frames[other] = frames[other], frames[at]
+        case 0 | 1 | 2 as how:
+            rearrange(frames, at, how, chance)
         case 3 if donors:
             frames.insert(at, chance.choice(donors))
         case 4 if donors:

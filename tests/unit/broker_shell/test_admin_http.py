@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from tests.asynchronous import async_test
 from tests.unit.broker_shell.a_status import a_status
 
 from pubsubd_broker.http import server as admin_http
@@ -18,6 +19,8 @@ from pubsubd_broker.http.server import MAX_HTTP_TURNED_AWAY, AdminServer
 
 Reader = asyncio.StreamReader
 Writer = asyncio.StreamWriter
+
+HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -141,38 +144,32 @@ def test_other_paths_and_methods_are_refused(request_line: str, code: int) -> No
         assert reply.headers["allow"] == "GET, HEAD"
 
 
-def test_head_has_the_headers_and_no_body() -> None:
-    async def run() -> None:
-        async with serving() as server, connection(server) as (reader, writer):
-            writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            reply = await reply_of(reader, head_only=True)
-            assert (reply.code, reply.headers["content-length"]) == (200, "2")
-            assert await reader.read() == b""
-
-    asyncio.run(run())
+@async_test
+async def test_head_has_the_headers_and_no_body() -> None:
+    async with serving() as server, connection(server) as (reader, writer):
+        writer.write(b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        reply = await reply_of(reader, head_only=True)
+        assert (reply.code, reply.headers["content-length"]) == (200, "2")
+        assert await reader.read() == b""
 
 
-def test_a_connection_is_kept_and_requests_may_be_pipelined() -> None:
-    async def run() -> None:
-        async with serving() as server, connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
-            assert [(await reply_of(reader)).code for _ in range(3)] == [200] * 3
-            writer.write(b"GET /healthz HTTP/1.1\r\nHo")
-            writer.write(b"st: x\r\nConnection: close\r\n\r\n")
-            assert (await reply_of(reader)).headers["connection"] == "close"
-            assert await reader.read() == b""
-
-    asyncio.run(run())
+@async_test
+async def test_a_connection_is_kept_and_requests_may_be_pipelined() -> None:
+    async with serving() as server, connection(server) as (reader, writer):
+        writer.write(HEALTHZ * 3)
+        assert [(await reply_of(reader)).code for _ in range(3)] == [200] * 3
+        writer.write(b"GET /healthz HTTP/1.1\r\nHo")
+        writer.write(b"st: x\r\nConnection: close\r\n\r\n")
+        assert (await reply_of(reader)).headers["connection"] == "close"
+        assert await reader.read() == b""
 
 
-def test_http_1_0_is_answered_and_closed() -> None:
-    async def run() -> None:
-        async with serving() as server, connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
-            assert (await reply_of(reader)).body == b"ok"
-            assert await reader.read() == b""
-
-    asyncio.run(run())
+@async_test
+async def test_http_1_0_is_answered_and_closed() -> None:
+    async with serving() as server, connection(server) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert (await reply_of(reader)).body == b"ok"
+        assert await reader.read() == b""
 
 
 @pytest.mark.parametrize(
@@ -188,123 +185,107 @@ def test_http_1_0_is_answered_and_closed() -> None:
         (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * 16 * 1024, 431),
     ],
 )
-def test_an_invalid_request_gets_its_code_and_the_connection_ends(sent: bytes, code: int) -> None:
-    async def run() -> None:
-        async with serving() as server:
-            async with connection(server) as (reader, writer):
-                writer.write(sent)
-                assert (await reply_of(reader)).code == code
-                assert await reader.read() == b""
-            assert (await ask(server, "GET /healthz")).code == 200
-
-    asyncio.run(run())
-
-
-def test_a_malformed_head_request_gets_its_code_without_a_body() -> None:
-    async def run() -> None:
-        async with serving() as server:
-            async with connection(server) as (reader, writer):
-                request = b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
-                writer.write(request + b"no chunk\r\n")
-                head, end, body = (await reader.read()).partition(b"\r\n\r\n")
-                assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-                assert (end, body) == (b"\r\n\r\n", b"")
-            assert (await ask(server, "GET /healthz")).code == 200
-
-    asyncio.run(run())
+@async_test
+async def test_an_invalid_request_gets_its_code_and_the_connection_ends(
+    sent: bytes, code: int
+) -> None:
+    async with serving() as server:
+        async with connection(server) as (reader, writer):
+            writer.write(sent)
+            assert (await reply_of(reader)).code == code
+            assert await reader.read() == b""
+        assert (await ask(server, "GET /healthz")).code == 200
 
 
-def test_a_body_is_not_read_and_ends_the_connection() -> None:
-    async def run() -> None:
-        async with serving() as server, connection(server) as (reader, writer):
-            writer.write(
-                b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
+@async_test
+async def test_a_malformed_head_request_gets_its_code_without_a_body() -> None:
+    async with serving() as server:
+        async with connection(server) as (reader, writer):
+            request = (
+                b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
             )
-            reply = await reply_of(reader)
-            assert (reply.code, reply.headers["connection"]) == (200, "close")
-            assert await reader.read() == b""
-
-    asyncio.run(run())
-
-
-def test_a_dribbled_request_is_cut_off_at_the_deadline() -> None:
-    async def run() -> None:
-        async with (
-            asyncio.timeout(20),
-            serving(deadline_s=0.1) as server,
-            connection(server) as (reader, writer),
-        ):
-
-            async def dribble() -> None:
-                while True:
-                    writer.write(b"G")
-                    await asyncio.sleep(0.01)
-
-            dribbling = asyncio.create_task(dribble())
-            reply = await reply_of(reader)
-            dribbling.cancel()
-            assert (reply.code, reply.headers["connection"]) == (408, "close")
-            assert await reader.read() == b""
-            assert (await ask(server, "GET /healthz")).code == 200
-
-    asyncio.run(run())
+            writer.write(request + b"no chunk\r\n")
+            head, end, body = (await reader.read()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            assert (end, body) == (b"\r\n\r\n", b"")
+        assert (await ask(server, "GET /healthz")).code == 200
 
 
-def test_a_caller_that_never_speaks_or_idles_is_cut_off() -> None:
-    async def run() -> None:
-        async with (
-            asyncio.timeout(20),
-            serving(deadline_s=0.1) as server,
-            connection(server) as (reader, _),
-        ):
-            assert await reader.read() == b""
-        # With time enough for a request, however slow the machine is.
-        async with (
-            asyncio.timeout(60),
-            serving(deadline_s=60, idle_s=0.1) as server,
-            connection(server) as (reader, writer),
-        ):
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await reply_of(reader)).code == 200
-            assert await reader.read() == b""
-
-    asyncio.run(run())
+@async_test
+async def test_a_body_is_not_read_and_ends_the_connection() -> None:
+    async with serving() as server, connection(server) as (reader, writer):
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello")
+        reply = await reply_of(reader)
+        assert (reply.code, reply.headers["connection"]) == (200, "close")
+        assert await reader.read() == b""
 
 
-def test_a_caller_that_does_not_read_its_answer_is_cut_off() -> None:
+@async_test
+async def test_a_dribbled_request_is_cut_off_at_the_deadline() -> None:
+    async with (
+        serving(deadline_s=0.1) as server,
+        connection(server) as (reader, writer),
+    ):
+
+        async def dribble() -> None:
+            while True:
+                writer.write(b"G")
+                await asyncio.sleep(0.01)
+
+        dribbling = asyncio.create_task(dribble())
+        reply = await reply_of(reader)
+        dribbling.cancel()
+        assert (reply.code, reply.headers["connection"]) == (408, "close")
+        assert await reader.read() == b""
+        assert (await ask(server, "GET /healthz")).code == 200
+
+
+@async_test
+async def test_a_caller_that_never_speaks_or_idles_is_cut_off() -> None:
+    async with (
+        serving(deadline_s=0.1) as server,
+        connection(server) as (reader, _),
+    ):
+        assert await reader.read() == b""
+    # With time enough for a request, however slow the machine is.
+    async with (
+        serving(deadline_s=60, idle_s=0.1) as server,
+        connection(server) as (reader, writer),
+    ):
+        writer.write(HEALTHZ)
+        assert (await reply_of(reader)).code == 200
+        assert await reader.read() == b""
+
+
+@async_test
+async def test_a_caller_that_does_not_read_its_answer_is_cut_off() -> None:
     def huge() -> dict[str, Any]:
         return a_status() | {"epoch": "x" * (32 << 20)}
 
-    async def run() -> None:
-        async with (
-            asyncio.timeout(20),
-            serving(huge, deadline_s=0.2) as server,
-            connection(server) as (reader, writer),
-        ):
-            writer.transport.pause_reading()  # type: ignore[attr-defined]
-            writer.write(b"GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            await all_ended(server)
-            writer.transport.resume_reading()  # type: ignore[attr-defined]
-            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
-                await reader.readexactly(32 << 20)
-
-    asyncio.run(run())
+    async with (
+        serving(huge, deadline_s=0.2) as server,
+        connection(server) as (reader, writer),
+    ):
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(b"GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await all_ended(server)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await reader.readexactly(32 << 20)
 
 
-def test_beyond_the_limit_of_connections_the_next_is_told_so() -> None:
-    async def run() -> None:
-        async with asyncio.timeout(20), serving(max_connections=2) as server:
-            async with connection(server) as (_, first), connection(server) as (_, second):
-                for held in (first, second):
-                    held.write(b"GET")
-                async with connection(server) as (reader, writer):
-                    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                    assert (await reply_of(reader)).code == 503
-                    assert await reader.read() == b""
-            await all_ended(server)
-            assert (await ask(server, "GET /healthz")).code == 200
-
-    asyncio.run(run())
+@async_test
+async def test_beyond_the_limit_of_connections_the_next_is_told_so() -> None:
+    async with serving(max_connections=2) as server:
+        async with connection(server) as (_, first), connection(server) as (_, second):
+            for held in (first, second):
+                held.write(b"GET")
+            async with connection(server) as (reader, writer):
+                writer.write(HEALTHZ)
+                assert (await reply_of(reader)).code == 503
+                assert await reader.read() == b""
+        await all_ended(server)
+        assert (await ask(server, "GET /healthz")).code == 200
 
 
 def head_of(size: int) -> bytes:
@@ -321,47 +302,43 @@ async def ended(reader: Reader) -> bool:
         return True
 
 
-def test_one_connection_beyond_the_bound_is_refused_and_counted() -> None:
-    async def run() -> None:
-        refused: Counter[str] = Counter()
-        async with (
-            asyncio.timeout(20),
-            serving(max_connections=2, refused=refused) as server,
-            connection(server) as first,
-            connection(server) as second,
-        ):
-            for reader, writer in (first, second):
-                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET")
-                assert (await reply_of(reader)).code == 200
-            assert not refused
-            assert (await ask(server, "GET /healthz")).code == 503
-            assert refused == {"too_many_connections": 1}
-
-    asyncio.run(run())
+@asynccontextmanager
+async def two_of_two(
+    sent: bytes,
+) -> AsyncIterator[tuple[AdminServer, Counter[str], tuple[Reader, Writer], tuple[Reader, Writer]]]:
+    """A server with room for 2 connections, its refusals, and both: each has had an answer to what it sent."""
+    refused: Counter[str] = Counter()
+    async with (
+        serving(max_connections=2, refused=refused) as server,
+        connection(server) as first,
+        connection(server) as second,
+    ):
+        for reader, writer in (first, second):
+            writer.write(sent)
+            assert (await reply_of(reader)).code == 200
+        yield server, refused, first, second
 
 
-def test_at_the_bound_the_longest_idle_connection_gives_its_place() -> None:
-    async def run() -> None:
-        refused: Counter[str] = Counter()
-        async with (
-            asyncio.timeout(20),
-            serving(max_connections=2, refused=refused) as server,
-            connection(server) as first,
-            connection(server) as second,
-        ):
-            for reader, writer in (first, second):
-                writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert (await reply_of(reader)).code == 200
-            assert (await ask(server, "GET /healthz")).code == 200
-            assert await ended(first[0])
-            second[1].write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert (await reply_of(second[0])).code == 200
-            assert not refused
-
-    asyncio.run(run())
+@async_test
+async def test_one_connection_beyond_the_bound_is_refused_and_counted() -> None:
+    async with two_of_two(HEALTHZ + b"GET") as (server, refused, _, _):
+        assert not refused
+        assert (await ask(server, "GET /healthz")).code == 503
+        assert refused == {"too_many_connections": 1}
 
 
-def test_a_waiting_caller_gets_an_answer_made_after_its_request() -> None:
+@async_test
+async def test_at_the_bound_the_longest_idle_connection_gives_its_place() -> None:
+    async with two_of_two(HEALTHZ) as (server, refused, first, second):
+        assert (await ask(server, "GET /healthz")).code == 200
+        assert await ended(first[0])
+        second[1].write(HEALTHZ)
+        assert (await reply_of(second[0])).code == 200
+        assert not refused
+
+
+@async_test
+async def test_a_waiting_caller_gets_an_answer_made_after_its_request() -> None:
     made = 0
 
     def status() -> Mapping[str, Any]:
@@ -369,29 +346,26 @@ def test_a_waiting_caller_gets_an_answer_made_after_its_request() -> None:
         made += 1
         return a_status()
 
-    async def run() -> None:
-        async with (
-            asyncio.timeout(20),
-            AsyncExitStack() as stack,
-            serving(status) as server,
-        ):
-            held = [await stack.enter_async_context(connection(server)) for _ in range(30)]
-            for _, writer in held:
-                writer.write(b"GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
-            for _ in range(3):
-                replies = [await reply_of(reader) for reader, _ in held]
-                assert {reply.code for reply in replies} == {200}
-            assert 3 <= made < 30
-            before = made
-            assert (await ask(server, "GET /status.json")).code == 200
-            assert made == before + 1, "an answer of before he had asked is none"
-
-    asyncio.run(run())
+    async with (
+        AsyncExitStack() as stack,
+        serving(status) as server,
+    ):
+        held = [await stack.enter_async_context(connection(server)) for _ in range(30)]
+        for _, writer in held:
+            writer.write(b"GET /status.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
+        for _ in range(3):
+            replies = [await reply_of(reader) for reader, _ in held]
+            assert {reply.code for reply in replies} == {200}
+        assert 3 <= made < 30
+        before = made
+        assert (await ask(server, "GET /status.json")).code == 200
+        assert made == before + 1, "an answer of before he had asked is none"
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/metrics", "/status.json"])
 @pytest.mark.parametrize("callers", [1, 30])
-def test_the_loop_has_its_turn_between_two_pipelined_answers(
+@async_test
+async def test_the_loop_has_its_turn_between_two_pipelined_answers(
     monkeypatch: pytest.MonkeyPatch, path: str, callers: int
 ) -> None:
     asked = 60 // callers
@@ -411,98 +385,84 @@ def test_the_loop_has_its_turn_between_two_pipelined_answers(
             turns += 1
             await asyncio.sleep(0)
 
-    async def run() -> None:
-        async with asyncio.timeout(20), AsyncExitStack() as stack, serving() as server:
-            held = [await stack.enter_async_context(connection(server)) for _ in range(callers)]
-            loop = asyncio.create_task(turn())
-            for _, writer in held:
-                writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * asked)
-            for reader, _ in held:
-                for _ in range(asked):
-                    assert (await reply_of(reader, head_only=True)).code == 200
-            assert len(answered_in) == callers * asked
-            assert len(set(answered_in)) == len(answered_in), "two answers in one turn of the loop"
-            loop.cancel()
-
-    asyncio.run(run())
+    async with AsyncExitStack() as stack, serving() as server:
+        held = [await stack.enter_async_context(connection(server)) for _ in range(callers)]
+        loop = asyncio.create_task(turn())
+        for _, writer in held:
+            writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * asked)
+        for reader, _ in held:
+            for _ in range(asked):
+                assert (await reply_of(reader, head_only=True)).code == 200
+        assert len(answered_in) == callers * asked
+        assert len(set(answered_in)) == len(answered_in), "two answers in one turn of the loop"
+        loop.cancel()
 
 
-def test_further_callers_are_told_up_to_a_bound_then_closed() -> None:
-    async def run() -> None:
-        refused: Counter[str] = Counter()
-        async with (
-            asyncio.timeout(20),
-            AsyncExitStack() as stack,
-            serving(max_connections=1, refused=refused) as server,
-        ):
+@async_test
+async def test_further_callers_are_told_up_to_a_bound_then_closed() -> None:
+    refused: Counter[str] = Counter()
+    async with (
+        AsyncExitStack() as stack,
+        serving(max_connections=1, refused=refused) as server,
+    ):
 
-            async def come() -> Reader:
-                reader, _ = await stack.enter_async_context(connection(server))
-                return reader
+        async def come() -> Reader:
+            reader, _ = await stack.enter_async_context(connection(server))
+            return reader
 
-            await come()
-            told = [await come() for _ in range(MAX_HTTP_TURNED_AWAY)]
-            assert {(await reply_of(each)).code for each in told} == {503}
-            assert refused["too_many_unheard"] == 0
-            assert await ended(await come())
-            assert refused == {
-                "too_many_connections": MAX_HTTP_TURNED_AWAY,
-                "too_many_unheard": 1,
-            }
-
-    asyncio.run(run())
+        await come()
+        told = [await come() for _ in range(MAX_HTTP_TURNED_AWAY)]
+        assert {(await reply_of(each)).code for each in told} == {503}
+        assert refused["too_many_unheard"] == 0
+        assert await ended(await come())
+        assert refused == {
+            "too_many_connections": MAX_HTTP_TURNED_AWAY,
+            "too_many_unheard": 1,
+        }
 
 
-def test_a_head_beyond_the_bound_is_refused_and_counted() -> None:
-    async def run() -> None:
-        refused: Counter[str] = Counter()
-        async with asyncio.timeout(20), serving(max_head_bytes=300, refused=refused) as server:
-            for size, code in ((300, 200), (301, 431)):
-                async with connection(server) as (reader, writer):
-                    # Its end comes when all the rest has been looked at.
-                    writer.write(head_of(size))
-                    if code == 200:
-                        writer.write(b"\n")
-                    assert (await reply_of(reader)).code == code
-                assert refused["too_large"] == (code == 431)
-
-    asyncio.run(run())
-
-
-def test_a_request_that_takes_too_long_is_counted() -> None:
-    async def run() -> None:
-        refused: Counter[str] = Counter()
-        async with asyncio.timeout(20), serving(deadline_s=1, refused=refused) as server:
-            assert (await ask(server, "GET /healthz")).code == 200
-            assert not refused
+@async_test
+async def test_a_head_beyond_the_bound_is_refused_and_counted() -> None:
+    refused: Counter[str] = Counter()
+    async with serving(max_head_bytes=300, refused=refused) as server:
+        for size, code in ((300, 200), (301, 431)):
             async with connection(server) as (reader, writer):
-                writer.write(b"GET /healthz HT")
-                assert (await reply_of(reader)).code == 408
-            assert refused == {"too_slow": 1}
-
-    asyncio.run(run())
-
-
-def test_close_ends_open_connections_at_once() -> None:
-    async def run() -> None:
-        async with asyncio.timeout(20), serving() as server, connection(server) as (reader, writer):
-            writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            await reply_of(reader)
-            await server.close()
-            assert await reader.read() == b""
-            with pytest.raises(ConnectionRefusedError):
-                await asyncio.open_connection(*server.address)
-
-    asyncio.run(run())
+                # Its end comes when all the rest has been looked at.
+                writer.write(head_of(size))
+                if code == 200:
+                    writer.write(b"\n")
+                assert (await reply_of(reader)).code == code
+            assert refused["too_large"] == (code == 431)
 
 
-def test_an_address_that_is_taken_is_an_oserror() -> None:
-    async def run() -> None:
-        async with serving() as server:
-            with pytest.raises(OSError, match="in use"):
-                await AdminServer(a_status).listen(*server.address)
+@async_test
+async def test_a_request_that_takes_too_long_is_counted() -> None:
+    refused: Counter[str] = Counter()
+    async with serving(deadline_s=1, refused=refused) as server:
+        assert (await ask(server, "GET /healthz")).code == 200
+        assert not refused
+        async with connection(server) as (reader, writer):
+            writer.write(b"GET /healthz HT")
+            assert (await reply_of(reader)).code == 408
+        assert refused == {"too_slow": 1}
 
-    asyncio.run(run())
+
+@async_test
+async def test_close_ends_open_connections_at_once() -> None:
+    async with serving() as server, connection(server) as (reader, writer):
+        writer.write(HEALTHZ)
+        await reply_of(reader)
+        await server.close()
+        assert await reader.read() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(*server.address)
+
+
+@async_test
+async def test_an_address_that_is_taken_is_an_oserror() -> None:
+    async with serving() as server:
+        with pytest.raises(OSError, match="in use"):
+            await AdminServer(a_status).listen(*server.address)
 
 
 @pytest.mark.parametrize(

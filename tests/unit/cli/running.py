@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 LIMIT_S = 60
 
@@ -40,6 +40,17 @@ def pubsubd(
         timeout=LIMIT_S,
         check=False,
     )
+
+
+@contextmanager
+def piped(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]]:
+    """Run it beside the test, which reads its output and its errors."""
+    with subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        yield process, process.stdout, process.stderr
 
 
 def objects(output: bytes) -> list[Any]:

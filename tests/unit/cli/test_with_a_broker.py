@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.cli.running import LIMIT_S, a_broker, command, environment, objects, pubsubd
+from tests.unit.cli.running import LIMIT_S, a_broker, command, environment, objects, piped, pubsubd
 
 pytestmark = pytest.mark.slow
 
@@ -112,15 +112,10 @@ def test_a_name_in_use_is_said_so(broker: str) -> None:
 
 def test_an_interrupt_ends_it_with_130_and_says_nothing(broker: str) -> None:
     pubsubd("publish", "int.t", "ready", "--socket", broker)
-    with subprocess.Popen(
-        command("subscribe", "int.t", "--start", "earliest", "--socket", broker),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    ) as process:
-        assert process.stdout is not None
+    options = ["--start", "earliest", "--socket", broker]
+    with piped("subscribe", "int.t", *options) as (process, output, _):
         # A single line comes at once, not when a buffer is full.
-        assert process.stdout.readline() == b"int.t ready\n"
+        assert output.readline() == b"int.t ready\n"
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=LIMIT_S)
         assert (process.returncode, *rest) == (130, b"", b"")
@@ -142,18 +137,12 @@ def test_an_interrupt_ends_publish_while_it_waits_for_input(broker: str) -> None
 
 def test_a_reader_that_goes_away_ends_it_quietly_though_no_message_comes(broker: str) -> None:
     pubsubd("publish", "pipe.t", "x", "--socket", broker)
-    with subprocess.Popen(
-        command("subscribe", "pipe.t", "--start", "earliest", "--socket", broker),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.readline() == b"pipe.t x\n"
-        process.stdout.close()
+    options = ["--start", "earliest", "--socket", broker]
+    with piped("subscribe", "pipe.t", *options) as (process, output, errors):
+        assert output.readline() == b"pipe.t x\n"
+        output.close()
         assert process.wait(LIMIT_S) == 0
-        assert process.stderr.read() == b""
+        assert errors.read() == b""
 
 
 def test_a_gap_is_an_object_in_json_and_a_line_on_standard_error_in_text() -> None:
@@ -164,15 +153,8 @@ def test_a_gap_is_an_object_in_json_and_a_line_on_standard_error_in_text() -> No
         for form, more in ((True, ["--json"]), (False, [])):
             for _ in range(3):  # No batch may be larger than the ring.
                 assert pubsubd("publish", "gap.t", *"12345", "--socket", socket).returncode == 0
-            with subprocess.Popen(
-                command("subscribe", *name, *more),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environment(),
-            ) as process:
-                assert process.stdout is not None
-                assert process.stderr is not None
-                told = process.stdout.readline() if form else process.stderr.readline()
+            with piped("subscribe", *name, *more) as (process, output, errors):
+                told = output.readline() if form else errors.readline()
                 pubsubd("publish", "gap.t", "after", "--socket", socket)
                 rest, _ = process.communicate(timeout=LIMIT_S)
             if form:

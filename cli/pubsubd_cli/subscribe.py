@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Print what is published.",
+    short_help="Print published messages.",
     epilog="""\b
 Examples:
   pubsubd subscribe 'orders.>'
@@ -49,7 +49,7 @@ It escapes control characters. It exits with 0 when the reader of its output end
     type=click.Choice(["latest", "earliest"]),
     default="latest",
     show_default=True,
-    help="earliest: begin with all that the rings still hold.",
+    help="earliest: begin with the oldest messages that the rings still hold.",
 )
 @click.option("--count", metavar="N", type=click.IntRange(1), help="End after N messages.")
 @click.option("--no-echo", is_flag=True, help="Leave out messages that this client published.")

@@ -96,7 +96,7 @@ async def test_a_damaged_proof_is_made_anew_without_an_alarm(
             lambda: a.wait_log("place.lost", what="life", path=str(path), since=mark)
         )
         assert lost["reason"].startswith(f"{path} ")
-        assert "a new one was made" in lost["done"]
+        assert "a new file was made" in lost["done"]
         assert a.ready()
         assert proof_at(path).bound
         await published(a, 10, 10)
@@ -172,10 +172,10 @@ def test_an_occupied_place_is_logged_once_and_taken_back(
     assert witness.accepted == 3
 
 
-TOLD: Final = "readers may be told state_lost, though nothing is missing"
+TOLD: Final = "readers may be told state_lost, though no message is missing"
 UNKNOWN_LATER: Final = (
-    "a later life that goes on with an older journal knows nothing of this one: its readers are not told that what is "
-    "accepted now is missing there"
+    "a later life that goes on with an older journal does not know of this one: its readers get no notice of the "
+    "messages that are accepted now"
 )
 
 

@@ -96,7 +96,7 @@ METRICS: Final = (
     Row(
         "build_info",
         "gauge",
-        "What runs here; always 1.",
+        "Versions of the running broker; always 1.",
         _build,
         ("node", "version", "protocol_version", "python_version"),
     ),
@@ -182,7 +182,7 @@ METRICS: Final = (
     Row(
         "peer_reconnects_total",
         "counter",
-        "How often this node has had to connect to a peer again.",
+        "Number of times that this node connected to a peer again.",
         _peers("reconnects"),
         ("peer",),
     ),
@@ -213,7 +213,7 @@ METRICS: Final = (
     Row(
         "cursor_expired_total",
         "counter",
-        "Gaps that readers were told of.",
+        "Notices of gaps to readers.",
         _expired,
         ("hop", "reason"),
     ),
@@ -234,7 +234,7 @@ METRICS: Final = (
     Row(
         "journal_fsync_seconds",
         "histogram",
-        "Time that making one piece of the journal durable took.",
+        "Time to make one piece of the journal durable.",
         lambda _status: (),
     ),
     Row(
@@ -246,13 +246,13 @@ METRICS: Final = (
     Row(
         "journal_failed",
         "gauge",
-        "1 once a write to the journal has failed: nothing is accepted any more.",
+        "1 once a write to the journal has failed: the broker accepts no more messages.",
         _single(lambda status: bool(status["journal"] and status["journal"]["failed"])),
     ),
     Row(
         "place_lost",
         "gauge",
-        "1 while a file or folder that this node relies on is not what it was, else 0.",
+        "1 while a file or folder of this node is removed or replaced, else 0.",
         _places,
         ("place",),
     ),
@@ -273,7 +273,7 @@ METRICS: Final = (
     Row(
         "publishes_rejected_total",
         "counter",
-        "Batches that this node did not take into its stream.",
+        "Batches that this node refused.",
         _by_label("publishes_rejected"),
         ("reason",),
     ),
@@ -293,7 +293,7 @@ METRICS: Final = (
     Row(
         "accept_pauses_total",
         "counter",
-        "Times that no connection was taken because descriptors or memory had run out.",
+        "Pauses without new connections, because descriptors or memory had run out.",
         _by_label("accept_pauses"),
         ("listener",),
     ),
@@ -312,25 +312,25 @@ METRICS: Final = (
     Row(
         "publishers_forgotten_total",
         "counter",
-        "Records of publishers that were away, dropped because there were too many.",
+        "Records of absent publishers that were dropped for newer ones.",
         _counter("publishers_forgotten"),
     ),
     Row(
         "fetches_dropped_total",
         "counter",
-        "Times that what was fetched for a session was dropped unread, to be fetched again.",
+        "Number of times that fetched messages were dropped unread, to be fetched again.",
         _counter("fetches_dropped"),
     ),
     Row(
         "tls_certificate_expiry_seconds",
         "gauge",
-        "When the certificate of this node expires, in seconds since 1970; missing without TLS.",
+        "Expiry of this node's certificate, in seconds since 1970; missing without TLS.",
         _certificate_expiry,
     ),
     Row(
         "event_loop_lag_seconds",
         "gauge",
-        "How late the event loop's last timer was.",
+        "Delay of the event loop's last timer.",
         _single(lambda status: status["event_loop_lag_s"]),
     ),
     Row(

@@ -252,7 +252,7 @@ def failed_for_good(path: str, error: BaseException) -> str:
     reason = unwritten(path, error)
     if not isinstance(error, OSError):
         return reason
-    return f"{reason}, then restart the broker; until then what was accepted stays readable"
+    return f"{reason}, then restart the broker; until then accepted messages stay readable"
 
 
 def _said(error: OSError) -> str:

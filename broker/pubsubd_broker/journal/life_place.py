@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 log = structlog.get_logger("pubsubd")
 
-_RENEWED: Final = "a new one was made, which says how far was accepted"
+_RENEWED: Final = "a new file was made, with the count of accepted messages"
 
 
 class Folder(Protocol):

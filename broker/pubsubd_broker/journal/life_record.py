@@ -38,7 +38,7 @@ IN_FOLDER: Final = "life"
 
 log = structlog.get_logger("pubsubd")
 
-_MAY_BE_TOLD: Final = "readers may be told state_lost, though nothing is missing"
+_MAY_BE_TOLD: Final = "readers may be told state_lost, though no message is missing"
 _UNPROVED: Final = {"consequence": f"after a crash {_MAY_BE_TOLD}"}
 _OTHERS_UNKNOWN: Final = {
     "consequence": "readers are not told of messages that lives at this socket without the journal have accepted; "
@@ -164,8 +164,8 @@ class DiskRecord:
         if place.marked:
             return f"in a later life that goes on with an older journal {_MAY_BE_TOLD}"
         return (
-            "a later life that goes on with an older journal knows nothing of this one: its readers are not told "
-            "that what is accepted now is missing there"
+            "a later life that goes on with an older journal does not know of this one: its readers get no notice "
+            "of the messages that are accepted now"
         )
 
 

@@ -111,8 +111,8 @@ class JournalWriter:
         missing = self._folder.missing(numbers)
         if missing:
             return (
-                f"the journal {self._folder.path} lacks {', '.join(missing)}: put it back, or readers that need what is "
-                "in it are told overwritten after a restart"
+                f"the journal {self._folder.path} lacks {', '.join(missing)}: put it back; otherwise readers that need "
+                "its messages are told overwritten after a restart"
             )
         return None
 

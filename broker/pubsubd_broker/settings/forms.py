@@ -63,8 +63,7 @@ def expanded_path(text: str) -> str:
     path = os.path.expanduser(text)
     if path.startswith("~"):
         raise ValueError(
-            f"{text!r} begins with the folder of a user who is not known; "
-            f"a name with ~ is written ./{text}"
+            f"{text!r} names the home of an unknown user; a name with ~ is written ./{text}"
         )
     return path
 
@@ -250,11 +249,11 @@ RULE: Final = Form(
     _show_rule,
 )
 FOLDER: Final = Form(
-    "DIR", "a folder; it is made if it is not there", _read_path, _plain, is_path=True
+    "DIR", "a folder; the broker makes a missing one", _read_path, _plain, is_path=True
 )
 SOCKET: Final = Form(
     "PATH",
-    f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes, with the folder in which a relative one stands",
+    f"a path of 1 to {MAX_SOCKET_PATH_BYTES} bytes, the working folder included if it is relative",
     _read_socket,
     _plain,
     is_path=True,

@@ -36,7 +36,7 @@ def check_together(
             "pace",
             f"{_written(core.pace_ns)} is not shorter than peer-timeout "
             f"{_written(core.peer_timeout_ns)} (from {origins['peer-timeout']}); "
-            "allowed: shorter, as a peer that waits for its readers reads nothing meanwhile",
+            "allowed: shorter, because a broker that waits for its readers does not hear its peer",
         )
     if core.max_frame < core.max_message + FRAME_OVERHEAD_BYTES:
         refuse(
@@ -48,8 +48,8 @@ def check_together(
     if core.max_frame > core.limits.receive_bytes + BUFFER_BYTES:
         refuse(
             "max-receive-bytes",
-            f"{format_size(core.limits.receive_bytes)} never lets a frame of max-frame "
-            f"{format_size(core.max_frame)} in (from {origins['max-frame']}); allowed: max-frame or more",
+            f"{format_size(core.limits.receive_bytes)} has no room for a frame of max-frame "
+            f"{format_size(core.max_frame)} (from {origins['max-frame']}); allowed: max-frame or more",
         )
     # A small ring with the default max-message is fine: what does not fit is refused with figures. Two
     # written values that contradict each other are a mistake.
@@ -69,19 +69,19 @@ def check_together(
     if origins["journal"].source == "default" and settings.fsync != "snapshot":
         refuse(
             "fsync",
-            f"{settings.fsync} needs a folder that is meant for it; allowed: with --journal DIR, "
+            f"{settings.fsync} needs a journal; allowed: with --journal DIR, "
             "or snapshot, which needs none",
         )
     if settings.journal is not None and settings.fsync != "snapshot" and core.recover_from_peers:
         refuse(
             "recover-from-peers",
-            f"there is a journal (from {origins['journal']}), which knows better; allowed: one of the two, "
-            "or --fsync snapshot, of which a crash leaves nothing",
+            f"cannot be combined with a journal (from {origins['journal']}); allowed: one of the two, "
+            "or --fsync snapshot, which leaves nothing after a crash",
         )
     if settings.http is not None and settings.http == settings.listen and settings.http[1] != 0:
         refuse(
             "http",
-            f"{format_address(settings.http)} is also listen (from {origins['listen']}); "
+            f"{format_address(settings.http)} is the address of listen, too (from {origins['listen']}); "
             "allowed: an address of its own",
         )
     _check_trust(settings, origins, refuse)
@@ -107,9 +107,9 @@ def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: Refu
     if not is_loopback(settings.listen[0]):
         refuse(
             "listen",
-            f"{format_address(settings.listen)} takes peers from other machines, and any machine could be one; allowed: "
+            f"{format_address(settings.listen)} takes peers from other machines, and any machine can be one; allowed: "
             "with --cluster-secret-file or --tls-cert, --tls-key and --tls-ca; an address of this machine alone, "
-            "as 127.0.0.1; or --insecure where the network keeps strangers out",
+            "as 127.0.0.1; or --insecure if the network keeps strangers out",
         )
     kept_out = {
         "allow-uid": settings.allow_uids,
@@ -120,9 +120,9 @@ def _check_trust(settings: Settings, origins: Mapping[str, Origin], refuse: Refu
         if listed:
             refuse(
                 name,
-                f"does not keep out users who come as a peer to {format_address(settings.listen)} (from {origins['listen']}), "
-                "as any user of this machine can; allowed: with --cluster-secret-file or --tls-cert, --tls-key and "
-                "--tls-ca; with --no-listen; or with --insecure where that is meant",
+                f"does not keep out users that connect as a peer to {format_address(settings.listen)} (from {origins['listen']}), "
+                "and any user of this machine can do so; allowed: with --cluster-secret-file or --tls-cert, --tls-key and "
+                "--tls-ca; with --no-listen; or with --insecure if that is intended",
             )
 
 

@@ -70,5 +70,5 @@ def _long_answer(descriptor: int) -> bytes:
     buffer = ctypes.create_string_buffer(_MOST_BYTES)
     length = ctypes.c_uint32(_MOST_BYTES)
     if libc.getsockopt(descriptor, socket.SOL_SOCKET, _PEER_GROUPS, buffer, ctypes.byref(length)):
-        raise OSError(ctypes.get_errno(), "the groups of the other end cannot be had")
+        raise OSError(ctypes.get_errno(), "the groups of the other end cannot be read")
     return buffer.raw[: length.value]

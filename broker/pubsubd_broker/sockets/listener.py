@@ -135,9 +135,7 @@ class Listener:
         taken.setblocking(False)
         tls, claimant = self._acceptor.tls, Claimant(network_of(address[0]))
         if tls is not None and not self._handshakes.change(claimant, 0, 1):
-            detail = (
-                f"of the TLS handshakes that may be under way {self._handshakes.taken(claimant)}"
-            )
+            detail = f"TLS handshakes under way: {self._handshakes.taken(claimant)}"
             self._acceptor.turned_away(address, "too_many_handshakes", detail)
             taken.close()
             return

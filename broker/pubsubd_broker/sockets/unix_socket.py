@@ -69,7 +69,7 @@ class ClientSocket:
             try:
                 self._take_place()
             except SocketError as error:
-                return f"no client can come in (tried again every second): {error}"
+                return f"no client can connect (the broker tries again every second): {error}"
         log.warning("place.put_back", what="socket", path=self.path)
         return None
 
@@ -144,11 +144,12 @@ def bind_client_socket(path: str, mode: int = SOCKET_MODE) -> ClientSocket:
     if length > MAX_SOCKET_PATH_BYTES:
         raise SocketError(
             path,
-            f"the path has {length} bytes, the limit is {MAX_SOCKET_PATH_BYTES}: choose a shorter",
+            f"the path has {length} bytes, the limit is {MAX_SOCKET_PATH_BYTES}: choose a shorter one",
         )
     if mode & 0o600 != 0o600 or mode & ~0o666:
         raise SocketError(
-            path, f"mode {mode:04o} makes no sense: its owner reads and writes, no user executes"
+            path,
+            f"mode {mode:04o} is invalid: the owner must read and write, and no user may execute",
         )
     return ClientSocket(path, mode)
 

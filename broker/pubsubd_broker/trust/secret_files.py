@@ -47,7 +47,7 @@ def read_secret(path: str) -> bytes:
         )
     if len(secret) > MAX_SECRET_BYTES:
         raise SecretError(
-            path, f"it has more than {MAX_SECRET_BYTES} bytes: is that the right file?"
+            path, f"it has more than {MAX_SECRET_BYTES} bytes: give the file of the secret"
         )
     return secret
 

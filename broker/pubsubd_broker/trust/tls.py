@@ -113,7 +113,7 @@ def explain(error: BaseException) -> str:
         case ssl.SSLCertVerificationError():
             return (
                 f"its certificate is not accepted: {error.verify_message}: it has to be valid, and "
-                "signed by what is in --tls-ca"
+                "signed by an authority in --tls-ca"
             )
         case ssl.SSLError() if error.reason in _EXPLAINED:
             return _EXPLAINED[error.reason]
@@ -230,7 +230,8 @@ class _Files:
                     end.do_handshake()
             except ssl.SSLCertVerificationError as error:
                 advice = _ADVICE.get(
-                    error.verify_code, f"give one that is signed by what is in --tls-ca {self.ca}"
+                    error.verify_code,
+                    f"give one that an authority in --tls-ca {self.ca} has signed",
                 )
                 problem = f"peers would not accept it: {error.verify_message}: {advice}"
                 raise TlsError("--tls-cert", self.cert, problem) from error

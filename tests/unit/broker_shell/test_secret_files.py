@@ -50,7 +50,7 @@ def test_it_is_what_stands_in_the_file_without_the_end_of_a_line(
         (b"\n", "0 bytes"),
         (SECRET[1:], "15 bytes"),
         (SECRET[1:] + b"\n", "15 bytes"),
-        (b"x" * (MAX_SECRET_BYTES + 1), "more than 4096 bytes: is that the right file"),
+        (b"x" * (MAX_SECRET_BYTES + 1), "more than 4096 bytes: give the file of the secret"),
         (b"x" * MAX_SECRET_BYTES + b"\n\n", "more than 4096 bytes"),
         (b"x" * 1_000_000, "more than 4096 bytes"),
     ],

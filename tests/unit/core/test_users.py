@@ -47,8 +47,8 @@ def test_a_user_leaves_as_many_commands_to_others_as_it_has() -> None:
     refusal = raw(net, 1001).last
     assert isinstance(refusal, Refused)
     assert refusal.detail == (
-        "of the commands that may be connected 6 of 8 are taken, 4 of them by uid 1001, "
-        "who is to leave as much to others"
+        "connected commands: 6 of 8 are taken, 4 of them by uid 1001, "
+        "which must leave as much to others"
     )
     # The broker's operator takes the room that is left.
     assert served(raw(net, 0) for _ in range(9)) == 2

@@ -66,7 +66,7 @@ def test_an_example_without_its_secret_would_be_refused() -> None:
     del given["PUBSUBD_CLUSTER_SECRET_FILE"]
     shown = show(given)
     assert shown.returncode == exit_codes.USAGE
-    assert "any machine could be one" in shown.stderr
+    assert "any machine can be one" in shown.stderr
 
 
 def show(variables: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

@@ -47,5 +47,5 @@ class Quota:
     def taken(self, claimant: Claimant) -> str:
         """The amounts that are taken, for the message to a claimant that finds no room."""
         own = self._of[claimant]
-        share = "" if claimant.first else ", who is to leave as much to others"
+        share = "" if claimant.first else ", which must leave as much to others"
         return f"{self.used} of {self.limit} are taken, {own} of them by {claimant.name}{share}"

@@ -174,7 +174,7 @@ class AcceptedHandshake:
         if not self._commands.change(claimant, 0, 1):
             raise ConnectionRefused(
                 "too_many_commands",
-                f"of the commands that may be connected {self._commands.taken(claimant)}",
+                f"connected commands: {self._commands.taken(claimant)}",
             )
 
     def _is_operator(self, hello: Hello, turned_away: TurnedAway) -> bool:

@@ -30,8 +30,8 @@ class ReceiveShare:
         if self._change(wanted):
             return None
         refusal = (
-            f"no room for a frame of {reader.awaited} bytes: of the bytes for large frames that have not come "
-            f"to their end {self._quota.taken(self._claimant)}"
+            f"no room for a frame of {reader.awaited} bytes; "
+            f"bytes of unfinished large frames: {self._quota.taken(self._claimant)}"
         )
         reader.release()
         self._change(0)

@@ -168,7 +168,7 @@ class SessionEnd:
         if not self._connected.change(claimant, 0, 1):
             raise ConnectionRefused(
                 "too_many_sessions",
-                f"of the sessions that may be connected {self._connected.taken(claimant)}",
+                f"connected sessions: {self._connected.taken(claimant)}",
             )
         self._counts = True
 

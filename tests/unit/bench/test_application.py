@@ -45,7 +45,7 @@ def test_a_message_too_many_makes_the_round_void() -> None:
     assert verdict(2, 200, report) == "1 messages arrived more than once"
 
 
-def test_a_message_that_comes_after_its_window_is_found_in_the_next_one() -> None:
+def test_a_late_message_is_found_in_the_next_window() -> None:
     async def read() -> dict[str, float]:
         application = Application(PLAIN)
         application.expect(1)

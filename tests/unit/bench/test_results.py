@@ -33,7 +33,7 @@ def test_void_rounds_count_nowhere() -> None:
     assert list(made.voids()) == [("100b", "pubsubd", "3 of 9 messages did not arrive")]
 
 
-def test_an_advantage_is_above_one_when_ours_is_better_also_where_less_is_better() -> None:
+def test_an_advantage_is_above_one_also_if_less_is_better() -> None:
     made = result({})
     made.samples["latency"] = result({"latency": {"pubsubd": [1.0], "nats-core": [1.0]}}).samples[
         "latency"

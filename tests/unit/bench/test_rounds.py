@@ -13,7 +13,7 @@ from bench.workloads import WORKLOADS as ALL
 THREE = [BY_NAME[name] for name in ("pubsubd", "nats-core", "floor")]
 
 
-def test_contestants_are_interleaved_and_each_round_begins_with_another() -> None:
+def test_each_round_interleaves_and_begins_with_another_contestant() -> None:
     names = [who.name for _, who, _ in plan([WORKLOADS["100b"]], THREE, 3)]
     assert names[0:3] == ["pubsubd", "nats-core", "floor"]
     assert names[3:6] == ["nats-core", "floor", "pubsubd"]
@@ -42,7 +42,7 @@ def test_where_nobody_can_do_it_nothing_is_planned() -> None:
 
 
 @pytest.mark.parametrize("contestant", CONTESTANTS, ids=lambda each: each.name)
-def test_every_contestant_is_compared_with_one_that_does_the_same_workloads(
+def test_each_contestant_is_compared_on_the_same_workloads(
     contestant: Contestant,
 ) -> None:
     against = BY_NAME[contestant.against]

@@ -99,9 +99,7 @@ def test_a_payload_that_can_not_be_shown_comes_as_its_bytes(raw: bytes) -> None:
         (5, "t 5\n"),
     ],
 )
-def test_text_is_a_line_that_neither_ends_early_nor_commands_the_terminal(
-    payload: Any, line: str
-) -> None:
+def test_text_is_one_line_that_does_not_command_the_terminal(payload: Any, line: str) -> None:
     assert text_line(packed(payload)).decode() == line
 
 

@@ -250,7 +250,7 @@ def test_config_check_reads_the_secret_and_the_certificates(tmp_path: Path) -> N
     assert pubsubd("config", "check", "--cluster-secret-file", str(secret)).returncode == 0
 
 
-def test_config_check_says_yes_and_names_a_variable_that_is_not_a_setting() -> None:
+def test_config_check_passes_and_names_a_variable_without_a_setting() -> None:
     done = pubsubd("config", "check", "--json", PUBSUBD_IMAGE_TAG="1")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"ok": True})
     assert done.stderr == (
@@ -286,7 +286,7 @@ CLIENT_COMMANDS = pytest.mark.parametrize(
 
 @CLIENT_COMMANDS
 @pytest.mark.parametrize("variable", ["PUBSUBD_SOKET", "PUBSUBD_SOCKETS", "PUBSUBD_socket"])
-def test_a_mistyped_variable_of_the_socket_is_refused_before_another_broker_is_asked(
+def test_a_mistyped_socket_variable_reaches_no_other_broker(
     arguments: list[str], variable: str
 ) -> None:
     done = pubsubd(*arguments, given=None, **{variable: "/nonexistent/s"})
@@ -296,7 +296,7 @@ def test_a_mistyped_variable_of_the_socket_is_refused_before_another_broker_is_a
 
 
 @CLIENT_COMMANDS
-def test_a_variable_like_that_of_the_socket_does_not_matter_where_the_socket_is_named(
+def test_with_a_named_socket_a_similar_variable_does_not_matter(
     arguments: list[str], tmp_path: Path
 ) -> None:
     nowhere = str(tmp_path / "s")
@@ -307,7 +307,7 @@ def test_a_variable_like_that_of_the_socket_does_not_matter_where_the_socket_is_
         assert nowhere in done.stderr.decode()
 
 
-def test_no_variable_of_another_setting_is_taken_for_that_of_the_socket() -> None:
+def test_variables_of_other_settings_are_not_the_sockets() -> None:
     others = {setting.variable for setting in SETTINGS} - {"PUBSUBD_SOCKET"}
     assert [each for each in others if is_like_the_socket(each)] == []
 

@@ -54,7 +54,7 @@ def test_standard_input_is_a_message_per_line(broker: str) -> None:
     ],
     ids=["text", "nan", "beyond", "latin", "huge number", "surrogate", "too large"],
 )
-def test_a_bad_line_is_named_what_was_before_it_is_sent_and_nothing_after(
+def test_a_bad_line_is_named_and_ends_the_sending(
     bad: bytes, saying: str, broker: str, request: pytest.FixtureRequest
 ) -> None:
     topic = f"bad.{request.node.callspec.id.replace(' ', '-')}"
@@ -135,7 +135,7 @@ def test_an_interrupt_ends_publish_while_it_waits_for_input(broker: str) -> None
         assert process.wait(LIMIT_S) == 130
 
 
-def test_a_reader_that_goes_away_ends_it_quietly_though_no_message_comes(broker: str) -> None:
+def test_the_end_of_the_outputs_reader_ends_the_command_quietly(broker: str) -> None:
     pubsubd("publish", "pipe.t", "x", "--socket", broker)
     options = ["--start", "earliest", "--socket", broker]
     with piped("subscribe", "pipe.t", *options) as (process, output, errors):
@@ -145,7 +145,7 @@ def test_a_reader_that_goes_away_ends_it_quietly_though_no_message_comes(broker:
         assert errors.read() == b""
 
 
-def test_a_gap_is_an_object_in_json_and_a_line_on_standard_error_in_text() -> None:
+def test_a_gap_is_a_json_object_or_a_line_on_standard_error() -> None:
     with a_broker("--ring-messages", "10") as socket:
         assert pubsubd("publish", "gap.t", "first", "--socket", socket).returncode == 0
         name = ["gap.t", "--name", "n", "--socket", socket, "--count", "1", "--timeout", "30s"]

@@ -23,7 +23,7 @@ def greeting(client: pubsubd.Client) -> Hello:
 
 
 @COPIES
-def test_a_copy_of_a_client_has_its_configuration_and_an_identity_of_its_own(
+def test_a_copied_client_has_its_own_identity_and_the_configuration(
     copied: Callable[[Any], Any],
 ) -> None:
     client = pubsubd.connect("/run/s", name="one", codec=pubsubd.JSON, publish_timeout_s=3.0)
@@ -69,7 +69,7 @@ ERRORS = [
 
 @COPIES
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_an_error_keeps_its_text_and_its_figures_in_a_copy_and_on_its_way_to_another_process(
+def test_a_copied_or_pickled_error_keeps_its_text_and_figures(
     copied: Callable[[Any], Any], error: pubsubd.PubSubError
 ) -> None:
     """A pool of processes would hang at an error that its worker can send and that it cannot read."""

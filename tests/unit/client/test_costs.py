@@ -44,7 +44,7 @@ def test_messages_that_are_published_together_cost_no_call_each() -> None:
     assert calls_of(lambda: outbox.put_many("t", payloads, None, 10.0)) <= MESSAGES // 8
 
 
-def test_a_received_message_costs_one_call_and_looking_at_its_payload_another() -> None:
+def test_a_message_costs_one_call_and_its_payload_another() -> None:
     inbox = Inbox(RAW)
     inbox.put(Arrived(entry(0, *range(MESSAGES)), 0))
     assert calls_of(inbox.advance) <= MESSAGES + 24
@@ -54,7 +54,7 @@ def test_a_received_message_costs_one_call_and_looking_at_its_payload_another() 
 
 
 @pytest.mark.parametrize(("way", "calls"), [("messages", 1), ("events", 3), ("status", 5)])
-def test_a_message_in_hand_costs_few_calls_whichever_way_it_is_iterated(
+def test_a_message_in_hand_costs_few_calls_in_each_iteration(
     tmp_path: Path, way: str, calls: int
 ) -> None:
     @async_test

@@ -27,7 +27,7 @@ def test_the_loss_of_the_own_broker_keeps_what_is_known_of_others() -> None:
     assert health.unreachable == {"b": 100.0}
 
 
-def test_an_iteration_is_given_each_difference_once_and_none_that_has_passed() -> None:
+def test_an_iteration_gets_each_difference_once_and_none_in_the_past() -> None:
     health = SubscriptionHealth()
     assert health.take() is None
     health.told({"b": 0}, 100.0)
@@ -69,7 +69,7 @@ def test_a_client_that_does_not_read_does_not_accuse_its_broker() -> None:
     assert beats(pulse, [16.0])
 
 
-def test_a_client_whose_own_loop_stood_still_does_not_accuse_its_broker() -> None:
+def test_a_client_whose_loop_stood_still_does_not_blame_its_broker() -> None:
     pulse = Pulse(2.0, 6.0, 0.0)
     assert not beats(pulse, [60.0, 62.0, 64.0])
     assert beats(pulse, [66.0])

@@ -111,7 +111,7 @@ def test_a_batch_has_no_more_topics_than_the_broker_takes() -> None:
     assert [(b.topics, b.count) for b in written(outbox)] == [("a\nb", 2), ("c", 73)]
 
 
-def test_a_topic_that_is_none_changes_nothing_beside_those_that_are_refused() -> None:
+def test_an_invalid_topic_harms_no_other_topic_of_the_call() -> None:
     outbox = connected(publish=("a",))
     outbox.put("b", b"1", None, 10.0)
     with pytest.raises(InvalidTopic):
@@ -190,7 +190,7 @@ def test_no_frame_is_longer_than_the_broker_takes(max_frame: int, topic: str, si
         assert len(frames) < 30
 
 
-def test_the_largest_message_fits_with_the_longest_topic_and_one_byte_more_is_refused() -> None:
+def test_the_largest_message_fits_and_one_byte_more_is_refused() -> None:
     outbox = connected(max_frame=2000)
     with pytest.raises(MessageTooLarge) as refused:
         outbox.put("t", b"x" * 2000, None, 10.0)
@@ -203,7 +203,7 @@ def test_the_largest_message_fits_with_the_longest_topic_and_one_byte_more_is_re
     assert largest + 255 < len(frame) <= 2000
 
 
-def test_what_a_restarted_broker_would_not_read_has_failed_and_the_rest_goes_on() -> None:
+def test_only_batches_too_large_for_a_restarted_broker_fail() -> None:
     outbox = connected(window=2)
     sent = put(outbox, b"x" * 50_000)
     written(outbox)
@@ -226,7 +226,7 @@ def test_what_a_restarted_broker_would_not_read_has_failed_and_the_rest_goes_on(
     assert list(outbox.unfinished()) == []
 
 
-def test_an_open_batch_takes_nothing_more_by_the_limits_of_an_earlier_broker() -> None:
+def test_an_open_batch_obeys_the_limits_of_the_new_broker() -> None:
     outbox = connected()
     outbox.put("t", b"x" * 1000, None, 10.0)
     outbox.disconnected("cut")
@@ -240,9 +240,7 @@ def test_an_open_batch_takes_nothing_more_by_the_limits_of_an_earlier_broker() -
     assert sum(b.count for b in written(outbox)) == 2
 
 
-def test_a_batch_that_a_stopping_broker_turned_away_and_the_next_can_not_read_is_not_unknown() -> (
-    None
-):
+def test_a_batch_refused_by_two_brokers_is_not_unknown() -> None:
     outbox = connected()
     outgoing = put(outbox, b"x" * 50_000)
     written(outbox)
@@ -276,7 +274,7 @@ def test_a_refused_message_changes_nothing() -> None:
     assert [bytes(b.payloads) for b in written(outbox)] == [b"0"]
 
 
-def test_no_more_than_the_window_is_unanswered_and_what_waits_is_coalesced() -> None:
+def test_the_window_bounds_unanswered_batches_and_others_coalesce() -> None:
     outbox = connected(window=1)
     first = put(outbox, b"0")
     assert [b.sequence for b in written(outbox)] == [0]
@@ -368,7 +366,7 @@ def test_an_answer_out_of_turn_is_a_violation(sequence: int) -> None:
         outbox.receipt(Receipt(sequence, EPOCH, 0))
 
 
-def test_deadline_before_it_was_written_is_unavailable_and_takes_no_sequence() -> None:
+def test_a_deadline_before_writing_is_unavailable_without_sequence() -> None:
     outbox = connected()
     outbox.disconnected("cut")
     early = put(outbox, b"0", now=0.0, timeout_s=1.0)
@@ -383,7 +381,7 @@ def test_deadline_before_it_was_written_is_unavailable_and_takes_no_sequence() -
     assert late.outcome is None
 
 
-def test_deadline_after_it_was_written_is_unknown_and_a_late_answer_is_nobodys() -> None:
+def test_a_deadline_after_writing_is_unknown_despite_a_late_answer() -> None:
     outbox = connected()
     first = put(outbox, b"0", timeout_s=1.0)
     written(outbox)
@@ -437,7 +435,7 @@ def test_an_error_is_another_object_for_each_who_gets_it() -> None:
     assert other.socket == "/socket"
 
 
-def test_what_a_stopping_broker_turned_away_was_not_published_and_goes_out_as_new() -> None:
+def test_a_batch_refused_by_a_stopping_broker_goes_out_as_new() -> None:
     outbox = connected()
     expires, goes_on = put(outbox, b"0", timeout_s=1.0), put(outbox, b"1", timeout_s=5.0)
     assert len(written(outbox)) == 2
@@ -454,9 +452,7 @@ def test_what_a_stopping_broker_turned_away_was_not_published_and_goes_out_as_ne
     assert isinstance(goes_on.outcome.error(), PublishUnknown)
 
 
-def test_what_was_sent_under_an_id_that_is_given_up_is_unknown_and_the_rest_goes_out_as_new() -> (
-    None
-):
+def test_with_a_new_id_sent_batches_are_unknown_and_others_go_out() -> None:
     outbox = connected(window=2)
     retried = put(outbox, b"0")
     assert len(written(outbox)) == 1
@@ -476,7 +472,7 @@ def test_what_was_sent_under_an_id_that_is_given_up_is_unknown_and_the_rest_goes
     assert (bytes(batch.payloads), batch.retry) == (b"2", False)
 
 
-def test_a_retry_that_a_stopping_broker_turned_away_may_stand_from_before() -> None:
+def test_a_retry_refused_by_a_stopping_broker_may_stand_from_before() -> None:
     outbox = connected()
     outgoing = put(outbox, b"0", timeout_s=1.0)
     written(outbox)
@@ -493,7 +489,7 @@ def test_a_retry_that_a_stopping_broker_turned_away_may_stand_from_before() -> N
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_on_every_connection_sequences_only_rise_whatever_is_lost_answered_or_given_up(
+def test_sequences_only_rise_on_every_connection(
     seed: int,
 ) -> None:
     chance = random.Random(seed)

@@ -51,7 +51,7 @@ async def test_the_first_failure_is_told_at_once_with_its_number(tmp_path: Path)
 
 
 @async_test
-async def test_what_has_no_answer_when_the_client_closes_is_counted_as_unknown(
+async def test_unanswered_messages_at_close_count_as_unknown(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker:

@@ -125,7 +125,7 @@ async def test_giving_up_leaves_the_input_and_what_was_taken_is_published(tmp_pa
 
 
 @async_test
-async def test_an_input_that_computes_lets_the_loop_turn_and_is_published_as_it_comes(
+async def test_an_input_that_computes_lets_the_loop_turn(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker, connected(broker) as client:
@@ -178,7 +178,7 @@ async def test_messages_of_others_between_them_leave_each_its_own_receipt(tmp_pa
 
 
 @async_test
-async def test_what_an_input_raises_comes_after_the_outcome_of_what_came_before(
+async def test_an_error_of_the_input_comes_after_earlier_outcomes(
     tmp_path: Path,
 ) -> None:
     def breaks() -> Iterator[bytes]:

@@ -96,7 +96,7 @@ def _accept(listener: socket.socket) -> socket.socket:
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("role", ["publisher", "session", "control"])
-def test_a_refusal_is_read_even_if_the_broker_has_hung_up_before_the_greeting(
+def test_a_refusal_is_read_though_the_broker_hung_up_first(
     role: str, loop: str, tmp_path: Path
 ) -> None:
     async def refused() -> str:
@@ -139,7 +139,7 @@ async def test_one_that_hangs_up_without_a_word_was_there(tmp_path: Path) -> Non
 
 @async_test
 @pytest.mark.slow
-async def test_an_attempt_that_is_given_up_at_any_moment_leaves_no_complaint_behind(
+async def test_a_cancelled_attempt_leaves_no_complaint_at_any_moment(
     tmp_path: Path,
 ) -> None:
     loop, complaints = asyncio.get_running_loop(), []

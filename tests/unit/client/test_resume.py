@@ -59,7 +59,7 @@ def expired(
 # Messages received
 
 
-def test_a_loss_that_is_told_again_in_its_place_is_not_handed_out_twice() -> None:
+def test_a_loss_told_again_in_its_place_is_not_handed_out_twice() -> None:
     lost = expired(5, missed=None, reason=Reason.STATE_LOST)
     opened = session(a=at(5))
     assert opened.expired(lost) is lost
@@ -74,7 +74,7 @@ def test_a_loss_that_is_told_again_in_its_place_is_not_handed_out_twice() -> Non
     assert opened.expired(restarted) is restarted
 
 
-def test_a_fresh_session_presents_nothing_and_a_resumed_one_what_it_received() -> None:
+def test_only_a_resumed_session_presents_positions() -> None:
     opened = SessionState(("t",), "earliest", None, "n", False)
     assert (opened.resumed, opened.stood, opened.life) == (False, False, None)
     first = opened.subscribe()
@@ -95,7 +95,7 @@ def test_a_named_session_has_one_id_over_all_of_its_connections() -> None:
     assert session().subscribe().id is None
 
 
-def test_a_session_that_knows_too_many_nodes_forgets_those_silent_for_longest() -> None:
+def test_with_too_many_nodes_the_longest_silent_are_forgotten() -> None:
     opened = session()
     for i in range(1030):
         opened.told(Told(f"n{i}", at(i)))
@@ -109,7 +109,7 @@ def test_a_session_that_knows_too_many_nodes_forgets_those_silent_for_longest() 
     assert opened.told(Told("n599", at(7))) is not None, "it counts as never seen"
 
 
-def test_a_session_that_has_come_to_know_too_many_nodes_can_not_be_presented() -> None:
+def test_a_session_with_too_many_nodes_cannot_be_presented() -> None:
     opened = session()
     for i in range(1024):
         opened.told(Told(f"n{i}", at(0)))
@@ -126,9 +126,7 @@ def test_the_first_birth_is_kept_over_all_lives_of_the_broker() -> None:
     assert not opened.resumed
 
 
-def test_a_session_that_began_at_a_stored_position_never_says_that_the_broker_it_met_is_of_its_birth() -> (
-    None
-):
+def test_a_session_from_a_stored_position_never_names_a_birth() -> None:
     """A stream that is missing in the position is owed from its first message, also over a second connection."""
     opened = SessionState(("t",), "latest", {"a": at(3)}, None, True)
     opened.subscribed(Subscribed({}, BORN, False))
@@ -321,7 +319,7 @@ def test_two_expiries_without_a_message_between_are_one_notice() -> None:
 
 
 @pytest.mark.parametrize("between", [0, 1, 2, 3])
-def test_two_expiries_merge_around_what_waits_of_other_nodes_and_leave_it_in_order(
+def test_expiries_merge_around_waiting_messages_of_other_nodes(
     between: int,
 ) -> None:
     filled = inbox(expired(5, missed=2), Moved("a", at(6)))
@@ -335,7 +333,7 @@ def test_two_expiries_merge_around_what_waits_of_other_nodes_and_leave_it_in_ord
     assert filled.positions()["a"] == at(9)
 
 
-def test_a_merged_notice_names_the_later_epoch_and_knows_no_number_if_one_did_not() -> None:
+def test_a_merged_notice_has_the_later_epoch_and_a_known_sum_only() -> None:
     filled = inbox(
         expired(5, missed=2), expired(1, missed=None, epoch=OTHER_EPOCH, reason=Reason.STATE_LOST)
     )
@@ -386,7 +384,7 @@ def test_moves_of_one_node_take_one_place() -> None:
     assert filled.positions() == {"a": at(999)}
 
 
-def test_moves_that_wait_behind_messages_take_one_place_for_each_run_of_one_node() -> None:
+def test_waiting_moves_take_one_place_for_each_run_of_a_node() -> None:
     filled = inbox(arrived(entry(0, 0)), arrived(entry(0, 0, node="b")), a=at(0), b=at(0))
     for i in range(2, 1000):
         assert not filled.put(Moved("a", at(i)))
@@ -419,7 +417,7 @@ def test_an_inbox_that_has_not_begun_stands_nowhere() -> None:
     assert Inbox(MSGPACK).positions() == {}
 
 
-def test_an_inbox_is_full_beyond_its_bytes_in_all_entries_and_has_room_at_half_of_them() -> None:
+def test_an_inbox_is_full_beyond_its_bytes_and_has_room_at_half() -> None:
     def half(first: int, more: int = 0) -> Arrived:
         payload = MAX_WAITING_BYTES // 2 - raw_entry(0, b"").size
         return arrived(raw_entry(first, b"x" * (payload + more)))
@@ -433,7 +431,7 @@ def test_an_inbox_is_full_beyond_its_bytes_in_all_entries_and_has_room_at_half_o
     assert not inbox(half(0, more=1)).room
 
 
-def test_an_inbox_is_full_beyond_its_events_and_has_room_at_half_of_them() -> None:
+def test_an_inbox_is_full_beyond_its_events_and_has_room_at_half() -> None:
     filled = inbox()
     for i in range(MAX_WAITING_EVENTS + 1):
         assert (filled.full, filled.room) == (False, i <= MAX_WAITING_EVENTS // 2)
@@ -468,7 +466,7 @@ def test_nothing_is_done_with_while_a_lost_history_waits_to_be_read() -> None:
     assert filled.done(None) == {"a": at(2), "b": at(3)}
 
 
-def test_nothing_is_done_with_of_a_stream_that_begins_with_a_lost_history() -> None:
+def test_a_stream_that_begins_with_a_lost_history_is_unread() -> None:
     filled = inbox(expired(2, missed=None, reason=Reason.STATE_LOST), b=at(3))
     assert filled.done(None) == {"b": at(3)}
     assert filled.advance()
@@ -482,7 +480,7 @@ def lost_end(end: int, missing: int | None = None, *, next_life: Epoch = OTHER_E
 
 
 @pytest.mark.parametrize("missing", [None, 7])
-def test_a_session_that_resumes_with_a_lost_end_unread_keeps_its_place_before_that(
+def test_resuming_with_an_unread_lost_end_keeps_the_place_before_it(
     missing: int | None,
 ) -> None:
     """The next life of the name gets the messages before the loss, which the producer holds, and then the notice again."""
@@ -501,7 +499,7 @@ def test_a_session_that_resumes_with_a_lost_end_unread_keeps_its_place_before_th
     assert filled.kept(None) == {"a": at(2)}
 
 
-def test_a_session_that_resumes_with_a_lost_history_unread_keeps_its_place_in_that() -> None:
+def test_resuming_with_an_unread_lost_history_keeps_its_place() -> None:
     lost = expired(5, None, epoch=OTHER_EPOCH, reason=Reason.STATE_LOST)
     filled = inbox(arrived(entry(0, 0, 1)), lost, a=at(0))
     assert filled.kept(None) == {"a": at(0)}
@@ -510,7 +508,7 @@ def test_a_session_that_resumes_with_a_lost_history_unread_keeps_its_place_in_th
     assert filled.kept(None) == {"a": at(0)}
 
 
-def test_a_session_that_resumes_keeps_no_place_from_which_its_loss_is_not_told_again() -> None:
+def test_resuming_keeps_only_places_that_repeat_the_loss() -> None:
     in_place = expired(2, None, reason=Reason.STATE_LOST)
     filled = inbox(arrived(entry(0, 0, 1)), in_place, a=at(0), b=at(3))
     assert filled.kept(None) == {"b": at(3)}
@@ -528,7 +526,7 @@ def test_what_was_overwritten_leaves_a_session_that_resumes_its_place() -> None:
     assert filled.kept(None) == {"a": at(0)}
 
 
-def test_the_application_is_done_with_all_before_the_start_of_a_stream_not_read_yet() -> None:
+def test_all_before_the_start_of_an_unread_stream_is_done() -> None:
     filled = inbox(Moved("b", at(7)), arrived(entry(7, 0, node="b")), a=at(0))
     assert filled.done(None) == {"a": at(0), "b": at(7)}
 
@@ -543,7 +541,7 @@ def test_nothing_is_acknowledged_twice() -> None:
     assert offsets(acks, {"a": at(3)}) == [3]
 
 
-def test_a_gap_that_was_dealt_with_is_acknowledged_though_the_place_is_the_same() -> None:
+def test_a_read_gap_is_acknowledged_at_the_same_place() -> None:
     acks = Acks(manual=False)
     acks.stands({"a": at(5), "b": at(5)})
     settled = {"a": at(5), "b": at(5)}
@@ -553,7 +551,7 @@ def test_a_gap_that_was_dealt_with_is_acknowledged_though_the_place_is_the_same(
     assert acks.due(settled, settled, None) == []
 
 
-def test_that_a_lost_history_was_dealt_with_is_said_with_every_place_behind_it() -> None:
+def test_every_place_behind_a_lost_history_says_it_was_read() -> None:
     acks = Acks(manual=False)
     acks.stands({"a": at(5)})
     acks.passed(CursorExpired("a", Reason.STATE_LOST, None, 5, EPOCH.hex()))
@@ -563,7 +561,7 @@ def test_that_a_lost_history_was_dealt_with_is_said_with_every_place_behind_it()
     assert acks.due({"a": other}, {"a"}, OTHER_EPOCH) == [Ack("a", other, loss=EPOCH)]
 
 
-def test_manual_never_falls_back_behind_what_was_passed_without_a_message() -> None:
+def test_manual_never_falls_back_behind_passed_offsets() -> None:
     acks = Acks(manual=True)
     acks.stands({"a": at(0)})
     (first,), (later,) = messages(0, 1), messages(9, 1)
@@ -602,7 +600,7 @@ def test_manual_acknowledges_no_further_than_was_said_and_never_back() -> None:
     assert offsets(acks, {"a": at(3)}) == []
 
 
-def test_manual_acknowledgement_of_the_latest_covers_what_carried_no_message() -> None:
+def test_a_manual_acknowledgement_of_the_latest_covers_skips() -> None:
     acks = Acks(manual=True)
     (message,) = messages(0, 1)
     acks.handed(message)
@@ -647,7 +645,7 @@ def test_the_first_of_ten_lives_can_be_acknowledged_after_all_of_them() -> None:
     assert acks.due(settled, settled, None) == [Ack("a", settled["a"])]
 
 
-def test_as_many_epochs_as_are_remembered_can_be_acknowledged_and_the_one_before_them_not() -> None:
+def test_only_remembered_epochs_can_be_acknowledged() -> None:
     acks = Acks(manual=True)
     lives = [of_epoch(number) for number in range(1, REMEMBERED_EPOCHS + 2)]
     for message in lives[:-1]:
@@ -663,7 +661,7 @@ def test_as_many_epochs_as_are_remembered_can_be_acknowledged_and_the_one_before
     assert acks.resumes(settled) == {"a": Position(Epoch((2).to_bytes(16)), 1)}
 
 
-def test_a_message_of_an_epoch_that_is_not_remembered_changes_nothing_and_is_no_error() -> None:
+def test_a_message_of_a_forgotten_epoch_changes_nothing() -> None:
     acks = Acks(manual=True)
     lives = [of_epoch(number) for number in range(1, 3 * REMEMBERED_EPOCHS)]
     for message in lives:
@@ -692,7 +690,7 @@ def test_a_message_before_and_behind_a_gap_can_be_acknowledged() -> None:
     assert offsets(acks, {"a": at(51)}) == [51]
 
 
-def test_a_message_that_an_earlier_life_has_acknowledged_changes_nothing() -> None:
+def test_a_message_acknowledged_in_an_earlier_life_changes_nothing() -> None:
     acks = Acks(manual=True)
     acks.stands({"a": at(3)})
     acks.acknowledge(messages(2, 1)[0])
@@ -701,7 +699,7 @@ def test_a_message_that_an_earlier_life_has_acknowledged_changes_nothing() -> No
         acks.acknowledge(messages(3, 1)[0])
 
 
-def test_a_message_of_an_earlier_life_of_its_producer_and_of_the_name_changes_nothing() -> None:
+def test_a_message_of_an_earlier_life_changes_nothing() -> None:
     acks = Acks(manual=True)
     acks.stands({"a": at(3)}, resumed=True)
     acks.acknowledge(of_epoch(7))
@@ -713,7 +711,7 @@ def test_a_message_of_an_earlier_life_of_its_producer_and_of_the_name_changes_no
 
 
 @pytest.mark.parametrize("foreign", [(3, 1), (9, 1)])
-def test_a_message_that_another_subscription_was_handed_and_this_one_was_not_is_refused(
+def test_a_message_of_another_subscription_is_refused(
     foreign: tuple[int, int],
 ) -> None:
     acks = Acks(manual=True)
@@ -749,7 +747,7 @@ def test_a_message_goes_to_another_process_and_keeps_its_payload(
 # Frames that still come as the application closes
 
 
-def test_a_closed_inbox_moves_where_nothing_waits_and_hands_out_nothing_more() -> None:
+def test_a_closed_inbox_moves_and_hands_out_nothing_more() -> None:
     filled = inbox(a=at(0), b=at(0))
     filled.close()
     assert filled.put(Moved("a", at(9)))
@@ -759,7 +757,7 @@ def test_a_closed_inbox_moves_where_nothing_waits_and_hands_out_nothing_more() -
     assert filled.positions() == {"a": at(9), "b": at(0)}
 
 
-def test_a_closed_inbox_does_not_move_past_a_loss_that_was_not_handed_out() -> None:
+def test_a_closed_inbox_does_not_move_past_an_unread_loss() -> None:
     filled = inbox(a=at(0))
     filled.close()
     filled.put(expired(5))
@@ -767,7 +765,7 @@ def test_a_closed_inbox_does_not_move_past_a_loss_that_was_not_handed_out() -> N
     assert filled.positions() == {"a": at(0)}
 
 
-def test_a_position_stands_behind_moves_of_one_stream_while_another_waits() -> None:
+def test_a_position_follows_moves_of_a_stream_while_another_waits() -> None:
     filled = inbox(arrived(entry(0, 0)), a=at(0), b=at(0))
     assert filled.put(Moved("b", at(4)))
     assert not filled.put(Moved("a", at(9)))
@@ -776,7 +774,7 @@ def test_a_position_stands_behind_moves_of_one_stream_while_another_waits() -> N
     assert filled.positions() == {"a": at(9), "b": at(4)}
 
 
-def test_a_move_behind_messages_in_hand_waits_until_they_are_handed_out() -> None:
+def test_a_move_waits_behind_the_messages_in_hand() -> None:
     filled = inbox(arrived(entry(0, 0, 1)), Moved("a", at(9)), a=at(0))
     assert filled.advance()
     filled.messages.pop()

@@ -96,7 +96,7 @@ async def test_callers_during_a_run_share_the_next_one() -> None:
 
 
 @async_test
-async def test_a_failed_reload_reaches_all_who_share_it_and_the_next_begins_anew() -> None:
+async def test_a_failed_reload_reaches_all_sharers_and_the_next_is_new() -> None:
     def fail(expired: pubsubd.CursorExpired) -> None:
         raise OSError("database away")
 

@@ -62,7 +62,7 @@ async def test_messages_arrive_in_order_with_their_place(tmp_path: Path) -> None
 
 
 @async_test
-async def test_position_is_set_from_the_first_moment_and_moves_with_what_is_handed_out(
+async def test_a_position_is_set_at_once_and_moves_with_yielded_messages(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
@@ -110,7 +110,7 @@ async def test_a_stored_position_is_presented(tmp_path: Path) -> None:
 
 
 @async_test
-async def test_reconnect_presents_what_was_received_and_delivers_nothing_twice(
+async def test_a_reconnect_presents_received_messages_and_repeats_none(
     tmp_path: Path,
 ) -> None:
     async with subscribed_in(tmp_path) as (broker, subscription):
@@ -295,7 +295,7 @@ async def test_add_and_remove_state_from_where_they_count(tmp_path: Path) -> Non
 
 
 @async_test
-async def test_a_filter_can_be_changed_while_more_waits_than_the_application_has_taken(
+async def test_a_filter_can_be_changed_while_messages_wait(
     tmp_path: Path,
 ) -> None:
     """The answer stands behind messages that the application will not ask for before it has it."""
@@ -336,7 +336,7 @@ async def test_an_entry_may_be_longer_than_what_the_broker_takes_itself(tmp_path
 
 
 @async_test
-async def test_a_filter_changed_while_the_broker_is_away_counts_from_the_reconnect(
+async def test_a_filter_changed_without_a_broker_counts_from_the_reconnect(
     tmp_path: Path,
 ) -> None:
     async with subscribed_in(tmp_path) as (broker, subscription):
@@ -389,7 +389,7 @@ async def test_what_is_refused_while_no_change_waits_ends_the_session(tmp_path: 
 
 
 @async_test
-async def test_a_named_session_acknowledges_a_message_when_the_next_is_asked_for(
+async def test_asking_for_the_next_message_acknowledges_the_one_before(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
@@ -450,7 +450,7 @@ async def test_what_was_acknowledged_is_said_again_after_a_reconnect(tmp_path: P
 
 @async_test
 @pytest.mark.parametrize("ack", ["auto", "manual"])
-async def test_what_is_received_and_not_handed_out_is_not_acknowledged_by_resuming(
+async def test_resuming_does_not_acknowledge_messages_not_yet_yielded(
     tmp_path: Path, ack: Literal["auto", "manual"]
 ) -> None:
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
@@ -472,7 +472,7 @@ async def test_what_is_received_and_not_handed_out_is_not_acknowledged_by_resumi
 
 
 @async_test
-async def test_of_a_node_the_broker_has_not_met_again_only_what_was_settled_before_is_acknowledged(
+async def test_a_node_not_met_again_has_only_earlier_acknowledgements(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
@@ -547,7 +547,7 @@ async def test_a_standby_whose_broker_stays_away_is_told_so(tmp_path: Path) -> N
 @async_test
 @pytest.mark.parametrize("wait", [False, True])
 @pytest.mark.parametrize("code", ["name_lost", "name_in_use", "replaced"])
-async def test_a_subscription_whose_name_another_one_took_meanwhile_ends_and_says_so(
+async def test_a_subscription_that_lost_its_name_ends_with_an_error(
     tmp_path: Path, code: str, wait: bool
 ) -> None:
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
@@ -561,7 +561,7 @@ async def test_a_subscription_whose_name_another_one_took_meanwhile_ends_and_say
 
 
 @async_test
-async def test_a_named_session_has_an_id_of_its_own_over_all_of_its_connections(
+async def test_a_named_session_keeps_its_id_over_all_connections(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
@@ -605,7 +605,7 @@ def too_many_nodes() -> dict[str, list[object]]:
     return {f"n{i}": ["e" * 32, 0] for i in range(1025)}
 
 
-def test_what_is_refused_of_a_name_and_of_a_position_is_said_with_figures(tmp_path: Path) -> None:
+def test_a_refused_name_or_position_gives_figures(tmp_path: Path) -> None:
     client = pubsubd.connect(tmp_path / "missing")
     with pytest.raises(ValueError, match=r"1 to 128 printable characters.*200 characters"):
         client.subscribe("t", name="n" * 200)

@@ -58,7 +58,7 @@ async def given_up(wait: Next) -> None:
 
 @async_test
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_wait_that_is_given_up_loses_nothing_and_the_next_one_goes_on(
+async def test_a_cancelled_wait_loses_no_message_and_the_next_goes_on(
     tmp_path: Path, way: str
 ) -> None:
     async with subscribed_in(tmp_path) as (broker, subscription):
@@ -127,7 +127,7 @@ async def test_a_change_of_the_filter_that_is_given_up_is_made_all_the_same(tmp_
 
 
 @async_test
-async def test_a_change_that_is_given_up_and_refused_leaves_the_subscription_as_it_was(
+async def test_a_cancelled_and_refused_change_leaves_the_subscription(
     tmp_path: Path,
 ) -> None:
     async with subscribed_in(tmp_path) as (broker, subscription):
@@ -226,7 +226,7 @@ async def test_a_close_that_was_given_up_is_finished_by_the_next_one(tmp_path: P
 
 
 @async_test
-async def test_a_subscriptions_close_that_was_given_up_is_finished_by_the_clients(
+async def test_closing_the_client_finishes_a_cancelled_close(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker:
@@ -241,7 +241,7 @@ async def test_a_subscriptions_close_that_was_given_up_is_finished_by_the_client
 
 
 @async_test
-async def test_all_who_close_at_once_wait_for_the_same_end_and_are_told_of_it(
+async def test_all_concurrent_closes_wait_for_the_same_end(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker:
@@ -273,7 +273,7 @@ async def _opened(thing: Awaitable[object]) -> object:
 
 
 @async_test
-async def test_opening_that_is_given_up_leaves_nothing_and_can_be_tried_again(
+async def test_a_cancelled_open_leaves_nothing_and_can_be_repeated(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker:
@@ -380,7 +380,7 @@ async def test_all_who_wait_to_publish_are_told_when_the_client_is_closed(tmp_pa
 
 
 @async_test
-async def test_senders_go_on_when_a_broker_is_lost_that_had_not_answered_in_time(
+async def test_senders_go_on_when_a_late_broker_is_lost(
     tmp_path: Path,
 ) -> None:
     async with FakeBroker(tmp_path) as broker:
@@ -461,7 +461,7 @@ async def test_a_call_from_another_loop_is_refused_before_it_takes_effect(tmp_pa
     assert [batch.count for batch in broker.batches] == [1]
 
 
-def test_a_client_that_could_not_be_opened_may_be_opened_in_another_loop(tmp_path: Path) -> None:
+def test_a_client_that_failed_to_open_may_open_in_another_loop(tmp_path: Path) -> None:
     client = pubsubd.connect(tmp_path / "s")
 
     async def fails() -> None:
@@ -490,7 +490,7 @@ def test_one_single_flight_serves_every_loop() -> None:
 
 
 @async_test
-async def test_a_reload_that_does_not_end_keeps_no_task_from_hearing_that_all_is_closed(
+async def test_an_endless_reload_keeps_no_task_from_the_close(
     tmp_path: Path,
 ) -> None:
     runs: list[asyncio.Task[Any] | None] = []

@@ -75,7 +75,7 @@ async def test_a_write_to_a_dead_transport_ends_its_link_once() -> None:
 
 
 @on_uvloop
-async def test_a_link_that_is_given_up_before_it_opens_never_tells_its_host() -> None:
+async def test_a_link_given_up_before_it_opens_never_tells_its_host() -> None:
     end = Counting()
     end.link.abort()
     ours, theirs = socket.socketpair()

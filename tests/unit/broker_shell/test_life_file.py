@@ -377,7 +377,7 @@ def evidence_in(opened: JournalFolder) -> Found | None:
     return read_life(opened.descriptor, life_record.IN_FOLDER)
 
 
-def test_a_failure_to_make_the_file_is_told_once_and_the_old_one_goes(
+def test_a_failure_to_make_the_file_is_logged_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     live(folder, 100)

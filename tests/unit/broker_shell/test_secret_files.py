@@ -128,7 +128,7 @@ def test_whose_it_is_matters() -> None:
             read_secret(path)
 
 
-def test_a_replaced_secret_counts_when_two_looks_in_a_row_have_found_it(tmp_path: Path) -> None:
+def test_a_replaced_secret_counts_after_two_looks_in_a_row(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     first, second = b"1" * 32, b"2" * 32
 

@@ -171,7 +171,7 @@ def test_a_word_that_means_no_is_refused_with_the_way_to_switch_off(
         assert resolved({"journal": f"./{word}"}).settings.journal is not None
 
 
-def test_the_socket_follows_the_runtime_folder_and_the_log_the_terminal() -> None:
+def test_socket_and_log_follow_runtime_folder_and_terminal() -> None:
     found = resolved({}, {"XDG_RUNTIME_DIR": "/run/user/7"}, terminal=True).settings
     assert (found.socket, found.log_format) == ("/run/user/7/pubsubd/pubsubd.sock", "console")
 

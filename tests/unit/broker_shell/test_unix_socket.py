@@ -86,9 +86,7 @@ def test_it_has_its_mode_from_the_first_moment(
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o400, 0o200, 0o066, 0o700, 0o777, 0o1600, 0o4600])
-def test_a_mode_that_shuts_the_owner_out_or_is_for_programs_is_refused(
-    folder: Path, mode: int
-) -> None:
+def test_a_mode_without_its_owner_or_with_execution_is_refused(folder: Path, mode: int) -> None:
     with pytest.raises(SocketError, match=f"mode {mode:04o} is invalid"):
         bind_client_socket(str(folder / "s"), mode)
     assert list(folder.iterdir()) == []
@@ -428,7 +426,7 @@ def test_without_its_lock_a_broker_keeps_others_away_by_answering(folder: Path) 
     bound.release()
 
 
-def test_a_second_broker_that_was_faster_keeps_the_place_until_it_ends(folder: Path) -> None:
+def test_a_faster_second_broker_keeps_the_place_until_it_ends(folder: Path) -> None:
     path = folder / "new" / "s"
     first = bind_client_socket(str(path))
     remove_folder(path)

@@ -85,7 +85,7 @@ def test_a_broker_that_ends_during_a_write_also_writes_the_rest(tmp_path: Path) 
     assert folder.performed[-1].sync
 
 
-def test_a_stop_that_is_cancelled_half_way_is_finished_by_the_next_one(tmp_path: Path) -> None:
+def test_the_next_stop_finishes_one_that_was_cancelled(tmp_path: Path) -> None:
     async def run() -> None:
         node = Node(Config("a"), E1, [], NOW, Kept(Fsync.SNAPSHOT))
         folder = GatedFolder(str(tmp_path))

@@ -44,7 +44,7 @@ def test_every_variable_is_one_that_the_broker_knows(page: Path) -> None:
     assert named <= VARIABLES
 
 
-def test_every_key_of_the_settings_file_is_a_setting_even_one_in_a_comment() -> None:
+def test_every_key_of_the_settings_file_is_a_setting() -> None:
     text = (DEPLOY / "pubsubd.toml").read_text()
     names = {each.name for each in SETTINGS}
     assert tomllib.loads(text).keys() <= names
@@ -146,7 +146,7 @@ def test_compose_takes_everything_away_from_a_container(name: str) -> None:
     assert group == str(UID)
 
 
-def test_composes_broker_is_open_to_nodes_that_prove_the_secret_and_bounded() -> None:
+def test_composes_broker_takes_only_nodes_with_the_secret() -> None:
     broker = COMPOSE["services"]["pubsubd"]
     settings = settings_of_compose()
     assert settings["PUBSUBD_LISTEN"] == "0.0.0.0:7420"
@@ -253,7 +253,7 @@ def test_the_unit_takes_away_what_a_broker_does_not_need(line: str) -> None:
     assert line in UNIT.splitlines()
 
 
-def test_the_unit_leaves_users_apart_by_whom_a_broker_tells_its_applications() -> None:
+def test_the_unit_keeps_the_users_that_a_broker_tells_apart() -> None:
     assert not re.search("^PrivateUsers=", UNIT, re.MULTILINE)
 
 

@@ -157,7 +157,7 @@ def test_an_idle_connection_costs_the_small_buffer_only() -> None:
 
 
 @pytest.mark.parametrize("length", [0, LIMIT + 1, 2**31, 2**32 - 1])
-def test_a_length_outside_the_limit_is_refused_before_memory_is_taken(length: int) -> None:
+def test_a_length_beyond_the_limit_is_refused_before_taking_memory(length: int) -> None:
     reader = FrameReader(LIMIT)
     tracemalloc.start()
     try:

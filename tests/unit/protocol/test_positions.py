@@ -196,7 +196,7 @@ def test_idle_lives_change_neither_lineage_nor_positions() -> None:
         assert view.lineage == ((E0, 4),)
 
 
-def test_a_life_that_may_have_placed_what_is_lost_stays_in_the_lineage() -> None:
+def test_a_life_that_may_have_lost_messages_stays_in_the_lineage() -> None:
     view = StreamView(E1, ((E0, 4),), 0, 4)
     assert succeed(view, lost=0) == (((E0, 4),), ())
     assert succeed(view, lost=None) == (((E1, 4), (E0, 4)), ((E1, None),))

@@ -100,7 +100,7 @@ class Broker:
             await off_loop("pubsubd-life", self._record.settle)
 
     async def _begin_recalled(self) -> None:
-        """Serves all callers as soon as the next life will know of this one, however long the disk takes."""
+        """Serves all clients and peers as soon as the next life will know of this one, however long the disk takes."""
         try:
             await off_loop("pubsubd-life", self.node.own_life.begin)
         except Exception:
@@ -140,8 +140,8 @@ class Broker:
         self.node.runtime.tasks = len(asyncio.all_tasks())
         self.node.runtime.log_lines_dropped = dropped_lines()
         self.node.tick(now)
-        recall = self.node.recovery
-        if recall is not None and recall.decided and self._beginning is None:
+        recovery = self.node.recovery
+        if recovery is not None and recovery.decided and self._beginning is None:
             self._beginning = self._loop.create_task(self._begin_recalled())
         self.places.tick(self._loop.time())
         if self._tls is not None:
@@ -190,15 +190,15 @@ class Broker:
 
     # The links' side.
 
-    def accepted(self, link: Link, caller: Remote, *, peers: bool) -> Connection:
-        connection = self.node.accept(caller, read_clocks(), peers=peers)
+    def accepted(self, link: Link, remote: Remote, *, peers: bool) -> Connection:
+        connection = self.node.accept(remote, read_clocks(), peers=peers)
         self._links[connection] = link
         return connection
 
     def dialled(self, link: Link, target: Target) -> Connection:
         nonce, channel = os.urandom(NONCE_BYTES), channel_of(link.transport)
-        caller = Remote(target.label, host=target.address[0], nonce=nonce, channel=channel)
-        connection = self.node.dialled(target, caller, read_clocks())
+        remote = Remote(target.label, host=target.address[0], nonce=nonce, channel=channel)
+        connection = self.node.dialled(target, remote, read_clocks())
         self._links[connection] = link
         return connection
 
@@ -206,9 +206,9 @@ class Broker:
         self.node.dial_failed(target, reason, read_clocks(), random.random())
         self.flush_soon()
 
-    def turned_away(self, caller: Remote, reason: str, detail: str) -> None:
-        """Reports a caller that has ended before it had a connection."""
-        self.node.events.turned_away(caller.label, caller.origin, reason, detail)
+    def turned_away(self, remote: Remote, reason: str, detail: str) -> None:
+        """Reports a remote end that has ended before it had a connection."""
+        self.node.events.turned_away(remote.label, remote.origin, reason, detail)
         self.flush_soon()
 
     def received(self, link: Link, count: int) -> None:

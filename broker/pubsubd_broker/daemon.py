@@ -134,7 +134,7 @@ async def _serve(settings: Settings, stop: StopRequest) -> int:
 async def _start(settings: Settings, stop: StopRequest, ending: Shutdown) -> Broker:
     """Takes what the settings name, one after the other, and serves. `ending` releases it, also after an error.
 
-    Raises `StopAsked` before the first word is said to any caller, if a stop is asked for until then.
+    Raises `StopAsked` before the first word is said to any client or peer, if a stop is asked for until then.
     """
     trust = await stop.unless_asked(off_loop("pubsubd-trust", load_peer_trust, settings))
     stop.check()
@@ -185,7 +185,7 @@ async def _listen(
     clients: ClientSocket,
     trust: PeerTrust,
 ) -> list[Listener]:
-    """Has every address, and takes no caller yet. Raises `ListenError`."""
+    """Has every address, and accepts no connection yet. Raises `ListenError`."""
     around = broker.node.runtime
     around.socket = settings.socket
     pauses = around.accept_pauses

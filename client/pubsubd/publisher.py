@@ -201,7 +201,7 @@ class Publisher:
 
     async def _connect(self) -> None:
         connection, welcome = await self._dialler.dial("publisher", self)
-        self._dialler.identity.spoke_to = welcome.life
+        self._dialler.identity.spoke_to = welcome.epoch
         self.node = welcome.node
         self._lost = self._loop.create_future()
         self._connection = connection

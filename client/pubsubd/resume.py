@@ -14,8 +14,8 @@ from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import InvalidPosition, InvalidTopic, ProtocolError
 from pubsubd_protocol.fields import MAX_SESSION_NAME, MAX_STREAMS, Wrong, check_session_name
 from pubsubd_protocol.frames import CursorExpired as Expired
-from pubsubd_protocol.frames import Skip, Subscribe, Subscribed, Told
-from pubsubd_protocol.positions import UNTOLD, Epoch, Position
+from pubsubd_protocol.frames import Skip, StreamPosition, Subscribe, Subscribed
+from pubsubd_protocol.positions import NO_EPOCH, Epoch, Position
 from pubsubd_protocol.topics import Filter, check_asked
 
 
@@ -67,7 +67,7 @@ class SessionState:
         self._born: bytes | None = None
         self._echo = echo
         self._id = session_id
-        self.life: bytes | None = None
+        self.born: bytes | None = None
         """The broker's own epoch, as of the last open connection."""
         # By node: the epoch of the last loss of history of which the broker told.
         self._began: dict[str, Epoch] = {}
@@ -107,10 +107,10 @@ class SessionState:
         if self._born is None:
             # A session with a stored position was born before this broker life. So a stream that is missing in the
             # position is read from its first message on.
-            self._born = answer.born if self._fresh else UNTOLD.epoch
+            self._born = answer.born if self._fresh else NO_EPOCH
             self.resumed = answer.resumed
         self._fresh = False
-        self.life = answer.born
+        self.born = answer.born
         # The presented positions hold. The broker can only add streams, or tell of a gap.
         news = [
             Moved(node, position)
@@ -121,7 +121,7 @@ class SessionState:
             self.received[moved.node] = moved.position
         return news
 
-    def told(self, told: Told) -> Moved | None:
+    def told(self, told: StreamPosition) -> Moved | None:
         held = self.received.get(told.node)
         if held is None:
             self.received[told.node] = told.position

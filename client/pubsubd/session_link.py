@@ -16,7 +16,7 @@ from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
 from pubsubd_protocol.frames import CursorExpired as Expired
-from pubsubd_protocol.frames import FilterSet, Frame, SetFilter, Skip, Subscribed, Told
+from pubsubd_protocol.frames import FilterSet, Frame, SetFilter, Skip, StreamPosition, Subscribed
 from pubsubd_protocol.frames import Health as HealthTold
 from pubsubd_protocol.positions import Position, dump_positions
 
@@ -178,7 +178,7 @@ class SessionLink:
                 event = session.skip(frame)
             case Expired():
                 event = session.expired(frame)
-            case Told():
+            case StreamPosition():
                 event = session.told(frame)
             case Subscribed():
                 self._subscribed(frame)

@@ -76,7 +76,7 @@ class Settling:
         if not self._link.stands:
             return
         settled = self._inbox.done(self._from())
-        acks = self._acks.due(settled, self._link.known, self._link.session.life)
+        acks = self._acks.due(settled, self._link.known, self._link.session.born)
         if acks:
             self._link.write([*acks])
 

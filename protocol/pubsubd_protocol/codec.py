@@ -46,9 +46,9 @@ from pubsubd_protocol.frames import (
     Report,
     SetFilter,
     Skip,
+    StreamPosition,
     Subscribe,
     Subscribed,
-    Told,
     Welcome,
 )
 from pubsubd_protocol.framing import PREFIX, PREFIX_BYTES
@@ -113,14 +113,14 @@ def decode(frame: memoryview) -> Frame:
 
 def _pack_hello(f: Hello) -> list[object]:
     of_a_peer = [f.cluster, f.nonce] if f.role == "peer" else []
-    return [f.magic, f.lowest, f.highest, f.role, f.name, f.life, f.spoke_to, *of_a_peer]
+    return [f.magic, f.lowest, f.highest, f.role, f.name, f.sender_id, f.spoke_to, *of_a_peer]
 
 
 def _pack_welcome(f: Welcome) -> list[object]:
     sizes = [f.max_message, f.max_frame, f.window, f.max_batch]
     publish = "\n".join(f.publish)
     topics = [f.max_topics, f.max_topic, publish]
-    return [f.version, f.node, f.life, *sizes, f.cluster, *topics, f.heartbeat_ms, f.silent_ms]
+    return [f.version, f.node, f.epoch, *sizes, f.cluster, *topics, f.heartbeat_ms, f.silent_ms]
 
 
 def _pack_subscribe(f: Subscribe) -> list[object]:
@@ -252,10 +252,10 @@ _TABLE: Final[
         lambda f: FilterSet(f.take(field.check_positions)),
     ),
     (
-        Told,
+        StreamPosition,
         24,
         lambda f: [f.node, field.pack_position(f.position)],
-        lambda f: Told(f.take(field.check_node), f.take(field.check_position)),
+        lambda f: StreamPosition(f.take(field.check_node), f.take(field.check_position)),
     ),
     (
         Skip,
@@ -347,7 +347,7 @@ _TABLE: Final[
         33,
         lambda f: [
             *(f.id, field.pack_view(f.view), field.pack_answer(f.answer), f.count),
-            *([list(f.lives)] if f.lives else []),
+            *([list(f.other_epochs)] if f.other_epochs else []),
         ],
         lambda f: Fetched(
             f.take(field.check_int),

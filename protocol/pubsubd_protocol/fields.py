@@ -34,7 +34,7 @@ MAX_NAMED_SESSIONS = 256
 MAX_SESSION_NAME = 128
 MAX_PLACES = 256
 MAX_STREAMS = 1024
-MAX_LIVES = 64
+MAX_OTHER_EPOCHS = 64
 """Earlier lives of a node that a peer remembers, besides those in the lineage."""
 
 
@@ -201,7 +201,7 @@ def check_lineage(value: object) -> Lineage:
 
 
 def check_lives(value: object) -> tuple[Epoch, ...]:
-    return tuple(map(check_epoch, check_list(value, MAX_LIVES)))
+    return tuple(map(check_epoch, check_list(value, MAX_OTHER_EPOCHS)))
 
 
 def check_losses(value: object, lineage: Lineage) -> Losses:

@@ -29,7 +29,7 @@ ROLES = ("publisher", "session", "control", "peer")
 class Hello:
     """The first frame of a connection, from the end that opened it.
 
-    `name`: a peer's node name; empty for a client. `life`: a client's publisher id, or a broker's epoch.
+    `name`: a peer's node name; empty for a client. `sender_id`: a client's publisher id, or a broker's epoch.
     `spoke_to`: the broker life to which this client was connected before; None if to none. `cluster`: the peer's
     cluster. `nonce`: sent by a peer that knows its cluster's secret, for the proof.
     """
@@ -39,7 +39,7 @@ class Hello:
     highest: int
     role: str
     name: str
-    life: bytes
+    sender_id: bytes
     spoke_to: bytes | None = None
     cluster: str = DEFAULT_CLUSTER
     nonce: bytes | None = None
@@ -47,10 +47,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """The answer to a peer's hello in a cluster with a secret: the producer's name, life and nonce."""
+    """The answer to a peer's hello in a cluster with a secret: the producer's name, epoch and nonce."""
 
     node: str
-    life: Epoch
+    epoch: Epoch
     nonce: bytes
 
 
@@ -63,7 +63,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The answer to a hello. `life` is the epoch of the node's own stream. Sizes are in bytes.
+    """The answer to a hello. `epoch` is that of the node's own stream. Sizes are in bytes.
 
     - `window`: unanswered batches that a publisher may have at most.
     - `max_batch`: messages in a batch at most. `max_topics`: topics in a batch at most. `max_topic`: bytes of a topic.
@@ -77,7 +77,7 @@ class Welcome:
 
     version: int
     node: str
-    life: Epoch
+    epoch: Epoch
     max_message: int
     max_frame: int
     window: int
@@ -169,7 +169,7 @@ class FilterSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StreamPosition:
     """The session's position in a stream that is new to the session."""
 
     node: str
@@ -269,14 +269,14 @@ class Fetch:
 class Fetched:
     """The answer to a fetch; `count` frames (entries or skips) follow.
 
-    `lives`: for a node that asks for its own stream, earlier epochs of it that the history of `view` does not continue.
+    `other_epochs`: for a node that asks for its own stream, earlier epochs of it that the history of `view` does not continue.
     """
 
     id: int
     view: StreamView
     answer: Resume | Reason
     count: int
-    lives: tuple[Epoch, ...] = ()
+    other_epochs: tuple[Epoch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,7 @@ Frame = (
     | Subscribed
     | SetFilter
     | FilterSet
-    | Told
+    | StreamPosition
     | Entry
     | Skip
     | CursorExpired

@@ -43,7 +43,10 @@ class Position:
     offset: int
 
 
-UNTOLD = Position(Epoch(bytes(EPOCH_BYTES)), 0)
+NO_EPOCH = Epoch(bytes(EPOCH_BYTES))
+"""The epoch of no stream, and of none's lineage."""
+
+UNREPORTED_LOSS = Position(NO_EPOCH, 0)
 """The position of a reader that lost messages and was not told yet. No stream continues this epoch, so the attach
 rule always answers with an expiry.
 """

@@ -24,7 +24,7 @@ _PURPOSE: Final = b"pubsubd peer proof, version 1"
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The content of a proof: the cluster, and of both brokers the name, the life and the nonce.
+    """The content of a proof: the cluster, and of both brokers the name, the epoch and the nonce.
 
     `binding`: channel binding of the TLS connection, empty without TLS. A proof that was recorded on another
     connection, or that the other end made itself, does not match.
@@ -32,10 +32,10 @@ class Exchange:
 
     cluster: str
     consumer: str
-    consumer_life: bytes
+    consumer_epoch: bytes
     consumer_nonce: bytes
     producer: str
-    producer_life: Epoch
+    producer_epoch: Epoch
     producer_nonce: bytes
     binding: bytes = b""
 
@@ -46,10 +46,10 @@ class Exchange:
             prover.encode(),
             self.cluster.encode(),
             self.consumer.encode(),
-            self.consumer_life,
+            self.consumer_epoch,
             self.consumer_nonce,
             self.producer.encode(),
-            self.producer_life,
+            self.producer_epoch,
             self.producer_nonce,
             self.binding,
         )

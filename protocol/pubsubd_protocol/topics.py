@@ -168,17 +168,17 @@ class Shape(NamedTuple):
         length = len(segments) - rest
         return cls(length, tuple(i for i in range(length) if segments[i] == "*"), rest)
 
-    def worn_by(self, topic: list[str]) -> str | None:
+    def key_of(self, topic: list[str]) -> str | None:
         """The key of the one pattern of this shape that matches `topic`; None if no pattern of this shape can."""
         if not (len(topic) > self.length if self.rest else len(topic) == self.length):
             return None
-        worn = topic[: self.length]
+        key = topic[: self.length]
         for index in self.stars:
-            worn[index] = "*"
-        return ".".join(worn)
+            key[index] = "*"
+        return ".".join(key)
 
 
-def dress(pattern: str) -> tuple[Shape | None, str]:
+def split_pattern(pattern: str) -> tuple[Shape | None, str]:
     """The shape of `pattern` and its key among the patterns of that shape. Without wildcards: None and the pattern."""
     segments = pattern.split(".")
     shape = Shape.of(segments)
@@ -205,11 +205,11 @@ class Filter:
         exact: set[str] = set()
         self._shapes: dict[Shape, set[str]] = {}
         for pattern in self.patterns:
-            shape, worn = dress(pattern)
+            shape, key = split_pattern(pattern)
             if shape is None:
-                exact.add(worn)
+                exact.add(key)
             else:
-                self._shapes.setdefault(shape, set()).add(worn)
+                self._shapes.setdefault(shape, set()).add(key)
         if len(self._shapes) > MAX_SHAPES:
             raise InvalidTopic(
                 f"{len(self._shapes)} different places of wildcards in the patterns of one session, the limit is "
@@ -227,7 +227,7 @@ class Filter:
         if self.everything or topic in self._exact:
             return True
         segments = topic.split(".") if self._shapes else []
-        return any(shape.worn_by(segments) in worn for shape, worn in self._shapes.items())
+        return any(shape.key_of(segments) in key for shape, key in self._shapes.items())
 
 
 def matches(pattern: str, topic: str) -> bool:

@@ -25,7 +25,7 @@ class Flag(IntFlag):
     PACED = 2
     JOURNAL = 4
     TINY_REPLICA = 8
-    RECALLS = 16
+    RECOVERS = 16
     SECRET = 32
 
 

@@ -91,7 +91,7 @@ def scripts() -> list[bytes]:
     """Seeds of `handshake`: conversations of publishers, sessions, commands, consumers and producers."""
     flags = (Flag(0), Flag.TINY_RING | Flag.TINY_REPLICA, Flag.PACED | Flag.TINY_RING, Flag.JOURNAL)
     found = [build(flag, steps) for flag in flags for steps in _conversations()]
-    found += [build(Flag.RECALLS, steps) for steps in _recalls()]
+    found += [build(Flag.RECOVERS, steps) for steps in _peer_recoveries()]
     found += [build(Flag.SECRET, steps) for steps in _proofs()]
     for frame in frames():
         for op in (Op.CLIENT, Op.PEER):
@@ -305,7 +305,7 @@ def _conversations() -> list[list[Step]]:
     return found
 
 
-def _recalls() -> list[list[Step]]:
+def _peer_recoveries() -> list[list[Step]]:
     held = StreamView(_EARLIER, (), 3, 6)
     mine = _entries(3, 6, "node-a", _EARLIER)
     answer: list[Frame] = [
@@ -366,7 +366,7 @@ def _live(net: Net, life: int) -> None:
         publisher.sequence += 1
         publisher.send(batch_of([("t", b"x" * n), ("u", b"")], sequence=publisher.sequence))
         net.write("node-a")
-    at = net.nodes["node-a"].stream.log.front
+    at = net.nodes["node-a"].stream.log.end_position
     session.send(Ack("node-a", at))
     consumer.send(Ack("node-a", at, {"one": at}))
     net.advance(1)

@@ -180,7 +180,7 @@ def test_a_retry_gets_its_receipt_though_rules_have_changed(
     a.options["topic_rule"] = ["publish:other"]
     a.restart()
     with RawConnection(a.socket) as raw:
-        assert isinstance(raw.greet("publisher", life=EPOCH, spoke_to=welcome.life), Welcome)
+        assert isinstance(raw.greet("publisher", life=EPOCH, spoke_to=welcome.epoch), Welcome)
         raw.send(publish("t", sequence=1, retry=True))
         assert raw.frame() == accepted
         raw.send(publish("t", sequence=2))
@@ -189,7 +189,7 @@ def test_a_retry_gets_its_receipt_though_rules_have_changed(
         assert rejected.code == "not_allowed"
     # A rejected batch stays rejected.
     with RawConnection(a.socket) as raw:
-        again = raw.greet("publisher", life=EPOCH, spoke_to=welcome.life)
+        again = raw.greet("publisher", life=EPOCH, spoke_to=welcome.epoch)
         assert isinstance(again, Welcome)
         raw.send(publish("t", sequence=2, retry=True))
         assert raw.frame() == rejected

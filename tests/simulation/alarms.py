@@ -14,7 +14,7 @@ def true_alarm(walk: Walk, lost: Lost) -> None:
     """Raises `Violation` unless the reader lost messages there, for this reason, and as many."""
     history, stream, node = walk.history, walk.truth[lost.node], lost.node
     at, place, oldest = walk.at.get(node), lost.place, lost.oldest
-    held = lost.recalled is not None and (oldest is None or lost.recalled[1] >= oldest)
+    held = lost.recovered is not None and (oldest is None or lost.recovered[1] >= oldest)
     # A later place, in a life that no peer has heard of, counts more than the memory of peers.
     held = held and (at is None or stream.connects(at, place[0]))
     if lost.reason is Reason.STATE_LOST and held and not _comes_to_an_end(walk, lost, at):
@@ -81,7 +81,7 @@ def _ends(stream: StreamTruth, at: Place | None, to: Place) -> list[End]:
 def _comes_to_an_end(walk: Walk, lost: Lost, at: Place | None) -> bool:
     """Whether only an end lies between `at` and the place of the reader, or of its name as peers remember it."""
     stream, place = walk.truth[lost.node], lost.place
-    for stood in (at, lost.recalled):
+    for stood in (at, lost.recovered):
         if stood is None or not _ends(stream, stood, place):
             continue
         if not walk.wanted(lost.node, place[0], stood[1], place[1]):

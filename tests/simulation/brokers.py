@@ -106,7 +106,7 @@ class SimBroker:
             pace_ns=plan.pace_ms * MS,
             secret=SECRET if plan.secret else None,
             limits=Limits(fetched_bytes=plan.fetched_bytes),
-            recover_from_peers=plan.recall
+            recover_from_peers=plan.recovers_from_peers
             and plan.fsync in (None, "snapshot")
             and memory is None
             and bool(self._peers),
@@ -319,7 +319,7 @@ class SimBroker:
                 for stream, reading in end.session.readings.items():
                     position = reading.position
                     if position is not None:
-                        told = position.offset - reading.untold
+                        told = position.offset - reading.unreported
                         yield Parted(self.name, connection.label, stream, told, position.offset)
         for producer, link in node.peers.producers.items():
             if link.replica is not None:

@@ -16,7 +16,7 @@ from pubsubd.messages import Message
 from pubsubd.resume import Arrived, Event, SessionState
 from pubsubd.resume import Moved as InboxMoved
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.frames import Ack, CursorExpired, Skip, Subscribed, Told
+from pubsubd_protocol.frames import Ack, CursorExpired, Skip, StreamPosition, Subscribed
 from pubsubd_protocol.positions import Position
 
 
@@ -54,9 +54,9 @@ class Handing:
         self.inbox.begin(self.session.received)
         self.acks.stands(answer.positions)
 
-    def take(self, frame: Told | Entry | Skip | CursorExpired) -> None:
+    def take(self, frame: StreamPosition | Entry | Skip | CursorExpired) -> None:
         match frame:
-            case Told():
+            case StreamPosition():
                 self.streams.add(frame.node)
                 self._put(self.session.told(frame))
             case Entry():
@@ -88,7 +88,7 @@ class Handing:
                 notice = inbox.notice
                 self._unhanded -= 1
                 oldest = self._oldest[notice.node, notice.epoch, notice.next]
-                self._sees(self._known.lost(notice, oldest, self.session.life or b""))
+                self._sees(self._known.lost(notice, oldest, self.session.born or b""))
                 inbox.told = True
             else:
                 message = inbox.messages.pop()
@@ -131,7 +131,7 @@ class Handing:
         return self.acks.resumes(self.inbox.kept(self._unread()))
 
     def due(self, settled: Mapping[str, Position]) -> Iterable[Ack]:
-        return self.acks.due(settled, self.streams, self.session.life)
+        return self.acks.due(settled, self.streams, self.session.born)
 
     def _unread(self) -> int | None:
         messages = self.inbox.messages

@@ -128,7 +128,7 @@ class Lost:
     oldest: int | None
     own: bool = False
     reborn: bool = True
-    recalled: Place | None = None
+    recovered: Place | None = None
     """In its own node's stream: the place of its name, as peers remembered it when that stream was recovered."""
 
 

@@ -194,9 +194,9 @@ class KnownSession:
         place = (notice.epoch, notice.next)
         own = notice.node == self.broker.name and self.broker.life != self._first_life
         reborn = self.broker.life != self._born_in
-        recalled = self._recalled(place, life) if notice.node == self.broker.name else None
+        recovered = self._recovered(place, life) if notice.node == self.broker.name else None
         figures = notice.node, notice.reason, notice.missed
-        return Lost(*figures, place, oldest, own, reborn, recalled)
+        return Lost(*figures, place, oldest, own, reborn, recovered)
 
     # Remembered by other nodes.
 
@@ -251,8 +251,8 @@ class KnownSession:
         held = {n: t.oldest for n, t in self.world.truth.items() if t.oldest is not None}
         return dict(self._heard), held
 
-    def _recalled(self, place: Place, life: bytes) -> Place | None:
+    def _recovered(self, place: Place, life: bytes) -> Place | None:
         """The place of its name in its own node's stream, as peers told at its recovery, if the stream still has it."""
         stream = self.world.truth[self.broker.name]
-        stood = self.world.recalled_names.get(life, {}).get(self.name, [])
+        stood = self.world.names_from_peers.get(life, {}).get(self.name, [])
         return next((each for each in stood if stream.connects(each, place[0])), None)

@@ -46,7 +46,7 @@ class Plan:
     """The fsync mode of every broker's journal; None: brokers without journals."""
     segment_bytes: int = 1000
     slowest_disk_ms: int = 0
-    recall: bool = False
+    recovers_from_peers: bool = False
     """Whether a broker that has lost its memory asks its peers for its stream."""
     secret: bool = False
     """Whether the brokers ask each other for a secret."""
@@ -90,7 +90,7 @@ def draw(seed: int) -> Plan:
         fsync=disk.choice([None, None, None, "off", "snapshot", "interval", "always", "always"]),
         segment_bytes=disk.choice([300, 2000, 20_000]),
         slowest_disk_ms=disk.choice([0, 5, 30]),
-        recall=disk.random() < 0.6,
+        recovers_from_peers=disk.random() < 0.6,
         secret=random.Random(f"{seed} secret").random() < 0.3,
         fetched_bytes=random.Random(f"{seed} fetched").choice([0, 300, 2000, 10**6]),
     )
@@ -144,7 +144,7 @@ def forgetful(seed: int) -> Plan:
         replica_messages=chance.choice([10, ring]),
         slowest_ms=chance.choice([0, 1, 5]),
         steps=steps,
-        recall=chance.random() < 0.6,
+        recovers_from_peers=chance.random() < 0.6,
         kind="forgetful",
     )
 

@@ -103,7 +103,7 @@ class Publisher:
             return
         match frame:
             case Welcome():
-                self._spoke_to = frame.life
+                self._spoke_to = frame.epoch
                 self._welcomed = True
                 for outgoing in self._outbox.connected(frame):
                     self._answered(outgoing)

@@ -19,7 +19,7 @@ FAULTS = {
     "life_between": 1.0,
     "lose_witness": 1.0,
     "lose_unheard": 2.0,
-    "recall_apart": 1.0,
+    "recover_apart": 1.0,
     "app_restart": 1.0,
     "cut": 1.0,
     "hold": 2.0,
@@ -58,7 +58,7 @@ def recoveries(seed: int) -> Plan:
         fsync=chance.choice([None, None, "off", "interval", "interval", "snapshot", "always"]),
         segment_bytes=chance.choice([300, 2000, 20_000]),
         slowest_disk_ms=chance.choice([0, 5, 30]),
-        recall=True,
+        recovers_from_peers=True,
         kind="recoveries",
     )
 

@@ -31,8 +31,8 @@ from pubsubd_protocol.frames import (
     Hello,
     Refused,
     Skip,
+    StreamPosition,
     Subscribed,
-    Told,
     Welcome,
 )
 from pubsubd_protocol.positions import Position, dump_positions, load_positions
@@ -67,7 +67,7 @@ class Subscriber:
         self.broker = broker
         self.keeps = keeps
         self.stopped = False
-        self.lives = 1
+        self.other_epochs = 1
         self.resumes = 0
         self.merged = 0
         """Notices that were merged into an earlier one."""
@@ -119,7 +119,7 @@ class Subscriber:
             self._filters.end(dict(self.history.at))
         self._paused = False
         self._life += 1
-        self.lives += 1
+        self.other_epochs += 1
         if self.socket is not None:
             self.socket.alive = False
             self.socket.cut()
@@ -231,7 +231,7 @@ class Subscriber:
                 self._handing.streams = set(frame.positions)
                 with self.known.as_its_answer_knew(deaf=socket.other.deaf):
                     self._subscribed(frame)
-            case Told() | Entry() | Skip() | CursorExpired():
+            case StreamPosition() | Entry() | Skip() | CursorExpired():
                 self._handing.take(frame)
             case FilterSet():
                 self._filters.answered(frame)
@@ -326,7 +326,7 @@ class Subscriber:
             places_of(self._session.received),
             self._wanting(self._filters.asked),
             stored=self.keeps == "position",
-            again=self.lives > 1,
+            again=self.other_epochs > 1,
         )
         self._sees(opened)
         self.known.stands(opened.kept)

@@ -39,7 +39,7 @@ ROWS = (
     "expired ahead",
     "expired unseen",
     "recovered",
-    "recalled",
+    "recovered_from_peers",
     "power loss",
     "wrong bit",
     "closed",

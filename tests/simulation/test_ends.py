@@ -256,7 +256,7 @@ def test_g4_another_reason_at_a_lost_end_is_refused() -> None:
 
 
 def test_g4_a_name_that_peers_remember_is_told_of_a_lost_end() -> None:
-    seen = history(opened(), got(*range(8)), told(own=True, recalled=BEFORE))
+    seen = history(opened(), got(*range(8)), told(own=True, recovered=BEFORE))
     no_false_alarm(seen, {"a": cut()})
     refuses(partial(no_false_alarm, seen, {"a": cut(lost_there=0)}), "G4", "recovered with that")
 
@@ -268,7 +268,7 @@ def test_g4_a_reader_of_an_abandoned_life_is_always_told() -> None:
         truth.held(0)
     fill(truth, E3, 8, 12)
     truth.held(0)
-    told_there = told(None, (E3, 12), own=True, recalled=(E1, 5))
+    told_there = told(None, (E3, 12), own=True, recovered=(E1, 5))
     stood_behind = history(opened(), got(*range(8)), Moved("a", BEHIND), told_there)
     no_false_alarm(stood_behind, {"a": truth})
     stood_before = history(opened(), got(*range(8)), told_there)

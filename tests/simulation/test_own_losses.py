@@ -85,7 +85,7 @@ def test_a_loss_that_a_third_node_knows_must_be_told() -> None:
 
 
 def test_a_name_with_a_recovered_place_has_lost_nothing() -> None:
-    told = Lost("a", Reason.STATE_LOST, None, (E2, 12), 0, own=True, recalled=(E1, 5))
+    told = Lost("a", Reason.STATE_LOST, None, (E2, 12), 0, own=True, recovered=(E1, 5))
     seen = history(opened(at=(E1, 5)), told)
     refuses(partial(no_false_alarm, seen, {"a": continued()}), "G4", "was recovered with that")
 

@@ -212,7 +212,7 @@ PLANS = {
         fsync="interval",
         segment_bytes=20000,
         slowest_disk_ms=0,
-        recall=True,
+        recovers_from_peers=True,
         secret=False,
         fetched_bytes=1000000,
     ),
@@ -256,7 +256,7 @@ LIED_UNDER_AN_EARLIER_EPOCH = Plan(
     fsync="always",
     segment_bytes=300,
     slowest_disk_ms=5,
-    recall=True,
+    recovers_from_peers=True,
     secret=False,
     fetched_bytes=2000,
 )

@@ -95,7 +95,7 @@ def test_a_forgotten_name_is_told_what_a_third_node_knows() -> None:
     for seed in range(FORGETFUL_SEEDS):
         total += run_seed(seed, "forgetful")
     assert total["forget_together"] >= FORGETFUL_SEEDS
-    assert total["recalled"]
+    assert total["recovered_from_peers"]
     assert total["expired state_lost"]
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.simulation.ring import Ring
 
-from pubsubd_protocol.positions import UNTOLD
+from pubsubd_protocol.positions import NO_EPOCH, UNREPORTED_LOSS
 
 Place = tuple[str, int]
 """Epoch in hex, and next offset."""
@@ -35,7 +35,7 @@ class End:
         return bool(self.lost) or not self.proven
 
 
-NOWHERE: Final[Place] = (UNTOLD.epoch.hex(), UNTOLD.offset)
+NOWHERE: Final[Place] = (NO_EPOCH.hex(), UNREPORTED_LOSS.offset)
 """The place of a reader that is to be told of a loss in any case."""
 
 

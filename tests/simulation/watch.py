@@ -92,11 +92,11 @@ class Watch(Observer):
 
     def peers_answered(self, recovered: Recovered | None, ends: Collection[RecoveryEnd]) -> None:
         if recovered is not None:
-            self._world.counts["recalled"] += 1
-            self._recalls_the_newest(recovered, ends)
-            self._world.recalled_names[self._life] = self._recalled_names(ends)
+            self._world.counts["recovered_from_peers"] += 1
+            self._recovers_the_newest(recovered, ends)
+            self._world.names_from_peers[self._life] = self._names_from_peers(ends)
 
-    def _recalls_the_newest(self, recovered: Recovered, ends: Collection[RecoveryEnd]) -> None:
+    def _recovers_the_newest(self, recovered: Recovered, ends: Collection[RecoveryEnd]) -> None:
         """Raises `Violation` if an asked peer held a later life than the life whose history goes on."""
 
         def age(view: StreamView) -> int:
@@ -110,7 +110,7 @@ class Watch(Observer):
                 f"{latest.place(latest.next)}, of a later life"
             )
 
-    def _recalled_names(self, ends: Collection[RecoveryEnd]) -> dict[str, list[Place]]:
+    def _names_from_peers(self, ends: Collection[RecoveryEnd]) -> dict[str, list[Place]]:
         """The places of this node's named sessions in its stream, as the asked peers remember them."""
         names: dict[str, list[Place]] = {}
         for end in ends:

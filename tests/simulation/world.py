@@ -76,7 +76,7 @@ class World:
         }
         self.publishers: list[Publisher] = []
         self.subscribers: list[Subscriber] = []
-        self.recalled_names: dict[bytes, dict[str, list[Place]]] = {}
+        self.names_from_peers: dict[bytes, dict[str, list[Place]]] = {}
         """By the life of a broker that recovered its stream: the places of its names in it, as peers remembered them.
         """
         self._health = HealthWatch(self)

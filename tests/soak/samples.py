@@ -26,7 +26,7 @@ BOUNDS: Final[dict[str, Bound]] = {
     "connections": Bound(share=0.0, least=2.0),
     "journal MiB": Bound(share=0.05, least=4.0),
 }
-"""Allowed growth of each figure over a run.
+"""AllowedUsers growth of each figure over a run.
 
 Counted things may not grow, but for one or two that come and go. Memory may grow by 3 MiB, the work of an allocator
 over millions of messages and thousands of connections: less than a byte a message, some hundred bytes a connection.

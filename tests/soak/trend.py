@@ -37,7 +37,7 @@ _MAD_TO_SIGMA: Final = 1.4826
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Allowed growth of a figure over a series: `share` of its level, and at least `least`."""
+    """AllowedUsers growth of a figure over a series: `share` of its level, and at least `least`."""
 
     share: float
     least: float

@@ -67,8 +67,8 @@ def to_readable(frame: frames.Frame) -> dict[str, Any]:
                 named["registered"] = (
                     offset if frame.registered == frame.view.place(offset) else frame.registered
                 )
-            if isinstance(frame, frames.Fetched) and not frame.lives:
-                del named["lives"]
+            if isinstance(frame, frames.Fetched) and not frame.other_epochs:
+                del named["other_epochs"]
             return {"type": type(frame).__name__} | {k: _plain(v) for k, v in named.items()}
 
 
@@ -133,7 +133,7 @@ def _field(name: str, value: Any) -> Any:
     match name, value:
         case _, None:
             return None
-        case (("life" | "spoke_to" | "epoch" | "born" | "loss" | "id"), str()):
+        case (("sender_id" | "spoke_to" | "epoch" | "born" | "loss" | "id"), str()):
             return Epoch(bytes.fromhex(value))
         case (("nonce" | "proof"), str()):
             return bytes.fromhex(value)
@@ -141,8 +141,8 @@ def _field(name: str, value: Any) -> Any:
             return _position(value)
         case (("positions" | "acknowledged" | "named"), _):
             return {k: None if place is None else _position(place) for k, place in value.items()}
-        case "lives", _:
-            return tuple(Epoch(bytes.fromhex(life)) for life in value)
+        case "other_epochs", _:
+            return tuple(Epoch(bytes.fromhex(epoch)) for epoch in value)
         case "elsewhere", _:
             return {name: _field("positions", places) for name, places in value.items()}
         case (("patterns" | "publish"), _):

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from pubsubd_broker.core.access.permissions import ALL_USERS, NO_RULES, Allowed, Rights, TopicRules
+from pubsubd_broker.core.access.permissions import (
+    ALL_USERS,
+    NO_RULES,
+    AllowedUsers,
+    Rights,
+    TopicRules,
+)
 from pubsubd_broker.core.limits import (
     CLIENT_PATIENCE,
     DEFAULT_LIMITS,
@@ -41,7 +47,7 @@ class Config:
     cluster: str = DEFAULT_CLUSTER
     secret: bytes | None = field(default=None, repr=False)
     """The secret of the cluster. Only its brokers know it."""
-    allowed: Allowed = ALL_USERS
+    allowed_users: AllowedUsers = ALL_USERS
     """The local users that may connect."""
     topic_rules: TopicRules = NO_RULES
     limits: Limits = DEFAULT_LIMITS
@@ -65,7 +71,7 @@ class Config:
             node=self.node,
             cluster=self.cluster,
             secret=self.secret,
-            allowed=self.allowed,
+            allowed_users=self.allowed_users,
             topic_rules=self.topic_rules,
             limits=self.limits,
             client_timeouts=timeouts(self.client_timeout_ns),

@@ -321,7 +321,7 @@ def _session(session: Session) -> SessionStatus:
             {node: at for node, at in session.positions.items() if node in session.readings}
         ),
         "lag_messages": {
-            name: reading.source.log.front.offset - reading.position.offset
+            name: reading.source.log.end_position.offset - reading.position.offset
             for name, reading in session.readings.items()
             if reading.position is not None and reading.source.log.view.contains(reading.position)
         },

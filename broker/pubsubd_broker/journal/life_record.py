@@ -98,8 +98,8 @@ class DiskRecord:
         self._folder, self._at_once = folder, at_once
         self.evidence = replace(self.evidence, folder=_read(folder, IN_FOLDER))
 
-    def begin(self, life: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
-        self._witness = begun(self._node, life, end, missing, self.evidence)
+    def begin(self, epoch: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
+        self._witness = begun(self._node, epoch, end, missing, self.evidence)
         self._counter.accepted = self._witness.accepted
         alone = self._folder is None or not self._at_once
         self._beside = self._make(None, self._path, self._witness, alone=alone)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pubsubd_broker.core.access.permissions import Allowed, TopicRules
+from pubsubd_broker.core.access.permissions import AllowedUsers, TopicRules
 from pubsubd_broker.core.config import Config
 from pubsubd_broker.settings.values import Settings
 
@@ -14,6 +14,8 @@ def config_of(settings: Settings, secret: bytes | None, uid: int) -> Config:
     return replace(
         settings.core,
         secret=secret,
-        allowed=Allowed(frozenset(settings.allow_uids), frozenset(settings.allow_gids), uid),
+        allowed_users=AllowedUsers(
+            frozenset(settings.allow_uids), frozenset(settings.allow_gids), uid
+        ),
         topic_rules=TopicRules(settings.topic_rules),
     )

@@ -1,4 +1,4 @@
-"""Acceptors: one for the clients' Unix socket, one for the peers' TCP port. Each says which caller has come."""
+"""Acceptors: one for the clients' Unix socket, one for the peers' TCP port. Each says which remote end has come."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ UNKNOWN_ID: Final = 2**32 - 1
 class AcceptingBroker(Host, Protocol):
     """The broker, as an acceptor needs it."""
 
-    def accepted(self, link: Link, caller: Remote, *, peers: bool) -> Connection:
-        """The connection of a caller whose link has just opened."""
+    def accepted(self, link: Link, remote: Remote, *, peers: bool) -> Connection:
+        """The connection of a remote end whose link has just opened."""
 
-    def turned_away(self, caller: Remote, reason: str, detail: str) -> None:
-        """Counts a caller that has ended before it had a connection."""
+    def turned_away(self, remote: Remote, reason: str, detail: str) -> None:
+        """Counts a remote end that has ended before it had a connection."""
 
 
 class ClientAcceptor:
@@ -43,12 +43,12 @@ class ClientAcceptor:
         self._numbers = itertools.count(1)
 
     def welcome(self, taken: socket.socket, address: Address) -> Link:
-        return Link(self._broker, _admitted(self._broker, self._caller(taken), peers=False))
+        return Link(self._broker, _admitted(self._broker, self._remote(taken), peers=False))
 
     def turned_away(self, address: Address, reason: str, detail: str) -> None:
         self._broker.turned_away(Remote("client"), reason, detail)
 
-    def _caller(self, taken: socket.socket) -> Remote:
+    def _remote(self, taken: socket.socket) -> Remote:
         label = f"client-{next(self._numbers)}"
         try:
             known = credentials_of(taken)
@@ -75,24 +75,24 @@ class PeerAcceptor:
         return self._tls.server if self._tls is not None else None
 
     def welcome(self, taken: socket.socket, address: Address) -> Link:
-        caller = replace(_caller_at(address), nonce=os.urandom(NONCE_BYTES))
-        opened = _admitted(self._broker, caller, peers=True)
+        remote = replace(_remote_at(address), nonce=os.urandom(NONCE_BYTES))
+        opened = _admitted(self._broker, remote, peers=True)
         return Link(self._broker, opened, self._user_timeout_ms)
 
     def turned_away(self, address: Address, reason: str, detail: str) -> None:
-        self._broker.turned_away(_caller_at(address), reason, detail)
+        self._broker.turned_away(_remote_at(address), reason, detail)
 
 
-def _caller_at(address: Address) -> Remote:
+def _remote_at(address: Address) -> Remote:
     host, port = address[:2]
     return Remote(format_address((host, port)), host=host)
 
 
 def _admitted(
-    broker: AcceptingBroker, caller: Remote, *, peers: bool
+    broker: AcceptingBroker, remote: Remote, *, peers: bool
 ) -> Callable[[Link], Connection]:
     def opened(link: Link) -> Connection:
-        known = replace(caller, channel=channel_of(link.transport))
+        known = replace(remote, channel=channel_of(link.transport))
         return broker.accepted(link, known, peers=peers)
 
     return opened

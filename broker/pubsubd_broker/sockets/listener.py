@@ -43,7 +43,7 @@ class Acceptor(Protocol):
         """Protocol of a new connection. It may hear of its end more than once, and without having been open."""
 
     def turned_away(self, address: Address, reason: str, detail: str) -> None:
-        """Hears of a caller that has ended before it was a connection, for `reason`, a constant word."""
+        """Hears of a remote end that left before it was a connection, for `reason`, a constant word."""
 
 
 class Listener:

@@ -14,7 +14,7 @@ def check(data: bytes) -> None:
     flags, steps = parse(data)
     site = Site(flags)
     # A node that recovers its stream from peers does not serve clients yet.
-    earlier = None if Flag.RECALLS in flags else site.session()
+    earlier = None if Flag.RECOVERS in flags else site.session()
     for step in steps:
         site.perform(step)
     site.still_serves(earlier)

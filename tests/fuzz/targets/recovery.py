@@ -14,7 +14,7 @@ from tests.fuzz.targets.site import EPOCH, NAME, Site
 from tests.unit.core.journal.disk import by_its_own_word
 
 from pubsubd_broker.core.journal.recovery import JournalError, Recovered, recover
-from pubsubd_protocol.positions import MAX_LINEAGE, MAX_OFFSET, UNTOLD, StreamView
+from pubsubd_protocol.positions import MAX_LINEAGE, MAX_OFFSET, NO_EPOCH, StreamView
 
 
 def check(data: bytes) -> None:
@@ -42,7 +42,7 @@ def _hangs_together(found: Recovered, size: int) -> None:
     assert found.ended == (found.lost == 0)
     assert found.ended or found.lineage[0] == (found.state.epoch, found.next)
     assert found.ended or found.losses[0] == (found.state.epoch, None), "a loss that is not told"
-    branch = StreamView(UNTOLD.epoch, found.lineage, found.first, found.next, found.losses)
+    branch = StreamView(NO_EPOCH, found.lineage, found.first, found.next, found.losses)
     assert {epoch for epoch, _ in found.losses} <= {epoch for epoch, _ in found.lineage}
     assert len(found.lineage) <= MAX_LINEAGE
     assert all(end <= found.next for _, end in found.lineage), "a lineage beyond the data"

@@ -34,9 +34,9 @@ from pubsubd_protocol.frames import (
     Hello,
     Receipt,
     Skip,
+    StreamPosition,
     Subscribe,
     Subscribed,
-    Told,
     Welcome,
 )
 from pubsubd_protocol.framing import FrameReader
@@ -96,7 +96,7 @@ class Honest(Wire):
                 self.positions = dict(positions)
             case Receipt():
                 self.receipts.append(frame)
-            case Told(node, position):
+            case StreamPosition(node, position):
                 assert self.positions is not None
                 assert node not in self.positions, "told twice where it stands"
                 self.positions[node] = position
@@ -144,7 +144,7 @@ class Site:
             replica_messages=4 if small else 100_000,
             replica_bytes=4_096 if small else 2**22,
             pace_ns=SECOND_NS // 4 if Flag.PACED in flags else 0,
-            recover_from_peers=Flag.RECALLS in flags,
+            recover_from_peers=Flag.RECOVERS in flags,
             secret=SECRET if Flag.SECRET in flags else None,
         )
         self._disk = Disk() if Flag.JOURNAL in flags else None

@@ -18,7 +18,7 @@ from pubsubd_broker.core.sessions.session import Session
 from pubsubd_protocol.columns import pack_numbers
 from pubsubd_protocol.entries import Batch
 from pubsubd_protocol.frames import MAGIC, VERSION, Ack, Hello, Subscribe
-from pubsubd_protocol.positions import UNTOLD, Position
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Position
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -63,7 +63,9 @@ _PUBLISHER: Final[Mapping[str, Callable[[PublisherEnd], Falsehood | None]]] = {
         _batch(topics="a\nb", index=pack_numbers("H", [0, 1]))
     ),
     "topics without an index": _malformed(_batch(topics="a\nb")),
-    "what a session says": lambda end: Falsehood("unexpected_frame", (Ack("elsewhere", UNTOLD),)),
+    "what a session says": lambda end: Falsehood(
+        "unexpected_frame", (Ack("elsewhere", UNREPORTED_LOSS),)
+    ),
     "a second greeting": lambda end: Falsehood(
         "unexpected_frame", (Hello(MAGIC, VERSION, VERSION, "publisher", "", bytes(16)),)
     ),
@@ -105,7 +107,9 @@ def _has_less(reads: Reads) -> Falsehood | None:
 _SESSION: Final[Mapping[str, Callable[[Reads], Falsehood | None]]] = {
     "has what was not sent": _has_more,
     "has less than before": _has_less,
-    "has a stream that nobody has": lambda reads: Falsehood("ack", (Ack("elsewhere", UNTOLD),)),
+    "has a stream that nobody has": lambda reads: Falsehood(
+        "ack", (Ack("elsewhere", UNREPORTED_LOSS),)
+    ),
     "subscribes twice": lambda reads: Falsehood(
         "unexpected_frame", (Subscribe((">",), "latest", None, None, None, True),)
     ),

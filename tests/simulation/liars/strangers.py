@@ -24,12 +24,12 @@ from pubsubd_protocol.frames import (
     Hello,
     Refused,
     Skip,
+    StreamPosition,
     Subscribe,
     Subscribed,
-    Told,
     Welcome,
 )
-from pubsubd_protocol.positions import UNTOLD, Epoch, Position
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Epoch, Position
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -201,7 +201,9 @@ class MadeUp(Stranger):
                     self._world.counts[f"noticed: {self._what}"] += 1
                     self._world.lies.answered(self)
                     socket.cut()
-            case Entry(node=node) | Skip(node=node) | Told(node=node) if node in self._left:
+            case Entry(node=node) | Skip(node=node) | StreamPosition(node=node) if (
+                node in self._left
+            ):
                 raise Violation(f"lies: {self.name} was not told of {node} before {frame}")
             case _:
                 pass
@@ -219,7 +221,7 @@ def _far(broker: SimBroker, chance: random.Random) -> dict[str, Position]:
     assert broker.node is not None
     far = chance.choice([10**6, TOO_FAR])
     return {
-        s.node: Position(s.log.front.epoch, s.log.front.offset + far)
+        s.node: Position(s.log.end_position.epoch, s.log.end_position.offset + far)
         for s in streams_of(broker.node)
     }
 
@@ -251,5 +253,7 @@ def makes_up_positions(world: World, name: str, chance: random.Random, draw: int
     world.lies.asked(owner)
     socket = ClientSocket(world, broker, owner)
     socket.send(Hello(MAGIC, VERSION, VERSION, "session", "", chance.randbytes(16)))
-    socket.send(Subscribe((">",), "latest", {**positions, "elsewhere": UNTOLD}, None, named, True))
+    socket.send(
+        Subscribe((">",), "latest", {**positions, "elsewhere": UNREPORTED_LOSS}, None, named, True)
+    )
     return True

@@ -122,7 +122,7 @@ def _attach_registers() -> list[Patch]:
     original = ProducerEnd._attach
 
     def at_attach(self: ProducerEnd, attach: Attach, now: Now) -> None:
-        self._registry.acknowledge(self.consumer, self._stream.log.front, {}, now.mono_ns)
+        self._registry.acknowledge(self.consumer, self._stream.log.end_position, {}, now.mono_ns)
         original(self, attach, now)
 
     return [(ProducerEnd, "_attach", at_attach)]

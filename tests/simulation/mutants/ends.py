@@ -12,7 +12,7 @@ from tests.simulation.mutants.mutant import Mutant, Patch, of_kind
 
 import pubsubd_broker.core.journal.recovery as recovery
 import pubsubd_broker.core.journal.whole_end as whole_end
-import pubsubd_broker.core.links.peer_recovery as recall
+import pubsubd_broker.core.links.peer_recovery as peer_recovery
 import pubsubd_broker.core.sessions.bookmark as bookmark
 import pubsubd_protocol.attach as attach
 from pubsubd_broker.core.journal.whole_end import EndProof, Evidence, Found, RecoveredEnd
@@ -112,7 +112,7 @@ def _copy_believed() -> list[Patch]:
 def _life_between_forgotten() -> list[Patch]:
     def of_this_history(end: RecoveredEnd, found: Found) -> Found | None:
         witness = found.witness
-        return found if witness is None or witness.life in end.lives else None
+        return found if witness is None or witness.epoch in end.epochs else None
 
     return _hear(of_this_history)
 
@@ -122,7 +122,7 @@ def _life_after_it_not_counted() -> list[Patch]:
 
     def of_the_same_end(end: RecoveredEnd, found: Found) -> Found:
         witness = found.witness
-        if witness is None or witness.previous != end.epoch or witness.life == end.epoch:
+        if witness is None or witness.previous != end.epoch or witness.epoch == end.epoch:
             return found
         return replace(found, witness=replace(witness, accepted=witness.begin))
 
@@ -136,15 +136,15 @@ def _other_boot_believed() -> list[Patch]:
     return [(Evidence, "trusts", trusts)]
 
 
-def _oldest_life_recalled() -> list[Patch]:
-    original: Callable[..., tuple[int, ...]] = vars(recall)["_reach"]
+def _oldest_life_recovered() -> list[Patch]:
+    original: Callable[..., tuple[int, ...]] = vars(peer_recovery)["_reach"]
 
     def reach(
         end: RecoveryEnd, others: list[RecoveryEnd], latest: Epoch | None = None
     ) -> tuple[int, ...]:
         return tuple(-each for each in original(end, others, latest))
 
-    return [(recall, "_reach", reach)]
+    return [(peer_recovery, "_reach", reach)]
 
 
 def _registered_is_behind() -> list[Patch]:
@@ -181,7 +181,7 @@ ENDS = (
     _mutant("life in between forgotten", patches=_life_between_forgotten),
     _mutant("life behind the same end not counted", patches=_life_after_it_not_counted),
     _mutant("count of another boot believed", patches=_other_boot_believed),
-    _mutant("oldest life recalled", patches=_oldest_life_recalled),
+    _mutant("oldest life recovered", patches=_oldest_life_recovered),
     Mutant("registered cursor is behind the gap", 40, _registered_is_behind, of_kind("unheard")),
     _mutant("place behind a gap named before it", patches=_place_is_before),
 )

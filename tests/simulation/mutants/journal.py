@@ -124,10 +124,10 @@ def _every_life_takes_a_place() -> list[Patch]:
 def _named_by_the_present_epoch() -> list[Patch]:
     """A reader is told a place under an epoch that leaves no entry behind."""
 
-    def front(self: Segment) -> Position:
+    def end_position(self: Segment) -> Position:
         return Position(self.epoch, self.next)
 
-    return [(Segment, "front", property(front))]
+    return [(Segment, "end_position", property(end_position))]
 
 
 def _earlier_lives_thrown_away() -> list[Patch]:

@@ -122,16 +122,16 @@ def _any_sequence() -> list[Patch]:
         return original(self, frame, now)
 
     # Two further rules would notice it: only a retry is looked up, and it must repeat the accepted batch.
-    recalls = PublisherRecord.recall
+    answers = PublisherRecord.earlier_answer
 
-    def recall(self: PublisherRecord, sequence: int, retry: bool) -> PublishAnswer | None:
-        return recalls(self, sequence, retry or sequence <= self.last)
+    def earlier_answer(self: PublisherRecord, sequence: int, retry: bool) -> PublishAnswer | None:
+        return answers(self, sequence, retry or sequence <= self.last)
 
     def check_same(self: Stream, batch: Batch, answer: PublishAnswer) -> None: ...
 
     return [
         (PublisherEnd, "received", received),
-        (PublisherRecord, "recall", recall),
+        (PublisherRecord, "earlier_answer", earlier_answer),
         (Stream, "_check_same", check_same),
     ]
 

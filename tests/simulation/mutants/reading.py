@@ -247,7 +247,7 @@ def _own_loss_never_told() -> list[Patch]:
     return [(Sessions, "_lived_before", lambda self, session, positions: None)]
 
 
-def _own_places_not_recalled() -> list[Patch]:
+def _own_places_not_remembered() -> list[Patch]:
     """A broker that recovers its stream takes the messages, and not the places of its names."""
 
     def names(self: PeerRecovery, view: StreamView) -> dict[str, Position]:
@@ -282,7 +282,7 @@ READING = (
     Mutant("directed message for all nodes", 20, _directed_to_all),
     Mutant("next life begins at what was received", 200, _rewinds_to_received),
     Mutant("own loss never told", 400, _own_loss_never_told),
-    Mutant("own places are not recalled", 40, _own_places_not_recalled, of_kind("forgetful")),
+    Mutant("own places are not remembered", 40, _own_places_not_remembered, of_kind("forgetful")),
     Mutant("third nodes are not believed", 40, _third_nodes_not_believed, of_kind("forgetful")),
     Mutant("interest outlives the filter", 400, _interest_outlives_filter),
     Mutant("a resting session stands still", 100, _resting_stands_still),

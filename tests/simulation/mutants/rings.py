@@ -57,10 +57,10 @@ def _appended_wakes_no_waiting_reader() -> list[Patch]:
 
 
 def _table_forgets() -> list[Patch]:
-    def recall(self: PublisherRecord, sequence: int, retry: bool) -> Outcome | None:
+    def earlier_answer(self: PublisherRecord, sequence: int, retry: bool) -> Outcome | None:
         return None
 
-    return [(PublisherRecord, "recall", recall)]
+    return [(PublisherRecord, "earlier_answer", earlier_answer)]
 
 
 def _table_dropped_with_connection() -> list[Patch]:

@@ -118,9 +118,9 @@ def _copy_keeps_its_id() -> list[Patch]:
 
 def _copy_gets_old_answers() -> list[Patch]:
     """A copy keeps its id, and its broker looks up batches that are not marked as a retry."""
-    original = Answered.recall
+    original = Answered.earlier_answer
 
-    def recall(self: Answered, sequence: int, retry: bool) -> PublishAnswer | None:
+    def earlier_answer(self: Answered, sequence: int, retry: bool) -> PublishAnswer | None:
         new = not retry and sequence > self.last
         return None if new else original(self, sequence, True)
 
@@ -129,7 +129,7 @@ def _copy_gets_old_answers() -> list[Patch]:
 
     return [
         *_copy_keeps_its_id(),
-        (Answered, "recall", recall),
+        (Answered, "earlier_answer", earlier_answer),
         (Stream, "_check_same", check_same),
     ]
 

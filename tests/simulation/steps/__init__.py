@@ -48,7 +48,7 @@ _STEPS: dict[str, Callable[[World, random.Random, int], bool]] = {
     "life_between": lost_ends.life_between,
     "lose_witness": lost_ends.lose_witness,
     "lose_unheard": lost_ends.lose_unheard,
-    "recall_apart": lost_ends.recall_apart,
+    "recover_apart": lost_ends.recover_apart,
     "restart": brokers.restart,
     "pause": brokers.pause,
     "client_cut": applications.client_cut,

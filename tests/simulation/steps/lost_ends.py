@@ -125,10 +125,15 @@ def lose_unheard(world: World, chance: random.Random, draw: int) -> bool:
     return True
 
 
-def recall_apart(world: World, chance: random.Random, draw: int) -> bool:
+def recover_apart(world: World, chance: random.Random, draw: int) -> bool:
     """A broker lives twice while a peer cannot reach it: that peer knows only the earlier history."""
     broker = running(world, chance)
-    if broker is None or not world.plan.recall or world.plan.fsync or len(world.brokers) < 3:
+    if (
+        broker is None
+        or not world.plan.recovers_from_peers
+        or world.plan.fsync
+        or len(world.brokers) < 3
+    ):
         return False
     apart = chance.choice([name for name in world.brokers if name != broker.name])
     offline = {(apart, broker.name)} - world.cuts

@@ -229,7 +229,7 @@ class FakeBroker:
 
     def accept(self, peer: Peer, batch: Batch) -> Receipt:
         """Puts the batch into the stream, once."""
-        key = (peer.hello.life, batch.sequence)
+        key = (peer.hello.sender_id, batch.sequence)
         if key not in self._receipts:
             self._receipts[key] = Receipt(batch.sequence, self.life, self.next)
             self.next += batch.count

@@ -31,7 +31,7 @@ def test_a_copied_client_has_its_own_identity_and_the_configuration(
     other = copied(client)
     assert (other.socket, other.name, other.state) == ("/run/s", "one", State.CONNECTING)
     assert other._publish_timeout_s == 3.0
-    assert greeting(other).life != first.life
+    assert greeting(other).sender_id != first.sender_id
     assert greeting(client) == first, "one object keeps its identity"
 
 

@@ -210,7 +210,7 @@ async def test_a_reconnect_says_which_life_of_the_broker_it_spoke_to(tmp_path: P
     first, second = broker.hellos
     assert first.spoke_to is None
     assert second.spoke_to == EPOCH
-    assert first.life == second.life
+    assert first.sender_id == second.sender_id
 
 
 @async_test

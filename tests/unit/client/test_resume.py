@@ -19,9 +19,9 @@ from pubsubd_protocol.attach import Reason
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.errors import ProtocolError
 from pubsubd_protocol.fields import MAX_SESSION_NAME
-from pubsubd_protocol.frames import Ack, Skip, Subscribed, Told
+from pubsubd_protocol.frames import Ack, Skip, StreamPosition, Subscribed
 from pubsubd_protocol.frames import CursorExpired as Expired
-from pubsubd_protocol.positions import UNTOLD, Epoch, Position, StreamView
+from pubsubd_protocol.positions import NO_EPOCH, Epoch, Position, StreamView
 
 BORN = b"b" * 16
 
@@ -76,7 +76,7 @@ def test_a_loss_told_again_in_its_place_is_not_handed_out_twice() -> None:
 
 def test_only_a_resumed_session_presents_positions() -> None:
     opened = SessionState(("t",), "earliest", None, "n", False)
-    assert (opened.resumed, opened.stood, opened.life) == (False, False, None)
+    assert (opened.resumed, opened.stood, opened.born) == (False, False, None)
     first = opened.subscribe()
     assert (first.positions, first.born, first.start) == (None, None, "earliest")
     opened.subscribed(Subscribed({"a": at(3)}, BORN, True))
@@ -84,7 +84,7 @@ def test_only_a_resumed_session_presents_positions() -> None:
     again = opened.subscribe({"a": at(4)})
     assert (again.positions, again.born, again.name, again.echo) == ({"a": at(5)}, BORN, "n", False)
     assert again.acknowledged == {"a": at(4)}
-    assert (opened.resumed, opened.stood, opened.life) == (True, True, BORN)
+    assert (opened.resumed, opened.stood, opened.born) == (True, True, BORN)
 
 
 def test_a_named_session_has_one_id_over_all_of_its_connections() -> None:
@@ -98,7 +98,7 @@ def test_a_named_session_has_one_id_over_all_of_its_connections() -> None:
 def test_with_too_many_nodes_the_longest_silent_are_forgotten() -> None:
     opened = session()
     for i in range(1030):
-        opened.told(Told(f"n{i}", at(i)))
+        opened.told(StreamPosition(f"n{i}", at(i)))
     unheard = {f"n{i}": 1000.0 - i for i in range(500, 600)}
     done = dict(opened.received)
     asked = opened.subscribe(done, unheard)
@@ -106,15 +106,15 @@ def test_with_too_many_nodes_the_longest_silent_are_forgotten() -> None:
     assert asked.positions == {n: p for n, p in done.items() if n not in forgotten}
     assert asked.acknowledged == asked.positions == opened.received
     assert opened.subscribe(None, unheard).positions == asked.positions
-    assert opened.told(Told("n599", at(7))) is not None, "it counts as never seen"
+    assert opened.told(StreamPosition("n599", at(7))) is not None, "it counts as never seen"
 
 
 def test_a_session_with_too_many_nodes_cannot_be_presented() -> None:
     opened = session()
     for i in range(1024):
-        opened.told(Told(f"n{i}", at(0)))
+        opened.told(StreamPosition(f"n{i}", at(0)))
     assert len(opened.subscribe().positions or {}) == 1024
-    opened.told(Told("n1024", at(0)))
+    opened.told(StreamPosition("n1024", at(0)))
     with pytest.raises(InvalidPosition, match=MANY_NODES):
         opened.subscribe()
 
@@ -130,10 +130,10 @@ def test_a_session_from_a_stored_position_never_names_a_birth() -> None:
     """A stream that is missing in the position is owed from its first message, also over a second connection."""
     opened = SessionState(("t",), "latest", {"a": at(3)}, None, True)
     opened.subscribed(Subscribed({}, BORN, False))
-    assert opened.subscribe().born == UNTOLD.epoch
+    assert opened.subscribe().born == NO_EPOCH
     opened.subscribed(Subscribed({}, BORN, False))
-    assert opened.subscribe().born == UNTOLD.epoch
-    assert opened.life == BORN
+    assert opened.subscribe().born == NO_EPOCH
+    assert opened.born == BORN
 
 
 def test_a_given_position_is_presented_without_a_birth_and_stands() -> None:
@@ -164,7 +164,7 @@ def test_a_hole_is_a_violation_for_entries_skips_and_told_positions() -> None:
     with pytest.raises(ProtocolError, match=hole):
         opened.skip(Skip("a", EPOCH, 6, 7))
     with pytest.raises(ProtocolError, match=hole) as error:
-        opened.told(Told("a", at(6)))
+        opened.told(StreamPosition("a", at(6)))
     assert error.value.kind == "hole"
     assert opened.received == {"a": at(5)}
 
@@ -177,7 +177,7 @@ def test_a_message_before_a_position_is_a_violation() -> None:
     with pytest.raises(ProtocolError, match=before) as error:
         opened.skip(Skip("a", EPOCH, 0, 1))
     assert error.value.kind == "no_position"
-    moved = opened.told(Told("a", at(0)))
+    moved = opened.told(StreamPosition("a", at(0)))
     assert moved is not None
     assert (moved.node, moved.position) == ("a", at(0))
     assert opened.entry(entry(0, 0)) is not None

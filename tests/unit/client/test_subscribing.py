@@ -33,9 +33,9 @@ from pubsubd_protocol.frames import (
     Refused,
     SetFilter,
     Skip,
+    StreamPosition,
     Subscribe,
     Subscribed,
-    Told,
 )
 from pubsubd_protocol.positions import Position, StreamView
 
@@ -70,7 +70,7 @@ async def test_a_position_is_set_at_once_and_moves_with_yielded_messages(
         subscription = await client.subscribe(">")
         assert subscription.position == {"a": [EPOCH.hex(), 7]}
         broker.sessions[0].send(
-            entry(7, 0, 1), Skip("a", EPOCH, 9, 20), Told("b", Position(OTHER_EPOCH, 5))
+            entry(7, 0, 1), Skip("a", EPOCH, 9, 20), StreamPosition("b", Position(OTHER_EPOCH, 5))
         )
         await anext(subscription)
         assert json.loads(json.dumps(subscription.position))["a"][1] == 8
@@ -85,7 +85,7 @@ async def test_a_position_has_no_more_nodes_than_may_be_presented_again(tmp_path
         stored = {f"gone-{n}": [EPOCH.hex(), n] for n in range(MAX_STREAMS - 1)}
         subscription = await client.subscribe(">", position=stored)
         lost = {node: 10_000 - n for n, node in enumerate(stored)}
-        places = (Told(f"new-{n}", Position(EPOCH, n)) for n in range(3))
+        places = (StreamPosition(f"new-{n}", Position(EPOCH, n)) for n in range(3))
         broker.sessions[0].send(Health(lost), *places, entry(0, 0))
         await anext(subscription)
         position = subscription.position
@@ -157,7 +157,7 @@ async def test_a_broker_that_only_breaks_the_protocol_is_reported(tmp_path: Path
         subscription = await client.subscribe("t")
 
         def broken(frame: Subscribe) -> Frame:
-            return Told("a", Position(EPOCH, 99))
+            return StreamPosition("a", Position(EPOCH, 99))
 
         broker.on_subscribe = broken
         broker.sessions[0].send(entry(5, 5))
@@ -456,7 +456,7 @@ async def test_resuming_does_not_acknowledge_messages_not_yet_yielded(
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
         subscription = await client.subscribe("t", name="projector", ack=ack)
         broker.sessions[0].send(
-            *(entry(0, 0, 1), entry(2, 2, 3), Told("b", Position(OTHER_EPOCH, 5))),
+            *(entry(0, 0, 1), entry(2, 2, 3), StreamPosition("b", Position(OTHER_EPOCH, 5))),
             entry(5, 5, 6, node="b", epoch=OTHER_EPOCH),
         )
         await anext(subscription)
@@ -478,7 +478,8 @@ async def test_a_node_not_met_again_has_only_earlier_acknowledgements(
     async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
         subscription = await client.subscribe("t", name="projector")
         broker.sessions[0].send(
-            Told("b", Position(OTHER_EPOCH, 0)), entry(0, 0, 1, node="b", epoch=OTHER_EPOCH)
+            StreamPosition("b", Position(OTHER_EPOCH, 0)),
+            entry(0, 0, 1, node="b", epoch=OTHER_EPOCH),
         )
         await anext(subscription)
         broker.on_subscribe = lambda frame: Subscribed({"a": Position(EPOCH, 0)}, EPOCH, True)

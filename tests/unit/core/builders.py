@@ -10,7 +10,7 @@ from pubsubd_broker.core.log.log import Item, Log
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_protocol.codec import decode
 from pubsubd_protocol.entries import Entry, open_entry, place_batch
-from pubsubd_protocol.frames import CursorExpired, Frame, Skip, Told
+from pubsubd_protocol.frames import CursorExpired, Frame, Skip, StreamPosition
 from pubsubd_protocol.framing import FrameReader
 from pubsubd_protocol.positions import Epoch, Position, StreamView
 
@@ -94,7 +94,7 @@ def _word(frame: Frame) -> str:
             return f"entry {frame.first}..{frame.next}{where}"
         case Skip():
             return f"skip {frame.first}..{frame.next}"
-        case Told(_, position):
+        case StreamPosition(_, position):
             return f"told {position.offset}"
         case CursorExpired(_, reason, _, view):
             return f"{reason} -> {view.next}"

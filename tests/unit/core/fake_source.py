@@ -19,7 +19,7 @@ class FakeSource:
         self.log = log
         self.pacing = Pacing(log, Pace(0))
         self.reachable = reachable
-        self.origin = log.front
+        self.origin = log.end_position
         self.fetches: list[tuple[LaggingReader, Claim]] = []
         self.asked: list[Claim] = []
         self.budgets: list[int] = []

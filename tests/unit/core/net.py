@@ -49,9 +49,9 @@ from pubsubd_protocol.frames import (
     Report,
     SetFilter,
     Skip,
+    StreamPosition,
     Subscribe,
     Subscribed,
-    Told,
     Welcome,
 )
 from pubsubd_protocol.framing import FrameReader
@@ -326,7 +326,7 @@ class Net:
             for target in node.due(self.now):
                 self._connect(name, node, target)
 
-    def caller(self, label: str, channel: Channel | None = None) -> Remote:
+    def remote(self, label: str, channel: Channel | None = None) -> Remote:
         """A remote end of which only the label is known."""
         self._callers += 1
         nonce = self._callers.to_bytes(NONCE_BYTES)
@@ -348,8 +348,8 @@ class Net:
             node.dial_failed(target, "no answer", self.now, CHANCE)
             return
         ours, theirs = self._channels(name, called)
-        dialled = node.dialled(target, self.caller(target.label, ours), self.now)
-        accepted = self.nodes[called].accept(self.caller(name, theirs), self.now, peers=True)
+        dialled = node.dialled(target, self.remote(target.label, ours), self.now)
+        accepted = self.nodes[called].accept(self.remote(name, theirs), self.now, peers=True)
         pipe = Pipe(self, dialled, accepted)
         if called in self.mute:
             pipe.swallow(accepted)
@@ -382,7 +382,7 @@ class RawClient:
         spoke_to: bytes | None = None,
         greets: bool = True,
         peers: bool | None = None,
-        caller: Remote | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self.net = net
         self.node_name = name
@@ -391,8 +391,8 @@ class RawClient:
         self.lost = False
         self._reader = FrameReader(2**30)
         at_peers = role == "peer" if peers is None else peers
-        caller = caller or net.caller(f"raw {role}")
-        self.connection = net.nodes[name].accept(caller, net.now, peers=at_peers)
+        remote = remote or net.remote(f"raw {role}")
+        self.connection = net.nodes[name].accept(remote, net.now, peers=at_peers)
         self.pipe = Pipe(net, self, self.connection)
         net.pipes.append(self.pipe)
         if greets:
@@ -501,7 +501,7 @@ class Subscriber(RawClient):
         echo: bool = True,
         life: bytes = b"",
         acknowledged: dict[str, Position] | None = None,
-        caller: Remote | None = None,
+        remote: Remote | None = None,
         session_id: bytes | None = None,
     ) -> None:
         self.positions: dict[str, Position] = dict(positions or {})
@@ -513,7 +513,7 @@ class Subscriber(RawClient):
         self.session_id = session_id
         self.resumed = False
         self.subscribed = False
-        super().__init__(net, name, "session", life=life, caller=caller)
+        super().__init__(net, name, "session", life=life, remote=remote)
         self.send(
             Subscribe(
                 patterns or (">",), start, positions, born, session, echo, acknowledged, session_id
@@ -558,7 +558,7 @@ class Subscriber(RawClient):
             case Subscribed(positions, born, resumed):
                 self.positions = positions | self.positions
                 self.born, self.resumed, self.subscribed = self.born or born, resumed, True
-            case Told(node, position):
+            case StreamPosition(node, position):
                 assert node not in self.positions, f"told twice of {node}"
                 self.positions[node] = position
                 self._note(node, f"told {position.offset}")

@@ -91,7 +91,7 @@ class Consumer(RawClient):
         return self.of(Attached)[-1]
 
     def acknowledge(self, offset: int, epoch: Epoch | None = None) -> None:
-        self.send(Ack("a", Position(epoch or self.welcome.life, offset)))
+        self.send(Ack("a", Position(epoch or self.welcome.epoch, offset)))
 
     @property
     def offsets(self) -> list[int]:

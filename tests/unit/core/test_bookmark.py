@@ -21,7 +21,7 @@ from pubsubd_protocol.attach import (
     Resume,
 )
 from pubsubd_protocol.frames import Ack, CursorExpired, Frame
-from pubsubd_protocol.positions import UNTOLD, Position
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Position
 
 LOST = Expired(Reason.OVERWRITTEN, 10, 4)
 
@@ -76,7 +76,12 @@ def test_a_place_is_told_before_the_loss_behind_it() -> None:
 
 def test_a_claim_is_presented_until_the_producer_answers() -> None:
     mark = bookmark(FromStart())
-    assert (mark.position, mark.needs, mark.untold, mark.proved) == (None, FromStart(), 0, False)
+    assert (mark.position, mark.needs, mark.unreported, mark.proved) == (
+        None,
+        FromStart(),
+        0,
+        False,
+    )
     mark.judge(view(0, 10), None)
     assert (mark.position, mark.needs, mark.proved) == (at(0), At(at(0)), True)
     assert mark.acknowledged == at(0)
@@ -102,7 +107,11 @@ def test_a_resuming_session_stands_where_the_producer_says() -> None:
 def test_losses_of_a_session_never_told_of_the_stream_are_unseen(reason: Reason) -> None:
     mark = bookmark(FromStart())
     mark.apply(view(5, 10, E2), Expired(reason, 10, 4))
-    assert (mark.position, mark.acknowledged, mark.unreported_loss) == (at(10, E2), UNTOLD, E2)
+    assert (mark.position, mark.acknowledged, mark.unreported_loss) == (
+        at(10, E2),
+        UNREPORTED_LOSS,
+        E2,
+    )
     (notice,) = said(mark)
     assert isinstance(notice, CursorExpired)
     assert (notice.node, notice.reason, notice.missed) == ("a", Reason.UNSEEN, None)
@@ -113,10 +122,10 @@ def test_a_loss_is_told_behind_what_was_passed_and_of_the_bookmarks_node() -> No
     mark = bookmark(at(3))
     assert mark.cursor is not None
     mark.cursor.position = at(5)
-    assert mark.untold == 2
+    assert mark.unreported == 2
     mark.apply(view(8, 10), LOST)
     assert told(said(mark)) == ["skip 3..5", "overwritten -> 10"]
-    assert (mark.position, mark.untold) == (at(10), 0)
+    assert (mark.position, mark.unreported) == (at(10), 0)
 
 
 @pytest.mark.parametrize(
@@ -170,10 +179,10 @@ def test_a_session_never_told_of_the_stream_still_acknowledges() -> None:
 
 def test_an_acknowledgement_counts_only_after_the_loss_is_taken_in() -> None:
     mark = bookmark(at(3))
-    mark.lived_before(UNTOLD, reads=False)
-    assert (mark.acknowledged, mark.kept) == (UNTOLD, UNTOLD)
+    mark.lived_before(UNREPORTED_LOSS, reads=False)
+    assert (mark.acknowledged, mark.kept) == (UNREPORTED_LOSS, UNREPORTED_LOSS)
     mark.acknowledge(Ack("a", at(5)))
-    assert mark.acknowledged == UNTOLD
+    assert mark.acknowledged == UNREPORTED_LOSS
     mark.acknowledge(Ack("a", at(5), noticed=True))
     assert mark.acknowledged == at(5)
     mark.acknowledge(Ack("a", at(6)))
@@ -183,15 +192,15 @@ def test_an_acknowledgement_counts_only_after_the_loss_is_taken_in() -> None:
 def test_a_place_beyond_its_historys_end_is_not_kept_after_a_notice() -> None:
     mark = bookmark(at(50))
     mark.apply(view(0, 40), Expired(Reason.AHEAD, 40, None))
-    assert mark.acknowledged == UNTOLD
+    assert mark.acknowledged == UNREPORTED_LOSS
     mark.acknowledge(Ack("a", at(40)))
     assert mark.acknowledged == at(40)
 
 
 def test_a_reading_session_is_told_its_earlier_lifes_loss_in_place() -> None:
     mark = bookmark(at(4))
-    mark.lived_before(UNTOLD, reads=True)
-    assert (mark.position, mark.acknowledged) == (at(4), UNTOLD)
+    mark.lived_before(UNREPORTED_LOSS, reads=True)
+    assert (mark.position, mark.acknowledged) == (at(4), UNREPORTED_LOSS)
     (notice,) = said(mark)
     assert isinstance(notice, CursorExpired)
     assert (notice.reason, notice.missed, notice.view) == (Reason.STATE_LOST, None, view(0, 4))
@@ -244,13 +253,13 @@ def test_a_session_that_knows_its_place_goes_on_there_and_was_told_all() -> None
 
 def test_a_loss_that_may_be_unheard_is_told_in_place_once_more() -> None:
     mark = bookmark(at(3))
-    mark.lived_before(UNTOLD, reads=False)
+    mark.lived_before(UNREPORTED_LOSS, reads=False)
     mark.rewind()
     mark.go_on(at(4))
-    assert mark.acknowledged == UNTOLD
+    assert mark.acknowledged == UNREPORTED_LOSS
     assert told(said(mark)) == ["state_lost -> 4"]
     elsewhere = bookmark(at(3))
-    elsewhere.lived_before(UNTOLD, reads=False)
+    elsewhere.lived_before(UNREPORTED_LOSS, reads=False)
     elsewhere.go_on(at(4, E2))
     assert not elsewhere.would_resume
     assert said(elsewhere) == [], "the attach rule tells it"

@@ -47,8 +47,8 @@ def rejected(node: Node, code: str) -> int:
 
 def come(net: Net, node: Node, label: str = "stranger", **known: Any) -> Connection:
     """Opens a connection that says nothing yet."""
-    caller = dataclasses.replace(net.caller(label), **known)
-    return node.accept(caller, net.now, peers="host" in known)
+    remote = dataclasses.replace(net.remote(label), **known)
+    return node.accept(remote, net.now, peers="host" in known)
 
 
 def admittance(connection: Connection) -> Admittance:
@@ -128,7 +128,7 @@ def test_one_connection_too_many_of_a_user_is_told_and_counted() -> None:
     user: dict[str, Any] = {"host": None, "uid": 1001, "gid": 1001}
 
     def client(role: str) -> RawClient:
-        return RawClient(net, "a", role, caller=dataclasses.replace(net.caller(role), **user))
+        return RawClient(net, "a", role, remote=dataclasses.replace(net.remote(role), **user))
 
     assert client("session").refusal is None
     assert client("session").refusal == "too_many_of_one"

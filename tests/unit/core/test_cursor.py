@@ -151,11 +151,11 @@ def test_a_skip_is_not_told_before_somebody_asks_for_it() -> None:
     cursor, out = Cursor("a", at(0)), Outgoing(MANY)
     read(cursor, log, 0, nothing, out)
     assert out.buffers == []
-    assert cursor.untold == 3
+    assert cursor.unreported == 3
     cursor.settle(out)
     cursor.settle(out)
     assert told(frames_in(out)) == ["skip 0..3"]
-    assert cursor.untold == 0
+    assert cursor.unreported == 0
 
 
 def test_lookups_of_a_reader_are_counted_by_topics_and_their_cost() -> None:
@@ -189,7 +189,7 @@ def test_a_jump_is_not_told_to_the_reader_again() -> None:
     cursor.jump(at(50, E2))
     cursor.settle(out)
     assert out.buffers == []
-    assert (cursor.position, cursor.untold) == (at(50, E2), 0)
+    assert (cursor.position, cursor.unreported) == (at(50, E2), 0)
 
 
 @given(

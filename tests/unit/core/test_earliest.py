@@ -125,7 +125,7 @@ def test_each_session_of_a_broker_is_told_what_it_is_owed() -> None:
     net, publisher = parted(0)
     latest = Subscriber(net, "b")
     earliest = Subscriber(net, "b", start="earliest")
-    positioned = Subscriber(net, "b", positions={"a": net.nodes["a"].stream.log.front})
+    positioned = Subscriber(net, "b", positions={"a": net.nodes["a"].stream.log.end_position})
     publisher.fill(10)
     meet(net)
     publisher.fill(1)

@@ -32,7 +32,7 @@ def test_an_acknowledgement_of_another_stream_cuts_the_link() -> None:
     consumer.acknowledge(4, net.new_epoch())
     assert consumer.refusal == "protocol"
     net, consumer = attached_consumer()
-    consumer.send(Ack("c", Position(consumer.welcome.life, 4)))
+    consumer.send(Ack("c", Position(consumer.welcome.epoch, 4)))
     assert consumer.refusal == "protocol"
 
 
@@ -41,7 +41,7 @@ def test_a_consumers_named_sessions_are_no_further_than_the_stream(
     position: int | None, violates: bool
 ) -> None:
     net, consumer = attached_consumer()
-    life = consumer.welcome.life
+    life = consumer.welcome.epoch
     named = {"projector": Position(life, position) if position is not None else None}
     consumer.send(Ack("a", Position(life, 4), named))
     assert (consumer.refusal == "protocol") is violates
@@ -54,7 +54,7 @@ def test_a_named_session_may_be_ahead_of_what_was_sent_for_all() -> None:
     consumer.stop_reading()
     Publisher(net, "a").publish("x")
     assert net.nodes["a"].stream.next == 6
-    life = consumer.welcome.life
+    life = consumer.welcome.epoch
     consumer.send(Ack("a", Position(life, 4), {"projector": Position(life, 6)}))
     consumer.read_on()
     assert consumer.refusal is None
@@ -63,7 +63,7 @@ def test_a_named_session_may_be_ahead_of_what_was_sent_for_all() -> None:
 def test_a_name_in_another_epoch_may_stand_anywhere() -> None:
     net, consumer = attached_consumer()
     named: dict[str, Position | None] = {"projector": Position(net.new_epoch(), 10**9)}
-    consumer.send(Ack("a", Position(consumer.welcome.life, 4), named))
+    consumer.send(Ack("a", Position(consumer.welcome.epoch, 4), named))
     assert consumer.refusal is None
 
 
@@ -71,7 +71,7 @@ def test_a_producer_keeps_the_places_of_names_in_other_streams() -> None:
     net, consumer = attached_consumer()
     own, other = Position(Epoch(consumer.life), 7), Position(net.new_epoch(), 2)
     places = {"n": {"b": own, "c": other}, "m": {"b": own}}
-    at = Position(consumer.welcome.life, 3)
+    at = Position(consumer.welcome.epoch, 3)
     consumer.send(Ack("a", at, {"m": at}, elsewhere=places))
     consumer.send(Ack("a", at, {"m": None}))
     assert consumer.refusal is None
@@ -83,7 +83,7 @@ def test_a_producer_keeps_the_places_of_names_in_other_streams() -> None:
 
 def test_a_place_in_the_producers_own_stream_is_not_one_in_another() -> None:
     _, consumer = attached_consumer()
-    at = Position(consumer.welcome.life, 3)
+    at = Position(consumer.welcome.epoch, 3)
     consumer.send(Ack("a", at, elsewhere={"n": {"a": at}}))
     assert consumer.refusal == "protocol"
 

@@ -114,9 +114,9 @@ class Dialler(RawClient):
     """A dialler that calls itself `b`, and goes through the handshake with `a` by hand."""
 
     def __init__(
-        self, net: Net, *, caller: Remote | None = None, hello: Hello | None = None
+        self, net: Net, *, remote: Remote | None = None, hello: Hello | None = None
     ) -> None:
-        super().__init__(net, "a", "peer", greets=False, caller=caller)
+        super().__init__(net, "a", "peer", greets=False, remote=remote)
         self.hello = hello or Hello(MAGIC, VERSION, VERSION, "peer", "b", self.life, nonce=NONCE)
         self.send(self.hello)
 
@@ -131,7 +131,7 @@ class Dialler(RawClient):
             self.life,
             self.hello.nonce,
             challenge.node,
-            challenge.life,
+            challenge.epoch,
             challenge.nonce,
             channel.binding if channel is not None else b"",
         )
@@ -163,8 +163,8 @@ def test_an_honest_dialler_is_given_the_other_ends_proof_and_welcomed() -> None:
         {"consumer": "c"},
         {"producer": "z"},
         {"cluster": "blue"},
-        {"consumer_life": bytes(16)},
-        {"producer_life": Epoch(bytes(16))},
+        {"consumer_epoch": bytes(16)},
+        {"producer_epoch": Epoch(bytes(16))},
         {"consumer_nonce": bytes(NONCE_BYTES)},
         {"producer_nonce": bytes(NONCE_BYTES)},
         {"binding": b"another channel"},
@@ -321,10 +321,10 @@ def test_an_address_where_a_node_met_itself_is_dialled_again() -> None:
 
 def test_a_stream_is_given_up_only_on_the_word_of_who_is_trusted() -> None:
     impostor = Impostor(secret=SECRET, recover_from_peers=True)
-    recall = impostor.node.recovery
+    recovery = impostor.node.recovery
     impostor.says(Refused("recovering", "so is a"))
-    assert recall is not None
-    assert impostor.node.recovery is recall, "it goes on asking until its time is over"
+    assert recovery is not None
+    assert impostor.node.recovery is recovery, "it goes on asking until its time is over"
 
 
 def with_certificates(**names: set[str]) -> Net:
@@ -355,10 +355,10 @@ def test_a_secret_is_proved_over_the_channel_on_which_it_is_said() -> None:
     net = Net()
     net.start("a", secret=SECRET)
     to_a = Remote("b", host="h", nonce=NONCE, channel=Channel(frozenset({"b"}), b"between and a"))
-    between = Dialler(net, caller=to_a)
+    between = Dialler(net, remote=to_a)
     between.prove(binding=b"b and between")
     assert between.refusal == "secret"
-    honest = Dialler(net, caller=dataclasses.replace(to_a, host="i", nonce=bytes(32)))
+    honest = Dialler(net, remote=dataclasses.replace(to_a, host="i", nonce=bytes(32)))
     honest.prove()
     assert honest.refusal is None
 

@@ -248,7 +248,7 @@ def test_an_answer_that_is_known_keeps_nobody_who_asks_for_it_again() -> None:
     send(publisher, 1)
     net.write("a")
     record = net.nodes["a"].publishers.connect(publisher.life, same_life=True)
-    assert record.recall(1, retry=True) == Receipt(1, net.nodes["a"].epoch, 0)
+    assert record.earlier_answer(1, retry=True) == Receipt(1, net.nodes["a"].epoch, 0)
 
 
 def test_a_node_that_stops_waits_for_its_disk() -> None:
@@ -651,7 +651,7 @@ def test_lives_without_a_message_leave_no_trace_for_readers(
     net = kept(fsync)
     there = Subscriber(net, "b")
     publish(net, 2)
-    lineage, front = None, net.nodes["a"].stream.log.front
+    lineage, front = None, net.nodes["a"].stream.log.end_position
     for _ in range(40):
         if fsync is Fsync.SNAPSHOT:
             end(net)
@@ -660,7 +660,7 @@ def test_lives_without_a_message_leave_no_trace_for_readers(
             net.restart("a")
         net.advance(1)
         stream = net.nodes["a"].stream
-        assert stream.log.front == front
+        assert stream.log.end_position == front
         lineage = lineage or stream.view.lineage
         assert stream.view.lineage == lineage
     publish(net, 1)

@@ -120,12 +120,12 @@ def test_a_few_fetches_at_once_and_no_more() -> None:
 def test_a_fetch_answers_with_what_follows_on_the_claim() -> None:
     _, consumer = attached_consumer()
     consumer.forget()
-    consumer.send(Fetch(7, At(Position(consumer.welcome.life, 3)), 10_000))
+    consumer.send(Fetch(7, At(Position(consumer.welcome.epoch, 3)), 10_000))
     fetched = consumer.of(Fetched)[0]
     assert (fetched.id, fetched.answer, fetched.count) == (7, Resume(3), 2)
     assert consumer.offsets == [3, 4]
     consumer.forget()
-    consumer.send(Fetch(8, At(Position(consumer.welcome.life, 9)), 10_000))
+    consumer.send(Fetch(8, At(Position(consumer.welcome.epoch, 9)), 10_000))
     assert [type(frame) for frame in consumer.frames[1:]] == [Fetched]
     assert consumer.of(Fetched)[0].answer == Reason.AHEAD
 

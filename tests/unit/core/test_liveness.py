@@ -465,7 +465,7 @@ def test_only_so_many_connections_are_open_at_once() -> None:
     net = Net()
     a = net.start("a")
     for _ in range(4096):
-        a.accept(net.caller("stranger"), net.now, peers=False)
+        a.accept(net.remote("stranger"), net.now, peers=False)
     for role in ("publisher", "session"):
         assert RawClient(net, "a", role).refusal == "too_many_connections"
     assert RawClient(net, "a", "peer", peer="b").refusal == "too_many_connections"
@@ -477,7 +477,7 @@ def test_far_beyond_the_limit_connections_are_closed_unheard() -> None:
     net = Net()
     a = net.start("a")
     for _ in range(4096 + 64):
-        a.accept(net.caller("stranger"), net.now, peers=False)
+        a.accept(net.remote("stranger"), net.now, peers=False)
     client = RawClient(net, "a")
     assert (client.frames, client.lost) == ([], True)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.unit.core.builders import E1, E2, E3, at, cost_of, entry, log_of, skip, view
-from tests.unit.core.test_interest import Rester
+from tests.unit.core.test_interest import Parked
 from tests.unit.examples import examples
 
 from pubsubd_broker.core.limits import ITEM_OVERHEAD
@@ -127,7 +127,9 @@ class LogMachine(RuleBasedStateMachine):
         self.model.segment_of.append(len(self.model.segments) - 1)
         self.model.segments.append(
             Segment(
-                gap, len(self.model.items) + 1, joined=missed == 0 and gap.contains(newest.front)
+                gap,
+                len(self.model.items) + 1,
+                joined=missed == 0 and gap.contains(newest.end_position),
             )
         )
         self.model.items.append(Gap(gap))
@@ -587,7 +589,7 @@ def test_a_gap_wakes_too() -> None:
 
 def test_a_gap_wakes_those_who_rest_at_its_place() -> None:
     log = log_of(entry(0), entry(1))
-    rester = Rester("never")
+    rester = Parked("never")
     log.interest.park(rester)
     log.append_gap(view(5, 5))
     assert rester.woken == [(2, at(2))]

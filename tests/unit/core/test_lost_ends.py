@@ -135,7 +135,7 @@ def test_it_is_told_once_over_reconnects_and_restarts_of_both_brokers() -> None:
     dies(net, missing=4)
     reader = Subscriber(net, "b", positions={"a": Position(net.new_epoch(), 0)})
     net.advance(2)
-    stands = {"a": net.nodes["a"].stream.log.segments[0].front}
+    stands = {"a": net.nodes["a"].stream.log.segments[0].end_position}
     reader = Subscriber(net, "b", positions=stands)
     net.advance(2)
     assert reader.of_node("a") == ["state_lost"]
@@ -241,7 +241,7 @@ def test_a_reader_lives_later_is_told_of_each_loss_in_place() -> None:
 def test_losses_at_one_place_are_one_notice() -> None:
     net = kept()
     publish(net, 10)
-    stands = net.nodes["a"].stream.log.front
+    stands = net.nodes["a"].stream.log.end_position
     for lost in (4, 3):
         dies(net, missing=lost)
     reader = Subscriber(net, "b", positions={"a": stands})
@@ -268,7 +268,7 @@ def test_evicted_and_lost_messages_are_one_notice() -> None:
 def test_a_reader_at_the_end_is_told_of_a_gap_that_left_the_ring() -> None:
     net = kept(ring_messages=10)
     publish(net, 10)
-    stands = net.nodes["a"].stream.log.front
+    stands = net.nodes["a"].stream.log.end_position
     dies(net, missing=4)
     publish(net, 10)
     assert net.nodes["a"].stream.view.oldest == 10

@@ -183,13 +183,13 @@ def test_each_user_has_names_of_his_own() -> None:
     net = Net()
     a = net.start("a")
     users = {uid: Remote(f"client of {uid}", uid=uid, gid=uid) for uid in (0, 1001, 1002)}
-    owner = Subscriber(net, "a", session="projector", caller=users[1001])
+    owner = Subscriber(net, "a", session="projector", remote=users[1001])
     owner.cut()
     Publisher(net, "a").fill(3)
-    stranger = Subscriber(net, "a", session="projector", caller=users[1002])
-    own = Subscriber(net, "a", session="projector", caller=users[0])
+    stranger = Subscriber(net, "a", session="projector", remote=users[1002])
+    own = Subscriber(net, "a", session="projector", remote=users[0])
     assert (stranger.resumed, own.resumed) == (False, False)
-    again = Subscriber(net, "a", session="projector", caller=users[1001])
+    again = Subscriber(net, "a", session="projector", remote=users[1001])
     assert again.resumed
     assert again.of_node("a") == [0, 1, 2]
     names = {name for name, _ in a.sessions.all_named()}
@@ -200,7 +200,7 @@ def test_a_name_too_long_with_its_user_is_refused_with_figures() -> None:
     net = Net()
     net.start("a")
     user = Remote("a user", uid=1001, gid=1001)
-    assert Subscriber(net, "a", session="n" * 123, caller=user).subscribed
-    longer = Subscriber(net, "a", session="n" * 124, caller=user)
+    assert Subscriber(net, "a", session="n" * 123, remote=user).subscribed
+    longer = Subscriber(net, "a", session="n" * 124, remote=user)
     assert longer.refusal == "name_too_long"
     assert "129 characters, allowed are 128" in longer.detail

@@ -11,7 +11,7 @@ from pubsubd_broker.core.limits import (
 )
 from pubsubd_broker.core.links.session_end import SessionEnd
 from pubsubd_protocol.fields import MAX_NAMED_SESSIONS
-from pubsubd_protocol.positions import UNTOLD, Position
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Position
 
 
 def test_a_name_outlives_its_broker_by_the_producers_registry() -> None:
@@ -106,7 +106,7 @@ def test_a_new_session_of_an_old_name_is_soon_known_to_producers() -> None:
     net = pair()
     Publisher(net, "a").fill(3)
     a = net.nodes["a"]
-    a.registry.acknowledge("b", Position(a.epoch, 3), {"s": UNTOLD}, 0)
+    a.registry.acknowledge("b", Position(a.epoch, 3), {"s": UNREPORTED_LOSS}, 0)
     Subscriber(net, "b", session="s")
     net.advance(1)
     assert named(net, "a") == {"s": 3}

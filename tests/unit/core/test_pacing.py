@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.core.builders import E1, MANY, cost_of, entry, skip
-from tests.unit.core.test_interest import Rester
+from tests.unit.core.test_interest import Parked
 
 from pubsubd_broker.core.limits import Now
 from pubsubd_broker.core.log.log import Log
@@ -165,17 +165,17 @@ def test_new_readers_bring_no_new_allowance() -> None:
 def test_yielding_readers_do_not_wait_for_a_slower_one() -> None:
     ring = Ring(messages=4, yields=True)
     ring.reader(0)
-    ring.log.interest.park(Rester("never.published"))
+    ring.log.interest.park(Parked("never.published"))
     Appender(ring, "p")
     assert held(ring), "a reader that never got an item is not faster than another"
-    ring.log.interest.park(Rester("a"), ring.log.end)
+    ring.log.interest.park(Parked("a"), ring.log.end)
     ring.pass_time(0)
     assert ring.appended == ["p"]
 
 
 def test_a_yielding_reader_counts_while_its_last_item_is_held() -> None:
     ring = Ring(messages=4, yields=True)
-    ring.log.interest.park(Rester("a"), taken=2)
+    ring.log.interest.park(Parked("a"), taken=2)
     ring.reader(0)
     Appender(ring, "p", items=2)
     assert ring.appended == ["p", "p"]

@@ -201,7 +201,7 @@ class Liar:
     def __init__(self, oldest: int, following: int) -> None:
         self.net = Net()
         self.node = self.net.start("a", peers=["b"], recover_from_peers=True, ring_messages=10)
-        connection = self.node.dialled(self.node.targets[0], self.net.caller("b"), self.net.now)
+        connection = self.node.dialled(self.node.targets[0], self.net.remote("b"), self.net.now)
         assert self.node.recovery is not None
         self.end = RecoveryEnd(
             connection,
@@ -339,9 +339,9 @@ def test_a_node_that_would_not_ask_its_peers_does_not_tell_them_either() -> None
 
 
 def holds(held: StreamView, *before: Epoch) -> RecoveryEnd:
-    """A peer that holds `held`, and met `lives` before, which its history does not continue."""
-    lives = frozenset((*before, *(epoch for epoch, _ in held.lineage)))
-    return cast(RecoveryEnd, SimpleNamespace(view=held, lives=lives))
+    """A peer that holds `held`, and met `before` before, which its history does not continue."""
+    epochs = frozenset((*before, *(epoch for epoch, _ in held.lineage)))
+    return cast(RecoveryEnd, SimpleNamespace(view=held, epochs=epochs))
 
 
 def test_a_peer_that_met_a_later_life_wins_over_a_longer_history() -> None:
@@ -367,7 +367,7 @@ def test_peers_tell_which_lives_they_met_before() -> None:
     Publisher(net, "a").fill(2)
     net.advance(1)
     second = net.nodes["a"].epoch
-    assert net.nodes["c"].peers.replicas["a"].lives == (first,)
+    assert net.nodes["c"].peers.replicas["a"].other_epochs == (first,)
     net.heal("a", "b")
     net.restart("a", recover_from_peers=True)
     net.advance(60)

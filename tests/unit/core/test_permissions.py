@@ -6,7 +6,7 @@ import pytest
 
 from pubsubd_broker.core.access.permissions import (
     EVERYTHING,
-    Allowed,
+    AllowedUsers,
     Rights,
     TopicRule,
     TopicRules,
@@ -17,8 +17,8 @@ from pubsubd_protocol.topics import MAX_PATTERNS
 OWN = 900
 
 
-def allowed(uids: set[int], gids: set[int]) -> Allowed:
-    return Allowed(frozenset(uids), frozenset(gids), OWN)
+def allowed(uids: set[int], gids: set[int]) -> AllowedUsers:
+    return AllowedUsers(frozenset(uids), frozenset(gids), OWN)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import At, Claim, Earliest, Expired, FromStart, Reason, Remembered
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Ack, CursorExpired, Frame
-from pubsubd_protocol.positions import UNTOLD, Position, StreamView
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Position, StreamView
 from pubsubd_protocol.topics import Filter
 
 EXPIRED = Expired(Reason.OVERWRITTEN, 10, 7)
@@ -722,14 +722,14 @@ def test_an_unacknowledged_unseen_is_told_again() -> None:
     assert reader.pull()[0] == "unseen -> 7"
     reader.reading.rewind()
     # The producer has begun anew meanwhile: from the start of that would be a silent gap.
-    assert reader.reading.needs == At(UNTOLD)
+    assert reader.reading.needs == At(UNREPORTED_LOSS)
 
 
 def test_an_absent_sessions_loss_is_told_first_in_its_next_life() -> None:
     reader = Reader.of(own_stream(3), at(1))
     reader.reading.stop()
-    reader.reading.lived_before(UNTOLD, reads=False)
-    assert reader.reading.bookmark.introduce() == UNTOLD
+    reader.reading.lived_before(UNREPORTED_LOSS, reads=False)
+    assert reader.reading.bookmark.introduce() == UNREPORTED_LOSS
     assert reader.pull() == ["state_lost -> 3"]
 
 
@@ -750,7 +750,7 @@ def test_an_answer_to_an_earlier_life_is_ignored() -> None:
 def test_its_own_nodes_lost_history_is_told_until_acknowledged() -> None:
     stream = own_stream(3)
     reader = Reader.of(stream, at(1))
-    reader.reading.lived_before(UNTOLD, reads=True)
+    reader.reading.lived_before(UNREPORTED_LOSS, reads=True)
     assert reader.woken == [1]
     assert reader.pull() == ["state_lost -> 1", "entry 1..2", "entry 2..3"]
     reader.reading.rewind()
@@ -774,7 +774,7 @@ def test_messages_fetched_for_one_life_are_not_read_by_the_next() -> None:
 
 def test_a_life_that_is_yet_to_hear_of_a_loss_is_not_gone() -> None:
     source = FakeSource(small_log())
-    reading = Reader.of(source, UNTOLD, away=True).reading
+    reading = Reader.of(source, UNREPORTED_LOSS, away=True).reading
     reading.inquire()
     assert not reading.gone
     assert source.asked == []
@@ -876,7 +876,7 @@ def test_a_reader_told_in_place_is_not_woken_once_more() -> None:
     source = FakeSource(log_of(*messages(0, 2)))
     reader = Reader.of(source, at(2))
     reader.pull()
-    reader.reading.lived_before(UNTOLD, reads=True)
+    reader.reading.lived_before(UNREPORTED_LOSS, reads=True)
     assert reader.woken == [1]
     source.log.append(entry(2))
     assert reader.woken == [1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.unit.core.builders import E1, E2, E3, MANY, Impatient, at, cost_of, entry, skip, view
-from tests.unit.core.test_interest import Rester
+from tests.unit.core.test_interest import Parked
 from tests.unit.core.test_pacing import Reader
 
 from pubsubd_broker.core.log.log import Gap
@@ -187,7 +187,7 @@ def test_a_full_replica_waits_unless_another_session_has_read_all() -> None:
             replica.append(item)
         replica.pacing.enter(Reader(0))
         if level:
-            replica.log.interest.park(Rester(">"), 2)
+            replica.log.interest.park(Parked(">"), 2)
         assert replica.pacing.admits(Impatient(), cost_of(entry(2)), 0) is level
         assert list(pace.holding) == ([] if level else [replica.pacing])
 

@@ -421,7 +421,7 @@ class ReplicaMachine(RuleBasedStateMachine):
         return (
             [log[index] for index in range(log.begin, log.end)],
             [
-                (s.epoch, s.lineage, s.losses, s.front, s.first, s.begin, s.joined)
+                (s.epoch, s.lineage, s.losses, s.end_position, s.first, s.begin, s.joined)
                 for s in log.segments
             ],
             (log.begin, log.end, log.messages, log.bytes),

@@ -19,8 +19,8 @@ TOPICS = 1000
 
 
 def client(net: Net, uid: int, role: str) -> RawClient:
-    caller = dataclasses.replace(net.caller(f"of {uid}"), host=None, uid=uid, gid=uid)
-    made = RawClient(net, "a", role, caller=caller)
+    remote = dataclasses.replace(net.remote(f"of {uid}"), host=None, uid=uid, gid=uid)
+    made = RawClient(net, "a", role, remote=remote)
     if role == "session":
         made.send(Subscribe(("t",), "latest", None, None, None, True))
     return made
@@ -87,7 +87,7 @@ def test_a_pull_that_judges_many_topics_ends_and_goes_on_in_the_next() -> None:
     reader.connection.writable = True
     pulls, at = 0, 0
     reading = node.sessions.list()[0].readings["a"]
-    while reading.position != node.stream.log.front:
+    while reading.position != node.stream.log.end_position:
         reader.took(b"".join(reader.connection.pull(FETCH_BYTES, net.now)))
         assert reading.position is not None
         assert reading.position.offset - at <= TOPICS * (1 + LOOKS_AT_ONCE // (TOPICS * MAX_SHAPES))

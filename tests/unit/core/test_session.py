@@ -121,7 +121,7 @@ def test_a_changed_filter_counts_from_where_the_session_stands() -> None:
 def idle_beside(source: FakeSource) -> Session:
     """A session that rests at the end of `source`'s log, and wants nothing of what comes."""
     session = a_session("rare.>")
-    session.add(source, source.log.front)
+    session.add(source, source.log.end_position)
     assert pull(session) == []
     return session
 

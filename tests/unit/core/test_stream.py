@@ -53,7 +53,7 @@ def test_messages_take_the_next_places_in_order() -> None:
     stream, publisher = a_stream(), PublisherRecord(8, forgotten=False)
     assert publish(stream, b"x", b"y", sequence=1, by=publisher) == Receipt(1, E1, 0)
     assert publish(stream, b"z", sequence=2, by=publisher) == Receipt(2, E1, 2)
-    assert stream.log.front == at(3)
+    assert stream.log.end_position == at(3)
     held = stream.log[1]
     assert isinstance(held, Entry)
     assert open_entry(held).frame.endswith(b"z")
@@ -168,4 +168,4 @@ def test_it_answers_by_the_attach_rule() -> None:
     assert stream.answer(At(at(2)))[1] == Expired(Reason.OVERWRITTEN, 5, 3)
     assert stream.answer(At(at(6)))[1] == Expired(Reason.AHEAD, 5, None)
     assert stream.answer(At(at(3, E2)))[1] == Expired(Reason.STATE_LOST, 5, None)
-    assert (stream.origin, stream.log.front) == (at(0), at(5))
+    assert (stream.origin, stream.log.end_position) == (at(0), at(5))

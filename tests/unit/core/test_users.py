@@ -28,8 +28,8 @@ def subscribe(pattern: str, name: str | None = None, *, echo: bool = True) -> Su
 
 def raw(net: Net, uid: int, role: str = "control", *frames: Frame, life: bytes = b"") -> RawClient:
     """A connection of this user, that says these after its greeting."""
-    caller = dataclasses.replace(net.caller(f"of {uid}"), host=None, uid=uid, gid=uid)
-    client = RawClient(net, "a", role, caller=caller, life=life)
+    remote = dataclasses.replace(net.remote(f"of {uid}"), host=None, uid=uid, gid=uid)
+    client = RawClient(net, "a", role, remote=remote, life=life)
     client.send(*frames)
     return client
 

@@ -72,7 +72,7 @@ SAMPLES: dict[str, frames.Frame] = {
     "Subscribed": frames.Subscribed({"node-a": AT_300}, EPOCH, True, {"node-b": 1500}),
     "SetFilter": frames.SetFilter(("orders.>",)),
     "FilterSet": frames.FilterSet({"node-a": AT_300}),
-    "Told": frames.Told("node-b", Position(EARLIER, 0)),
+    "StreamPosition": frames.StreamPosition("node-b", Position(EARLIER, 0)),
     "Entry": placed(),
     "Skip": frames.Skip("node-a", EPOCH, 303, 310),
     "CursorExpired": frames.CursorExpired("node-a", Reason.OVERWRITTEN, 37, VIEW),

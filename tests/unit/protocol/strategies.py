@@ -185,7 +185,7 @@ by_kind: dict[str, st.SearchStrategy[frames.Frame]] = {
     "Subscribed": st.builds(frames.Subscribed, position_maps, epochs, st.booleans(), _losses),
     "SetFilter": st.builds(frames.SetFilter, patterns),
     "FilterSet": st.builds(frames.FilterSet, position_maps),
-    "Told": st.builds(frames.Told, node_names, positions),
+    "StreamPosition": st.builds(frames.StreamPosition, node_names, positions),
     "Entry": entries,
     "Skip": _skips(),
     "CursorExpired": st.builds(

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pubsubd_broker.core.access.permissions import Allowed
+from pubsubd_broker.core.access.permissions import AllowedUsers
 from pubsubd_broker.core.access.quota import Claimant, Quota
 from pubsubd_broker.core.access.remote import Remote
 from pubsubd_broker.core.limits import MAX_TURNED_AWAY, Limits
@@ -35,7 +35,7 @@ class Admission:
     """Counts the connections that came in and are still open. Cost of each: a look at three numbers."""
 
     __slots__ = (
-        "_allowed",
+        "_allowed_users",
         "_limits",
         "_of_origin",
         "_of_peers",
@@ -45,9 +45,9 @@ class Admission:
         "sessions",
     )
 
-    def __init__(self, limits: Limits, allowed: Allowed) -> None:
+    def __init__(self, limits: Limits, allowed_users: AllowedUsers) -> None:
         self._limits = limits
-        self._allowed = allowed
+        self._allowed_users = allowed_users
         self._of_origin: Counter[str] = Counter()
         self._of_peers = 0
         # Never more than are let in: where there are few descriptors they are few, too.
@@ -84,7 +84,7 @@ class Admission:
                 pass
 
     def _stranger(self, remote: Remote) -> TurnedAway | None:
-        allowed, uid, gid = self._allowed, remote.uid, remote.gid
+        allowed, uid, gid = self._allowed_users, remote.uid, remote.gid
         if uid is None or gid is None:
             if not allowed.uids and not allowed.gids:
                 return None

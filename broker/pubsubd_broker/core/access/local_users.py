@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from pubsubd_broker.core.access.permissions import Allowed, Rights, TopicRules
+from pubsubd_broker.core.access.permissions import AllowedUsers, Rights, TopicRules
 from pubsubd_broker.core.access.quota import Claimant
 from pubsubd_broker.core.access.remote import Remote
 from pubsubd_protocol.errors import ConnectionRefused
@@ -14,15 +14,15 @@ from pubsubd_protocol.fields import MAX_SESSION_NAME
 class LocalUsers:
     """Judges by the user id that the kernel tells. Where it tells none, the mode of the socket has decided."""
 
-    __slots__ = ("_allowed", "_topic_rules")
+    __slots__ = ("_allowed_users", "_topic_rules")
 
-    def __init__(self, allowed: Allowed, topic_rules: TopicRules) -> None:
-        self._allowed = allowed
+    def __init__(self, allowed_users: AllowedUsers, topic_rules: TopicRules) -> None:
+        self._allowed_users = allowed_users
         self._topic_rules = topic_rules
 
     def is_operator(self, remote: Remote) -> bool:
         """Whether the user may change what is kept of others: root, and the broker's own."""
-        return remote.uid in (None, 0, self._allowed.own)
+        return remote.uid in (None, 0, self._allowed_users.own)
 
     def claimant(self, remote: Remote) -> Claimant:
         """The account on which a connection takes of shared quotas. An operator comes first."""
@@ -40,7 +40,7 @@ class LocalUsers:
         All readers see it, and a publisher is answered its retries by it: no user can publish under that of another one.
         Those of the broker's own user stay as they are.
         """
-        if remote.uid in (None, self._allowed.own):
+        if remote.uid in (None, self._allowed_users.own):
             return life
         return blake2b(life, digest_size=len(life), salt=b"%d" % remote.uid).digest()
 
@@ -50,7 +50,7 @@ class LocalUsers:
         In the journal and with peers, too: no user gets to another one's place. Those of the broker's own user stay as they
         are. Raises `ConnectionRefused`.
         """
-        if name is None or remote.uid in (None, self._allowed.own):
+        if name is None or remote.uid in (None, self._allowed_users.own):
             return name
         own = f"{remote.uid}:{name}"
         if len(own) > MAX_SESSION_NAME:

@@ -11,7 +11,7 @@ from pubsubd_protocol.topics import EVERY_TOPIC, Filter, check_asked, covers
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class AllowedUsers:
     """The users and groups that the settings list. `own`: the broker's uid, which is never kept out."""
 
     uids: frozenset[int]
@@ -23,7 +23,7 @@ class Allowed:
         return uid == self.own or _is_among(self.uids, self.gids, uid, gid, groups)
 
 
-ALL_USERS: Final = Allowed(frozenset(), frozenset(), 0)
+ALL_USERS: Final = AllowedUsers(frozenset(), frozenset(), 0)
 """All whom the mode of the socket lets in."""
 
 

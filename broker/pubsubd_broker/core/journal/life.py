@@ -17,7 +17,7 @@ class LifeRecord(Protocol):
     evidence: Evidence
     """Witnesses of earlier lives."""
 
-    def begin(self, life: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
+    def begin(self, epoch: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
         """Notes a life that begins behind `end`, where `missing` messages are lost. It has accepted none yet. May block."""
 
     def accepted(self, following: int) -> None:
@@ -33,8 +33,8 @@ class MemoryRecord:
         self._node = node
         self._accepted = 0
 
-    def begin(self, life: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
-        self.witness = begun(self._node, life, end, missing, self.evidence)
+    def begin(self, epoch: Epoch, end: RecoveredEnd | None, missing: int | None) -> None:
+        self.witness = begun(self._node, epoch, end, missing, self.evidence)
         self._accepted = self.witness.begin
 
     def accepted(self, following: int) -> None:
@@ -85,4 +85,4 @@ class Life:
     def latest_known(self) -> Epoch | None:
         """The last life of this node that a witness here names; None if none does."""
         beside = self.record.evidence.beside
-        return None if beside is None or beside.witness is None else beside.witness.life
+        return None if beside is None or beside.witness is None else beside.witness.epoch

@@ -29,7 +29,7 @@ from pubsubd_broker.core.journal.records import (
 from pubsubd_broker.core.journal.whole_end import RecoveredEnd
 from pubsubd_protocol.entries import Entry, open_entry, read_entry
 from pubsubd_protocol.errors import ProtocolError, PubSubError
-from pubsubd_protocol.positions import UNTOLD, Lineage, Losses, Position, StreamView, succeed
+from pubsubd_protocol.positions import NO_EPOCH, Lineage, Losses, Position, StreamView, succeed
 
 SEQUENCE: Final = struct.Struct("<Q")
 """The publisher's sequence, in front of the entry's frame."""
@@ -272,7 +272,7 @@ def _forget_contradicted(found: Recovered) -> None:
 
     Consumers would take them for a violation, at every attach.
     """
-    branch = StreamView(UNTOLD.epoch, found.lineage, found.first, found.next)
+    branch = StreamView(NO_EPOCH, found.lineage, found.first, found.next)
     begin = len(found.entries)
     while begin and branch.covers(found.entries[begin - 1].epoch, found.entries[begin - 1].next):
         begin -= 1

@@ -18,7 +18,7 @@ from typing import Final
 import google_crc32c
 
 from pubsubd_broker.core.journal.records import FORMAT
-from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch, Lineage
+from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, NO_EPOCH, Epoch, Lineage
 
 WITNESS_BYTES: Final = 4096
 """A page and a block. The file is written as a whole once, so a later store into it needs no room on the disk."""
@@ -29,8 +29,7 @@ COUNT_AT: Final = WITNESS_BYTES - 8
 FIRST_WITNESSED_FORMAT: Final = 3
 """The first format whose versions wrote a witness. The only proof for earlier formats is the journal's own bytes."""
 
-NO_LIFE: Final = Epoch(bytes(EPOCH_BYTES))
-SEVERAL_LIVES: Final = Epoch(b"\xff" * EPOCH_BYTES)
+SEVERAL_EPOCHS: Final = Epoch(b"\xff" * EPOCH_BYTES)
 
 _MAGIC: Final = b"pubsubd life\n"
 _VERSION: Final = 1
@@ -57,13 +56,13 @@ class Witness:
 
     `begin`: the offset at which its stream went on. `previous`: the epoch that ended there, and `lost` the number of
     messages lost at that end. `owed`: an earlier life that may have accepted messages which this life's history lacks,
-    `NO_LIFE` for none. `boot`: the machine's boot, empty if unknown. `file`: the file that the witness was written to.
+    `NO_EPOCH` for none. `boot`: the machine's boot, empty if unknown. `file`: the file that the witness was written to.
     `accepted`: the offset after the last accepted message. `counting`: whether `accepted` is kept up to date. If not, it
     is as at the beginning, and the witness beside the socket has the count.
     """
 
     node: str
-    life: Epoch
+    epoch: Epoch
     boot: bytes
     begin: int
     previous: Epoch
@@ -107,7 +106,7 @@ class Evidence:
         if folder is None or beside is None or not self.trusts(beside):
             return self
         ours, other = folder.witness, beside.witness
-        if ours is None or other is None or ours.counting or ours.life != other.life:
+        if ours is None or other is None or ours.counting or ours.epoch != other.epoch:
             return self
         if not folder.bound:
             # A copy proves nothing. The witness beside the socket is heard alone.
@@ -132,17 +131,17 @@ class RecoveredEnd:
     format: int = FORMAT
 
     @property
-    def lives(self) -> frozenset[Epoch]:
+    def epochs(self) -> frozenset[Epoch]:
         return frozenset({self.epoch, *(epoch for epoch, _ in self.lineage)})
 
 
-def is_last(life: Epoch, evidence: Evidence) -> bool:
-    """Whether no life came after `life`. Both witnesses must say so: a folder that was put back names its own life."""
+def is_last(epoch: Epoch, evidence: Evidence) -> bool:
+    """Whether no life came after the one of `epoch`. Both witnesses must say so: a folder that was put back names its own life."""
     return all(
         found is not None
         and found.bound
         and found.witness is not None
-        and found.witness.life == life
+        and found.witness.epoch == epoch
         for found in (evidence.folder, evidence.beside)
     )
 
@@ -203,10 +202,10 @@ def _hear(
         return True, EndProof(None, f"the witness {place} is not readable")
     if witness.node != end.node:
         # A broker with a wrong --node served at this socket. Its witness may have replaced the one that matters.
-        harmless = witness.owed in {NO_LIFE, *end.lives}
+        harmless = witness.owed in {NO_EPOCH, *end.epochs}
         return not harmless, EndProof(None, f"node {witness.node!r} was served since, {place}")
     trusted = evidence.trusts(found)
-    if witness.life == end.epoch:
+    if witness.epoch == end.epoch:
         return _hear_its_own(end, found, place, trusted=trusted, in_folder=in_folder)
     if witness.previous == end.epoch and trusted and witness.begin >= end.next:
         # That life had judged the same end. The messages that it accepted are missing, too.
@@ -214,12 +213,12 @@ def _hear(
         if witness.lost is None:
             return True, EndProof(None, "its next life could not know what was lost before it")
         return True, EndProof(witness.accepted - end.next + witness.lost, since)
-    if witness.life in end.lives:
+    if witness.epoch in end.epochs:
         return False, EndProof(None, f"the witness {place} is of an earlier life")
     # Another life of this node served since. Its readers and publishers know messages that this history lacks.
     idle = trusted and witness.accepted == witness.begin
-    harmless = idle and witness.owed in {NO_LIFE, *end.lives}
-    return not harmless, EndProof(None, f"life {witness.life.hex()} was served since, {place}")
+    harmless = idle and witness.owed in {NO_EPOCH, *end.epochs}
+    return not harmless, EndProof(None, f"life {witness.epoch.hex()} was served since, {place}")
 
 
 def _hear_its_own(
@@ -249,29 +248,29 @@ def owed(node: str, history: frozenset[Epoch], evidence: Evidence) -> Epoch:
     """
     found = evidence.beside
     if found is None:
-        return NO_LIFE
+        return NO_EPOCH
     if found.witness is None:
-        return SEVERAL_LIVES
+        return SEVERAL_EPOCHS
     witness = found.witness
-    if witness.life in history:
-        return NO_LIFE
+    if witness.epoch in history:
+        return NO_EPOCH
     idle = evidence.trusts(found) and witness.accepted == witness.begin
-    tells = witness.node == node and witness.previous != NO_LIFE and witness.owed != NO_LIFE
+    tells = witness.node == node and witness.previous != NO_EPOCH and witness.owed != NO_EPOCH
     if tells or not idle:
-        return witness.life
-    return NO_LIFE if witness.owed in history else witness.owed
+        return witness.epoch
+    return NO_EPOCH if witness.owed in history else witness.owed
 
 
 def begun(
-    node: str, life: Epoch, end: RecoveredEnd | None, missing: int | None, evidence: Evidence
+    node: str, epoch: Epoch, end: RecoveredEnd | None, missing: int | None, evidence: Evidence
 ) -> Witness:
     """The witness of a life that goes on behind `end` and has accepted no message yet. `file` is set later."""
-    begin, previous = (0, NO_LIFE) if end is None else (end.next, end.epoch)
-    history = frozenset({life}) if end is None else end.lives
+    begin, previous = (0, NO_EPOCH) if end is None else (end.next, end.epoch)
+    history = frozenset({epoch}) if end is None else end.epochs
     not_ours = owed(node, history, evidence)
     nowhere = FileIdentity(0, 0)
     return Witness(
-        node, life, evidence.boot, begin, previous, missing, not_ours, nowhere, accepted=begin
+        node, epoch, evidence.boot, begin, previous, missing, not_ours, nowhere, accepted=begin
     )
 
 
@@ -279,7 +278,7 @@ def encode_witness(witness: Witness) -> bytes:
     """The bytes of the whole file."""
     body = _BODY.pack(
         witness.node.encode(),
-        witness.life,
+        witness.epoch,
         witness.boot,
         witness.previous,
         witness.owed,
@@ -302,14 +301,14 @@ def decode_witness(data: bytes) -> Witness | None:
     if (magic, version, crc) != (_MAGIC, _VERSION, google_crc32c.value(body)):
         return None
     *names, inode, born_ns, begin, missing, counting = _BODY.unpack(body)
-    name, life, boot, previous, not_ours = names
+    name, epoch, boot, previous, not_ours = names
     (count,) = _COUNT.unpack_from(data, COUNT_AT)
     accepted = count & MAX_OFFSET
     if checked(accepted) != count or accepted < begin:
         return None
     return Witness(
         name.rstrip(b"\0").decode(),
-        Epoch(life),
+        Epoch(epoch),
         boot.rstrip(b"\0") and boot,
         begin,
         Epoch(previous),

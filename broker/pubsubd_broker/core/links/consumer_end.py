@@ -9,7 +9,7 @@ from pubsubd_broker.core.limits import ACK_DELAY_NS, ACK_MESSAGES, ITEM_OVERHEAD
 from pubsubd_broker.core.links.connection import Connection
 from pubsubd_broker.core.links.dial_targets import Target
 from pubsubd_broker.core.links.fetch_budget import FetchBudget
-from pubsubd_broker.core.links.told_places import ToldPlaces
+from pubsubd_broker.core.links.remembered_names import RememberedNames
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.streams.fetching import LaggingReader
@@ -81,7 +81,7 @@ class ConsumerEnd:
         reader: str,
         max_frame: int,
         producers: ProducerTable,
-        places: ToldPlaces,
+        places: RememberedNames,
         fetch_budget: FetchBudget,
         events: Events,
     ) -> None:

@@ -20,8 +20,8 @@ from pubsubd_broker.core.links.peer_recovery import PeerRecovery, RecoveryEnd
 from pubsubd_broker.core.links.peers import Peers
 from pubsubd_broker.core.links.producer_end import ProducerEnd
 from pubsubd_broker.core.links.publisher_end import PublisherEnd
+from pubsubd_broker.core.links.remembered_names import RememberedNames
 from pubsubd_broker.core.links.session_end import SessionEnd
-from pubsubd_broker.core.links.told_places import ToldPlaces
 from pubsubd_broker.core.observe.events import Events
 from pubsubd_broker.core.sessions.sessions import Sessions
 from pubsubd_broker.core.streams.intake import Intake
@@ -144,7 +144,7 @@ class Ends:
 
         Raises `ConnectionRefused` if no link to it may be had.
         """
-        name, epoch = welcome.node, welcome.life
+        name, epoch = welcome.node, welcome.epoch
         clash = self._peers.clash_with_producer(name, epoch)
         if clash is not None:
             target.is_self = clash[0] == "self"
@@ -171,7 +171,9 @@ class Ends:
             reader=self._me.node,
             max_frame=self._max_frame,
             producers=self._peers,
-            places=ToldPlaces(name, self._sessions, self._recovered_stream, self._peers.replicas),
+            places=RememberedNames(
+                name, self._sessions, self._recovered_stream, self._peers.replicas
+            ),
             fetch_budget=self._fetch_budget,
             events=self._events,
         )

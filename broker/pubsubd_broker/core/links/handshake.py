@@ -131,7 +131,7 @@ class AcceptedHandshake:
         exchange = Exchange(
             me.cluster,
             hello.name,
-            hello.life,
+            hello.sender_id,
             hello.nonce,
             me.node,
             me.epoch,
@@ -148,9 +148,9 @@ class AcceptedHandshake:
         _check_certificate(hello.name, connection.remote)
         self.trusted = True
         self._ends.check_open(hello.role)
-        self._ends.check_consumer(hello.name, hello.life, connection.opened_ns)
+        self._ends.check_consumer(hello.name, hello.sender_id, connection.opened_ns)
         connection.send(self._welcome(EVERYTHING))
-        return self._ends.consumer(connection, hello.name, hello.life)
+        return self._ends.consumer(connection, hello.name, hello.sender_id)
 
     def _welcome_client(self, hello: Hello) -> LinkEnd:
         connection, users = self._connection, self._users
@@ -159,7 +159,7 @@ class AcceptedHandshake:
         if hello.role == "control":
             self._check_commands()
         rights = users.rights_of(connection.remote)
-        client_id = users.client_id(connection.remote, hello.life)
+        client_id = users.client_id(connection.remote, hello.sender_id)
         connection.send(self._welcome(rights))
         match hello.role:
             case "publisher":
@@ -239,7 +239,7 @@ class DialledHandshake:
             me.epoch,
             self._nonce,
             challenge.node,
-            challenge.life,
+            challenge.epoch,
             challenge.nonce,
             _binding(self._connection.remote),
         )
@@ -266,9 +266,9 @@ class DialledHandshake:
                 "give it --cluster-secret-file",
             )
         exchange = self._exchange
-        if exchange is not None and (name, welcome.life) != (
+        if exchange is not None and (name, welcome.epoch) != (
             exchange.producer,
-            exchange.producer_life,
+            exchange.producer_epoch,
         ):
             raise ProtocolError("greeting", f"{exchange.producer} proved, {name} welcomes")
         _check_certificate(name, self._connection.remote)

@@ -76,8 +76,8 @@ class Links:
         )
         self.intake = Intake(epoch, stream, publishers, settings.limits, self.peers.knows)
         self.fetch_budget = FetchBudget(settings.limits.fetched_bytes)
-        users = LocalUsers(settings.allowed, settings.topic_rules)
-        admission = Admission(settings.limits, settings.allowed)
+        users = LocalUsers(settings.allowed_users, settings.topic_rules)
+        admission = Admission(settings.limits, settings.allowed_users)
         self._ends = Ends(
             self._me,
             limits=settings.limits,

@@ -160,7 +160,7 @@ class RecoveryEnd:
         self.target = target
         self.view: StreamView | None = None
         """The part of this node's stream that the peer holds without a hole."""
-        self.lives: frozenset[Epoch] = frozenset()
+        self.epochs: frozenset[Epoch] = frozenset()
         """Epochs of this node that the peer knows to be earlier than that."""
         self.names: SessionPlaces = {}
         """Positions of this node's named sessions in every stream, as the peer remembers them."""
@@ -184,7 +184,7 @@ class RecoveryEnd:
         """Asks for the next part of it."""
         assert self._log is not None
         self._id += 1
-        at = At(self._log.front)
+        at = At(self._log.end_position)
         self._connection.send(Fetch(self._id, at, FETCH_BYTES, self._node))
 
     def received(self, frame: Frame, now: Now) -> bool:
@@ -226,7 +226,7 @@ class RecoveryEnd:
         if self._log is None or self.view is None:
             view = fetched.view
             self.view = _checked(view)
-            self.lives = frozenset((*fetched.lives, *(epoch for epoch, _ in view.lineage)))
+            self.epochs = frozenset((*fetched.other_epochs, *(epoch for epoch, _ in view.lineage)))
             # As large as the ring: the peer may name any size.
             self._log = Log(*self._ring, view.epoch, view.lineage, view.oldest, view.losses)
             self._recovery.tick(now)
@@ -272,7 +272,7 @@ def _reach(
     view = end.view
     assert view is not None
     continues = sum(
-        other.view is not None and other.view.place(other.view.next).epoch in end.lives
+        other.view is not None and other.view.place(other.view.next).epoch in end.epochs
         for other in others
         if other is not end
     )

@@ -28,9 +28,9 @@ from pubsubd_protocol.frames import (
     Frame,
     Heartbeat,
 )
-from pubsubd_protocol.positions import UNTOLD, Position, StreamView
+from pubsubd_protocol.positions import NO_EPOCH, Position, StreamView
 
-NOTHING: Final = StreamView(UNTOLD.epoch, (), 0, 0)
+NOTHING: Final = StreamView(NO_EPOCH, (), 0, 0)
 """The view of a stream that was never met."""
 
 
@@ -259,7 +259,7 @@ class ProducerEnd:
         if replica is not None and part.budget and isinstance(answer, Resume):
             # At its end a gap may follow, of which it knows: it has nothing from behind that.
             at_end = answer.offset == view.next
-            start = replica.log.front if at_end else view.place(answer.offset)
+            start = replica.log.end_position if at_end else view.place(answer.offset)
             cursor = Cursor(self.consumer, start)
             index = replica.log.locate(cursor.position)
             assert index is not None, "what is unbroken is in the log"
@@ -269,8 +269,8 @@ class ProducerEnd:
             # Only the question how far the replica reaches has no budget: it comes first, and once.
             named: dict[str, Position | None] = {**registered.named}
             out.frame(Ack(self._stream.node, registered.cursor, named, elsewhere=registered.places))
-        lives = replica.lives if replica is not None else ()
-        out.frame(Fetched(fetch.id, view, short(answer), part.frames, lives))
+        other_epochs = replica.other_epochs if replica is not None else ()
+        out.frame(Fetched(fetch.id, view, short(answer), part.frames, other_epochs))
         out.extend(part)
 
     def _choose(self, entry: Entry) -> Entry | None:

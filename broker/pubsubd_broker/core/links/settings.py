@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pubsubd_broker.core.access.permissions import Allowed, Rights, TopicRules
+from pubsubd_broker.core.access.permissions import AllowedUsers, Rights, TopicRules
 from pubsubd_broker.core.limits import Limits
 from pubsubd_broker.core.links.liveness import Timeouts
 from pubsubd_protocol.frames import Welcome
@@ -18,7 +18,7 @@ class LinkSettings:
     node: str
     cluster: str
     secret: bytes | None = field(repr=False)
-    allowed: Allowed
+    allowed_users: AllowedUsers
     """The local users that may connect."""
     topic_rules: TopicRules
     limits: Limits

@@ -78,7 +78,7 @@ class Cursor:
             self.told = self.position.offset
 
     @property
-    def untold(self) -> int:
+    def unreported(self) -> int:
         """Offsets that the reader has passed without being told."""
         return self.position.offset - self.told
 

@@ -65,7 +65,7 @@ class Segment:
         """Whether the segment before this one ends at the offset where this one begins, in one history."""
 
     @property
-    def front(self) -> Position:
+    def end_position(self) -> Position:
         """The position at the segment's end, before a gap that may follow there."""
         return Position(self.last, self.next)
 
@@ -136,10 +136,10 @@ class Log:
         # Ordered, so that equal histories wake in an equal order.
         self._waiting: dict[Callable[[], None], None] = {}
         self.interest = Interest()
-        """The readers that rest at the end."""
-        # The value of begin + end at which resting readers are looked at next.
+        """The readers that are parked at the end."""
+        # The value of begin + end at which parked readers are looked at next.
         self._remind_at = 0
-        # Every resting reader has been told of all items before this index, or is about to be.
+        # Every parked reader has been told of all items before this index, or is about to be.
         self._told_from = 0
 
     @property
@@ -157,9 +157,9 @@ class Log:
         return StreamView(newest.epoch, newest.lineage, self.oldest, newest.next, newest.losses)
 
     @property
-    def front(self) -> Position:
+    def end_position(self) -> Position:
         """The position of a reader that has read the whole log."""
-        return self.newest.front
+        return self.newest.end_position
 
     def __getitem__(self, index: int) -> Item:
         item = self.items[index + self.shift]
@@ -230,15 +230,17 @@ class Log:
     def append_gap(self, view: StreamView) -> None:
         """Appends a gap marker. The next item begins at `view.next` on `view`'s branch, behind missing messages."""
         self._make_room(0, ITEM_OVERHEAD)
-        index, front = self.end, self.front
+        index, end_position = self.end, self.end_position
         self.items.append(Gap(view))
         self.end += 1
         self.bytes += ITEM_OVERHEAD
-        joined = front.offset == view.next and view.covers(front.epoch, front.offset)
+        joined = end_position.offset == view.next and view.covers(
+            end_position.epoch, end_position.offset
+        )
         self.newest = Segment(view, index + 1, joined=joined)
         self.segments.append(self.newest)
         self.wake()
-        self.interest.wake_all(index, front)
+        self.interest.wake_all(index, end_position)
 
     def empty(self) -> None:
         """Evicts all items. A reader that has read them all stands at the end as before."""
@@ -283,7 +285,7 @@ class Log:
         self._waiting.pop(wake, None)
 
     def _remind(self) -> None:
-        """Has resting readers told of their position if they were told last in the older half of the log.
+        """Has parked readers told of their position if they were told last in the older half of the log.
 
         Looks again when a quarter of the log has gone by, or when a large entry has evicted more than that.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-from pubsubd_protocol.topics import Shape, dress
+from pubsubd_protocol.topics import Shape, split_pattern
 
 Owner = TypeVar("Owner")
 
@@ -29,20 +29,20 @@ class PatternIndex(Generic[Owner]):
     def add(self, owner: Owner, patterns: tuple[str, ...]) -> None:
         """Adds the patterns of an `owner` that has none yet."""
         for pattern in patterns:
-            shape, worn = dress(pattern)
-            self._by_shape.setdefault(shape, {}).setdefault(worn, {})[owner] = None
+            shape, key = split_pattern(pattern)
+            self._by_shape.setdefault(shape, {}).setdefault(key, {})[owner] = None
         self.patterns += len(patterns)
         self.looks = len(self._by_shape)
 
     def remove(self, owner: Owner, patterns: tuple[str, ...]) -> None:
         """Removes the same patterns that were added."""
         for pattern in patterns:
-            shape, worn = dress(pattern)
-            wearers = self._by_shape[shape]
-            del wearers[worn][owner]
-            if not wearers[worn]:
-                del wearers[worn]
-                if not wearers:
+            shape, key = split_pattern(pattern)
+            owners = self._by_shape[shape]
+            del owners[key][owner]
+            if not owners[key]:
+                del owners[key]
+                if not owners:
                     del self._by_shape[shape]
         self.patterns -= len(patterns)
         self.looks = len(self._by_shape)
@@ -53,7 +53,7 @@ class PatternIndex(Generic[Owner]):
 
     def _found(self, topic: str) -> Iterator[Owner]:
         segments = topic.split(".")
-        for shape, wearers in self._by_shape.items():
-            worn = topic if shape is None else shape.worn_by(segments)
-            if worn is not None:
-                yield from wearers.get(worn, ())
+        for shape, owners in self._by_shape.items():
+            key = topic if shape is None else shape.key_of(segments)
+            if key is not None:
+                yield from owners.get(key, ())

@@ -19,7 +19,7 @@ from pubsubd_protocol.attach import (
     resolve,
 )
 from pubsubd_protocol.frames import Ack
-from pubsubd_protocol.positions import UNTOLD, Epoch, Position, StreamView
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Epoch, Position, StreamView
 
 
 class Bookmark:
@@ -75,9 +75,9 @@ class Bookmark:
         return At(self.cursor.position) if self.cursor is not None else self._claim
 
     @property
-    def untold(self) -> int:
+    def unreported(self) -> int:
         """Offsets passed without a message, of which the session has not been told."""
-        return self.cursor.untold if self.cursor is not None else 0
+        return self.cursor.unreported if self.cursor is not None else 0
 
     @property
     def kept(self) -> Position | None:
@@ -89,7 +89,7 @@ class Bookmark:
         if (
             cursor is None
             or done is None
-            or done == UNTOLD
+            or done == UNREPORTED_LOSS
             or self._unacknowledged_loss is not None
         ):
             return done
@@ -100,11 +100,11 @@ class Bookmark:
 
     def is_done(self, *, connected: bool, named: bool) -> bool:
         """Whether the session stands at the end of the log at hand, and its next life, if it is `named`, would too."""
-        if connected and (self.untold or self.pending.waits):
+        if connected and (self.unreported or self.pending.waits):
             return False
-        view, front = self._source.log.view, self._source.log.front
+        view, end = self._source.log.view, self._source.log.end_position
         return all(
-            place is not None and view.contains(place) and not view.is_before(place, front)
+            place is not None and view.contains(place) and not view.is_before(place, end)
             for place in (self.position, self.kept if named else self.position)
         )
 
@@ -160,7 +160,7 @@ class Bookmark:
                     self.cursor = Cursor(self._source.node, view.place(following))
                     reason, missed = Reason.UNSEEN, None
                     # Until it has acknowledged that, every further life is told of a loss again.
-                    self.acknowledged = UNTOLD
+                    self.acknowledged = UNREPORTED_LOSS
                     self.unreported_loss = view.epoch
                 self._expire(Expired(reason, following, missed), view)
 
@@ -188,9 +188,9 @@ class Bookmark:
         if not reads and view.contains(place):
             self.acknowledged = place
             return place
-        self.acknowledged, self._unacknowledged_loss = UNTOLD, view.epoch
+        self.acknowledged, self._unacknowledged_loss = UNREPORTED_LOSS, view.epoch
         if not (reads and self.would_resume):
-            return UNTOLD
+            return UNREPORTED_LOSS
         self._expire_in_place()
         return None
 
@@ -218,7 +218,7 @@ class Bookmark:
         self.unreported_loss = None
         self.cursor = Cursor(self._source.node, position)
         if self._unacknowledged_loss is not None and self.would_resume:
-            self.acknowledged = UNTOLD
+            self.acknowledged = UNREPORTED_LOSS
             self._expire_in_place()
 
     def _expire(self, expired: Expired, view: StreamView) -> None:
@@ -226,7 +226,7 @@ class Bookmark:
         done = self.acknowledged
         if done is not None and done.offset > expired.next and view.contains(done):
             # It presented a place that this history never reached: acknowledging the notice must not look like a step back.
-            self.acknowledged = UNTOLD
+            self.acknowledged = UNREPORTED_LOSS
         if self._unacknowledged_loss is not None and (
             self.pending.expired or expired.reason in LOSES_HISTORY
         ):

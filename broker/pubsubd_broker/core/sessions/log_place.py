@@ -70,10 +70,10 @@ class LogPlace:
         return self.bookmark.needs
 
     @property
-    def untold(self) -> int:
+    def unreported(self) -> int:
         """Offsets passed without a message, of which the session has not been told."""
         self._move_along()
-        return self.bookmark.untold
+        return self.bookmark.unreported
 
     @property
     def kept(self) -> Position | None:
@@ -123,7 +123,7 @@ class LogPlace:
         if self.index is not None:
             self.told = self.index
         cursor = self.bookmark.cursor
-        if cursor is not None and cursor.untold:
+        if cursor is not None and cursor.unreported:
             cursor.settle(out)
             self.bookmark.acknowledged = self.kept
             out.settled.append(self.source.node)
@@ -134,9 +134,9 @@ class LogPlace:
             cursor = self.bookmark.cursor
             assert cursor is not None
             self.index = self.source.log.end
-            front = self.source.log.front
-            if front != cursor.position:
-                cursor.position = front
+            end = self.source.log.end_position
+            if end != cursor.position:
+                cursor.position = end
 
     def _read_on(self) -> None:
         """Reads on for a reason of its own."""

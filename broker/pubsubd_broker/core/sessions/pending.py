@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pubsubd_broker.core.log.outgoing import Outgoing
 from pubsubd_protocol.attach import Expired, merge
-from pubsubd_protocol.frames import CursorExpired, Skip, Told
+from pubsubd_protocol.frames import CursorExpired, Skip, StreamPosition
 from pubsubd_protocol.positions import Position, StreamView
 
 
@@ -50,7 +50,7 @@ class Pending:
         """Returns whether an expiry was among it."""
         start = self.take_start()
         if start is not None:
-            out.frame(Told(self._node, start))
+            out.frame(StreamPosition(self._node, start))
         if self._expired is None:
             return False
         if self._passed is not None:

@@ -21,7 +21,7 @@ from pubsubd_broker.core.sessions.source import Source, answer_at_hand
 from pubsubd_protocol.attach import At, Claim, Expired, Resume, Verdict, resolve
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.frames import Skip
-from pubsubd_protocol.positions import UNTOLD, Position, StreamView
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Position, StreamView
 from pubsubd_protocol.topics import Filter
 
 
@@ -85,7 +85,7 @@ class Reading(LogPlace):
         if position is None or self.state is states.INQUIRING:
             return
         # The session is told of its loss when it is back. That alone does not let it forget its places in other streams.
-        answer = Resume(0) if position == UNTOLD else answer_at_hand(self.source, position)
+        answer = Resume(0) if position == UNREPORTED_LOSS else answer_at_hand(self.source, position)
         if answer is None:
             self._fetch(self.needs, 0)
         else:
@@ -273,7 +273,7 @@ class Reading(LogPlace):
             self.index = self.source.log.locate(position)
         if self.index is not None:
             self.state = states.MOVES[self.state, states.FOUND]
-            self.told = -1 if self.bookmark.untold else self.index
+            self.told = -1 if self.bookmark.unreported else self.index
             self.source.pacing.enter(self)
             self._ends_catch_up()
         return self.index is not None
@@ -290,4 +290,4 @@ class Reading(LogPlace):
         log, position = self.source.log, self.bookmark.position
         if position is None or not self.bookmark.proved:
             return False
-        return log.view.is_before(log.front, position) and log.view.contains(position)
+        return log.view.is_before(log.end_position, position) and log.view.contains(position)

@@ -16,7 +16,7 @@ from pubsubd_protocol.attach import At, Claim, Earliest, FromStart, Remembered
 from pubsubd_protocol.entries import Entry, part_of
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Ack, Subscribe
-from pubsubd_protocol.positions import UNTOLD, Position, StreamView
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Position, StreamView
 from pubsubd_protocol.topics import Filter
 
 UNNAMED_HOLDER = b""
@@ -97,7 +97,7 @@ class Session:
             # One that reconnects presents what it has received, and says what of that it is done with. Of a stream
             # that it leaves out there it has not taken in the loss that it was told of.
             done = positions if subscribe.acknowledged is None else subscribe.acknowledged
-            self._kept = {node: done.get(node, UNTOLD) for node in positions}
+            self._kept = {node: done.get(node, UNREPORTED_LOSS) for node in positions}
         self._presented = self._kept | positions
         self._acknowledged.clear()
 
@@ -296,7 +296,7 @@ class Session:
     def remind(self) -> None:
         """Has the session told how far it has come, in its turn and as soon as its socket takes it."""
         for reading in self.readings.values():
-            if reading.untold:
+            if reading.unreported:
                 reading.remind()
 
     def is_gone(self, now_ns: int, every_ns: int) -> bool:
@@ -311,7 +311,7 @@ class Session:
     def drained(self) -> bool:
         """Whether it has read all that is at hand, and its application knows so."""
         return all(
-            reading.position == reading.source.log.front and not reading.bookmark.untold
+            reading.position == reading.source.log.end_position and not reading.bookmark.unreported
             for reading in self.readings.values()
         )
 

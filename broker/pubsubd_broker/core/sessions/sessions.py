@@ -21,7 +21,7 @@ from pubsubd_protocol.attach import Claim, FromStart, Remembered
 from pubsubd_protocol.errors import ConnectionRefused
 from pubsubd_protocol.fields import MAX_STREAMS
 from pubsubd_protocol.frames import Attached, Subscribe
-from pubsubd_protocol.positions import UNTOLD, Epoch, Position
+from pubsubd_protocol.positions import UNREPORTED_LOSS, Epoch, Position
 
 
 class ProducerLink(Protocol):
@@ -213,8 +213,8 @@ class Sessions:
                 continue
             position = reading.bookmark.acknowledged
             if position is not None:
-                if view.is_before(source.log.front, position) and view.contains(position):
-                    position = source.log.front
+                if view.is_before(source.log.end_position, position) and view.contains(position):
+                    position = source.log.end_position
                 cursors[name] = position
         return self._named.keys(), cursors
 
@@ -290,7 +290,7 @@ class Sessions:
 
     def _lived_before(self, session: Session, positions: Mapping[str, Position]) -> None:
         """A peer remembers the session, and where it stood. Its own node's stream began anew since, if no place says more."""
-        for node, place in {self._node: UNTOLD, **positions}.items():
+        for node, place in {self._node: UNREPORTED_LOSS, **positions}.items():
             session.lived_before(node, place)
 
     def _revive(self, name: str, replica: Replica) -> None:

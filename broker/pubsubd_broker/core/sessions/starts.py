@@ -12,8 +12,8 @@ from pubsubd_protocol.positions import Position
 def start_in(source: Source, session: Session, subscribe: Subscribe) -> Position | Claim:
     """Beginning of a new `session` in `source`, by the positions that its application presents in `subscribe`."""
     if subscribe.positions is None:
-        front = source.log.front
-        return Earliest(At(front)) if subscribe.start == "earliest" else front
+        end = source.log.end_position
+        return Earliest(At(end)) if subscribe.start == "earliest" else end
     position = subscribe.positions.get(source.node)
     if position is not None:
         return position

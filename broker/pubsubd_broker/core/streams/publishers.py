@@ -84,7 +84,7 @@ class PublisherRecord:
         if self._holder is not None and self._holder[1] == refuse:
             self._holder = None
 
-    def recall(self, sequence: int, retry: bool) -> PublishAnswer | None:
+    def earlier_answer(self, sequence: int, retry: bool) -> PublishAnswer | None:
         """The earlier answer to a retry of `sequence`; None if the batch is new and has to be judged now.
 
         A forgotten answer is given as "unknown", never guessed. Raises `ProtocolError` for a new batch under a sequence that

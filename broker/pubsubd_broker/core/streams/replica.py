@@ -10,7 +10,7 @@ from pubsubd_broker.core.streams.fetching import AskProducer, LaggingReader
 from pubsubd_protocol.attach import At, Claim, Expired, Resume, Verdict, resolve, short
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.errors import ProtocolError
-from pubsubd_protocol.fields import MAX_LIVES
+from pubsubd_protocol.fields import MAX_OTHER_EPOCHS
 from pubsubd_protocol.frames import Attached, CursorExpired, Skip
 from pubsubd_protocol.positions import MAX_OFFSET, Epoch, Position, StreamView
 
@@ -25,11 +25,11 @@ class Replica:
     __slots__ = (
         "_given_up",
         "fetcher",
-        "lives",
         "log",
         "named",
         "node",
         "origin",
+        "other_epochs",
         "pacing",
         "reader",
     )
@@ -58,8 +58,8 @@ class Replica:
         self.fetcher: AskProducer | None = None
         """Asks the producer on behalf of a session. None while the link is down."""
         self._given_up = False
-        self.lives: tuple[Epoch, ...] = ()
-        """Newest epochs of the producer that its later history does not continue: at most `MAX_LIVES`, newest first."""
+        self.other_epochs: tuple[Epoch, ...] = ()
+        """Newest epochs of the producer that its later history does not continue: at most `MAX_OTHER_EPOCHS`, newest first."""
 
     def answer(self, claim: Claim) -> tuple[StreamView, Verdict] | None:
         """None: only the producer can answer. Answers by this replica's view once the replica has been given up."""
@@ -85,7 +85,7 @@ class Replica:
     @property
     def registration(self) -> Position:
         """The position that this node presents when it attaches: the replica has got all messages before it."""
-        return self.log.front
+        return self.log.end_position
 
     @property
     def unbroken(self) -> StreamView:
@@ -109,7 +109,7 @@ class Replica:
         if isinstance(answer, Expired):
             last = self.registration.epoch
             if view.reach(last) is None:
-                self.lives = (last, *self.lives)[:MAX_LIVES]
+                self.other_epochs = (last, *self.other_epochs)[:MAX_OTHER_EPOCHS]
             self.log.append_gap(view.until(answer.next))
             return
         self.log.continue_as(view)

@@ -166,7 +166,7 @@ class Stream:
         `rejection`: the reason to reject a well-formed batch, if one exists.
         Raises `ProtocolError` for a batch that contradicts itself, or an earlier answer to its publisher id.
         """
-        outcome = publisher.recall(batch.sequence, batch.retry)
+        outcome = publisher.earlier_answer(batch.sequence, batch.retry)
         if outcome is not None:
             self._check_same(batch, outcome)
         else:

@@ -23,8 +23,7 @@ from tests.unit.core.journal.witnesses import (
 from pubsubd_broker.core.journal.life import MemoryRecord
 from pubsubd_broker.core.journal.whole_end import (
     COUNT_AT,
-    NO_LIFE,
-    SEVERAL_LIVES,
+    SEVERAL_EPOCHS,
     WITNESS_BYTES,
     Evidence,
     Found,
@@ -38,7 +37,7 @@ from pubsubd_broker.core.journal.whole_end import (
     lost_at,
     owed,
 )
-from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, Epoch
+from pubsubd_protocol.positions import EPOCH_BYTES, MAX_OFFSET, NO_EPOCH, Epoch
 
 END: Final = RecoveredEnd("a", E2, ((E1, 40),), 100, format=3)
 CLEAN: Final = replace(END, promised=True)
@@ -280,9 +279,9 @@ def witnesses(draw: st.DrawFn) -> Witness:
         draw(LIVES),
         draw(BOOTS),
         begin,
-        draw(st.sampled_from([NO_LIFE, E1, E2])),
+        draw(st.sampled_from([NO_EPOCH, E1, E2])),
         draw(st.none() | st.integers(0, 20)),
-        draw(st.sampled_from([NO_LIFE, NO_LIFE, E1, E2, E4, SEVERAL_LIVES])),
+        draw(st.sampled_from([NO_EPOCH, NO_EPOCH, E1, E2, E4, SEVERAL_EPOCHS])),
         FILE,
         draw(st.just(begin) | st.integers(begin, 130)),
         draw(st.sampled_from([True, True, False])),
@@ -318,7 +317,7 @@ def test_never_fewer_are_lost_than_any_witness_of_that_life_says(
     for found in (evidence.folder, evidence.beside):
         if found is not None and found.witness is not None and known is not None:
             told = found.witness
-            if (told.node, told.life) == ("a", E2):
+            if (told.node, told.epoch) == ("a", E2):
                 assert known >= told.accepted - end.next
 
 
@@ -328,9 +327,9 @@ def test_a_life_in_between_is_never_forgotten(end: RecoveredEnd, evidence: Evide
     evidence = evidence.with_one_count
     for found in (evidence.folder, evidence.beside):
         told = None if found is None else found.witness
-        if told is None or told.node != "a" or told.life in end.lives:
+        if told is None or told.node != "a" or told.epoch in end.epochs:
             continue
-        if told.accepted > told.begin or told.owed not in {NO_LIFE, *end.lives}:
+        if told.accepted > told.begin or told.owed not in {NO_EPOCH, *end.epochs}:
             # Unless it began behind this very end: then it has judged all that was before it, and is counted itself.
             began_here = told.previous == E2 and told.begin >= end.next
             assert known is None or (began_here and known >= told.accepted - end.next)
@@ -381,19 +380,19 @@ def test_lives_without_the_journal_are_known_however_many_follow(
 def test_a_life_owes_what_the_witness_that_it_replaces_stands_for() -> None:
     """A single owed life is enough: a life tells of all losses before it, in every history that holds that life."""
     busy = Evidence(None, bound(witness(E2, owed=E4)), BOOT)
-    assert owed("a", frozenset({E2}), busy) == NO_LIFE
+    assert owed("a", frozenset({E2}), busy) == NO_EPOCH
     assert owed("a", frozenset({E4}), busy) == E2
     assert owed("a", frozenset(), busy) == E2
     idle = witness(E2, begin=20, accepted=20, owed=E4)
-    from_nothing = Evidence(None, bound(replace(idle, previous=NO_LIFE)), BOOT)
+    from_nothing = Evidence(None, bound(replace(idle, previous=NO_EPOCH)), BOOT)
     assert owed("a", frozenset(), from_nothing) == E4
-    assert owed("a", frozenset({E4}), from_nothing) == NO_LIFE
+    assert owed("a", frozenset({E4}), from_nothing) == NO_EPOCH
     has_told = Evidence(None, bound(replace(idle, previous=E1)), BOOT)
     assert owed("a", frozenset(), has_told) == E2
-    assert owed("a", frozenset({E2}), has_told) == NO_LIFE
+    assert owed("a", frozenset({E2}), has_told) == NO_EPOCH
     assert owed("b", frozenset(), has_told) == E4
-    assert owed("a", frozenset({E2}), Evidence()) == NO_LIFE
-    assert owed("a", frozenset({E2}), Evidence(None, UNREADABLE)) == SEVERAL_LIVES
+    assert owed("a", frozenset({E2}), Evidence()) == NO_EPOCH
+    assert owed("a", frozenset({E2}), Evidence(None, UNREADABLE)) == SEVERAL_EPOCHS
 
 
 def test_a_life_without_the_journal_is_told_of_once() -> None:

@@ -7,8 +7,8 @@ from typing import Final
 
 from tests.unit.core.builders import E2
 
-from pubsubd_broker.core.journal.whole_end import NO_LIFE, FileIdentity, Found, Witness
-from pubsubd_protocol.positions import Epoch
+from pubsubd_broker.core.journal.whole_end import FileIdentity, Found, Witness
+from pubsubd_protocol.positions import NO_EPOCH, Epoch
 
 BOOT: Final = b"\x01" * 16
 OTHER_BOOT: Final = b"\x02" * 16
@@ -16,7 +16,7 @@ FILE: Final = FileIdentity(12, 34)
 
 
 def witness(life: Epoch = E2, accepted: int = 100, **other: object) -> Witness:
-    usual = Witness("a", life, BOOT, 0, NO_LIFE, None, NO_LIFE, FILE, accepted)
+    usual = Witness("a", life, BOOT, 0, NO_EPOCH, None, NO_EPOCH, FILE, accepted)
     return replace(usual, **other)  # type: ignore[arg-type]
 
 

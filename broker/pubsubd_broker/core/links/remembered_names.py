@@ -1,4 +1,4 @@
-"""Told places: the places of this node's named sessions, as far as one producer remembers them."""
+"""Remembered names: the places of this node's named sessions, as far as one producer remembers them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NamedSessions(Protocol):
         """All names, and the place up to which each session has acknowledged this stream."""
 
 
-class ToldPlaces:
+class RememberedNames:
     """Remembers what `producer` was told, so that each acknowledgement tells it no more than the changes."""
 
     __slots__ = (

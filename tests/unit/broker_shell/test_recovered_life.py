@@ -49,7 +49,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def recalled(settings: Settings) -> tuple[Broker, SlowRecord]:
+async def recovered(settings: Settings) -> tuple[Broker, SlowRecord]:
     """A broker that knows what it goes on with, while its disk does not answer."""
     record = await asyncio.to_thread(SlowRecord, settings.socket, settings.node)
     broker = Broker(settings, PeerTrust(None, None), record=record)
@@ -63,7 +63,7 @@ async def recalled(settings: Settings) -> tuple[Broker, SlowRecord]:
 
 def test_a_broker_that_waits_for_the_disk_serves_no_client_yet(settings: Settings) -> None:
     async def run() -> None:
-        broker, record = await recalled(settings)
+        broker, record = await recovered(settings)
         broker.tick()
         assert broker.node.recovery is not None
         assert read_life(None, life_beside(settings.socket)) is None
@@ -72,7 +72,7 @@ def test_a_broker_that_waits_for_the_disk_serves_no_client_yet(settings: Setting
         found = read_life(None, life_beside(settings.socket))
         assert found is not None
         assert found.witness is not None
-        assert found.witness.life == broker.node.epoch
+        assert found.witness.epoch == broker.node.epoch
 
     asyncio.run(run())
 
@@ -81,7 +81,7 @@ def test_a_stop_waits_for_the_file_that_is_being_made(settings: Settings) -> Non
     """Else it would be made beside a socket that another broker may have by then."""
 
     async def run() -> None:
-        broker, record = await recalled(settings)
+        broker, record = await recovered(settings)
         stopping = asyncio.create_task(broker.close_journal())
         await asyncio.sleep(0)
         assert not stopping.done()

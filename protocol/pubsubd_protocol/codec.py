@@ -154,7 +154,7 @@ _TABLE: Final[
     (
         Challenge,
         4,
-        attrgetter("node", "life", "nonce"),
+        attrgetter("node", "epoch", "nonce"),
         lambda f: Challenge(
             f.take(field.check_node),
             f.take(field.check_epoch),
@@ -354,7 +354,7 @@ _TABLE: Final[
             f.take(field.check_view),
             f.take(field.check_answer),
             f.take(field.check_int),
-            f.take_or(field.check_lives, ()),
+            f.take_or(field.check_other_epochs, ()),
         ),
     ),
     (

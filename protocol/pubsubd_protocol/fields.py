@@ -35,7 +35,7 @@ MAX_SESSION_NAME = 128
 MAX_PLACES = 256
 MAX_STREAMS = 1024
 MAX_OTHER_EPOCHS = 64
-"""Earlier lives of a node that a peer remembers, besides those in the lineage."""
+"""Other epochs of a node that a peer remembers, besides those in the lineage."""
 
 
 class Fields:
@@ -200,7 +200,7 @@ def check_lineage(value: object) -> Lineage:
     return tuple((p.epoch, p.offset) for p in map(check_position, check_list(value, MAX_LINEAGE)))
 
 
-def check_lives(value: object) -> tuple[Epoch, ...]:
+def check_other_epochs(value: object) -> tuple[Epoch, ...]:
     return tuple(map(check_epoch, check_list(value, MAX_OTHER_EPOCHS)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.mutants.mutant import Patch
 from tests.simulation.recreated import run_recreated
 
 from pubsubd_broker.core import limits
@@ -61,7 +62,8 @@ def test_a_stand_in_with_other_parameters_is_refused(
 
 
 def test_properties_and_constants_may_be_replaced_by_anything() -> None:
-    Mutant("planted", 1, lambda: [(Log, "view", 1), (peers, "Peers", None), (limits, "MS_NS", 0)])
+    planted: list[Patch] = [(Log, "view", 1), (peers, "Peers", None), (limits, "MS_NS", 0)]
+    assert Mutant("planted", 1, lambda: planted).patches() == planted
 
 
 def test_each_mutant_replaces_something() -> None:

@@ -43,6 +43,13 @@ async def published(broker: Broker, count: int) -> None:
         await publish(client, range(count))
 
 
+async def with_twenty(start_broker: StartBroker, folder: Path, fsync: str = "always") -> Broker:
+    """A broker with its journal in `folder / "journal"` that has accepted 20 messages."""
+    broker = start_broker("a", journal=folder / "journal", fsync=fsync)
+    await published(broker, 20)
+    return broker
+
+
 @pytest.mark.parametrize("fsync", ALL_MODES)
 @async_test
 async def test_a_killed_process_knows_what_it_has_lost(
@@ -82,8 +89,7 @@ async def test_a_clean_stop_without_any_setting_is_whole(start_broker: StartBrok
 
 @async_test
 async def test_a_killed_start_forgets_no_proof(start_broker: StartBroker, tmp_path: Path) -> None:
-    broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
-    await published(broker, 20)
+    broker = await with_twenty(start_broker, tmp_path)
     for _ in range(3):
         broker.kill()
         await in_thread(lambda: broker.start(wait=False).wait_log("journal.recovered"))
@@ -106,6 +112,15 @@ def without_journal(broker: Broker) -> Iterator[None]:
 
 def copy(folder: Path, kept: Path) -> None:
     shutil.copytree(folder, kept, copy_function=shutil.copy2)
+
+
+async def copied_before_thirty_more(broker: Broker, folder: Path, kept: Path) -> None:
+    """The folder is copied while the broker is down. The next life is whole, and accepts 30 messages."""
+    broker.stop()
+    copy(folder, kept)
+    await in_thread(broker.start)
+    assert recovered(broker) == (20, "whole", 0)
+    await published(broker, 30)
 
 
 def swap(folder: Path, kept: Path) -> None:
@@ -140,13 +155,8 @@ async def test_an_older_copy_is_short_by_its_next_lifes_messages(
 ) -> None:
     """The witness beside the socket proves that. Without the witness the copy proves nothing."""
     folder = tmp_path / "journal"
-    broker = start_broker("a", journal=folder, fsync="always")
-    await published(broker, 20)
-    broker.stop()
-    copy(folder, tmp_path / "kept")
-    await in_thread(broker.start)
-    assert recovered(broker) == (20, "whole", 0)
-    await published(broker, 30)
+    broker = await with_twenty(start_broker, tmp_path)
+    await copied_before_thirty_more(broker, folder, tmp_path / "kept")
     broker.kill() if how is signal.SIGKILL else broker.stop()
     if not beside_is_left:
         Path(life_beside(broker.socket)).unlink()
@@ -166,13 +176,8 @@ async def test_a_used_snapshot_proves_nothing_when_put_back(
 ) -> None:
     """The files beside the socket are gone, as after a machine's restart."""
     folder = tmp_path / "journal"
-    broker = start_broker("a", journal=folder, fsync="snapshot")
-    await published(broker, 20)
-    broker.stop()
-    copy(folder, tmp_path / "kept")
-    await in_thread(broker.start)
-    assert recovered(broker) == (20, "whole", 0)
-    await published(broker, 30)
+    broker = await with_twenty(start_broker, tmp_path, "snapshot")
+    await copied_before_thirty_more(broker, folder, tmp_path / "kept")
     broker.kill()
     put_back(folder, tmp_path / "kept")
     Path(life_beside(broker.socket)).unlink()
@@ -185,8 +190,7 @@ async def test_an_equal_copy_of_a_folder_is_not_the_folder(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
-    broker = start_broker("a", journal=folder, fsync="always")
-    await published(broker, 20)
+    broker = await with_twenty(start_broker, tmp_path)
     broker.stop()
     copy(folder, tmp_path / "kept")
     swap(folder, tmp_path / "kept")
@@ -200,8 +204,7 @@ async def test_an_older_copy_of_a_running_life_is_short(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
-    broker = start_broker("a", journal=folder, fsync="always")
-    await published(broker, 20)
+    broker = await with_twenty(start_broker, tmp_path)
     copy(folder, tmp_path / "kept")
     await published(broker, 30)
     broker.kill()
@@ -214,8 +217,7 @@ async def test_an_older_copy_of_a_running_life_is_short(
 async def test_a_folder_that_was_moved_proves_as_much(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
-    broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
-    await published(broker, 20)
+    broker = await with_twenty(start_broker, tmp_path)
     broker.kill()
     (tmp_path / "journal").rename(tmp_path / "moved")
     Path(life_beside(broker.socket)).unlink()
@@ -229,8 +231,7 @@ async def test_a_folder_that_was_moved_proves_as_much(
 async def test_a_life_without_the_journal_in_between_is_not_forgotten(
     start_broker: StartBroker, tmp_path: Path, how: signal.Signals
 ) -> None:
-    broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
-    await published(broker, 20)
+    broker = await with_twenty(start_broker, tmp_path)
     with without_journal(broker):
         await in_thread(broker.start)
         await published(broker, 5)
@@ -247,8 +248,7 @@ async def test_a_life_without_the_journal_in_between_is_not_forgotten(
 async def test_an_empty_life_in_between_is_not_a_loss(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
-    broker = start_broker("a", journal=tmp_path / "journal", fsync="always")
-    await published(broker, 20)
+    broker = await with_twenty(start_broker, tmp_path)
     with without_journal(broker):
         await in_thread(broker.start)
     await in_thread(broker.start)
@@ -259,8 +259,7 @@ async def test_an_empty_life_in_between_is_not_a_loss(
 async def test_without_both_files_the_end_of_a_crash_is_unknown(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
-    broker = start_broker("a", journal=tmp_path / "journal", fsync="interval")
-    await published(broker, 20)
+    broker = await with_twenty(start_broker, tmp_path, "interval")
     # While it runs it would make them anew.
     broker.kill()
     Path(life_beside(broker.socket)).unlink()
@@ -355,15 +354,11 @@ async def test_readers_of_an_older_copy_are_told_at_its_end(
     start_broker: StartBroker, tmp_path: Path
 ) -> None:
     folder = tmp_path / "journal"
-    broker = start_broker("a", journal=folder, fsync="always")
-    await published(broker, 20)
+    broker = await with_twenty(start_broker, tmp_path)
     async with subscribed(broker, start="earliest") as reader:
         assert await payloads_to(reader, 19) == [*range(20)]
         position = reader.position
-    broker.stop()
-    copy(folder, tmp_path / "kept")
-    await in_thread(broker.start)
-    await published(broker, 30)
+    await copied_before_thirty_more(broker, folder, tmp_path / "kept")
     broker.stop()
     swap(folder, tmp_path / "kept")
     await in_thread(broker.start)

@@ -7,12 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import hypothesis
 import pytest
 from tests.integration.broker import Broker
 from tests.integration.cluster import Cluster
+
+if TYPE_CHECKING:
+    from tests.certificates import Authority
 
 # A slow example on a busy machine shows nothing about the code.
 hypothesis.settings.register_profile("pubsubd", deadline=None)
@@ -72,6 +75,15 @@ def start_cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
             return cluster.start(wait_ready=wait_ready and not links)
 
         yield start
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """A certificate authority of this test."""
+    # Few tests need it, and all would wait for its import.
+    from tests.certificates import Authority
+
+    return Authority(tmp_path)
 
 
 def _end(started: Broker | Cluster) -> None:

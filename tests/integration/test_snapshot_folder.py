@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,18 +119,12 @@ async def test_a_stop_without_a_snapshot_is_logged_and_ends_with_0(
     async with pubsubd.connect(broker.socket) as client, subscribed(broker) as reader:
         await client.publish("x", "before")
         assert await payloads_to(reader, "before")
-        await in_thread(lambda: shutil_rmtree(state_of(broker).parent))
+        await in_thread(lambda: shutil.rmtree(state_of(broker).parent))
         with in_the_way(broker):
             assert await in_thread(broker.stop) == 0
         assert broker.wait_log("snapshot.failed")["level"] == "warning"
         await in_thread(broker.start)
         assert told([await next_event(reader)]) == [LOST]
-
-
-def shutil_rmtree(path: Path) -> None:
-    import shutil
-
-    shutil.rmtree(path)
 
 
 @async_test
@@ -139,7 +134,7 @@ async def test_a_removed_snapshot_folder_is_made_anew_at_the_stop(
     broker = start_broker("a")
     async with pubsubd.connect(broker.socket) as client, subscribed(broker) as reader:
         await client.publish("x", 1)
-        await in_thread(lambda: shutil_rmtree(state_of(broker).parent))
+        await in_thread(lambda: shutil.rmtree(state_of(broker).parent))
         assert await in_thread(broker.stop) == 0
         await in_thread(broker.start)
         await client.publish("x", 2)

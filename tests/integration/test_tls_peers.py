@@ -9,7 +9,6 @@ import os
 import time
 from pathlib import Path
 
-import pytest
 from tests.asynchronous import async_test
 from tests.certificates import HOUR, Authority, Files, write
 from tests.integration.between import Between, unchanged
@@ -41,12 +40,6 @@ from tests.integration.waiting import wait_until
 
 import pubsubd
 from pubsubd_protocol.frames import Refused, Welcome
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
 
 # Peers that belong to the cluster.
 

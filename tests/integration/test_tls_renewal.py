@@ -38,11 +38,6 @@ import pubsubd
 from pubsubd_protocol.frames import Welcome
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
 @contextlib.asynccontextmanager
 async def stream_of_numbers(at: Broker, heard_at: Broker) -> AsyncIterator[None]:
     """Publish numbers at the one while the context lasts.

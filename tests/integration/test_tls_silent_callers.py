@@ -25,11 +25,6 @@ from tests.integration.waiting import wait_until
 from pubsubd_protocol.frames import Welcome
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
 @pytest.mark.skipif(
     not Path("/proc/net").exists(), reason="needs Linux, where all of 127.0.0.0/8 is this machine"
 )

@@ -25,11 +25,6 @@ from pubsubd_broker.trust.tls import (
 )
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
 def tls_of(files: Files) -> Tls:
     return Tls(files.cert, files.key, files.ca)
 

@@ -200,11 +200,6 @@ async def meeting(
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
 def tls(authority: Authority) -> Tls:
     files = authority.certificate("a")
     return Tls(files.cert, files.key, files.ca)

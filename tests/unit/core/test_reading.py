@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -268,12 +269,13 @@ def test_a_question_over_a_lost_link_is_asked_again() -> None:
     assert source.asked == [At(at(3))] * 2
 
 
-def test_a_late_answer_is_ignored() -> None:
+@pytest.mark.parametrize("end", [Reading.link_lost, Reading.rewind])
+def test_an_answer_is_ignored_after_a_lost_link_or_life(end: Callable[[Reading], object]) -> None:
     source = FakeSource(small_log())
     reader = Reader.of(source, at(3))
     reader.pull()
     reading, claim = source.fetches.pop()
-    reading.link_lost()
+    end(reader.reading)
     reader.pull()
     reading.fetched(claim, view(9, 10), EXPIRED, [])
     assert reader.pull() == []
@@ -731,20 +733,6 @@ def test_an_absent_sessions_loss_is_told_first_in_its_next_life() -> None:
     reader.reading.lived_before(UNREPORTED_LOSS, reads=False)
     assert reader.reading.bookmark.introduce() == UNREPORTED_LOSS
     assert reader.pull() == ["state_lost -> 3"]
-
-
-def test_an_answer_to_an_earlier_life_is_ignored() -> None:
-    source = FakeSource(small_log())
-    reader = Reader.of(source, at(3))
-    reader.pull()
-    late_reading, late_claim = source.fetches.pop()
-    reader.reading.rewind()
-    reader.pull()
-    late_reading.fetched(late_claim, view(9, 10), EXPIRED, [])
-    assert reader.pull() == []
-    source.reply(view(0, 10), *messages(3, 8))
-    assert len(reader.pull()) == 7
-    assert reader.notices == []
 
 
 def test_its_own_nodes_lost_history_is_told_until_acknowledged() -> None:

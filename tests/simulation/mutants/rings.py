@@ -63,29 +63,8 @@ def _table_forgets() -> list[Patch]:
     return [(PublisherRecord, "earlier_answer", earlier_answer)]
 
 
-def _table_dropped_with_connection() -> list[Patch]:
-    original = Publishers.disconnect
-
-    def disconnect(self: Publishers, publisher_id: bytes) -> None:
-        original(self, publisher_id)
-        self._away.clear()
-
-    def connect(
-        self: Publishers,
-        publisher_id: bytes,
-        *,
-        same_life: bool,
-        other_life: bool = False,
-        user: str = "",
-    ) -> PublisherRecord:
-        return as_it_is(self, publisher_id, same_life=False, other_life=other_life, user=user)
-
-    as_it_is = Publishers.connect
-    return [(Publishers, "disconnect", disconnect), (Publishers, "connect", connect)]
-
-
-def _refuses_for_good() -> list[Patch]:
-    """A retry from another life is refused, though that life may have accepted it."""
+def _connects(*, back: bool = True, moved: bool = True) -> Patch:
+    """A publisher is not known to be in its old life (`back`), or to have spoken to another one (`moved`)."""
     original = Publishers.connect
 
     def connect(
@@ -96,9 +75,25 @@ def _refuses_for_good() -> list[Patch]:
         other_life: bool = False,
         user: str = "",
     ) -> PublisherRecord:
-        return original(self, publisher_id, same_life=same_life, other_life=False, user=user)
+        same, other = same_life and back, other_life and moved
+        return original(self, publisher_id, same_life=same, other_life=other, user=user)
 
-    return [(Publishers, "connect", connect)]
+    return Publishers, "connect", connect
+
+
+def _table_dropped_with_connection() -> list[Patch]:
+    original = Publishers.disconnect
+
+    def disconnect(self: Publishers, publisher_id: bytes) -> None:
+        original(self, publisher_id)
+        self._away.clear()
+
+    return [(Publishers, "disconnect", disconnect), _connects(back=False)]
+
+
+def _refuses_for_good() -> list[Patch]:
+    """A retry from another life is refused, though that life may have accepted it."""
+    return [_connects(moved=False)]
 
 
 def _publisher_waits() -> list[Patch]:

@@ -109,7 +109,7 @@ class Reading(LogPlace):
         self.source.pacing.leave(self)
         self.overdue = False
         self.index = None
-        self.link_lost()
+        self._asked = None
         self._ends_catch_up()
         self._inbox.clear()
         self.state = states.MOVES[self.state, states.STOPPED]

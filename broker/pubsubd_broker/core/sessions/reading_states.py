@@ -16,7 +16,7 @@ that `MOVES` lacks cannot happen: looking it up raises `KeyError`, and the conne
     INQUIRING          is away, and has asked the producer whether it still holds what the next life needs
 
 Both AWAITING states seek again at the next pull. They differ from SEEKING only in what they wait for, so `MOVES` gives
-all three the same row.
+all three the same moves, but for LEFT: a reading is stopped before its application leaves.
 
 The states are integers: a dictionary finds a pair of them without a Python call, and two moves are made for every
 batch that a session is sent.
@@ -107,11 +107,10 @@ _SEEKS: Final = {
     ASKED: ASKING,
     UNREACHABLE: AWAITING_LINK,
     STOPPED: SEEKING,
-    LEFT: AWAY,
 }
 
 TABLE: Final[dict[ReadingState, dict[ReadingEvent, ReadingState]]] = {
-    SEEKING: _SEEKS,
+    SEEKING: {**_SEEKS, LEFT: AWAY},
     AWAITING_REPLICA: _SEEKS,
     AWAITING_LINK: _SEEKS,
     READING: {

@@ -270,6 +270,12 @@ class ReadingMachine(RuleBasedStateMachine):
             case "meet anew":
                 self._meet_anew(number)
 
+    @precondition(lambda self: not self.away)
+    @rule(step=st.sampled_from(["leave", "meet anew"]))
+    def stop_in_the_middle(self, step: str) -> None:
+        self.pull(1)
+        self.disturb(step, 0)
+
     @precondition(lambda self: not self.away and self.source.reachable)
     @rule(step=st.sampled_from(["answer", "lose the link", "come back", "meet anew"]))
     def fall_behind_and_inquire(self, step: str) -> None:

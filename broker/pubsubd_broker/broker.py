@@ -99,7 +99,7 @@ class Broker:
         if self._record is not None:
             await off_loop("pubsubd-life", self._record.settle)
 
-    async def _begin_recalled(self) -> None:
+    async def _begin_recovered(self) -> None:
         """Serves all clients and peers as soon as the next life will know of this one, however long the disk takes."""
         try:
             await off_loop("pubsubd-life", self.node.own_life.begin)
@@ -142,7 +142,7 @@ class Broker:
         self.node.tick(now)
         recovery = self.node.recovery
         if recovery is not None and recovery.decided and self._beginning is None:
-            self._beginning = self._loop.create_task(self._begin_recalled())
+            self._beginning = self._loop.create_task(self._begin_recovered())
         self.places.tick(self._loop.time())
         if self._tls is not None:
             self.node.runtime.certificate_expires_s = self._tls.not_after

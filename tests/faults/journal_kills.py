@@ -73,6 +73,8 @@ class Accepted:
     lost: dict[str, list[str]] = field(default_factory=dict)
     placed_by: dict[int, str] = field(default_factory=dict)
     """The epoch of each offset's receipt."""
+    epochs: list[str] = field(default_factory=list)
+    """The epochs of all receipts, in the order in which the first of each came."""
     ended: set[str] = field(default_factory=set)
     enough: int = 0
     """Receipts wanted of this life. Publishers that see this number wait for the next life."""
@@ -86,12 +88,17 @@ class Accepted:
             # The receipt was on its way as the broker died: its message is lost by now.
             self.lost.setdefault(epoch, []).append(payload)
             return
+        if epoch not in self.epochs:
+            self.epochs.append(epoch)
         if offset in self.at:
             if self.placed_by[offset] == epoch:
                 raise Violation(
                     f"offset {offset} was told of two: {payload[:20]}, {self.at[offset][:20]}"
                 )
-            # The life of the first receipt has lost the message; the log line of its successor is still to come.
+            # One of the two lives has lost its message, the earlier one; the log line of its successor is still to come.
+            if self.epochs.index(epoch) < self.epochs.index(self.placed_by[offset]):
+                self.lost.setdefault(epoch, []).append(payload)
+                return
             self._lose(offset)
         self.at[offset] = payload
         self.placed_by[offset] = epoch

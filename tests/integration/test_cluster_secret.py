@@ -281,10 +281,10 @@ def changing(kind: type[Any], field: str, value: object) -> Change:
 
 LIES: Final[dict[str, Change]] = {
     "that b is called c": changing(Hello, "name", "c"),
-    "that b lives another life": changing(Hello, "life", bytes(16)),
+    "that b has another epoch": changing(Hello, "sender_id", bytes(16)),
     "that b drew another nonce": changing(Hello, "nonce", bytes(32)),
     "that a is called z": changing(Challenge, "node", "z"),
-    "that a lives another life": changing(Challenge, "life", Epoch(bytes(16))),
+    "that a has another epoch": changing(Challenge, "epoch", Epoch(bytes(16))),
     "that a drew another nonce": changing(Challenge, "nonce", bytes(32)),
     "a proof of its own": changing(Proof, "proof", bytes(32)),
 }

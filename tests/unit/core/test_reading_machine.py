@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -270,9 +271,13 @@ class ReadingMachine(RuleBasedStateMachine):
             case "meet anew":
                 self._meet_anew(number)
 
-    @precondition(lambda self: not self.away)
+    @precondition(lambda self: not self.away and self.source.reachable)
     @rule(step=st.sampled_from(["leave", "meet anew"]))
     def stop_in_the_middle(self, step: str) -> None:
+        self.pull_while_woken()
+        self.publish([self.wanted] * 2)
+        while self.end < len(self.topics):
+            self.replicate(4)
         self.pull(1)
         self.disturb(step, 0)
 
@@ -359,7 +364,7 @@ class ReadingMachine(RuleBasedStateMachine):
         assert offset >= self.heard, "it was told of that before"
         assert self.wanted not in self.topics[self.heard : offset], "a silent gap"
 
-    # What holds after each step.
+    # Invariants.
 
     @invariant()
     def state_is_the_one_that_the_facts_say(self) -> None:
@@ -448,6 +453,10 @@ class RecordedMoves(dict[Move, ReadingState]):
         return super().__getitem__(move)
 
 
+MOST_ROUNDS: Final = 10
+"""Rounds of examples within which each move is taken. Most often two are enough."""
+
+
 def as_seeking(moves: Collection[Move]) -> set[Move]:
     """`moves`, as if the three states that share a row were one."""
     seeking = {ReadingState.AWAITING_REPLICA, ReadingState.AWAITING_LINK}
@@ -458,12 +467,14 @@ def test_the_machine_takes_every_move_of_the_table(monkeypatch: pytest.MonkeyPat
     recorded = RecordedMoves()
     monkeypatch.setattr(states, "MOVES", recorded)
     steps = settings(
-        max_examples=250,
+        max_examples=100,
         stateful_step_count=50,
         deadline=None,
         database=None,
-        derandomize=True,
-        suppress_health_check=[HealthCheck.too_slow],
+        suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(ReadingMachine, settings=steps)
+    for number in range(MOST_ROUNDS):
+        run_state_machine_as_test(seed(number)(ReadingMachine), settings=steps)
+        if as_seeking(recorded.taken) == as_seeking(MOVES):
+            break
     assert as_seeking(recorded.taken) == as_seeking(MOVES)

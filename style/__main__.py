@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from style.words import Finding, comments, first_words, phrases
+from style.words import Finding, comments, first_words, phrases, sentences
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CHECKED: Final = (
@@ -56,6 +56,8 @@ def findings(file: Path) -> Iterator[Finding]:
     if file.suffix == ".py":
         yield from first_words(text)
         yield from comments(text)
+    else:
+        yield from sentences(text)
     yield from phrases(text)
 
 

@@ -45,6 +45,11 @@ FIRST_WORDS: Final = frozenset(
 RIDDLES: Final = re.compile(r"\s*# (Who|Whoever|Whom|Whose|Of|What|So)\b")
 """A comment that begins with one of these words hides its subject."""
 
+OPENINGS: Final = re.compile(
+    r"(?:^[ \t]*(?:[-*][ ]|\d+\.[ ])?|[.:;][ ])(Who|Whoever|Whom|Whose|Of|What|So)\b", re.MULTILINE
+)
+"""A sentence of a document that begins with one of these words hides its subject."""
+
 PHRASES: Final = {
     "is no": "is not, or: is invalid",
     "are no": "are not, or: no ... exists",
@@ -106,6 +111,13 @@ def comments(source: str) -> Iterator[Finding]:
         found = RIDDLES.match(line)
         if found is not None:
             yield Finding(number, f"comment begins with {found[1]!r}: {line.strip()[:60]!r}")
+
+
+def sentences(document: str) -> Iterator[Finding]:
+    """Sentences of a Markdown file that begin with a word of `OPENINGS`, headings and cells of tables excepted."""
+    for found in OPENINGS.finditer(document):
+        line = document.count("\n", 0, found.start(1)) + 1
+        yield Finding(line, f"sentence begins with {found[1]!r}")
 
 
 def phrases(text: str) -> Iterator[Finding]:

@@ -86,14 +86,7 @@ def check_columns(joined: str, index: bytes, lengths: bytes, total: int, max_mes
 
 
 def check_places(places: bytes, count: int, span: int) -> None:
-    """Check that the places of `count` messages increase within `span`. Raises `ProtocolError`."""
-    if not places:
-        if count != span:
-            raise ProtocolError(
-                "malformed",
-                f"an entry of {count} messages over {span} offsets does not say their places",
-            )
-        return
+    """Check that the places of `count` messages, 1 or more, increase within `span`. Raises `ProtocolError`."""
     where = unpack_numbers("I", places)
     if len(where) != count or where[-1] >= span or any(a >= b for a, b in pairwise(where)):
         raise ProtocolError(

@@ -226,6 +226,7 @@ def read_entry(frame: memoryview) -> Entry:
         check_columns(topics, index, lengths, len(payloads), len(payloads))
     except InvalidTopic as error:
         raise ProtocolError("malformed", str(error)) from None
+    # A whole entry has no places; one that lacks messages without saying which does not fit.
     if places or count != span:
         check_places(places, count, span)
     return Entry(node, epoch, first, span, count, publisher, to, topics, (wire,))

@@ -107,7 +107,7 @@ def _has_less(reads: Reads) -> Falsehood | None:
 _SESSION: Final[Mapping[str, Callable[[Reads], Falsehood | None]]] = {
     "has what was not sent": _has_more,
     "has less than before": _has_less,
-    "has a stream that nobody has": lambda reads: Falsehood(
+    "stands in the stream of an unknown node": lambda reads: Falsehood(
         "ack", (Ack("elsewhere", UNREPORTED_LOSS),)
     ),
     "subscribes twice": lambda reads: Falsehood(

@@ -74,13 +74,7 @@ def test_a_group_without_its_command_prints_its_help(name: str) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_offered_for_each_shell(shell: str) -> None:
-    if shell == "bash":
-        # click asks bash for its version before it writes for it.
-        bash = subprocess.run(
-            ["bash", "-c", "echo $BASH_VERSION"], capture_output=True, check=False
-        )
-        if bash.returncode != 0:
-            pytest.skip("bash is not installed")
+    # click asks bash for its version before it writes for it, so bash must be there; the project's own checks need it, too.
     done = pubsubd(_PUBSUBD_COMPLETE=f"{shell}_source")
     assert done.returncode == 0
     assert b"pubsubd" in done.stdout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from style.words import FIRST_WORDS, PHRASES, comments, first_words, phrases
+from style.words import FIRST_WORDS, PHRASES, comments, first_words, phrases, sentences
 
 
 @pytest.mark.parametrize("word", sorted(FIRST_WORDS))
@@ -65,3 +65,17 @@ def test_a_comment_that_hides_its_subject_is_found(word: str) -> None:
 )
 def test_other_comments_are_fine(line: str) -> None:
     assert list(comments(line)) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["- Of two", "1. What comes", "All stay. So does", "Two ends:\nWho reads"]
+)
+def test_a_sentence_that_hides_its_subject_is_found(text: str) -> None:
+    assert [finding.line for finding in sentences(f"\n{text} it.\n")] == [2 + text.count("\n")]
+
+
+@pytest.mark.parametrize(
+    "text", ["## What it is", "| What | Who |", "all\nof it", "- Some of it", "In 3.11 so"]
+)
+def test_other_sentences_are_fine(text: str) -> None:
+    assert list(sentences(f"{text} here.\n")) == []

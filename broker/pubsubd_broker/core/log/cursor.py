@@ -68,13 +68,13 @@ class Cursor:
 
     def passed(self) -> Skip | None:
         """The skip that the reader has not been told of yet; None without one."""
-        return self._untold_skip() if self.told < self.position.offset else None
+        return self._unreported_skip() if self.told < self.position.offset else None
 
     def settle(self, out: Outgoing) -> None:
         """Tells the reader of offsets that it passed since its last message."""
         # Asked at the end of every pull, so the usual answer makes no call.
         if self.told < self.position.offset:
-            out.frame(self._untold_skip())
+            out.frame(self._unreported_skip())
             self.told = self.position.offset
 
     @property
@@ -82,7 +82,7 @@ class Cursor:
         """Offsets that the reader has passed without being told."""
         return self.position.offset - self.told
 
-    def _untold_skip(self) -> Skip:
+    def _unreported_skip(self) -> Skip:
         return Skip(self.node, self.position.epoch, self.told, self.position.offset)
 
 

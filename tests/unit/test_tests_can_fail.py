@@ -23,10 +23,22 @@ RAISE: Final = frozenset({"raises", "fail", "warns"})
 parsed = functools.cache(ast.parse)
 
 
+def statements(tree: ast.AST) -> Iterator[ast.stmt]:
+    """All statements, at any depth. Expressions are most of a tree, and hold none."""
+    blocks = [tree]
+    while blocks:
+        block = blocks.pop()
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            for each in getattr(block, part, ()):
+                blocks.append(each)
+                if isinstance(each, ast.stmt):
+                    yield each
+
+
 def functions(tree: ast.AST) -> Iterator[Function]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
+    for statement in statements(tree):
+        if isinstance(statement, Function):
+            yield statement
 
 
 def read(function: Function) -> tuple[bool, set[str]]:
@@ -60,13 +72,13 @@ def idle_tests(sources: dict[str, str]) -> list[str]:
 def empty_claims(source: str) -> list[int]:
     """Lines of asserts that are true for any behaviour of the code."""
     lines = []
-    for node in ast.walk(parsed(source)):
-        match node:
+    for statement in statements(parsed(source)):
+        match statement:
             case ast.Assert(test=ast.Constant() | ast.Tuple() | ast.JoinedStr()):
-                lines.append(node.lineno)
+                lines.append(statement.lineno)
             case ast.Assert(test=ast.BoolOp(op=ast.Or(), values=values)):
                 if any(isinstance(value, ast.Constant) and value.value for value in values):
-                    lines.append(node.lineno)
+                    lines.append(statement.lineno)
     return lines
 
 

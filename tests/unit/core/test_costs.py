@@ -77,7 +77,7 @@ class Path:
 def calls_per_batch(path: Path, topics: list[str]) -> float:
     """Over a number of batches, with buffers, rings and memories filled before."""
     messages = len(topics)
-    for _ in range(2 * RING // messages):
+    for _ in range(RING // messages + BATCHES):
         path.carry(topics)()
     batches = [path.carry(topics) for _ in range(BATCHES)]
     return sum(calls_of(batch, of="pubsubd_") for batch in batches) / BATCHES

@@ -438,7 +438,7 @@ class ReadingMachine(RuleBasedStateMachine):
 
 
 TestReading = ReadingMachine.TestCase
-TestReading.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
+TestReading.settings = settings(max_examples=examples(60), stateful_step_count=40, deadline=None)
 
 
 class RecordedMoves(dict[Move, ReadingState]):

@@ -16,7 +16,7 @@ from bench.contestants import BY_NAME as CONTESTANTS
 from bench.contestants import OUR_MODES, OURS
 from bench.results import HEADLINES, Figure, Result
 from bench.statistics import Spread
-from bench.tables import GROUPS, compact, measured, order, times
+from bench.tables import GROUPS, columns, compact, order, times
 from bench.workloads import Workload
 
 DATA: Final = "plots.json"
@@ -59,8 +59,7 @@ def charts(result: Result) -> Iterator[Chart]:
     for group, title in GROUPS.items():
         panels = tuple(
             Panel(_title(workload, figure), _bars(result, workload, figure))
-            for workload in measured(result, group)
-            for figure in HEADLINES[workload.kind]
+            for workload, figure in sorted(columns(result, group), key=_row)
         )
         if panels:
             yield Chart(f"{group.replace(' ', '-')}.svg", title, panels, note(result))
@@ -102,6 +101,12 @@ def outdated(result: Result, data: str, drawings: Mapping[str, str]) -> list[str
             "sha256": hashlib.sha256(drawings[file].encode()).hexdigest(),
         }
     )
+
+
+def _row(column: tuple[Workload, Figure]) -> int:
+    """Panels of one figure stand side by side."""
+    workload, figure = column
+    return HEADLINES[workload.kind].index(figure)
 
 
 def _title(workload: Workload, figure: Figure) -> str:

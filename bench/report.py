@@ -65,6 +65,8 @@ def fragment(result: Result, plots: str) -> str:
         if group in ("catch-up", "idle sessions") and measured(result, "throughput"):
             parts += ["As a share of its own throughput at 100 B:"]
             parts.append(tables.share_table(result, group))
+        if group == "latency":
+            parts += ["Ratios with an aim:", tables.latency_table(result)]
         if group == "fan-out":
             parts += ["As a multiple of the messages delivered to one session:"]
             parts.append(tables.linear_table(result))
@@ -86,6 +88,8 @@ def text(result: Result) -> str:
             f"  {contestant:19} {_figures(result, workload.name, contestant)}"
             for contestant in tables.order(result.samples[workload.name])
         ]
+    if measured(result, "latency"):
+        lines += ["", "Ratios of latency with an aim:", tables.latency_table(result)]
     lines += ["", *(f"missing: {name}: {why}" for name, why in result.missing.items())]
     lines += [
         f"VOID: {workload} {contestant}: {why}" for workload, contestant, why in result.voids()

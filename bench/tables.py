@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from bench.contestants import BY_NAME as CONTESTANTS
@@ -24,6 +24,13 @@ GROUPS: Final[dict[Group, str]] = {
 
 LIVE: Final = "100b"
 """The workload that catching up and idle sessions are compared with."""
+
+LATENCY_AIMS: Final = {
+    "p50, of NATS core's p50": "1.30× with one broker",
+    "p50, of the floor's p50": "2.50× with two brokers",
+    "p99, of 2 × p50 and a bare socket's p99": "1.00×",
+}
+"""The ratios of latency that have an aim, and the aim."""
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -57,18 +64,26 @@ def ratio_table(result: Result) -> str:
     return _grid(result, workloads, cell, lambda name: name not in OUR_MODES)
 
 
+def columns(result: Result, group: Group) -> list[tuple[Workload, Figure]]:
+    """The headline figures of each workload of a group that was measured."""
+    return [
+        (workload, figure)
+        for workload in measured(result, group)
+        for figure in HEADLINES[workload.kind]
+    ]
+
+
 def figure_table(result: Result, group: Group) -> str:
-    workloads = measured(result, group)
-    columns = [(each, figure) for each in workloads for figure in HEADLINES[each.kind]]
-    names = order(name for each in workloads for name in result.samples[each.name])
+    shown = columns(result, group)
+    names = order(name for workload, _ in shown for name in result.samples[workload.name])
 
     def cell(contestant: str, workload: Workload, figure: Figure) -> str:
         found = result.spread(workload.name, contestant, figure.name)
         return ranged(found) if found else _why_not(result, workload, contestant)
 
     return table(
-        ["", *(f"{workload.title}, {figure.title}" for workload, figure in columns)],
-        [[name, *(cell(name, *column) for column in columns)] for name in names],
+        ["", *(f"{workload.title}, {figure.title}" for workload, figure in shown)],
+        [[name, *(cell(name, *column) for column in shown)] for name in names],
     )
 
 
@@ -98,6 +113,39 @@ def linear_table(result: Result) -> str:
         return f"{spread(found).median:.2f}×" if found else "–"
 
     return _grid(result, workloads, cell)
+
+
+def latency_table(result: Result) -> str:
+    """The ratios that aims are set for: at most the named factor. Each is taken round by round."""
+    workloads = measured(result, "latency")
+
+    def rows(contestant: str) -> Iterator[list[str]]:
+        found = [_latency_ratios(result, each.name, contestant) for each in workloads]
+        for ratio, aim in LATENCY_AIMS.items():
+            cells = [_hundredths(spread(each[ratio])) if each[ratio] else "–" for each in found]
+            yield [f"{contestant}: {ratio}", *cells, aim]
+
+    ours = [
+        name
+        for name in order(name for each in workloads for name in result.samples[each.name])
+        if name in OUR_MODES
+    ]
+    return table(
+        ["", *(each.title for each in workloads), "aim"],
+        [row for contestant in ours for row in rows(contestant)],
+    )
+
+
+def _latency_ratios(result: Result, workload: str, contestant: str) -> dict[str, list[float]]:
+    p50s, p99s = (result.row(workload, contestant, name) for name in ("p50_us", "p99_us"))
+    socket = result.row(workload, "socket", "p99_us")
+    limits = [
+        None if p50 is None or bare is None else 2 * p50 + bare
+        for p50, bare in zip(p50s, socket, strict=False)
+    ]
+    others = (result.row(workload, name, "p50_us") for name in ("nats-core", "floor"))
+    compared = (*(ratios(p50s, other) for other in others), ratios(p99s, limits))
+    return dict(zip(LATENCY_AIMS, compared, strict=True))
 
 
 def cpu_table(result: Result) -> str:
@@ -181,6 +229,13 @@ def ranged(found: Spread) -> str:
 
 def times(ratio: float) -> str:
     return f"{ratio:.1f}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def _hundredths(found: Spread) -> str:
+    def say(ratio: float) -> str:
+        return f"{ratio:.2f}×"
+
+    return f"{say(found.median)}{_between(found, say)}"
 
 
 def _percent(found: Spread) -> str:

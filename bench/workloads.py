@@ -43,6 +43,8 @@ class Workload:
     """Five-field dicts, encoded by the publisher's and decoded by the reader's client."""
     topics: int = 1
     """Topics that the messages take in turn."""
+    nodes: int = 2
+    """Brokers of pubsubd, or relays of the floor, between publisher and reader. Each other contestant has one server."""
     sessions: int = 1
     """Subscriptions in the reader's process; every message goes to each of them."""
     waiting: int = 0
@@ -121,7 +123,15 @@ WORKLOADS: Final = (
         most_messages=200_000,
         quick=True,
     ),
-    Workload(name="latency", title="1,000 messages/s", group="latency", kind="latency", quick=True),
+    Workload(name="latency", title="two brokers", group="latency", kind="latency", quick=True),
+    Workload(
+        name="latency-one-node",
+        title="one broker",
+        group="latency",
+        kind="latency",
+        nodes=1,
+        quick=True,
+    ),
     Workload(
         name="catchup-earliest",
         title="a new session reads from the earliest",

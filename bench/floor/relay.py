@@ -1,4 +1,4 @@
-"""A relay that copies bytes: `python -m bench.floor.relay SOURCE SINK`. It has one source and any number of sinks.
+"""A relay that copies bytes: `python -m bench.floor.relay SOURCE SINK SINKS`. It has one source, and as many sinks.
 
 An end is an address to listen at, a path or HOST:PORT. With `dial:HOST:PORT` the relay connects instead.
 """
@@ -16,20 +16,30 @@ BUFFER_BYTES = 256 * 1024
 
 
 class Relay:
-    """Copies bytes from the source to every sink, as fast as the slowest sink takes them."""
+    """Copies bytes from the source to every sink, as fast as the slowest sink takes them.
 
-    def __init__(self) -> None:
+    Bytes that come before the last sink is accepted wait for it: connected is not yet accepted.
+    """
+
+    def __init__(self, sinks: int) -> None:
+        self._awaited = sinks
         self._source: asyncio.Transport | None = None
         self._sinks: list[asyncio.Transport] = []
         self._choked = 0
+        self._early: list[bytes] = []
+        self.copy: Callable[[bytes], None] = self._early.append
 
     def source(self, transport: asyncio.Transport) -> None:
         self._source = transport
 
     def sink(self, transport: asyncio.Transport) -> None:
         self._sinks.append(transport)
+        if len(self._sinks) == self._awaited:
+            self.copy = self._copy
+            for data in self._early:
+                self._copy(data)
 
-    def copy(self, data: bytes) -> None:
+    def _copy(self, data: bytes) -> None:
         for sink in self._sinks:
             sink.write(data)
 
@@ -84,8 +94,8 @@ async def stand(end: str, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
         await loop.create_server(protocol, host, int(port))
 
 
-async def main(source: str, sink: str) -> None:
-    relay = Relay()
+async def main(source: str, sink: str, sinks: str) -> None:
+    relay = Relay(int(sinks))
     await stand(sink, lambda: SinkEnd(relay))
     await stand(source, lambda: SourceEnd(relay))
     print("ready", file=sys.stderr, flush=True)

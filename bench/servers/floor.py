@@ -1,4 +1,4 @@
-"""Two bare relays in the place of two brokers."""
+"""Bare relays in the place of brokers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from bench.workloads import Workload
 
 
 class FloorServers(Servers):
-    """publisher -> Unix socket -> relay a -> TCP -> relay b -> Unix socket -> reader."""
+    """publisher -> Unix socket -> relay a -> TCP -> relay b -> Unix socket -> reader; or without TCP and relay b."""
 
     def __init__(self, folder: Path, workload: Workload) -> None:
         super().__init__(folder, workload)
-        self._port = free_port()
+        self._between = [f"127.0.0.1:{free_port()}" for _ in range(workload.nodes - 1)]
 
     def start(self) -> None:
-        between = f"127.0.0.1:{self._port}"
-        self._relay("relay-a", self.publish_at, between)
         # As with brokers, the reading side dials.
-        self._relay("relay-b", f"dial:{between}", self.read_at)
+        sources = [self.publish_at, *(f"dial:{each}" for each in self._between)]
+        sinks = [*((each, 1) for each in self._between), (self.read_at, self.workload.sessions)]
+        for name, source, (sink, count) in zip("ab", sources, sinks, strict=False):
+            self._relay(f"relay-{name}", source, sink, count)
 
     @property
     def publish_at(self) -> str:
@@ -31,6 +32,7 @@ class FloorServers(Servers):
     def read_at(self) -> str:
         return str(self.folder / "read.sock")
 
-    def _relay(self, name: str, source: str, sink: str) -> None:
-        relay = self.run(name, [sys.executable, "-m", "bench.floor.relay", source, sink])
+    def _relay(self, name: str, source: str, sink: str, sinks: int) -> None:
+        command = [sys.executable, "-m", "bench.floor.relay", source, sink, str(sinks)]
+        relay = self.run(name, command)
         relay.wait(lambda: "ready" in relay.said(), "its sockets")

@@ -1,10 +1,11 @@
-"""Two brokers: the publisher's `a`, the reader's `b`, and TCP between them."""
+"""The publisher's broker `a` and the reader's `b` with TCP between them, or one broker for both."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
 from bench.processes import Child, free_port
 from bench.servers.base import Servers
@@ -27,24 +28,28 @@ def settings_of(workload: Workload) -> dict[str, str]:
     return {}
 
 
+NODES: Final = ("a", "b")
+
+
 class PubsubdServers(Servers):
-    """Two brokers on free ports, with the defaults of `pubsubd start` beside `settings_of`."""
+    """Brokers on free ports, with the defaults of `pubsubd start` beside `settings_of`."""
 
     def __init__(self, folder: Path, workload: Workload, *, fsync: str | None = None) -> None:
         super().__init__(folder, workload)
         self._fsync = fsync
-        self._ports = {"a": free_port(), "b": free_port()}
+        self._nodes = NODES[: workload.nodes]
+        self._ports = {node: free_port() for node in self._nodes}
 
     def start(self) -> None:
-        self._start("a")
+        publishing = self._start(self._nodes[0])
         if self.workload.kind != "catchup":
             self.start_reading_side()
-            self._wait_log(self.children["broker-a"], "peer.attached")
+            for _ in self._nodes[1:]:
+                self._wait_log(publishing, "peer.attached")
 
     def start_reading_side(self) -> None:
-        if "broker-b" not in self.children:
-            self._start("b")
-            self._wait_log(self.children["broker-b"], "peer.attached")
+        for node in self._nodes[1:]:
+            self._wait_log(self._start(node), "peer.attached")
 
     def pause_reading_side(self) -> None:
         self.children["broker-b"].process.send_signal(signal.SIGSTOP)
@@ -54,31 +59,32 @@ class PubsubdServers(Servers):
 
     @property
     def publish_at(self) -> str:
-        return self._socket("a")
+        return self._socket(self._nodes[0])
 
     @property
     def read_at(self) -> str:
-        return self._socket("b")
+        return self._socket(self._nodes[-1])
 
     def _socket(self, node: str) -> str:
         return str(self.folder / f"{node}.sock")
 
-    def _start(self, node: str) -> None:
-        peer = "b" if node == "a" else "a"
+    def _start(self, node: str) -> Child:
         options = {
             "node": node,
             "socket": self._socket(node),
             "listen": f"127.0.0.1:{self._ports[node]}",
-            "peer": f"127.0.0.1:{self._ports[peer]}",
             "http": "127.0.0.1:0",
             "log-format": "json",
             **settings_of(self.workload),
         }
+        for peer in self._ports.keys() - {node}:
+            options["peer"] = f"127.0.0.1:{self._ports[peer]}"
         if self._fsync is not None:
             options |= {"journal": str(self.folder / f"{node}.journal"), "fsync": self._fsync}
         flags = [each for name, value in options.items() for each in (f"--{name}", value)]
         broker = self.run(f"broker-{node}", [sys.executable, "-m", "pubsubd_cli", "start", *flags])
         self._wait_log(broker, "broker.started")
+        return broker
 
     def _wait_log(self, broker: Child, event: str) -> None:
         broker.wait(lambda: f'"{event}"' in broker.said(), event)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from bench import report, tables
 from bench.charts import DATA, Chart, charts, data_of, outdated
+from bench.measure import Sample
 from bench.results import last_kept
 from bench.statistics import Spread
 from tests.unit.bench.made_up import result
@@ -167,3 +168,26 @@ def test_a_plot_that_was_not_drawn_here_is_outdated(
 )
 def test_figures_are_said_with_three_digits_or_so(figure: float, said: str) -> None:
     assert tables.compact(figure) == said
+
+
+def test_latency_is_compared_with_its_aims_round_by_round() -> None:
+    p50s = {"pubsubd": (300.0, 200.0), "nats-core": (100.0, 100.0), "floor": (100.0, 50.0)}
+    made = result({"100b": {}})
+    made.samples["latency"] = {
+        name: [Sample({"p50_us": p50, "p99_us": 2 * p50}) for p50 in rounds]
+        for name, rounds in {**p50s, "socket": (100.0, 100.0)}.items()
+    }
+    words = tables.latency_table(made)
+    assert "| pubsubd: p50, of NATS core's p50 | 2.50× (2.00×–3.00×) |" in words
+    assert "| pubsubd: p50, of the floor's p50 | 3.50× (3.00×–4.00×) |" in words
+    assert "| pubsubd: p99, of 2 × p50 and a bare socket's p99 | 0.71× (0.67×–0.75×) |" in words
+    assert words in report.fragment(made, "plots")
+    assert words in report.text(made)
+
+
+def test_panels_of_one_figure_stand_side_by_side() -> None:
+    made = result({"latency": {"pubsubd": [1.0]}, "latency-one-node": {"pubsubd": [1.0]}})
+    (chart,) = charts(made)
+    assert [panel.title for panel in chart.panels][:3] == [
+        *("two brokers: p50, µs", "one broker: p50, µs", "two brokers: p99, µs")
+    ]

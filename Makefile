@@ -127,11 +127,14 @@ fuzz: $(STAMP)
 	@$(MAKE) --no-print-directory $(VENV)/.installed-fuzz || true
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET))
 
-# The peers to measure beside come from the package index, for this alone.
+# The peers to measure beside come from the package index, for this alone. Without a compiler there is no compiled
+# build to measure: the run measures the interpreted one, and says so.
 bench: $(VENV)/.installed-bench
+	@$(MAKE) --no-print-directory $(VENV)/compiled/.installed || true
 	$(BIN)/python -m bench $(BENCH)
 
 bench-quick: $(VENV)/.installed-bench
+	@$(MAKE) --no-print-directory $(VENV)/compiled/.installed || true
 	$(BIN)/python -m bench --quick $(BENCH)
 
 bench-report: $(VENV)/.installed-bench

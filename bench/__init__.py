@@ -6,7 +6,8 @@ in processes of its own: a publisher, a reader, and its servers, all started and
     workloads      what is measured            contestants   the systems, and their modes
     servers/       how each one is started     clients/      how each one publishes and reads
     floor/         the same bytes, no logic    worker        a publisher's or a reader's process
-    stage          the processes of one round  measure       one round on that stage -> figures
+    builds         compiled, interpreted       stage         the processes of one round
+    measure        a round on it -> figures
     rounds         all rounds, interleaved     results       what is kept in results/*.json
     compare        with the last kept result   report        tables, and plots as SVG
     charts         what each plot shows        plots          draws it, by matplotlib

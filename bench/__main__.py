@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from bench import compare, contestants, report, results, workloads
+from bench import builds, compare, contestants, report, results, workloads
 from bench.contestants import Contestant
 from bench.machine import commit, machine, short_host, versions
 from bench.measure import Pace, Sample
@@ -18,7 +18,7 @@ from bench.rounds import run
 from bench.servers.pubsubd import settings_of
 from bench.workloads import Workload
 
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 FULL: Final = Pace()
 QUICK: Final = Pace(window_s=0.5, warm_up_s=0.15)
 QUICK_BUDGET_S: Final = 50.0
@@ -30,17 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if options.command == "report":
         return _report()
-    chosen = _contestants(options.contestants, options.quick)
-    missing = {each.name: why for each in chosen if (why := each.missing())}
+    pythons = builds.installed()
+    chosen = [each.on(pythons) for each in _contestants(options.contestants, options.quick)]
+    missing = {each.name: why for each in chosen if (why := each.missing(pythons))}
     for name, why in missing.items():
         print(f"missing: {name}: {why}", file=sys.stderr)
+    able = [each for each in chosen if each.name not in missing]
     wanted = _workloads(options.only, options.quick)
     pace = QUICK if options.quick else FULL
     rounds = options.rounds or (1 if options.quick else ROUNDS)
     date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     samples = run(
         wanted,
-        [each for each in chosen if each.name not in missing],
+        able,
         rounds,
         pace,
         _say,
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         window_s=pace.window_s,
         machine=machine(),
         versions=versions(),
+        builds={each.name: each.build for each in able if each.build is not None},
         source=commit(),
         missing=missing,
         settings={each.name: settings_of(each) for each in wanted},

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from bench.contestants import BY_NAME as CONTESTANTS
-from bench.contestants import OUR_MODES, OURS
+from bench.contestants import COMPARED, OUR_MODES, OURS
 from bench.results import HEADLINES, Figure, Result
 from bench.statistics import Spread
 from bench.tables import GROUPS, columns, compact, order, times
@@ -123,9 +123,9 @@ def _bars(result: Result, workload: Workload, figure: Figure) -> tuple[Bar, ...]
         text = compact(found.median)
         against = CONTESTANTS[contestant].against
         advantage = result.advantage(workload.name, contestant, figure)
-        if advantage is not None and contestant not in OUR_MODES:
+        if advantage is not None and contestant in COMPARED:
             text += f" · {times(advantage.median)}"
-            text += " of receipts" if against != OURS else ""
+            text += f" of {against.removeprefix('pubsubd-')}" if against != OURS else ""
         bars.append(Bar(contestant, found, text, _role(contestant)))
     return tuple(bars)
 

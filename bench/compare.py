@@ -79,6 +79,10 @@ def lines(then: Result, now: Result) -> Iterator[str]:
     yield f"Compared with the result of {then.date} ({then.source.get('commit', '?')[:10]}):"
     if then.machine != now.machine:
         yield "  That was another machine: only the change beyond its share counts."
+    for name, build in now.builds.items():
+        before = then.builds.get(name, "interpreted")
+        if build != before:
+            yield f"  {name} was {before}, and is {build} now."
     if not found:
         yield "  no figure that both have measured"
     width = max((len(f"{c.workload} {c.contestant}") for c in found), default=0)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
+from bench.builds import SUFFIX, Build
 from bench.clients.roles import Mode
-from bench.servers.base import NoServers, Servers
+from bench.servers.base import Command, NoServers, Servers
 from bench.servers.floor import FloorServers
 from bench.servers.nats import NatsServers, nats_server
 from bench.servers.pubsubd import PubsubdServers
 from bench.servers.redis import RedisServers, redis_server
-from bench.workloads import Kind, Workload
+from bench.workloads import Group, Kind, Workload
 
 OURS: Final = "pubsubd"
 """The contestant that ratios compare with, if none is named."""
@@ -28,6 +30,11 @@ _OURS_ALONE: Final[frozenset[Kind]] = frozenset({"witness"})
 _RETAINING: Final = _ALL - {"pause"}
 _FLEETING: Final = _RETAINING - {"catchup"}
 
+_DURABLE: Final[frozenset[Group]] = frozenset({"durability"})
+_STREAMED: Final[frozenset[Group]] = frozenset({"throughput"})
+_BUILT_TWICE: Final[frozenset[Group]] = frozenset({"throughput", "receipts", "latency"})
+_IN_MEMORY: Final[frozenset[Group]] = frozenset(get_args(Group)) - _DURABLE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contestant:
@@ -36,20 +43,21 @@ class Contestant:
     """The mode, and facts that a reader of the figures needs. One sentence."""
     client: str
     """Module below `bench.clients`."""
-    servers: Callable[[Path, Workload], Servers]
+    servers: Callable[[Path, Workload, Command], Servers]
+    python: Command = (sys.executable,)
+    """Runs its publisher, its reader, and servers that are Python."""
+    build: Build | None = None
+    """The build of pubsubd that `python` has to have; None: no code of ours is measured."""
+    beside: str = ""
+    """The compiled contestant of which this is the interpreted form."""
     mode: Mode = "fast"
     against: str = OURS
     """The contestant that its figures are compared with."""
     kinds: frozenset[Kind] = _ALL
     confirms: bool = True
     """Whether a publisher can wait for a receipt."""
-    guaranteed_only: bool = False
-    """A second mode: measured only where messages are streamed."""
-    durable: bool = False
-    """Keeps all that it accepts on disk.
-
-    It, and the contestant that it is compared with, are measured in that group only.
-    """
+    groups: frozenset[Group] = _IN_MEMORY
+    """The groups of workloads in which it is measured."""
     filters: bool = True
     """Whether a session gets only its own topics. Without that no session is ever idle."""
     needs: tuple[str, ...] = ()
@@ -61,8 +69,17 @@ class Contestant:
     quick: bool = False
     """Part of `--quick`."""
 
-    def missing(self) -> str | None:
+    def on(self, pythons: Mapping[Build, Path]) -> Contestant:
+        """This contestant with the Python of its build, or of the other one where its build is not installed."""
+        if self.build is None:
+            return self
+        build = self.build if self.build in pythons else next(iter(pythons))
+        return replace(self, build=build, python=(str(pythons[build]),))
+
+    def missing(self, pythons: Mapping[Build, Path]) -> str | None:
         """The reason why it cannot be measured here; None if it can."""
+        if self.beside and len(pythons) < len(get_args(Build)):
+            return f"only one build of pubsubd is installed, and {self.beside} has it"
         for package in self.needs:
             if importlib.util.find_spec(package) is None:
                 return f"the Python package {package} is not installed"
@@ -71,15 +88,12 @@ class Contestant:
         return None
 
     def does(self, workload: Workload) -> bool:
-        if workload.kind not in self.kinds:
-            return False
-        if workload.group == "durability" or self.durable:
-            return self.durable and workload.group == "durability"
-        if workload.waiting:
-            return self.confirms and not self.guaranteed_only
-        if self.guaranteed_only:
-            return workload.group == "throughput"
-        return self.filters or workload.group != "idle sessions"
+        return (
+            workload.kind in self.kinds
+            and workload.group in self.groups
+            and (self.confirms or not workload.waiting)
+            and (self.filters or workload.group != "idle sessions")
+        )
 
 
 def _journaled(fsync: str | None) -> Contestant:
@@ -94,34 +108,54 @@ def _journaled(fsync: str | None) -> Contestant:
         about=f"pubsubd-receipts, {about}",
         client="pubsubd",
         servers=partial(PubsubdServers, fsync=fsync),
+        build="compiled",
         mode="receipts",
         against=NOT_DURABLE,
-        durable=True,
+        groups=_DURABLE,
+    )
+
+
+def _interpreted(compiled: Contestant) -> Contestant:
+    return replace(
+        compiled,
+        name=f"{compiled.name}{SUFFIX}",
+        about=f"the sources of {compiled.name}, not compiled",
+        build="interpreted",
+        beside=compiled.name,
+        against=compiled.name,
+        groups=compiled.groups & _BUILT_TWICE,
     )
 
 
 _NATS: Final = ("nats-server", nats_server)
 _REDIS: Final = ("redis-server", redis_server)
 
+_FAST: Final = Contestant(
+    name=OURS,
+    quick=True,
+    about="two brokers; `send` and `flush`, read with `batches()`",
+    client="pubsubd",
+    servers=PubsubdServers,
+    build="compiled",
+)
+
+_BULK: Final = Contestant(
+    name="pubsubd-bulk",
+    quick=True,
+    about="two brokers; `publish_many` of 256, sixteen of them under way "
+    "(`send` and `flush` where topics change)",
+    client="pubsubd",
+    servers=PubsubdServers,
+    build="compiled",
+    mode="bulk",
+    groups=_STREAMED,
+)
+
 CONTESTANTS: Final = (
-    Contestant(
-        name=OURS,
-        quick=True,
-        about="two brokers; `send` and `flush`, read with `batches()`",
-        client="pubsubd",
-        servers=PubsubdServers,
-        kinds=_ALL | _OURS_ALONE,
-    ),
-    Contestant(
-        name="pubsubd-bulk",
-        quick=True,
-        about="two brokers; `publish_many` of 256, sixteen of them under way "
-        "(`send` and `flush` where topics change)",
-        client="pubsubd",
-        servers=PubsubdServers,
-        mode="bulk",
-        guaranteed_only=True,
-    ),
+    _FAST,
+    _interpreted(_FAST),
+    _BULK,
+    _interpreted(_BULK),
     Contestant(
         name="pubsubd-receipts",
         quick=True,
@@ -129,8 +163,9 @@ CONTESTANTS: Final = (
         "(`send` and `flush` by 256 where topics change)",
         client="pubsubd",
         servers=PubsubdServers,
+        build="compiled",
         mode="receipts",
-        guaranteed_only=True,
+        groups=_STREAMED,
     ),
     Contestant(
         name="nats-core",
@@ -162,7 +197,7 @@ CONTESTANTS: Final = (
         servers=partial(NatsServers, jetstream=True),
         mode="receipts",
         against="pubsubd-receipts",
-        guaranteed_only=True,
+        groups=_STREAMED,
         needs=("nats",),
         binary=_NATS,
     ),
@@ -176,7 +211,7 @@ CONTESTANTS: Final = (
         client="jetstream",
         servers=partial(NatsServers, jetstream=True, durable=True),
         against="pubsubd-always",
-        durable=True,
+        groups=_DURABLE,
         needs=("nats",),
         binary=_NATS,
     ),
@@ -186,7 +221,7 @@ CONTESTANTS: Final = (
         client="redis_streams",
         servers=partial(RedisServers, durable=True),
         against="pubsubd-always",
-        durable=True,
+        groups=_DURABLE,
         needs=("redis", "hiredis"),
         binary=_REDIS,
     ),
@@ -233,8 +268,24 @@ CONTESTANTS: Final = (
         kinds=frozenset({"latency"}),
         confirms=False,
     ),
+    Contestant(
+        name="life-file",
+        quick=True,
+        about="one stream, and single brokers, that record how far they accepted or do not, by turns; interpreted, "
+        "because the record is taken out by a patch",
+        client="pubsubd",
+        servers=NoServers,
+        build="interpreted",
+        against="life-file",
+        kinds=_OURS_ALONE,
+    ),
 )
 
 OUR_MODES: Final = tuple(each.name for each in CONTESTANTS if each.client == "pubsubd")
+
+COMPARED: Final = tuple(
+    each.name for each in CONTESTANTS if each.client != "pubsubd" or each.beside
+)
+"""The contestants whose ratio to ours is shown."""
 
 BY_NAME: Final = {contestant.name: contestant for contestant in CONTESTANTS}

@@ -50,8 +50,10 @@ def measure(contestant: Contestant, workload: Workload, pace: Pace) -> Sample:
                 return memory(contestant, workload)
             case "witness":
                 return Sample(
-                    witness.measure(workload.payload_bytes, pace.window_s)
-                    | witness_brokers.measure(workload.payload_bytes, pace.window_s)
+                    witness.measure(contestant.python, workload.payload_bytes, pace.window_s)
+                    | witness_brokers.measure(
+                        contestant.python, workload.payload_bytes, pace.window_s
+                    )
                 )
     except Broken as broken:
         return Sample(void=str(broken))

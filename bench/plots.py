@@ -25,7 +25,7 @@ ROW: Final = 22
 PANEL_HEAD: Final = 34
 TOP: Final = 44
 FOOT: Final = 34
-NAME: Final = 140
+NAME: Final = 170
 """Width for the names at the left of the bars."""
 TEXT: Final = 150
 """Width for the words at the right of the longest bar."""

@@ -9,7 +9,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,13 +84,11 @@ class Child:
 class Worker(Child):
     """A `bench.worker`: takes a command a line and gives an answer a line."""
 
-    def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
-        super().__init__(
-            name,
-            [sys.executable, "-m", "bench.worker", *arguments],
-            folder,
-            stdin=subprocess.PIPE,
-        )
+    def __init__(
+        self, name: str, python: Sequence[str], arguments: Sequence[str], folder: Path
+    ) -> None:
+        command = [*python, "-m", "bench.worker", *arguments]
+        super().__init__(name, command, folder, stdin=subprocess.PIPE)
         assert self.process.stdout is not None
         self._unread = b""
         self._ready = selectors.DefaultSelector()

@@ -10,6 +10,7 @@ from bench import tables
 from bench.charts import DATA, Chart, charts, data_of
 from bench.contestants import BY_NAME as CONTESTANTS
 from bench.contestants import CONTESTANTS as ALL
+from bench.contestants import OURS
 from bench.measure import Sample
 from bench.processes import ROOT
 from bench.results import HEADLINES, Result
@@ -90,6 +91,7 @@ def text(result: Result) -> str:
         ]
     if measured(result, "latency"):
         lines += ["", "Ratios of latency with an aim:", tables.latency_table(result)]
+    lines += ["", *(f"{name} ran {build}" for name, build in result.builds.items())]
     lines += ["", *(f"missing: {name}: {why}" for name, why in result.missing.items())]
     lines += [
         f"VOID: {workload} {contestant}: {why}" for workload, contestant, why in result.voids()
@@ -140,13 +142,31 @@ def _where(result: Result) -> str:
         f"Measured on {result.date[:10]} at {source}: {machine.get('cpu')}, {machine.get('cores')} "
         f"cores, {machine.get('memory_gib')} GiB, {machine.get('kernel')}. {versions}. Medians of "
         f"{result.rounds} interleaved rounds, in brackets the lowest and the highest."
+        f"{_build(result)}"
     )
+
+
+def _build(result: Result) -> str:
+    """The build of our main contestant; nothing where the result is older than the two builds."""
+    return {
+        "compiled": " pubsubd ran compiled.",
+        "interpreted": " **pubsubd ran interpreted**: no compiled build was installed.",
+    }.get(result.builds.get(OURS, ""), "")
+
+
+def _built(result: Result, contestant: str) -> str:
+    build = result.builds.get(contestant)
+    return f" ({build})" if build else ""
 
 
 def _footnotes(result: Result) -> Iterator[str]:
     taken = {name for contestants in result.samples.values() for name in contestants}
     yield "### Contestants"
-    yield "\n".join(f"- **{each.name}**: {each.about}." for each in ALL if each.name in taken)
+    yield "\n".join(
+        f"- **{each.name}**{_built(result, each.name)}: {each.about}."
+        for each in ALL
+        if each.name in taken
+    )
     if result.missing:
         yield (
             "Not measured: " + "; ".join(f"{n} ({why})" for n, why in result.missing.items()) + "."

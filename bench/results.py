@@ -9,6 +9,7 @@ A result is one JSON file in `bench/results`, named after its date and its host:
     window_s    the intended length of a measured window
     machine     cpu, cores, memory_gib, kernel
     versions    Python, packages, servers
+    builds      {contestant: `compiled` or `interpreted`}, for those that run pubsubd
     source      commit, and whether the sources had changes beside it
     missing     {contestant: the reason why it was not measured}
     settings    {workload: {option of `pubsubd start` that was not at its default: value}}
@@ -72,6 +73,7 @@ class Result:
     machine: dict[str, Any]
     versions: dict[str, str]
     source: dict[str, Any]
+    builds: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     settings: dict[str, dict[str, str]] = field(default_factory=dict)
     samples: Samples = field(default_factory=dict)
@@ -134,6 +136,7 @@ def to_json(result: Result) -> str:
         "window_s": result.window_s,
         "machine": result.machine,
         "versions": result.versions,
+        "builds": result.builds,
         "source": result.source,
         "missing": result.missing,
         "settings": result.settings,

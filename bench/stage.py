@@ -48,7 +48,7 @@ class Stage:
             folder = Path(tempfile.mkdtemp(prefix="bench-"))
             self._closing.callback(shutil.rmtree, folder, ignore_errors=True)
             self.folder = folder
-            self.servers = self.contestant.servers(folder, self.workload)
+            self.servers = self.contestant.servers(folder, self.workload, self.contestant.python)
             self._closing.callback(self.servers.close)
             # The workers import while the servers start.
             self.publisher = self._worker("publisher")
@@ -104,7 +104,8 @@ class Stage:
 
     def _worker(self, name: str) -> Worker:
         role = "publisher" if name == "publisher" else "reader"
-        worker = Worker(name, [role, self.contestant.name, self.workload.name], self.folder)
+        arguments = [role, self.contestant.name, self.workload.name]
+        worker = Worker(name, self.contestant.python, arguments, self.folder)
         self._closing.callback(worker.end)
         return worker
 

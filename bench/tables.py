@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from bench.contestants import BY_NAME as CONTESTANTS
-from bench.contestants import OUR_MODES
+from bench.contestants import COMPARED, OUR_MODES
 from bench.results import HEADLINES, Figure, Result
 from bench.statistics import Spread, ratios, spread
 from bench.workloads import WORKLOADS, Group, Workload
@@ -61,7 +61,7 @@ def ratio_table(result: Result) -> str:
             return f"{1 / found.median:.2f}× ({found.median:.0%} of it)"
         return f"**{times(found.median)}**{_between(found, times)}"
 
-    return _grid(result, workloads, cell, lambda name: name not in OUR_MODES)
+    return _grid(result, workloads, cell, COMPARED.__contains__)
 
 
 def columns(result: Result, group: Group) -> list[tuple[Workload, Figure]]:

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bench.processes import ROOT, Broken
+from bench.servers.base import Command
 from pubsubd_broker.core.limits import PUBLISH_WINDOW, Now
 from pubsubd_broker.core.log.pacing import Pace
 from pubsubd_broker.core.streams.publishers import PublisherRecord
@@ -112,9 +113,9 @@ def measured(payload_bytes: int, window_s: float) -> dict[str, float]:
     }
 
 
-def measure(payload_bytes: int, window_s: float) -> dict[str, float]:
-    """`measured`, in a fresh process. Raises `Broken`."""
-    command = [sys.executable, "-m", "bench.witness", str(payload_bytes), str(window_s)]
+def measure(python: Command, payload_bytes: int, window_s: float) -> dict[str, float]:
+    """`measured`, in a fresh process of `python`. Raises `Broken`."""
+    command = [*python, "-m", "bench.witness", str(payload_bytes), str(window_s)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Broken(f"bench.witness: {done.stderr.strip().rpartition(chr(10))[2]}")

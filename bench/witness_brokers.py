@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Final
 import pubsubd
 from bench.processes import Child
 from bench.procfs import cpu_seconds
+from bench.servers.base import Command
 from bench.witness import IN_MEMORY
 
 BLOCK: Final = 2000
@@ -30,10 +30,10 @@ SIDES: Final = {"witnessed": "pubsubd_cli", "without": "bench.unwitnessed"}
 class Side:
     """A broker, and a client that publishes there."""
 
-    def __init__(self, module: str, folder: Path) -> None:
+    def __init__(self, python: Command, module: str, folder: Path) -> None:
         self._socket = folder / f"{module}.sock"
         options = ["--node", "a", "--socket", str(self._socket), "--no-listen", "--no-http"]
-        command = [sys.executable, "-m", module, "start", *options, "--log-format", "json"]
+        command = [*python, "-m", module, "start", *options, "--log-format", "json"]
         self.broker = Child(module, command, folder)
         self._client: pubsubd.Client | None = None
 
@@ -56,8 +56,10 @@ class Side:
         self.broker.end()
 
 
-async def _measured(payload: bytes, window_s: float, folder: Path) -> dict[str, float]:
-    sides = {name: Side(module, folder) for name, module in SIDES.items()}
+async def _measured(
+    python: Command, payload: bytes, window_s: float, folder: Path
+) -> dict[str, float]:
+    sides = {name: Side(python, module, folder) for name, module in SIDES.items()}
     taken: dict[str, list[float]] = {name: [] for name in sides}
     try:
         for side in sides.values():
@@ -80,7 +82,7 @@ async def _measured(payload: bytes, window_s: float, folder: Path) -> dict[str, 
     }
 
 
-def measure(payload_bytes: int, window_s: float) -> dict[str, float]:
-    """Raises `Broken`."""
+def measure(python: Command, payload_bytes: int, window_s: float) -> dict[str, float]:
+    """`python` runs the brokers. Raises `Broken`."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None) as folder:
-        return asyncio.run(_measured(bytes(payload_bytes), window_s, Path(folder)))
+        return asyncio.run(_measured(python, bytes(payload_bytes), window_s, Path(folder)))

@@ -8,13 +8,17 @@ from pathlib import Path
 from bench.processes import Child
 from bench.workloads import Workload
 
+Command = tuple[str, ...]
+"""The beginning of a command that runs Python; `-m MODULE` can follow."""
+
 
 class Servers:
     """The servers of one contestant in one round. `close` ends all that was started."""
 
-    def __init__(self, folder: Path, workload: Workload) -> None:
+    def __init__(self, folder: Path, workload: Workload, python: Command) -> None:
         self.folder = folder
         self.workload = workload
+        self.python = python
         self.children: dict[str, Child] = {}
 
     def start(self) -> None:

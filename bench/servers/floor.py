@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from bench.processes import free_port
-from bench.servers.base import Servers
+from bench.servers.base import Command, Servers
 from bench.workloads import Workload
 
 
 class FloorServers(Servers):
     """publisher -> Unix socket -> relay a -> TCP -> relay b -> Unix socket -> reader; or without TCP and relay b."""
 
-    def __init__(self, folder: Path, workload: Workload) -> None:
-        super().__init__(folder, workload)
+    def __init__(self, folder: Path, workload: Workload, python: Command) -> None:
+        super().__init__(folder, workload, python)
         self._between = [f"127.0.0.1:{free_port()}" for _ in range(workload.nodes - 1)]
 
     def start(self) -> None:
@@ -33,6 +32,6 @@ class FloorServers(Servers):
         return str(self.folder / "read.sock")
 
     def _relay(self, name: str, source: str, sink: str, sinks: int) -> None:
-        command = [sys.executable, "-m", "bench.floor.relay", source, sink, str(sinks)]
+        command = [*self.python, "-m", "bench.floor.relay", source, sink, str(sinks)]
         relay = self.run(name, command)
         relay.wait(lambda: "ready" in relay.said(), "its sockets")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import answers, free_port
-from bench.servers.base import Servers
+from bench.servers.base import Command, Servers
 from bench.workloads import Workload
 
 NATS_PENDING_BYTES = 1024**3
@@ -24,9 +24,15 @@ def nats_server() -> str | None:
 
 class NatsServers(Servers):
     def __init__(
-        self, folder: Path, workload: Workload, *, jetstream: bool = False, durable: bool = False
+        self,
+        folder: Path,
+        workload: Workload,
+        python: Command,
+        *,
+        jetstream: bool = False,
+        durable: bool = False,
     ) -> None:
-        super().__init__(folder, workload)
+        super().__init__(folder, workload, python)
         self._port = free_port()
         self._jetstream = jetstream
         self._durable = durable

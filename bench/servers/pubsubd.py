@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 from typing import Final
 
 from bench.processes import Child, free_port
-from bench.servers.base import Servers
+from bench.servers.base import Command, Servers
 from bench.workloads import MIB, Workload
 
 
@@ -34,8 +33,10 @@ NODES: Final = ("a", "b")
 class PubsubdServers(Servers):
     """Brokers on free ports, with the defaults of `pubsubd start` beside `settings_of`."""
 
-    def __init__(self, folder: Path, workload: Workload, *, fsync: str | None = None) -> None:
-        super().__init__(folder, workload)
+    def __init__(
+        self, folder: Path, workload: Workload, python: Command, *, fsync: str | None = None
+    ) -> None:
+        super().__init__(folder, workload, python)
         self._fsync = fsync
         self._nodes = NODES[: workload.nodes]
         self._ports = {node: free_port() for node in self._nodes}
@@ -82,7 +83,7 @@ class PubsubdServers(Servers):
         if self._fsync is not None:
             options |= {"journal": str(self.folder / f"{node}.journal"), "fsync": self._fsync}
         flags = [each for name, value in options.items() for each in (f"--{name}", value)]
-        broker = self.run(f"broker-{node}", [sys.executable, "-m", "pubsubd_cli", "start", *flags])
+        broker = self.run(f"broker-{node}", [*self.python, "-m", "pubsubd_cli", "start", *flags])
         self._wait_log(broker, "broker.started")
         return broker
 

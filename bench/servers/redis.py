@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from bench.processes import answers, free_port
-from bench.servers.base import Servers
+from bench.servers.base import Command, Servers
 from bench.workloads import Workload
 
 
@@ -17,8 +17,10 @@ def redis_server() -> str | None:
 class RedisServers(Servers):
     """Defaults, but for persistence, which is off, and for the limit at which a slow subscriber is cut off."""
 
-    def __init__(self, folder: Path, workload: Workload, *, durable: bool = False) -> None:
-        super().__init__(folder, workload)
+    def __init__(
+        self, folder: Path, workload: Workload, python: Command, *, durable: bool = False
+    ) -> None:
+        super().__init__(folder, workload, python)
         self._durable = durable
         self._port = free_port()
 

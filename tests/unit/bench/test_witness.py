@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from bench import report, tables, witness, witness_brokers
 from bench.measure import Sample
@@ -17,7 +19,7 @@ def sampled(*rounds: Sample) -> Result:
 
 @pytest.mark.slow
 def test_both_sides_are_measured_in_a_process_of_their_own() -> None:
-    figures = witness.measure(100, 0.01)
+    figures = witness.measure((sys.executable,), 100, 0.01)
     assert figures["publish_us.without"] > 0
     assert figures["publish_us.witnessed"] > 0
     assert set(figures) == {
@@ -30,7 +32,7 @@ def test_both_sides_are_measured_in_a_process_of_their_own() -> None:
 
 @pytest.mark.slow
 def test_both_brokers_are_measured_and_ended() -> None:
-    figures = witness_brokers.measure(100, 0.01)
+    figures = witness_brokers.measure((sys.executable,), 100, 0.01)
     assert figures["broker_us.without"] > 0
     assert figures["broker_us.witnessed"] > 0
     assert figures["witness_broker_ratio"] > 0

@@ -126,7 +126,7 @@ def _workloads(names: list[str] | None, quick: bool) -> list[Workload]:
 def _say(workload: str, contestant: str, turn: int, sample: Sample) -> None:
     """Report a sample on standard error, as it happens."""
     what = f"VOID: {sample.void}" if sample.void else report.in_short(sample)
-    print(f"{workload:18} {contestant:19} round {turn + 1}  {what}", file=sys.stderr, flush=True)
+    print(f"{workload:18} {contestant:24} round {turn + 1}  {what}", file=sys.stderr, flush=True)
 
 
 def _report() -> int:

@@ -86,7 +86,7 @@ def text(result: Result) -> str:
     for workload in (each for each in WORKLOADS.values() if each.name in result.samples):
         lines.append(f"\n{workload.name}: {workload.title}")
         lines += [
-            f"  {contestant:19} {_figures(result, workload.name, contestant)}"
+            f"  {contestant:24} {_figures(result, workload.name, contestant)}"
             for contestant in tables.order(result.samples[workload.name])
         ]
     if measured(result, "latency"):

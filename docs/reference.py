@@ -17,7 +17,7 @@ PAGE: Final = Path(__file__).parent / "api.md"
 
 SECTIONS: Final = {
     "Connect, publish, subscribe": ("connect", "Client", "Subscription", "matches"),
-    "Messages and receipts": ("Message", "Receipt", "Receipts"),
+    "Messages and receipts": ("Message", "Batch", "Receipt", "Receipts"),
     "Gaps and health": (
         *("CursorExpired", "Reason", "single_flight"),
         *("State", "NodeLost", "NodeBack"),
@@ -36,6 +36,7 @@ SECTIONS: Final = {
 FOR_THE_SDK: Final = {
     "Client": {"__init__", "forked"},
     "Message": {"__init__"},
+    "Batch": {"__init__", "without", "reversed_messages"},
     "Receipts": {"__init__", "append"},
     "Subscription": {
         "__init__",

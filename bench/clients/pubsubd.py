@@ -95,6 +95,6 @@ class Reader:
     async def _read_one(self, subscription: pubsubd.Subscription, take: Take) -> None:
         async for batch in subscription.batches():
             if self._dicts:
-                take([message.payload for message in batch])
+                take(batch.payloads())
             else:
-                take([message.raw for message in batch])
+                take(batch.raws)

@@ -17,6 +17,8 @@ from pubsubd_cli.output import Output
 from pubsubd_cli.standard_streams import STDERR, OutputFailed, output_encoding
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pubsubd
 
 
@@ -127,7 +129,7 @@ class _Printer:
                 # Iterating again goes on after the gap.
                 await self._gap(gap)
 
-    async def _messages(self, batch: list[pubsubd.Message]) -> bool:
+    async def _messages(self, batch: Sequence[pubsubd.Message]) -> bool:
         """Print a batch. Returns whether it held the last message of `--count`."""
         if self._left is not None:
             batch = batch[: self._left]

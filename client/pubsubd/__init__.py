@@ -1,5 +1,6 @@
 """The client SDK of pubsubd: publish to the broker on this host, and subscribe without a silent gap."""
 
+from pubsubd.batch import Batch
 from pubsubd.client import Client
 from pubsubd.codecs import JSON, MSGPACK, RAW, Codec
 from pubsubd.connecting import connect
@@ -36,6 +37,7 @@ __all__ = [
     "MSGPACK",
     "RAW",
     "AlreadyIterating",
+    "Batch",
     "BrokerUnavailable",
     "Client",
     "ClientClosed",

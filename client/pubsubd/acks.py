@@ -44,18 +44,17 @@ class Acks:
         self._sent.update(positions)
         self._stood.update(positions)
 
-    def handed(self, message: Message) -> None:
-        """Manual only: the application has `message` now."""
-        node = message.node
+    def handed(self, node: str, epoch: str, first: int, last: int) -> None:
+        """Manual only: the application has the messages of `node` from offset `first` to `last` now."""
         handed = self._handed.setdefault(node, {})
-        handed[message.epoch] = message.offset + 1
+        handed[epoch] = last + 1
         if len(handed) > REMEMBERED_EPOCHS:
             del handed[next(iter(handed))]
             self._forgetful.add(node)
         if node not in self._latest:
-            # The application is done with all messages before this one.
-            self._acknowledged[node] = Position(_epoch(message), message.offset)
-        self._latest[node] = (message.epoch, message.offset)
+            # The application is done with all messages before these.
+            self._acknowledged[node] = Position(Epoch(bytes.fromhex(epoch)), first)
+        self._latest[node] = (epoch, last)
 
     def acknowledge(self, message: Message) -> None:
         """Manual only: the application needs nothing up to and including `message` again.

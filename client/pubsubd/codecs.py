@@ -9,13 +9,15 @@ import contextlib
 import functools
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import msgpack
 
 from pubsubd.errors import EncodeError, InvalidArgument
+from pubsubd_protocol.columns import cut
 from pubsubd_protocol.topics import check_topic
 
 
@@ -39,6 +41,12 @@ class Codec:
     """Payload to bytes."""
     decode: Callable[[bytes], Any]
     """Bytes to payload."""
+    decode_all: Callable[[memoryview, Sequence[int]], list[Any]] | None = None
+    """Optional, for `Batch.payloads`: decodes many payloads in one pass.
+
+    It takes the payloads, one after the other, and their lengths. It returns what `decode` gives for each, or raises
+    any exception. Then the client decodes them one by one.
+    """
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not callable(self.encode) or not callable(self.decode):
@@ -130,6 +138,31 @@ def _pack(value: Any) -> bytes:
 _unpack: Callable[[bytes], Any] = functools.partial(msgpack.unpackb, strict_map_key=False)
 
 
+def _unpack_all(column: memoryview, lengths: Sequence[int]) -> list[Any]:
+    """The objects in `column`. Raises if a payload of these lengths is not exactly one object.
+
+    The limits are those of `_unpack`, as for the longest payload: a small payload cannot announce a larger container.
+    """
+    longest = max(lengths)
+    unpacker = msgpack.Unpacker(
+        strict_map_key=False,
+        max_buffer_size=len(column),
+        max_str_len=longest,
+        max_bin_len=longest,
+        max_array_len=longest,
+        max_map_len=longest // 2,
+        max_ext_len=longest,
+    )
+    unpacker.feed(column)
+    place = unpacker.tell
+    values = []
+    for value, end in zip(unpacker, accumulate(lengths), strict=True):
+        if place() != end:
+            raise ValueError("a payload is not exactly one object")
+        values.append(value)
+    return values
+
+
 def _as_bytes(value: Any) -> bytes:
     if type(value) is bytes:
         return value
@@ -164,9 +197,13 @@ def _same(raw: bytes) -> bytes:
     return raw
 
 
-MSGPACK = Codec("msgpack", _pack, _unpack)
+def _same_all(column: memoryview, lengths: Sequence[int]) -> list[Any]:
+    return cut(column, 0, lengths)
+
+
+MSGPACK = Codec("msgpack", _pack, _unpack, _unpack_all)
 """The default: None, bool, int, float, str, bytes, list and dict, also nested. A tuple comes back as a list."""
-RAW = Codec("raw", _as_bytes, _same)
+RAW = Codec("raw", _as_bytes, _same, _same_all)
 """Bytes as they are. Takes bytes, bytearray and memoryview."""
 JSON = Codec("json", _dump_json, json.loads)
 """JSON in UTF-8. A key of a dict must be a string; NaN and infinity are refused. A tuple comes back as a list."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
+from pubsubd.batch import Batch, read_batch
 from pubsubd.codecs import Codec
 from pubsubd.errors import CursorExpired
-from pubsubd.messages import Message, read_messages
+from pubsubd.messages import Message
 from pubsubd.resume import Arrived, Event, Moved
 from pubsubd_protocol.attach import LOSES_HISTORY, At, merge, resolve
 from pubsubd_protocol.attach import Expired as Verdict
@@ -23,7 +24,7 @@ MAX_WAITING_EVENTS = 64
 
 
 class Inbox:
-    """A queue of events. Its front is in hand: `messages` or `notice`, being handed out."""
+    """A queue of events. Its front is in hand: `batch`, `messages` or `notice`, being handed out."""
 
     __slots__ = (
         "_at",
@@ -33,19 +34,25 @@ class Inbox:
         "_events",
         "_gap",
         "_handed",
+        "_spread",
+        "batch",
         "messages",
         "notice",
         "told",
     )
 
     def __init__(self, codec: Codec) -> None:
+        self.batch: Batch | None = None
+        """The entry in hand, while no message of it was asked for. It goes out by `take_batch`, or by `spread`."""
         self.messages: list[Message] = []
-        """Messages of the entry in hand that are not handed out yet, in reverse: the next one is last."""
+        """Messages of the spread entry that are not handed out yet, in reverse: the next one is last."""
         self.notice: CursorExpired | None = None
         """The gap in hand. `pass_gap` removes it, when the application has dealt with it."""
         self.told = False
         """Whether the application was told of the gap in hand."""
         self._codec = codec
+        # The entry from which `messages` were made.
+        self._spread: Batch | None = None
         self._events: deque[Event] = deque()
         self._bytes = 0
         # After `close`: streams with an event that the application will not get.
@@ -62,6 +69,33 @@ class Inbox:
     @property
     def room(self) -> bool:
         return 2 * self._bytes <= MAX_WAITING_BYTES and 2 * len(self._events) <= MAX_WAITING_EVENTS
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether messages or a gap are in hand."""
+        return bool(self.messages) or self.batch is not None or self.notice is not None
+
+    @property
+    def unread(self) -> int | None:
+        """The first offset of the entry in hand that is not handed out; None if all are."""
+        if self.batch is not None:
+            return self.batch.offsets[0]
+        return self.messages[-1].offset if self.messages else None
+
+    def spread(self) -> None:
+        """Make the messages of the entry in hand, to hand them out one by one."""
+        if self.batch is not None:
+            self._spread, self.batch = self.batch, None
+            self.messages = self._spread.reversed_messages()
+
+    def take_batch(self) -> Batch:
+        """Hand out all messages in hand, at least one, together."""
+        batch, self.batch = self.batch, None
+        if batch is None:
+            assert self._spread is not None
+            batch = self._spread.without(len(self._spread) - len(self.messages))
+            self.messages.clear()
+        return batch
 
     def begin(self, positions: Mapping[str, Position]) -> None:
         """Set the application's first positions."""
@@ -99,20 +133,21 @@ class Inbox:
         return False
 
     def advance(self) -> bool:
-        """Take the next messages or the next gap in hand. Returns False if none waits.
+        """Take the next entry or the next gap in hand. Returns False if none waits.
 
         Call it only when all that was in hand has been handed out.
         """
         self._finish()
-        while self._events and not self.messages and self.notice is None:
+        while self._events and not self.in_hand:
             event = self._events.popleft()
             match event:
                 case Arrived(entry=entry, start=start):
                     self._bytes -= entry.size
-                    self.messages = read_messages(entry, start, self._codec)
-                    self.messages.reverse()
+                    batch = read_batch(entry, start, self._codec)
                     self._at = (entry.node, Position(entry.epoch, entry.next))
-                    if not self.messages:
+                    if batch:
+                        self.batch = batch
+                    else:
                         self._finish()
                 case Moved(node=node, position=position):
                     self._handed[node] = position
@@ -120,7 +155,7 @@ class Inbox:
                     self.notice = CursorExpired(node, reason, missed, view.next, view.epoch.hex())
                     self._gap = event
                     self._at = (node, view.place(view.next))
-        return bool(self.messages) or self.notice is not None
+        return self.in_hand
 
     def pass_gap(self) -> None:
         """Move past the gap in hand: the application has dealt with it."""
@@ -130,7 +165,7 @@ class Inbox:
 
     def positions(self) -> dict[str, Position]:
         """Positions behind all that was handed out, and behind the moves that follow it in the same stream."""
-        return self._behind(self.messages[-1].offset if self.messages else None, told=self.told)
+        return self._behind(self.unread, told=self.told)
 
     def settled(self, offset: int | None) -> dict[str, Position]:
         """Positions behind all settled messages: those before the entry in hand, and those of it before `offset`.
@@ -197,6 +232,7 @@ class Inbox:
         return positions
 
     def _finish(self) -> None:
+        self._spread = None
         if self._at is not None:
             node, position = self._at
             self._handed[node] = position

@@ -1,14 +1,12 @@
-"""A received message, and the function that turns an entry into messages."""
+"""A received message."""
 
 from __future__ import annotations
 
 from enum import Enum, auto
-from itertools import pairwise, repeat
 from typing import Any
 
 from pubsubd.codecs import Codec
 from pubsubd.errors import DecodeError
-from pubsubd_protocol.entries import Entry, open_entry
 
 
 class MessageSource:
@@ -78,16 +76,3 @@ class Message:
 
     def __repr__(self) -> str:
         return f"Message({self.topic!r}, node={self.node!r}, offset={self.offset}, {len(self.raw)} bytes)"
-
-
-def read_messages(entry: Entry, start: int, codec: Codec) -> list[Message]:
-    """The messages of `entry` from offset `start` on. Cost: one object and one copy each, no decoding."""
-    columns = open_entry(entry)
-    source = MessageSource(entry.node, entry.epoch.hex(), columns.time_us / 1e6, codec)
-    frame = columns.frame
-    raws = [frame[a:b] for a, b in pairwise(columns.starts)]
-    topics = map(columns.topics.__getitem__, columns.index)
-    messages = list(map(Message, topics, raws, columns.offsets, repeat(source)))
-    if start > entry.first:
-        return [message for message in messages if message.offset >= start]
-    return messages

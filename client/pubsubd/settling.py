@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pubsubd.acks import Acks
+from pubsubd.batch import Batch
 from pubsubd.errors import CursorExpired
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
@@ -23,8 +24,8 @@ class Settling:
         self._link = link
         self._acks = Acks(manual=manual)
         self._due = False
-        self._unsettled: Message | None = None
-        """The first message that was handed out and is not settled."""
+        self._unsettled: int | None = None
+        """The first offset of the entry in hand that was handed out and is not settled."""
 
     @property
     def manual(self) -> bool:
@@ -36,17 +37,16 @@ class Settling:
 
     def handed(self, message: Message) -> None:
         """Note that the application has `message` now."""
-        self._unsettled = message
+        self._unsettled = message.offset
         if self._acks.manual:
-            self._acks.handed(message)
+            self._acks.handed(message.node, message.epoch, message.offset, message.offset)
         self.soon()
 
-    def handed_together(self, batch: list[Message]) -> None:
+    def handed_together(self, batch: Batch) -> None:
         """Note that the application has the messages of `batch` now."""
-        self._unsettled = batch[0]
+        self._unsettled = batch.offsets[0]
         if self._acks.manual:
-            for message in batch:
-                self._acks.handed(message)
+            self._acks.handed(batch.node, batch.epoch, batch.offsets[0], batch.offsets[-1])
         self.soon()
 
     def asked(self, passed: CursorExpired | None) -> None:
@@ -83,5 +83,5 @@ class Settling:
     def _from(self) -> int | None:
         """The first offset of the entry in hand that is not settled."""
         if self._unsettled is not None and not self._acks.manual:
-            return self._unsettled.offset
-        return self._inbox.messages[-1].offset if self._inbox.messages else None
+            return self._unsettled
+        return self._inbox.unread

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, Self, overload
 
 from pubsubd import arguments
+from pubsubd.batch import Batch
 from pubsubd.callbacks import Callbacks
 from pubsubd.connection import GOODBYE_S, BrokerDialler
 from pubsubd.ending import Ending
@@ -185,7 +186,9 @@ class Subscription:
     async def __anext__(self) -> Message:
         messages = self._inbox.messages
         if not messages or this_thread() != self._open_in or not mark[0]:
-            messages = await self._messages()
+            await self._ask_messages()
+            self._inbox.spread()
+            messages = self._inbox.messages
         message = messages.pop()
         if self._settling is not None:
             self._settling.handed(message)
@@ -210,8 +213,8 @@ class Subscription:
         arguments.flag("status", status)
         return Iterating(self._next_status) if status else Iterating(self._next_event)
 
-    def batches(self) -> Iterating[list[Message]]:
-        """Lists of messages that were published together, never empty. Gaps are handled as in plain iteration."""
+    def batches(self) -> Iterating[Batch]:
+        """Messages that were published together, as a `Batch` each, never empty. Gaps are handled as in plain iteration."""
         return Iterating(self._next_batch)
 
     async def ack(self, message: Message) -> None:
@@ -301,25 +304,25 @@ class Subscription:
         if self._inbox.notice is not None:
             self._inbox.told = True
             return self._inbox.notice
+        if self._inbox.batch is not None:
+            self._inbox.spread()
         message = self._inbox.messages.pop()
         if self._settling is not None:
             self._settling.handed(message)
         return message
 
-    async def _next_batch(self) -> list[Message]:
-        messages = await self._messages()
-        batch = messages[::-1]
-        messages.clear()
+    async def _next_batch(self) -> Batch:
+        await self._ask_messages()
+        batch = self._inbox.take_batch()
         if self._settling is not None:
             self._settling.handed_together(batch)
         return batch
 
-    async def _messages(self) -> list[Message]:
+    async def _ask_messages(self) -> None:
         """Wait for the next messages in hand. Gaps before them are told to the application."""
-        while True:
+        await self._ask(tell=True)
+        while self._inbox.notice is not None:
             await self._ask(tell=True)
-            if self._inbox.messages:
-                return self._inbox.messages
 
     async def _ask(self, *, tell: bool = False, status: bool = False) -> None:
         """Wait until the inbox has an event in hand. With `tell`, tell the application of a gap.
@@ -336,7 +339,7 @@ class Subscription:
             if passed is not None:
                 inbox.pass_gap()
             health = self._link.health
-            while not (inbox.messages or inbox.notice is not None or (status and health.news)):
+            while not (inbox.in_hand or (status and health.news)):
                 await self._advance()
             if tell and inbox.notice is not None:
                 await self._tell(inbox.notice)

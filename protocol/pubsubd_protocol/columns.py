@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from struct import Struct
 
 from pubsubd_protocol.errors import MessageTooLarge, ProtocolError
 from pubsubd_protocol.topics import split_topics
@@ -26,7 +27,25 @@ MAX_BATCH_MESSAGES = 65_535
 MAX_BATCH_TOPICS = 4096
 """Distinct topics in one batch. Each costs one match for each session that reads by patterns."""
 
+REMEMBERED_LENGTHS = 4096
+"""Lengths of messages whose codes `cut` remembers."""
+
 _SWAP = sys.byteorder == "big"
+
+
+class _Codes(dict[int, str]):
+    """By length in bytes: the code of `struct` for such bytes. A known length costs no Python call."""
+
+    __slots__ = ()
+
+    def __missing__(self, length: int) -> str:
+        if len(self) >= REMEMBERED_LENGTHS:
+            self.clear()
+        code = self[length] = f"{length}s"
+        return code
+
+
+_codes = _Codes()
 
 
 def pack_numbers(typecode: str, numbers: Sequence[int]) -> bytes:
@@ -49,6 +68,15 @@ def unpack_numbers(typecode: str, packed: bytes) -> array[int]:
     if _SWAP:
         numbers.byteswap()
     return numbers
+
+
+def cut(buffer: bytes | memoryview, begin: int, lengths: Iterable[int]) -> list[bytes]:
+    """The payloads of these lengths, one after the other in `buffer` from byte `begin` on.
+
+    Each has bytes of its own. Cost: C loops only, about a third of a slice for each payload.
+    """
+    codes = "".join(map(_codes.__getitem__, lengths))
+    return list(Struct(codes).unpack_from(buffer, begin))
 
 
 def check_columns(joined: str, index: bytes, lengths: bytes, total: int, max_message: int) -> None:

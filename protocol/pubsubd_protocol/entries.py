@@ -18,6 +18,7 @@ from pubsubd_protocol.columns import (
     MAX_BATCH_MESSAGES,
     check_columns,
     check_places,
+    cut,
     pack_numbers,
     unpack_numbers,
 )
@@ -116,17 +117,18 @@ class Entry:
 class Messages:
     """The messages of an entry, column by column, without decoding any payload.
 
-    Message `i` has the offset `offsets[i]`, the topic `topics[index[i]]` and the payload
-    `frame[starts[i]:starts[i + 1]]`.
+    Message `i` has the offset `offsets[i]`, the topic `topics[index[i]]` and a payload of `lengths[i]` bytes. The
+    payloads stand one after the other in `frame`, from byte `begin` on.
     """
 
     __slots__ = (
+        "begin",
         "frame",
         "index",
+        "lengths",
         "offsets",
         "publisher",
         "sequence",
-        "starts",
         "time_us",
         "topics",
     )
@@ -145,8 +147,13 @@ class Messages:
             if places
             else range(first, first + entry.count)
         )
-        self.starts = list(accumulate(unpack_numbers("I", lengths), initial=begin))
+        self.lengths: Sequence[int] = unpack_numbers("I", lengths)
         self.frame = frame
+        self.begin = begin
+
+    def raws(self) -> list[bytes]:
+        """The payloads, each with bytes of its own."""
+        return cut(self.frame, self.begin, self.lengths)
 
 
 def place_batch(
@@ -256,12 +263,12 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
     kept = [i for i, topic in enumerate(messages.index) if wanted[topic]]
     if not kept:  # a publisher may name a topic that none of its messages has
         return None
-    starts, offsets = messages.starts, messages.offsets
+    raws, offsets = messages.raws(), messages.offsets
     renumbered = list(accumulate(wanted, initial=0))
     left = "\n".join(topic for topic, want in zip(topics, wanted, strict=True) if want)
     index = [renumbered[messages.index[i]] for i in kept] if sum(wanted) > 1 else []
     places = [offsets[i] - entry.first for i in kept]
-    lengths = [starts[i + 1] - starts[i] for i in kept]
+    lengths = [messages.lengths[i] for i in kept]
     head = (
         *old[:8],
         left,
@@ -269,7 +276,7 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
         pack_numbers("I", places),
         pack_numbers("I", lengths),
     )
-    part = wire_of(ENTRY_KIND, head, b"".join(wire[starts[i] : starts[i + 1]] for i in kept))
+    part = wire_of(ENTRY_KIND, head, b"".join([raws[i] for i in kept]))
     return Entry(
         entry.node,
         entry.epoch,

@@ -221,7 +221,7 @@ def payload_of(text: str, size: int) -> bytes:
     return text.ljust(size, PADDING).encode()
 
 
-def _got(batch: list[Message]) -> list[object]:
+def _got(batch: Sequence[Message]) -> list[object]:
     """Node, epoch, and for each message offset, topic, text and size."""
     first = batch[0]
     messages = [

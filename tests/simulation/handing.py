@@ -79,7 +79,7 @@ class Handing:
             if inbox.told and inbox.notice is not None:
                 self.acks.passed(inbox.notice)
                 inbox.pass_gap()
-            if not inbox.messages and inbox.notice is None and not inbox.advance():
+            if not inbox.in_hand and not inbox.advance():
                 merged, self._unhanded = self._unhanded, 0
                 self.look()
                 break
@@ -91,10 +91,11 @@ class Handing:
                 self._sees(self._known.lost(notice, oldest, self.session.born or b""))
                 inbox.told = True
             else:
+                inbox.spread()
                 message = inbox.messages.pop()
                 if self._manual:
                     self._handed = message
-                    self.acks.handed(message)
+                    self.acks.handed(message.node, message.epoch, message.offset, message.offset)
                 self._sees(
                     Got(message.node, message.epoch, message.offset, message.topic, message.raw)
                 )
@@ -134,8 +135,7 @@ class Handing:
         return self.acks.due(settled, self.streams, self.session.born)
 
     def _unread(self) -> int | None:
-        messages = self.inbox.messages
-        return messages[-1].offset if messages else None
+        return self.inbox.unread
 
     def _put(self, event: Event | None) -> None:
         if event is not None:

@@ -84,9 +84,8 @@ class Watch(Observer):
     def _publish(self, entry: Entry) -> None:
         columns = open_entry(entry)
         now_ns = self._world.clockwork.now_ns
-        for i, offset in enumerate(columns.offsets):
-            topic = columns.topics[columns.index[i]]
-            payload = columns.frame[columns.starts[i] : columns.starts[i + 1]]
+        for i, payload in enumerate(columns.raws()):
+            offset, topic = columns.offsets[i], columns.topics[columns.index[i]]
             message = Published(topic, payload, entry.publisher, entry.to, now_ns)
             self._truth.publish(entry.epoch.hex(), offset, message)
 

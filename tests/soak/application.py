@@ -17,7 +17,7 @@ import random
 import struct
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -167,7 +167,7 @@ class Reader:
         if not asked.cancelled():
             self._got(asked.result())
 
-    def _got(self, batch: list[Message]) -> None:
+    def _got(self, batch: Sequence[Message]) -> None:
         self._ledger.got(batch)
         self._unacknowledged[batch[-1].node] = batch[-1]
 

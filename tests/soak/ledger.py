@@ -10,7 +10,7 @@ At the end each publisher says how far it came, and `audit` compares each ledger
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from struct import Struct
 from typing import Final, Self
@@ -89,7 +89,7 @@ class Ledger:
             if (passed and self.whole) or (int(offset) < stream.next and not again):
                 raise Broken(f"{node}: begins at {offset}, stood at {stream.next}")
 
-    def got(self, batch: list[Message]) -> None:
+    def got(self, batch: Sequence[Message]) -> None:
         first = batch[0]
         stream = self.streams.get(first.node)
         if stream is None:

@@ -73,12 +73,12 @@ def to_readable(frame: frames.Frame) -> dict[str, Any]:
 
 
 def _messages(columns: Messages, count: int) -> list[list[Any]]:
-    starts = columns.starts
+    raws = columns.raws()
     return [
         [
             columns.offsets[i],
             columns.topics[columns.index[i]],
-            columns.frame[starts[i] : starts[i + 1]].hex(),
+            raws[i].hex(),
         ]
         for i in range(count)
     ]

@@ -104,9 +104,7 @@ class Honest(Wire):
                 self._moves(frame.node, frame.first, Position(frame.epoch, frame.next))
                 if frame.node == NAME:
                     messages = open_entry(frame)
-                    for i, offset in enumerate(messages.offsets):
-                        payload = messages.frame[messages.starts[i] : messages.starts[i + 1]]
-                        self.seen[offset] = payload
+                    self.seen.update(zip(messages.offsets, messages.raws(), strict=True))
             case Skip(node, epoch, first, following):
                 self._moves(node, first, Position(epoch, following))
             case CursorExpired(node, _, _, view):

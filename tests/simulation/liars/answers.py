@@ -176,7 +176,7 @@ def _other_bytes(fetch: Fetch) -> Said | None:
 def _rewritten(entry: Entry) -> Entry:
     """An entry at the same place with other messages, of the same lengths."""
     columns = open_entry(entry)
-    lengths = [b - a for a, b in zip(columns.starts, columns.starts[1:], strict=False)]
+    lengths = columns.lengths
     payloads = (FALSE * (sum(lengths) // len(FALSE) + 1))[: sum(lengths)]
     index = pack_numbers("H", list(columns.index)) if "\n" in entry.topics else b""
     batch = Batch(

@@ -10,7 +10,6 @@ from tests.simulation.publisher import Publisher
 
 from pubsubd.acks import Acks
 from pubsubd.inbox import Inbox
-from pubsubd.messages import Message
 from pubsubd.outbox import Outbox
 from pubsubd.resume import Arrived, Event, Moved, SessionState
 from pubsubd_broker.core.streams.publishers import PublishAnswer
@@ -152,11 +151,11 @@ def _manual_falls_back() -> list[Patch]:
     """A session that acknowledges by hand forgets the places that it passed without a message."""
     original = Acks.handed
 
-    def handed(self: Acks, message: Message) -> None:
-        held = self._acknowledged.get(message.node)
-        original(self, message)
+    def handed(self: Acks, node: str, epoch: str, first: int, last: int) -> None:
+        held = self._acknowledged.get(node)
+        original(self, node, epoch, first, last)
         if held is not None:
-            self._acknowledged[message.node] = held
+            self._acknowledged[node] = held
 
     return [(Acks, "handed", handed)]
 

@@ -241,15 +241,32 @@ def inbox(*events: Event, **positions: Position) -> Inbox:
     return filled
 
 
+def pop(filled: Inbox) -> Message:
+    """The next message of the entry in hand."""
+    filled.spread()
+    return filled.messages.pop()
+
+
+def pop_all(filled: Inbox) -> None:
+    """Hand out the rest of the entry in hand, if there is one."""
+    if filled.unread is not None:
+        filled.take_batch()
+
+
+def hand(acks: Acks, message: Message) -> None:
+    """The application has `message` now."""
+    acks.handed(message.node, message.epoch, message.offset, message.offset)
+
+
 def hand_out(filled: Inbox) -> list[Message | CursorExpired]:
     """All events, as an application takes them."""
     handed: list[Message | CursorExpired] = []
-    while filled.messages or filled.notice or filled.advance():
+    while filled.in_hand or filled.advance():
         if filled.notice is not None:
             handed.append(filled.notice)
             filled.pass_gap()
         else:
-            handed.append(filled.messages.pop())
+            handed.append(pop(filled))
     return handed
 
 
@@ -269,9 +286,9 @@ def test_positions_follow_each_message_and_end_behind_the_entry() -> None:
     filled = inbox(arrived(part), a=at(0))
     assert filled.advance()
     assert filled.positions() == {"a": at(0)}
-    filled.messages.pop()
+    pop(filled)
     assert filled.positions() == {"a": at(1)}
-    filled.messages.pop()
+    pop(filled)
     assert filled.positions() == {"a": at(3)}
 
 
@@ -285,10 +302,10 @@ def test_moves_count_only_in_their_turn() -> None:
 def test_settled_stands_before_the_offset_in_hand() -> None:
     filled = inbox(arrived(entry(0, 0, 1)), a=at(0))
     filled.advance()
-    last = filled.messages.pop()
+    last = pop(filled)
     assert filled.settled(last.offset) == {"a": at(0)}
     assert filled.done(last.offset) == {"a": at(0)}
-    filled.messages.pop()
+    pop(filled)
     assert filled.settled(None) == filled.done(None) == {"a": at(2)}
 
 
@@ -369,7 +386,7 @@ def test_the_queue_is_full_by_events_or_bytes_and_has_room_below_half() -> None:
     many = inbox(*(arrived(entry(i, i)) for i in range(MAX_WAITING_EVENTS + 1)))
     assert many.full
     while not many.room:
-        many.messages.clear()
+        pop_all(many)
         assert many.advance()
     assert not many.full
     large = inbox(arrived(raw_entry(0, b"x" * (MAX_WAITING_BYTES + 1))))
@@ -401,7 +418,7 @@ def test_a_move_waits_for_the_messages_of_its_node_that_are_in_hand() -> None:
     assert not filled.put(Moved("a", at(9)))
     assert filled.put(Moved("b", at(9))), "nothing of that stream is in hand"
     assert filled.positions() == {"a": at(0), "b": at(9)}
-    filled.messages.clear()
+    pop_all(filled)
     assert filled.positions() == {"a": at(9), "b": at(9)}
     assert not filled.advance()
     assert filled.positions() == {"a": at(9), "b": at(9)}
@@ -457,7 +474,7 @@ def test_nothing_is_done_with_while_a_lost_history_waits_to_be_read() -> None:
     assert filled.settled(0) == {"a": at(0), "b": at(3)}
     assert filled.done(0) == {"b": at(3)}
     filled.advance()
-    filled.messages.clear()
+    pop_all(filled)
     filled.advance()
     assert filled.notice is not None
     assert filled.notice.node == "a"
@@ -487,9 +504,9 @@ def test_resuming_with_an_unread_lost_end_keeps_the_place_before_it(
     filled = inbox(arrived(entry(0, 0, 1)), lost_end(2, missing), Moved("a", at(2)), a=at(0))
     assert filled.kept(None) == {"a": at(0)}
     filled.advance()
-    filled.messages.pop()
+    pop(filled)
     assert filled.kept(1) == {"a": at(1)}
-    filled.messages.pop()
+    pop(filled)
     filled.advance()
     assert filled.notice is not None
     assert filled.kept(None) == {"a": at(2)}
@@ -565,12 +582,12 @@ def test_manual_never_falls_back_behind_passed_offsets() -> None:
     acks = Acks(manual=True)
     acks.stands({"a": at(0)})
     (first,), (later,) = messages(0, 1), messages(9, 1)
-    acks.handed(first)
+    hand(acks, first)
     acks.acknowledge(first)
     assert offsets(acks, {"a": at(1)}) == [1]
     # Nothing in 1..9 was for the session, and the broker has been told so.
     assert offsets(acks, {"a": at(9)}) == [9]
-    acks.handed(later)
+    hand(acks, later)
     assert offsets(acks, {"a": at(10)}) == []
     acks.acknowledge(later)
     assert offsets(acks, {"a": at(10)}) == [10]
@@ -580,8 +597,8 @@ def test_a_resume_says_no_more_than_was_acknowledged_by_hand() -> None:
     acks = Acks(manual=True)
     acks.stands({"a": at(0)})
     first, second = messages(0, 2)
-    acks.handed(first)
-    acks.handed(second)
+    hand(acks, first)
+    hand(acks, second)
     assert acks.resumes({"a": at(2)}) == {"a": at(0)}
     acks.acknowledge(first)
     assert acks.resumes({"a": at(2)}) == {"a": at(1)}
@@ -592,7 +609,7 @@ def test_manual_acknowledges_no_further_than_was_said_and_never_back() -> None:
     acks.stands({"a": at(0)})
     first, second, third = messages(0, 3)
     for message in (first, second, third):
-        acks.handed(message)
+        hand(acks, message)
     assert offsets(acks, {"a": at(3)}) == []
     acks.acknowledge(second)
     assert offsets(acks, {"a": at(3)}) == [2]
@@ -603,7 +620,7 @@ def test_manual_acknowledges_no_further_than_was_said_and_never_back() -> None:
 def test_a_manual_acknowledgement_of_the_latest_covers_skips() -> None:
     acks = Acks(manual=True)
     (message,) = messages(0, 1)
-    acks.handed(message)
+    hand(acks, message)
     acks.acknowledge(message)
     assert offsets(acks, {"a": at(40)}) == [40]
 
@@ -612,10 +629,10 @@ def test_manual_does_not_go_back_to_an_earlier_epoch() -> None:
     acks = Acks(manual=True)
     (old,) = messages(50, 1)
     new = hand_out(inbox(arrived(entry(0, 0, 1, epoch=OTHER_EPOCH))))
-    acks.handed(old)
+    hand(acks, old)
     for message in new:
         assert isinstance(message, Message)
-        acks.handed(message)
+        hand(acks, message)
     assert isinstance(new[0], Message)
     acks.acknowledge(new[0])
     acks.acknowledge(old)
@@ -635,7 +652,7 @@ def test_the_first_of_ten_lives_can_be_acknowledged_after_all_of_them() -> None:
     acks = Acks(manual=True)
     lives = [of_epoch(number) for number in range(1, 11)]
     for message in lives:
-        acks.handed(message)
+        hand(acks, message)
     settled = {"a": Position(Epoch((10).to_bytes(16)), 1)}
     assert acks.resumes(settled)["a"].epoch.hex() == lives[0].epoch
     acks.acknowledge(lives[0])
@@ -649,11 +666,11 @@ def test_only_remembered_epochs_can_be_acknowledged() -> None:
     acks = Acks(manual=True)
     lives = [of_epoch(number) for number in range(1, REMEMBERED_EPOCHS + 2)]
     for message in lives[:-1]:
-        acks.handed(message)
+        hand(acks, message)
     settled = {"a": Position(Epoch(len(lives).to_bytes(16)), 1)}
     acks.acknowledge(lives[0])
     assert acks.resumes(settled) == {"a": Position(Epoch((1).to_bytes(16)), 1)}
-    acks.handed(lives[-1])
+    hand(acks, lives[-1])
     acks.acknowledge(lives[0])
     assert acks.resumes(settled) == {"a": Position(Epoch((1).to_bytes(16)), 1)}
     # Behind a place in an epoch that is forgotten lies all that is remembered.
@@ -665,7 +682,7 @@ def test_a_message_of_a_forgotten_epoch_changes_nothing() -> None:
     acks = Acks(manual=True)
     lives = [of_epoch(number) for number in range(1, 3 * REMEMBERED_EPOCHS)]
     for message in lives:
-        acks.handed(message)
+        hand(acks, message)
     settled = {"a": Position(Epoch(len(lives).to_bytes(16)), 1)}
     begins = acks.resumes(settled)
     acks.acknowledge(lives[5])
@@ -681,9 +698,9 @@ def test_a_message_of_a_forgotten_epoch_changes_nothing() -> None:
 def test_a_message_before_and_behind_a_gap_can_be_acknowledged() -> None:
     acks = Acks(manual=True)
     (before,), (behind,) = messages(0, 1), messages(50, 1)
-    acks.handed(before)
+    hand(acks, before)
     acks.passed(CursorExpired("a", Reason.OVERWRITTEN, 49, 50, EPOCH.hex()))
-    acks.handed(behind)
+    hand(acks, behind)
     acks.acknowledge(before)
     assert offsets(acks, {"a": at(51)}) == [1]
     acks.acknowledge(behind)
@@ -703,7 +720,7 @@ def test_a_message_of_an_earlier_life_changes_nothing() -> None:
     acks = Acks(manual=True)
     acks.stands({"a": at(3)}, resumed=True)
     acks.acknowledge(of_epoch(7))
-    acks.handed(messages(3, 1)[0])
+    hand(acks, messages(3, 1)[0])
     acks.acknowledge(of_epoch(7))
     assert offsets(acks, {"a": at(4)}) == []
     acks.acknowledge(messages(3, 1)[0])
@@ -717,7 +734,7 @@ def test_a_message_of_another_subscription_is_refused(
     acks = Acks(manual=True)
     acks.stands({"a": at(0)})
     for message in messages(0, 3):
-        acks.handed(message)
+        hand(acks, message)
     with pytest.raises(InvalidPosition, match="this subscription did not yield"):
         acks.acknowledge(messages(*foreign)[0])
     with pytest.raises(InvalidPosition, match="this subscription did not yield"):
@@ -777,6 +794,6 @@ def test_a_position_follows_moves_of_a_stream_while_another_waits() -> None:
 def test_a_move_waits_behind_the_messages_in_hand() -> None:
     filled = inbox(arrived(entry(0, 0, 1)), Moved("a", at(9)), a=at(0))
     assert filled.advance()
-    filled.messages.pop()
+    pop(filled)
     assert filled.settled(1) == {"a": at(1)}
     assert filled.positions() == {"a": at(1)}

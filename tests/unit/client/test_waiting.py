@@ -40,7 +40,7 @@ WAYS = ["messages", "events", "batches"]
 
 
 def payloads(got: Any) -> list[object]:
-    return [m.payload for m in (got if isinstance(got, list) else [got])]
+    return [m.payload for m in (got if isinstance(got, pubsubd.Batch) else [got])]
 
 
 async def given_up(wait: Next) -> None:

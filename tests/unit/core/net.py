@@ -565,11 +565,10 @@ class Subscriber(RawClient):
             case Entry():
                 held = self._follows(frame.node, frame.first, frame.next)
                 columns = open_entry(frame)
-                for number, offset in enumerate(columns.offsets):
+                for offset, raw in zip(columns.offsets, columns.raws(), strict=True):
                     if offset >= held:
                         self._note(frame.node, offset)
-                        start, stop = columns.starts[number : number + 2]
-                        self.payloads.append(columns.frame[start:stop])
+                        self.payloads.append(raw)
                 self.positions[frame.node] = Position(frame.epoch, frame.next)
             case Skip(node, epoch, first, following):
                 self._follows(node, first, following)

@@ -48,12 +48,8 @@ class Read:
 def read_all(entry: Entry) -> list[Read]:
     columns = open_entry(entry)
     return [
-        Read(
-            columns.offsets[i],
-            columns.topics[columns.index[i]],
-            columns.frame[columns.starts[i] : columns.starts[i + 1]],
-        )
-        for i in range(entry.count)
+        Read(columns.offsets[i], columns.topics[columns.index[i]], raw)
+        for i, raw in enumerate(columns.raws())
     ]
 
 

@@ -173,7 +173,7 @@ class Batch(Sequence[Message]):
         return self._made
 
 
-def read_batch(entry: Entry, start: int, codec: Codec) -> Batch:
+def batch_of(entry: Entry, start: int, codec: Codec) -> Batch:
     """The messages of `entry` from offset `start` on, possibly none. Cost: independent of the number of messages."""
     columns = open_entry(entry)
     source = MessageSource(entry.node, entry.epoch.hex(), columns.time_us / 1e6, codec)

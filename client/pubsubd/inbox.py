@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from pubsubd.batch import Batch, read_batch
+from pubsubd.batch import Batch, batch_of
 from pubsubd.codecs import Codec
 from pubsubd.errors import CursorExpired
 from pubsubd.messages import Message
@@ -143,7 +143,7 @@ class Inbox:
             match event:
                 case Arrived(entry=entry, start=start):
                     self._bytes -= entry.size
-                    batch = read_batch(entry, start, self._codec)
+                    batch = batch_of(entry, start, self._codec)
                     self._at = (entry.node, Position(entry.epoch, entry.next))
                     if batch:
                         self.batch = batch

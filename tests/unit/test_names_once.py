@@ -11,7 +11,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 FOLDERS: Final = ("broker", "client", "cli", "protocol")
 
-SAME_THING: Final = frozenset({"CursorExpired", "Receipt"})
+SAME_THING: Final = frozenset({"Batch", "CursorExpired", "Receipt"})
 """The SDK gives applications what the frame of that name brings. Each module has a logger, `log`, besides."""
 
 

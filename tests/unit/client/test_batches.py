@@ -15,7 +15,7 @@ from tests.unit.client.fake_broker import entry, raw_entry
 
 import pubsubd
 from pubsubd import JSON, MSGPACK, RAW, Batch, Codec, DecodeError, Message
-from pubsubd.batch import read_batch
+from pubsubd.batch import batch_of
 from pubsubd.inbox import Inbox
 from pubsubd.resume import Arrived
 from pubsubd_protocol.entries import part_of
@@ -24,15 +24,15 @@ MIXED = ("t", "u", "v")
 
 
 def a_batch(*payloads: object, start: int = 0) -> Batch:
-    return read_batch(entry(0, *payloads), start, MSGPACK)
+    return batch_of(entry(0, *payloads), start, MSGPACK)
 
 
 def raw_batch(*raws: bytes, codec: Codec = MSGPACK) -> Batch:
-    return read_batch(raw_entry(0, *raws), 0, codec)
+    return batch_of(raw_entry(0, *raws), 0, codec)
 
 
 def test_columns_and_messages_agree() -> None:
-    batch = read_batch(entry(5, 10, 20, 30, topics=MIXED), 0, MSGPACK)
+    batch = batch_of(entry(5, 10, 20, 30, topics=MIXED), 0, MSGPACK)
     assert (batch.topics, [*batch.offsets], batch.raws) == (
         [*MIXED],
         [5, 6, 7],
@@ -88,7 +88,7 @@ def test_a_message_is_made_once() -> None:
 
 @pytest.mark.parametrize("start", [0, 1, 2, 3])
 def test_messages_before_the_start_are_left_out(start: int) -> None:
-    batch = read_batch(entry(0, 10, 20, 30, topics=MIXED), start, MSGPACK)
+    batch = batch_of(entry(0, 10, 20, 30, topics=MIXED), start, MSGPACK)
     rest = slice(start, None)
     assert [*batch.offsets] == [0, 1, 2][rest]
     assert (batch.topics, batch.payloads()) == ([*MIXED][rest], [10, 20, 30][rest])
@@ -98,7 +98,7 @@ def test_messages_before_the_start_are_left_out(start: int) -> None:
 def test_a_part_has_the_offsets_of_its_own_messages() -> None:
     part = part_of(entry(0, 10, 20, 30, topics=MIXED), lambda topic: topic != "u")
     assert part is not None
-    batch = read_batch(part, 1, MSGPACK)
+    batch = batch_of(part, 1, MSGPACK)
     assert ([*batch.offsets], batch.topics, batch[0].payload) == ([2], ["v"], 30)
 
 

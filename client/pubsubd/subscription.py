@@ -72,7 +72,8 @@ class Subscription:
             self._settling = Settling(self._inbox, self._link, manual=options.manual_ack)
         self._telling = None if options.on_expired is None else Telling(options.on_expired)
         self._callbacks = Callbacks()
-        self._arrived = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        """Done when something came for the task that waits."""
         self._home = Home("subscription")
         self._open_in: int | None = None
         """The thread that iterates the subscription; None while it is not open."""
@@ -82,7 +83,7 @@ class Subscription:
 
     def forked(self) -> None:
         """In a forked child: leave the session to the parent. The child may open a session of its own."""
-        keep(self._link, self._inbox, self._settling, self._telling, self._callbacks, self._arrived)
+        keep(self._link, self._inbox, self._settling, self._telling, self._callbacks, self._waiter)
         keep(self._home, self._turn, self._opener, self._ending)
         self._begin()
 
@@ -125,7 +126,7 @@ class Subscription:
             return
         self._closed = True
         self._open_in = None
-        self._arrived.set()
+        self._wake()
         self._inbox.close()
         if self._settling is not None:
             self._settling.now()
@@ -268,7 +269,7 @@ class Subscription:
         if self._inbox.put(event) and self._settling is not None:
             # No earlier event waits for the application, so the move is settled at once.
             self._settling.soon()
-        self._arrived.set()
+        self._wake()
         if self._inbox.full:
             self._link.pause()
 
@@ -279,10 +280,14 @@ class Subscription:
                     self._callbacks.call(self._options.on_lost, change)
                 case NodeBack() if self._options.on_restored is not None:
                     self._callbacks.call(self._options.on_restored, change)
-        self._arrived.set()
+        self._wake()
 
     def ended(self) -> None:
-        self._arrived.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # Handing out
 
@@ -359,8 +364,11 @@ class Subscription:
         self._check_open()
         if self._link.failure is not None:
             raise copy_of(self._link.failure)
-        self._arrived.clear()
-        await self._arrived.wait()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
         self._check_open()
 
     async def _tell(self, notice: CursorExpired) -> None:

@@ -12,4 +12,5 @@ in processes of its own: a publisher, a reader, and its servers, all started and
     compare        with the last kept result   report        tables, and plots as SVG
     charts         what each plot shows        plots          draws it, by matplotlib
     witness        the cost of the life file for a publish
+    shares         the steps of a message from process to process, by clocks at their sockets (probe)
 """

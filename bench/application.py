@@ -39,7 +39,7 @@ class Application:
         self._first = 0
         """The number of messages in the first call, which may have come before the window."""
         self._began_ns = self._ended_ns = 0
-        self._delays_ns: list[int] = []
+        self._arrivals_ns: list[tuple[int, int]] = []
         self._surplus = 0
 
     def expect(self, count: int) -> None:
@@ -47,15 +47,15 @@ class Application:
         self._surplus += self._count - self._expected
         self._expected = count
         self._count = self._weight = 0
-        self._delays_ns.clear()
+        self._arrivals_ns.clear()
         self._done.clear()
 
     def take(self, values: Sequence[Value]) -> None:
         """Some decoded messages have arrived."""
         if self._stamped:
             now = time.monotonic_ns()
-            self._delays_ns += [
-                now - int.from_bytes(value[:STAMP_BYTES], "big") for value in values
+            self._arrivals_ns += [
+                (int.from_bytes(value[:STAMP_BYTES], "big"), now) for value in values
             ]
         if not self._count:
             self._began_ns = time.monotonic_ns()
@@ -68,6 +68,10 @@ class Application:
         if self._count >= self._expected:
             self._ended_ns = time.monotonic_ns()
             self._done.set()
+
+    def arrivals_ns(self) -> list[tuple[int, int]]:
+        """The time when each stamped message of the window was made, and when it came."""
+        return self._arrivals_ns
 
     async def window(self, stall_s: float) -> dict[str, float]:
         """Wait until all came, or none for `stall_s`. Returns plain figures."""
@@ -92,8 +96,8 @@ class Application:
             # Messages that came all at once have no rate.
             "rate": after_first / seconds if after_first > 0 and seconds > 0 else 0.0,
         }
-        if self._delays_ns:
-            delays_us = [delay / 1e3 for delay in sorted(self._delays_ns)]
+        if self._arrivals_ns:
+            delays_us = sorted((came - made) / 1e3 for made, came in self._arrivals_ns)
             seen |= {
                 "p50_us": percentile(delays_us, 0.5),
                 "p99_us": percentile(delays_us, 0.99),

@@ -12,7 +12,7 @@ from typing import Self
 from bench import procfs
 from bench.contestants import Contestant
 from bench.feed import IDLE_PREFIX, TOPIC_PREFIX
-from bench.processes import Answer, Worker
+from bench.processes import Answer, Child, Worker
 from bench.workloads import Workload
 
 STALL_S = 4.0
@@ -90,7 +90,7 @@ class Stage:
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU seconds of each process, since it started."""
-        return {name: procfs.cpu_seconds(pid) for name, pid in self._pids().items()}
+        return {name: procfs.cpu_seconds(each.pid) for name, each in self.processes().items()}
 
     def server_memory(self) -> dict[str, int]:
         """Resident bytes of each server."""
@@ -98,9 +98,9 @@ class Stage:
             name: procfs.resident_bytes(child.pid) for name, child in self.servers.children.items()
         }
 
-    def _pids(self) -> dict[str, int]:
-        servers = {name: child.pid for name, child in self.servers.children.items()}
-        return {"publisher": self.publisher.pid, **servers, "reader": self.reader.pid}
+    def processes(self) -> dict[str, Child]:
+        """Publisher, servers and reader, in the order in which a message passes them."""
+        return {"publisher": self.publisher, **self.servers.children, "reader": self.reader}
 
     def _worker(self, name: str) -> Worker:
         role = "publisher" if name == "publisher" else "reader"

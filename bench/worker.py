@@ -5,6 +5,7 @@ Takes commands from its standard input, one JSON object a line, and answers each
     publisher   open {at}   publish {count}   pace {count}                  -> {"weight", "seconds"}
     reader      open {at, pattern, sessions, earliest}   expect {count}     -> {}
                 window {stall_s}                                            -> what the application has seen
+                arrivals                                                    -> {"arrivals"}: [made, came] of each
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ class Reading:
                 return {}
             case "window":
                 return await self._window(arguments["stall_s"])
+            case "arrivals":
+                return {"arrivals": self._application.arrivals_ns()}
         raise ValueError(f"a reader does not {do}")
 
     async def _window(self, stall_s: float) -> Answer:

@@ -136,8 +136,13 @@ class Publisher:
         return self._socket
 
     @property
+    def unanswered(self) -> int:
+        """The batches that have no answer yet, written or not."""
+        return sum(1 for _ in self._outbox.unfinished())
+
+    @property
     def idle(self) -> bool:
-        return not any(True for _ in self._outbox.unfinished())
+        return self.unanswered == 0
 
     def _connect(self) -> None:
         if self._socket is None:

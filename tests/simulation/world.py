@@ -23,6 +23,7 @@ from tests.simulation.clockwork import MS, START_NS, Clockwork
 from tests.simulation.health_watch import HealthWatch
 from tests.simulation.history import Closed, Event, Filtered, Got, Lost, Opened
 from tests.simulation.liars.lies import Lies
+from tests.simulation.peace import peace_ms
 from tests.simulation.plan import Plan
 from tests.simulation.publisher import Publisher
 from tests.simulation.receipts import answers_publishers_in_time, placed_as_told
@@ -35,9 +36,6 @@ from tests.simulation.wires import Wire
 
 from pubsubd_broker.core.observe.notices import Level, Notice
 from pubsubd_protocol.attach import Reason
-
-CONVERGES_MS = 60_000
-"""Virtual time that the healed cluster has to bring every session to the end of every stream."""
 
 LOOKS_EVERY_MS = 170
 """Virtual time between two looks at the healed cluster.
@@ -88,10 +86,11 @@ class World:
         while self.restless:
             self._advance_to(self.clockwork.now_ns + 10 * MS)
         self._heal_all()
-        limit = self.clockwork.now_ns + CONVERGES_MS * MS
+        within_ms = peace_ms(self._most_unanswered(), self.plan.slowest_ms)
+        limit = self.clockwork.now_ns + within_ms * MS
         while not self._converged():
             if self.clockwork.now_ns >= limit:
-                raise Violation(f"liveness: after {CONVERGES_MS} ms of peace: {self._laggards()}")
+                raise Violation(f"liveness: after {within_ms} ms of peace: {self._laggards()}")
             self._advance_to(self.clockwork.now_ns + LOOKS_EVERY_MS * MS)
         self.check()
         self.tally.finish()
@@ -229,6 +228,13 @@ class World:
             self.start(broker)
         for subscriber in self.subscribers:
             subscriber.go_on()
+
+    def _most_unanswered(self) -> int:
+        """The batches that are still to be published on one node, the largest number of all nodes."""
+        unanswered: Counter[str] = Counter()
+        for publisher in self.publishers:
+            unanswered[publisher.broker.name] += publisher.unanswered
+        return max(unanswered.values(), default=0)
 
     def _converged(self) -> bool:
         idle = all(p.idle for p in self.publishers) and self.lies.settled

@@ -1,6 +1,7 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
 # make test    run the tests (TESTS="tests/unit -k ring", WORKERS=2)
 # make test-fast   a part in under a minute: tests/unit with fewer examples, some seeds, some real brokers
+# make test-compiled   unit and integration tests and 100 seeds on the compiled wheel, which it builds and installs
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
 # make soak    three brokers at full speed with faults and noise: nothing grows, nothing is lost (MINUTES=30)
 # make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
@@ -13,7 +14,7 @@
 # make bench-quick   a part in under a minute, compared with the last kept result
 # make bench-report  the tables and plots of docs/performance.md from the last kept result
 # make check   lint, types, rules of imports and tests; CI adds the audit, the wheel and a smoke test of it
-# make wheel   build the wheel into dist/
+# make wheel   build the wheel into dist/, compiled with PUBSUBD_PURE=0
 # make sbom    the wheel, and what an install of it brings: dist/requirements.txt with hashes, dist/pubsubd.cdx.json
 # make lock    write uv.lock anew after a change in pyproject.toml (UPGRADE=1 takes newer versions as well)
 # make audit   ask for known vulnerabilities of all that is locked
@@ -57,7 +58,7 @@ CHECKED = @$(BIN)/python -m pip check --disable-pip-version-check >&2 \
 	|| { echo "uv.lock does not fit pyproject.toml: run make lock" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help venv start test test-fast faults soak journal-kills sim mutants mutation fuzz bench bench-quick bench-report check format \
+.PHONY: help venv start test test-fast test-compiled faults soak journal-kills sim mutants mutation fuzz bench bench-quick bench-report check format \
 	docs lint types imports wheel sbom lock audit clean
 
 help:
@@ -103,6 +104,25 @@ test: $(STAMP)
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m fast --hypothesis-profile fast \
 		tests/unit tests/simulation tests/integration
+
+# An environment of its own: no sources are in it, only the wheel. Not where there is no C compiler.
+COMPILED := $(VENV)/compiled
+SOURCES  := $(shell find broker client cli protocol -name '*.py') supply/build_hook.py
+
+$(COMPILED)/.installed: $(STAMP) $(VENV)/.installed-compile $(SOURCES)
+	$(PYTHON) -m venv $(COMPILED)
+	$(call install,$(COMPILED),build)
+	$(call install,$(COMPILED),run)
+	$(call install,$(COMPILED),dev)
+	rm -rf $(COMPILED)/wheel
+	PUBSUBD_PURE=0 $(BIN)/python -m pip wheel $(OURS) --wheel-dir $(COMPILED)/wheel .
+	$(COMPILED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
+		--force-reinstall $(COMPILED)/wheel/*.whl
+	@touch $@
+
+test-compiled: $(COMPILED)/.installed
+	$(COMPILED)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not interpreted" tests/unit tests/integration
+	$(COMPILED)/bin/python -m tests.simulation.run 0..100
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
@@ -161,7 +181,7 @@ types: $(STAMP)
 imports: $(STAMP)
 	$(BIN)/python -m pytest tests/unit/test_imports.py tests/unit/test_import_circles.py tests/unit/test_folders_of_the_shell.py
 
-wheel: $(STAMP)
+wheel: $(STAMP) $(VENV)/.installed-compile
 	rm -rf dist
 	$(BIN)/python -m pip wheel $(OURS) --wheel-dir dist .
 

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from pubsubd_protocol import __version__
+from pubsubd_protocol.build import BUILD
 
 COMMANDS: Final = ("start", "publish", "subscribe", "status", "cursors", "config")
 """Commands in the order of `--help`. Each has a module of its name, loaded on use."""
@@ -49,7 +50,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 no broker at the sock
 does, the exit code is 0.
 """,
 )
-@click.version_option(__version__, prog_name="pubsubd", message="%(prog)s %(version)s")
+@click.version_option(__version__, prog_name="pubsubd", message=f"%(prog)s %(version)s ({BUILD})")
 @click.pass_context
 def pubsubd(context: click.Context) -> None:
     """Publish and read events between applications on several machines, without a silent gap."""

@@ -303,12 +303,14 @@ def read_batch(frame: memoryview) -> Batch:
         case [
             int() as sequence,
             bool() as retry,
-            (str() | None) as to,
+            to,
             str() as topics,
             bytes() as index,
             bytes() as lengths,
             *_,
-        ] if type(sequence) is int and 0 <= sequence < 2**63:
+        ] if (
+            (to is None or isinstance(to, str)) and type(sequence) is int and 0 <= sequence < 2**63
+        ):
             return Batch(sequence, retry, to, topics, index, lengths, payloads)
     raise ProtocolError(
         "malformed", "a field in the head of a publish is missing or of a wrong type"
@@ -331,13 +333,13 @@ def _open(wire: bytes) -> tuple[Head, memoryview, int]:
             int() as time_us,
             bytes() as publisher,
             int() as sequence,
-            (str() | None) as to,
+            to,
             str() as topics,
             bytes() as index,
             bytes() as places,
             bytes() as lengths,
             *_,
-        ] if len(epoch) == len(publisher) == 16:
+        ] if (to is None or isinstance(to, str)) and len(epoch) == len(publisher) == 16:
             head = (node, Epoch(epoch), first, span, time_us, publisher, sequence, to)
             return (*head, topics, index, places, lengths), payloads, begin
     raise ProtocolError(

@@ -7,7 +7,6 @@ ignores further elements that it does not know. Fields with a default may be mis
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from pubsubd_protocol.attach import Claim, Reason, Resume
 from pubsubd_protocol.columns import MAX_BATCH_MESSAGES, MAX_BATCH_TOPICS
@@ -183,12 +182,18 @@ class Skip:
     `count` and `size`: of an entry in its place.
     """
 
-    count: ClassVar[int] = 0
-    size: ClassVar[int] = 0
     node: str
     epoch: Epoch
     first: int
     next: int
+
+    @property
+    def count(self) -> int:
+        return 0
+
+    @property
+    def size(self) -> int:
+        return 0
 
 
 @dataclass(frozen=True, slots=True)

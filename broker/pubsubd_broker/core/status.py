@@ -11,6 +11,7 @@ from pubsubd_broker.core.node import Node
 from pubsubd_broker.core.observe.histogram import Histogram
 from pubsubd_broker.core.sessions.session import Session
 from pubsubd_protocol import __version__
+from pubsubd_protocol.build import BUILD
 from pubsubd_protocol.frames import VERSION, Query
 from pubsubd_protocol.positions import dump_positions
 
@@ -113,6 +114,8 @@ class Status(TypedDict):
     node: str
     epoch: str
     version: str
+    build: str
+    """`compiled` or `interpreted`."""
     protocol_version: int
     uptime_s: float
     ready: bool
@@ -158,6 +161,7 @@ def node_status(node: Node, now: Now) -> Status:
         "node": node.name,
         "epoch": node.epoch.hex(),
         "version": __version__,
+        "build": BUILD,
         "protocol_version": VERSION,
         "uptime_s": (now.mono_ns - node.started_ns) / SECOND_NS,
         "ready": not causes,

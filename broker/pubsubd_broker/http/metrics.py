@@ -76,7 +76,7 @@ def _expired(status: StatusValues) -> Samples:
 
 def _build(status: StatusValues) -> Samples:
     version, protocol = status["version"], str(status["protocol_version"])
-    return [((status["node"], version, protocol, platform.python_version()), 1.0)]
+    return [((status["node"], version, status["build"], protocol, platform.python_version()), 1.0)]
 
 
 def _connected_sessions(status: StatusValues) -> float:
@@ -96,9 +96,9 @@ METRICS: Final = (
     Row(
         "build_info",
         "gauge",
-        "Versions of the running broker; always 1.",
+        "Versions of the running broker, and whether it is compiled or interpreted; always 1.",
         _build,
-        ("node", "version", "protocol_version", "python_version"),
+        ("node", "version", "build", "protocol_version", "python_version"),
     ),
     Row(
         "messages_published_total",

@@ -10,6 +10,7 @@ def a_status() -> dict[str, Any]:
         "node": "a",
         "epoch": "00" * 16,
         "version": "0.1.0",
+        "build": "interpreted",
         "protocol_version": 1,
         "uptime_s": 3723.5,
         "ready": True,

@@ -19,6 +19,7 @@ from pubsubd_cli.client_options import is_like_the_socket
 from pubsubd_cli.group import COMMANDS
 from pubsubd_cli.group import pubsubd as group
 from pubsubd_protocol import __version__
+from pubsubd_protocol.build import BUILD
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +62,7 @@ def test_help_and_version_come_from_the_process_too() -> None:
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout.startswith(b"Usage: pubsubd")
     assert b"_PUBSUBD_COMPLETE=bash_source" in pubsubd("--help").stdout
-    assert pubsubd("--version").stdout.decode() == f"pubsubd {__version__}\n"
+    assert pubsubd("--version").stdout.decode() == f"pubsubd {__version__} ({BUILD})\n"
 
 
 @pytest.mark.parametrize("name", ["config", "cursors"])

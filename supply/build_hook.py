@@ -1,0 +1,159 @@
+"""Hook of the build: compiles the modules that pyproject.toml lists, and says what it did.
+
+`PUBSUBD_PURE=0` compiles, and fails where nothing can be compiled. Without it the modules stay as they are, because the
+compiled build does not pass all tests yet (ADR 34). An editable install is never compiled: it is there to be changed.
+
+It imports nothing of pubsubd, and needs setuptools and mypy only where it compiles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+PURE: Final = "PUBSUBD_PURE"
+"""Name of the environment variable that decides."""
+
+
+class CannotCompile(Exception):
+    """This machine does not compile. The text says why."""
+
+
+class CompilingHook(BuildHookInterface):  # type: ignore[misc]
+    """Adds the compiled modules to the wheel, beside their sources."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile before the wheel is written. `version`: `standard`, or `editable`."""
+        self._folder: str | None = None
+        if version == "editable" or self.target_name != "wheel":
+            return
+        wish = os.environ.get(PURE, "1")
+        if wish not in ("0", "1"):
+            raise ValueError(f"{PURE}={wish}: 0 compiles, 1 does not")
+        if wish == "1":
+            self.app.display_info(f"pubsubd: not compiled, {PURE}=0 asks for it")
+            return
+        self._folder = tempfile.mkdtemp(prefix="pubsubd-build-")
+        made = compiled(
+            Path(self.root),
+            self.build_config.packages,
+            self.config["modules"],
+            Path(self._folder),
+        )
+        build_data["force_include"].update(made)
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+        self.app.display_info(f"pubsubd: {len(made)} files compiled")
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def compiled(
+    root: Path, packages: Iterable[str], modules: Iterable[str], folder: Path
+) -> dict[str, str]:
+    """The compiled files, each with its path in the wheel. They are made in `folder`.
+
+    `packages`: folders below `root`. `modules`: globs, as a path in the wheel. Raises `CannotCompile`.
+    """
+    _check_machine()
+    for package in packages:
+        shutil.copytree(
+            root / package,
+            folder / Path(package).name,
+            ignore=shutil.ignore_patterns("__pycache__", "*.so"),
+        )
+    with _inside(folder):
+        sources = sorted({str(each) for glob in modules for each in Path().glob(glob)})
+        _compile(sources)
+        return {str(folder / each): str(each) for each in Path().rglob("*" + _suffix())}
+
+
+def _check_machine() -> None:
+    if sys.implementation.name != "cpython":
+        raise CannotCompile(f"mypyc knows CPython only, this is {sys.implementation.name}")
+    compiler = os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc")
+    if shutil.which(compiler.split()[0]) is None:
+        raise CannotCompile(f"a C compiler is missing: {compiler} is not found")
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.exists():
+        raise CannotCompile(f"Python's headers are not installed: {header} is missing")
+    try:
+        import mypyc.build
+        import setuptools
+    except ImportError as error:
+        raise CannotCompile(f"{error.name} is not installed") from error
+    del mypyc, setuptools
+
+
+def _compile(sources: Sequence[str]) -> None:
+    """Compile `sources` of the current folder in place."""
+    from mypyc.build import mypycify
+    from setuptools import Distribution, Extension
+    from setuptools.command.build_ext import build_ext
+    from setuptools.errors import CCompilerError, ExecError
+
+    class Parallel(build_ext):  # type: ignore[misc]
+        """Compiles the files of the extension side by side, as many as there are processors."""
+
+        def build_extension(self, ext: Extension) -> None:
+            def objects(source: str) -> list[str]:
+                made: list[str] = self.compiler.compile(
+                    [source],
+                    output_dir=self.build_temp,
+                    include_dirs=ext.include_dirs,
+                    macros=ext.define_macros,
+                    extra_postargs=ext.extra_compile_args,
+                    depends=ext.depends,
+                )
+                return made
+
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                done = [each for some in pool.map(objects, ext.sources) for each in some]
+            ext.extra_objects = [*ext.extra_objects, *done]
+            ext.sources = []
+            super().build_extension(ext)
+
+    options = ["--config-file=", "--ignore-missing-imports", "--python-version", _python()]
+    try:
+        extensions = mypycify([*options, *sources], multi_file=True, opt_level="2", debug_level="0")
+    except SystemExit as error:
+        raise CannotCompile("mypy refuses the sources; its messages are above") from error
+    command = Parallel(Distribution({"name": "pubsubd", "ext_modules": extensions}))
+    command.inplace = True
+    command.ensure_finalized()
+    try:
+        command.run()
+    except (CCompilerError, ExecError) as error:
+        raise CannotCompile(f"the C compiler failed: {error}") from error
+
+
+def _python() -> str:
+    return ".".join(str(each) for each in sys.version_info[:2])
+
+
+def _suffix() -> str:
+    return str(sysconfig.get_config_var("EXT_SUFFIX"))
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)

@@ -34,6 +34,10 @@ class CompilingHook(BuildHookInterface):  # type: ignore[misc]
 
     PLUGIN_NAME = "custom"
 
+    def dependencies(self) -> list[str]:
+        """The packages that a compiling build needs besides the backend: the group `compile` of pyproject.toml."""
+        return ["mypy>=1.19", "setuptools>=77"] if os.environ.get(PURE) == "0" else []
+
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the wheel is written. `version`: `standard`, or `editable`."""
         self._folder: str | None = None

@@ -1,7 +1,7 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
 # make test    run the tests (TESTS="tests/unit -k ring", WORKERS=2)
 # make test-fast   a part in under a minute: tests/unit with fewer examples, some seeds, some real brokers
-# make test-compiled   unit and integration tests and 100 seeds on the compiled wheel, which it builds and installs
+# make test-compiled   unit and integration tests and 100 seeds on the compiled wheel; not all pass yet (ADR 34)
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
 # make soak    three brokers at full speed with faults and noise: nothing grows, nothing is lost (MINUTES=30)
 # make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
@@ -147,14 +147,12 @@ fuzz: $(STAMP)
 	@$(MAKE) --no-print-directory $(VENV)/.installed-fuzz || true
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) $(if $(TARGET),--target $(TARGET))
 
-# The peers to measure beside come from the package index, for this alone. Without a compiler there is no compiled
-# build to measure: the run measures the interpreted one, and says so.
+# The peers to measure beside come from the package index, for this alone. The compiled build is measured where
+# make .venv/compiled/.installed was called before; else the run measures the interpreted one, and says so.
 bench: $(VENV)/.installed-bench
-	@$(MAKE) --no-print-directory $(VENV)/compiled/.installed || true
 	$(BIN)/python -m bench $(BENCH)
 
 bench-quick: $(VENV)/.installed-bench
-	@$(MAKE) --no-print-directory $(VENV)/compiled/.installed || true
 	$(BIN)/python -m bench --quick $(BENCH)
 
 bench-report: $(VENV)/.installed-bench

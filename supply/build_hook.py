@@ -36,11 +36,12 @@ class CompilingHook(BuildHookInterface):  # type: ignore[misc]
 
     def dependencies(self) -> list[str]:
         """The packages that a compiling build needs besides the backend: the group `compile` of pyproject.toml."""
-        return ["mypy>=1.19", "setuptools>=77"] if os.environ.get(PURE) == "0" else []
+        if os.environ.get(PURE) != "0":
+            return []
+        return list(self.metadata.config["dependency-groups"]["compile"])
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the wheel is written. `version`: `standard`, or `editable`."""
-        self._folder: str | None = None
         if version == "editable" or self.target_name != "wheel":
             return
         wish = os.environ.get(PURE, "1")
@@ -49,21 +50,18 @@ class CompilingHook(BuildHookInterface):  # type: ignore[misc]
         if wish == "1":
             self.app.display_info(f"pubsubd: not compiled, {PURE}=0 asks for it")
             return
-        self._folder = tempfile.mkdtemp(prefix="pubsubd-build-")
+        # Kept until the wheel is written; removed with the hook, also after a failure.
+        self._folder = tempfile.TemporaryDirectory(prefix="pubsubd-build-")
         made = compiled(
             Path(self.root),
             self.build_config.packages,
             self.config["modules"],
-            Path(self._folder),
+            Path(self._folder.name),
         )
         build_data["force_include"].update(made)
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         self.app.display_info(f"pubsubd: {len(made)} files compiled")
-
-    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def compiled(
@@ -83,7 +81,8 @@ def compiled(
     with _inside(folder):
         sources = sorted({str(each) for glob in modules for each in Path().glob(glob)})
         _compile(sources)
-        return {str(folder / each): str(each) for each in Path().rglob("*" + _suffix())}
+        suffix = sysconfig.get_config_var("EXT_SUFFIX")
+        return {str(folder / each): str(each) for each in Path().rglob(f"*{suffix}")}
 
 
 def _check_machine() -> None:
@@ -131,7 +130,8 @@ def _compile(sources: Sequence[str]) -> None:
             ext.sources = []
             super().build_extension(ext)
 
-    options = ["--config-file=", "--ignore-missing-imports", "--python-version", _python()]
+    options = ["--config-file=", "--ignore-missing-imports", "--python-version"]
+    options.append(".".join(str(each) for each in sys.version_info[:2]))
     try:
         extensions = mypycify([*options, *sources], multi_file=True, opt_level="2", debug_level="0")
     except SystemExit as error:
@@ -143,14 +143,6 @@ def _compile(sources: Sequence[str]) -> None:
         command.run()
     except (CCompilerError, ExecError) as error:
         raise CannotCompile(f"the C compiler failed: {error}") from error
-
-
-def _python() -> str:
-    return ".".join(str(each) for each in sys.version_info[:2])
-
-
-def _suffix() -> str:
-    return str(sysconfig.get_config_var("EXT_SUFFIX"))
 
 
 @contextlib.contextmanager

@@ -263,7 +263,9 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
     kept = [i for i, topic in enumerate(messages.index) if wanted[topic]]
     if not kept:  # a publisher may name a topic that none of its messages has
         return None
-    raws, offsets = messages.raws(), messages.offsets
+    # The places of all payloads, and a copy of the kept ones only.
+    starts = list(accumulate(messages.lengths, initial=begin))
+    offsets = messages.offsets
     renumbered = list(accumulate(wanted, initial=0))
     left = "\n".join(topic for topic, want in zip(topics, wanted, strict=True) if want)
     index = [renumbered[messages.index[i]] for i in kept] if sum(wanted) > 1 else []
@@ -276,7 +278,7 @@ def part_of(entry: Entry, wants: Callable[[str], bool]) -> Entry | None:
         pack_numbers("I", places),
         pack_numbers("I", lengths),
     )
-    part = wire_of(ENTRY_KIND, head, b"".join([raws[i] for i in kept]))
+    part = wire_of(ENTRY_KIND, head, b"".join([wire[starts[i] : starts[i + 1]] for i in kept]))
     return Entry(
         entry.node,
         entry.epoch,

@@ -47,3 +47,17 @@ def test_a_wish_that_cannot_be_met_fails_the_build(wish: str, why: str, tmp_path
     assert done.returncode != 0
     assert why in done.stdout + done.stderr
     assert not list(tmp_path.glob("*.whl"))
+
+
+@pytest.mark.parametrize(("wish", "asked"), [("0", True), ("1", False)])
+def test_only_a_compiling_build_asks_for_mypyc(wish: str, asked: bool) -> None:
+    script = "from hatchling.build import get_requires_for_build_wheel as get; print(get())"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"PUBSUBD_PURE": wish},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ("mypy" in done.stdout, "setuptools" in done.stdout) == (asked, asked)

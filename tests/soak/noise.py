@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from tests.integration import hostile
@@ -75,6 +76,7 @@ class Noise:
             threading.Thread(target=self._repeat, args=(turn, PAUSE_S, i), daemon=True)
             for i, turn in enumerate(turns)
         ]
+        self._waiting: set[RawConnection] = set()
         self._slow: list[SlowLoris] = []
         self._threads.append(
             threading.Thread(target=self._repeat, args=(self._drip, DRIP_S, CALLERS), daemon=True)
@@ -85,7 +87,11 @@ class Noise:
             thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
+        with self._lock:
+            self._stopping.set()
+            # Some doors keep a caller for half a minute.
+            for raw in self._waiting:
+                _hang_up(raw)
         for thread in self._threads:
             thread.join()
         for slow in self._slow:
@@ -111,13 +117,27 @@ class Noise:
                     self._count("strangers that vanished")
             case _:
                 role, data = chance.choice(ATTACKS[door])
-                with RawConnection(address) as raw:
+                with self._waits(address) as raw:
                     self._count(f"attacks on {address_text(address)}")
                     if role is not None:
                         raw.send(hello(role, name="stranger" if role == "peer" else ""))
                         raw.frame()
                     raw.send(data)
                     raw.ended()
+
+    @contextmanager
+    def _waits(self, address: Address) -> Iterator[RawConnection]:
+        """A connection on which a thread waits for the broker: until the broker ends it, or `stop` does."""
+        with RawConnection(address) as raw:
+            with self._lock:
+                self._waiting.add(raw)
+                if self._stopping.is_set():
+                    _hang_up(raw)
+            try:
+                yield raw
+            finally:
+                with self._lock:
+                    self._waiting.discard(raw)
 
     def _drip(self, chance: random.Random) -> None:
         alive = [slow for slow in self._slow if slow.drip()]
@@ -140,6 +160,12 @@ class Noise:
     def _count(self, what: str, more: int = 1) -> None:
         with self._lock:
             self.counts[what] += more
+
+
+def _hang_up(raw: RawConnection) -> None:
+    # The broker may have been first.
+    with suppress(OSError):
+        raw.socket.shutdown(socket.SHUT_RDWR)
 
 
 def address_text(address: Address) -> str:

@@ -69,6 +69,15 @@ class Pace:
             pacing.go_on(now)
 
 
+class _Held:
+    """An item that an appender holds back: `cost` in messages and bytes, as in `Log`. Each hold is an object of its own."""
+
+    __slots__ = ("cost",)
+
+    def __init__(self, cost: tuple[int, int]) -> None:
+        self.cost = cost
+
+
 STRIDE: Final = 4
 """A log gets a new allowance for each quarter of its items."""
 
@@ -100,8 +109,7 @@ class Pacing:
         self._mark = 0
         # No live reader needs an item below this index, so that most appends need not look at any.
         self._safe = 0
-        # The messages and bytes that each appender would add to the log.
-        self._waiting: dict[Appender, tuple[int, int]] = {}
+        self._waiting: dict[Appender, _Held] = {}
         # The readers that the first appender waits for, and the time up to which that wait is counted.
         self._blocking: list[PacedReader] = []
         self._since_ns = 0
@@ -120,7 +128,7 @@ class Pacing:
         """Whether an item of this cost may be appended now. If not, `appender` retries in its turn. `cost`: messages and bytes, see `Log`."""
         in_turn = not self._waiting or next(iter(self._waiting)) is appender
         if not in_turn or not self._may_evict_for(cost, now_ns):
-            self._waiting[appender] = cost
+            self._waiting[appender] = _Held(cost)
             self._pace.holding[self] = None
             return False
         if self._waiting:
@@ -136,12 +144,12 @@ class Pacing:
     def go_on(self, now: Now) -> None:
         """Lets waiting appenders ask again, one after the other, until an appender has to wait on."""
         while self._waiting:
-            first, cost = next(iter(self._waiting.items()))
-            if not self._may_evict_for(cost, now.mono_ns):
+            first, held = next(iter(self._waiting.items()))
+            if not self._may_evict_for(held.cost, now.mono_ns):
                 return
             first.retry(now)
             # The appender may already wait with its next item, behind the others.
-            if self._waiting.get(first) is cost:
+            if self._waiting.get(first) is held:
                 self.forget(first)
 
     @property

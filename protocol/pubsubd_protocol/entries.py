@@ -207,12 +207,6 @@ def read_entry(frame: memoryview) -> Entry:
     head, payloads, _ = _open(wire)
     node, epoch, first, span, time_us, publisher, sequence, to = head[:8]
     topics, index, places, lengths = head[8:]
-    if (
-        not type(first) is type(span) is type(time_us) is type(sequence) is int
-    ):  # a bool is an int, too
-        raise ProtocolError(
-            "malformed", "first, span, time and sequence of an entry must be integers"
-        )
     if not is_node_name(node) or not (to is None or is_node_name(to)):
         raise ProtocolError(
             "malformed",
@@ -311,7 +305,9 @@ def read_batch(frame: memoryview) -> Batch:
             bytes() as lengths,
             *_,
         ] if (
-            (to is None or isinstance(to, str)) and type(sequence) is int and 0 <= sequence < 2**63
+            (to is None or isinstance(to, str))
+            and type(head[0]) is int  # a bool is an int, too
+            and 0 <= sequence < 2**63
         ):
             return Batch(sequence, retry, to, topics, index, lengths, payloads)
     raise ProtocolError(
@@ -341,7 +337,11 @@ def _open(wire: bytes) -> tuple[Head, memoryview, int]:
             bytes() as places,
             bytes() as lengths,
             *_,
-        ] if (to is None or isinstance(to, str)) and len(epoch) == len(publisher) == 16:
+        ] if (
+            (to is None or isinstance(to, str))
+            and len(epoch) == len(publisher) == 16
+            and bool not in map(type, fields[2:7])  # a bool is an int, too
+        ):
             head = (node, Epoch(epoch), first, span, time_us, publisher, sequence, to)
             return (*head, topics, index, places, lengths), payloads, begin
     raise ProtocolError(

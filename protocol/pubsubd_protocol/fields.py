@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from typing import Final, TypeVar, cast
 
 from pubsubd_protocol.attach import (
@@ -273,7 +273,7 @@ def check_claim(value: object) -> Claim:
 
 def _show(value: object) -> str:
     text = repr(value) if not isinstance(value, (list, dict, bytes, str)) else ""
-    return text[:80] or f"{type(value).__name__} of {len(cast(bytes, value))}"
+    return text[:80] or f"{type(value).__name__} of {len(cast(Sized, value))}"
 
 
 def pack_claim(claim: Claim) -> object:

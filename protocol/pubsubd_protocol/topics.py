@@ -35,7 +35,7 @@ _WILDCARD_SEGMENT = re.compile(r"(?:\A|[.\n])[*>](?=[.\n]|\Z)")
 _FOREIGN = re.compile(r"(?:\A|[./])[#+](?=[./]|\Z)")
 
 
-def check_topic(topic: str) -> str:
+def check_topic(topic: object) -> str:
     """`topic` itself. Raises `InvalidTopic`, which names the broken rule."""
     if not isinstance(topic, str):
         raise InvalidTopic(f"a topic is a string, not {type(topic).__name__}")
@@ -54,9 +54,9 @@ def check_topic(topic: str) -> str:
     return topic
 
 
-def check_pattern(pattern: str) -> str:
+def check_pattern(pattern: object) -> str:
     """`pattern` itself. Raises `InvalidTopic`, which names the broken rule."""
-    check_topic(pattern)
+    pattern = check_topic(pattern)
     if ">" in pattern.split(".")[:-1]:
         raise InvalidTopic(
             f"pattern {pattern!r} is invalid: '>' stands for the rest of a topic and can only be the last segment"
@@ -64,13 +64,13 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-def check_publishable(topic: str) -> str:
+def check_publishable(topic: object) -> str:
     """`topic` itself, if an application may publish on it. Raises `InvalidTopic`.
 
     Only a whole segment is a wildcard. Elsewhere `*`, `>` and `#` are literal: topics that come from another broker may
     contain them. A pattern matches such a topic by `*` or `>` at that segment.
     """
-    check_topic(topic)
+    topic = check_topic(topic)
     if ("*" in topic or ">" in topic) and (wildcard := wildcard_in(topic)) is not None:
         raise InvalidTopic(
             f"topic {topic!r} has a segment '{wildcard}', which is a wildcard: only a subscription's patterns have "
@@ -85,13 +85,13 @@ def wildcard_in(topics: str) -> str | None:
     return None if found is None else found.group()[-1]
 
 
-def check_asked(pattern: str) -> str:
+def check_asked(pattern: object) -> str:
     """`pattern` itself, if an application may ask for it. Raises `InvalidTopic` with the form that was perhaps meant.
 
     Refused are `*` and `>` beside other characters of a segment (`a.cre*`, `a.**`), and `#` or `+` between dots or slashes
     (`orders/#`): none of them would match what it seems to.
     """
-    check_pattern(pattern)
+    pattern = check_pattern(pattern)
     segments = pattern.split(".")
     foreign = _FOREIGN.search(pattern) is not None
     beside = any(len(segment) > 1 and ("*" in segment or ">" in segment) for segment in segments)

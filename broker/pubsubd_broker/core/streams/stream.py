@@ -218,10 +218,10 @@ class Stream:
     ) -> PublishAnswer | None:
         try:
             batch.check(self.max_message)
-        except InvalidTopic as error:
-            return publisher.refuse(batch, "invalid_topic", str(error))
-        except MessageTooLarge as error:
-            return publisher.refuse(batch, "too_large", str(error), error.size, error.limit)
+        except InvalidTopic as invalid:
+            return publisher.refuse(batch, "invalid_topic", str(invalid))
+        except MessageTooLarge as large:
+            return publisher.refuse(batch, "too_large", str(large), large.size, large.limit)
         if rejection is not None:
             return publisher.refuse(batch, *rejection)
         epoch, first = self.log.newest.epoch, self.placed

@@ -56,6 +56,7 @@ class CompilingHook(BuildHookInterface):  # type: ignore[misc]
             Path(self.root),
             self.build_config.packages,
             self.config["modules"],
+            self.config["except"],
             Path(self._folder.name),
         )
         build_data["force_include"].update(made)
@@ -65,11 +66,16 @@ class CompilingHook(BuildHookInterface):  # type: ignore[misc]
 
 
 def compiled(
-    root: Path, packages: Iterable[str], modules: Iterable[str], folder: Path
+    root: Path,
+    packages: Sequence[str],
+    modules: Iterable[str],
+    left_out: Iterable[str],
+    folder: Path,
 ) -> dict[str, str]:
     """The compiled files, each with its path in the wheel. They are made in `folder`.
 
-    `packages`: folders below `root`. `modules`: globs, as a path in the wheel. Raises `CannotCompile`.
+    `packages`: folders below `root`. `modules`: globs, as a path in the wheel. `left_out`: the same, of modules that stay
+    as they are. Raises `CannotCompile`.
     """
     _check_machine()
     for package in packages:
@@ -79,10 +85,16 @@ def compiled(
             ignore=shutil.ignore_patterns("__pycache__", "*.so"),
         )
     with _inside(folder):
-        sources = sorted({str(each) for glob in modules for each in Path().glob(glob)})
-        _compile(sources)
+        _compile(sorted(_matches(modules) - _matches(left_out)))
+        # Not `**`: what the compiler was busy with lies here, too.
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
-        return {str(folder / each): str(each) for each in Path().rglob(f"*{suffix}")}
+        names = [Path(package).name for package in packages]
+        made = _matches([f"*{suffix}", *(f"{name}/**/*{suffix}" for name in names)])
+        return {str(folder / each): each for each in made}
+
+
+def _matches(globs: Iterable[str]) -> set[str]:
+    return {str(each) for glob in globs for each in Path().glob(glob)}
 
 
 def _check_machine() -> None:

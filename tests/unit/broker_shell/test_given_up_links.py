@@ -23,6 +23,9 @@ from pubsubd_broker.trust.peer_trust import PeerTrust
 from pubsubd_broker.trust.tls import Tls
 from pubsubd_protocol.addresses import Address
 
+# Objects of the tests stand in for connections.
+pytestmark = pytest.mark.interpreted
+
 
 class Broken(asyncio.Transport):
     """A transport whose handle uvloop has closed: it does not say so, and raises."""

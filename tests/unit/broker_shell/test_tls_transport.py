@@ -23,6 +23,9 @@ from pubsubd_broker.trust.tls import Tls, explain
 from pubsubd_protocol.codec import encode
 from pubsubd_protocol.frames import MAGIC, VERSION, Hello, Refused
 
+# Objects of the tests stand in for connections.
+pytestmark = pytest.mark.interpreted
+
 P = ParamSpec("P")
 
 KIB: Final = 1024

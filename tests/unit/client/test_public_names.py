@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.unit.client.public_names import KEPT, public_names
 
 
+@pytest.mark.interpreted
 def test_the_public_names_are_the_kept_ones() -> None:
     kept = KEPT.read_text().splitlines()
     found = public_names().splitlines()

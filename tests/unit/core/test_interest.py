@@ -79,6 +79,7 @@ def test_a_later_reader_counts_for_remembered_topics() -> None:
     assert second.woken == [(1, at(1))]
 
 
+@pytest.mark.interpreted
 def test_a_topic_is_looked_up_once_for_all_however_often_it_comes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -142,6 +143,7 @@ def test_indexed_patterns_are_bounded_and_further_filters_asked(
     assert len(beyond.woken) == 2
 
 
+@pytest.mark.interpreted
 def test_readers_beyond_the_bound_count_for_what_an_entry_may_cost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -156,6 +158,7 @@ def test_readers_beyond_the_bound_count_for_what_an_entry_may_cost(
     assert log._others_looks == 0
 
 
+@pytest.mark.interpreted
 def test_remembered_topics_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interest, "REMEMBERED_TOPICS", 10)
     reader = Parked("t.*")

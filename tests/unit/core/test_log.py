@@ -460,6 +460,7 @@ class _Reminders(Interest):
         return seen
 
 
+@pytest.mark.interpreted
 def test_a_full_log_reminds_its_older_half_once_a_quarter() -> None:
     log = log_of(max_messages=16)
     reminders = log.interest = _Reminders()
@@ -473,6 +474,7 @@ def test_a_full_log_reminds_its_older_half_once_a_quarter() -> None:
     assert {later - at for at, later in pairwise(reminded_at)} == {4}
 
 
+@pytest.mark.interpreted
 def test_a_log_that_is_not_half_full_reminds_nobody() -> None:
     log = log_of(max_messages=10)
     reminders = log.interest = _Reminders()
@@ -483,6 +485,7 @@ def test_a_log_that_is_not_half_full_reminds_nobody() -> None:
     assert reminders.take() == [3]
 
 
+@pytest.mark.interpreted
 def test_an_entry_that_evicts_more_than_the_older_half_reminds_at_once() -> None:
     log = log_of(max_messages=16)
     reminders = log.interest = _Reminders()

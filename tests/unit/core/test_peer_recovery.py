@@ -344,6 +344,7 @@ def holds(held: StreamView, *before: Epoch) -> RecoveryEnd:
     return cast(RecoveryEnd, SimpleNamespace(view=held, epochs=epochs))
 
 
+@pytest.mark.interpreted
 def test_a_peer_that_met_a_later_life_wins_over_a_longer_history() -> None:
     more, later = ends = [holds(view(0, 50, E1)), holds(view(0, 9, E2), E1)]
     assert max(ends, key=lambda end: _reach(end, ends)) is later
@@ -385,6 +386,7 @@ def test_lives_that_no_node_can_have_had_are_a_violation(
         _checked(view(0, 9, E3, *lives))
 
 
+@pytest.mark.interpreted
 def test_the_later_history_counts_though_empty_lives_leave_no_lineage() -> None:
     """A peer that came further met an idle life; what the other one holds continues the same history."""
     views = view(0, 10, E2, (E1, 10)), view(0, 9, E4, (E3, 8), (E1, 8))
@@ -393,6 +395,7 @@ def test_the_later_history_counts_though_empty_lives_leave_no_lineage() -> None:
     assert older.view is not None
 
 
+@pytest.mark.interpreted
 def test_a_history_with_the_last_known_life_outweighs_any_other() -> None:
     """E3 is the last life that left a witness here: who knows it has met it, however little came of it."""
     views = view(0, 50, E2, (E1, 10)), view(0, 9, E3)

@@ -463,6 +463,7 @@ def as_seeking(moves: Collection[Move]) -> set[Move]:
     return {(ReadingState.SEEKING if state in seeking else state, event) for state, event in moves}
 
 
+@pytest.mark.interpreted
 def test_the_machine_takes_every_move_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = RecordedMoves()
     monkeypatch.setattr(states, "MOVES", recorded)

@@ -117,6 +117,7 @@ def test_a_session_that_wants_nothing_is_told_of_its_progress() -> None:
     assert len(subscriber.of(Skip)) == 1
 
 
+@pytest.mark.interpreted
 def test_an_entry_touches_only_sessions_that_want_it() -> None:
     net = pair()
     idle = [Subscriber(net, node, f"idle.{n}") for n in range(50) for node in "ab"]

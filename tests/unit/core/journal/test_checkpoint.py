@@ -194,6 +194,7 @@ def test_a_map_by_something_that_is_no_name_is_refused() -> None:
         decode_checkpoint(UNHASHABLE)
 
 
+@pytest.mark.interpreted
 @given(checkpoints, node_names, consumers)
 def test_a_moved_cursor_replaces_the_former_one_until_it_is_gone(
     state: Checkpoint, name: str, consumer: KeptConsumer
@@ -208,6 +209,7 @@ def test_a_moved_cursor_replaces_the_former_one_until_it_is_gone(
     assert state == before
 
 
+@pytest.mark.interpreted
 @given(checkpoints, session_names, position_maps, holders)
 def test_a_moved_session_replaces_the_former_one_until_it_is_gone(
     state: Checkpoint, name: str, positions: dict[str, Position], holder: bytes

@@ -733,6 +733,7 @@ def test_arbitrary_bytes_recover_nothing(segments: list[bytes]) -> None:
     assert recover("a", enumerate(segments, 1), by_its_own_word) is None
 
 
+@pytest.mark.interpreted
 @given(
     st.lists(
         st.tuples(st.integers(0, 255), st.binary(max_size=40)).map(lambda row: sealed(*row)),
@@ -747,6 +748,7 @@ def test_odd_records_end_the_segment_or_change_no_entry(
     assert offsets(recovered) == [0, 1]
 
 
+@pytest.mark.interpreted
 @given(st.integers(0, len(run(0, 1)) - 1), st.integers(1, 255))
 def test_an_entry_of_odd_bytes_is_taken_whole_or_not_at_all(where: int, mask: int) -> None:
     ((kind, body, _),) = scan(run(0, 1), 0)

@@ -19,7 +19,8 @@ COPY broker broker
 COPY cli cli
 COPY client client
 COPY protocol protocol
-RUN /opt/build/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
+# The slim image has no C compiler.
+RUN PUBSUBD_PURE=1 /opt/build/bin/python -m pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /opt/build/bin/python -m pip --python /opt/pubsubd/bin/python install --no-cache-dir --no-deps --no-index \
       /wheel/*.whl \
  && /opt/build/bin/python -m pip --python /opt/pubsubd/bin/python check

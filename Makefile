@@ -1,7 +1,7 @@
 # make start   run a broker (ARGS="--node b --no-http" are passed on)
 # make test    run the tests (TESTS="tests/unit -k ring", WORKERS=2)
 # make test-fast   a part in under a minute: tests/unit with fewer examples, some seeds, some real brokers
-# make test-compiled   unit and integration tests and 100 seeds on the compiled wheel; not all pass yet (ADR 34)
+# make test-compiled   unit and integration tests and 100 seeds on the compiled wheel; it needs a C compiler
 # make faults  faults on real processes (MINUTES=30, or SEED=17 for one seed)
 # make soak    three brokers at full speed with faults and noise: nothing grows, nothing is lost (MINUTES=30)
 # make journal-kills   a broker with a journal is killed under load (ROUNDS=200)
@@ -14,7 +14,7 @@
 # make bench-quick   a part in under a minute, compared with the last kept result
 # make bench-report  the tables and plots of docs/performance.md from the last kept result
 # make check   lint, types, rules of imports and tests; CI adds the audit, the wheel and a smoke test of it
-# make wheel   build the wheel into dist/, compiled with PUBSUBD_PURE=0
+# make wheel   build the wheel into dist/, compiled where there is a C compiler and PUBSUBD_PURE is not 1
 # make sbom    the wheel, and what an install of it brings: dist/requirements.txt with hashes, dist/pubsubd.cdx.json
 # make lock    write uv.lock anew after a change in pyproject.toml (UPGRADE=1 takes newer versions as well)
 # make audit   ask for known vulnerabilities of all that is locked
@@ -121,7 +121,8 @@ $(COMPILED)/.installed: $(STAMP) $(VENV)/.installed-compile $(SOURCES)
 	@touch $@
 
 test-compiled: $(COMPILED)/.installed
-	$(COMPILED)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not interpreted" tests/unit tests/integration
+	$(COMPILED)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not interpreted" --hypothesis-profile fast \
+		tests/unit tests/integration
 	$(COMPILED)/bin/python -m tests.simulation.run 0..100
 
 faults: $(STAMP)

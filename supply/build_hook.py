@@ -1,7 +1,7 @@
 """Hook of the build: compiles the modules that pyproject.toml lists, and says what it did.
 
-`PUBSUBD_PURE=0` compiles, and fails where nothing can be compiled. Without it the modules stay as they are, because the
-compiled build does not pass all tests yet (ADR 34). An editable install is never compiled: it is there to be changed.
+It compiles where there is a C compiler. With `PUBSUBD_PURE=1` it never does, with `PUBSUBD_PURE=0` it fails where nothing
+can be compiled. An editable install is never compiled: it is there to be changed.
 
 It imports nothing of pubsubd, and needs setuptools and mypy only where it compiles.
 """
@@ -36,7 +36,11 @@ class CompilingHook(BuildHookInterface):  # type: ignore[misc]
 
     def dependencies(self) -> list[str]:
         """The packages that a compiling build needs besides the backend: the group `compile` of pyproject.toml."""
-        if os.environ.get(PURE) != "0":
+        if os.environ.get(PURE) == "1":
+            return []
+        try:
+            check_compiler()
+        except CannotCompile:
             return []
         return list(self.metadata.config["dependency-groups"]["compile"])
 
@@ -44,12 +48,20 @@ class CompilingHook(BuildHookInterface):  # type: ignore[misc]
         """Compile before the wheel is written. `version`: `standard`, or `editable`."""
         if version == "editable" or self.target_name != "wheel":
             return
-        wish = os.environ.get(PURE, "1")
-        if wish not in ("0", "1"):
+        wish = os.environ.get(PURE)
+        if wish not in (None, "0", "1"):
             raise ValueError(f"{PURE}={wish}: 0 compiles, 1 does not")
         if wish == "1":
-            self.app.display_info(f"pubsubd: not compiled, {PURE}=0 asks for it")
+            self.app.display_info(f"pubsubd: not compiled: {PURE}=1")
             return
+        try:
+            self._compile(build_data)
+        except CannotCompile as error:
+            if wish == "0":
+                raise
+            self.app.display_warning(f"pubsubd: not compiled: {error}")
+
+    def _compile(self, build_data: dict[str, Any]) -> None:
         # Kept until the wheel is written; removed with the hook, also after a failure.
         self._folder = tempfile.TemporaryDirectory(prefix="pubsubd-build-")
         made = compiled(
@@ -97,7 +109,8 @@ def _matches(globs: Iterable[str]) -> set[str]:
     return {str(each) for glob in globs for each in Path().glob(glob)}
 
 
-def _check_machine() -> None:
+def check_compiler() -> None:
+    """Raises `CannotCompile` where this Python has no C compiler, or lacks its own headers."""
     if sys.implementation.name != "cpython":
         raise CannotCompile(f"mypyc knows CPython only, this is {sys.implementation.name}")
     compiler = os.environ.get("CC") or str(sysconfig.get_config_var("CC") or "cc")
@@ -106,6 +119,10 @@ def _check_machine() -> None:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.exists():
         raise CannotCompile(f"Python's headers are not installed: {header} is missing")
+
+
+def _check_machine() -> None:
+    check_compiler()
     try:
         import mypyc.build
         import setuptools

@@ -26,10 +26,19 @@ def build(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_wheel_that_is_not_compiled_says_so(tmp_path: Path) -> None:
-    done = build(tmp_path)
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [
+        ({"PUBSUBD_PURE": "1"}, "PUBSUBD_PURE=1"),
+        ({"CC": "/nowhere/cc"}, "a C compiler is missing: /nowhere/cc is not found"),
+    ],
+)
+def test_a_wheel_that_is_not_compiled_says_so(
+    environment: dict[str, str], why: str, tmp_path: Path
+) -> None:
+    done = build(tmp_path, **environment)
     assert done.returncode == 0, done.stderr
-    assert "not compiled, PUBSUBD_PURE=0 asks for it" in done.stdout + done.stderr
+    assert f"pubsubd: not compiled: {why}" in done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
     assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]
@@ -49,13 +58,20 @@ def test_a_wish_that_cannot_be_met_fails_the_build(wish: str, why: str, tmp_path
     assert not list(tmp_path.glob("*.whl"))
 
 
-@pytest.mark.parametrize(("wish", "asked"), [("0", True), ("1", False)])
-def test_only_a_compiling_build_asks_for_mypyc(wish: str, asked: bool) -> None:
+@pytest.mark.parametrize(
+    ("environment", "asked"),
+    [
+        ({"CC": sys.executable}, True),
+        ({"CC": sys.executable, "PUBSUBD_PURE": "1"}, False),
+        ({"CC": "/nowhere/cc"}, False),
+    ],
+)
+def test_only_a_compiling_build_asks_for_mypyc(environment: dict[str, str], asked: bool) -> None:
     script = "from hatchling.build import get_requires_for_build_wheel as get; print(get())"
     done = subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT,
-        env=os.environ | {"PUBSUBD_PURE": wish},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=True,

@@ -13,17 +13,29 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("protocol", "broker", "client", "cli")
 
 
-def listed() -> list[str]:
-    """The modules that pyproject.toml has compiled, as dotted names."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    globs = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
-    found = {
+def settings() -> dict[str, list[str]]:
+    """The settings of the hook of the build."""
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    hook: dict[str, list[str]] = whole["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"][
+        "custom"
+    ]
+    return hook
+
+
+def found(globs: list[str]) -> set[str]:
+    """The modules that `globs` find, as dotted names."""
+    files = (
         file.relative_to(ROOT / package)
         for package in PACKAGES
         for glob in globs
         for file in (ROOT / package).glob(glob)
-    }
-    return sorted(".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in found)
+    )
+    return {".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files}
+
+
+def listed() -> list[str]:
+    """The modules that a compiled build has compiled."""
+    return sorted(found(settings()["modules"]) - found(settings()["except"]))
 
 
 def test_every_listed_module_is_of_this_build() -> None:
@@ -38,8 +50,6 @@ def test_the_environment_has_the_build_that_it_is_named_after() -> None:
     assert ("compiled" if Path(sys.prefix).name == "compiled" else "interpreted") == BUILD
 
 
-def test_every_glob_of_the_list_finds_a_module() -> None:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    globs = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["hooks"]["custom"]["modules"]
-    unused = [glob for glob in globs if not any(any((ROOT / each).glob(glob)) for each in PACKAGES)]
-    assert not unused
+def test_every_glob_of_the_lists_finds_a_module() -> None:
+    assert not [glob for glob in settings()["modules"] if not found([glob])]
+    assert not [glob for glob in settings()["except"] if not found([glob])]

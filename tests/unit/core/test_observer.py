@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import pytest
 from tests.unit.core.net import Net, Publisher
 
 from pubsubd_broker.core.journal.recovery import Recovered
@@ -14,9 +13,6 @@ from pubsubd_broker.core.streams.stream import Stream
 from pubsubd_protocol.attach import At, Claim, Expired, Reason, Remembered, Resume, Verdict
 from pubsubd_protocol.entries import Entry
 from pubsubd_protocol.positions import Position, StreamView
-
-# Its observer is a class of the tests.
-pytestmark = pytest.mark.interpreted
 
 
 class Listener(Observer):

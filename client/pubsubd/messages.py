@@ -21,6 +21,9 @@ class MessageSource:
         self.codec = codec
         self.decode = codec.decode
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MessageSource, (self.node, self.epoch, self.time, self.codec)
+
 
 class _Payload(Enum):
     """Placeholder for a payload that was not decoded yet. An enum, so it stays one object after pickling and copying."""
@@ -45,6 +48,9 @@ class Message:
         self.offset = offset
         self._source = source
         self._decoded = _NOT_YET
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (self.topic, self.raw, self.offset, self._source, self._decoded)
 
     @property
     def payload(self) -> Any:
@@ -76,3 +82,10 @@ class Message:
 
     def __repr__(self) -> str:
         return f"Message({self.topic!r}, node={self.node!r}, offset={self.offset}, {len(self.raw)} bytes)"
+
+
+def _remade(topic: str, raw: bytes, offset: int, source: MessageSource, decoded: Any) -> Message:
+    """A copied or unpickled message, with its payload if that was decoded."""
+    message = Message(topic, raw, offset, source)
+    message._decoded = decoded
+    return message

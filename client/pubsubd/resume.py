@@ -53,7 +53,7 @@ class SessionState:
         patterns: tuple[str, ...],
         start: str,
         positions: Mapping[str, Position] | None,
-        name: str | None,
+        name: object,
         echo: bool,
         session_id: bytes | None = None,
     ) -> None:
@@ -177,7 +177,7 @@ def _distinct(patterns: tuple[str, ...]) -> tuple[str, ...]:
     return Filter(map(check_asked, patterns)).patterns
 
 
-def _session_name(name: str) -> str:
+def _session_name(name: object) -> str:
     try:
         return check_session_name(name)
     except Wrong:

@@ -234,6 +234,7 @@ async def test_a_publish_refused_by_a_stopping_broker_is_not_published(
         assert came == ["first", *accepted, "end"]
 
 
+@pytest.mark.interpreted
 def test_the_broker_refuses_a_topic_with_a_wildcard_segment(
     start_broker: StartBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

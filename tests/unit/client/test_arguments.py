@@ -274,6 +274,7 @@ def test_what_a_codec_encodes_it_decodes(codec: pubsubd.Codec, value: Any) -> No
 # Callbacks of the loop
 
 
+@pytest.mark.interpreted
 @async_test
 @pytest.mark.parametrize("broken", ["end_turn", "writable", "expire"])
 async def test_an_error_in_a_callback_of_the_loop_leaves_nobody_waiting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 import tomllib
 from pathlib import Path
@@ -48,6 +49,13 @@ def test_every_listed_module_is_of_this_build() -> None:
 
 def test_the_environment_has_the_build_that_it_is_named_after() -> None:
     assert ("compiled" if Path(sys.prefix).name == "compiled" else "interpreted") == BUILD
+
+
+def test_a_compiled_build_installs_extensions_in_its_packages_only() -> None:
+    files = importlib.metadata.files("pubsubd") or []
+    # At the top lies the extension that the others share.
+    folders = {file.parts[0] for file in files if file.suffix == ".so" and len(file.parts) > 1}
+    assert folders == ({name.split(".")[0] for name in listed()} if COMPILED else set())
 
 
 def test_every_glob_of_the_lists_finds_a_module() -> None:

@@ -123,7 +123,7 @@ $(COMPILED)/.installed: $(STAMP) $(VENV)/.installed-compile $(SOURCES)
 test-compiled: $(COMPILED)/.installed
 	$(COMPILED)/bin/python -m pytest -n $(WORKERS) --dist worksteal -m "not interpreted" --hypothesis-profile fast \
 		tests/unit tests/integration
-	$(COMPILED)/bin/python -m tests.simulation.run 0..100
+	$(COMPILED)/bin/python -m tests.simulation.run 200..300
 
 faults: $(STAMP)
 	$(BIN)/python -m tests.faults.run --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))

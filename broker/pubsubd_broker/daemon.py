@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 from collections.abc import Awaitable, Callable
@@ -113,6 +114,8 @@ async def _serve(settings: Settings, stop: StopRequest) -> int:
         broker = await _start(settings, stop, ending)
         systemd.ready()
         started.set()
+        # Collections look no more at what was loaded and built up to here, which is most of it, and stays.
+        gc.freeze()
         await stop.wait()
     except StopAsked:
         pass

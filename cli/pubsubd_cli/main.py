@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from pubsubd_cli import signals
@@ -26,5 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     code = run(arguments)
     signals.ignore()
+    # The process ends: no need to look for garbage among all that it has loaded.
+    gc.freeze()
     standard_streams.abandon()
     sys.exit(code)

@@ -6,7 +6,7 @@ import pytest
 from tests.faults.plan import Kind, draw
 from tests.faults.run import figures, play
 
-SECONDS = 5.0
+SECONDS = 3.0
 SEEDS = (16, 7)
 """A seed with rings that hold everything, and one with small rings."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -190,5 +191,7 @@ if __name__ == "__main__":
         importlib.import_module(module)
     from pubsubd_cli.main import main
 
+    # A collection in a forked process would copy the pages of all that is loaded.
+    gc.freeze()
     # From here on this is the command itself, to its last handler at exit.
     main(_serve(socket.socket(fileno=int(sys.argv[1]))))

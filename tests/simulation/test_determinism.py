@@ -12,12 +12,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("seeds", ["0..3", "200..203", "recoveries:0..3"])
+@pytest.mark.parametrize("seeds", ["200..202", "recoveries:0..2"])
 def test_a_seed_has_its_own_trace_under_any_hash_seed(seeds: str) -> None:
     first, second = (_digests(seeds, hash_seed) for hash_seed in ("1", "4711"))
-    assert len(first) == 3
+    assert len(first) == 2
     assert first == second
-    assert len({line.split()[1] for line in first}) == 3
+    assert len({line.split()[1] for line in first}) == 2
 
 
 def _digests(seeds: str, hash_seed: str) -> list[str]:

@@ -19,10 +19,8 @@ QUICK = (
     "gap marker dropped",
     "ring never evicts",
     "retries renumbered",
-    "moves dropped",
     "replica takes any offset",
     "peers acknowledge without a check",
-    "a sequence may come again",
     "place goes with the replica",
 )
 

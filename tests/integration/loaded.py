@@ -1,4 +1,4 @@
-"""Brokers forked from a process that has loaded their modules: all but the start of the interpreter is real.
+"""Brokers and commands forked from a process that has loaded their modules: all but the start of the interpreter is real.
 
 Loading them takes more processor time than most tests do. `loaded().start` takes the arguments of `pubsubd`, and
 returns a process with its own memory, descriptors, environment and folder. Only its command line, as the kernel shows
@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -101,23 +102,46 @@ class Loaded:
                 cwd=Path(__file__).parents[2],
             )
 
-    def start(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Forked:
-        """Start `pubsubd ARGUMENTS`, with empty input; its standard output is not read by any process."""
+    def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run `pubsubd ARGUMENTS` to its end, with empty input. Raises `subprocess.TimeoutExpired`."""
+        with tempfile.TemporaryFile() as output:
+            process = self.start(arguments, Path.cwd(), environment, output.fileno())
+            # A command that hangs keeps its standard error open.
+            watchdog = threading.Timer(timeout, process.send_signal, [signal.SIGKILL])
+            watchdog.start()
+            with process.stderr:
+                errors = process.stderr.read()
+            code = process.wait(timeout)
+            watchdog.cancel()
+            output.seek(0)
+            return subprocess.CompletedProcess(list(arguments), code, output.read(), errors)
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        environment: Mapping[str, str],
+        output: int = subprocess.DEVNULL,
+    ) -> Forked:
+        """Start `pubsubd ARGUMENTS`, with empty input. `output`: the descriptor of its standard output."""
         request = {"arguments": list(arguments), "cwd": str(cwd), "environment": dict(environment)}
         err, their_err = os.pipe()
         ended, their_ended = os.pipe()
+        out = os.open(os.devnull, os.O_WRONLY) if output == subprocess.DEVNULL else os.dup(output)
         try:
             with self._lock:
                 message = json.dumps(request).encode()
-                socket.send_fds(self._control, [message], [their_err, their_ended])
+                socket.send_fds(self._control, [message], [out, their_err, their_ended])
                 told, handles, _, _ = socket.recv_fds(self._control, _ENDED_BYTES, 1)
         except BaseException:
             os.close(err)
             os.close(ended)
             raise
         finally:
-            os.close(their_err)
-            os.close(their_ended)
+            for each in (out, their_err, their_ended):
+                os.close(each)
         return Forked(int(told), handles[0], ended, os.fdopen(err, "rb"))
 
     def close(self) -> None:
@@ -139,10 +163,10 @@ def _serve(control: socket.socket) -> list[str]:
             _reap(running)
         if control not in ready:
             continue
-        message, given, _, _ = socket.recv_fds(control, _REQUEST_BYTES, 2)
+        message, given, _, _ = socket.recv_fds(control, _REQUEST_BYTES, 3)
         if not message:
             sys.exit()
-        err, ended = given
+        out, err, ended = given
         pid = os.fork()
         if not pid:
             signal.set_wakeup_fd(-1)
@@ -150,8 +174,9 @@ def _serve(control: socket.socket) -> list[str]:
             # A descriptor closed here behind its object's back would be closed a second time, as another's.
             for each in (control, woken, wakes):
                 each.detach()
-            return _become(json.loads(message), err)
+            return _become(json.loads(message), out, err)
         running[pid] = ended
+        os.close(out)
         os.close(err)
         handle = os.pidfd_open(pid)
         socket.send_fds(control, [str(pid).encode()], [handle])
@@ -168,9 +193,9 @@ def _reap(running: dict[int, int]) -> None:
             os.close(ended)
 
 
-def _become(request: dict[str, Any], err: int) -> list[str]:
+def _become(request: dict[str, Any], out: int, err: int) -> list[str]:
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor, source in enumerate((nothing, nothing, err)):
+    for descriptor, source in enumerate((nothing, out, err)):
         os.dup2(source, descriptor)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.chdir(request["cwd"])
@@ -185,7 +210,12 @@ if __name__ == "__main__":
     for module in (
         "pubsubd_cli.run",
         "pubsubd_cli.group",
+        "pubsubd_cli.config",
+        "pubsubd_cli.cursors",
+        "pubsubd_cli.publish",
         "pubsubd_cli.start",
+        "pubsubd_cli.status",
+        "pubsubd_cli.subscribe",
         "pubsubd_broker.daemon",
     ):
         importlib.import_module(module)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from tests.integration.broker import Broker
+from tests.integration.loaded import AVAILABLE, loaded
 
 LIMIT_S = 60
 
@@ -31,7 +33,9 @@ def command(*arguments: str) -> list[str]:
 def pubsubd(
     *arguments: str, given: bytes | None = None, **more: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run it to its end."""
+    """Run it to its end; forked, if it has neither input nor an environment of its own."""
+    if AVAILABLE and given is None and not more:
+        return loaded().run(arguments, environment(), LIMIT_S)
     return subprocess.run(
         command(*arguments),
         input=given,
@@ -69,25 +73,11 @@ def a_folder_for_sockets() -> Iterator[Path]:
 
 
 @contextmanager
-def a_broker(*options: str) -> Iterator[str]:
+def a_broker(**options: Any) -> Iterator[str]:
     """A single node that serves; its socket's path."""
     with a_folder_for_sockets() as folder:
         socket = str(folder / "s")
-        fixed = ["--node", "a", "--no-listen", "--no-http", "--log-format", "json"]
-        with subprocess.Popen(
-            command("start", "--socket", socket, *fixed, *options),
-            stderr=subprocess.PIPE,
-            env=environment(),
-        ) as broker:
-            try:
-                assert broker.stderr is not None
-                log: list[bytes] = []
-                while not log or json.loads(log[-1])["event"] != "broker.started":
-                    line = broker.stderr.readline()
-                    assert line, f"the broker has ended: {log}"
-                    log.append(line)
-                yield socket
-            finally:
-                broker.send_signal(signal.SIGTERM)
-                broker.communicate(timeout=LIMIT_S)
-        assert broker.returncode == 0
+        fixed: dict[str, Any] = {"listen": False, "http": False, "socket": socket}
+        with Broker(folder, "a", **fixed, **options) as broker:
+            yield socket
+            assert broker.stop() == 0

@@ -146,7 +146,7 @@ def test_the_end_of_the_outputs_reader_ends_the_command_quietly(broker: str) -> 
 
 
 def test_a_gap_is_a_json_object_or_a_line_on_standard_error() -> None:
-    with a_broker("--ring-messages", "10") as socket:
+    with a_broker(ring_messages=10) as socket:
         assert pubsubd("publish", "gap.t", "first", "--socket", socket).returncode == 0
         name = ["gap.t", "--name", "n", "--socket", socket, "--count", "1", "--timeout", "30s"]
         assert pubsubd("subscribe", *name, "--start", "earliest").stdout == b"gap.t first\n"

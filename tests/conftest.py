@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.certificates import Authority
 
 # A slow example on a busy machine shows nothing about the code.
-hypothesis.settings.register_profile("pubsubd", deadline=None, max_examples=60)
+hypothesis.settings.register_profile("pubsubd", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("pubsubd")
 # `make test-fast` takes this one.
 hypothesis.settings.register_profile("fast", deadline=None, max_examples=10)

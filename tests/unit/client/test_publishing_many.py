@@ -107,7 +107,7 @@ async def test_a_failure_does_not_wait_for_the_next_payload(tmp_path: Path) -> N
         refusing(broker, 0)
         with pytest.raises(pubsubd.PublishRejected):
             await client.publish_many("t", rows.late(2))
-        assert [batch.count for batch in broker.batches] == [2]
+        assert sum(batch.count for batch in broker.batches) == 2
         assert rows.left
 
 
@@ -190,7 +190,8 @@ async def test_an_error_of_the_input_comes_after_earlier_outcomes(
         with pytest.raises(LookupError, match="database"):
             await client.publish_many("t", breaks())
         assert broker.next == 2
-        refusing(broker, 1)
+        # Not always the second: on a busy machine each payload may go out in a batch of its own.
+        refusing(broker, len(broker.batches))
         with pytest.raises(pubsubd.PublishRejected) as caught:
             await client.publish_many("t", breaks())
         assert isinstance(caught.value.__cause__, LookupError)

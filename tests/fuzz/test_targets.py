@@ -1,6 +1,6 @@
 """Known, drawn and changed inputs are refused at most; they do no harm.
 
-The inputs are the same every time and take about 20 seconds. `make fuzz` tries further ones.
+The inputs are the same every time and take about half a minute. `make fuzz` tries further ones.
 """
 
 from __future__ import annotations

@@ -106,43 +106,53 @@ class Loaded:
         self, arguments: Sequence[str], environment: Mapping[str, str], timeout: float
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `pubsubd ARGUMENTS` to its end, with empty input. Raises `subprocess.TimeoutExpired`."""
-        with tempfile.TemporaryFile() as output:
-            process = self.start(arguments, Path.cwd(), environment, output.fileno())
-            # A command that hangs keeps its standard error open.
-            watchdog = threading.Timer(timeout, process.send_signal, [signal.SIGKILL])
-            watchdog.start()
-            with process.stderr:
-                errors = process.stderr.read()
-            code = process.wait(timeout)
-            watchdog.cancel()
-            output.seek(0)
-            return subprocess.CompletedProcess(list(arguments), code, output.read(), errors)
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            process = self._fork(
+                arguments, Path.cwd(), environment, (out.fileno(), err.fileno()), err
+            )
+            try:
+                code = process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                raise
+            out.seek(0)
+            err.seek(0)
+            return subprocess.CompletedProcess(list(arguments), code, out.read(), err.read())
 
-    def start(
+    def start(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Forked:
+        """Start `pubsubd ARGUMENTS`, with empty input; its standard output is not read by any process."""
+        err, their_err = os.pipe()
+        stderr = os.fdopen(err, "rb")
+        try:
+            with os.fdopen(their_err, "wb"), open(os.devnull, "wb") as out:
+                return self._fork(arguments, cwd, environment, (out.fileno(), their_err), stderr)
+        except BaseException:
+            stderr.close()
+            raise
+
+    def _fork(
         self,
         arguments: Sequence[str],
         cwd: Path,
         environment: Mapping[str, str],
-        output: int = subprocess.DEVNULL,
+        outputs: tuple[int, int],
+        stderr: IO[bytes],
     ) -> Forked:
-        """Start `pubsubd ARGUMENTS`, with empty input. `output`: the descriptor of its standard output."""
+        """`outputs`: the descriptors of the process. `stderr`: reads what comes out of the second one."""
         request = {"arguments": list(arguments), "cwd": str(cwd), "environment": dict(environment)}
-        err, their_err = os.pipe()
         ended, their_ended = os.pipe()
-        out = os.open(os.devnull, os.O_WRONLY) if output == subprocess.DEVNULL else os.dup(output)
         try:
             with self._lock:
                 message = json.dumps(request).encode()
-                socket.send_fds(self._control, [message], [out, their_err, their_ended])
+                socket.send_fds(self._control, [message], [*outputs, their_ended])
                 told, handles, _, _ = socket.recv_fds(self._control, _ENDED_BYTES, 1)
         except BaseException:
-            os.close(err)
             os.close(ended)
             raise
         finally:
-            for each in (out, their_err, their_ended):
-                os.close(each)
-        return Forked(int(told), handles[0], ended, os.fdopen(err, "rb"))
+            os.close(their_ended)
+        return Forked(int(told), handles[0], ended, stderr)
 
     def close(self) -> None:
         self._control.close()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ from typing import Any
 import pytest
 from tests.feeding import feed
 from tests.integration import hostile
-from tests.integration.broker import Broker
+from tests.integration.broker import PUBSUBD, Broker
 from tests.integration.cluster import Cluster
+from tests.integration.commands import environment
+from tests.integration.loaded import AVAILABLE, loaded
 from tests.integration.waiting import NotReached, wait_until
 
 from pubsubd_protocol.codec import decode
@@ -201,6 +206,35 @@ def test_a_log_line_of_an_earlier_life_does_not_count(broker_of: Callable[..., B
         with pytest.raises(NotReached):
             broker.wait_log("peer.came", timeout_s=0.05)
         assert broker.wait_log("peer.came", since=0)["node"] == "n0"
+
+
+forks = pytest.mark.skipif(not AVAILABLE, reason="no process handles here")
+
+
+@forks
+@pytest.mark.parametrize("arguments", [["--version"], ["config"], ["status", "--socket", "/no/s"]])
+def test_a_forked_command_is_like_one_that_was_started(arguments: list[str]) -> None:
+    forked = loaded().run(arguments, environment(), 60)
+    started = subprocess.run(
+        [*PUBSUBD, *arguments], capture_output=True, env=environment(), check=False
+    )
+    for part in ("returncode", "stdout", "stderr"):
+        assert getattr(forked, part) == getattr(started, part)
+
+
+@forks
+def test_a_forked_command_that_does_not_end_is_reported_and_ended() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="ps-") as folder,
+        socket.socket(socket.AF_UNIX) as caller,
+    ):
+        path = f"{folder}/s"
+        broker = ["start", "--socket", path, "--no-listen", "--no-http"]
+        with pytest.raises(subprocess.TimeoutExpired):
+            loaded().run(broker, environment(), 1.0)
+        # A killed broker leaves its socket, and accepts no connection there.
+        with pytest.raises(ConnectionRefusedError):
+            caller.connect(path)
 
 
 def test_waiting_takes_an_oserror_for_not_yet() -> None:

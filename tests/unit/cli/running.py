@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from tests.integration.broker import Broker
-from tests.integration.loaded import AVAILABLE, loaded
-
-LIMIT_S = 60
-
-
-def environment(**more: str) -> dict[str, str]:
-    """The environment of the test run, without its PUBSUBD_* variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PUBSUBD_")}
-    return kept | more
+from tests.integration import commands
+from tests.integration.broker import PUBSUBD, Broker
+from tests.integration.commands import environment
 
 
 def command(*arguments: str) -> list[str]:
-    program = "import sys; from pubsubd_cli.main import main; sys.argv[0] = 'pubsubd'; main()"
-    return [sys.executable, "-c", program, *arguments]
+    return [*PUBSUBD, *arguments]
 
 
 def pubsubd(
     *arguments: str, given: bytes | None = None, **more: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run it to its end; forked, if it has neither input nor an environment of its own."""
-    if AVAILABLE and given is None and not more:
-        return loaded().run(arguments, environment(), LIMIT_S)
-    return subprocess.run(
-        command(*arguments),
-        input=given,
-        capture_output=True,
-        env=environment(**more),
-        timeout=LIMIT_S,
-        check=False,
-    )
+    """Run it to its end. `more`: variables of its environment."""
+    return commands.pubsubd(*arguments, stdin=given, env=more or None)
 
 
 @contextmanager

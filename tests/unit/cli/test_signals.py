@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.unit.cli.running import environment
+from tests.integration.commands import environment
 
 from pubsubd_cli import signals
 from pubsubd_cli.exit_codes import INTERRUPTED

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import click
 import pytest
-from tests.unit.cli.running import environment, pubsubd
+from tests.integration.commands import environment
+from tests.unit.cli.running import pubsubd
 
 from pubsubd_broker.settings.table import SETTINGS
 from pubsubd_cli.client_options import is_like_the_socket

@@ -8,7 +8,8 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from tests.unit.cli.running import LIMIT_S, a_broker, command, environment, objects, piped, pubsubd
+from tests.integration.commands import TIMEOUT_S, environment
+from tests.unit.cli.running import a_broker, command, objects, piped, pubsubd
 
 pytestmark = pytest.mark.slow
 
@@ -107,7 +108,7 @@ def test_a_name_in_use_is_said_so(broker: str) -> None:
         assert second.returncode == 1
         assert b"'taken' is in use" in second.stderr
         first.send_signal(signal.SIGINT)
-        assert first.wait(LIMIT_S) == 130
+        assert first.wait(TIMEOUT_S) == 130
 
 
 def test_an_interrupt_ends_it_with_130_and_says_nothing(broker: str) -> None:
@@ -117,7 +118,7 @@ def test_an_interrupt_ends_it_with_130_and_says_nothing(broker: str) -> None:
         # A single line comes at once, not when a buffer is full.
         assert output.readline() == b"int.t ready\n"
         process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=LIMIT_S)
+        rest = process.communicate(timeout=TIMEOUT_S)
         assert (process.returncode, *rest) == (130, b"", b"")
 
 
@@ -132,7 +133,7 @@ def test_an_interrupt_ends_publish_while_it_waits_for_input(broker: str) -> None
         process.stdin.flush()
         assert seen(broker, "wait.t", 1) == ["first"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(LIMIT_S) == 130
+        assert process.wait(TIMEOUT_S) == 130
 
 
 def test_the_end_of_the_outputs_reader_ends_the_command_quietly(broker: str) -> None:
@@ -141,7 +142,7 @@ def test_the_end_of_the_outputs_reader_ends_the_command_quietly(broker: str) -> 
     with piped("subscribe", "pipe.t", *options) as (process, output, errors):
         assert output.readline() == b"pipe.t x\n"
         output.close()
-        assert process.wait(LIMIT_S) == 0
+        assert process.wait(TIMEOUT_S) == 0
         assert errors.read() == b""
 
 
@@ -156,7 +157,7 @@ def test_a_gap_is_a_json_object_or_a_line_on_standard_error() -> None:
             with piped("subscribe", *name, *more) as (process, output, errors):
                 told = output.readline() if form else errors.readline()
                 pubsubd("publish", "gap.t", "after", "--socket", socket)
-                rest, _ = process.communicate(timeout=LIMIT_S)
+                rest, _ = process.communicate(timeout=TIMEOUT_S)
             if form:
                 gap = json.loads(told)
                 assert (gap["event"], gap["reason"]) == ("cursor_expired", "overwritten")
@@ -191,7 +192,7 @@ def test_status_watch_goes_on_until_it_is_interrupted(broker: str) -> None:
         first, second = (json.loads(process.stdout.readline()) for _ in range(2))
         assert second["uptime_s"] > first["uptime_s"]
         process.send_signal(signal.SIGINT)
-        assert process.wait(LIMIT_S) == 130
+        assert process.wait(TIMEOUT_S) == 130
 
 
 @pytest.mark.parametrize(

@@ -38,17 +38,7 @@ FOR_THE_SDK: Final = {
     "Message": {"__init__"},
     "Batch": {"__init__", "without", "reversed_messages"},
     "Receipts": {"__init__", "append"},
-    "Subscription": {
-        "__init__",
-        "acknowledged",
-        "arrived",
-        "begins",
-        "ended",
-        "forked",
-        "health",
-        "resumes",
-        "stop",
-    },
+    "Subscription": {"__init__", "forked", "stop"},
 }
 """Methods that other modules of the SDK call, and no application."""
 

@@ -35,7 +35,7 @@ from pubsubd_protocol.positions import EPOCH_BYTES, new_epoch
 from pubsubd_protocol.proof import NONCE_BYTES
 
 TICK_S: Final = 0.05
-LAST_FLUSH_S: Final = 0.005
+LAST_FLUSH_NS: Final = 5_000_000
 """Time in one turn of the loop for input, and the same time again for connections that are ready to be served."""
 
 log = structlog.get_logger("pubsubd")
@@ -75,7 +75,7 @@ class Broker:
         self._loop = asyncio.get_running_loop()
         self._links: dict[Connection, Link] = {}
         self._flush_due = False
-        self._taken_s = 0.0
+        self._taken_ns = 0
         """Time that input has taken in this turn of the loop."""
         # When those who wait for readers are to ask again, and the timer for that.
         self._paced_until_ns: int | None = None
@@ -212,12 +212,12 @@ class Broker:
         self.flush_soon()
 
     def received(self, link: Link, count: int) -> None:
-        connection, began_s = link.connection, time.perf_counter()
+        connection, now = link.connection, read_clocks()
         try:
-            connection.received(count, read_clocks(), at_once=self._taken_s < LAST_FLUSH_S)
+            connection.received(count, now, at_once=self._taken_ns < LAST_FLUSH_NS)
         except Exception as error:
             self._crashed(connection, error)
-        self._taken_s += time.perf_counter() - began_s
+        self._taken_ns += time.monotonic_ns() - now.mono_ns
         self.flush_soon()
 
     def lost(self, link: Link) -> None:
@@ -237,14 +237,14 @@ class Broker:
     def flush(self) -> None:
         """Writes what is ready where the socket takes it, then logs what happened."""
         self._flush_due = False
-        self._taken_s = 0.0
-        now, ends_s = read_clocks(), time.perf_counter() + LAST_FLUSH_S
+        self._taken_ns = 0
+        now = read_clocks()
         ready = self.node.ready.take()
         for served, connection in enumerate(ready, 1):
             link = self._links.get(connection)
             if link is not None:
                 self._serve(link, now)
-                if time.perf_counter() > ends_s:
+                if time.monotonic_ns() - now.mono_ns > LAST_FLUSH_NS:
                     self.node.ready.put_off(ready[served:])
                     break
         self.node.pulled(now)

@@ -143,6 +143,8 @@ class Client:
     ) -> Receipt:
         """Publish a message and wait until it is accepted. Messages of one turn of the event loop share a batch.
 
+        While messages come one at a time, each is sent at once, so the first of several may go ahead of the others.
+
         - `to`: only that node's sessions get the message.
         - `timeout`: seconds for which the client tries, also over a restart of the broker; default `publish_timeout_s`.
         - `codec`: for this message, instead of the client's.

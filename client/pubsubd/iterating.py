@@ -41,17 +41,19 @@ class Turn:
     def __init__(self) -> None:
         self._holder: asyncio.Task[Any] | None = None
 
-    async def take(self) -> None:
-        """Raises `AlreadyIterating` if another task waits."""
-        if self._holder is not None and self._holder.cancelling():
-            # The holder was cancelled: give it a turn to end.
-            await asyncio.sleep(0)
+    def take(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take the turn for the task that runs in `loop`. Raises `AlreadyIterating` if another task waits."""
         if self._holder is not None:
             raise AlreadyIterating(
                 f"task {self._holder.get_name()!r} iterates this subscription already, and each task would get a part: "
                 "iterate in one task, or open a subscription for each task"
             )
-        self._holder = asyncio.current_task()
+        self._holder = asyncio.current_task(loop)
+
+    @property
+    def ends(self) -> bool:
+        """Whether the task that holds the turn was cancelled, and has not given the turn back yet."""
+        return self._holder is not None and self._holder.cancelling() > 0
 
     def give_back(self) -> None:
         self._holder = None

@@ -37,6 +37,8 @@ class Outbox:
         """Whether a pipelined sender should wait. Cleared when half of the bound is free again."""
         self.sealed = 0
         """Number of batches sealed so far: closed for further messages."""
+        self.opened = 0
+        """Number of batches opened so far, each for its first message."""
         self.lost_because = NO_ANSWER
         self._socket = socket
         self._node = ""
@@ -163,6 +165,14 @@ class Outbox:
                     _join(runs, batch, batch.count - 1, 1)
         return runs
 
+    @property
+    def lone(self) -> bool:
+        """Whether one message is unanswered, and it is not written."""
+        opened = self._open
+        return (
+            opened is not None and opened.count == 1 and not self._pending and not self._in_flight
+        )
+
     def end_turn(self, now: float) -> float | None:
         """End the turn of the event loop: its messages may go out. Returns the earliest new deadline."""
         earliest = self._stamp(now)
@@ -243,6 +253,7 @@ class Outbox:
         fresh = OutgoingBatch(topic, to, timeout_s, self._limits)
         self._seal()
         self._open = fresh
+        self.opened += 1
         self._unstamped.append(fresh)
         return fresh
 

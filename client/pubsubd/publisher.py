@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from pubsubd import arguments
@@ -25,7 +25,10 @@ DISOWNED: Final = frozenset({"protocol", "replaced"})
 
 
 class Publisher:
-    """Writes at the end of a turn of the event loop, or when a batch is full. Reconnects until it is closed."""
+    """Writes at the end of a turn of the event loop, or when a batch is full. Reconnects until it is closed.
+
+    While messages come one at a time, each is written at once: no other message would share its batch.
+    """
 
     def __init__(
         self,
@@ -48,6 +51,13 @@ class Publisher:
         self._keeper: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._turn_ends = False
+        """Whether `_end_turn` is to come: this turn has brought a message."""
+        self._first: OutgoingBatch | None = None
+        """The batch of this turn's first message, if that came alone."""
+        self._opened = 0
+        """The number of batches that were opened up to that message."""
+        self._alone = False
+        """Whether the last turn that brought messages brought only one."""
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
         self.failure: BatchFailed | None = None
@@ -60,7 +70,7 @@ class Publisher:
         self._keeper = self._loop.create_task(self._keep(), name="pubsubd publisher")
 
     def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> OutgoingBatch:
-        """Take one message. It goes out at the end of this turn of the event loop at the latest."""
+        """Take one message. It goes out at the end of this turn of the event loop at the latest, or at once."""
         if to is not None or self.open_in is None:
             self._check(to)
         # Checked once a turn, before the first message is taken.
@@ -72,7 +82,10 @@ class Publisher:
             check_publishable(topic)  # The topic is not hashable; this raises a better error.
             raise
         if not self._turn_ends:
+            self._first, self._opened = outgoing, self.outbox.opened
             self._end_turn_soon()
+            if self._alone and self.outbox.lone:
+                self._write()
         return outgoing
 
     def put_many(
@@ -82,6 +95,7 @@ class Publisher:
         self._check(to)
         check_publishable(topic)
         if not self._turn_ends:
+            self._first = None
             self._end_turn_soon()
         return self.outbox.put_many(topic, payloads, to, timeout_s)
 
@@ -196,8 +210,11 @@ class Publisher:
                 self._lost.set_result(why)
 
     def writable(self, connection: BrokerConnection) -> None:
-        with self._ends_all_if_broken():
+        try:
             self.pump()
+        except Exception as error:
+            self._broken(error)
+            raise
 
     async def _connect(self) -> None:
         connection, welcome = await self._dialler.dial("publisher", self)
@@ -222,23 +239,28 @@ class Publisher:
 
     def _end_turn(self) -> None:
         self._turn_ends = False
-        with self._ends_all_if_broken():
+        first, self._first = self._first, None
+        # A second message would be in the same batch, or have opened another one.
+        self._alone = first is not None and first.count == 1 and self.outbox.opened == self._opened
+        self._write()
+
+    def _write(self) -> None:
+        """Write what this turn has brought, as far as the window and the socket take it."""
+        try:
             deadline = self.outbox.end_turn(self._loop.time())
             if deadline is not None:
                 self._wake_at(deadline)
             self.pump()
-
-    @contextmanager
-    def _ends_all_if_broken(self) -> Iterator[None]:
-        """Fail all batches if a callback of the event loop raises: no caller sees that error, and none may wait on."""
-        try:
-            yield
         except Exception as error:
-            why = f"{type(error).__name__} in the client: {error}"
-            self._finish(self.outbox.give_up_all(why))
-            if self._connection is not None:
-                self._connection.fail(connection_lost(self._dialler.socket, error))
+            self._broken(error)
             raise
+
+    def _broken(self, error: Exception) -> None:
+        """Fail all batches after a fault in a callback of the event loop: no caller sees that error, and none may wait on."""
+        why = f"{type(error).__name__} in the client: {error}"
+        self._finish(self.outbox.give_up_all(why))
+        if self._connection is not None:
+            self._connection.fail(connection_lost(self._dialler.socket, error))
 
     def _wake_at(self, deadline: float) -> None:
         if self._ended:
@@ -251,11 +273,14 @@ class Publisher:
 
     def _expire(self) -> None:
         self._timer = None
-        with self._ends_all_if_broken():
+        try:
             self._finish(self.outbox.expire(self._loop.time()))
             deadline = self.outbox.next_deadline()
             if deadline is not None:
                 self._wake_at(deadline)
+        except Exception as error:
+            self._broken(error)
+            raise
 
     def _finish(self, batches: list[OutgoingBatch]) -> None:
         for outgoing in batches:

@@ -9,23 +9,20 @@ from typing import Literal, Self, overload
 
 from pubsubd import arguments
 from pubsubd.batch import Batch
-from pubsubd.callbacks import Callbacks
 from pubsubd.connection import GOODBYE_S, BrokerDialler
 from pubsubd.ending import Ending
-from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument, copy_of
+from pubsubd.errors import ClientClosed, CursorExpired, InvalidArgument
 from pubsubd.fork_mark import mark
 from pubsubd.forks import begins_anew, check_process, keep
-from pubsubd.health import HealthEvent, NodeBack, NodeLost, State
+from pubsubd.health import HealthEvent, State
 from pubsubd.home import Home, this_thread
-from pubsubd.inbox import Inbox
-from pubsubd.iterating import Iterating, Telling, Turn
+from pubsubd.iterating import Iterating
 from pubsubd.messages import Message
 from pubsubd.options import SubscriptionOptions
-from pubsubd.resume import Event, within_bound
-from pubsubd.session_link import SessionLink, Stored
-from pubsubd.settling import Settling
-from pubsubd_protocol.frames import Subscribed
-from pubsubd_protocol.positions import Position, dump_positions
+from pubsubd.reader import Reader
+from pubsubd.resume import within_bound
+from pubsubd.session_link import Stored
+from pubsubd_protocol.positions import dump_positions
 from pubsubd_protocol.topics import check_asked, check_pattern
 
 
@@ -63,28 +60,20 @@ class Subscription:
 
     def _begin(self) -> None:
         """Set the state of a subscription that is not open and has read nothing."""
-        options = self._options
-        self._link = SessionLink(self._dialler, options.session(), self, waits=options.wait)
-        self._inbox = Inbox(options.codec)
-        self._settling: Settling | None = None
-        """The acknowledgements; None without a name."""
-        if options.name is not None:
-            self._settling = Settling(self._inbox, self._link, manual=options.manual_ack)
-        self._telling = None if options.on_expired is None else Telling(options.on_expired)
-        self._callbacks = Callbacks()
-        self._waiter: asyncio.Future[None] | None = None
-        """Done when something came for the task that waits."""
+        self._reader = Reader(self._dialler, self._options, self._check_open)
+        # At hand here, because each message needs them.
+        self._inbox = self._reader.inbox
+        self._settling = self._reader.settling
+        self._link = self._reader.link
         self._home = Home("subscription")
         self._open_in: int | None = None
         """The thread that iterates the subscription; None while it is not open."""
-        self._turn = Turn()
         self._opener: asyncio.Task[None] | None = None
         self._ending = Ending(self._end)
 
     def forked(self) -> None:
         """In a forked child: leave the session to the parent. The child may open a session of its own."""
-        keep(self._link, self._inbox, self._settling, self._telling, self._callbacks, self._waiter)
-        keep(self._home, self._turn, self._opener, self._ending)
+        keep(self._reader, self._home, self._opener, self._ending)
         self._begin()
 
     def __reduce__(self) -> tuple[Callable[[], Subscription], tuple[()]]:
@@ -126,21 +115,14 @@ class Subscription:
             return
         self._closed = True
         self._open_in = None
-        self._wake()
-        self._inbox.close()
-        if self._settling is not None:
-            self._settling.now()
-        self._link.stop()
-        if self._telling is not None:
-            self._telling.cancel()
+        self._reader.stop()
 
     async def _end(self) -> None:
         if self._opener is not None:
             self._opener.cancel()
             await asyncio.wait([self._opener])
         await self._link.close()
-        if self._telling is not None:
-            await self._telling.ended(GOODBYE_S)
+        await self._reader.ended_telling(GOODBYE_S)
         self._on_close(self)
 
     # For the application
@@ -187,7 +169,7 @@ class Subscription:
     async def __anext__(self) -> Message:
         messages = self._inbox.messages
         if not messages or this_thread() != self._open_in or not mark[0]:
-            await self._ask_messages()
+            await self._reader.ready(tell=True)
             self._inbox.spread()
             messages = self._inbox.messages
         message = messages.pop()
@@ -251,132 +233,27 @@ class Subscription:
             check_pattern(pattern)
         return await self._link.change_filter(drop=patterns)
 
-    # From the session
-
-    def begins(self, answer: Subscribed) -> None:
-        self._inbox.begin(self._link.session.received)
-        if self._settling is not None:
-            self._settling.stands(answer)
-
-    def acknowledged(self) -> dict[str, Position] | None:
-        return None if self._settling is None else self._settling.resumes()
-
-    def resumes(self) -> None:
-        if self._settling is not None:
-            self._settling.soon()
-
-    def arrived(self, event: Event) -> None:
-        if self._inbox.put(event) and self._settling is not None:
-            # No earlier event waits for the application, so the move is settled at once.
-            self._settling.soon()
-        self._wake()
-        if self._inbox.full:
-            self._link.pause()
-
-    def health(self, changes: list[HealthEvent]) -> None:
-        for change in changes:
-            match change:
-                case NodeLost() if self._options.on_lost is not None:
-                    self._callbacks.call(self._options.on_lost, change)
-                case NodeBack() if self._options.on_restored is not None:
-                    self._callbacks.call(self._options.on_restored, change)
-        self._wake()
-
-    def ended(self) -> None:
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     # Handing out
 
     async def _next_event(self) -> Message | CursorExpired:
         # As in `__anext__`: a message in hand needs no turn and no look at the event loop.
         if not self._inbox.messages or this_thread() != self._open_in or not mark[0]:
-            await self._ask()
-        return self._taken()
+            await self._reader.ready()
+        return self._reader.take()
 
     async def _next_status(self) -> Message | CursorExpired | HealthEvent:
         health = self._link.health
         in_hand = self._inbox.messages and not health.news
         if not in_hand or this_thread() != self._open_in or not mark[0]:
-            await self._ask(status=True)
-        return health.take() or self._taken()
-
-    def _taken(self) -> Message | CursorExpired:
-        """Take the event in hand."""
-        if self._inbox.notice is not None:
-            self._inbox.told = True
-            return self._inbox.notice
-        if self._inbox.batch is not None:
-            self._inbox.spread()
-        message = self._inbox.messages.pop()
-        if self._settling is not None:
-            self._settling.handed(message)
-        return message
+            await self._reader.ready(status=True)
+        return health.take() or self._reader.take()
 
     async def _next_batch(self) -> Batch:
-        await self._ask_messages()
+        await self._reader.ready(tell=True)
         batch = self._inbox.take_batch()
         if self._settling is not None:
             self._settling.handed_together(batch)
         return batch
-
-    async def _ask_messages(self) -> None:
-        """Wait for the next messages in hand. Gaps before them are told to the application."""
-        await self._ask(tell=True)
-        while self._inbox.notice is not None:
-            await self._ask(tell=True)
-
-    async def _ask(self, *, tell: bool = False, status: bool = False) -> None:
-        """Wait until the inbox has an event in hand. With `tell`, tell the application of a gap.
-
-        `status`: return for news of health, too. A cancelled wait loses nothing.
-        """
-        self._check_open()
-        inbox = self._inbox
-        await self._turn.take()
-        try:
-            passed = inbox.notice if inbox.told else None
-            if self._settling is not None:
-                self._settling.asked(passed)
-            if passed is not None:
-                inbox.pass_gap()
-            health = self._link.health
-            while not (inbox.in_hand or (status and health.news)):
-                await self._advance()
-            if tell and inbox.notice is not None:
-                await self._tell(inbox.notice)
-        finally:
-            self._turn.give_back()
-        self._check_open()
-
-    async def _advance(self) -> None:
-        """Take the next event in hand, or wait for one to arrive."""
-        found = self._inbox.advance()
-        if self._link.paused and self._inbox.room:
-            self._link.resume()
-        if self._settling is not None:
-            self._settling.soon()
-        if found:
-            return
-        self._check_open()
-        if self._link.failure is not None:
-            raise copy_of(self._link.failure)
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-        self._check_open()
-
-    async def _tell(self, notice: CursorExpired) -> None:
-        """Tell the application of the gap in hand. The gap is passed when `on_expired` has returned."""
-        if self._telling is None:
-            self._inbox.told = True
-            raise notice
-        self._inbox.told = await self._telling.done(notice)
 
     async def _open(self) -> Self:
         check_process()
@@ -399,12 +276,15 @@ class Subscription:
         self._check_open()
         return self
 
-    def _check_open(self) -> None:
+    def _check_open(self) -> asyncio.AbstractEventLoop:
+        """The event loop in which the subscription is open. Raises `ClientClosed`, `WrongEventLoop`."""
         check_process()
         self._home.check()
+        loop = self._home.loop
         if self._closed:
             raise ClientClosed("this subscription is closed")
-        if not self._link.opened:
+        if not self._link.opened or loop is None:
             raise ClientClosed(
                 "open the subscription first, in the process that reads it: `async with` or `await` it"
             )
+        return loop

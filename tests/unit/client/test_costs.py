@@ -85,3 +85,32 @@ def test_a_message_in_hand_costs_few_calls_in_each_iteration(
             assert calls_of(rest, of="/client/pubsubd/") <= calls * MESSAGES
 
     scenario()
+
+
+MOST_WAIT_CALLS = 44
+"""Calls of the SDK's functions for one message: from the application's question to the message, by way of a wait."""
+
+
+def test_a_wait_for_one_message_costs_no_more_calls_than_decided(tmp_path: Path) -> None:
+    @async_test
+    async def scenario() -> None:
+        async with (
+            FakeBroker(tmp_path) as broker,
+            pubsubd.connect(broker.path, codec=RAW) as client,
+            client.subscribe("t") as subscription,
+        ):
+            link = subscription._reader.link
+            assert link._connection is not None
+
+            def wait_for(offset: int) -> None:
+                waiting = subscription.__anext__().__await__()
+                waiting.send(None)
+                assert link._connection is not None
+                link.received(link._connection, entry(offset, b"x"))
+                with pytest.raises(StopIteration):
+                    waiting.send(None)
+
+            wait_for(0)
+            assert calls_of(lambda: wait_for(1), of="/client/pubsubd/") <= MOST_WAIT_CALLS
+
+    scenario()

@@ -45,6 +45,7 @@ async def test_the_first_failure_is_told_at_once_with_its_number(tmp_path: Path)
         number, error = pipeline.first_failure
         assert number == 8
         assert isinstance(error, pubsubd.PublishRejected)
+        await pipeline.settled()
         assert fates(pipeline) == (1, 0, 3)
         # It is told here, and so not by the client a second time.
         await client.flush()

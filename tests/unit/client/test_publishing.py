@@ -62,6 +62,55 @@ async def test_what_one_turn_publishes_travels_as_one_batch(tmp_path: Path) -> N
     assert broker.batches[0].topics == "t0\nt1\nt2"
 
 
+def written(client: pubsubd.Client) -> bool:
+    """Whether all that was published is on its way, before another callback of the event loop has run."""
+    outbox = client._publisher.outbox
+    return outbox._open is None and not outbox._pending
+
+
+@async_test
+async def test_messages_that_come_one_at_a_time_are_written_at_once(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
+        at_once = []
+        for i in range(3):
+            task = asyncio.create_task(client.publish("t", i))
+            # It runs to its first wait, and no callback that it has asked for runs before this task goes on.
+            await asyncio.sleep(0)
+            at_once.append(written(client))
+            await task
+    # The first one tells nothing of those that follow.
+    assert at_once == [False, True, True]
+    assert [batch.count for batch in broker.batches] == [1, 1, 1]
+
+
+@async_test
+async def test_messages_that_come_together_share_a_batch_again(tmp_path: Path) -> None:
+    async with FakeBroker(tmp_path) as broker, pubsubd.connect(broker.path) as client:
+        await client.publish("t", 0)
+        for _ in range(2):
+            await asyncio.gather(*(client.publish("t", i) for i in range(10)))
+    assert [batch.count for batch in broker.batches] == [1, 1, 9, 10]
+
+
+@async_test
+async def test_messages_that_come_faster_than_their_receipts_wait_for_each_other(
+    tmp_path: Path,
+) -> None:
+    async with FakeBroker(tmp_path) as broker:
+        broker.answers = False
+        async with pubsubd.connect(broker.path) as client:
+            for i in range(3):
+                await client.send("t", i)
+                await asyncio.sleep(0)
+            await client.send("t", 3)
+            # Behind a message without an answer, more may come in the same turn.
+            assert not written(client)
+            await broker.until(lambda: len(broker.batches) > 1)
+            broker.answers = True
+            for batch in broker.batches:
+                broker.answer(broker.publishers[0], batch)
+
+
 @async_test
 async def test_publish_many_over_several_batches_has_one_receipt_each(tmp_path: Path) -> None:
     async with (

@@ -82,7 +82,7 @@ async def test_a_wait_cancelled_at_the_moment_a_message_comes_loses_nothing(
         following = ways(subscription)[way]
         task = asyncio.ensure_future(following())
         broker.sessions[0].send(entry(0, "kept"))
-        while subscription._waiter is None or not subscription._waiter.done():
+        while subscription._reader._waiter is None or not subscription._reader._waiter.done():
             await asyncio.sleep(0)
         task.cancel()
         # At once, before the cancelled task has had a moment to end.

@@ -11,6 +11,7 @@ import pytest
 from tests.asynchronous import async_test
 from tests.unit.client.fake_broker import FakeBroker
 
+import pubsubd
 from pubsubd_cli import sending
 from pubsubd_cli.exit_codes import (
     FAILED,
@@ -26,13 +27,16 @@ TIME_S = 1.0
 """Enough to connect to a broker in the same loop, also on a busy machine."""
 
 
-async def lines(count: int, broker: FakeBroker, leaves: bool) -> AsyncIterator[tuple[int, str]]:
-    """The first is accepted; then the broker is gone, or hangs, and the input has no end."""
+async def lines(
+    count: int, broker: FakeBroker, lost: asyncio.Event | None
+) -> AsyncIterator[tuple[int, str]]:
+    """The first is accepted; then the broker hangs, or is gone and the client has `lost` it. The input has no end."""
     yield 1, "one"
     await broker.until(lambda: broker.next == 1)
     broker.answers = False
-    if leaves:
+    if lost is not None:
         await broker.stop()
+        await lost.wait()
     for number in range(2, count + 1):
         yield number, "more"
     await asyncio.Event().wait()
@@ -52,10 +56,17 @@ async def test_the_code_says_what_happened_unless_a_time_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: bool, given: float | None, code: int
 ) -> None:
     monkeypatch.setattr(sending, "PATIENCE_S", TIME_S)
+    lost = asyncio.Event()
+    connect = pubsubd.connect
+    monkeypatch.setattr(
+        pubsubd,
+        "connect",
+        lambda *given, **options: connect(*given, on_lost=lambda _: lost.set(), **options),
+    )
     async with FakeBroker(tmp_path) as broker:
         run = Sending(broker.path, "t", None, "line {} of the input", given)
         with pytest.raises(CommandError) as caught:
-            await run.run(lines(3, broker, leaves))
+            await run.run(lines(3, broker, lost if leaves else None))
     text = str(caught.value)
     assert caught.value.code == code
     assert text.startswith(f"--timeout of {TIME_S:g} s has passed") is (given is not None)
@@ -126,7 +137,7 @@ async def test_a_second_signal_waits_for_no_answer_and_says_what_has_none(
     monkeypatch.setattr(sending, "SEND_FLUSH_S", 3600.0)
     async with FakeBroker(tmp_path) as broker:
         run = Sending(broker.path, "t", None, "line {}", None)
-        running = asyncio.ensure_future(run.run(lines(2, broker, leaves=False)))
+        running = asyncio.ensure_future(run.run(lines(2, broker, lost=None)))
         await broker.until(lambda: broker.next == 1)
         run.interrupt.set()
         run.hurry.set()

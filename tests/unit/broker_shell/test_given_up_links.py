@@ -206,13 +206,14 @@ async def test_a_listener_closing_during_an_accept_leaves_no_link_untold(
         caller.connect(path)
         listener.start()
         await until(lambda: bool(gate.ends and gate.ends[0].made))
+        # A task that is done, and not yet out of the list, has left the link open for good.
+        under_way = any(not task.done() for task in listener._opening)
         listener.close()
         caller.settimeout(10)
         (end,) = gate.ends
-        if listener._opening:
-            await until(lambda: not listener._opening)
-            assert end.losses == 1
-        else:
+        await until(lambda: not listener._opening)
+        if not under_way:
+            assert end.losses == 0
             end.link.abort()
-            assert end.losses == 1
+        assert end.losses == 1
         assert await asyncio.get_running_loop().run_in_executor(None, caller.recv, 1) == b""

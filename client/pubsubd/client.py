@@ -14,10 +14,9 @@ from pubsubd.codecs import Codec, as_bytes, encoded, not_encoded
 from pubsubd.connection import BrokerDialler
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, copy_of
-from pubsubd.fork_mark import mark
 from pubsubd.forks import begins_anew, check_process, keep
 from pubsubd.health import NodeBack, NodeLost, State
-from pubsubd.home import Home, this_thread
+from pubsubd.home import Home
 from pubsubd.many import Many
 from pubsubd.opening import Opening
 from pubsubd.options import ClientOptions, SubscriptionOptions
@@ -155,7 +154,7 @@ class Client:
         publisher = await self._ready()
         timeout_s = self._timeout_s(timeout)
         raw = encoded(self._codec_of(codec), topic, payload)
-        outgoing = publisher.put(topic, raw, to, timeout_s)
+        outgoing = publisher.intake.put(topic, raw, to, timeout_s)
         at = outgoing.count - 1
         placed = await publisher.placed(outgoing, 1)
         return Receipt(placed.node, placed.epoch, placed.first + at)
@@ -194,14 +193,9 @@ class Client:
         of sends thereby learns of it.
         """
         publisher = self._opened
-        if publisher is None or this_thread() != publisher.open_in or not mark[0]:
+        if publisher is None or not publisher.intake.ready():
             publisher = await self._ready()
-        outbox = publisher.outbox
-        if outbox.full:
-            await publisher.room()
-        if publisher.failure is not None:
-            publisher.raise_failure()
-        sealed = outbox.sealed
+            await publisher.ready()
         encode = self._encode if codec is None else arguments.codec(codec).encode
         # A copy of `encoded`: another call would add a tenth to the cost of a message.
         try:
@@ -210,8 +204,7 @@ class Client:
             raise not_encoded(codec or self._codec, topic, payload, error) from error
         if type(raw) is not bytes:
             raw = as_bytes(codec or self._codec, topic, payload, raw)
-        publisher.put(topic, raw, to, self._publish_timeout_s)
-        if outbox.sealed != sealed:
+        if publisher.intake.send(topic, raw, to, self._publish_timeout_s):
             publisher.pump()
             # One turn of the event loop for each batch: a loop of sends must not starve readers in this process.
             await asyncio.sleep(0)

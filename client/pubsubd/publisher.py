@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from pubsubd import arguments
 from pubsubd.batching import BatchFailed, OutgoingBatch, Placed
 from pubsubd.connection import BrokerConnection, BrokerDialler, unexpected
-from pubsubd.errors import BrokerUnavailable, ClientClosed, PublishRejected, PublishUnknown
-from pubsubd.home import this_thread
+from pubsubd.errors import BrokerUnavailable
+from pubsubd.failures import failure_of
+from pubsubd.intake import Intake
 from pubsubd.outbox import Outbox
 from pubsubd.redial import Redial
 from pubsubd.unavailable import connection_lost
 from pubsubd_protocol.errors import ConnectionRefused, PubSubError
 from pubsubd_protocol.frames import Frame, Receipt, Rejected
-from pubsubd_protocol.positions import is_node_name
-from pubsubd_protocol.topics import check_publishable
 
 DISOWNED: Final = frozenset({"protocol", "replaced"})
 """Refusals after which a publisher gives up its id."""
 
 
 class Publisher:
-    """Writes at the end of a turn of the event loop, or when a batch is full. Reconnects until it is closed.
-
-    While messages come one at a time, each is written at once: no other message would share its batch.
-    """
+    """Writes what its intake takes, and reconnects until it is closed."""
 
     def __init__(
         self,
@@ -43,71 +38,21 @@ class Publisher:
         self._on_lost = on_lost
         self._on_restored = on_restored
         self._check_home = check_home
-        self._loop = asyncio.get_running_loop()
-        self.open_in: int | None = this_thread()
-        """The thread in which the publisher takes messages; None once it takes no more."""
+        self._loop = loop = asyncio.get_running_loop()
+        self.intake = Intake(
+            self.outbox, check_home, lambda: loop.call_soon(self.intake.end_turn), self._write
+        )
         self._connection: BrokerConnection | None = None
         self._lost: asyncio.Future[PubSubError] = self._loop.create_future()
         self._keeper: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
-        self._turn_ends = False
-        """Whether `_end_turn` is to come: this turn has brought a message."""
-        self._first: OutgoingBatch | None = None
-        """The batch of this turn's first message, if that came alone."""
-        self._opened = 0
-        """The number of batches that were opened up to that message."""
-        self._alone = False
-        """Whether the last turn that brought messages brought only one."""
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
-        self.failure: BatchFailed | None = None
-        """The first failure of messages whose outcome no caller awaits. Cleared when a caller gets it."""
-        self._failed = 0
 
     async def start(self) -> None:
         """Connect. Raises at once if that fails."""
         await self._connect()
         self._keeper = self._loop.create_task(self._keep(), name="pubsubd publisher")
-
-    def put(self, topic: str, payload: bytes, to: str | None, timeout_s: float) -> OutgoingBatch:
-        """Take one message. It goes out at the end of this turn of the event loop at the latest, or at once."""
-        if to is not None or self.open_in is None:
-            self._check(to)
-        # Checked once a turn, before the first message is taken.
-        if not self._turn_ends:
-            self._check_home()
-        try:
-            outgoing = self.outbox.put(topic, payload, to, timeout_s)
-        except TypeError:
-            check_publishable(topic)  # The topic is not hashable; this raises a better error.
-            raise
-        if not self._turn_ends:
-            self._first, self._opened = outgoing, self.outbox.opened
-            self._end_turn_soon()
-            if self._alone and self.outbox.lone:
-                self._write()
-        return outgoing
-
-    def put_many(
-        self, topic: str, payloads: Sequence[bytes], to: str | None, timeout_s: float
-    ) -> list[tuple[OutgoingBatch, int, int]]:
-        """Take several messages. Returns runs of them: the batch, the first message's number in it, the count."""
-        self._check(to)
-        check_publishable(topic)
-        if not self._turn_ends:
-            self._first = None
-            self._end_turn_soon()
-        return self.outbox.put_many(topic, payloads, to, timeout_s)
-
-    def _check(self, to: str | None) -> None:
-        if self.open_in is None:
-            raise ClientClosed("this client is closed")
-        if to is not None and not is_node_name(arguments.text("to", to)):
-            raise PublishRejected("unknown_node", f"{to!r} is not a valid node name")
-
-    def _end_turn_soon(self) -> None:
-        self._turn_ends = True
-        self._loop.call_soon(self._end_turn)
 
     async def placed(self, outgoing: OutgoingBatch, count: int) -> Placed:
         """Wait for the outcome of `count` messages of a batch. Raises the failure."""
@@ -124,7 +69,7 @@ class Publisher:
 
     async def room(self) -> None:
         """Wait until the window has room, or the publisher takes no more."""
-        while self.outbox.full and self.open_in is not None:
+        while self.outbox.full and not self.intake.ended:
             self._room.clear()
             await self._room.wait()
 
@@ -141,20 +86,22 @@ class Publisher:
         covered = list(self.outbox.unfinished())
         await self._ends(covered)
         # Another task's flush may have got the failure already; this caller must get it, too.
-        failure = self._unreported() or _failure_of(covered)
+        failure = self.intake.failures.take() or failure_of(covered)
         if failure is not None:
             raise failure
 
-    def raise_failure(self) -> None:
-        """Raises the first failure of earlier messages, once. Call it if `failure` is set."""
-        self._check_home()
-        failure = self._unreported()
-        if failure is not None:
+    async def ready(self) -> None:
+        """Wait until a message may be sent. Raises the first failure of earlier messages, once."""
+        await self.room()
+        if self.intake.failures.first is not None:
+            self._check_home()
+            failure = self.intake.failures.take()
+            assert failure is not None
             raise failure
 
     def stop_taking(self) -> None:
         """Take no more messages. Callers that wait for room, or come later, get `ClientClosed`."""
-        self.open_in = None
+        self.intake.end()
         self._room.set()
 
     async def close(self, timeout_s: float) -> PubSubError | None:
@@ -179,7 +126,7 @@ class Publisher:
                 await connection.close()
         if self._keeper is not None:
             await asyncio.wait([self._keeper])
-        return self._unreported()
+        return self.intake.failures.take()
 
     def received(self, connection: BrokerConnection, frame: Frame) -> None:
         match frame:
@@ -237,13 +184,6 @@ class Publisher:
         self.outbox.lost_because = _reason(why)
         return False
 
-    def _end_turn(self) -> None:
-        self._turn_ends = False
-        first, self._first = self._first, None
-        # A second message would be in the same batch, or have opened another one.
-        self._alone = first is not None and first.count == 1 and self.outbox.opened == self._opened
-        self._write()
-
     def _write(self) -> None:
         """Write what this turn has brought, as far as the window and the socket take it."""
         try:
@@ -287,10 +227,7 @@ class Publisher:
             for watcher in outgoing.watchers:
                 if not watcher.done():
                     watcher.set_result(None)
-            unwatched = outgoing.count - outgoing.watched
-            if isinstance(outgoing.outcome, BatchFailed) and unwatched:
-                self.failure = self.failure or outgoing.outcome
-                self._failed += unwatched
+            self.intake.failures.note(outgoing)
         self._settle_room()
 
     def _settle_room(self) -> None:
@@ -305,29 +242,6 @@ class Publisher:
             watchers.append(watcher)
         for watcher in watchers:
             await watcher
-
-    def _unreported(self) -> PubSubError | None:
-        failure, failed = self.failure, self._failed
-        self.failure, self._failed = None, 0
-        return None if failure is None else _counting(failure, failed)
-
-
-def _failure_of(batches: list[OutgoingBatch]) -> PubSubError | None:
-    """The first failure in these batches of messages whose outcome no caller awaited."""
-    failed = [o for o in batches if isinstance(o.outcome, BatchFailed) and o.count > o.watched]
-    if not failed:
-        return None
-    first = failed[0].outcome
-    assert isinstance(first, BatchFailed)
-    return _counting(first, sum(outgoing.count - outgoing.watched for outgoing in failed))
-
-
-def _counting(failure: BatchFailed, failed: int) -> PubSubError:
-    error = failure.error()
-    if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
-        error.failed = failed
-    error.add_note(f"{failed} of the messages that were sent failed; this is the first reason")
-    return error
 
 
 def _reason(why: PubSubError) -> str:

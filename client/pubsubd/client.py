@@ -10,8 +10,9 @@ from typing import Any, Literal, Self
 
 from pubsubd import arguments
 from pubsubd.callbacks import Callbacks
-from pubsubd.codecs import Codec, as_bytes, encoded, not_encoded
+from pubsubd.codecs import Codec
 from pubsubd.connection import BrokerDialler
+from pubsubd.encoding import encoded
 from pubsubd.ending import Ending
 from pubsubd.errors import ClientClosed, CursorExpired, copy_of
 from pubsubd.forks import begins_anew, check_process, keep
@@ -48,7 +49,6 @@ class Client:
         self._options = options
         # Copies of the options that `send` reads for each message.
         self._codec = options.codec
-        self._encode = options.codec.encode
         self._publish_timeout_s = options.publish_timeout_s
         self._dialler = BrokerDialler(options.socket, options.connect_timeout_s)
         self._begin(State.CONNECTING, inherited=False)
@@ -196,15 +196,8 @@ class Client:
         if publisher is None or not publisher.intake.ready():
             publisher = await self._ready()
             await publisher.ready()
-        encode = self._encode if codec is None else arguments.codec(codec).encode
-        # A copy of `encoded`: another call would add a tenth to the cost of a message.
-        try:
-            raw = encode(payload)
-        except Exception as error:
-            raise not_encoded(codec or self._codec, topic, payload, error) from error
-        if type(raw) is not bytes:
-            raw = as_bytes(codec or self._codec, topic, payload, raw)
-        if publisher.intake.send(topic, raw, to, self._publish_timeout_s):
+        codec = self._codec if codec is None else arguments.codec(codec)
+        if publisher.intake.send(codec, topic, payload, to, self._publish_timeout_s):
             publisher.pump()
             # One turn of the event loop for each batch: a loop of sends must not starve readers in this process.
             await asyncio.sleep(0)

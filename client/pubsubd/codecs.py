@@ -5,7 +5,6 @@ Each of these codecs can decode all that it encodes: `encode` refuses any other 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import threading
@@ -16,9 +15,8 @@ from typing import Any
 
 import msgpack
 
-from pubsubd.errors import EncodeError, InvalidArgument
+from pubsubd.errors import InvalidArgument
 from pubsubd_protocol.columns import cut
-from pubsubd_protocol.topics import check_topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +51,6 @@ class Codec:
             raise InvalidArgument(
                 f"a codec is a name and two functions, encode and decode, not {self!r}"
             )
-
-
-def encoded(codec: Codec, topic: str, payload: Any) -> bytes:
-    """The payload's bytes. Raises `EncodeError`."""
-    try:
-        raw = codec.encode(payload)
-    except Exception as error:
-        raise not_encoded(codec, topic, payload, error) from error
-    return raw if type(raw) is bytes else as_bytes(codec, topic, payload, raw)
-
-
-def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
-    """The bytes of all payloads. Raises `EncodeError` for the first that cannot be encoded."""
-    with contextlib.suppress(Exception):
-        raws = list(map(codec.encode, payloads))
-        if {*map(type, raws)} <= {bytes}:
-            return raws
-    return [encoded(codec, topic, payload) for payload in payloads]
-
-
-def as_bytes(codec: Codec, topic: str, payload: Any, raw: object) -> bytes:
-    """A codec's output as bytes, if it is bytes-like. Raises `EncodeError`."""
-    if isinstance(raw, (bytes, bytearray, memoryview)):
-        return bytes(raw)
-    wrong = TypeError(f"the codec's encode must return bytes, not {type(raw).__name__}")
-    raise not_encoded(codec, topic, payload, wrong)
-
-
-def not_encoded(codec: Codec, topic: str, payload: Any, error: Exception) -> EncodeError:
-    """The `EncodeError` for `error`. Raises `InvalidTopic` instead if the topic is invalid, too."""
-    kind = type(payload).__name__
-    return EncodeError(check_topic(topic), kind, codec.name, f"{type(error).__name__}: {error}")
 
 
 class _Packing(threading.local):

@@ -8,6 +8,8 @@ from typing import Any
 
 from pubsubd import arguments
 from pubsubd.batching import OutgoingBatch
+from pubsubd.codecs import Codec
+from pubsubd.encoding import encoded
 from pubsubd.errors import ClientClosed, PublishRejected
 from pubsubd.failures import Failures
 from pubsubd.fork_mark import mark
@@ -28,9 +30,11 @@ class Intake:
         "_check_home",
         "_end_turn_soon",
         "_first",
+        "_mark",
         "_opened",
         "_outbox",
         "_takes_in",
+        "_this_thread",
         "_turn_ends",
         "_write",
         "failures",
@@ -49,6 +53,9 @@ class Intake:
         self._check_home = check_home
         self._end_turn_soon = end_turn_soon
         self._write = write
+        # Compiled code reads an attribute of its own sooner than a name of its module.
+        self._this_thread = this_thread
+        self._mark = mark
         self._takes_in = this_thread()
         """The thread in which messages are taken; 0 once no more are."""
         self._turn_ends = False
@@ -72,8 +79,8 @@ class Intake:
     def ready(self) -> bool:
         """Whether a message may be sent at once: in this thread and process, with room, and without a failure to raise."""
         return (
-            self._takes_in == this_thread()
-            and mark[0] == 1
+            self._takes_in == self._this_thread()
+            and self._mark[0] == 1
             and not self._outbox.full
             and self.failures.first is None
         )
@@ -98,10 +105,11 @@ class Intake:
                 self._write()
         return outgoing
 
-    def send(self, topic: Any, payload: bytes, to: Any, timeout_s: float) -> bool:
-        """Take one message like `put`. Returns whether a batch is full by it, and should be written."""
+    def send(self, codec: Codec, topic: Any, payload: Any, to: Any, timeout_s: float) -> bool:
+        """Encode and take one message. Returns whether a batch is full by it, and should be written."""
+        raw = encoded(codec, topic, payload)
         sealed = self._outbox.sealed
-        self.put(topic, payload, to, timeout_s)
+        self.put(topic, raw, to, timeout_s)
         return self._outbox.sealed != sealed
 
     def put_many(

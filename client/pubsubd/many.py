@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterable, Collection, Iterable
 from typing import Any, Final
 
-from pubsubd.codecs import Codec, all_encoded, encoded
+from pubsubd.codecs import Codec
+from pubsubd.encoding import all_encoded, encoded
 from pubsubd.errors import BrokerUnavailable, EncodeError, PublishRejected, PublishUnknown
 from pubsubd.pipeline import Fate, Pipeline
 from pubsubd.publisher import Publisher

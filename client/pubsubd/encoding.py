@@ -1,0 +1,42 @@
+"""Payloads of messages to bytes, by a codec that may raise anything. Compiled, unlike the codecs. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from pubsubd.codecs import Codec
+from pubsubd.errors import EncodeError
+from pubsubd_protocol.topics import check_topic
+
+
+def encoded(codec: Codec, topic: str, payload: Any) -> bytes:
+    """The payload's bytes. Raises `EncodeError`."""
+    try:
+        raw = codec.encode(payload)
+    except Exception as error:
+        raise not_encoded(codec, topic, payload, error) from error
+    return raw if type(raw) is bytes else as_bytes(codec, topic, payload, raw)
+
+
+def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
+    """The bytes of all payloads. Raises `EncodeError` for the first that cannot be encoded."""
+    with contextlib.suppress(Exception):
+        raws = list(map(codec.encode, payloads))
+        if {*map(type, raws)} <= {bytes}:
+            return raws
+    return [encoded(codec, topic, payload) for payload in payloads]
+
+
+def as_bytes(codec: Codec, topic: str, payload: Any, raw: object) -> bytes:
+    """A codec's output as bytes, if it is bytes-like. Raises `EncodeError`."""
+    if isinstance(raw, (bytes, bytearray, memoryview)):
+        return bytes(raw)
+    wrong = TypeError(f"the codec's encode must return bytes, not {type(raw).__name__}")
+    raise not_encoded(codec, topic, payload, wrong)
+
+
+def not_encoded(codec: Codec, topic: str, payload: Any, error: Exception) -> EncodeError:
+    """The `EncodeError` for `error`. Raises `InvalidTopic` instead if the topic is invalid, too."""
+    kind = type(payload).__name__
+    return EncodeError(check_topic(topic), kind, codec.name, f"{type(error).__name__}: {error}")

@@ -154,7 +154,7 @@ class Client:
         publisher = await self._ready()
         timeout_s = self._timeout_s(timeout)
         raw = encoded(self._codec_of(codec), topic, payload)
-        outgoing = publisher.intake.put(topic, raw, to, timeout_s)
+        outgoing = publisher.accumulator.put(topic, raw, to, timeout_s)
         at = outgoing.count - 1
         placed = await publisher.placed(outgoing, 1)
         return Receipt(placed.node, placed.epoch, placed.first + at)
@@ -193,11 +193,11 @@ class Client:
         of sends thereby learns of it.
         """
         publisher = self._opened
-        if publisher is None or not publisher.intake.ready():
+        if publisher is None or not publisher.accumulator.ready():
             publisher = await self._ready()
             await publisher.ready()
         codec = self._codec if codec is None else arguments.codec(codec)
-        if publisher.intake.send(codec, topic, payload, to, self._publish_timeout_s):
+        if publisher.accumulator.send(codec, topic, payload, to, self._publish_timeout_s):
             publisher.pump()
             # One turn of the event loop for each batch: a loop of sends must not starve readers in this process.
             await asyncio.sleep(0)

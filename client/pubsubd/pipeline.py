@@ -70,7 +70,7 @@ class Pipeline:
         if outbox.full:
             await self._publisher.room()
         sealed = outbox.sealed
-        outgoing = self._publisher.intake.put(topic, payload, to, self._timeout_s)
+        outgoing = self._publisher.accumulator.put(topic, payload, to, self._timeout_s)
         part = self._last
         at = outgoing.count - 1
         if part is None or part.outgoing is not outgoing or part.at + part.count != at:
@@ -84,7 +84,7 @@ class Pipeline:
     def put_together(self, topic: str, payloads: Sequence[bytes], to: str | None) -> None:
         """Publish all payloads at once, numbered from 1, even if the window is full. Raises like `send`."""
         number = 1
-        for outgoing, at, count in self._publisher.intake.put_many(
+        for outgoing, at, count in self._publisher.accumulator.put_many(
             topic, payloads, to, self._timeout_s
         ):
             self._waits_for(self._watch(outgoing, number, at), count)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from pubsubd.accumulator import Accumulator
 from pubsubd.batching import BatchFailed, OutgoingBatch, Placed
 from pubsubd.connection import BrokerConnection, BrokerDialler, unexpected
 from pubsubd.errors import BrokerUnavailable
 from pubsubd.failures import failure_of
-from pubsubd.intake import Intake
 from pubsubd.outbox import Outbox
 from pubsubd.redial import Redial
 from pubsubd.unavailable import connection_lost
@@ -23,7 +23,7 @@ DISOWNED: Final = frozenset({"protocol", "replaced"})
 
 
 class Publisher:
-    """Writes what its intake takes, and reconnects until it is closed."""
+    """Writes what its accumulator takes, and reconnects until it is closed."""
 
     def __init__(
         self,
@@ -39,8 +39,8 @@ class Publisher:
         self._on_restored = on_restored
         self._check_home = check_home
         self._loop = loop = asyncio.get_running_loop()
-        self.intake = Intake(
-            self.outbox, check_home, lambda: loop.call_soon(self.intake.end_turn), self._write
+        self.accumulator = Accumulator(
+            self.outbox, check_home, lambda: loop.call_soon(self.accumulator.end_turn), self._write
         )
         self._connection: BrokerConnection | None = None
         self._lost: asyncio.Future[PubSubError] = self._loop.create_future()
@@ -69,7 +69,7 @@ class Publisher:
 
     async def room(self) -> None:
         """Wait until the window has room, or the publisher takes no more."""
-        while self.outbox.full and not self.intake.ended:
+        while self.outbox.full and not self.accumulator.ended:
             self._room.clear()
             await self._room.wait()
 
@@ -86,22 +86,22 @@ class Publisher:
         covered = list(self.outbox.unfinished())
         await self._ends(covered)
         # Another task's flush may have got the failure already; this caller must get it, too.
-        failure = self.intake.failures.take() or failure_of(covered)
+        failure = self.accumulator.failures.take() or failure_of(covered)
         if failure is not None:
             raise failure
 
     async def ready(self) -> None:
         """Wait until a message may be sent. Raises the first failure of earlier messages, once."""
         await self.room()
-        if self.intake.failures.first is not None:
+        if self.accumulator.failures.first is not None:
             self._check_home()
-            failure = self.intake.failures.take()
+            failure = self.accumulator.failures.take()
             assert failure is not None
             raise failure
 
     def stop_taking(self) -> None:
         """Take no more messages. Callers that wait for room, or come later, get `ClientClosed`."""
-        self.intake.end()
+        self.accumulator.end()
         self._room.set()
 
     async def close(self, timeout_s: float) -> PubSubError | None:
@@ -126,7 +126,7 @@ class Publisher:
                 await connection.close()
         if self._keeper is not None:
             await asyncio.wait([self._keeper])
-        return self.intake.failures.take()
+        return self.accumulator.failures.take()
 
     def received(self, connection: BrokerConnection, frame: Frame) -> None:
         match frame:
@@ -227,7 +227,7 @@ class Publisher:
             for watcher in outgoing.watchers:
                 if not watcher.done():
                     watcher.set_result(None)
-            self.intake.failures.note(outgoing)
+            self.accumulator.failures.note(outgoing)
         self._settle_room()
 
     def _settle_room(self) -> None:

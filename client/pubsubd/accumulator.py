@@ -18,7 +18,7 @@ from pubsubd_protocol.positions import is_node_name
 from pubsubd_protocol.topics import check_publishable
 
 
-class Intake:
+class Accumulator:
     """Takes messages in turns of the event loop: all that one turn brings goes out at its end.
 
     While turns bring one message each and nothing is in flight, that message is written at once: no other would share

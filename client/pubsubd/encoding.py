@@ -10,7 +10,7 @@ from pubsubd.errors import EncodeError
 from pubsubd_protocol.topics import check_topic
 
 
-def encoded(codec: Codec, topic: str, payload: Any) -> bytes:
+def encoded(codec: Codec, topic: Any, payload: Any) -> bytes:
     """The payload's bytes. Raises `EncodeError`."""
     try:
         raw = codec.encode(payload)
@@ -19,7 +19,7 @@ def encoded(codec: Codec, topic: str, payload: Any) -> bytes:
     return raw if type(raw) is bytes else as_bytes(codec, topic, payload, raw)
 
 
-def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
+def all_encoded(codec: Codec, topic: Any, payloads: list[Any]) -> list[bytes]:
     """The bytes of all payloads. Raises `EncodeError` for the first that cannot be encoded."""
     with contextlib.suppress(Exception):
         raws = list(map(codec.encode, payloads))
@@ -28,7 +28,7 @@ def all_encoded(codec: Codec, topic: str, payloads: list[Any]) -> list[bytes]:
     return [encoded(codec, topic, payload) for payload in payloads]
 
 
-def as_bytes(codec: Codec, topic: str, payload: Any, raw: object) -> bytes:
+def as_bytes(codec: Codec, topic: Any, payload: Any, raw: object) -> bytes:
     """A codec's output as bytes, if it is bytes-like. Raises `EncodeError`."""
     if isinstance(raw, (bytes, bytearray, memoryview)):
         return bytes(raw)
@@ -36,7 +36,7 @@ def as_bytes(codec: Codec, topic: str, payload: Any, raw: object) -> bytes:
     raise not_encoded(codec, topic, payload, wrong)
 
 
-def not_encoded(codec: Codec, topic: str, payload: Any, error: Exception) -> EncodeError:
+def not_encoded(codec: Codec, topic: Any, payload: Any, error: Exception) -> EncodeError:
     """The `EncodeError` for `error`. Raises `InvalidTopic` instead if the topic is invalid, too."""
     kind = type(payload).__name__
     return EncodeError(check_topic(topic), kind, codec.name, f"{type(error).__name__}: {error}")

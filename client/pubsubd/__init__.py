@@ -1,5 +1,8 @@
 """The client SDK of pubsubd: publish to the broker on this host, and subscribe without a silent gap."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from pubsubd.batch import Batch
 from pubsubd.client import Client
 from pubsubd.codecs import JSON, MSGPACK, RAW, Codec
@@ -22,6 +25,7 @@ from pubsubd.errors import (
     PublishUnknown,
     PubSubError,
     Reason,
+    ReentrantCall,
     WrongEventLoop,
 )
 from pubsubd.health import NodeBack, NodeLost, State
@@ -31,6 +35,9 @@ from pubsubd.single_flight import single_flight
 from pubsubd.subscription import Subscription
 from pubsubd_protocol import __version__
 from pubsubd_protocol.topics import matches
+
+if TYPE_CHECKING:
+    from pubsubd import sync as sync
 
 __all__ = [
     "JSON",
@@ -61,6 +68,7 @@ __all__ = [
     "Reason",
     "Receipt",
     "Receipts",
+    "ReentrantCall",
     "State",
     "Subscription",
     "WrongEventLoop",
@@ -69,3 +77,10 @@ __all__ = [
     "matches",
     "single_flight",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`pubsubd.sync` is loaded when it is first asked for."""
+    if name == "sync":
+        return importlib.import_module("pubsubd.sync")
+    raise AttributeError(f"module 'pubsubd' has no attribute {name!r}")

@@ -138,5 +138,10 @@ class Accumulator:
     def _check(self, to: Any) -> None:
         if self._takes_in == 0:
             raise ClientClosed("this client is closed")
-        if to is not None and not is_node_name(arguments.text("to", to)):
-            raise PublishRejected("unknown_node", f"{to!r} is not a valid node name")
+        check_target(to)
+
+
+def check_target(to: Any) -> None:
+    """Raises `InvalidArgument` or `PublishRejected` if `to` is neither None nor the name of a node."""
+    if to is not None and not is_node_name(arguments.text("to", to)):
+        raise PublishRejected("unknown_node", f"{to!r} is not a valid node name")

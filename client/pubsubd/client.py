@@ -20,12 +20,11 @@ from pubsubd.health import NodeBack, NodeLost, State
 from pubsubd.home import Home
 from pubsubd.many import Many
 from pubsubd.opening import Opening
-from pubsubd.options import ClientOptions, SubscriptionOptions
+from pubsubd.options import ClientOptions, SubscriptionOptions, subscription_options
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipt, Receipts
 from pubsubd.subscription import Subscription
 from pubsubd_protocol.errors import PubSubError
-from pubsubd_protocol.positions import load_positions
 
 
 class Client:
@@ -249,20 +248,18 @@ class Client:
         self._check_not_closed()
         if self._opened is not None:
             self._home.check()
-        arguments.one_of("start", start, ("latest", "earliest"))
-        arguments.one_of("ack", ack, ("auto", "manual"))
         return self._subscription(
-            SubscriptionOptions(
-                patterns=patterns,
+            subscription_options(
+                patterns,
                 name=name,
-                wait=arguments.flag("wait", wait),
+                wait=wait,
                 start=start,
-                positions=None if position is None else load_positions(position),
-                echo=arguments.flag("echo", echo),
-                manual_ack=ack == "manual",
-                on_expired=arguments.function_or_none("on_expired", on_expired),
-                on_lost=arguments.function_or_none("on_lost", on_lost),
-                on_restored=arguments.function_or_none("on_restored", on_restored),
+                position=position,
+                echo=echo,
+                ack=ack,
+                on_expired=on_expired,
+                on_lost=on_lost,
+                on_restored=on_restored,
                 codec=self._codec_of(codec),
             )
         )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from pubsubd import arguments
 from pubsubd.client import Client
 from pubsubd.codecs import MSGPACK, Codec
 from pubsubd.errors import PubSubError
-from pubsubd.options import ClientOptions
+from pubsubd.options import client_options
 
 
 def connect(
@@ -43,16 +42,14 @@ def connect(
     ```
     """
     return Client(
-        ClientOptions(
-            socket=arguments.socket_path(socket, os.environ),
-            name=None if name is None else arguments.text("name", name),
-            codec=arguments.codec(codec),
-            publish_timeout_s=arguments.seconds("publish_timeout_s", publish_timeout_s),
-            connect_timeout_s=arguments.seconds(
-                "connect_timeout_s", connect_timeout_s, above_zero=True
-            ),
-            close_timeout_s=arguments.seconds("close_timeout_s", close_timeout_s),
-            on_lost=arguments.function_or_none("on_lost", on_lost),
-            on_restored=arguments.function_or_none("on_restored", on_restored),
+        client_options(
+            socket,
+            name=name,
+            codec=codec,
+            publish_timeout_s=publish_timeout_s,
+            connect_timeout_s=connect_timeout_s,
+            close_timeout_s=close_timeout_s,
+            on_lost=on_lost,
+            on_restored=on_restored,
         )
     )

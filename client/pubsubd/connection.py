@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket as sockets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, Protocol, cast
 
 from pubsubd.errors import BrokerUnavailable
@@ -14,6 +13,7 @@ from pubsubd.forks import begins_anew, belongs_here, check_process, keep
 from pubsubd.identity import Identity
 from pubsubd.pulse import Pulse
 from pubsubd.unavailable import check_folder_below_tmp, connection_lost, not_reached, silent
+from pubsubd.unix_address import within_limit
 from pubsubd_protocol import codec
 from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
 from pubsubd_protocol.frames import VERSION, Frame, Heartbeat, Refused, Welcome
@@ -22,12 +22,8 @@ from pubsubd_protocol.framing import MAX_FRAME_BYTES, FrameReader
 GREETING_BYTES = codec.MAX_CONTROL_BYTES
 """The longest frame up to and including the welcome, which lists the topics on which the client may publish."""
 
-
 QUEUE_RETRY_S = 0.02
 """Seconds until the next attempt to connect while the socket's queue of the system is full."""
-
-ADDRESS_BYTES = 107
-"""The longest path that the address of a Unix socket holds."""
 
 GOODBYE_S = 1.0
 """Seconds for which `close` waits for the broker to close its end."""
@@ -224,6 +220,15 @@ def unexpected(frame: Frame) -> ProtocolError:
     )
 
 
+def wrong_version(welcome: Welcome) -> ProtocolError | None:
+    """The error for a broker that speaks another version than this client."""
+    if welcome.version == VERSION:
+        return None
+    return ProtocolError(
+        "version", f"the broker answers in version {welcome.version}, this client speaks {VERSION}"
+    )
+
+
 class BrokerDialler:
     """Opens this client's connections, all under one identity."""
 
@@ -263,13 +268,9 @@ class BrokerDialler:
                 raise
             # Turn any error into this one: the task that redials must not end by it unnoticed.
             raise BrokerUnavailable(self.socket, f"{type(error).__name__}: {error}") from error
-        if welcome.version != VERSION:
-            connection.fail(
-                ProtocolError(
-                    "version",
-                    f"the broker answers in version {welcome.version}, this client speaks {VERSION}",
-                )
-            )
+        wrong = wrong_version(welcome)
+        if wrong is not None:
+            connection.fail(wrong)
         if connection.why is not None:
             raise connection.why
         return connection, welcome
@@ -281,7 +282,7 @@ async def _greeted(path: str, said: bytes) -> sockets.socket:
     belongs_here(sock)
     try:
         sock.setblocking(False)
-        with _within_limit(path) as short:
+        with within_limit(path) as short:
             while True:
                 try:
                     sock.connect(short)
@@ -296,17 +297,3 @@ async def _greeted(path: str, said: bytes) -> sockets.socket:
         sock.close()
         raise
     return sock
-
-
-@contextlib.contextmanager
-def _within_limit(path: str) -> Iterator[str]:
-    """A path to the same socket within `ADDRESS_BYTES`, by the folder's file descriptor if `path` is too long."""
-    folder, name = os.path.split(path)
-    if len(os.fsencode(path)) <= ADDRESS_BYTES or not os.path.isdir("/proc/self/fd"):
-        yield path
-        return
-    opened = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{opened}/{name}"
-    finally:
-        os.close(opened)

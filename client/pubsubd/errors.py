@@ -12,6 +12,7 @@
 ├── `ClientClosed`       the caller uses a client or subscription that is not open
 ├── `WrongEventLoop`     the caller is in another thread or event loop; nothing was done
 ├── `AlreadyIterating`   another task iterates the subscription
+├── `ReentrantCall`      a signal's handler calls a blocking client in the middle of another call
 └── and those of `pubsubd_protocol.errors`
 """
 
@@ -165,7 +166,11 @@ class WrongEventLoop(PubSubError, RuntimeError):
 
 
 class AlreadyIterating(PubSubError, RuntimeError):
-    """Another task waits for this subscription's next message."""
+    """Another task, or another thread, waits for this subscription's next message."""
+
+
+class ReentrantCall(PubSubError, RuntimeError):
+    """The handler of a signal called a blocking client in the middle of another call. Nothing was done."""
 
 
 E = TypeVar("E", bound=PubSubError)
@@ -194,6 +199,7 @@ __all__ = [
     "PublishRejected",
     "PublishUnknown",
     "Reason",
+    "ReentrantCall",
     "WrongEventLoop",
     "copy_of",
 ]

@@ -25,6 +25,11 @@ class Failures:
             self.first = self.first or failed
             self._count += outgoing.count - outgoing.watched
 
+    def note_unknown(self, failed: BatchFailed) -> None:
+        """Note a failure of messages whose number is not known, at least one."""
+        self.first = self.first or failed
+        self._count = max(1, self._count)
+
     def take(self) -> PubSubError | None:
         """The error for a caller, who thereby knows of all failures so far."""
         failure, count = self.first, self._count
@@ -38,6 +43,16 @@ def failure_of(batches: Iterable[OutgoingBatch]) -> PubSubError | None:
     for outgoing in batches:
         failures.note(outgoing)
     return failures.take()
+
+
+def of_many(
+    error: PubSubError, number: int, *, accepted: int, failed: int, taken: int
+) -> PubSubError:
+    """`error` of payload `number`, the first that failed, with the figures of its whole `publish_many`."""
+    if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
+        error.failed = failed
+    error.add_note(f"payload {number} is the first that failed; {accepted} of {taken} are accepted")
+    return error
 
 
 def unwatched_failure(outgoing: OutgoingBatch) -> BatchFailed | None:

@@ -71,6 +71,11 @@ class Inbox:
         return 2 * self._bytes <= MAX_WAITING_BYTES and 2 * len(self._events) <= MAX_WAITING_EVENTS
 
     @property
+    def waits(self) -> bool:
+        """Whether an event waits behind the front."""
+        return bool(self._events)
+
+    @property
     def in_hand(self) -> bool:
         """Whether messages or a gap are in hand."""
         return bool(self.messages) or self.batch is not None or self.notice is not None
@@ -88,17 +93,27 @@ class Inbox:
             self._spread, self.batch = self.batch, None
             self.messages = self._spread.reversed_messages()
 
+    def rest(self) -> Batch:
+        """All messages in hand, at least one, together. They stay in hand."""
+        if self.batch is not None:
+            return self.batch
+        assert self._spread is not None
+        return self._spread.without(len(self._spread) - len(self.messages))
+
     def take_batch(self) -> Batch:
         """Hand out all messages in hand, at least one, together."""
-        batch, self.batch = self.batch, None
-        if batch is None:
-            assert self._spread is not None
-            batch = self._spread.without(len(self._spread) - len(self.messages))
-            self.messages.clear()
+        batch = self.rest()
+        self.batch = None
+        self.messages = []
         return batch
 
     def begin(self, positions: Mapping[str, Position]) -> None:
-        """Set the application's first positions."""
+        """The application stands at `positions`. All that waits and is in hand is dropped."""
+        self.batch = self._spread = self.notice = self._gap = self._at = None
+        self.told = False
+        self.messages = []
+        self._events.clear()
+        self._bytes = 0
         self._handed = dict(positions)
 
     def close(self) -> None:

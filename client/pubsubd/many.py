@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from pubsubd.codecs import Codec
 from pubsubd.encoding import all_encoded, encoded
-from pubsubd.errors import BrokerUnavailable, EncodeError, PublishRejected, PublishUnknown
+from pubsubd.errors import EncodeError
+from pubsubd.failures import of_many
 from pubsubd.pipeline import Fate, Pipeline
 from pubsubd.publisher import Publisher
 from pubsubd.receipts import Receipts
@@ -97,9 +98,6 @@ class Many:
 
     def _failure(self, number: int, error: PubSubError) -> PubSubError:
         accepted, unknown, refused = map(self._pipeline.count, Fate)
-        if isinstance(error, (BrokerUnavailable, PublishRejected, PublishUnknown)):
-            error.failed = unknown + refused
-        error.add_note(
-            f"payload {number} is the first that failed; {accepted} of {self._taken} are accepted"
+        return of_many(
+            error, number, accepted=accepted, failed=unknown + refused, taken=self._taken
         )
-        return error

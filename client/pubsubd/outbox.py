@@ -166,6 +166,16 @@ class Outbox:
         return runs
 
     @property
+    def in_flight(self) -> bool:
+        """Whether a batch is written and not answered."""
+        return bool(self._in_flight)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether messages wait that were not written on this connection."""
+        return self._open is not None or bool(self._pending)
+
+    @property
     def lone(self) -> bool:
         """Whether one message is unanswered, and it is not written."""
         opened = self._open

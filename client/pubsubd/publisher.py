@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
 
 from pubsubd.accumulator import Accumulator
 from pubsubd.batching import BatchFailed, OutgoingBatch, Placed
 from pubsubd.connection import BrokerConnection, BrokerDialler, unexpected
-from pubsubd.errors import BrokerUnavailable
 from pubsubd.failures import failure_of
+from pubsubd.loss import cut, reason
 from pubsubd.outbox import Outbox
 from pubsubd.redial import Redial
 from pubsubd.unavailable import connection_lost
-from pubsubd_protocol.errors import ConnectionRefused, PubSubError
+from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.frames import Frame, Receipt, Rejected
-
-DISOWNED: Final = frozenset({"protocol", "replaced"})
-"""Refusals after which a publisher gives up its id."""
 
 
 class Publisher:
@@ -142,15 +138,7 @@ class Publisher:
     def lost(self, connection: BrokerConnection, why: PubSubError) -> None:
         if connection is self._connection:
             self._connection = None
-            # A broker that stops answers all accepted batches before it says "draining".
-            code = why.code if isinstance(why, ConnectionRefused) else None
-            if code in DISOWNED:
-                # Another process may publish under the same id; its answers are not for this one.
-                self._dialler.identity.renew()
-                self._finish(self.outbox.disowned(_reason(why)))
-            else:
-                self.outbox.disconnected(_reason(why), turned_away=code == "draining")
-            self._settle_room()
+            self._finish(cut(self.outbox, self._dialler.identity, why))
             self._on_lost(why)
             # At the end of an event loop, the future may be cancelled already.
             if not self._lost.done():
@@ -181,7 +169,7 @@ class Publisher:
             self._on_restored()
 
     def _never(self, why: PubSubError) -> bool:
-        self.outbox.lost_because = _reason(why)
+        self.outbox.lost_because = reason(why)
         return False
 
     def _write(self) -> None:
@@ -242,8 +230,3 @@ class Publisher:
             watchers.append(watcher)
         for watcher in watchers:
             await watcher
-
-
-def _reason(why: PubSubError) -> str:
-    """The error's text without the socket, for an error that names the socket already."""
-    return why.detail if isinstance(why, BrokerUnavailable) else str(why)

@@ -35,7 +35,9 @@ class Reader:
         self.settling: Settling | None = None
         """The acknowledgements; None without a name."""
         if options.name is not None:
-            self.settling = Settling(self.inbox, self.link, manual=options.manual_ack)
+            self.settling = Settling(
+                self.inbox, self.link, _at_the_end_of_the_turn, manual=options.manual_ack
+            )
         self._options = options
         self._check_open = check_open
         self._telling = None if options.on_expired is None else Telling(options.on_expired)
@@ -176,3 +178,8 @@ class Reader:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _at_the_end_of_the_turn(callback: Callable[[], None]) -> None:
+    """Have `callback` called at the end of this turn of the event loop."""
+    asyncio.get_running_loop().call_soon(callback)

@@ -29,21 +29,31 @@ class Redial:
         """Forget earlier failures: the next attempts follow closely."""
         self._attempt = 0
 
+    def pause_s(self, now_s: float, chance: float) -> float:
+        """Count an attempt, to be made after this pause in seconds."""
+        if self._stood_since is not None and now_s - self._stood_since >= STEADY_S:
+            self._attempt = 0
+        self._stood_since = None
+        pause_s = backoff(FIRST_S, LONGEST_S, self._attempt, chance)
+        self._attempt += 1
+        return pause_s
+
+    def stood(self, now_s: float) -> None:
+        """Note that the attempt succeeded."""
+        self._stood_since = now_s
+
     async def until_connected(
         self, dial: Callable[[], Awaitable[T]], hopeless: Callable[[PubSubError], bool]
     ) -> T:
         """The result of `dial`, as soon as it succeeds. Raises its error if that is `hopeless`."""
         loop = asyncio.get_running_loop()
-        if self._stood_since is not None and loop.time() - self._stood_since >= STEADY_S:
-            self._attempt = 0
         while True:
-            await asyncio.sleep(backoff(FIRST_S, LONGEST_S, self._attempt, chance()))
-            self._attempt += 1
+            await asyncio.sleep(self.pause_s(loop.time(), chance()))
             try:
                 result = await dial()
             except PubSubError as error:
                 if hopeless(error):
                     raise
                 continue
-            self._stood_since = loop.time()
+            self.stood(loop.time())
             return result

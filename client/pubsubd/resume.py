@@ -41,6 +41,9 @@ class Moved:
 
 Event = Arrived | Moved | Expired
 
+StreamFrame = Entry | Skip | Expired | StreamPosition
+"""A frame that says how one stream goes on."""
+
 
 class SessionState:
     """A subscription's state over all of its connections.
@@ -120,6 +123,22 @@ class SessionState:
         for moved in news:
             self.received[moved.node] = moved.position
         return news
+
+    def event_of(self, frame: StreamFrame) -> Event | None:
+        """Receive `frame`. Returns what it brings, or None. Raises `ProtocolError` if it does not follow."""
+        match frame:
+            case Entry():
+                return self.entry(frame)
+            case Skip():
+                return self.skip(frame)
+            case Expired():
+                return self.expired(frame)
+        return self.told(frame)
+
+    def back_to(self, positions: Mapping[str, Position]) -> None:
+        """Forget all that was received behind `positions`: the next connection brings it again."""
+        self.received = dict(positions)
+        self._began.clear()
 
     def told(self, told: StreamPosition) -> Moved | None:
         held = self.received.get(told.node)

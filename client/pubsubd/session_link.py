@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final, Protocol
+from typing import Protocol
 
 from pubsubd.connection import BrokerConnection, BrokerDialler, unexpected
-from pubsubd.errors import BrokerUnavailable, ClientClosed, NameInUse, copy_of
+from pubsubd.errors import BrokerUnavailable, ClientClosed, copy_of
 from pubsubd.health import HealthEvent, SubscriptionHealth
 from pubsubd.redial import Redial
+from pubsubd.refusals import is_final, is_name_lost, refusal_of
 from pubsubd.resume import Event, SessionState
 from pubsubd.unavailable import connection_lost, silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
-from pubsubd_protocol.errors import ConnectionRefused, InvalidTopic, ProtocolError, PubSubError
+from pubsubd_protocol.errors import ConnectionRefused, ProtocolError, PubSubError
 from pubsubd_protocol.frames import CursorExpired as Expired
 from pubsubd_protocol.frames import FilterSet, Frame, SetFilter, Skip, StreamPosition, Subscribed
 from pubsubd_protocol.frames import Health as HealthTold
 from pubsubd_protocol.positions import Position, dump_positions
-
-_NAME_LOST: Final = ("name_in_use", "name_lost", "replaced")
-"""Codes by which a broker says that another connection holds the name, or took it meanwhile."""
-
-MAX_VIOLATIONS: Final = 3
-"""Protocol errors in a row, without an event between them, after which the session gives up."""
 
 Stored = dict[str, list[str | int]]
 """Positions as `dump_positions` writes them."""
@@ -169,17 +164,9 @@ class SessionLink:
     def received(self, connection: BrokerConnection, frame: Frame) -> None:
         if connection is not self._connection:
             return
-        session = self.session
-        event: Event | None
         match frame:
-            case Entry():
-                event = session.entry(frame)
-            case Skip():
-                event = session.skip(frame)
-            case Expired():
-                event = session.expired(frame)
-            case StreamPosition():
-                event = session.told(frame)
+            case Entry() | Skip() | Expired() | StreamPosition():
+                event = self.session.event_of(frame)
             case Subscribed():
                 self._subscribed(frame)
                 return
@@ -316,21 +303,23 @@ class SessionLink:
                 return
 
     def _hopeless(self, why: PubSubError) -> bool:
-        in_use = isinstance(why, ConnectionRefused) and why.code in _NAME_LOST
-        self._stands_by = in_use and self._waits and self._keeper is None
+        self._stands_by = is_name_lost(why) and self._waits and not self.opened
         if isinstance(why, ProtocolError):
             self._violations += 1
-            return self._keeper is None or self._violations >= MAX_VIOLATIONS
-        if self._stands_by:
-            return False
-        if in_use:
-            return True
-        return not (why.retriable or self._takes_back_filter(why))
+        final = is_final(
+            why,
+            opened=self.opened,
+            stands_by=self._stands_by,
+            violations=self._violations,
+        )
+        return final and not self._takes_back_filter(why)
 
     def _takes_back_filter(self, why: PubSubError) -> bool:
         """Whether the broker refused a change of the filter by ending the connection. Then restore the old patterns."""
         asked = self._filter_set
         if asked is None or asked.done() or not isinstance(why, ConnectionRefused):
+            return False
+        if is_name_lost(why):
             return False
         self.session.patterns = self._unchanged
         self._fail_filter(self._named(why))
@@ -338,12 +327,7 @@ class SessionLink:
 
     def _named(self, error: PubSubError) -> PubSubError:
         """The SDK's error for `error`."""
-        match error:
-            case ConnectionRefused(code=code) if code in _NAME_LOST and self.session.name:
-                return NameInUse(self.session.name, error.detail)
-            case ConnectionRefused(code="invalid_topic"):
-                return InvalidTopic(error.detail)
-        return error
+        return refusal_of(error, self.session.name)
 
     def _send_filter(self) -> None:
         assert self._connection is not None

@@ -1,27 +1,49 @@
-"""Acknowledgements of a named subscription, sent at most once a turn of the event loop."""
+"""Acknowledgements of a named subscription: when they are due, and that they are sent together. Pure."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
+from typing import Protocol
 
 from pubsubd.acks import Acks
 from pubsubd.batch import Batch
 from pubsubd.errors import CursorExpired
 from pubsubd.inbox import Inbox
 from pubsubd.messages import Message
-from pubsubd.session_link import SessionLink
-from pubsubd_protocol.frames import Subscribed
+from pubsubd.resume import SessionState
+from pubsubd_protocol.frames import Frame, Subscribed
 from pubsubd_protocol.positions import Position
+
+
+class Link(Protocol):
+    """The part of a session's link by which acknowledgements go out."""
+
+    session: SessionState
+    known: set[str]
+
+    @property
+    def stands(self) -> bool: ...
+
+    def write(self, frames: list[Frame]) -> None: ...
 
 
 class Settling:
     """Decides when messages are settled: when the application asks for more, or with `manual` by `acknowledge` only."""
 
-    __slots__ = ("_acks", "_due", "_inbox", "_link", "_unsettled")
+    __slots__ = ("_acks", "_due", "_inbox", "_later", "_link", "_unsettled")
 
-    def __init__(self, inbox: Inbox, link: SessionLink, *, manual: bool) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        link: Link,
+        later: Callable[[Callable[[], None]], object],
+        *,
+        manual: bool,
+    ) -> None:
+        """`later`: has a function called soon, together with further acknowledgements."""
         self._inbox = inbox
         self._link = link
+        self._later = later
         self._acks = Acks(manual=manual)
         self._due = False
         self._unsettled: int | None = None
@@ -65,10 +87,10 @@ class Settling:
         return self._acks.resumes(self._inbox.kept(self._from()))
 
     def soon(self) -> None:
-        """Tell the broker at the end of this turn of the event loop."""
+        """Tell the broker soon."""
         if not self._due:
             self._due = True
-            asyncio.get_running_loop().call_soon(self.now)
+            self._later(self.now)
 
     def now(self) -> None:
         """Tell the broker of all newly settled positions."""

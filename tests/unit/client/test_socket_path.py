@@ -13,7 +13,7 @@ from tests.unit.client.fake_broker import FakeBroker, entry
 
 import pubsubd
 from pubsubd import control
-from pubsubd.connection import ADDRESS_BYTES
+from pubsubd.unix_address import ADDRESS_BYTES
 
 
 def by_argument(name: str, monkeypatch: pytest.MonkeyPatch) -> pubsubd.Client:

@@ -1,0 +1,44 @@
+"""A bell that wakes a thread which waits for a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+
+from pubsubd.forks import belongs_here
+
+
+class Bell:
+    """`ring` in one thread ends the wait of another: `fileno` becomes readable until `silence`."""
+
+    __slots__ = ("_poll", "_rings", "_rung")
+
+    def __init__(self) -> None:
+        self._rung, self._rings = socket.socketpair()
+        for sock in (self._rung, self._rings):
+            sock.setblocking(False)
+            belongs_here(sock)
+        self._poll = select.poll()
+        self._poll.register(self._rung, select.POLLIN)
+
+    def fileno(self) -> int:
+        return self._rung.fileno()
+
+    def ring(self) -> None:
+        # A full buffer is a bell that rings already; a closed one has nobody to wake.
+        with contextlib.suppress(OSError):
+            self._rings.send(b"\0")
+
+    def silence(self) -> None:
+        with contextlib.suppress(OSError):
+            self._rung.recv(4096)
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep for this time at most, or until the bell rings."""
+        if self._poll.poll(max(0.0, timeout_s) * 1000):
+            self.silence()
+
+    def close(self) -> None:
+        self._rung.close()
+        self._rings.close()

@@ -27,8 +27,9 @@ SECTIONS: Final = {
         *("PubSubError", "BrokerUnavailable", "ConnectionRefused", "ProtocolError"),
         *("PublishRejected", "PublishUnknown", "MessageTooLarge", "NameInUse"),
         *("InvalidTopic", "InvalidPosition", "InvalidArgument", "EncodeError", "DecodeError"),
-        *("ClientClosed", "WrongEventLoop", "AlreadyIterating"),
+        *("ClientClosed", "WrongEventLoop", "AlreadyIterating", "ReentrantCall"),
     ),
+    "Without an event loop": ("sync.connect", "sync.Client", "sync.Subscription"),
     "Version": ("__version__",),
 }
 """Headings of the page, and the public names below each."""
@@ -39,6 +40,8 @@ FOR_THE_SDK: Final = {
     "Batch": {"__init__", "without", "reversed_messages"},
     "Receipts": {"__init__", "append"},
     "Subscription": {"__init__", "forked", "stop"},
+    "sync.Client": {"__init__", "forked"},
+    "sync.Subscription": {"__init__", "forked", "open"},
 }
 """Methods that other modules of the SDK call, and no application."""
 
@@ -53,6 +56,7 @@ The public names of `import pubsubd`. [The client library](application.md) expla
 - A wrong argument raises in the call that gets it.
 - Every error that the SDK raises is a `PubSubError`.
 - `Iterating[T]` in a signature is an asynchronous iterator of `T`. Its `aclose()` ends it, and leaves the subscription open.
+- `Blocking[T]` in a signature is an iterator of `T`.
 - `Stored` in a signature is a position, a dict `{node: [epoch, next offset]}`.
 - `HealthEvent` in a signature is `NodeLost | NodeBack`.
 """
@@ -82,7 +86,7 @@ class Reference:
 
     def members(self, cls: griffe.Class) -> list[griffe.Function | griffe.Attribute]:
         """Public methods, properties and attributes of a class, in the order of the source."""
-        hidden = FOR_THE_SDK.get(cls.name, set())
+        hidden = FOR_THE_SDK.get(public_name(cls), set())
         return [
             member
             for member in cls.members.values()
@@ -94,7 +98,8 @@ class Reference:
     def found(self, name: str) -> griffe.Object:
         """The object behind a public name."""
         # By its import: `pubsubd.single_flight` is a module, too.
-        path = self._package.imports[name]
+        module, _, last = f"pubsubd.{name}".rpartition(".")
+        path = self._package.modules_collection[module].imports[last]
         found = self._package.modules_collection[path]
         while isinstance(found, griffe.Alias):
             found = found.final_target
@@ -125,7 +130,9 @@ class Reference:
 
     def _class(self, cls: griffe.Class) -> Iterator[str]:
         initial = cls.members.get("__init__")
-        if isinstance(initial, griffe.Function) and "__init__" not in FOR_THE_SDK.get(cls.name, ()):
+        if isinstance(initial, griffe.Function) and "__init__" not in FOR_THE_SDK.get(
+            public_name(cls), ()
+        ):
             yield _code(_signature(initial, f"pubsubd.{cls.name}", returns=False))
         if cls.bases:
             yield f"Base: {', '.join(self._linked(f'`{base}`') for base in cls.bases)}.\n"
@@ -136,7 +143,7 @@ class Reference:
             yield "\n".join(self._field(cls, field) for field in fields) + "\n"
         for member in members:
             if isinstance(member, griffe.Function):
-                yield f"#### `{cls.name}.{member.name}`\n"
+                yield f"#### `{public_name(cls)}.{member.name}`\n"
                 yield _code(_signature(member, member.name))
                 yield self._prose(member, cls)
 
@@ -166,7 +173,7 @@ class Reference:
         def linked(found: re.Match[str]) -> str:
             first, second = found.groups()
             if second is None and cls is not None and first in methods:
-                return self._link(first, f"{cls.name}.{first}")
+                return self._link(first, f"{public_name(cls)}.{first}")
             if first in self.names:
                 return self._link(found[0][1:-1], found[0][1:-1] if second else first)
             return found[0]
@@ -176,6 +183,11 @@ class Reference:
 
     def _link(self, shown: str, heading: str) -> str:
         return f"[`{shown}`](#{heading.lower().replace('.', '')})"
+
+
+def public_name(cls: griffe.Class) -> str:
+    """The name below `pubsubd` by which applications know the class."""
+    return f"sync.{cls.name}" if cls.path.startswith("pubsubd.sync.") else cls.name
 
 
 def _is_enum(cls: griffe.Class) -> bool:

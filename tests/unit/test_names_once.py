@@ -11,8 +11,13 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 FOLDERS: Final = ("broker", "client", "cli", "protocol")
 
-SAME_THING: Final = frozenset({"Batch", "CursorExpired", "Receipt"})
-"""The SDK gives applications what the frame of that name brings. Each module has a logger, `log`, besides."""
+SAME_THING: Final = frozenset(
+    {*("Batch", "CursorExpired", "Receipt"), *("Client", "Subscription", "connect")}
+)
+"""The SDK gives applications what the frame of that name brings, and `pubsubd.sync` has the names of `pubsubd`.
+
+Each module has a logger, `log`, besides.
+"""
 
 
 def named(source: str) -> Iterator[str]:

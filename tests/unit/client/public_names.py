@@ -10,6 +10,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from types import MemberDescriptorType
 from typing import Any, Final
@@ -17,6 +18,10 @@ from typing import Any, Final
 from docs.reference import FOR_THE_SDK
 
 import pubsubd
+import pubsubd.sync
+
+PUBLIC: Final = (*pubsubd.__all__, *(f"sync.{name}" for name in pubsubd.sync.__all__))
+"""Names below `pubsubd`."""
 
 KEPT: Final = Path(__file__).with_name("public_names.txt")
 
@@ -27,18 +32,22 @@ SPECIAL: Final = (
     "__aexit__",
     "__aiter__",
     "__anext__",
+    "__enter__",
+    "__exit__",
+    "__iter__",
+    "__next__",
     "__len__",
 )
 
 
 def public_names() -> str:
     """A paragraph for each name, in the order of the alphabet."""
-    described = ("\n".join(_described(name)) for name in sorted(pubsubd.__all__, key=str.lower))
+    described = ("\n".join(_described(name)) for name in sorted(PUBLIC, key=str.lower))
     return "\n\n".join(described) + "\n"
 
 
 def _described(name: str) -> Iterator[str]:
-    value = getattr(pubsubd, name)
+    value = attrgetter(name)(pubsubd)
     if inspect.isclass(value):
         yield from _class(name, value)
     elif inspect.isfunction(value):

@@ -164,8 +164,12 @@ class SessionLink:
     def received(self, connection: BrokerConnection, frame: Frame) -> None:
         if connection is not self._connection:
             return
+        event: Event | None
         match frame:
-            case Entry() | Skip() | Expired() | StreamPosition():
+            case Entry():
+                # Most of what comes, so it has a call less.
+                event = self.session.entry(frame)
+            case Skip() | Expired() | StreamPosition():
                 event = self.session.event_of(frame)
             case Subscribed():
                 self._subscribed(frame)

@@ -177,10 +177,6 @@ def forked(socket: str) -> Any:
         while not done.is_set():
             mine.append(place(client.publish("t", "a thread's")))
 
-    threads = [threading.Thread(target=publish) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-
     def child() -> Any:
         try:
             subscription.get(timeout=0)
@@ -193,8 +189,12 @@ def forked(socket: str) -> Any:
         client.close()
         return {"places": places, "refusal": refusal, "first": event.offset}
 
-    forks = [os.fork, ctypes.PyDLL(None).fork]
-    children = [Child(child, fork=forks[n % 2]) for n in range(CHILDREN)]
+    # By C code first: Python does not survive such a fork beside threads that run.
+    children = [Child(child, fork=ctypes.PyDLL(None).fork)]
+    threads = [threading.Thread(target=publish) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    children += [Child(child) for _ in range(CHILDREN)]
     answers = [each.answer() for each in children]
     done.set()
     for thread in threads:

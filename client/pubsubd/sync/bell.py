@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 
@@ -12,15 +13,13 @@ from pubsubd.forks import belongs_here
 class Bell:
     """`ring` in one thread ends the wait of another: `fileno` becomes readable until `silence`."""
 
-    __slots__ = ("_poll", "_rings", "_rung")
+    __slots__ = ("_rings", "_rung")
 
     def __init__(self) -> None:
         self._rung, self._rings = socket.socketpair()
         for sock in (self._rung, self._rings):
             sock.setblocking(False)
             belongs_here(sock)
-        self._poll = select.poll()
-        self._poll.register(self._rung, select.POLLIN)
 
     def fileno(self) -> int:
         return self._rung.fileno()
@@ -36,7 +35,9 @@ class Bell:
 
     def wait(self, timeout_s: float) -> None:
         """Sleep for this time at most, or until the bell rings."""
-        if self._poll.poll(max(0.0, timeout_s) * 1000):
+        poll = select.poll()
+        poll.register(self._rung, select.POLLIN)
+        if poll.poll(None if timeout_s == math.inf else max(0.0, timeout_s) * 1000):
             self.silence()
 
     def close(self) -> None:

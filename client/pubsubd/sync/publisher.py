@@ -24,14 +24,11 @@ from pubsubd.redial import Redial
 from pubsubd.sync.bell import Bell
 from pubsubd.sync.guard import Guard
 from pubsubd.sync.service import Service
-from pubsubd.sync.wire import Dialler, Wire
+from pubsubd.sync.wire import RECONNECT_S, Dialler, Wire
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.frames import Receipt as Accepted
 from pubsubd_protocol.frames import Rejected, Welcome
 from pubsubd_protocol.topics import check_publishable
-
-RECONNECT_S = 0.1
-"""Seconds for which `send` may wait for a new connection, when the old one is lost."""
 
 BROKEN_OFF = "the handler of a signal raised in the middle of a call of this client"
 
@@ -82,9 +79,12 @@ class SharedPublisher:
     def open(self) -> None:
         """Connect. Raises at once if that fails."""
         dialler = self._dialler
-        self._guard.change(
-            self._connected, *dialler.dial("publisher", self._bell, dialler.timeout_s)
-        )
+        try:
+            opened = dialler.dial("publisher", self._bell, dialler.timeout_s)
+        except BaseException:
+            self._bell.close()
+            raise
+        self._guard.change(self._connected, *opened)
 
     # For the application's threads
 
@@ -239,7 +239,7 @@ class SharedPublisher:
             self._bell.wait(min(self._next_dial_s, due_s) - now_s)
             self._guard.change(self._expire)
             return
-        timeout_s = min(self._dialler.timeout_s, max(0.0, due_s - now_s))
+        timeout_s = min(self._dialler.timeout_s, max(RECONNECT_S, due_s - now_s))
         try:
             wire, welcome = self._dialler.dial("publisher", self._bell, timeout_s)
         except PubSubError as why:

@@ -64,6 +64,8 @@ class Service:
         me = get_ident()
         sleeper: _Sleeper | None = None
         took = False
+        # Once in any case: what has come already counts.
+        tried = False
         try:
             while True:
                 # Set before the lock is released, so that no wake-up is missed.
@@ -72,8 +74,9 @@ class Service:
                         self._wake_done()
                     if done():
                         return True
-                    if deadline_s <= time.monotonic():
+                    if tried and deadline_s <= time.monotonic():
                         return False
+                    tried = True
                     if self._server == 0:
                         self._server = me
                         took = True

@@ -22,7 +22,7 @@ from pubsubd.settling import Settling
 from pubsubd.sync.bell import Bell
 from pubsubd.sync.guard import Guard
 from pubsubd.sync.service import Service
-from pubsubd.sync.wire import Dialler, Wire
+from pubsubd.sync.wire import RECONNECT_S, Dialler, Wire
 from pubsubd.unavailable import silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
@@ -248,7 +248,7 @@ class SessionReader:
         elif self._closing or self.failure is not None or now_s < self._next_dial_s:
             self._bell.wait(min(deadline_s, max(now_s, self._next_dial_s)) - now_s)
         else:
-            within_s = max(0.0, min(self._dialler.timeout_s, deadline_s - now_s))
+            within_s = min(self._dialler.timeout_s, max(RECONNECT_S, deadline_s - now_s))
             try:
                 opened = self._dialler.dial("session", self._bell, within_s)
             except PubSubError as why:

@@ -23,6 +23,9 @@ from pubsubd_protocol.errors import ConnectionRefused, PubSubError
 from pubsubd_protocol.frames import Frame, Heartbeat, Refused, Welcome
 from pubsubd_protocol.framing import MAX_FRAME_BYTES, FrameReader
 
+RECONNECT_S: Final = 0.1
+"""Seconds for which a call may wait for a new connection beyond its time, when the old one is lost."""
+
 _SENT_TOGETHER: Final = 256
 """Buffers of one system call, below the limit of every system."""
 
@@ -36,7 +39,6 @@ class Wire:
         "_heard",
         "_path",
         "_poll",
-        "_polls_room",
         "_pulse",
         "_reader",
         "_sock",
@@ -56,10 +58,8 @@ class Wire:
         self._bell = bell
         self._reader = FrameReader(GREETING_BYTES)
         self._unsent: list[bytes | memoryview] = []
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
-        self._poll.register(bell, select.POLLIN)
-        self._polls_room = False
+        self._poll: select.poll | None = None
+        """What `wait` polls with. None while a thread is in it: a signal's handler then polls with another one."""
         self._pulse: Pulse | None = None
         self._beat_s = math.inf
         self._heard = False
@@ -110,13 +110,9 @@ class Wire:
         """
         if self.why is not None:
             return
-        if self._polls_room != bool(self._unsent):
-            self._polls_room = not self._polls_room
-            room = select.POLLOUT if self._polls_room else 0
-            self._poll.modify(self._sock, select.POLLIN | room)
         until_beat_s = self._beat_s - time.monotonic() if self._pulse is not None else math.inf
         within_s = max(0.0, min(timeout_s, until_beat_s))
-        ready = self._poll.poll(None if within_s == math.inf else within_s * 1000)
+        ready = self._polled(None if within_s == math.inf else within_s * 1000)
         if ready:
             for number, _ in ready:
                 if number == self._bell.fileno():
@@ -125,6 +121,18 @@ class Wire:
                     self._heard = True
         elif self._pulse is not None:
             self._judge(self._pulse)
+
+    def _polled(self, within_ms: float | None) -> list[tuple[int, int]]:
+        poll, self._poll = self._poll, None
+        if poll is None:
+            poll = select.poll()
+            poll.register(self._bell, select.POLLIN)
+        room = select.POLLOUT if self._unsent else 0
+        poll.register(self._sock, select.POLLIN | room)
+        try:
+            return poll.poll(within_ms)
+        finally:
+            self._poll = poll
 
     def receive(self) -> list[Frame]:
         """The frames that have come, at most those of one read. Raises the reason once the connection has ended."""

@@ -43,16 +43,20 @@ def test_one_thread_serves_for_all_and_the_next_one_takes_over() -> None:
     turn = threading.Semaphore(0)
     left: list[bool] = []
     done: set[int] = set()
-    service = Service(
-        guard, lambda deadline_s: turn.acquire() and None, lambda: left.append(service.served)
-    )
-    threads = [
-        threading.Thread(target=lambda: service.wait(lambda: threading.get_ident() in done))
-        for _ in range(3)
-    ]
+
+    def serve(deadline_s: float) -> None:
+        turn.acquire()
+
+    service = Service(guard, serve, lambda: left.append(service.served))
+
+    def wait() -> None:
+        me = threading.get_ident()
+        service.wait(lambda: me in done)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
     for thread in threads:
         thread.start()
-    served = []
+    served: list[int] = []
     for _ in threads:
         wait_until(lambda: service._server not in (0, *served), what="a thread that serves")
         served.append(service._server)

@@ -103,7 +103,7 @@ class Storm:
 
 
 def interrupted_at_random(socket: str) -> Any:
-    """One thread publishes, the main thread reads under signals: it gets each message, once and in order."""
+    """Another thread publishes, the main thread reads under signals: it gets each message, once and in order."""
     storm = Storm()
     with (
         pubsubd.sync.connect(socket) as publisher,

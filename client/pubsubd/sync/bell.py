@@ -25,7 +25,7 @@ class Bell:
         return self._rung.fileno()
 
     def ring(self) -> None:
-        # A full buffer is a bell that rings already; a closed one has nobody to wake.
+        # A full buffer is a bell that rings already; a closed one has no thread to wake.
         with contextlib.suppress(OSError):
             self._rings.send(b"\0")
 

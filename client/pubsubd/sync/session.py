@@ -1,4 +1,4 @@
-"""One session of a blocking client: its connection, opened again after each loss, and the events that wait."""
+"""A session of a blocking client: its connection, opened again after each loss, and the events that wait."""
 
 from __future__ import annotations
 

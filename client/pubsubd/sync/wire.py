@@ -59,7 +59,7 @@ class Wire:
         self._reader = FrameReader(GREETING_BYTES)
         self._unsent: list[bytes | memoryview] = []
         self._poll: select.poll | None = None
-        """What `wait` polls with. None while a thread is in it: a signal's handler then polls with another one."""
+        """The poll object of `wait`. None while a thread is in it: a signal's handler then polls with another one."""
         self._pulse: Pulse | None = None
         self._beat_s = math.inf
         self._heard = False

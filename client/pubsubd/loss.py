@@ -14,7 +14,7 @@ DISOWNED: Final = frozenset({"protocol", "replaced"})
 """Refusals after which a publisher gives up its id."""
 
 
-def cut(outbox: Outbox, identity: Identity, why: PubSubError) -> list[OutgoingBatch]:
+def cut_off(outbox: Outbox, identity: Identity, why: PubSubError) -> list[OutgoingBatch]:
     """Keep the unanswered batches for a retry. Returns those that fail, because they cannot be sent again."""
     # A broker that stops answers all accepted batches before it says "draining".
     code = why.code if isinstance(why, ConnectionRefused) else None

@@ -10,7 +10,7 @@ from pubsubd.accumulator import Accumulator
 from pubsubd.batching import BatchFailed, OutgoingBatch, Placed
 from pubsubd.connection import BrokerConnection, BrokerDialler, unexpected
 from pubsubd.failures import failure_of
-from pubsubd.loss import cut, reason
+from pubsubd.loss import cut_off, reason
 from pubsubd.outbox import Outbox
 from pubsubd.redial import Redial
 from pubsubd.unavailable import connection_lost
@@ -138,7 +138,7 @@ class Publisher:
     def lost(self, connection: BrokerConnection, why: PubSubError) -> None:
         if connection is self._connection:
             self._connection = None
-            self._finish(cut(self.outbox, self._dialler.identity, why))
+            self._finish(cut_off(self.outbox, self._dialler.identity, why))
             self._on_lost(why)
             # At the end of an event loop, the future may be cancelled already.
             if not self._lost.done():

@@ -15,7 +15,7 @@ from pubsubd_protocol.frames import Frame, Subscribed
 from pubsubd_protocol.positions import Position
 
 
-class Link(Protocol):
+class AckLink(Protocol):
     """The part of a session's link by which acknowledgements go out."""
 
     session: SessionState
@@ -35,7 +35,7 @@ class Settling:
     def __init__(
         self,
         inbox: Inbox,
-        link: Link,
+        link: AckLink,
         later: Callable[[Callable[[], None]], object],
         *,
         manual: bool,

@@ -81,7 +81,7 @@ class Kept:
 
 
 def test_every_python_block_is_executed_here() -> None:
-    names = ["main", "project", "follow", "audit", "relay", "follow_rooms"]
+    names = ["main", "blocking", "project", "follow", "audit", "relay", "follow_rooms"]
     assert [block_with(name) for name in names] == blocks("python")
 
 
@@ -96,6 +96,19 @@ def test_first_example(start_broker: StartBroker) -> None:
     )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode() == "a True orders.created {'id': 1}\n"
+
+
+def test_the_blocking_example(start_broker: StartBroker) -> None:
+    broker = start_broker("a")
+    calls = "import sys\nblocking(None, lambda *got: sys.exit(str(got)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{block_with('blocking')}\n{calls}"],
+        env={**os.environ, "PUBSUBD_SOCKET": broker.socket},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr.decode() == "('orders.created', {'id': 1})\n"
 
 
 class Database:

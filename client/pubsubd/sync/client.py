@@ -21,7 +21,7 @@ from pubsubd.receipts import Receipt, Receipts
 from pubsubd.sync.guard import Guard
 from pubsubd.sync.publisher import SharedPublisher
 from pubsubd.sync.subscription import Subscription
-from pubsubd.sync.wire import Dialler
+from pubsubd.sync.wire import WireDialler
 from pubsubd_protocol.errors import PubSubError
 
 _log: Final = logging.getLogger("pubsubd")
@@ -45,7 +45,7 @@ class Client:
         self.socket = options.socket
         self._options = options
         self._codec = options.codec
-        self._dialler = Dialler(options.socket, options.connect_timeout_s)
+        self._dialler = WireDialler(options.socket, options.connect_timeout_s)
         self._closed = False
         self._begin()
         begins_anew(self)

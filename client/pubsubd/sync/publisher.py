@@ -17,14 +17,14 @@ from pubsubd.connection import unexpected
 from pubsubd.encoding import all_encoded, encoded
 from pubsubd.errors import ClientClosed, EncodeError, PublishUnknown
 from pubsubd.failures import Failures, failure_of, of_many
-from pubsubd.loss import cut, reason
+from pubsubd.loss import cut_off, reason
 from pubsubd.outbox import Outbox
 from pubsubd.receipts import Receipt, Receipts
 from pubsubd.redial import Redial
 from pubsubd.sync.bell import Bell
 from pubsubd.sync.guard import Guard
 from pubsubd.sync.service import Service
-from pubsubd.sync.wire import RECONNECT_S, Dialler, Wire
+from pubsubd.sync.wire import RECONNECT_S, Wire, WireDialler
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.frames import Receipt as Accepted
 from pubsubd_protocol.frames import Rejected, Welcome
@@ -32,7 +32,7 @@ from pubsubd_protocol.topics import check_publishable
 
 BROKEN_OFF = "the handler of a signal raised in the middle of a call of this client"
 
-Run = tuple[OutgoingBatch, int, int]
+Together = tuple[OutgoingBatch, int, int]
 """Messages of one batch: the batch, the number of the first in it, their count."""
 
 
@@ -45,7 +45,7 @@ class SharedPublisher:
 
     def __init__(
         self,
-        dialler: Dialler,
+        dialler: WireDialler,
         on_lost: Callable[[PubSubError], None],
         on_restored: Callable[[], None],
     ) -> None:
@@ -281,7 +281,7 @@ class SharedPublisher:
         self._write()
         return self._outbox, outgoing, at
 
-    def _put_many(self, topic: Any, raws: list[bytes], to: Any, timeout_s: float) -> list[Run]:
+    def _put_many(self, topic: Any, raws: list[bytes], to: Any, timeout_s: float) -> list[Together]:
         self._check_takes(to)
         check_publishable(topic)
         runs = self._outbox.put_many(topic, raws, to, timeout_s)
@@ -371,7 +371,7 @@ class SharedPublisher:
 
     def _lost(self, why: PubSubError) -> None:
         self._retire()
-        self._finish(cut(self._outbox, self._dialler.identity, why))
+        self._finish(cut_off(self._outbox, self._dialler.identity, why))
         self._plan_dial()
         self._news.append(lambda: self._on_lost(why))
 
@@ -422,9 +422,9 @@ class _Many:
         self.taken = 0
         self.failure: PubSubError | None = None
         self._outbox = outbox
-        self._runs: deque[Run] = deque()
+        self._runs: deque[Together] = deque()
 
-    def add(self, runs: list[Run]) -> None:
+    def add(self, runs: list[Together]) -> None:
         for run in runs:
             self.taken += run[2]
             self._runs.append(run)

@@ -22,7 +22,7 @@ from pubsubd.settling import Settling
 from pubsubd.sync.bell import Bell
 from pubsubd.sync.guard import Guard
 from pubsubd.sync.service import Service
-from pubsubd.sync.wire import RECONNECT_S, Dialler, Wire
+from pubsubd.sync.wire import RECONNECT_S, Wire, WireDialler
 from pubsubd.unavailable import silent
 from pubsubd_protocol import codec
 from pubsubd_protocol.entries import Entry
@@ -64,7 +64,7 @@ class SessionReader:
 
     def __init__(
         self,
-        dialler: Dialler,
+        dialler: WireDialler,
         options: SubscriptionOptions,
         call: Callable[[Callable[..., object], object], None],
     ) -> None:

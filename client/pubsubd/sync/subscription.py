@@ -19,7 +19,7 @@ from pubsubd.options import SubscriptionOptions
 from pubsubd.resume import within_bound
 from pubsubd.session_link import Stored
 from pubsubd.sync.session import SessionReader
-from pubsubd.sync.wire import Dialler
+from pubsubd.sync.wire import WireDialler
 from pubsubd_protocol.positions import dump_positions
 from pubsubd_protocol.topics import check_asked, check_pattern
 
@@ -56,7 +56,7 @@ class Subscription:
 
     def __init__(
         self,
-        dialler: Dialler,
+        dialler: WireDialler,
         options: SubscriptionOptions,
         *,
         call: Callable[[Callable[..., object], object], None],

@@ -31,7 +31,7 @@ _SENT_TOGETHER: Final = 256
 
 
 class Wire:
-    """Made by `Dialler.dial`. It sends no heartbeats: while the application makes no call, none could be sent."""
+    """Made by `WireDialler.dial`. It sends no heartbeats: while the application makes no call, none could be sent."""
 
     __slots__ = (
         "_beat_s",
@@ -183,7 +183,7 @@ class Wire:
             self.why = silent(self._path, pulse.silent_s)
 
 
-class Dialler:
+class WireDialler:
     """Opens this client's connections, all under one identity."""
 
     def __init__(self, socket: str, timeout_s: float) -> None:

@@ -12,11 +12,15 @@ from pubsubd_protocol.topics import check_topic
 
 def encoded(codec: Codec, topic: Any, payload: Any) -> bytes:
     """The payload's bytes. Raises `EncodeError`."""
+    # `Any`, because compiled code would refuse a result of another type before it can be looked at.
+    encode: Any = codec.encode
     try:
-        raw = codec.encode(payload)
+        raw: Any = encode(payload)
     except Exception as error:
         raise not_encoded(codec, topic, payload, error) from error
-    return raw if type(raw) is bytes else as_bytes(codec, topic, payload, raw)
+    if type(raw) is bytes:
+        return raw
+    return as_bytes(codec, topic, payload, raw)
 
 
 def all_encoded(codec: Codec, topic: Any, payloads: list[Any]) -> list[bytes]:

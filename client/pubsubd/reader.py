@@ -15,7 +15,7 @@ from pubsubd.messages import Message
 from pubsubd.options import SubscriptionOptions
 from pubsubd.resume import Event
 from pubsubd.session_link import SessionLink
-from pubsubd.settling import Settling
+from pubsubd.settling import Settling, pass_told
 from pubsubd_protocol.frames import Subscribed
 from pubsubd_protocol.positions import Position
 
@@ -78,14 +78,14 @@ class Reader:
         self._turn.take(loop)
         inbox = self.inbox
         try:
-            self._pass()
+            pass_told(inbox, self.settling)
             while True:
                 if inbox.in_hand:
                     if not tell or inbox.notice is None:
                         return
                     await self._tell(inbox.notice)
                     self._check_stopped()
-                    self._pass()
+                    pass_told(inbox, self.settling)
                 elif status and self.link.health.news:
                     return
                 elif not self._advance():
@@ -112,14 +112,6 @@ class Reader:
         if self.settling is not None:
             self.settling.handed(message)
         return message
-
-    def _pass(self) -> None:
-        """Settle all that was handed out, and pass the gap of which the application was told: it asks for more."""
-        passed = self.inbox.notice if self.inbox.told else None
-        if self.settling is not None:
-            self.settling.asked(passed)
-        if passed is not None:
-            self.inbox.pass_gap()
 
     def _advance(self) -> bool:
         """Take the next event in hand. False if none has arrived."""

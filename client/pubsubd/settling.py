@@ -107,3 +107,16 @@ class Settling:
         if self._unsettled is not None and not self._acks.manual:
             return self._unsettled
         return self._inbox.unread
+
+
+def pass_told(inbox: Inbox, settling: Settling | None) -> bool:
+    """The application asks for more: settle all that was handed out, and pass the gap of which it was told.
+
+    Returns whether there was such a gap.
+    """
+    passed = inbox.notice if inbox.told else None
+    if settling is not None:
+        settling.asked(passed)
+    if passed is not None:
+        inbox.pass_gap()
+    return passed is not None

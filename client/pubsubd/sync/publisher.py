@@ -16,24 +16,20 @@ from pubsubd.codecs import Codec
 from pubsubd.connection import unexpected
 from pubsubd.encoding import all_encoded, encoded
 from pubsubd.errors import ClientClosed, EncodeError, PublishUnknown
-from pubsubd.failures import Failures, failure_of, of_many
+from pubsubd.failures import Failures, failure_of
 from pubsubd.loss import cut_off, reason
 from pubsubd.outbox import Outbox
 from pubsubd.receipts import Receipt, Receipts
 from pubsubd.redial import Redial
 from pubsubd.sync.bell import Bell
 from pubsubd.sync.guard import Guard
+from pubsubd.sync.many import BROKEN_OFF, SharedMany, Together
 from pubsubd.sync.service import Service
 from pubsubd.sync.wire import RECONNECT_S, Wire, WireDialler
 from pubsubd_protocol.errors import PubSubError
 from pubsubd_protocol.frames import Receipt as Accepted
 from pubsubd_protocol.frames import Rejected, Welcome
 from pubsubd_protocol.topics import check_publishable
-
-BROKEN_OFF = "the handler of a signal raised in the middle of a call of this client"
-
-Together = tuple[OutgoingBatch, int, int]
-"""Messages of one batch: the batch, the number of the first in it, their count."""
 
 
 class SharedPublisher:
@@ -118,7 +114,7 @@ class SharedPublisher:
         self, codec: Codec, topic: Any, payloads: Iterable[Any], to: Any, timeout_s: float
     ) -> Receipts:
         """Publish payloads in order, and wait until all are accepted. Raises the first failure as soon as it is known."""
-        many = _Many(self._outbox)
+        many = SharedMany(self._outbox)
         together = [*payloads] if isinstance(payloads, Collection) else []
         raws = all_encoded(codec, topic, together)
         many.add(self._guard.change(self._put_many, topic, raws, to, timeout_s))
@@ -195,7 +191,7 @@ class SharedPublisher:
 
     def _feed(
         self,
-        many: _Many,
+        many: SharedMany,
         codec: Codec,
         topic: Any,
         payloads: Iterable[Any],
@@ -412,63 +408,3 @@ class SharedPublisher:
         # The broken-off change may have held further messages.
         self._failures.note_unknown(failed)
         self._service.wake()
-
-
-class _Many:
-    """The messages of one `publish_many`: those that are unanswered, in order, and the receipts of the others."""
-
-    def __init__(self, outbox: Outbox) -> None:
-        self.receipts = Receipts()
-        self.taken = 0
-        self.failure: PubSubError | None = None
-        self._outbox = outbox
-        self._runs: deque[Together] = deque()
-
-    def add(self, runs: list[Together]) -> None:
-        for run in runs:
-            self.taken += run[2]
-            self._runs.append(run)
-
-    def settle(self, outbox: Outbox) -> None:
-        """Collect the receipts of the first messages, up to one that is unanswered or failed."""
-        while self._runs and self.failure is None:
-            outgoing, at, count = self._runs[0]
-            outcome = outgoing.outcome
-            if isinstance(outcome, Placed):
-                self.receipts.append(outcome.node, outcome.epoch, outcome.first + at, count)
-                self._runs.popleft()
-            elif self.failing(outbox):
-                self.failure = self._failed(outbox)
-            else:
-                return
-
-    def failing(self, outbox: Outbox) -> bool:
-        """Whether a message is known not to be accepted. `outbox`: the publisher's present one."""
-        return outbox is not self._outbox or any(
-            isinstance(outgoing.outcome, BatchFailed) for outgoing, _, _ in self._runs
-        )
-
-    def decided(self, outbox: Outbox) -> bool:
-        """Whether all are accepted, or one is known to have failed."""
-        self.settle(outbox)
-        return not self._runs or self.failure is not None
-
-    def _failed(self, outbox: Outbox) -> PubSubError:
-        number, accepted, failed = len(self.receipts) + 1, len(self.receipts), 0
-        first: tuple[int, PubSubError] | None = None
-        for outgoing, _, count in self._runs:
-            outcome = outgoing.outcome
-            if isinstance(outcome, Placed):
-                accepted += count
-            elif isinstance(outcome, BatchFailed) or outbox is not self._outbox:
-                failed += count
-                if first is None:
-                    error = (
-                        outcome.error()
-                        if isinstance(outcome, BatchFailed)
-                        else PublishUnknown(BROKEN_OFF)
-                    )
-                    first = number, error
-            number += count
-        assert first is not None
-        return of_many(first[1], first[0], accepted=accepted, failed=failed, taken=self.taken)

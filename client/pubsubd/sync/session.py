@@ -18,7 +18,7 @@ from pubsubd.options import SubscriptionOptions
 from pubsubd.redial import Redial
 from pubsubd.refusals import is_final, is_name_lost, refusal_of
 from pubsubd.session_link import Stored
-from pubsubd.settling import Settling
+from pubsubd.settling import Settling, pass_told
 from pubsubd.sync.bell import Bell
 from pubsubd.sync.guard import Guard
 from pubsubd.sync.service import Service
@@ -278,12 +278,7 @@ class SessionReader:
     # Changes, each a step of the guard
 
     def _pass(self) -> None:
-        """Settle all that was handed out, and pass the gap of which the application was told: it asks for more."""
-        passed = self.inbox.notice if self.inbox.told else None
-        if self.settling is not None:
-            self.settling.asked(passed)
-        if passed is not None:
-            self.inbox.pass_gap()
+        if pass_told(self.inbox, self.settling):
             self._moved_on()
 
     def _advance(self) -> bool:

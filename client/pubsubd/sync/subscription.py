@@ -250,13 +250,7 @@ class Subscription:
                 if not reader.ready(deadline_s, tell=True):
                     return None
                 reader.guard.change(inbox.spread)
-            messages = inbox.messages
-            message = messages[-1]
-            if reader.settling is not None:
-                reader.guard.change(reader.handed, message)
-            reader.last = message
-            del messages[-1]
-            return message
+            return self._handed_out()
         finally:
             self._iterated_in = 0
 
@@ -271,15 +265,19 @@ class Subscription:
                     inbox.told = True
                     return notice
                 reader.guard.change(inbox.spread)
-            messages = inbox.messages
-            message = messages[-1]
-            if reader.settling is not None:
-                reader.guard.change(reader.handed, message)
-            reader.last = message
-            del messages[-1]
-            return message
+            return self._handed_out()
         finally:
             self._iterated_in = 0
+
+    def _handed_out(self) -> Message:
+        """The first message in hand, which leaves it."""
+        reader, messages = self._reader, self._inbox.messages
+        message = messages[-1]
+        if reader.settling is not None:
+            reader.guard.change(reader.handed, message)
+        reader.last = message
+        del messages[-1]
+        return message
 
     def _next_status(self) -> Message | CursorExpired | HealthEvent:
         reader = self._reader

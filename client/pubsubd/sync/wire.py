@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Final
 
 from pubsubd.connection import GREETING_BYTES, QUEUE_RETRY_S, unexpected, wrong_version
-from pubsubd.errors import BrokerUnavailable
 from pubsubd.forks import belongs_here, check_process
 from pubsubd.identity import Identity
 from pubsubd.pulse import Pulse
@@ -246,8 +245,3 @@ class WireDialler:
             if left_s <= 0:
                 raise silent(self.socket, timeout_s)
             wire.wait(left_s)
-
-
-def given_up(socket: str) -> BrokerUnavailable:
-    """The error for an attempt that the client itself ended."""
-    return BrokerUnavailable(socket, "given up")
